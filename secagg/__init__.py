@@ -1,0 +1,82 @@
+"""Secure aggregation: a server learns the sum of its clients' vectors, and nothing else about any of them.
+
+``Client`` and ``Server`` are state machines without input or output, ``RoundConfig`` is what they agree on, ``Encoder``
+turns model updates into vectors and sums into means.  ``secagg.testing`` runs whole rounds in memory.
+"""
+
+from secagg.arithmetic.modulus import Modulus
+from secagg.client import Client
+from secagg.config import Policy, RoundConfig, Suite, ThreatModel
+from secagg.encoding import Encoder
+from secagg.errors import (
+    AbortCode,
+    ErrorCode,
+    InputError,
+    ParameterError,
+    PeerError,
+    SecAggError,
+    StateError,
+    UsageError,
+)
+from secagg.events import (
+    Accepted,
+    AlreadyMasked,
+    ClientAborted,
+    Duplicate,
+    Event,
+    Finished,
+    InputNeeded,
+    Late,
+    Misbehaved,
+    RoundAborted,
+    Step,
+)
+from secagg.identity import Directory, Identity, MemoryDirectory, UsedTokens, load_directory, save_directory
+from secagg.server import Server
+from secagg.server_state import Blame, Failure, Outgoing, Result, Security
+from secagg.transitions import ClientState, ServerState
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbortCode",
+    "Accepted",
+    "AlreadyMasked",
+    "Blame",
+    "Client",
+    "ClientAborted",
+    "ClientState",
+    "Directory",
+    "Duplicate",
+    "Encoder",
+    "ErrorCode",
+    "Event",
+    "Failure",
+    "Finished",
+    "Identity",
+    "InputError",
+    "InputNeeded",
+    "Late",
+    "MemoryDirectory",
+    "Misbehaved",
+    "Modulus",
+    "Outgoing",
+    "ParameterError",
+    "PeerError",
+    "Policy",
+    "Result",
+    "RoundAborted",
+    "RoundConfig",
+    "SecAggError",
+    "Security",
+    "Server",
+    "ServerState",
+    "StateError",
+    "Step",
+    "Suite",
+    "ThreatModel",
+    "UsageError",
+    "UsedTokens",
+    "load_directory",
+    "save_directory",
+]

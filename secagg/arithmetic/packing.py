@@ -1,0 +1,235 @@
+"""Vectors on the wire: element i of b bits lies in bits i b to (i+1) b - 1; bit k is bit k % 8, from the lowest, of
+byte k // 8.
+
+Eight elements take b bytes, which is the group that unpacking works in; 64 elements take b words of 64 bits, which is
+the group of packing.  A kernel is compiled for each b, so that every shift is a constant.  Where b is 8, 16, 32 or 64
+the bytes are the lanes and no kernel is needed.
+
+Kernels work on whole groups and never touch a byte outside of their arrays; the last few elements go through a padded
+copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.arithmetic import _jit, modular
+from secagg.arithmetic.modular import Lanes
+from secagg.arithmetic.modulus import Modulus
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+_CHUNK: Final = 1 << 14  # elements that a prime's check looks at, or adds, at a time: small enough for the cache
+
+
+class PackedError(ValueError):
+    """Packed bytes that are not what a vector of this modulus and length packs to."""
+
+
+class PackedLengthError(PackedError):
+    """Too few bytes, or too many."""
+
+
+class PackedPaddingError(PackedError):
+    """A bit after the last element is set."""
+
+
+class PackedElementError(PackedError):
+    """An element is not below the modulus."""
+
+
+def pack(vector: Lanes, modulus: Modulus) -> bytes:
+    """The wire form of a vector: ``modulus.packed_bytes(m)`` bytes, the bits after the last element zero.
+
+    Args:
+        vector: lanes, shape (m,); for a ring any, of which the lowest b bits are taken, for a prime canonical.
+
+    Raises:
+        ValueError: the vector has another dtype or shape.
+    """
+    if vector.dtype != modulus.dtype or vector.ndim != 1:
+        raise ValueError(
+            f"an array of {vector.dtype} and shape {vector.shape}: modulo {modulus} it must be one-dimensional and of "
+            f"{modulus.dtype}"
+        )
+    bits, length = modulus.bits, len(vector)
+    if bits == modulus.lane_bits:
+        return vector.tobytes()
+    vector = np.require(vector, requirements=["C", "A"])
+    groups, rest = divmod(length, 64)
+    words = np.empty((groups + bool(rest)) * bits, dtype=np.uint64)
+    if length:
+        compress = _packer(bits)
+        compress(words, vector, groups)
+        if rest:
+            padded = np.zeros(64, dtype=modulus.dtype)
+            padded[:rest] = vector[length - rest :]
+            compress(words[groups * bits :], padded, 1)
+    return words.view(np.uint8)[: modulus.packed_bytes(length)].tobytes()
+
+
+def unpack(data: Buffer, modulus: Modulus, length: int) -> Lanes:
+    """The vector that packs to ``data``: shape (length,), dtype ``modulus.dtype``, canonical.
+
+    Raises:
+        PackedError: as ``check_packed``.
+    """
+    vector = np.zeros(length, dtype=modulus.dtype)
+    add_packed(vector, data, modulus)
+    return vector
+
+
+def check_packed(data: Buffer, modulus: Modulus, length: int) -> None:
+    """Check that ``data``, any contiguous buffer, is a vector of ``length`` elements.
+
+    Raises:
+        PackedLengthError: it is not ``modulus.packed_bytes(length)`` long.
+        PackedPaddingError: a bit after the last element is set.
+        PackedElementError: an element is not below the modulus.
+    """
+    _checked(data, modulus, length)
+
+
+def add_packed(accumulator: Lanes, data: Buffer, modulus: Modulus) -> None:
+    """accumulator += the vector that packs to ``data``; nothing is changed when an error is raised.
+
+    Args:
+        accumulator: lanes, shape (m,), contiguous; for a ring any, which then may grow garbage above bit b until it is
+            reduced, for a prime canonical.
+        data: any contiguous buffer; it need not be aligned nor writable.
+
+    Raises:
+        PackedError: as ``check_packed``.
+        ValueError: the accumulator is of another dtype or shape, read-only or not contiguous.
+    """
+    modular.check_lanes(accumulator, modulus)
+    packed = _checked(data, modulus, len(accumulator))
+    if modulus.is_ring:
+        _add_elements(accumulator, packed, 0, modulus)
+        return
+    accumulate = modular.accumulator_of(modulus)
+    for start in range(0, len(accumulator), _CHUNK):
+        part = accumulator[start : start + _CHUNK]
+        accumulate(part, _elements(packed, start, len(part), modulus), False)
+
+
+def _checked(data: Buffer, modulus: Modulus, length: int) -> Bytes:
+    packed = np.frombuffer(data, dtype=np.uint8)
+    expected = modulus.packed_bytes(length)
+    if len(packed) != expected:
+        raise PackedLengthError(
+            f"{len(packed)} bytes: {length} elements modulo {modulus} are packed in {expected} bytes"
+        )
+    used = length * modulus.bits % 8
+    if used and packed[-1] >> np.uint8(used):
+        raise PackedPaddingError(f"a bit after the last of {length} elements is set: these bits must be zero")
+    if not modulus.is_ring:
+        for start in range(0, length, _CHUNK):
+            largest = int(_elements(packed, start, min(_CHUNK, length - start), modulus).max())
+            if largest >= modulus.value:
+                raise PackedElementError(f"an element is {largest}: it must be below {modulus}")
+    return packed
+
+
+def _elements(packed: Bytes, start: int, count: int, modulus: Modulus) -> Lanes:
+    elements = np.zeros(count, dtype=modulus.dtype)
+    _add_elements(elements, packed, start, modulus)
+    return elements
+
+
+def _add_elements(accumulator: Lanes, packed: Bytes, start: int, modulus: Modulus) -> None:
+    """accumulator += elements start, start + 1, ... of the packed ones, with no reduction; start is a multiple of 8."""
+    bits, count = modulus.bits, len(accumulator)
+    first = start * bits // 8
+    if bits == modulus.lane_bits:
+        lanes = packed[first : first + count * bits // 8].view(modulus.dtype)
+        np.add(accumulator, lanes, out=accumulator)
+        return
+    # What a group's reads reach beyond its first byte limits how many groups can be read in place.
+    readable = (len(packed) - first - _window_count(bits) - 7) // bits + 1
+    groups = max(0, min(count // 8, readable))
+    if groups:
+        _adder(bits)(accumulator, _windows(packed[first:], groups, bits), groups)
+    rest = count - 8 * groups
+    if rest:
+        groups_left = (rest + 7) // 8
+        padded = np.zeros(groups_left * bits + _window_count(bits) + 7, dtype=np.uint8)
+        tail = packed[first + groups * bits :][: groups_left * bits]
+        padded[: len(tail)] = tail
+        lanes = np.zeros(groups_left * 8, dtype=modulus.dtype)
+        _adder(bits)(lanes, _windows(padded, groups_left, bits), groups_left)
+        accumulator[8 * groups :] += lanes[:rest]
+
+
+def _window_count(bits: int) -> int:
+    """At how many successive byte offsets the words begin that hold a group's eight elements, see ``_adder``."""
+    return 1 if bits <= 8 else (7 * bits >> 3) + 1 + _crosses_word(bits)
+
+
+def _crosses_word(bits: int) -> bool:
+    """Whether an element can begin so late in its first byte that it ends after 64 bits."""
+    return any((index * bits & 7) + bits > 64 for index in range(8))
+
+
+def _windows(packed: Bytes, groups: int, bits: int) -> npt.NDArray[np.uint64]:
+    """Overlapping views: window [g, o] is the 64-bit word that begins at byte g bits + o.  NumPy checks the bounds."""
+    return np.ndarray((groups, _window_count(bits)), np.uint64, packed, strides=(bits, 1))
+
+
+@cache
+def _adder(bits: int) -> Callable[[Lanes, npt.NDArray[np.uint64], int], None]:
+    """(accumulator, windows, groups): adds 8 elements a group.  One unaligned load, shift and mask an element."""
+    dtype = Modulus.ring(bits).dtype
+    size, mask = np.uint64(bits), np.uint64(2**bits - 1)
+    eight, three, seven, one = np.uint64(8), np.uint64(3), np.uint64(7), np.uint64(1)
+    is_narrow, crosses = bits <= 8, _crosses_word(bits)
+
+    def add_packed(accumulator: Any, windows: Any, groups: Any) -> None:
+        for group in range(groups):
+            row = np.uint64(group)
+            for index in range(8):
+                position = np.uint64(index) * size
+                if is_narrow:  # one word holds the whole group
+                    element = windows[row, 0] >> position
+                else:
+                    element = windows[row, position >> three] >> (position & seven)
+                if crosses:
+                    element |= (windows[row, (position >> three) + one] >> (position & seven)) << eight
+                accumulator[row * eight + np.uint64(index)] += element & mask
+
+    arguments = (
+        _jit.array_of(dtype),
+        _jit.array_of(np.uint64, 2, writable=False, contiguous=False),
+        _jit.scalar_of(np.int64),
+    )
+    return _jit.specialised(add_packed, f"add_packed_{bits}", *arguments)
+
+
+@cache
+def _packer(bits: int) -> Callable[[npt.NDArray[np.uint64], Lanes, int], None]:
+    """(words, vector, groups): packs 64 elements a group into ``bits`` words."""
+    dtype = Modulus.ring(bits).dtype
+    size, mask = np.uint64(bits), np.uint64(2**bits - 1)
+    zero, one, six, word_bits, last_bit = np.uint64(0), np.uint64(1), np.uint64(6), np.uint64(64), np.uint64(63)
+
+    def pack(words: Any, vector: Any, groups: Any) -> None:
+        for group in range(groups):
+            first = np.uint64(group)
+            word = zero
+            for index in range(64):
+                position = np.uint64(index) * size
+                shift = position & last_bit
+                element = np.uint64(vector[first * word_bits + np.uint64(index)]) & mask
+                word |= element << shift
+                if shift + size >= word_bits:
+                    words[first * size + (position >> six)] = word
+                    word = (element >> one) >> (last_bit - shift)
+
+    arguments = (_jit.array_of(np.uint64), _jit.array_of(dtype, writable=False), _jit.scalar_of(np.int64))
+    return _jit.specialised(pack, f"pack_{bits}", *arguments)

@@ -1,0 +1,559 @@
+"""The client: one facade over frozen per-phase states, each of which holds only the secrets of its phase.
+
+No input or output, no clock, no thread.  What a client refuses is in ``checks``; what comes after what, in
+``transitions``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import TracebackType
+from typing import NoReturn, Self, TypeAlias, TypeVar, final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg import arithmetic, checks, client_state, crypto, dealing, masking, messages, transcript
+from secagg.checks import Approve, Consume
+from secagg.client_state import Advertised, Confirmed, Ended, HasInput, Joined, Masked, Phase, Shared
+from secagg.config import Policy, RoundConfig, decode_config
+from secagg.dealing import Keys
+from secagg.errors import (
+    AbortCode,
+    ErrorCode,
+    InputError,
+    ParameterError,
+    PeerError,
+    StateError,
+)
+from secagg.events import Finished, InputNeeded, RoundAborted, Step
+from secagg.graph import NeighbourGraph
+from secagg.identity import Directory, Identity
+from secagg.messages import (
+    Abort,
+    Advertise,
+    Confirm,
+    Confirmations,
+    MaskedInput,
+    Roster,
+    Share,
+    Shares,
+    Survivors,
+    Unmask,
+)
+from secagg.secret import Secret
+from secagg.transcript import VERSION
+from secagg.transitions import CLIENT, CLIENT_ENDED, ClientState
+
+Randomness: TypeAlias = Callable[[int], bytes]
+_P = TypeVar("_P", Joined, Advertised, Shared, HasInput, Masked, Confirmed)
+
+
+@lru_cache(maxsize=8)
+def _graph(clients: int, neighbours: int, key: bytes) -> NeighbourGraph:
+    """Remembered: many clients of one process are in the same round."""
+    return NeighbourGraph(clients, neighbours, key)
+
+
+@final
+class Client:
+    """One member of the cohort in one round.
+
+    Made by ``join`` or ``resume``.  ``start`` gives the first message, ``receive`` takes the server's, ``submit``
+    the vector when the event InputNeeded came; ``done`` says when it is over.  As a context manager it wipes its
+    secrets on the way out.
+    """
+
+    def __init__(
+        self,
+        round_: client_state.Round,
+        phase: Phase,
+        seen: dict[str, bytes],
+        *,
+        identity: Identity | None,
+        cohort: Sequence[bytes],
+        randomness: Randomness,
+    ) -> None:
+        """Not for callers: use ``join`` or ``resume``."""
+        self._round = round_
+        self._config = decode_config(round_.config)
+        self._phase = phase
+        self._seen = seen
+        self._identity = identity
+        self._cohort = cohort
+        self._randomness = randomness
+        self._state = phase.state
+        self._failure: AbortCode | None = None
+
+    # Making one.
+
+    @classmethod
+    def join(
+        cls,
+        invitation: bytes,
+        index: int,
+        *,
+        approve: Approve | None = None,
+        policy: Policy | None = None,
+        identity: Identity | None = None,
+        directory: Directory | None = None,
+        consume: Consume | None = None,
+        randomness: Randomness = os.urandom,
+    ) -> Client:
+        """Join the round of an invitation as member ``index``.
+
+        Args:
+            invitation: the server's bytes.
+            index: this client's cohort index, 0 .. n-1.
+            approve: the digest of the only config to accept, or a function that looks at a config and says True.
+            policy: the least to accept; ``Policy()`` when not given.
+            identity: ``active``: this client's identity.
+            directory: ``active``: who vouches for the cohort; its answers must not come from this round's server.
+            consume: marks a token as used, durably, and says whether it was new (``UsedTokens`` in memory); needed in
+                ``active``, and wherever a host could join the same round twice.
+            randomness: returns that many secret random bytes; anything but the system's is for tests.
+
+        Raises PeerError (checks 1 to 4), and ParameterError for arguments that do not go together.
+        """
+        config: RoundConfig | None = None
+        round_id = bytes(32)
+        try:
+            opened = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
+            round_id = opened.session
+            config = checks.config_sound(decode_config, opened.config)
+            checks.of_session(opened.session, transcript.round_id(config.digest, opened.nonce))
+            checks.config_approved(config, approve)
+            checks.config_within_policy(config, policy or Policy())
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < config.clients:
+                raise ParameterError(f"index {index!r}: this round's clients are 0 to {config.clients - 1}")
+            cohort = _vouched_cohort(config, index, identity, directory)
+            if config.is_active and consume is None:
+                raise ParameterError("active: give consume, which keeps this client from joining a round twice")
+            checks.not_joined_before(consume, transcript.join_token(round_id, index))
+        except PeerError as refused:
+            refused.phase = "ADVERTISE"
+            refused.reply = messages.encode_abort(round_id, AbortCode.CONFIG_REFUSED)
+            raise
+        round_ = client_state.Round(config.to_bytes(), opened.nonce, round_id, index)
+        return cls(round_, Joined(), {}, identity=identity, cohort=cohort, randomness=randomness)
+
+    @classmethod
+    def resume(
+        cls,
+        state: bytes,
+        consume: Consume,
+        *,
+        key: bytes | None = None,
+        identity: Identity | None = None,
+        directory: Directory | None = None,
+        randomness: Randomness = os.urandom,
+    ) -> Client:
+        """The client that ``suspend`` made ``state`` of.
+
+        ``consume`` must mark the state's token as used, atomically and durably, and return whether it was new: a state
+        that is resumed twice loses every guarantee for this client.  ``key`` is the one given to ``suspend``.
+
+        Raises PeerError(STATE_REUSED) (check 21), and ParameterError for bytes that are no suspended state.
+        """
+        token, round_, phase, seen = client_state.load(state, key)
+        config = decode_config(round_.config)
+        cohort = _vouched_cohort(config, round_.index, identity, directory)
+        checks.state_unused(consume, token)
+        return cls(round_, phase, seen, identity=identity, cohort=cohort, randomness=randomness)
+
+    # What a host asks.
+
+    @property
+    def config(self) -> RoundConfig:
+        """The round's config."""
+        return self._config
+
+    @property
+    def index(self) -> int:
+        """This client's cohort index."""
+        return self._round.index
+
+    @property
+    def state(self) -> ClientState:
+        """Where it stands; see ``transitions``."""
+        return self._state
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over, well or badly: no message is sent or awaited any more."""
+        return self._state in CLIENT_ENDED
+
+    def __repr__(self) -> str:
+        return f"<Client {self.index} of {self._config.clients}, {self._state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Client is not pickled; use suspend()")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What a host does.
+
+    def start(self) -> bytes:
+        """The ADVERTISE message.  Once; raises StateError afterwards."""
+        self._require("start")
+        try:
+            return self._advertise()
+        except Exception:
+            self._end(ClientState.ABORTED, AbortCode.INTERNAL)
+            raise
+
+    def receive(self, data: bytes | bytearray | memoryview) -> Step:
+        """Take one message of the server's.
+
+        Returns what to send, and an event: InputNeeded, Finished, RoundAborted, or None.  A message that came before,
+        byte for byte, changes nothing and returns an empty step; so does anything once the client is ABORTED.
+
+        Raises PeerError when the server, or another client through it, broke a rule: the client is then ABORTED, and
+        the error's ``reply`` is the ABORT message to send.  Raises StateError before ``start``.
+        """
+        if self._state is ClientState.JOINED:
+            raise StateError("receive: call start() first, and send what it returns")
+        if self._state is ClientState.ABORTED:
+            return Step()
+        phase = self._phase_name()
+        try:
+            return self._receive(data)
+        except PeerError as refused:
+            refused.phase = phase
+            self._end(ClientState.ABORTED, AbortCode.PROTOCOL_VIOLATION)
+            refused.reply = self._abort_message(AbortCode.PROTOCOL_VIOLATION)
+            raise
+        except Exception:
+            self._end(ClientState.ABORTED, AbortCode.INTERNAL)
+            raise
+
+    def submit(self, vector: npt.ArrayLike) -> Step:
+        """Mask the input vector.
+
+        Args:
+            vector: shape (config.length,), an integer dtype, elements 0 .. config.input_max.  It is not changed.
+
+        Raises InputError, with the client as it was, when the vector is another; StateError in any other state than
+        INPUT.
+        """
+        self._require("submit")
+        lanes = _input_lanes(vector, self._config)
+        try:
+            return self._mask(lanes)
+        except Exception:
+            self._end(ClientState.ABORTED, AbortCode.INTERNAL)
+            raise
+
+    def abort(self, code: AbortCode = AbortCode.CANCELLED) -> bytes:
+        """Leave the round, wiping every secret.  Returns the ABORT message to send; the first code given stays."""
+        if self._state is not ClientState.ABORTED:
+            self._end(ClientState.ABORTED, code)
+        return self._abort_message(self._failure or code)
+
+    def close(self) -> None:
+        """Wipe every secret; a client that was not done is ABORTED.  Idempotent."""
+        if not self.done:
+            self._end(ClientState.ABORTED, AbortCode.CANCELLED)
+
+    def suspend(self, key: bytes | None = None) -> bytes:
+        """Hand out the whole state, once, and spend this object: it is ABORTED afterwards.
+
+        The state holds secrets in clear unless ``key``, 32 secret bytes, is given to seal it.  Raises StateError when
+        there is nothing to resume.
+        """
+        if self.done:
+            raise StateError(f"suspend: a client that is {self._state} has nothing to resume")
+        state = client_state.dump(self._randomness(32), self._round, self._phase, self._seen, key)
+        self._end(ClientState.ABORTED, AbortCode.CANCELLED)
+        return state
+
+    # The machine.
+
+    def _require(self, call: str) -> None:
+        if (self._state, call) not in CLIENT[self._config.threat_model]:
+            raise StateError(f"{call}: not possible in state {self._state}")
+
+    def _phase_name(self) -> str:
+        return self._state.value if self._state in CLIENT_ENDED else client_state.PHASE_NAMES[self._state]
+
+    def _in(self, kind: type[_P]) -> _P:
+        if not isinstance(self._phase, kind):
+            raise StateError(f"internal: {kind.__name__} expected in state {self._state}")
+        return self._phase
+
+    def _advance(self, trigger: str, phase: Phase) -> None:
+        """Follow an edge of the table; wipe what the new phase does not hold."""
+        state = CLIENT[self._config.threat_model][self._state, trigger]
+        if state is not phase.state:
+            raise StateError(f"internal: {trigger} leads to {state}, not {phase.state}")
+        client_state.wipe(self._phase, keep=phase)
+        self._phase, self._state = phase, state
+
+    def _end(self, state: ClientState, code: AbortCode) -> None:
+        client_state.wipe(self._phase)
+        self._phase, self._state, self._failure = Ended(), state, code
+
+    def _abort_message(self, code: AbortCode) -> bytes:
+        return messages.encode_abort(self._round.round_id, code)
+
+    def _receive(self, data: bytes | bytearray | memoryview) -> Step:
+        message = messages.to_client.decode(data, self._largest_message())
+        if isinstance(message, Abort):
+            return self._aborted_by_server(message)
+        kind = type(message).__name__
+        digest = hashlib.sha256(data).digest()
+        if (seen := self._seen.get(kind)) is not None:
+            if isinstance(message, Survivors):
+                checks.survivors_once(seen, digest)
+            else:
+                checks.not_conflicting(seen, digest, kind)
+            return Step()
+        checks.in_phase((self._state, kind) in CLIENT[self._config.threat_model], kind, self._state)
+        checks.of_session(message.session, self._expected_session())
+        step = self._handle(message)
+        self._seen[kind] = digest
+        return step
+
+    def _handle(self, message: Roster | Shares | Survivors | Confirmations) -> Step:
+        match message:
+            case Roster():
+                return self._share(message)
+            case Shares():
+                return self._take_shares(message)
+            case Survivors():
+                return self._take_survivors(message)
+            case Confirmations():
+                return self._take_confirmations(message)
+
+    def _largest_message(self) -> int:
+        kinds = (Roster, Shares, Survivors, Confirmations)
+        return max(messages.max_bytes(self._config, kind) for kind in kinds)
+
+    def _expected_session(self) -> bytes:
+        return self._phase.session or self._round.round_id
+
+    def _aborted_by_server(self, message: Abort) -> Step:
+        if message.session != self._phase.session:
+            checks.of_session(message.session, self._round.round_id)
+        if self._state is ClientState.DONE:
+            return Step()
+        code = messages.abort_code(message)
+        self._end(ClientState.ABORTED, code)
+        return Step(event=RoundAborted(code))
+
+    # ADVERTISE.
+
+    def _advertise(self) -> bytes:
+        drawn = [self._randomness(32) for _ in range(3)]
+        channel_private, masking_private, share_secret = (Secret(part) for part in drawn)
+        channel_key, masking_key = crypto.public_key(drawn[0]), crypto.public_key(drawn[1])
+        signature = b""
+        if self._identity is not None and self._config.is_active:
+            signature = self._identity.sign(
+                transcript.signed_advertisement(
+                    self._config.digest, self._round.nonce, self.index, channel_key, masking_key
+                )
+            )
+        self._advance("start", Advertised(channel_private, masking_private, share_secret, channel_key, masking_key))
+        return messages.encode(Advertise(VERSION, self._round.round_id, channel_key, masking_key, signature))
+
+    # SHARE.
+
+    def _share(self, roster: Roster) -> Step:
+        phase, config = self._in(Advertised), self._config
+        present = messages.decode_ids(roster.present)
+        absent = messages.decode_ids(roster.absent)
+        keys = messages.records(roster.keys, messages.KEYS_BYTES, len(present), "the neighbours' keys")
+        session = transcript.session_id(config.digest, self._round.nonce, roster.digest)
+        self._check_roster(phase, roster, present, absent, keys, session)
+
+        neighbours = {neighbour: Keys(both[:32], both[32:]) for neighbour, both in zip(present, keys, strict=True)}
+        dealt = dealing.deal(
+            config,
+            session,
+            self.index,
+            Keys(phase.channel_key, phase.masking_key),
+            phase.channel_private.reveal(),
+            phase.masking_private.reveal(),
+            phase.share_secret.reveal(),
+            neighbours,
+        )
+        self._advance(
+            "Roster",
+            Shared(
+                session=session,
+                neighbours=tuple(sorted((*present, *absent))),
+                present=present,
+                masking_key=phase.masking_key,
+                masking_keys=tuple(both.masking for both in neighbours.values()),
+                masking_private=phase.masking_private,
+                seed=Secret(dealt.seed),
+                receive_keys=Secret(dealt.receive_keys),
+            ),
+        )
+        answer = Share(VERSION, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)
+        return Step((messages.encode(answer),))
+
+    def _check_roster(
+        self,
+        phase: Advertised,
+        roster: Roster,
+        present: tuple[int, ...],
+        absent: tuple[int, ...],
+        keys: list[bytes],
+        session: bytes,
+    ) -> None:
+        config, index = self._config, self.index
+        own = (phase.channel_key, phase.masking_key)
+        checks.own_leaf(b"".join(own), roster.own)
+        checks.ids_valid(present, index, config)
+        checks.keys_usable(own, [key for both in keys for key in (both[:32], both[32:])])
+        if config.is_active:
+            graph = _graph(config.clients, config.neighbours, transcript.graph_key(roster.digest, session))
+            checks.neighbours_drawn((*present, *absent), graph.neighbours_of(index).tolist())
+            leaves = {index: transcript.leaf(index, *own)}
+            leaves.update((absentee, transcript.empty_leaf(absentee)) for absentee in absent)
+            leaves.update(
+                (neighbour, transcript.leaf(neighbour, both[:32], both[32:]))
+                for neighbour, both in zip(present, keys, strict=True)
+            )
+            checks.leaves_in_roster(leaves, self._round.round_id, config.clients, roster.proof, roster.digest)
+            signatures = messages.records(
+                roster.signatures, messages.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
+            )
+            for neighbour, both, signature in zip(present, keys, signatures, strict=True):
+                signed = transcript.signed_advertisement(
+                    config.digest, self._round.nonce, neighbour, both[:32], both[32:]
+                )
+                checks.keys_signed(self._cohort[neighbour], signed, signature, neighbour)
+        elif roster.absent or roster.signatures or roster.proof:
+            raise PeerError(ErrorCode.MALFORMED, "a semi_honest roster has no absent ids, signatures or proof")
+        checks.neighbours_enough(present, config.threshold)
+
+    # MASK.
+
+    def _take_shares(self, message: Shares) -> Step:
+        phase, config, index = self._in(Shared), self._config, self.index
+        session, size = phase.session, self._config.suite.key_bytes
+        dealers = messages.decode_ids(message.dealers)
+        checks.dealers_known(dealers, phase.present)
+        checks.dealers_enough(dealers, config.threshold)
+        sealed = messages.records(message.sealed, messages.SEALED_BYTES, len(dealers), "the sealed shares")
+        commitments = messages.records(message.commitments, messages.COMMITMENTS_BYTES, len(dealers), "the commitments")
+        position_of = {neighbour: position for position, neighbour in enumerate(phase.present)}
+        positions = [position_of[dealer] for dealer in dealers]
+        receive_keys = messages.records_of(phase.receive_keys.reveal(), size)
+        pairs = dealing.open_pairs(
+            session, index, dealers, [receive_keys[position] for position in positions], sealed, commitments
+        )
+        private = phase.masking_private.reveal()
+        mask_keys = [
+            dealing.pairwise_key(
+                config, session, index, phase.masking_key, private, dealer, phase.masking_keys[position]
+            )
+            for dealer, position in zip(dealers, positions, strict=True)
+        ]
+        self._advance(
+            "Shares",
+            HasInput(
+                session=session,
+                neighbours=phase.neighbours,
+                dealers=dealers,
+                seed=phase.seed,
+                mask_keys=Secret(b"".join(mask_keys)),
+                openings=Secret(pairs),
+            ),
+        )
+        return Step(event=InputNeeded(config.length, config.modulus.value, config.input_max))
+
+    def _mask(self, lanes: npt.NDArray[np.unsignedinteger]) -> Step:
+        phase, config, size = self._in(HasInput), self._config, self._config.suite.key_bytes
+        pairwise = messages.records_of(phase.mask_keys.reveal(), size)
+        lower = sum(dealer < self.index for dealer in phase.dealers)  # dealers are ascending
+        self_mask = crypto.derive(
+            phase.seed.reveal(), phase.session, transcript.self_mask_info(int(config.suite), self.index), size
+        )
+        masking.apply_masks(lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
+        packed = memoryview(arithmetic.pack(lanes, config.modulus))
+        self._advance(
+            "submit",
+            Masked(session=phase.session, neighbours=phase.neighbours, dealers=phase.dealers, openings=phase.openings),
+        )
+        return Step((messages.encode(MaskedInput(VERSION, phase.session, packed)),))
+
+    # CONFIRM and UNMASK.
+
+    def _take_survivors(self, message: Survivors) -> Step:
+        phase, config = self._in(Masked), self._config
+        survivors = frozenset(messages.decode_bitmap(message.survivors, config.clients))
+        checks.survivors_include_self(survivors, self.index)
+        checks.survivors_enough(survivors, config)
+        checks.survivors_shared(survivors, phase.neighbours, phase.dealers)
+        checks.survivors_near(survivors, phase.neighbours, config.threshold)
+        if not config.is_active:
+            return self._unmask("Survivors", phase, survivors)
+        if self._identity is None:
+            raise ParameterError("active: resume this client with its identity")
+        signature = self._identity.sign(transcript.signed_survivors(phase.session, message.survivors))
+        self._advance(
+            "Survivors",
+            Confirmed(
+                session=phase.session,
+                survivors=bytes(message.survivors),
+                dealers=phase.dealers,
+                openings=phase.openings,
+            ),
+        )
+        return Step((messages.encode(Confirm(VERSION, phase.session, signature)),))
+
+    def _take_confirmations(self, message: Confirmations) -> Step:
+        phase, config = self._in(Confirmed), self._config
+        survivors = frozenset(messages.decode_bitmap(phase.survivors, config.clients))
+        signers = messages.decode_bitmap(message.signers, config.clients)
+        checks.signers_enough(signers, survivors, config.quorum)
+        signatures = messages.records(message.signatures, messages.SIGNATURE_BYTES, len(signers), "the confirmations")
+        signed = transcript.signed_survivors(phase.session, phase.survivors)
+        for signer, signature in zip(signers, signatures, strict=True):
+            checks.signatures_valid(self._cohort[signer], signed, signature, signer)
+        return self._unmask("Confirmations", phase, survivors)
+
+    def _unmask(self, trigger: str, phase: Masked | Confirmed, survivors: frozenset[int]) -> Step:
+        """Reveal one share a dealer (18), and keep nothing (19)."""
+        revealed = dealing.reveal(phase.openings.reveal(), phase.dealers, survivors)
+        self._advance(trigger, Ended(state=ClientState.DONE))
+        return Step((messages.encode(Unmask(VERSION, phase.session, revealed)),), Finished())
+
+
+def _vouched_cohort(
+    config: RoundConfig, index: int, identity: Identity | None, directory: Directory | None
+) -> Sequence[bytes]:
+    """Check 3, and what ``active`` needs of the host."""
+    if not config.is_active:
+        return ()
+    if identity is None or directory is None:
+        raise ParameterError("active: give this client's identity and the directory that vouches for its cohort")
+    return checks.cohort_vouched(config, index, identity, directory)
+
+
+def _input_lanes(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsignedinteger]:
+    """A fresh lane array of the input.  Messages name no element's value: it is somebody's data."""
+    given = np.asarray(vector)
+    if given.dtype.kind not in "ui":
+        raise InputError(
+            f"the input vector has dtype {given.dtype}; it must be of integers (see secagg.Encoder for floats)"
+        )
+    if given.shape != (config.length,):
+        raise InputError(f"the input vector has shape {given.shape}; this round's is ({config.length},)")
+    low, high = int(given.min()), int(given.max())
+    if low < 0 or high > config.input_max:
+        raise InputError(f"the input vector has an element outside 0 .. {config.input_max}, this round's input_max")
+    return given.astype(config.modulus.dtype, order="C", copy=True)

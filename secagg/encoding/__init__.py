@@ -1,0 +1,15 @@
+"""Floats to ring elements and back.
+
+    encoder = Encoder(template=model.state_dict(), clip=0.5, bits=16, max_weight=1000)
+    vector = encoder.encode(update, weight=len(examples))    # what a client submits
+    mean = encoder.decode(result).mean                       # what the server makes of the round's result
+
+NumPy only: arrays of other libraries come in through DLPack or ``__array__``, and none of them is imported.  The
+protocol core does not import this package; it sums the vectors, and knows of no floats.
+"""
+
+from secagg.encoding.encoder import Encoder, Mean, SumResult
+from secagg.encoding.npz import load_npz
+from secagg.encoding.template import Leaf, Template
+
+__all__ = ["Encoder", "Leaf", "Mean", "SumResult", "Template", "load_npz"]

@@ -1,0 +1,101 @@
+"""Stochastic rounding in fixed point, a block at a time.
+
+A value x in [-levels, levels] is held as X = x 2^32, rounded to an int64.  With k uniform in 0 .. 2^32 - 1 the result
+is ``((X + levels 2^32 + k) mod 2^64) >> 32 = floor((X + k) / 2^32) + levels``, whose mean over k is exactly
+X / 2^32 + levels: a whole x never moves, and all the bias there is comes from rounding x to X, at most 2^-33 and the
+float64 rounding of x.  The result is never a whole step or more away from x.  The sum stays below 2^64 since
+levels < 2^31.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from math import nextafter
+from typing import Any, Final, final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.crypto import Keystream, derive
+from secagg.errors import ParameterError
+
+BLOCK: Final = 1 << 15
+"""Elements worked on at a time: the scratch arrays of a block stay in a core's second-level cache."""
+
+_FRACTION_BITS: Final = 32
+_KEY_BYTES: Final = 32
+_PURPOSE: Final = b"secagg encoding: stochastic rounding, version 1"
+_SHIFT: Final = np.uint64(_FRACTION_BITS)
+
+
+def fixed_point_factor(levels: int, clip: float, weight: int, max_weight: int) -> float:
+    """What a clipped value is multiplied by to give X: levels / clip * weight / max_weight * 2^32, rounded once.
+
+    Rounded down where need be so that no |value| <= clip gives an |X| above levels * 2^32.
+    """
+    limit = float(levels << _FRACTION_BITS)  # exact: at most 31 bits that are not zero
+    factor = float(Fraction((levels * weight) << _FRACTION_BITS, max_weight) / Fraction(clip))
+    while clip * factor > limit:
+        factor = nextafter(factor, 0.0)
+    return factor
+
+
+def round_block(
+    values: npt.NDArray[np.float64],
+    factor: float,
+    levels: int,
+    random: npt.NDArray[np.uint32],
+    scratch: npt.NDArray[np.int64],
+    out: npt.NDArray[Any],
+) -> None:
+    """``out[i] = floor(values[i] * factor / 2^32 + random[i] / 2^32) + levels``; ``values`` is overwritten.
+
+    All four arrays are 1-D of one length; ``out`` is unsigned and holds 2 * levels; |values| * factor is at most
+    levels * 2^32.
+    """
+    np.multiply(values, factor, out=values)
+    np.rint(values, out=values)
+    np.copyto(scratch, values, casting="unsafe")
+    raised = scratch.view(np.uint64)
+    np.add(raised, np.uint64(levels << _FRACTION_BITS), out=raised)
+    np.add(raised, random, out=raised)
+    np.right_shift(raised, _SHIFT, out=raised)
+    np.copyto(out, raised, casting="unsafe")
+
+
+@final
+class Rounder:
+    """The rounding of one vector: fresh random bytes, and the scratch memory of one block (0.5 MB)."""
+
+    __slots__ = ("_bytes", "_drawn", "_factor", "_levels", "_scratch", "_stream", "_zeros")
+
+    def __init__(self, levels: int, factor: float, randomness: Callable[[int], bytes], length: int) -> None:
+        """``levels`` < 2^31, ``factor`` from ``fixed_point_factor``; ``length`` elements will be rounded at most."""
+        room = max(4, min(BLOCK, -(-length // 4) * 4))  # whole 16-byte blocks of the keystream
+        self._levels = levels
+        self._factor = factor
+        self._stream = Keystream(_fresh_key(randomness))
+        self._drawn = 0
+        self._bytes = np.empty(4 * room, np.uint8)
+        self._zeros = np.zeros(4 * room, np.uint8)
+        self._scratch = np.empty(room, np.int64)
+
+    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
+        """Round one block of at most BLOCK values, which is overwritten, into ``out``."""
+        size = len(values)
+        taken = -(-size // 4) * 16  # bytes
+        self._stream.read_into(self._bytes[:taken], self._zeros[:taken], self._drawn)
+        self._drawn += taken // 16
+        random = self._bytes[: 4 * size].view(np.dtype("<u4"))
+        round_block(values, self._factor, self._levels, random, self._scratch[:size], out)
+
+
+def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:
+    seed = randomness(_KEY_BYTES)
+    if not isinstance(seed, bytes) or len(seed) != _KEY_BYTES:
+        met = f"{len(seed)} bytes" if isinstance(seed, bytes) else type(seed).__name__
+        raise ParameterError(
+            f"randomness({_KEY_BYTES}) gave {met}: it must return {_KEY_BYTES} bytes, as os.urandom does"
+        )
+    return derive(seed, b"", _PURPOSE, _KEY_BYTES)

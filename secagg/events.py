@@ -1,0 +1,96 @@
+"""What the machines tell the system that embeds them.  Frozen, public, and free of secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from secagg.errors import AbortCode, ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class InputNeeded:
+    """Client: call ``submit`` with a vector of ``length`` elements below ``modulus``, none above ``input_max``."""
+
+    length: int
+    modulus: int
+    input_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Client: its last message is in this step; its secrets are wiped."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundAborted:
+    """Client: the server ended the round."""
+
+    code: AbortCode
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Server: a message was taken."""
+
+    sender: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Server: the same message again; nothing changed."""
+
+    sender: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyMasked:
+    """Server: a further masked input of a client whose first one counts; it was not compared, nothing changed."""
+
+    sender: int
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Server: a message of a phase that is over, or from a client that is out of the round; nothing changed."""
+
+    sender: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misbehaved:
+    """Server: a message, or some shares in it, was refused.  ``dealers`` are those whose shares were bad."""
+
+    sender: int
+    phase: str
+    code: ErrorCode
+    detail: str
+    dealers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAborted:
+    """Server: a client left the round."""
+
+    sender: int
+    phase: str
+    code: AbortCode
+
+
+ClientEvent: TypeAlias = InputNeeded | Finished | RoundAborted
+ServerEvent: TypeAlias = Accepted | Duplicate | AlreadyMasked | Late | Misbehaved | ClientAborted
+Event: TypeAlias = ClientEvent | ServerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a call did: the messages to send, in order, and what happened.
+
+    A client's messages go to the server.  A server's ``receive`` never has any.
+    """
+
+    outgoing: tuple[bytes, ...] = ()
+    event: Event | None = None

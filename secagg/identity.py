@@ -1,0 +1,121 @@
+"""Identity keys and the directory that vouches for a cohort: what ``active`` trusts beforehand."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol, final
+
+from secagg import crypto, transcript
+from secagg.errors import ParameterError
+from secagg.secret import Secret
+
+IDENTITY_KEY_BYTES: Final = 32
+
+
+@final
+class Identity:
+    """A member's Ed25519 key pair, kept beyond rounds.  Its repr shows the public key only."""
+
+    __slots__ = ("_secret_key", "_seed", "public_key")
+
+    def __init__(self, seed: bytes) -> None:
+        """``seed`` is the 32-byte private key of RFC 8032."""
+        if len(seed) != 32:
+            raise ParameterError(f"an identity seed of {len(seed)} bytes; it has 32")
+        public, secret_key = crypto.signing_key_pair(seed)
+        self.public_key = public
+        self._seed = Secret(seed)
+        self._secret_key = Secret(secret_key)
+
+    @classmethod
+    def generate(cls, randomness: Callable[[int], bytes] = os.urandom) -> Identity:
+        """A new identity."""
+        return cls(randomness(32))
+
+    def sign(self, message: bytes) -> bytes:
+        """A 64-byte signature."""
+        return crypto.sign(self._secret_key.reveal(), message)
+
+    def seed(self) -> bytes:
+        """The 32 private bytes, for storing them; never log them."""
+        return self._seed.reveal()
+
+    def __repr__(self) -> str:
+        return f"Identity(public_key={self.public_key.hex()})"
+
+
+class Directory(Protocol):
+    """Says which cohorts a host stands behind.  Its answers must not come from the server of the round."""
+
+    def cohort(self, digest: bytes) -> Sequence[bytes] | None:
+        """The identity keys (32 bytes each) by cohort index of the cohort with this digest, or None."""
+
+
+@final
+class MemoryDirectory:
+    """A directory of the cohorts that it was given."""
+
+    def __init__(self, *cohorts: Sequence[bytes]) -> None:
+        """Each cohort is the list of its members' identity keys, by index, pairwise distinct."""
+        self._cohorts: dict[bytes, tuple[bytes, ...]] = {}
+        for cohort in cohorts:
+            self.add(cohort)
+
+    def add(self, identity_keys: Sequence[bytes]) -> bytes:
+        """Vouch for a cohort; returns its digest, which goes into the config."""
+        keys = tuple(identity_keys)
+        if any(len(key) != IDENTITY_KEY_BYTES for key in keys):
+            raise ParameterError(f"an identity key has {IDENTITY_KEY_BYTES} bytes")
+        if len(set(keys)) != len(keys):
+            raise ParameterError("two members of a cohort have the same identity key; each member is listed once")
+        digest = transcript.cohort_digest(keys)
+        self._cohorts[digest] = keys
+        return digest
+
+    def cohort(self, digest: bytes) -> Sequence[bytes] | None:
+        """See ``Directory``."""
+        return self._cohorts.get(digest)
+
+
+def load_directory(path: str | os.PathLike[str]) -> tuple[MemoryDirectory, tuple[str, ...], bytes]:
+    """A directory from a JSON file ``{"members": [{"name": ..., "key": hex}, ...]}``, in cohort order.
+
+    Returns the directory, the members' names by index, and the cohort's digest.  Raises ParameterError.
+    """
+    try:
+        members = json.loads(Path(path).read_text(encoding="utf-8"))["members"]
+        names = tuple(str(member["name"]) for member in members)
+        keys = [bytes.fromhex(member["key"]) for member in members]
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise ParameterError(
+            f'{os.fspath(path)}: not a directory of the form {{"members": [{{"name": ..., "key": hex}}]}}: {wrong!r}'
+        ) from None
+    directory = MemoryDirectory()
+    return directory, names, directory.add(keys)
+
+
+def save_directory(path: str | os.PathLike[str], members: Sequence[tuple[str, bytes]]) -> None:
+    """Write the file that ``load_directory`` reads, from (name, identity key) pairs in cohort order."""
+    listed = [{"name": name, "key": key.hex()} for name, key in members]
+    Path(path).write_text(json.dumps({"members": listed}, indent=2) + "\n", encoding="utf-8")
+
+
+@final
+class UsedTokens:
+    """Which tokens were used, in memory: pass it as ``consume``.
+
+    A host that must survive a restart keeps the same set durably, and marks a token before it returns True.
+    """
+
+    def __init__(self) -> None:
+        self._used: set[bytes] = set()
+
+    def __call__(self, token: bytes) -> bool:
+        """True the first time that a token comes, False ever after."""
+        if token in self._used:
+            return False
+        self._used.add(token)
+        return True

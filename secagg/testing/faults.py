@@ -1,0 +1,122 @@
+"""A fault schedule as plain data, and the oracle that says from it alone what a round must come to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from secagg.config import RoundConfig
+from secagg.errors import ParameterError
+from secagg.graph import NeighbourGraph
+
+PHASES: Final = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
+FATES: Final = ("NONE", *PHASES)
+"""The last message of a client's that the server gets; UNMASK is a client that stays to the end."""
+
+
+class Nuisance(StrEnum):
+    """What else can happen to one message on its way to the server."""
+
+    DUPLICATE = "duplicate"
+    """It arrives twice."""
+    LATE = "late"
+    """It arrives only after its phase was closed: as good as lost."""
+    LATE_DUPLICATE = "late duplicate"
+    """It arrives in time, and again after its phase was closed."""
+    FLIPPED_HEADER = "flipped header byte"
+    """A copy with one bit of its first 38 bytes changed (type, version, session) arrives before it."""
+    TRUNCATED = "truncated"
+    """A copy without its end arrives before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One nuisance to one message.  ``at`` picks the bit that is flipped, or how many bytes are cut off."""
+
+    client: int
+    phase: str
+    kind: Nuisance
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong in a round.
+
+    Attributes:
+        fates: by client, the last of its messages that the server gets (FATES); whoever is not named stays.
+        troubles: what happens to single messages besides.
+        order: a seed that shuffles the clients in every phase; None leaves them in order.
+    """
+
+    fates: Mapping[int, str] = field(default_factory=dict)
+    troubles: tuple[Trouble, ...] = ()
+    order: int | None = None
+
+    def check(self, config: RoundConfig) -> None:
+        """Raises ParameterError for a client, fate or phase that the round does not have."""
+        known = phases_of(config)
+        for client, fate in self.fates.items():
+            if not 0 <= client < config.clients or fate not in ("NONE", *known):
+                raise ParameterError(
+                    f"fate {fate!r} of client {client}: clients are below {config.clients}, fates {known}"
+                )
+        for trouble in self.troubles:
+            if not 0 <= trouble.client < config.clients or trouble.phase not in known:
+                raise ParameterError(f"{trouble}: clients are below {config.clients}, phases {known}")
+
+    def delivers(self, client: int, phase: str) -> bool:
+        """Whether the server gets the client's message of this phase in time."""
+        late = any(
+            trouble.client == client
+            and trouble.kind is Nuisance.LATE
+            and PHASES.index(trouble.phase) <= PHASES.index(phase)
+            for trouble in self.troubles
+        )
+        return not late and FATES.index(self.fates.get(client, "UNMASK")) >= FATES.index(phase)
+
+    def of(self, client: int, phase: str) -> list[Trouble]:
+        """The troubles of one message."""
+        return [trouble for trouble in self.troubles if (trouble.client, trouble.phase) == (client, phase)]
+
+
+def phases_of(config: RoundConfig) -> tuple[str, ...]:
+    """The phases of a round in its threat model."""
+    return PHASES if config.is_active else tuple(phase for phase in PHASES if phase != "CONFIRM")
+
+
+def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph) -> frozenset[int] | None:
+    """Who must be in the sum; None when the round must abort.  Written from the protocol alone."""
+
+    def got(phase: str) -> set[int]:
+        return {client for client in range(config.clients) if faults.delivers(client, phase)}
+
+    def near(client: int, members: Collection[int]) -> int:
+        return len(set(graph.neighbours_of(client).tolist()) & set(members))
+
+    least, threshold = config.min_survivors, config.threshold
+    advertised = got("ADVERTISE")
+    able = {client for client in advertised if near(client, advertised) >= threshold}
+    shared = able & got("SHARE")
+    while len(able) >= least and (pruned := {client for client in shared if near(client, shared) < threshold}):
+        shared -= pruned
+    survivors = shared & got("MASK")
+    if min(len(able), len(shared), len(survivors)) < least:
+        return None
+    if config.is_active and len(survivors & got("CONFIRM")) < config.quorum:
+        return None
+    opened = {client for client in shared if client in survivors or near(client, survivors)}
+    answers = survivors & got("UNMASK")
+    return frozenset(survivors) if all(near(client, answers) >= threshold for client in opened) else None
+
+
+def shuffled(members: list[int], faults: Faults, phase: str) -> list[int]:
+    """The order in which the members' messages of a phase arrive."""
+    if faults.order is None:
+        return members
+    generator = np.random.default_rng([faults.order, PHASES.index(phase)])
+    return [members[position] for position in generator.permutation(len(members)).tolist()]

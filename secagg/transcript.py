@@ -1,0 +1,182 @@
+"""What is hashed, signed, derived and committed to: every domain-separation label, and nothing else uses one.
+
+Each input is built from fixed fields, every variable one prefixed by its length, so that no two different field lists
+give the same bytes.  Integers are little-endian: 4 bytes for an id or a count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+VERSION: Final = 1
+DIGEST_BYTES: Final = 32
+
+_PREFIX: Final = b"secagg/v1 "
+_CONFIG: Final = _PREFIX + b"config"
+_COHORT: Final = _PREFIX + b"cohort"
+_ROUND: Final = _PREFIX + b"round"
+_LEAF: Final = _PREFIX + b"roster leaf"
+_EMPTY_LEAF: Final = _PREFIX + b"roster empty leaf"
+_NODE: Final = _PREFIX + b"roster node"
+_ROSTER: Final = _PREFIX + b"roster"
+_SESSION: Final = _PREFIX + b"session"
+_GRAPH: Final = _PREFIX + b"graph"
+_ADVERTISE: Final = _PREFIX + b"advertise"
+_CHANNEL: Final = _PREFIX + b"channel"
+_PAIRWISE_MASK: Final = _PREFIX + b"pairwise mask"
+_SELF_MASK: Final = _PREFIX + b"self mask"
+_SEED_COMMITMENT: Final = _PREFIX + b"seed commitment"
+_SHARE_RANDOMNESS: Final = _PREFIX + b"share randomness"
+_SHARE_COMMITMENT: Final = _PREFIX + b"share commitment"
+_SEALED_SHARES: Final = _PREFIX + b"sealed shares"
+_SURVIVORS: Final = _PREFIX + b"survivors"
+_JOIN_TOKEN: Final = _PREFIX + b"join token"
+_STATE: Final = _PREFIX + b"suspended client"
+_TRANSCRIPT: Final = _PREFIX + b"transcript"
+
+KEY_SHARE: Final = 0
+"""The kind of a share of a masking private key."""
+SEED_SHARE: Final = 1
+"""The kind of a share of a self-mask seed."""
+
+
+def _u32(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def _fields(label: bytes, *fields: bytes) -> bytes:
+    """The label and the fields, each behind its length."""
+    return b"".join(part for field in (label, *fields) for part in (_u32(len(field)), field))
+
+
+def _hash(label: bytes, *fields: bytes) -> bytes:
+    return hashlib.sha256(_fields(label, *fields)).digest()
+
+
+# Identifiers of a round.
+
+
+def config_digest(config: bytes) -> bytes:
+    """The digest of a config's canonical bytes: what a client's host approves, and what every key depends on."""
+    return _hash(_CONFIG, config)
+
+
+def cohort_digest(identity_keys: Sequence[bytes]) -> bytes:
+    """The digest of the cohort's Ed25519 identity keys, by index."""
+    return _hash(_COHORT, _u32(len(identity_keys)), b"".join(identity_keys))
+
+
+def round_id(config: bytes, nonce: bytes) -> bytes:
+    """What stands for the session before there is one, from the config's digest and the server's nonce."""
+    return _hash(_ROUND, config, nonce)
+
+
+def session_id(config: bytes, nonce: bytes, roster: bytes) -> bytes:
+    """The session: the config's digest, the server's nonce and the roster's digest."""
+    return _hash(_SESSION, config, nonce, roster)
+
+
+def graph_key(roster: bytes, session: bytes) -> bytes:
+    """The AES-256 key under which the ids are put in ring order."""
+    return _hash(_GRAPH, roster, session)
+
+
+def join_token(round_: bytes, index: int) -> bytes:
+    """What a host marks as used when it lets a client join a round."""
+    return _hash(_JOIN_TOKEN, round_, _u32(index))
+
+
+def transcript_digest(session: bytes, parts: Iterable[bytes]) -> bytes:
+    """What the server saw and decided, without the masked vectors."""
+    return _hash(_TRANSCRIPT, session, *parts)
+
+
+# The roster's Merkle tree: exactly n leaves, leaf j for member j.
+
+
+def leaf(index: int, channel_key: bytes, masking_key: bytes) -> bytes:
+    """The leaf of a member that advertised these two keys."""
+    return _hash(_LEAF, _u32(index), channel_key, masking_key)
+
+
+def empty_leaf(index: int) -> bytes:
+    """The leaf of a member that did not advertise."""
+    return _hash(_EMPTY_LEAF, _u32(index))
+
+
+def node(left: bytes, right: bytes) -> bytes:
+    """An inner node."""
+    return _hash(_NODE, left, right)
+
+
+def roster_digest(round_: bytes, clients: int, root: bytes) -> bytes:
+    """The roster: its tree's root, tied to the round and to the number of leaves."""
+    return _hash(_ROSTER, round_, _u32(clients), root)
+
+
+# What identities sign.
+
+
+def signed_advertisement(config: bytes, nonce: bytes, index: int, channel_key: bytes, masking_key: bytes) -> bytes:
+    """The bytes that an identity signs over its two keys."""
+    return _fields(_ADVERTISE, config, nonce, _u32(index), channel_key, masking_key)
+
+
+def signed_survivors(session: bytes, survivors: bytes) -> bytes:
+    """The bytes that an identity signs, once, over the survivors' bitmap."""
+    return _fields(_SURVIVORS, session, survivors)
+
+
+# The `info` of key derivations; the salt is always the session.
+
+
+def channel_info(suite: int, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes) -> bytes:
+    """For the key that seals ``sender``'s shares for ``receiver``: one direction, one plaintext."""
+    return _fields(_CHANNEL, _u32(suite), _u32(sender), _u32(receiver), sender_key, receiver_key)
+
+
+def pairwise_mask_info(suite: int, lower: int, higher: int, lower_key: bytes, higher_key: bytes) -> bytes:
+    """For the mask between two clients: the lower id adds it, the higher subtracts it."""
+    return _fields(_PAIRWISE_MASK, _u32(suite), _u32(lower), _u32(higher), lower_key, higher_key)
+
+
+def self_mask_info(suite: int, index: int) -> bytes:
+    """For a client's own mask, from its seed."""
+    return _fields(_SELF_MASK, _u32(suite), _u32(index))
+
+
+def seed_commitment_info(suite: int, index: int) -> bytes:
+    """For the public commitment to a seed: the same derivation as the mask's, under another label."""
+    return _fields(_SEED_COMMITMENT, _u32(suite), _u32(index))
+
+
+def share_randomness_info(suite: int, index: int, purpose: str) -> bytes:
+    """For what a client draws in SHARE, from its secret drawn in ADVERTISE: a repeated SHARE is the same bytes."""
+    return _fields(_SHARE_RANDOMNESS, _u32(suite), _u32(index), purpose.encode())
+
+
+def suspended_state() -> bytes:
+    """The associated data under which a client's suspended state is sealed."""
+    return _fields(_STATE)
+
+
+# Shares.
+
+
+def sealed_shares_context(session: bytes, sender: int, receiver: int) -> bytes:
+    """The associated data of one sealed pair of shares: session, sender, receiver, phase."""
+    return _fields(_SEALED_SHARES, session, _u32(sender), _u32(receiver), b"SHARE")
+
+
+def share_commitment(session: bytes, dealer: int, holder: int, kind: int, salt: bytes, share: bytes) -> bytes:
+    """The commitment to one share; ``kind`` is KEY_SHARE or SEED_SHARE, the salt 32 bytes of its own."""
+    # Written out: it runs twice a pair of neighbours on every side, and every field has a fixed length.
+    return hashlib.sha256(
+        _COMMITMENT_HEAD + session + _u32(dealer) + _u32(holder) + _KINDS[kind] + salt + share
+    ).digest()
+
+
+_COMMITMENT_HEAD: Final = _fields(_SHARE_COMMITMENT)
+_KINDS: Final = (b"\x00", b"\x01")
