@@ -134,12 +134,19 @@ def signed_survivors(session: bytes, survivors: bytes) -> bytes:
 
 def channel_info(suite: int, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes) -> bytes:
     """For the key that seals ``sender``'s shares for ``receiver``: one direction, one plaintext."""
-    return _fields(_CHANNEL, _u32(suite), _u32(sender), _u32(receiver), sender_key, receiver_key)
+    return _between(_CHANNEL_HEAD, suite, sender, receiver, sender_key, receiver_key)
 
 
 def pairwise_mask_info(suite: int, lower: int, higher: int, lower_key: bytes, higher_key: bytes) -> bytes:
     """For the mask between two clients: the lower id adds it, the higher subtracts it."""
-    return _fields(_PAIRWISE_MASK, _u32(suite), _u32(lower), _u32(higher), lower_key, higher_key)
+    return _between(_PAIRWISE_MASK_HEAD, suite, lower, higher, lower_key, higher_key)
+
+
+def _between(head: bytes, suite: int, one: int, other: int, one_key: bytes, other_key: bytes) -> bytes:
+    """``_fields`` for two ids and their 32-byte keys, written out: it runs three times a pair of neighbours."""
+    return b"".join(
+        (head, _FOUR, _u32(suite), _FOUR, _u32(one), _FOUR, _u32(other), _THIRTY_TWO, one_key, _THIRTY_TWO, other_key)
+    )
 
 
 def self_mask_info(suite: int, index: int) -> bytes:
@@ -167,7 +174,7 @@ def suspended_state() -> bytes:
 
 def sealed_shares_context(session: bytes, sender: int, receiver: int) -> bytes:
     """The associated data of one sealed pair of shares: session, sender, receiver, phase."""
-    return _fields(_SEALED_SHARES, session, _u32(sender), _u32(receiver), b"SHARE")
+    return b"".join((_SEALED_HEAD, session, _FOUR, _u32(sender), _FOUR, _u32(receiver), _SHARE_PHASE))
 
 
 def share_commitment(session: bytes, dealer: int, holder: int, kind: int, salt: bytes, share: bytes) -> bytes:
@@ -178,5 +185,12 @@ def share_commitment(session: bytes, dealer: int, holder: int, kind: int, salt: 
     ).digest()
 
 
+# Beginnings and lengths of what is built once a pair of neighbours: the same bytes as `_fields` would give.
+_FOUR: Final = _u32(4)
+_THIRTY_TWO: Final = _u32(32)
+_CHANNEL_HEAD: Final = _fields(_CHANNEL)
+_PAIRWISE_MASK_HEAD: Final = _fields(_PAIRWISE_MASK)
 _COMMITMENT_HEAD: Final = _fields(_SHARE_COMMITMENT)
+_SEALED_HEAD: Final = _fields(_SEALED_SHARES) + _THIRTY_TWO
+_SHARE_PHASE: Final = _u32(5) + b"SHARE"
 _KINDS: Final = (b"\x00", b"\x01")
