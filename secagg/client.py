@@ -19,7 +19,7 @@ import numpy.typing as npt
 from secagg import arithmetic, checks, client_state, crypto, dealing, masking, messages, transcript
 from secagg.checks import Approve, Consume
 from secagg.client_state import Advertised, Confirmed, Ended, HasInput, Joined, Masked, Phase, Shared
-from secagg.config import Policy, RoundConfig, decode_config
+from secagg.config import Policy, RoundConfig, ThreatModel, decode_config
 from secagg.dealing import Keys
 from secagg.errors import (
     AbortCode,
@@ -109,7 +109,7 @@ class Client:
             invitation: the server's bytes.
             index: this client's cohort index, 0 .. n-1.
             approve: the digest of the only config to accept, or a function that looks at a config and says True.
-            policy: the least to accept; ``Policy()`` when not given.
+            policy: the least to accept; ``Policy()`` when not given, asking for ``active`` when an identity is.
             identity: ``active``: this client's identity.
             directory: ``active``: who vouches for the cohort; its answers must not come from this round's server.
             consume: marks a token as used, durably, and says whether it was new (``UsedTokens`` in memory); needed in
@@ -126,7 +126,9 @@ class Client:
             config = checks.config_sound(decode_config, opened.config)
             checks.of_session(opened.session, transcript.round_id(config.digest, opened.nonce))
             checks.config_approved(config, approve)
-            checks.config_within_policy(config, policy or Policy())
+            # Whoever brings an identity means to use it: no server talks it down to a round without.
+            floor = ThreatModel.SEMI_HONEST if identity is None else ThreatModel.ACTIVE
+            checks.config_within_policy(config, policy or Policy(threat_model=floor))
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < config.clients:
                 raise ParameterError(f"index {index!r}: this round's clients are 0 to {config.clients - 1}")
             cohort = _vouched_cohort(config, index, identity, directory)

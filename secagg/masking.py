@@ -87,7 +87,8 @@ def apply_masks(
     while batch := [(_open(key), negate) for key, negate in islice(signed_keys, _LIVE_STREAMS)]:
         for low, high in _slices(start, start + len(vector), modulus):
             work.accumulate(vector[low - start : high - start], batch, low)
-    arithmetic.reduce(vector, modulus)
+    if modulus.is_ring:
+        arithmetic.reduce(vector, modulus)
     work.wipe()
 
 
@@ -101,7 +102,7 @@ def remove_masks(
     """Do what ``apply_masks`` does, on an executor: for a sum of masked vectors, where there are many masks to undo.
 
     The vector is split among jobs, and where it is short the keys are.  Beyond the vector it takes memory for as much
-    again, and 4 MiB a worker.  A job carries keys and numbers, and returns its part of the net mask, so that any
+    again, or 8 MiB a worker.  A job carries keys and numbers, and returns its part of the net mask, so that any
     executor will do: of threads, of processes, or of other machines, which then see the keys.
 
     Args:
@@ -127,7 +128,8 @@ def remove_masks(
             future.cancel()
     for (start, stop, *_), part in zip(jobs, parts, strict=True):
         arithmetic.add(vector[start:stop], part, modulus)
-    arithmetic.reduce(vector, modulus)
+    if modulus.is_ring:
+        arithmetic.reduce(vector, modulus)
 
 
 class _Workspace:
@@ -230,12 +232,13 @@ def _jobs(
         groups = max(1, min(workers * _JOBS_PER_WORKER // pieces, len(add) + len(subtract)))
     bounds = [length * piece // pieces for piece in range(pieces + 1)]
     for group in range(groups):
-        joined = (
-            b"".join(keys[len(keys) * group // groups : len(keys) * (group + 1) // groups]) for keys in (add, subtract)
-        )
-        added, subtracted = joined
+        added, subtracted = _joined(add, group, groups), _joined(subtract, group, groups)
         for low, high in pairwise(bounds):
             yield low, high, added, subtracted, key_bytes, modulus.value
+
+
+def _joined(keys: Sequence[bytes], group: int, groups: int) -> bytes:
+    return b"".join(keys[len(keys) * group // groups : len(keys) * (group + 1) // groups])
 
 
 def _net_mask_job(start: int, stop: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int) -> Lanes:

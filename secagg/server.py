@@ -163,7 +163,7 @@ class Server:
         except PeerError as refused:
             return Step(event=self._refuse(sender, refused))
         except Exception as bug:
-            self._abort(f"unexpected {type(bug).__name__} while receiving")
+            self._abort(f"unexpected {type(bug).__name__} while receiving", AbortCode.INTERNAL)
             raise
 
     def close_phase(self) -> Outgoing:
@@ -185,10 +185,10 @@ class Server:
         try:
             participants, awaited = closers[state]()
         except _RoundOverError as ends:
-            self._abort(ends.reason, ends.missing)
+            self._abort(ends.reason, AbortCode.TOO_FEW_CLIENTS, missing=ends.missing)
             return self.outgoing()
         except Exception as bug:
-            self._abort(f"unexpected {type(bug).__name__} while closing {state}")
+            self._abort(f"unexpected {type(bug).__name__} while closing {state}", AbortCode.INTERNAL)
             raise
         listening = [member for member in self._data.recipients if member not in self._data.left]
         self._data.dismissed = sorted(set(listening) - set(participants)) if awaited else []
@@ -201,7 +201,7 @@ class Server:
         """What the last ``close_phase`` returned, again; before the first one, the invitation for everybody."""
         data = self._data
         if data.state is ServerState.ABORTED:
-            code = AbortCode.CANCELLED if data.failure is None else AbortCode.TOO_FEW_CLIENTS
+            code = AbortCode.UNSPECIFIED if data.failure is None else data.failure.code
             return Outgoing(
                 [member for member in data.recipients if member not in data.left],
                 lambda index: messages.encode_abort(self._round.round_id, code),
@@ -243,7 +243,7 @@ class Server:
             add, subtract = unmasking.mask_keys(data, edges, self._round.survivors, self._config)
         except PeerError as refused:
             self._refuse(refused.culprit[0], refused)
-            self._abort(str(refused), culprit=refused.culprit)
+            self._abort(str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
             raise
         total = unmasking.unmasked(data.accumulator, add, subtract, self._config, executor)
         self._result = self._make_result(total)
@@ -253,7 +253,7 @@ class Server:
     def abort(self, reason: str = "cancelled by the host") -> Outgoing:
         """End the round without a sum; returns an ABORT for each client that may still be listening."""
         if not self.done:
-            self._abort(reason)
+            self._abort(reason, AbortCode.CANCELLED)
         return self.outgoing()
 
     # Receiving.
@@ -406,9 +406,11 @@ class Server:
         if members:
             self._data.dropped[phase] = sorted(members)
 
-    def _abort(self, reason: str, missing: Sequence[int] = (), culprit: tuple[int, ...] = ()) -> None:
+    def _abort(
+        self, reason: str, code: AbortCode, *, missing: Sequence[int] = (), culprit: tuple[int, ...] = ()
+    ) -> None:
         data = self._data
-        data.failure = Failure(data.state.value, reason, tuple(sorted(missing)), culprit)
+        data.failure = Failure(data.state.value, reason, code, tuple(sorted(missing)), culprit)
         data.state = ServerState.ABORTED
         data.awaited = {}
         data.sealed = data.commitments = data.accumulator = data.openings = data.opened = None

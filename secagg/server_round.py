@@ -33,6 +33,7 @@ class Round:
         self._tree: MerkleTree | None = None
         self._shared: Flags | None = None
         self._survivors: Flags | None = None
+        self._survivors_bitmap: bytes | None = None
 
     # What follows from the data.
 
@@ -59,7 +60,9 @@ class Round:
     @property
     def survivors_bitmap(self) -> bytes:
         """S as it is sent and signed."""
-        return messages.encode_bitmap(self.data.masked, self.config.clients)
+        if self._survivors_bitmap is None:
+            self._survivors_bitmap = messages.encode_bitmap(self.data.masked, self.config.clients)
+        return self._survivors_bitmap
 
     @property
     def graph(self) -> NeighbourGraph:

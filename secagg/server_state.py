@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from secagg import transcript
 from secagg.arithmetic.modulus import Modulus
-from secagg.errors import ErrorCode, ParameterError
+from secagg.errors import AbortCode, ErrorCode, ParameterError
 from secagg.transitions import ServerState
 
 Bytes = npt.NDArray[np.uint8]
@@ -88,12 +88,14 @@ class Failure:
     Attributes:
         phase: the phase in which it ended.
         reason: for a person.
+        code: what the clients are told.
         missing: whom the server waited for in vain, when it was too many of them.
         culprit: who is to blame, when somebody is.
     """
 
     phase: str
     reason: str
+    code: AbortCode
     missing: tuple[int, ...] = ()
     culprit: tuple[int, ...] = ()
 

@@ -11,7 +11,7 @@ copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -25,7 +25,7 @@ from secagg.arithmetic.modulus import Modulus
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
-_CHUNK: Final = 1 << 14  # elements that a prime's check looks at, or adds, at a time: small enough for the cache
+_CHUNK: Final = 1 << 16  # elements of a prime that are checked and added at a time: what a cache holds
 
 
 class PackedError(ValueError):
@@ -93,7 +93,10 @@ def check_packed(data: Buffer, modulus: Modulus, length: int) -> None:
         PackedPaddingError: a bit after the last element is set.
         PackedElementError: an element is not below the modulus.
     """
-    _checked(data, modulus, length)
+    packed = _checked_bytes(data, modulus, length)
+    if not modulus.is_ring:
+        for _, elements in _chunks(packed, length, modulus):
+            _check_elements(elements, modulus)
 
 
 def add_packed(accumulator: Lanes, data: Buffer, modulus: Modulus) -> None:
@@ -109,17 +112,22 @@ def add_packed(accumulator: Lanes, data: Buffer, modulus: Modulus) -> None:
         ValueError: the accumulator is of another dtype or shape, read-only or not contiguous.
     """
     modular.check_lanes(accumulator, modulus)
-    packed = _checked(data, modulus, len(accumulator))
+    packed = _checked_bytes(data, modulus, len(accumulator))
     if modulus.is_ring:
         _add_elements(accumulator, packed, 0, modulus)
         return
     accumulate = modular.accumulator_of(modulus)
-    for start in range(0, len(accumulator), _CHUNK):
-        part = accumulator[start : start + _CHUNK]
-        accumulate(part, _elements(packed, start, len(part), modulus), False)
+    for part, elements in _chunks(packed, len(accumulator), modulus):
+        try:
+            _check_elements(elements, modulus)
+        except PackedElementError:
+            for earlier, added in _chunks(packed, part.start, modulus):
+                accumulate(accumulator[earlier], added, True)
+            raise
+        accumulate(accumulator[part], elements, False)
 
 
-def _checked(data: Buffer, modulus: Modulus, length: int) -> Bytes:
+def _checked_bytes(data: Buffer, modulus: Modulus, length: int) -> Bytes:
     packed = np.frombuffer(data, dtype=np.uint8)
     expected = modulus.packed_bytes(length)
     if len(packed) != expected:
@@ -129,18 +137,21 @@ def _checked(data: Buffer, modulus: Modulus, length: int) -> Bytes:
     used = length * modulus.bits % 8
     if used and packed[-1] >> np.uint8(used):
         raise PackedPaddingError(f"a bit after the last of {length} elements is set: these bits must be zero")
-    if not modulus.is_ring:
-        for start in range(0, length, _CHUNK):
-            largest = int(_elements(packed, start, min(_CHUNK, length - start), modulus).max())
-            if largest >= modulus.value:
-                raise PackedElementError(f"an element is {largest}: it must be below {modulus}")
     return packed
 
 
-def _elements(packed: Bytes, start: int, count: int, modulus: Modulus) -> Lanes:
-    elements = np.zeros(count, dtype=modulus.dtype)
-    _add_elements(elements, packed, start, modulus)
-    return elements
+def _check_elements(elements: Lanes, modulus: Modulus) -> None:
+    largest = int(elements.max())
+    if largest >= modulus.value:
+        raise PackedElementError(f"an element is {largest}: it must be below {modulus}")
+
+
+def _chunks(packed: Bytes, length: int, modulus: Modulus) -> Iterator[tuple[slice, Lanes]]:
+    """The first ``length`` packed elements, as they are, a chunk at a time, and where each chunk lies."""
+    for start in range(0, length, _CHUNK):
+        elements = np.zeros(min(_CHUNK, length - start), dtype=modulus.dtype)
+        _add_elements(elements, packed, start, modulus)
+        yield slice(start, start + len(elements)), elements
 
 
 def _add_elements(accumulator: Lanes, packed: Bytes, start: int, modulus: Modulus) -> None:
