@@ -374,7 +374,7 @@ class Server:
                 f"{len(data.signatures)} clients confirmed the survivors; {config.quorum} are needed",
                 tuple(data.awaited),
             )
-        return data.masked, True
+        return sorted(data.signatures), True
 
     def _close_unmask(self) -> tuple[list[int], bool]:
         data, config, edges = self._data, self._config, self._round.edges
@@ -392,7 +392,7 @@ class Server:
                 raise _RoundOverError(
                     f"{returned[owner]} good shares of client {owner}'s secret came back; "
                     f"{config.threshold} are needed",
-                    sorted(silent),
+                    tuple(data.awaited),
                 )
         return [], False
 

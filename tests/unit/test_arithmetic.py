@@ -1,0 +1,457 @@
+"""Kernels against Python integers: every packing width, primes of every kind, and the ways they are compiled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import secagg
+from secagg import arithmetic, masking
+from secagg.arithmetic import Modulus
+
+Lanes = npt.NDArray[np.unsignedinteger]
+
+WIDTHS = range(1, 65)
+# Each kind of reduction in each lane; primes that fill their lane; the widest Barrett quotients.
+PRIMES = (
+    3, 7, 127, 131, 251,
+    257, 8191, 32771, 65521,
+    65537, 131071, 1073741789, 2**31 - 1, 4294967291,
+    4294967311, 1099511627791, 1152921504606846883, 2305843009213693921, 2**61 - 1,
+)  # fmt: skip
+ROOT = Path(secagg.__file__).parents[1]
+
+
+def packed_by_hand(elements: list[int], modulus: Modulus) -> bytes:
+    groups = []
+    for first in range(0, len(elements), 8):
+        group = elements[first : first + 8]
+        whole = sum(element % modulus.value << (index * modulus.bits) for index, element in enumerate(group))
+        groups.append(whole.to_bytes(modulus.packed_bytes(len(group)), "little"))
+    return b"".join(groups)
+
+
+def random_lanes(modulus: Modulus, length: int, seed: int = 0) -> Lanes:
+    """Any lanes, among them the smallest and largest ones."""
+    generator = np.random.default_rng([modulus.value & 0xFFFFFFFF, seed, length])
+    lanes = np.frombuffer(generator.bytes(length * modulus.dtype.itemsize), modulus.dtype).copy()
+    lanes[::5] = 2**modulus.lane_bits - 1
+    lanes[1::7] = 0
+    return lanes
+
+
+def edge_lanes(modulus: Modulus) -> list[int]:
+    """Lanes on both sides of multiples of a prime, of powers of two, and of the ends."""
+    prime, end = modulus.value, 2**modulus.lane_bits
+    quotients = {0, 1, 2, 3, end // prime - 1, end // prime, end // prime // 2}
+    multiples = {quotient * prime for quotient in quotients}
+    powers = {1 << bit for bit in range(modulus.lane_bits + 1)}
+    around = {value + step for value in multiples | powers for step in (-2, -1, 0, 1, 2)}
+    return sorted(value for value in around if 0 <= value < end)
+
+
+# Packing.
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_packing_places_element_i_at_bit_i_times_b(bits: int) -> None:
+    modulus = Modulus.ring(bits)
+    for length in (1, 7, 8, 9, 63, 64, 65, 200):
+        lanes = random_lanes(modulus, length)
+        before = lanes.copy()
+        packed = arithmetic.pack(lanes, modulus)
+        assert packed == packed_by_hand(lanes.tolist(), modulus)
+        assert np.array_equal(lanes, before)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_unpacking_gives_back_canonical_elements(bits: int) -> None:
+    modulus = Modulus.ring(bits)
+    for length in (1, 7, 8, 9, 63, 64, 65, 200):
+        lanes = random_lanes(modulus, length)
+        unpacked = arithmetic.unpack(arithmetic.pack(lanes, modulus), modulus, length)
+        assert unpacked.dtype == modulus.dtype
+        assert unpacked.tolist() == [element % modulus.value for element in lanes.tolist()]
+
+
+@given(bits=st.integers(1, 64), data=st.data())
+@settings(deadline=None)
+def test_packing_any_elements(bits: int, data: st.DataObject) -> None:
+    modulus = Modulus.ring(bits)
+    elements = data.draw(st.lists(st.integers(0, 2**modulus.lane_bits - 1), max_size=150))
+    packed = arithmetic.pack(np.array(elements, modulus.dtype), modulus)
+    assert packed == packed_by_hand(elements, modulus)
+    assert arithmetic.unpack(packed, modulus, len(elements)).tolist() == [e % modulus.value for e in elements]
+
+
+@given(bits=st.integers(1, 64), data=st.data())
+@settings(deadline=None)
+def test_adding_packed_elements_from_any_buffer(bits: int, data: st.DataObject) -> None:
+    modulus = Modulus.ring(bits)
+    lane = st.integers(0, 2**modulus.lane_bits - 1)
+    pairs = data.draw(st.lists(st.tuples(lane, lane), max_size=150))
+    skip = data.draw(st.integers(0, 17))
+    accumulator = np.array([before for before, _ in pairs], modulus.dtype)
+    packed = packed_by_hand([added for _, added in pairs], modulus)
+    # Read-only, unaligned, and followed by bytes that are not its own.
+    view = memoryview(b"\xff" * skip + packed + b"\xff" * 9)[skip : skip + len(packed)]
+    arithmetic.add_packed(accumulator, view, modulus)
+    arithmetic.reduce(accumulator, modulus)
+    assert accumulator.tolist() == [(before + added) % modulus.value for before, added in pairs]
+
+
+@pytest.mark.parametrize("prime", PRIMES)
+def test_packing_and_adding_modulo_a_prime(prime: int) -> None:
+    modulus = Modulus(prime)
+    elements = [lane for lane in edge_lanes(modulus) if lane < prime] * 3
+    lanes = np.array(elements, modulus.dtype)
+    packed = arithmetic.pack(lanes, modulus)
+    assert packed == packed_by_hand(elements, modulus)
+    assert arithmetic.unpack(packed, modulus, len(elements)).tolist() == elements
+    accumulator = lanes[::-1].copy()
+    arithmetic.add_packed(accumulator, memoryview(b"\xff" + packed)[1:], modulus)
+    assert accumulator.tolist() == [(a + b) % prime for a, b in zip(elements, reversed(elements), strict=True)]
+
+
+@pytest.mark.parametrize("prime", [65537, 2**61 - 1, 251])
+def test_a_prime_vector_longer_than_a_chunk(prime: int) -> None:
+    modulus = Modulus(prime)
+    lanes = random_lanes(modulus, 140_011)
+    arithmetic.reduce(lanes, modulus)
+    assert arithmetic.pack(lanes, modulus) == packed_by_hand(lanes.tolist(), modulus)
+    accumulator = lanes.copy()
+    arithmetic.add_packed(accumulator, arithmetic.pack(lanes, modulus), modulus)
+    assert accumulator.tolist() == [2 * lane % prime for lane in lanes.tolist()]
+
+
+def test_packing_an_array_that_is_neither_contiguous_nor_writable() -> None:
+    modulus = Modulus.ring(20)
+    lanes = random_lanes(modulus, 300)[::3]
+    lanes.flags.writeable = False
+    assert arithmetic.pack(lanes, modulus) == packed_by_hand(lanes.tolist(), modulus)
+
+
+@pytest.mark.parametrize("modulus", [Modulus.ring(20), Modulus.ring(32), Modulus(65537)], ids=str)
+def test_an_empty_vector_packs_to_nothing(modulus: Modulus) -> None:
+    assert arithmetic.pack(np.empty(0, modulus.dtype), modulus) == b""
+    assert len(arithmetic.unpack(b"", modulus, 0)) == 0
+
+
+# What packed bytes are checked for.
+
+
+@pytest.mark.parametrize("modulus", [Modulus.ring(20), Modulus.ring(32), Modulus(65537)], ids=str)
+@pytest.mark.parametrize("change", [-1, 1])
+def test_wrong_length(modulus: Modulus, change: int) -> None:
+    data = bytes(modulus.packed_bytes(33) + change)
+    with pytest.raises(arithmetic.PackedLengthError, match=f"{len(data)} bytes: 33 elements"):
+        arithmetic.check_packed(data, modulus, 33)
+
+
+@pytest.mark.parametrize(
+    ("modulus", "length"),
+    [(Modulus.ring(1), 3), (Modulus.ring(20), 33), (Modulus.ring(63), 9), (Modulus(65537), 3)],
+    ids=str,
+)
+def test_every_padding_bit_must_be_zero(modulus: Modulus, length: int) -> None:
+    used = length * modulus.bits % 8
+    data = bytearray(modulus.packed_bytes(length))
+    arithmetic.check_packed(data, modulus, length)
+    for bit in range(used, 8):
+        data[-1] = 1 << bit
+        with pytest.raises(arithmetic.PackedPaddingError):
+            arithmetic.check_packed(data, modulus, length)
+    data[-1] = 1 << (used - 1) if modulus.is_ring else 0
+    arithmetic.check_packed(data, modulus, length)
+
+
+@pytest.mark.parametrize("prime", PRIMES)
+@pytest.mark.parametrize("position", [0, 7, 140_000])
+def test_every_element_must_be_below_the_prime(prime: int, position: int) -> None:
+    modulus = Modulus(prime)
+    elements = np.zeros(140_001, modulus.dtype)
+    elements[position] = prime - 1
+    arithmetic.check_packed(arithmetic.pack(elements, modulus), modulus, len(elements))
+    for wrong in (prime, 2**modulus.bits - 1):
+        elements[position] = wrong
+        with pytest.raises(arithmetic.PackedElementError, match=f"{wrong}.*{prime}"):
+            arithmetic.check_packed(arithmetic.pack(elements, modulus), modulus, len(elements))
+
+
+def test_the_faults_are_told_apart_and_are_all_packed_errors() -> None:
+    faults = {arithmetic.PackedLengthError, arithmetic.PackedPaddingError, arithmetic.PackedElementError}
+    assert len(faults) == 3
+    assert all(issubclass(fault, arithmetic.PackedError) for fault in faults)
+    assert not any(issubclass(a, b) for a in faults for b in faults if a is not b)
+
+
+def test_a_refused_vector_changes_nothing() -> None:
+    modulus = Modulus(65537)
+    accumulator = np.arange(140_000, dtype=modulus.dtype) % np.uint32(65537)
+    before = accumulator.tolist()
+    elements = np.ones(140_000, modulus.dtype)
+    elements[-1] = 65537
+    too_large = arithmetic.pack(elements, modulus)
+    elements[-1] = 1
+    good = arithmetic.pack(elements, modulus)
+    refused = {
+        arithmetic.PackedElementError: too_large,
+        arithmetic.PackedLengthError: good + b"\0",
+    }
+    for fault, data in refused.items():
+        with pytest.raises(fault):
+            arithmetic.add_packed(accumulator, data, modulus)
+    ring, short = Modulus.ring(17), np.arange(3, dtype=np.uint32)
+    with pytest.raises(arithmetic.PackedPaddingError):
+        arithmetic.add_packed(short, b"\1\1\1\1\1\1\x80", ring)
+    assert accumulator.tolist() == before
+    assert short.tolist() == [0, 1, 2]
+
+
+# Sums.
+
+
+@pytest.mark.parametrize("prime", PRIMES)
+def test_adding_and_subtracting_any_lanes_modulo_a_prime(prime: int) -> None:
+    modulus = Modulus(prime)
+    lanes = edge_lanes(modulus)
+    for before in {0, 1, 2, prime // 2, prime - 2, prime - 1}:
+        for operation, sign in ((arithmetic.add, 1), (arithmetic.subtract, -1)):
+            accumulator = np.full(len(lanes), before, modulus.dtype)
+            operation(accumulator, np.array(lanes, modulus.dtype), modulus)
+            assert accumulator.tolist() == [(before + sign * lane) % prime for lane in lanes]
+
+
+@pytest.mark.parametrize(
+    ("prime", "lane"),
+    [
+        (4295059267, 18078092926021271551),
+        (8590021441, 17835926469256151039),
+        (549760221601, 17901110328914083839),
+        (140738564874883, 14103585183064129535),
+    ],
+)
+def test_an_estimated_quotient_that_is_two_too_small(prime: int, lane: int) -> None:
+    """Primes little above a power of two whose reciprocal is cut by almost one: found by search."""
+    modulus = Modulus(prime)
+    estimate = ((lane >> modulus.bits - 1) * (2**64 // prime)) >> 65 - modulus.bits
+    assert lane // prime == estimate + 2
+    accumulator = np.full(9, 5, np.uint64)
+    arithmetic.add(accumulator, np.full(9, lane, np.uint64), modulus)
+    assert accumulator.tolist() == [(5 + lane) % prime] * 9
+
+
+@pytest.mark.parametrize("prime", PRIMES)
+def test_long_arrays_modulo_a_prime(prime: int) -> None:
+    modulus = Modulus(prime)
+    lanes, accumulator = random_lanes(modulus, 5003), random_lanes(modulus, 5003, seed=1)
+    arithmetic.reduce(accumulator, modulus)
+    before = accumulator.tolist()
+    arithmetic.add(accumulator, lanes, modulus)
+    assert accumulator.tolist() == [(a + b) % prime for a, b in zip(before, lanes.tolist(), strict=True)]
+    arithmetic.subtract(accumulator, lanes, modulus)
+    assert accumulator.tolist() == before
+
+
+@given(prime=st.sampled_from(PRIMES), data=st.data())
+@settings(deadline=None)
+def test_any_sum_modulo_a_prime(prime: int, data: st.DataObject) -> None:
+    modulus = Modulus(prime)
+    pairs = data.draw(
+        st.lists(
+            st.tuples(st.integers(0, prime - 1), st.integers(0, 2**modulus.lane_bits - 1)), min_size=1, max_size=70
+        )
+    )
+    accumulator = np.array([a for a, _ in pairs], modulus.dtype)
+    other = np.array([b for _, b in pairs], modulus.dtype)
+    arithmetic.add(accumulator, other, modulus)
+    assert accumulator.tolist() == [(a + b) % prime for a, b in pairs]
+    arithmetic.subtract(accumulator, other, modulus)
+    assert accumulator.tolist() == [a for a, _ in pairs]
+
+
+@pytest.mark.parametrize("bits", [1, 8, 13, 16, 20, 32, 33, 63, 64])
+def test_sums_in_a_ring_wrap_around(bits: int) -> None:
+    modulus = Modulus.ring(bits)
+    lanes, accumulator = random_lanes(modulus, 999), random_lanes(modulus, 999, seed=1)
+    before = accumulator.tolist()
+    arithmetic.add(accumulator, lanes, modulus)
+    arithmetic.add(accumulator, lanes, modulus)
+    arithmetic.reduce(accumulator, modulus)
+    assert accumulator.tolist() == [(a + 2 * b) % 2**bits for a, b in zip(before, lanes.tolist(), strict=True)]
+    for _ in range(3):
+        arithmetic.subtract(accumulator, lanes, modulus)
+    arithmetic.reduce(accumulator, modulus)
+    assert accumulator.tolist() == [(a - b) % 2**bits for a, b in zip(before, lanes.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("prime", PRIMES)
+def test_reducing_modulo_a_prime(prime: int) -> None:
+    modulus = Modulus(prime)
+    lanes = edge_lanes(modulus)
+    vector = np.array(lanes, modulus.dtype)
+    arithmetic.reduce(vector, modulus)
+    assert vector.tolist() == [lane % prime for lane in lanes]
+
+
+@pytest.mark.parametrize("modulus", [Modulus.ring(32), Modulus(65537)], ids=str)
+def test_the_other_array_may_be_read_only_strided_or_unaligned(modulus: Modulus) -> None:
+    raw = bytes(range(1, 50))
+    unaligned = np.frombuffer(raw, np.uint32, 12, offset=1)
+    strided = np.arange(24, dtype=np.uint32)[::2]
+    for other in (unaligned, strided):
+        accumulator = np.zeros(12, np.uint32)
+        arithmetic.add(accumulator, other, modulus)
+        assert accumulator.tolist() == [lane % modulus.value for lane in other.tolist()]
+
+
+@pytest.mark.parametrize("modulus", [Modulus.ring(32), Modulus.ring(20), Modulus(65537)], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros(8, np.uint64),
+        np.zeros(8, np.int32),
+        np.zeros((2, 4), np.uint32),
+        np.zeros(16, np.uint32)[::2],
+        np.zeros(8, ">u4"),
+        np.frombuffer(bytes(32), np.uint32),
+        np.frombuffer(bytearray(33), np.uint32, 8, offset=1),
+    ],
+    ids=("wide", "signed", "matrix", "strided", "big-endian", "read-only", "unaligned"),
+)
+def test_an_array_that_cannot_be_changed_in_place_is_refused(modulus: Modulus, wrong: Lanes) -> None:
+    calls: tuple[Callable[[], None], ...] = (
+        lambda: arithmetic.add(wrong, np.zeros(8, np.uint32), modulus),
+        lambda: arithmetic.subtract(wrong, np.zeros(8, np.uint32), modulus),
+        lambda: arithmetic.reduce(wrong, modulus),
+        lambda: arithmetic.add_packed(wrong, bytes(modulus.packed_bytes(8)), modulus),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="must be"):
+            call()
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    modulus = Modulus(65537)
+    for other in (np.zeros(7, np.uint32), np.zeros(8, np.uint64), np.zeros(1, np.uint32)):
+        with pytest.raises(ValueError, match="does not fit"):
+            arithmetic.add(np.zeros(8, np.uint32), other, modulus)
+    for vector in (np.zeros(8, np.uint64), np.zeros((2, 4), np.uint32)):
+        with pytest.raises(ValueError, match="one-dimensional"):
+            arithmetic.pack(vector, modulus)
+
+
+# How kernels are compiled.
+
+KERNELS = 10  # of the script below: four widths to pack and to unpack, two primes
+DIGEST_SCRIPT = """
+import hashlib, sys
+from secagg import arithmetic, masking
+from secagg.arithmetic import Modulus
+assert "numba" not in sys.modules, "importing the package imported numba"
+digest = hashlib.sha256()
+for value in (2**20, 2**63, 2**32, 2**31 - 1, 2**61 - 1):
+    modulus = Modulus(value)
+    vector = masking.expand(bytes(16), 3, 1003, modulus)
+    packed = arithmetic.pack(vector, modulus)
+    arithmetic.add_packed(vector, packed, modulus)
+    arithmetic.reduce(vector, modulus)
+    digest.update(packed + vector.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def expected_digest() -> str:
+    digest = hashlib.sha256()
+    for value in (2**20, 2**63, 2**32, 2**31 - 1, 2**61 - 1):
+        modulus = Modulus(value)
+        elements = masking.expand(bytes(16), 3, 1003, modulus).tolist()
+        doubled = np.array([2 * element % value for element in elements], modulus.dtype)
+        digest.update(packed_by_hand(elements, modulus) + doubled.tobytes())
+    return digest.hexdigest()
+
+
+def run(source: str, *flags: str, root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    return subprocess.run(
+        [sys.executable, *flags, "-c", source],
+        env={**inherited, "PYTHONPATH": str(root), **environment},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_without_a_jit_the_kernels_are_plain_python() -> None:
+    result = run(DIGEST_SCRIPT, "-W", "error", NUMBA_DISABLE_JIT="1")
+    assert result.stderr == ""
+    assert result.stdout.strip() == expected_digest()
+
+
+def test_a_generic_processor() -> None:
+    result = run(DIGEST_SCRIPT, "-W", "error", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    assert result.stderr == ""
+    assert result.stdout.strip() == expected_digest()
+
+
+def test_a_read_only_install_without_a_cache_works_and_warns_once(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "secagg", tmp_path / "secagg", ignore=shutil.ignore_patterns("__pycache__"))
+    # Permission bits do not bind root: a directory that would have to be made where a file is cannot be, by anybody.
+    obstacle = tmp_path / "file"
+    obstacle.touch()
+    for package in (tmp_path / "secagg", *(tmp_path / "secagg").rglob("*")):
+        if package.is_dir():
+            (package / "__pycache__").touch()
+    result = run(
+        DIGEST_SCRIPT,
+        root=tmp_path,
+        NUMBA_CACHE_DIR=str(obstacle / "cache"),
+        XDG_CACHE_HOME=str(obstacle / "xdg"),
+        HOME=str(obstacle / "home"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == expected_digest()
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert "NUMBA_CACHE_DIR" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def filled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = tmp_path_factory.mktemp("cache")
+    first = run(DIGEST_SCRIPT, NUMBA_CACHE_DIR=str(cache))
+    assert first.stderr == ""
+    assert first.stdout.strip() == expected_digest()
+    return cache
+
+
+def test_the_next_process_takes_every_kernel_from_the_cache(filled_cache: Path) -> None:
+    result = run(DIGEST_SCRIPT, NUMBA_CACHE_DIR=str(filled_cache), NUMBA_DEBUG_CACHE="1")
+    assert result.stdout.count("data loaded") == KERNELS
+    assert "data saved" not in result.stdout
+    assert result.stdout.splitlines()[-1] == expected_digest()
+
+
+def test_no_two_kernels_share_a_cache_file(filled_cache: Path) -> None:
+    assert len(list(filled_cache.rglob("*.nbi"))) == len(list(filled_cache.rglob("*.nbc"))) == KERNELS
+
+
+def test_a_damaged_cache_costs_a_warning_not_the_round(filled_cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(filled_cache, tmp_path, dirs_exist_ok=True)
+    for index in tmp_path.rglob("*.nbi"):
+        index.write_bytes(b"")
+    result = run(DIGEST_SCRIPT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert result.stdout.strip() == expected_digest()
+    assert result.stderr.count("RuntimeWarning") == 1

@@ -1,0 +1,483 @@
+"""The neighbour graph: degree and threshold against published rows and exact fractions, and the graph itself."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secagg import graph
+from secagg.errors import ParameterError
+from secagg.graph import NeighbourGraph, assess, check_parameters, choose_parameters, explain, find_parameters
+from secagg.graph_bounds import Demand
+
+# -- Degrees and thresholds, against tables ----------------------------------------------------------------------------
+
+RATES = ((0.2, 0.05), (0.2, 0.1), (0.2, 0.3), (1 / 3, 0.05), (1 / 3, 0.1), (1 / 3, 0.3))
+
+SEMI_HONEST = """
+100     26/20 32/21 50/21   34/29  42/32   64/34
+500     52/36 66/41 132/60  74/56  100/69  210/112
+1000    60/40 76/47 160/73  86/64  114/78  276/147
+10000   68/46 90/55 206/94  104/77 144/98  410/218
+100000  74/50 98/59 226/103 114/84 156/106 458/243
+1000000 80/53 104/63 242/110 120/88 166/112 492/260
+"""
+
+ACTIVE = """
+100    32/27   42/32   82/52     44/39   54/44
+500    122/100 166/127 388/245   168/144 234/189
+1000   152/124 222/170 722/462   226/192 336/270
+10000  206/167 326/249 2726/1757 326/275 560/448
+100000 224/181 362/276 3928/2531 362/305 636/508
+"""
+
+
+def _cells(table: str) -> Iterator[tuple[int, float, float, int, int]]:
+    for line in table.strip().splitlines():
+        clients, *cells = line.split()
+        for (gamma, delta), cell in zip(RATES, cells, strict=False):
+            degree, threshold = cell.split("/")
+            yield int(clients), gamma, delta, int(degree), int(threshold)
+
+
+@pytest.mark.parametrize(("clients", "gamma", "delta", "degree", "threshold"), [*_cells(SEMI_HONEST)])
+def test_semi_honest_table(clients: int, gamma: float, delta: float, degree: int, threshold: int) -> None:
+    found = find_parameters(clients, gamma, delta)
+    assert (found.neighbours, found.threshold) == (degree, threshold)
+    assert found.reach(40, 30)
+    assert not found.no_sparse_degree
+
+
+@pytest.mark.parametrize(("clients", "gamma", "delta", "degree", "threshold"), [*_cells(ACTIVE)])
+def test_active_table(clients: int, gamma: float, delta: float, degree: int, threshold: int) -> None:
+    found = find_parameters(clients, gamma, delta, active=True)
+    assert (found.neighbours, found.threshold) == (degree, threshold)
+    assert found.reach(104, 30)
+    assert 2 * threshold > degree
+
+
+def test_active_refuses_the_last_column() -> None:
+    with pytest.raises(ParameterError, match=r"gamma \+ 2 delta = 0\.9333"):
+        find_parameters(1000, 1 / 3, 0.3, active=True)
+
+
+def _published_rows() -> list[dict[str, str]]:
+    """Rows published with another implementation; sigma 40, eta 20; degree 0 where there is none."""
+    path = Path(__file__).parent.parent / "data" / "degree_threshold_sigma40_eta20.csv"
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_all_published_rows_are_there() -> None:
+    assert len(_published_rows()) == 52
+
+
+@pytest.mark.parametrize("row", _published_rows(), ids=lambda row: ",".join(row.values()))
+def test_published_rows(row: dict[str, str]) -> None:
+    clients, active = int(row["clients"]), row["adversary"] == "semi-malicious"
+    gamma, delta = float(row["adversarial_rate"]), float(row["dropout_rate"])
+    expected = int(row["degree"]), int(row["threshold"])
+    if expected == (0, 0):
+        with pytest.raises(ParameterError):
+            graph.colluders_and_dropouts(clients, gamma, delta, active=active)
+        return
+    counts = graph.colluders_and_dropouts(clients, gamma, delta, active=active)
+    demand = Demand(clients, *counts, active, 40, 20, published_populations=True)
+    assert graph._search(demand) == expected
+
+
+# -- Against exact fractions -------------------------------------------------------------------------------------------
+
+
+def _masses(population: int, marked: int, draws: int) -> dict[int, Fraction]:
+    total = math.comb(population, draws)
+    return {
+        x: Fraction(math.comb(marked, x) * math.comb(population - marked, draws - x), total)
+        for x in range(draws + 1)
+        if x <= marked and draws - x <= population - marked
+    }
+
+
+def _log2(probability: Fraction) -> float:
+    if probability == 0:
+        return -math.inf
+    return math.log2(probability.numerator) - math.log2(probability.denominator)
+
+
+def _above(masses: dict[int, Fraction], x: int) -> Fraction:
+    return sum((mass for value, mass in masses.items() if value > x), Fraction(0))
+
+
+def _exact_thresholds(n: int, a: int, d: int, k: int, active: bool, sigma: float, eta: float) -> tuple[int, int] | None:
+    """The rule, word for word, in exact fractions: the thresholds that fit degree k, None when the ring may be cut."""
+    if k <= a + d:
+        cut = Fraction(n * (n - k - 1), 2) * Fraction(math.comb(n - k, a + d - k), math.comb(n, a + d))
+        if not _log2(cut) < -(sigma + 1):
+            return None
+    others, victims = (n - 2, math.comb(n, 2)) if active else (n - 1, n)
+    colluding = _masses(others, min(a, others), k)
+    t1 = next(x for x in range(k + 1) if _log2(victims * _above(colluding, x)) < -(sigma + 1))
+    left = _masses(n - 1, max(n - 1 - d, 0), k)
+    t2 = max(t for t in range(k + 1) if _log2(n * (1 - _above(left, t - 1))) < -eta)
+    t = next(t for t in range(2 * k) if 2 * t > k + t1) if active else t1 + 1
+    return max(t, 2), t2
+
+
+def _exact_choice(n: int, a: int, d: int, active: bool, sigma: float, eta: float) -> tuple[int, int] | None:
+    for k in range(2, n - 1, 2):
+        fitting = _exact_thresholds(n, a, d, k, active, sigma, eta)
+        if fitting and fitting[1] >= fitting[0]:
+            return k, fitting[0]
+    allowed = [t for t in range(2, n - d) if (2 * t > n - 1 + a if active else t > a)]
+    if not allowed:
+        return None
+    return n - 1, allowed[0] if active else allowed[len(allowed) // 2]
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("clients", [3, 4, 5, 6, 9, 14, 21, 30])
+@pytest.mark.parametrize(("sigma", "eta"), [(1.3, 0.9), (6.1, 3.3), (12.9, 7.7)])
+def test_finder_follows_the_rule_in_exact_fractions(clients: int, active: bool, sigma: float, eta: float) -> None:
+    for colluders, dropouts in itertools.product(range(clients // 2 + 1), repeat=2):
+        expected = _exact_choice(clients, colluders, dropouts, active, sigma, eta)
+        if expected is None:
+            with pytest.raises(ParameterError, match="even the complete graph"):
+                choose_parameters(clients, colluders, dropouts, active=active, sigma=sigma, eta=eta)
+            continue
+        assert choose_parameters(clients, colluders, dropouts, active=active, sigma=sigma, eta=eta) == expected
+        degree, threshold = expected
+        reached = assess(clients, colluders, dropouts, degree, threshold, active=active)
+        assert reached.reach(sigma, eta)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    clients=st.integers(100, 700),
+    shares=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+    active=st.booleans(),
+    threshold=st.none() | st.integers(2, 300),
+)
+def test_skipping_degrees_misses_none(
+    clients: int, shares: tuple[int, int], active: bool, threshold: int | None
+) -> None:
+    demand = Demand(clients, shares[0] * clients // 100, shares[1] * clients // 100, active, 25.5, 12.5)
+    expected = None
+    for degree in range(2, clients - 1, 2):
+        if demand.connects(degree):
+            least, most = demand.thresholds(degree)
+            wanted = least if threshold is None else threshold
+            if least <= wanted <= most:
+                expected = (degree, wanted)
+                break
+    assert graph._search(demand, threshold) == expected
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize(
+    ("clients", "colluders", "dropouts", "degree"), [(9, 3, 2, 4), (20, 6, 7, 8), (60, 30, 20, 40)]
+)
+def test_bounds_are_the_exact_tails(clients: int, colluders: int, dropouts: int, degree: int, active: bool) -> None:
+    others, victims = (clients - 2, math.comb(clients, 2)) if active else (clients - 1, clients)
+    colluding, left = _masses(others, colluders, degree), _masses(clients - 1, clients - 1 - dropouts, degree)
+    for threshold in range(1, degree + 1):
+        bounds = assess(clients, colluders, dropouts, degree, threshold, active=active)
+        fatal = 2 * threshold - degree if active else threshold
+        privacy, correctness = victims * _above(colluding, fatal - 1), clients * (1 - _above(left, threshold - 1))
+        assert bounds.privacy_log2 == pytest.approx(min(_log2(privacy), 0), abs=1e-9)
+        assert bounds.correctness_log2 == pytest.approx(min(_log2(correctness), 0), abs=1e-9)
+
+
+def _ring_neighbours(clients: int, degree: int, position: int) -> set[int]:
+    return {(position + step) % clients for step in range(-degree // 2, degree // 2 + 1) if step}
+
+
+def _connected(members: set[int], neighbours: list[set[int]]) -> bool:
+    reached: set[int] = set()
+    border = {min(members)} if members else set()
+    while border:
+        reached |= border
+        border = {near for member in border for near in neighbours[member] & members} - reached
+    return reached == members
+
+
+@pytest.mark.parametrize(
+    ("clients", "colluders", "dropouts", "degree"), [(10, 3, 2, 4), (11, 2, 2, 4), (12, 3, 3, 6), (9, 2, 1, 2)]
+)
+def test_bounds_hold_over_all_placements(clients: int, colluders: int, dropouts: int, degree: int) -> None:
+    """A random ring order with fixed colluders is a fixed ring with random ones: count over all of those."""
+    ring = [_ring_neighbours(clients, degree, position) for position in range(clients)]
+
+    def share(marked: int, event: Callable[[set[int]], bool]) -> float:
+        sets = [set(chosen) for chosen in itertools.combinations(range(clients), marked)]
+        return sum(event(chosen) for chosen in sets) / len(sets)
+
+    def cut(gone: set[int]) -> bool:
+        return not _connected(set(range(clients)) - gone, ring)
+
+    for threshold in range(1, degree + 1):
+        bounds = assess(clients, colluders, dropouts, degree, threshold)
+
+        def opened(bad: set[int], threshold: int = threshold) -> bool:
+            return any(len(ring[i] & bad) >= threshold for i in range(clients) if i not in bad)
+
+        def stuck(lost: set[int], threshold: int = threshold) -> bool:
+            return any(len(ring[i] - lost) < threshold for i in range(clients) if i not in lost)
+
+        assert share(colluders, opened) <= 2**bounds.privacy_log2 + 1e-12
+        assert share(dropouts, stuck) <= 2**bounds.correctness_log2 + 1e-12
+        assert share(colluders + dropouts, cut) <= 2**bounds.connectivity_log2 + 1e-12
+
+
+def test_connectivity_is_the_exact_formula() -> None:
+    for clients, removed, degree in ((10, 5, 4), (50, 30, 10), (200, 120, 60)):
+        formula = Fraction(clients * (clients - degree - 1), 2) * Fraction(
+            math.comb(clients - degree, removed - degree), math.comb(clients, removed)
+        )
+        bounds = assess(clients, removed, 0, degree, degree)
+        assert bounds.connectivity_log2 == pytest.approx(min(0, _log2(formula)), abs=1e-9)
+    assert assess(50, 5, 4, 10, 5).connectivity_log2 == -math.inf
+
+
+# -- The complete graph ------------------------------------------------------------------------------------------------
+
+
+def test_complete_graph_is_certain_or_nothing() -> None:
+    for clients, colluders, dropouts in itertools.product((5, 8), (0, 2, 3), (0, 1, 3)):
+        for threshold in range(1, clients):
+            plain = assess(clients, colluders, dropouts, clients - 1, threshold)
+            assert plain.privacy_log2 == (-math.inf if threshold > colluders else 0)
+            assert plain.correctness_log2 == (-math.inf if threshold <= clients - 1 - dropouts else 0)
+            assert plain.connectivity_log2 == -math.inf
+            active = assess(clients, colluders, dropouts, clients - 1, threshold, active=True)
+            assert active.privacy_log2 == (-math.inf if 2 * threshold > clients - 1 + colluders else 0)
+
+
+def test_falling_back_to_the_complete_graph_is_said() -> None:
+    found = find_parameters(10, 0.2, 0.3, active=True)
+    assert found.complete
+    assert found.no_sparse_degree
+    assert found.threshold == 6  # the smallest with 2t > 9 + 2
+    assert any("no even degree below 9 reaches" in line for line in found.explain())
+    assert check_parameters(10, 2, 3, 9, 6, active=True, complete=True) == assess(10, 2, 3, 9, 6, active=True)
+    plain = find_parameters(20, 0.45, 0.45)
+    assert (plain.neighbours, plain.threshold, plain.no_sparse_degree) == (19, 10, True)
+
+
+def test_the_complete_graph_can_be_asked_for() -> None:
+    found = find_parameters(1000, 0.2, 0.1, complete=True)
+    assert (found.neighbours, found.no_sparse_degree) == (999, False)
+    assert found.threshold == (201 + 899 + 1) // 2  # the middle of (A, n - 1 - D]
+    assert (found.privacy_log2, found.connectivity_log2, found.correctness_log2) == (-math.inf,) * 3
+    assert not any("no even degree" in line for line in found.explain())
+
+
+def test_three_clients() -> None:
+    assert choose_parameters(3, 0, 0) == (2, 2)
+    with pytest.raises(ParameterError, match="lower delta so that at most 0 are lost"):
+        choose_parameters(3, 0, 1)
+
+
+# -- What may be given -------------------------------------------------------------------------------------------------
+
+
+def test_a_given_degree_gets_its_smallest_threshold() -> None:
+    degree, threshold = choose_parameters(1000, 200, 100, 100)
+    assert degree == 100
+    assert check_parameters(1000, 200, 100, 100, threshold)
+    with pytest.raises(ParameterError, match=f"threshold = {threshold - 1}: .* raise it"):
+        check_parameters(1000, 200, 100, 100, threshold - 1)
+
+
+def test_a_given_threshold_gets_the_first_degree_that_allows_it() -> None:
+    degree, threshold = choose_parameters(1000, 200, 100, threshold=60)
+    assert threshold == 60
+    assert check_parameters(1000, 200, 100, degree, 60)
+    with pytest.raises(ParameterError):
+        check_parameters(1000, 200, 100, degree - 2, 60)
+    assert choose_parameters(1000, 200, 100, "complete", 667) == (999, 667)
+
+
+def test_rates_count_whole_clients() -> None:
+    assert graph.colluders_and_dropouts(100, 0.29, 0.57) == (29, 57)
+    assert graph.colluders_and_dropouts(10, 0.19, 0.09) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: find_parameters(2, 0.1, 0.1), r"clients = 2: it must be at least 3"),
+        (lambda: find_parameters(True, 0.1, 0.1), r"clients = True: it must be an int, not bool"),
+        (lambda: find_parameters(100, -0.1, 0.1), r"gamma = -0.1: a rate must be a number"),
+        (lambda: find_parameters(100, 0.1, 1.0), r"delta = 1.0: a rate must be a number"),
+        (lambda: find_parameters(100, math.nan, 0.1), r"gamma = nan: a rate must be a number"),
+        (lambda: find_parameters(100, 0.5, 0.45), r"gamma \+ delta = 0.95 .* lower delta to at most 0.4, or gamma"),
+        (lambda: find_parameters(100, 0.95, 0.0), r"gamma \+ delta = 0.95 .* lower gamma"),
+        (
+            lambda: find_parameters(100, 0.3, 0.35, active=True),
+            r"gamma \+ 2 delta = 1 .* lower delta to at most 0.3, or",
+        ),
+        (lambda: find_parameters(10, 0.9, 0.0, active=True), r"lower gamma: 9 are too many"),
+        (lambda: find_parameters(100, 0.1, 0.1, sigma=-1), r"sigma = -1: it must be a finite number"),
+        (lambda: find_parameters(100, 0.1, 0.1, eta=math.inf), r"eta = inf: it must be a finite number"),
+        (
+            lambda: choose_parameters(100, 20, 10, 99),
+            r"neighbours = 99: .* below 99; lower it, or ask for the complete",
+        ),
+        (lambda: choose_parameters(100, 20, 10, 33), r"neighbours = 33: it must be even, .* take 34"),
+        (lambda: choose_parameters(100, 20, 30, 6), r"neighbours = 6: privacy needs a threshold of at least 7, .* 0"),
+        (lambda: choose_parameters(100, 20, 10, threshold=1), r"threshold = 1: it must be in 2 .. 99"),
+        (lambda: check_parameters(100, 20, 10, 99, 60), r"neighbours = 99: .* ask for the complete graph"),
+        (
+            lambda: check_parameters(100, 20, 10, 32, 21, complete=True),
+            r"neighbours = 32: the complete graph .* has 99",
+        ),
+        (lambda: check_parameters(100, 20, 10, 31, 21), r"neighbours = 31: it must be even"),
+        (lambda: check_parameters(100, 20, 10, 0, 21), r"neighbours = 0: it must be at least 1"),
+        (lambda: check_parameters(100, 20, 10, 32, 33), r"threshold = 33: it must be in 2 .. 32"),
+        (lambda: check_parameters(100, 20, 10, 32, 20), r"threshold = 20: .* must lie in 21 .. 22; raise it"),
+        (lambda: check_parameters(100, 20, 10, 32, 23), r"threshold = 23: .* must lie in 21 .. 22; lower it"),
+        (lambda: check_parameters(100, 20, 10, 30, 21), r"neighbours = 30: privacy needs .* raise the degree"),
+        (lambda: check_parameters(1000, 300, 300, 20, 10), r"neighbours = 20: the chance that the graph falls apart"),
+        (lambda: check_parameters(100, 101, 0, 32, 21), r"colluders = 101: it must be in 0 .. 100"),
+        (lambda: check_parameters(100, 20, 75, 32, 21), r"colluders \+ dropouts = 95 .* at most 0.9 of 100"),
+        (lambda: check_parameters(100, 20, 36, 82, 60, active=True), r"colluders \+ 2 dropouts = 92"),
+        (lambda: check_parameters(100, 10, 10, 99, 10, complete=True), r"threshold = 10: .* 11 .. 89; raise it"),
+        (lambda: check_parameters(100, 10, 10, 99, 90, complete=True), r"threshold = 90: .* 11 .. 89; lower it"),
+        (lambda: check_parameters(100, 10, 10, 99, 54, complete=True, active=True), r"threshold = 54: .* 55 .. 89"),
+        (lambda: assess(100, 10, 10, 98, 0), r"threshold = 0: it must be in 1 .. 100"),
+        (lambda: NeighbourGraph(100, 7, bytes(32)), r"neighbours = 7: it must be even"),
+        (lambda: NeighbourGraph(100, 100, bytes(32)), r"neighbours = 100: .* below 99"),
+        (lambda: NeighbourGraph(100, 8, bytes(16)), r"a graph key of 16 bytes: it must have 32"),
+        (lambda: NeighbourGraph(100, 8, bytes(32)).neighbours_of(100), r"client = 100: it must be in 0 .. 99"),
+        (lambda: NeighbourGraph(100, 8, bytes(32)).are_neighbours(0, -1), r"client = -1"),
+        (lambda: NeighbourGraph(100, 8, bytes(32)).count_within(np.ones(99, bool)), r"members of shape \(99,\)"),
+    ],
+)
+def test_what_is_refused_is_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        call()
+
+
+# -- In words ----------------------------------------------------------------------------------------------------------
+
+
+def test_explanation_says_what_it_rests_on() -> None:
+    lines = find_parameters(1000, 0.2, 0.3).explain()
+    assert "All this supposes that dropouts do not depend on the graph." in lines
+    assert any("160 neighbours each; 73 shares" in line for line in lines)
+    assert sum("probability at most 2^-" in line for line in lines) == 3
+
+
+def test_explanation_in_active_limits_the_supposition_to_correctness() -> None:
+    lines = find_parameters(1000, 0.2, 0.1, active=True).explain()
+    assert "Correctness supposes that dropouts do not depend on the graph." in lines
+    assert not any(line.startswith("All this supposes") for line in lines)
+
+
+def test_explanation_of_the_complete_graph_supposes_nothing() -> None:
+    lines = explain(100, 20, 10, 99, 60)
+    assert any("complete" in line for line in lines)
+    assert sum(" never." in line for line in lines) == 3
+    assert not any("supposes" in line for line in lines)
+
+
+def test_explanation_of_a_bad_threshold_admits_it() -> None:
+    assert any("with no bound below 1" in line for line in explain(100, 20, 10, 99, 20))
+
+
+# -- The graph itself --------------------------------------------------------------------------------------------------
+
+
+def _reference_ring(clients: int, key: bytes) -> list[int]:
+    def image(client: int) -> int:
+        encryptor = Cipher(AES(key), ECB()).encryptor()
+        return int.from_bytes(encryptor.update(client.to_bytes(16, "big")), "big")
+
+    return sorted(range(clients), key=image)
+
+
+def _reference_neighbours(ring: list[int], degree: int, client: int) -> list[int]:
+    place, half = ring.index(client), degree // 2
+    return sorted(ring[(place + step) % len(ring)] for step in range(-half, half + 1) if step)
+
+
+graphs = st.integers(4, 60).flatmap(
+    lambda clients: st.tuples(
+        st.just(clients),
+        st.integers(1, (clients - 2) // 2).map(lambda half: 2 * half),
+        st.binary(min_size=32, max_size=32),
+    )
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs)
+def test_graph_is_the_ring_of_encrypted_ids(drawn: tuple[int, int, bytes]) -> None:
+    clients, degree, key = drawn
+    ring, drawn_graph = _reference_ring(clients, key), NeighbourGraph(clients, degree, key)
+    for client in range(clients):
+        assert drawn_graph.neighbours_of(client).tolist() == _reference_neighbours(ring, degree, client)
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs, st.data())
+def test_graph_is_regular_symmetric_and_connected(drawn: tuple[int, int, bytes], data: st.DataObject) -> None:
+    clients, degree, key = drawn
+    drawn_graph = NeighbourGraph(clients, degree, key)
+    near = [set(drawn_graph.neighbours_of(client).tolist()) for client in range(clients)]
+    assert all(len(neighbours) == degree for neighbours in near)
+    for one, other in itertools.product(range(clients), repeat=2):
+        assert (other in near[one]) == (one in near[other]) == drawn_graph.are_neighbours(one, other)
+    assert _connected(set(range(clients)), near)
+    members = np.array(data.draw(st.lists(st.booleans(), min_size=clients, max_size=clients)))
+    expected = [sum(bool(members[other]) for other in near[client]) for client in range(clients)]
+    assert drawn_graph.count_within(members).tolist() == expected
+
+
+def test_complete_graph_needs_no_key() -> None:
+    everyone = NeighbourGraph(5, 4, b"")
+    assert everyone.complete
+    assert everyone.neighbours_of(2).tolist() == [0, 1, 3, 4]
+    assert everyone.are_neighbours(0, 4)
+    assert not everyone.are_neighbours(3, 3)
+    members = np.array([True, False, True, True, False])
+    assert everyone.count_within(members).tolist() == [2, 3, 2, 2, 3]
+
+
+def _chi_square(counts: Iterable[int], expected: float) -> float:
+    return sum((count - expected) ** 2 / expected for count in counts)
+
+
+def test_ring_order_looks_uniform() -> None:
+    """Fixed keys, so that the outcome is too.  The bounds are exceeded by chance once in 10^6."""
+    keys, clients = 4000, 7
+    rings = [tuple(graph._ring_order(clients, number.to_bytes(32, "big")).tolist()) for number in range(keys)]
+    first = Counter(ring[0] for ring in rings)
+    assert _chi_square((first[client] for client in range(clients)), keys / clients) < 38.3  # 6 degrees of freedom
+    step = Counter((ring.index(1) - ring.index(0)) % clients for ring in rings)
+    assert _chi_square((step[distance] for distance in range(1, clients)), keys / (clients - 1)) < 35.9  # 5
+    orders = Counter(tuple(client for client in ring if client < 4) for ring in rings)
+    assert len(orders) == 24
+    assert _chi_square(orders.values(), keys / 24) < 71.0  # 23
+
+
+def test_a_million_clients() -> None:
+    clients, degree = 10**6, 104
+    big = NeighbourGraph(clients, degree, bytes(range(32)))
+    near = big.neighbours_of(999_999)
+    assert len(set(near.tolist())) == degree
+    assert all(999_999 in big.neighbours_of(other) for other in near.tolist())
+    assert (big.count_within(np.ones(clients, dtype=bool)) == degree).all()
