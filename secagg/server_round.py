@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TypeAlias, final
 
 import numpy as np
@@ -28,12 +29,6 @@ class Round:
         self.config, self.nonce, self.data, self.identities = config, nonce, data, identities
         self.round_id = transcript.round_id(config.digest, nonce)
         self.keys_seen = {key for advert in data.adverts.values() for key in (advert.channel_key, advert.masking_key)}
-        self._graph: NeighbourGraph | None = None
-        self._edges: Adjacency | None = None
-        self._tree: MerkleTree | None = None
-        self._shared: Flags | None = None
-        self._survivors: Flags | None = None
-        self._survivors_bitmap: bytes | None = None
 
     # What follows from the data.
 
@@ -43,56 +38,52 @@ class Round:
         flags[np.asarray(members, dtype=np.int64)] = True
         return flags
 
-    @property
+    @cached_property
     def shared(self) -> Flags:
         """U2 as flags; asked for only once SHARE is closed."""
-        if self._shared is None:
-            self._shared = self.flags(self.data.shared)
-        return self._shared
+        return self.flags(self.data.shared)
 
-    @property
+    @cached_property
     def survivors(self) -> Flags:
         """S as flags; asked for only once MASK is closed."""
-        if self._survivors is None:
-            self._survivors = self.flags(self.data.masked)
-        return self._survivors
+        return self.flags(self.data.masked)
 
-    @property
+    @cached_property
     def survivors_bitmap(self) -> bytes:
         """S as it is sent and signed."""
-        if self._survivors_bitmap is None:
-            self._survivors_bitmap = messages.encode_bitmap(self.data.masked, self.config.clients)
-        return self._survivors_bitmap
+        return messages.encode_bitmap(self.data.masked, self.config.clients)
 
-    @property
+    @cached_property
     def graph(self) -> NeighbourGraph:
         """The graph that the roster's digest draws, over the whole cohort."""
-        if self._graph is None:
-            key = transcript.graph_key(self.data.roster_digest, self.data.session)
-            self._graph = NeighbourGraph(self.config.clients, self.config.neighbours, key)
-        return self._graph
+        key = transcript.graph_key(self.data.roster_digest, self.data.session)
+        return NeighbourGraph(self.config.clients, self.config.neighbours, key)
 
-    @property
+    @cached_property
     def edges(self) -> Adjacency:
         """The graph among the roster's members."""
-        if self._edges is None:
-            self._edges = Adjacency(self.graph, self.flags(self.data.roster))
-        return self._edges
+        return Adjacency(self.graph, self.flags(self.data.roster))
 
-    @property
+    @cached_property
+    def _public_keys(self) -> npt.NDArray[np.uint8]:
+        """The roster's keys, shape (n, 64), each channel key before its masking key."""
+        keys = np.zeros((self.config.clients, messages.KEYS_BYTES), dtype=np.uint8)
+        for member, advert in self.data.adverts.items():
+            keys[member] = np.frombuffer(advert.channel_key + advert.masking_key, dtype=np.uint8)
+        return keys
+
+    @cached_property
     def tree(self) -> MerkleTree:
         """The roster's tree."""
-        if self._tree is None:
-            roster, adverts = frozenset(self.data.roster), self.data.adverts
-            self._tree = MerkleTree(
-                [
-                    transcript.leaf(member, adverts[member].channel_key, adverts[member].masking_key)
-                    if member in roster
-                    else transcript.empty_leaf(member)
-                    for member in range(self.config.clients)
-                ]
-            )
-        return self._tree
+        roster, adverts = frozenset(self.data.roster), self.data.adverts
+        return MerkleTree(
+            [
+                transcript.leaf(member, adverts[member].channel_key, adverts[member].masking_key)
+                if member in roster
+                else transcript.empty_leaf(member)
+                for member in range(self.config.clients)
+            ]
+        )
 
     # What goes out; an index picks the receiver.
 
@@ -104,11 +95,11 @@ class Round:
         """Neighbours' keys; in ``active`` with proofs and signatures."""
         data, config = self.data, self.config
         own = data.adverts[index]
-        present = self.edges.neighbours(index).tolist()
-        keys = [data.adverts[member].channel_key + data.adverts[member].masking_key for member in present]
+        neighbours = self.edges.neighbours(index)
         absent: list[int] = []
         signatures = proof = b""
         if config.is_active:
+            present = neighbours.tolist()
             absent = sorted(set(self.graph.neighbours_of(index).tolist()) - set(present))
             signatures = b"".join(data.adverts[member].signature for member in present)
             proof = self.tree.prove([index, *present, *absent])
@@ -117,8 +108,8 @@ class Round:
             self.round_id,
             data.roster_digest,
             own.channel_key + own.masking_key,
-            messages.encode_ids(present),
-            b"".join(keys),
+            messages.encode_ids(neighbours),
+            self._public_keys[neighbours].tobytes(),
             messages.encode_ids(absent),
             signatures,
             proof,

@@ -1,0 +1,119 @@
+"""Expected CPU times of a round, from small ones run here and scaled by what they would have more of.
+
+Three rounds of a few clients on the complete graph: short vectors; short vectors and some clients lost in MASK; long
+vectors.  They give what a neighbour, a mask that did not cancel, and an element cost, phase by phase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from secagg.cli.rounds import small_round
+from secagg.config import RoundConfig
+from secagg.testing import PHASES, Outcome
+from secagg.testing.floor import UnitCosts, client_work, measure, server_work
+
+_CLIENTS: Final = 33
+_LOST: Final = 6
+_SHORT: Final = 64
+_LONG: Final = 1 << 17
+_REPEATS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """CPU seconds of a round in which all that may be lost are lost in MASK; the client stays to the end."""
+
+    client_s: dict[str, float]
+    server_s: dict[str, float]
+    client_floor_s: float
+    server_floor_s: float
+    costs: UnitCosts
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """CPU seconds by phase: the median client's, and the server's."""
+
+    config: RoundConfig
+    client: dict[str, float]
+    server: dict[str, float]
+
+
+def expect(config: RoundConfig) -> Expected:
+    """Calibrate and scale; takes a few seconds."""
+    costs = measure(config)
+    length = min(max(config.length, _SHORT + 1), _LONG)
+    short, lossy, long = (
+        _run(config, length=size, lost=lost) for size, lost in ((_SHORT, 0), (_SHORT, _LOST), (length, 0))
+    )
+    survivors = config.clients - config.dropouts
+    orphaned = round(config.dropouts * config.neighbours * survivors / (config.clients - 1))
+    return Expected(
+        client_s=_client(config, costs, short, long),
+        server_s=_server(config, short, lossy, long, survivors, orphaned),
+        client_floor_s=client_work(config).seconds(costs),
+        server_floor_s=server_work(config, survivors=survivors, orphaned_pairs=orphaned).seconds(costs),
+        costs=costs,
+    )
+
+
+def _client(config: RoundConfig, costs: UnitCosts, short: _Measured, long: _Measured) -> dict[str, float]:
+    """All but ADVERTISE grows with the neighbours, MASK with the elements of the masks, UNMASK with the quorum."""
+    small = short.config
+    more = config.neighbours / small.neighbours
+    quorum_s = small.quorum * costs.verify_s
+    per_element = _rise("MASK", short.client, long.client, long.config) / (small.neighbours + 1)
+    return {
+        "ADVERTISE": short.client["ADVERTISE"],
+        "SHARE": short.client["SHARE"] * more,
+        "MASK": short.client["MASK"] * more + per_element * config.length * (config.neighbours + 1),
+        "CONFIRM": short.client["CONFIRM"],
+        "UNMASK": max(0.0, short.client["UNMASK"] - quorum_s) * more + config.quorum * costs.verify_s,
+    }
+
+
+def _server(
+    config: RoundConfig, short: _Measured, lossy: _Measured, long: _Measured, survivors: int, orphaned: int
+) -> dict[str, float]:
+    """ADVERTISE and CONFIRM grow with the clients, the rest with the pairs, and with vectors and masks to add up."""
+    small = short.config
+    clients = config.clients / small.clients
+    pairs = clients * config.neighbours / small.neighbours
+    per_vector = _rise("MASK", short.server, long.server, long.config) / small.clients
+    per_mask = _rise("UNMASK", short.server, long.server, long.config) / small.clients
+    orphaned_there = _LOST * (small.clients - _LOST)
+    per_orphan = max(0.0, lossy.server["UNMASK"] - short.server["UNMASK"]) / orphaned_there
+    return {
+        "ADVERTISE": short.server["ADVERTISE"] * clients,
+        "SHARE": short.server["SHARE"] * pairs,
+        "MASK": short.server["MASK"] * pairs + per_vector * config.length * survivors,
+        "CONFIRM": short.server["CONFIRM"] * clients,
+        "UNMASK": short.server["UNMASK"] * pairs
+        + per_orphan * orphaned
+        + per_mask * config.length * (survivors + orphaned),
+    }
+
+
+def _rise(phase: str, short: dict[str, float], long: dict[str, float], config: RoundConfig) -> float:
+    """Seconds an element more."""
+    return max(0.0, long[phase] - short[phase]) / (config.length - _SHORT)
+
+
+def _run(config: RoundConfig, *, length: int, lost: int) -> _Measured:
+    rounds = [
+        small_round(config.modulus, config.suite, config.threat_model, clients=_CLIENTS, length=length, lost=lost)
+        for _ in range(_REPEATS)
+    ]
+    return _Measured(
+        rounds[0][1],
+        {phase: min(_median_client(outcome, phase) for outcome, _ in rounds) for phase in PHASES},
+        {phase: min(outcome.costs[phase].server_cpu_s for outcome, _ in rounds) for phase in PHASES},
+    )
+
+
+def _median_client(outcome: Outcome, phase: str) -> float:
+    spent = outcome.costs[phase].client_cpu_s.values()
+    return median(spent) if spent else 0.0

@@ -1,0 +1,273 @@
+"""``secagg demo``: federated training on real data, every aggregate through the protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from secagg.cli.extras import advice
+from secagg.cli.options import AsJson, Threat
+from secagg.cli.output import EXIT_FAILED, fail, print_json, results, seconds, size, table, usage_errors
+from secagg.cli.report import client_cpu_s, per_client
+from secagg.cli.rounds import Cohort, middle, warm_up
+from secagg.config import RoundConfig, Suite, ThreatModel
+from secagg.encoding import Encoder
+from secagg.testing import Faults, Outcome, simulate
+from secagg.testing.faults import phases_of
+
+if TYPE_CHECKING:
+    from secagg.cli import federated
+
+_GAMMA = 0.2
+_DELTA = 0.25
+_BITS = 16
+
+
+class Data(StrEnum):
+    """What to train on."""
+
+    BOTH = "both"
+    BREAST_CANCER = "breast-cancer"
+    DIGITS = "digits"
+
+
+def demo(
+    data: Annotated[Data, typer.Option(help="What to train on.")] = Data.BOTH,
+    rounds: Annotated[int, typer.Option(help="Rounds of federated averaging.", min=1, max=1000)] = 15,
+    threat: Threat = ThreatModel.SEMI_HONEST,
+    output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("secagg-demo.png"),
+    seed: Annotated[
+        int, typer.Option(help="For the data and the dropouts; the protocol's randomness is the system's.", min=0)
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train on data that ships with scikit-learn, split over clients, some of which drop out in every round.
+
+    Each round's update goes through secure aggregation, the clients' numbers of samples hidden inside it. Beside it:
+    plain federated averaging with the same dropouts, and central training on all data.
+
+    Exit code 1: an aggregate was further from the plain one than its encoding allows, or a round was aborted.
+    """
+    try:
+        from secagg.cli import federated, picture
+    except ModuleNotFoundError as missing:
+        fail("demo", advice(missing, "demo"))
+    names = list(federated.DataName) if data is Data.BOTH else [federated.DataName(data.value)]
+    with usage_errors("demo"):
+        picture.check_format(output)
+        output.touch()  # a path that cannot be written is said before the work, not after it
+        runs = [_Training(federated.load(name, seed), threat, seed).run(rounds) for name in names]
+        picture.draw([(run.title, run.curves()) for run in runs], output)
+    if as_json:
+        print_json({"picture": str(output), "data": dict(zip(names, [run.as_json() for run in runs], strict=True))})
+    else:
+        for run in runs:
+            run.show(results())
+        typer.echo(f"The picture is {output.resolve()}")
+    if not all(run.ok for run in runs):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What a round came to; accuracies are those after it."""
+
+    included: int
+    lost: dict[str, int]
+    error: float
+    error_bound: float
+    secure: float
+    plain: float
+    central: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A training.
+
+    Attributes:
+        rounds: without the first model, before any.
+        start: the accuracy of the first model.
+        abort: why it ended early.
+        parameters, clients, upload_bytes, client_cpu_s: of one round, the last two for the median client.
+    """
+
+    title: str
+    members: str
+    clients: int
+    parameters: int
+    start: float
+    rounds: list[Round]
+    abort: str | None
+    upload_bytes: int
+    client_cpu_s: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every round gave the plain aggregate, up to its encoding."""
+        return self.abort is None and all(done.error <= done.error_bound for done in self.rounds)
+
+    def curves(self) -> dict[str, list[float]]:
+        """Accuracies from the start on."""
+        return {
+            "secure aggregation": [self.start, *(done.secure for done in self.rounds)],
+            "plain FedAvg, same dropouts": [self.start, *(done.plain for done in self.rounds)],
+            "central training": [self.start, *(done.central for done in self.rounds)],
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "ok": self.ok,
+            "abort": self.abort,
+            "clients": self.clients,
+            "parameters": self.parameters,
+            "upload_bytes": self.upload_bytes,
+            "client_cpu_s": self.client_cpu_s,
+            "start_accuracy": self.start,
+            "rounds": [
+                {
+                    "included": done.included,
+                    "lost": done.lost,
+                    "max_error": done.error,
+                    "error_bound": done.error_bound,
+                    "accuracy": {"secure": done.secure, "plain": done.plain, "central": done.central},
+                }
+                for done in self.rounds
+            ],
+        }
+
+    def show(self, console: Console) -> None:
+        """Print the training for a person."""
+        phases = self.rounds[0].lost if self.rounds else {}
+        rows = table(self.title, "round", "in the sum", "lost", "secure", "plain", "central", "largest error")
+        rows.add_row("start", "", "", *[f"{self.start:.1%}"] * 3, "")
+        for number, done in enumerate(self.rounds, 1):
+            lost = " + ".join(str(count) for count in done.lost.values())
+            accuracies = (f"{value:.1%}" for value in (done.secure, done.plain, done.central))
+            rows.add_row(str(number), f"{done.included} of {self.clients}", lost, *accuracies, f"{done.error:.1e}")
+        console.print(rows)
+        if self.abort is not None:
+            console.print(f"ABORTED: {self.abort}", style="red")
+        if not self.ok:
+            console.print("An aggregate differs from the plain one.", style="red")
+        console.print(
+            f"Lost: in {' + '.join(phases)}; whoever is lost after MASK is in the sum. Accuracy on test data: averaged "
+            "securely, averaged in the clear with the same dropouts, and trained centrally on all data.\n"
+            f"{self.clients} {self.members}, {self.parameters:,} parameters. A round costs a client "
+            f"{size(self.upload_bytes)} of upload and {seconds(self.client_cpu_s)} of CPU time for the protocol.\n"
+            "The server saw only sums: nobody's update, and nobody's number of samples. The error is that of the mean "
+            "update, from rounding.\n",
+            soft_wrap=True,
+        )
+
+
+class _Training:
+    """Three models side by side: averaged securely, averaged in the clear, and trained centrally."""
+
+    def __init__(self, problem: federated.Problem, threat: ThreatModel, seed: int) -> None:
+        from secagg.cli import federated
+
+        self.learn, self.problem, self.threat, self.seed = federated, problem, threat, seed
+        self.clients = len(problem.clients)
+        self.cohort = Cohort(self.clients, threat)
+        self.secure = self.plain = self.central = problem.start()
+        self.encoder = Encoder(self.secure, clip=problem.clip, bits=_BITS, max_weight=problem.max_weight)
+        self.rounds: list[Round] = []
+        self.outcome: Outcome | None = None
+
+    def run(self, rounds: int) -> Run:
+        start = self.learn.accuracy(self.secure, self.problem.test)
+        warm_up(self.config(0).modulus, Suite.AES_128, self.threat)
+        console = Console(stderr=True)
+        quiet = not console.is_terminal
+        for number in track(range(rounds), self.problem.members, console=console, disable=quiet, transient=True):
+            if not self.round(number):
+                break
+        outcome = self.outcome
+        return Run(
+            title=self.problem.title,
+            members=self.problem.members,
+            clients=self.clients,
+            parameters=self.encoder.template.size,
+            start=start,
+            rounds=self.rounds,
+            abort=outcome.failure.reason if outcome is not None and outcome.failure is not None else None,
+            upload_bytes=middle(per_client(outcome, "bytes_up")) if outcome is not None else 0,
+            client_cpu_s=client_cpu_s(outcome) if outcome is not None else 0.0,
+        )
+
+    def round(self, number: int) -> bool:
+        """One round of all three; False when the protocol aborted it."""
+        config = self.config(number)
+        outcome = self.outcome = simulate(
+            lambda client: self.encoder.encode(self.update(self.secure, number, client), self.weight(client)),
+            config,
+            faults=self.faults(config, number),
+            identities=self.cohort.identities,
+            directory=self.cohort.directory,
+        )
+        if outcome.result is None:
+            return False
+        included, learn, test = outcome.included, self.learn, self.problem.test
+        decoded = self.encoder.decode(outcome.result)
+        wanted = learn.weighted_mean(
+            (learn.clipped(self.update(self.secure, number, client), self.problem.clip), self.weight(client))
+            for client in included
+        )
+        self.secure = learn.moved(self.secure, decoded.mean)
+        in_clear = [(self.update(self.plain, number, client), self.weight(client)) for client in included]
+        self.plain = learn.moved(self.plain, learn.weighted_mean(in_clear))
+        self.central = learn.trained(self.central, self.problem.pooled, self.problem, self.draw(number, self.clients))
+        self.rounds.append(
+            Round(
+                included=len(included),
+                lost={phase: len(outcome.dropped.get(phase, ())) for phase in phases_of(config)},
+                error=learn.difference(decoded.mean, wanted),
+                error_bound=self.encoder.error_bound(decoded.count, decoded.weight),
+                secure=learn.accuracy(self.secure, test),
+                plain=learn.accuracy(self.plain, test),
+                central=learn.accuracy(self.central, test),
+            )
+        )
+        return True
+
+    def config(self, number: int) -> RoundConfig:
+        """The round's, tied to the model that clients train from and to how they encode."""
+        model = b"".join(values.tobytes() for values in self.secure.values())
+        return RoundConfig.for_cohort(
+            self.clients,
+            self.encoder.length,
+            threat_model=self.threat,
+            gamma=_GAMMA,
+            delta=_DELTA,
+            input_max=self.encoder.input_max,
+            context=hashlib.sha256(b"round %d" % number + self.encoder.layout_digest() + model).digest(),
+            cohort=self.cohort.digest,
+        )
+
+    def faults(self, config: RoundConfig, number: int) -> Faults:
+        """As many as may be lost are: the first in MASK, the others anywhere."""
+        draw, phases = self.draw(number, self.clients + 1), phases_of(config)
+        fates = dict(zip(phases, ("NONE", *phases), strict=False))
+        lost = draw.permutation(config.clients)[: config.dropouts].tolist()
+        where = ["MASK", *draw.choice(phases, config.dropouts).tolist()]
+        return Faults({client: fates[phase] for client, phase in zip(lost, where, strict=False)})
+
+    def update(self, model: federated.Model, number: int, client: int) -> federated.Model:
+        samples = self.problem.clients[client]
+        return self.learn.change(model, self.learn.trained(model, samples, self.problem, self.draw(number, client)))
+
+    def weight(self, client: int) -> int:
+        return len(self.problem.clients[client])
+
+    def draw(self, number: int, who: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number, who])

@@ -1,0 +1,73 @@
+"""``--dropout``: how many clients are lost in which phase, and which ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from secagg.errors import ParameterError
+from secagg.testing import PHASES, Faults
+
+Rates = Mapping[str, Fraction]
+
+
+def parse_rates(text: str) -> Rates:
+    """Rates by phase in capitals, from ``0.1`` (lost in MASK) or ``share=.02,mask=.05``.  Raises ParameterError."""
+    rates: dict[str, Fraction] = {}
+    for part in text.split(","):
+        name, equals, number = part.rpartition("=")
+        phase = name.strip().upper() if equals else "MASK"
+        if phase not in PHASES or (not equals and "," in text):
+            raise ParameterError(
+                f"--dropout {text!r}: {part.strip()!r} is not a phase and a rate; write one rate, as 0.1, or rates by "
+                f"phase, as share=.02,mask=.05, with the phases {', '.join(PHASES).lower()}"
+            )
+        if phase in rates:
+            raise ParameterError(f"--dropout {text!r}: {phase.lower()} is there twice; give each phase one rate")
+        rates[phase] = _rate(text, number)
+    if sum(rates.values()) >= 1:
+        raise ParameterError(f"--dropout {text!r}: the rates add up to {float(sum(rates.values())):g}; stay below 1")
+    return rates
+
+
+def _rate(text: str, number: str) -> Fraction:
+    try:
+        rate = Fraction(number.strip())
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(-1)
+    if not 0 <= rate < 1:
+        raise ParameterError(f"--dropout {text!r}: {number.strip()!r} is no rate; a rate is a number from 0 to below 1")
+    return rate
+
+
+def total_rate(rates: Rates, delta: float | None) -> float:
+    """delta: the one given, or the total of the rates.  Raises ParameterError for a total above it."""
+    total = float(sum(rates.values()))
+    if delta is None:
+        return total
+    if total > delta + 1e-12:
+        raise ParameterError(
+            f"--dropout adds up to {total:g}, more than the --delta {delta:g} that the round is planned for; raise "
+            "--delta or lower --dropout"
+        )
+    return delta
+
+
+def schedule(rates: Rates, clients: int, phases: Sequence[str], generator: np.random.Generator) -> Faults:
+    """Who is lost when: exactly floor(rate x clients) in each phase, drawn by the generator."""
+    if strangers := [phase for phase in rates if phase not in phases]:
+        raise ParameterError(
+            f"--dropout {strangers[0].lower()}=...: there is no such phase here, only {', '.join(phases).lower()}"
+        )
+    drawn = iter(generator.permutation(clients).tolist())
+    last_messages = dict(zip(phases, ("NONE", *phases), strict=False))
+    return Faults(
+        {
+            next(drawn): last_messages[phase]
+            for phase in phases
+            for _ in range(math.floor(rates.get(phase, Fraction(0)) * clients))
+        }
+    )

@@ -1,0 +1,18 @@
+"""What to install when a command's libraries are missing.  Imports none of them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+_MODULES_OF: Final = {
+    "cli": frozenset({"typer", "click", "rich"}),
+    "demo": frozenset({"sklearn", "matplotlib", "scipy", "joblib"}),
+}
+
+
+def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo"]) -> str:
+    """One line: which module is missing, and how to install it.  Raises ``missing`` when it is not the extra's."""
+    module = (missing.name or "").partition(".")[0]
+    if module not in _MODULES_OF[extra]:
+        raise missing
+    return f"{module} is not installed, which this needs: pip install 'secagg[{extra}]'"

@@ -1,0 +1,193 @@
+"""The demo's learning: data that ships with scikit-learn, split unevenly, and softmax regression in NumPy.
+
+Nothing here knows of the protocol: clients train, updates are averaged, by whatever means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.model_selection import train_test_split
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Labels: TypeAlias = npt.NDArray[np.int64]
+Model: TypeAlias = dict[str, Floats]
+"""``weight``, shape (features, classes), and ``bias``, shape (classes,); an update is the change of one."""
+
+_BATCH: Final = 16
+
+
+class DataName(StrEnum):
+    """The data sets of the demo."""
+
+    BREAST_CANCER = "breast-cancer"
+    DIGITS = "digits"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Features, shape (samples, features), and their labels, shape (samples,)."""
+
+    features: Floats
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A data set split over clients.
+
+    Attributes:
+        title: for a person.
+        members: what its clients are called.
+        clients: each one's samples; their numbers differ.
+        pooled: all of them, as a central training would have them.
+        test: on which accuracy is measured.
+        rate: of the gradient steps.
+        epochs: of local training in a round.
+        clip: the largest change of a parameter in a round that is kept.
+        max_weight: a bound on a client's samples that everybody knows; the numbers themselves stay hidden.
+    """
+
+    title: str
+    members: str
+    clients: list[Samples]
+    pooled: Samples
+    test: Samples
+    rate: float
+    epochs: int
+    clip: float
+    max_weight: int
+
+    def start(self) -> Model:
+        """The model before the first round."""
+        features, classes = self.pooled.features.shape[1], int(self.pooled.labels.max()) + 1
+        return {"weight": np.zeros((features, classes)), "bias": np.zeros(classes)}
+
+
+def load(name: DataName, seed: int) -> Problem:
+    """The data set, shuffled and split by the seed."""
+    if name is DataName.BREAST_CANCER:
+        train, test = _prepared(load_breast_cancer(), seed)
+        return Problem(
+            title="Breast cancer (569 tumours, 30 features) over hospitals of unequal size",
+            members="hospitals",
+            clients=_by_size(train, 12, seed),
+            pooled=train,
+            test=test,
+            rate=0.1,
+            epochs=2,
+            clip=0.5,
+            max_weight=128,
+        )
+    train, test = _prepared(load_digits(), seed)
+    return Problem(
+        title="Handwritten digits (1,797 pictures of 8 x 8) over people who each wrote only some of them",
+        members="people",
+        clients=_by_label(train, 40, seed),
+        pooled=train,
+        test=test,
+        rate=0.1,
+        epochs=5,
+        clip=0.5,
+        max_weight=128,
+    )
+
+
+def trained(model: Model, samples: Samples, problem: Problem, draw: np.random.Generator) -> Model:
+    """The model after some epochs of stochastic gradient descent on the samples."""
+    weight, bias = model["weight"].copy(), model["bias"].copy()
+    wanted = np.eye(len(bias))[samples.labels]
+    for _ in range(problem.epochs):
+        order = draw.permutation(len(samples))
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            features = samples.features[batch]
+            slope = (_probabilities(features @ weight + bias) - wanted[batch]) / len(batch)
+            weight -= problem.rate * features.T @ slope
+            bias -= problem.rate * slope.sum(axis=0)
+    return {"weight": weight, "bias": bias}
+
+
+def change(before: Model, after: Model) -> Model:
+    """after - before."""
+    return {name: after[name] - before[name] for name in before}
+
+
+def moved(model: Model, update: Model) -> Model:
+    """model + update."""
+    return {name: model[name] + update[name] for name in model}
+
+
+def clipped(update: Model, clip: float) -> Model:
+    """The update with every value in -clip .. clip."""
+    return {name: np.clip(values, -clip, clip) for name, values in update.items()}
+
+
+def weighted_mean(updates: Iterable[tuple[Model, int]]) -> Model:
+    """The mean of the updates, each counted as often as its weight says."""
+    listed = list(updates)
+    weights = np.array([weight for _, weight in listed], dtype=np.float64)
+    return {name: np.average([update[name] for update, _ in listed], axis=0, weights=weights) for name in listed[0][0]}
+
+
+def difference(one: Model, other: Model) -> float:
+    """The largest absolute difference of a parameter."""
+    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
+
+
+def accuracy(model: Model, samples: Samples) -> float:
+    """The share of the samples whose label the model finds."""
+    found = (samples.features @ model["weight"] + model["bias"]).argmax(axis=1)
+    return float((found == samples.labels).mean())
+
+
+def _probabilities(scores: Floats) -> Floats:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    normalised: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def _prepared(data: Any, seed: int) -> tuple[Samples, Samples]:
+    """Train and test samples; features have mean 0 and spread 1, as if the clients had agreed on both beforehand."""
+    features, labels = np.asarray(data.data, np.float64), np.asarray(data.target, np.int64)
+    spread = features.std(axis=0)
+    features = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    train, test, train_labels, test_labels = train_test_split(
+        features, labels, test_size=0.3, random_state=seed, stratify=labels
+    )
+    return Samples(train, train_labels), Samples(test, test_labels)
+
+
+def _by_size(samples: Samples, clients: int, seed: int) -> list[Samples]:
+    """Shares of very different sizes, the largest some ten times the smallest."""
+    sizes = np.geomspace(1.0, 10.0, clients)
+    bounds = np.rint(np.concatenate(([0.0], sizes.cumsum() / sizes.sum())) * len(samples)).astype(int)
+    order = np.random.default_rng([seed, 1]).permutation(len(samples))
+    return [_part(samples, order[low:high]) for low, high in pairwise(bounds.tolist())]
+
+
+def _by_label(samples: Samples, clients: int, seed: int) -> list[Samples]:
+    """Each client has some labels much more often than others, and some not at all."""
+    draw = np.random.default_rng([seed, 2])
+    owner = np.empty(len(samples), dtype=np.int64)
+    for label in np.unique(samples.labels):
+        mine = np.flatnonzero(samples.labels == label)
+        owner[mine] = draw.choice(clients, len(mine), p=draw.dirichlet(np.full(clients, 0.3)))
+    for client in range(clients):  # nobody is left without a sample
+        if not (owner == client).any():
+            owner[draw.choice(np.flatnonzero(owner == np.bincount(owner).argmax()))] = client
+    return [_part(samples, np.flatnonzero(owner == client)) for client in range(clients)]
+
+
+def _part(samples: Samples, rows: npt.NDArray[np.int64]) -> Samples:
+    return Samples(samples.features[rows], samples.labels[rows])

@@ -1,0 +1,42 @@
+"""The demo's picture: accuracy by round, a panel a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from secagg.errors import ParameterError
+
+_LINE_STYLES: Final = ("-", "--", ":")
+
+Curves: TypeAlias = Mapping[str, Sequence[float]]
+
+
+def check_format(file: Path) -> None:
+    """Raises ParameterError unless the file's suffix is that of a picture."""
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if file.suffix[1:].lower() not in known:
+        raise ParameterError(f"{file}: its suffix must say what picture to write: {', '.join(sorted(known))}")
+
+
+def draw(panels: Sequence[tuple[str, Curves]], file: Path) -> None:
+    """Write the picture; its format follows from the file's suffix, see ``check_format``.  Raises OSError.
+
+    Args:
+        panels: a title, and curves by name: one value a round, from before the first one on.
+    """
+    figure = Figure(figsize=(6.4 * len(panels), 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for (name, values), style in zip(curves.items(), _LINE_STYLES, strict=True):
+            axes.plot(range(len(values)), values, style, label=name)
+        axes.set_title(title, fontsize=9, wrap=True)
+        axes.set_xlabel("round")
+        axes.set_ylabel("accuracy on test data")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right")
+    figure.savefig(file, dpi=120)

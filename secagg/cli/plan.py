@@ -1,0 +1,138 @@
+"""``secagg plan``: what a round will take, before there is one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from secagg.cli.calibration import expect
+from secagg.cli.options import AsJson, Bits, ChosenSuite, Gamma, Neighbours, Threat
+from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
+from secagg.cli.rounds import SuiteName, config_for, warm_up
+from secagg.cli.traffic import traffic
+from secagg.config import RoundConfig, ThreatModel
+from secagg.encoding import Encoder, Template
+from secagg.messages import SIGNATURE_BYTES
+
+
+def plan(
+    clients: Annotated[int, typer.Option(help="How many are invited.")],
+    dim: Annotated[int, typer.Option(help="Values of an update.", min=1)],
+    gamma: Gamma = 0.2,
+    delta: Annotated[float, typer.Option(help="The largest share of the clients that may be lost.")] = 0.1,
+    threat: Threat = ThreatModel.SEMI_HONEST,
+    bits: Bits = 16,
+    neighbours: Neighbours = "auto",
+    suite: ChosenSuite = SuiteName.AES_128,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a round will take: degree, threshold, ring, bytes, and CPU time here, of a client and of the server.
+
+    Times come from a few seconds of small rounds on this machine, scaled up, for a round that loses as many as it may
+    after they dealt their shares; treat them as expectations.
+    """
+    with usage_errors("plan"):
+        encoder = Encoder(Template.from_shapes((dim,)), clip=1.0, bits=bits)
+        config = config_for(clients, encoder, threat, gamma, delta, neighbours, suite)
+        found = planned(config, gamma, delta)
+    if as_json:
+        print_json(found)
+    else:
+        show(found, config, results())
+
+
+def planned(config: RoundConfig, gamma: float, delta: float) -> dict[str, Any]:
+    """The object that ``secagg plan --json`` prints."""
+    warm_up(config.modulus, config.suite, config.threat_model)
+    expected, bytes_by_phase = expect(config), traffic(config)
+    confirm = {
+        "signatures_sent": 1,
+        "signatures_verified": config.quorum,
+        "bytes_down": config.quorum * SIGNATURE_BYTES + (config.clients + 7) // 8,
+        "verify_cpu_s": config.quorum * expected.costs.verify_s,
+        "server_signatures_verified": config.clients - config.dropouts,
+    }
+    return {
+        "clients": config.clients,
+        "dim": config.length,
+        "ring_bits": config.modulus.bits,
+        "graph": "complete" if config.is_complete else "sparse",
+        "neighbours": config.neighbours,
+        "threshold": config.threshold,
+        "quorum": config.quorum,
+        "min_survivors": config.min_survivors,
+        "phases": {
+            phase: {
+                "bytes_up": up,
+                "bytes_down": down,
+                "client_cpu_s": expected.client_s[phase],
+                "server_cpu_s": expected.server_s[phase],
+            }
+            for phase, (up, down) in bytes_by_phase.items()
+        },
+        "upload_bytes": sum(up for up, _ in bytes_by_phase.values()),
+        "download_bytes": sum(down for _, down in bytes_by_phase.values()),
+        "client_cpu_s": sum(expected.client_s.values()),
+        "server_cpu_s": sum(expected.server_s.values()),
+        "client_floor_s": expected.client_floor_s,
+        "server_floor_s": expected.server_floor_s,
+        "confirm": confirm if config.is_active else None,
+        "security": {
+            "threat": config.threat_model.value,
+            "gamma": gamma,
+            "delta": delta,
+            "sigma": config.sigma,
+            "privacy_log2": finite(config.bounds.privacy_log2),
+            "connectivity_log2": finite(config.bounds.connectivity_log2),
+            "correctness_log2": finite(config.bounds.correctness_log2),
+        },
+        "explain": config.explain().splitlines(),
+    }
+
+
+def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
+    """Print the plan for a person."""
+    facts = fact_table("The round")
+    facts.add_row("clients", f"{config.clients:,}: {config.colluders:,} may collude, {config.dropouts:,} may be lost")
+    facts.add_row("vector", f"{config.length:,} elements of {config.modulus.bits} bits, {config.suite.name}")
+    facts.add_row("graph", f"{found['graph']}, {config.neighbours} neighbours, threshold {config.threshold}")
+    facts.add_row("in the sum", f"at least {config.min_survivors:,} clients")
+    console.print(facts)
+    rows = table("Expected of one client, and of the server", "phase", "sent", "received", "client CPU", "server CPU")
+    for phase, cost in found["phases"].items():
+        if phase == "CONFIRM" and not config.is_active:
+            continue
+        times = seconds(cost["client_cpu_s"]), seconds(cost["server_cpu_s"])
+        rows.add_row(phase, size(cost["bytes_up"]), size(cost["bytes_down"]), *times)
+    rows.add_section()
+    rows.add_row(
+        "all",
+        size(found["upload_bytes"]),
+        size(found["download_bytes"]),
+        seconds(found["client_cpu_s"]),
+        seconds(found["server_cpu_s"]),
+        style="bold",
+    )
+    rows.add_row("floor", "", "", seconds(found["client_floor_s"]), seconds(found["server_floor_s"]))
+    rows.add_row(
+        "times the floor",
+        "",
+        "",
+        ratio(found["client_cpu_s"], found["client_floor_s"]),
+        ratio(found["server_cpu_s"], found["server_floor_s"]),
+    )
+    console.print(rows)
+    if found["confirm"] is not None:
+        confirm = found["confirm"]
+        console.print(
+            f"CONFIRM costs a client {confirm['signatures_sent']} signature sent and "
+            f"{confirm['signatures_verified']:,} verified: {size(confirm['bytes_down'])} and "
+            f"{seconds(confirm['verify_cpu_s'])}, counted in UNMASK above; the server verifies "
+            f"{confirm['server_signatures_verified']:,}.",
+            soft_wrap=True,
+        )
+    console.print()
+    for line in found["explain"]:
+        console.print(f"- {line}", soft_wrap=True)

@@ -1,0 +1,134 @@
+"""What commands that run rounds share: names for choices, the warm-up, and a phase's medians."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from enum import StrEnum
+from statistics import median, median_low
+from typing import Any, Literal
+
+import numpy as np
+
+from secagg.arithmetic.modulus import Modulus
+from secagg.config import RoundConfig, Suite, ThreatModel
+from secagg.encoding import Encoder
+from secagg.errors import ParameterError
+from secagg.identity import Identity, MemoryDirectory
+from secagg.testing import Faults, Outcome, PhaseCost, SeededRandomness, make_cohort, simulate
+
+WARM_UP_LENGTH = 1000
+
+
+class SuiteName(StrEnum):
+    """A suite on the command line."""
+
+    AES_128 = "aes-128"
+    AES_256 = "aes-256"
+
+    @property
+    def suite(self) -> Suite:
+        """What the library calls it."""
+        return Suite.AES_128 if self is SuiteName.AES_128 else Suite.AES_256
+
+
+def parse_neighbours(text: str) -> int | Literal["auto", "complete"]:
+    """``auto``, ``complete``, or a number.  Raises ParameterError."""
+    match text:
+        case "auto":
+            return "auto"
+        case "complete":
+            return "complete"
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterError(
+            f"--neighbours {text!r}: give auto, complete, or an even number below clients - 1"
+        ) from None
+
+
+class Cohort:
+    """The identities of a cohort in ``active``; nobody in ``semi_honest``."""
+
+    def __init__(self, clients: int, threat: ThreatModel, seed: int | None = None) -> None:
+        self.identities: list[Identity] = []
+        self.directory: MemoryDirectory | None = None
+        self.digest = b""
+        if threat is ThreatModel.ACTIVE:
+            randomness = os.urandom if seed is None else SeededRandomness(seed, "identities")
+            self.identities, self.directory, self.digest = make_cohort(clients, randomness)
+
+
+def config_for(
+    clients: int, encoder: Encoder, threat: ThreatModel, gamma: float, delta: float, neighbours: str, suite: SuiteName
+) -> RoundConfig:
+    """The config that command-line options ask for; in ``active`` with zeros for the digest of a cohort to come."""
+    return RoundConfig.for_cohort(
+        clients,
+        encoder.length,
+        threat_model=threat,
+        gamma=gamma,
+        delta=delta,
+        neighbours=parse_neighbours(neighbours),
+        input_max=encoder.input_max,
+        suite=suite.suite,
+        context=encoder.layout_digest(),
+        cohort=bytes(32) if threat is ThreatModel.ACTIVE else b"",
+    )
+
+
+def small_round(
+    modulus: Modulus,
+    suite: Suite,
+    threat: ThreatModel,
+    *,
+    clients: int = 5,
+    length: int = WARM_UP_LENGTH,
+    lost: int = 1,
+) -> tuple[Outcome, RoundConfig]:
+    """A round on the complete graph, of zero vectors, with its last clients lost in MASK: it runs every kernel."""
+    cohort = Cohort(clients, threat)
+    config = RoundConfig.for_cohort(
+        clients,
+        length,
+        threat_model=threat,
+        gamma=0.0,
+        delta=max(1, lost) / clients,
+        neighbours="complete",
+        modulus=modulus,
+        suite=suite,
+        cohort=cohort.digest,
+    )
+    zeros = np.zeros(length, dtype=modulus.dtype)
+    faults = Faults({clients - 1 - index: "SHARE" for index in range(lost)})
+    outcome = simulate(
+        lambda client: zeros, config, faults=faults, identities=cohort.identities, directory=cohort.directory
+    )
+    return outcome, config
+
+
+def warm_up(modulus: Modulus, suite: Suite, threat: ThreatModel) -> float:
+    """Compile or load every kernel of a round; returns the seconds that took beyond running it."""
+    started = time.perf_counter()
+    small_round(modulus, suite, threat)
+    first = time.perf_counter()
+    small_round(modulus, suite, threat)
+    return max(0.0, (first - started) - (time.perf_counter() - first))
+
+
+def phase_summary(cost: PhaseCost) -> dict[str, Any]:
+    """What a phase cost, over the clients that took part in it."""
+    spent = cost.client_cpu_s.values()
+    return {
+        "client_cpu_s": {"median": median(spent) if spent else 0.0, "max": max(spent, default=0.0)},
+        "server_cpu_s": cost.server_cpu_s,
+        "bytes_up": middle(cost.bytes_up.values()),
+        "bytes_down": middle(cost.bytes_down.values()),
+    }
+
+
+def middle(numbers: Iterable[int]) -> int:
+    """The (lower) median; 0 of nothing."""
+    found = list(numbers)
+    return median_low(found) if found else 0

@@ -1,0 +1,38 @@
+"""``secagg warmup``: compile the kernels once, into the cache that later processes read."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from secagg.arithmetic.modulus import Modulus
+from secagg.cli.output import seconds, usage_errors
+from secagg.cli.rounds import small_round
+from secagg.config import Suite, ThreatModel
+
+# 8- to 24-bit values of 4 to a million clients and more.
+_COMMON_RING_BITS = tuple(range(10, 41))
+
+
+def warmup(
+    bits: Annotated[
+        list[int] | None,
+        typer.Option(help="A ring's bits; may be repeated. Those of common rounds, 10 to 40.", show_default=False),
+    ] = None,
+) -> None:
+    """Fill the cache of compiled kernels, as when an image is built.
+
+    Where the cache lies is up to Numba: next to the installed package, or in NUMBA_CACHE_DIR.
+    """
+    with usage_errors("warmup"):
+        moduli = [Modulus.ring(ring_bits) for ring_bits in (bits or _COMMON_RING_BITS)]
+        console = Console(stderr=True)
+        started = time.perf_counter()
+        for modulus in track(moduli, "compiling", console=console, disable=not console.is_terminal, transient=True):
+            small_round(modulus, Suite.AES_128, ThreatModel.SEMI_HONEST)
+    named = f"{len(moduli)} rings" if len(moduli) > 1 else f"the ring {moduli[0]}"
+    typer.echo(f"the kernels of {named} are ready after {seconds(time.perf_counter() - started)}")

@@ -1,0 +1,149 @@
+"""``secagg plan``, held against rounds that were run."""
+
+from __future__ import annotations
+
+import pytest
+
+from secagg.cli import calibration
+from secagg.config import RoundConfig
+from secagg.testing import PHASES
+from secagg.testing.floor import UnitCosts
+
+KEYS = {
+    "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "quorum", "min_survivors", "phases",
+    "upload_bytes", "download_bytes", "client_cpu_s", "server_cpu_s", "client_floor_s", "server_floor_s", "confirm",
+    "security", "explain",
+}  # fmt: skip
+
+
+@pytest.fixture
+def no_calibration(monkeypatch):
+    """Counts and bytes need no clock."""
+
+    def flat(config, *, length, lost):
+        small = RoundConfig.for_cohort(
+            33, length, threat_model=config.threat_model, gamma=0.0, delta=0.2, neighbours="complete",
+            modulus=config.modulus, cohort=config.cohort,
+        )  # fmt: skip
+        return calibration._Measured(small, dict.fromkeys(PHASES, 1e-3), dict.fromkeys(PHASES, 1e-2))
+
+    monkeypatch.setattr(calibration, "_run", flat)
+    monkeypatch.setattr(
+        calibration,
+        "measure",
+        lambda config: UnitCosts(keystream_s_per_byte=1e-10, agreement_s=4e-5, sign_s=4e-5, verify_s=1e-5, add_s=1e-5),
+    )
+
+
+def test_a_plan_that_is_measured(invoke_json):
+    code, found = invoke_json("plan", "--clients", 30, "--dim", 1000)
+    assert code == 0
+    assert set(found) == KEYS
+    assert tuple(found["phases"]) == PHASES
+    for phase, cost in found["phases"].items():
+        assert set(cost) == {"bytes_up", "bytes_down", "client_cpu_s", "server_cpu_s"}
+        assert (min(cost.values()) > 0) is (phase != "CONFIRM")
+    assert 0 < found["client_floor_s"] < 10 * found["client_cpu_s"]
+    assert 0 < found["server_floor_s"] < 10 * found["server_cpu_s"]
+    assert found["confirm"] is None
+
+
+@pytest.mark.parametrize(
+    ("clients", "threat", "degree", "threshold"),
+    [(100, "semi_honest", 32, 21), (1000, "semi_honest", 76, 47), (100, "active", 42, 32), (1000, "active", 222, 170)],
+)
+@pytest.mark.usefixtures("no_calibration")
+def test_degree_and_threshold(invoke_json, clients, threat, degree, threshold):
+    code, found = invoke_json("plan", "--clients", clients, "--dim", 10, "--threat", threat)
+    assert code == 0
+    assert (found["graph"], found["neighbours"], found["threshold"]) == ("sparse", degree, threshold)
+    assert found["security"]["privacy_log2"] is None or found["security"]["privacy_log2"] < -40
+
+
+@pytest.mark.parametrize("threat", ["semi_honest", "active"])
+@pytest.mark.parametrize("neighbours", ["auto", "complete"])
+@pytest.mark.usefixtures("no_calibration")
+def test_the_bytes_are_those_of_a_round(invoke_json, threat, neighbours):
+    options = ("--clients", 40, "--dim", 700, "--threat", threat, "--delta", 0.1, "--neighbours", neighbours)
+    _, planned = invoke_json("plan", *options)
+    _, run = invoke_json("simulate", *options)
+    assert planned["ring_bits"] == run["ring_bits"]
+    for phase in PHASES:
+        met = run["phases"][phase]
+        wanted = planned["phases"][phase]
+        assert wanted["bytes_up"] == met["bytes_up"], phase
+        if phase == "SHARE" and threat == "active":  # Merkle hashes: which ones depends on the graph that was drawn
+            assert wanted["bytes_down"] == pytest.approx(met["bytes_down"], rel=0.1)
+        else:
+            assert wanted["bytes_down"] == met["bytes_down"], phase
+    assert planned["upload_bytes"] == run["upload_bytes"]
+
+
+@pytest.mark.parametrize("dim", [100, 1_000, 100_000])
+@pytest.mark.usefixtures("no_calibration")
+def test_the_masked_vector_under_every_header(invoke_json, dim):
+    _, planned = invoke_json("plan", "--clients", 5, "--dim", dim)
+    _, run = invoke_json("simulate", "--clients", 5, "--dim", dim, "--delta", 0.1)
+    assert planned["phases"]["MASK"]["bytes_up"] == run["phases"]["MASK"]["bytes_up"]
+
+
+@pytest.mark.usefixtures("no_calibration")
+def test_what_confirm_costs(invoke, invoke_json):
+    options = ("--clients", 1000, "--dim", 10, "--threat", "active")
+    _, found = invoke_json("plan", *options)
+    quorum = (1000 + 200) // 2 + 1
+    assert found["quorum"] == quorum
+    assert found["confirm"] == {
+        "signatures_sent": 1,
+        "signatures_verified": quorum,
+        "bytes_down": 64 * quorum + 125,
+        "verify_cpu_s": pytest.approx(quorum * 1e-5),
+        "server_signatures_verified": 900,
+    }
+    shown = " ".join(invoke("plan", *options).stdout.split())
+    assert f"1 signature sent and {quorum} verified" in shown
+
+
+@pytest.mark.usefixtures("no_calibration")
+def test_times_grow_with_what_there_is_more_of(invoke_json):
+    def planned(**options):
+        arguments = {"clients": 33, "dim": 64, "neighbours": "complete", "gamma": 0.1, "delta": 0.1, **options}
+        _, found = invoke_json("plan", *(part for name, value in arguments.items() for part in (f"--{name}", value)))
+        return found["phases"]
+
+    # A round like the calibration's costs what the calibration cost.
+    same = planned()
+    assert same["SHARE"]["client_cpu_s"] == pytest.approx(1e-3)
+    assert same["SHARE"]["server_cpu_s"] == pytest.approx(1e-2)
+    twice = planned(clients=65)
+    assert twice["SHARE"]["client_cpu_s"] == pytest.approx(2e-3)
+    assert twice["SHARE"]["server_cpu_s"] == pytest.approx(1e-2 * 65 / 33 * 2)
+    assert twice["ADVERTISE"]["client_cpu_s"] == pytest.approx(1e-3)
+
+
+@pytest.mark.usefixtures("no_calibration")
+def test_for_a_person(invoke):
+    shown = invoke("plan", "--clients", 1000, "--dim", 100_000, "--suite", "aes-256")
+    text = " ".join(shown.stdout.split())
+    assert shown.exit_code == 0
+    for said in ("76 neighbours", "threshold 47", "26 bits", "AES_256", "do not depend on the graph", "CONFIRM"):
+        assert (said in text) is (said != "CONFIRM"), said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--clients", 2), "clients"),
+        (("--clients", 100, "--gamma", 0.8, "--delta", 0.2), "gamma + delta"),
+        (("--clients", 100, "--neighbours", 7), "7"),
+        (("--clients", 100, "--neighbours", 4), "4"),
+        (("--clients", 100, "--bits", 1), "bits"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(invoke, arguments, named):
+    refused = invoke("plan", "--dim", 10, *arguments)
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("secagg plan: ")
+    assert len(refused.stderr.splitlines()) == 1
+    assert named in refused.stderr
