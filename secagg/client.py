@@ -162,6 +162,8 @@ class Client:
         """
         token, round_, phase, seen = client_state.load(state, key)
         config = decode_config(round_.config)
+        if not 0 <= round_.index < config.clients:
+            raise ParameterError(f"this suspended client is number {round_.index} of {config.clients}: damaged bytes")
         cohort = _vouched_cohort(config, round_.index, identity, directory)
         checks.state_unused(consume, token)
         return cls(round_, phase, seen, identity=identity, cohort=cohort, randomness=randomness)

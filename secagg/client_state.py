@@ -176,7 +176,7 @@ def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, Suspended, dict[
         if key is not None:
             state = crypto.unseal(_state_key(key, token), state, _SEALED + token)
         decoded = msgspec.msgpack.decode(state, type=_State, dec_hook=_conceal)
-    except (crypto.CryptoError, msgspec.DecodeError):
+    except (crypto.CryptoError, msgspec.DecodeError, UnicodeDecodeError):
         # Without the cause: what does not decode may still be secret.
         raise ParameterError("this suspended client does not open: wrong key, or damaged bytes") from None
     if decoded.version != transcript.VERSION:

@@ -86,7 +86,7 @@ def deal(
     seed_shares = messages.records_of(secret_sharing.encode_shares(shares[SEED_SHARE]), messages.SHARE_BYTES)
     salts = messages.records_of(randomness.salts(2 * len(neighbours)), _BOTH_SALTS)
     sealed: list[bytes] = []
-    commitments: list[bytes] = []
+    pairs: list[bytes] = []
     receive_keys: list[bytes] = []
     for (neighbour, keys), key_share, seed_share, salt in zip(
         neighbours.items(), key_shares, seed_shares, salts, strict=True
@@ -94,10 +94,11 @@ def deal(
         pair = key_share + seed_share + salt
         send_key, receive_key = _channel_keys(config, session, index, own.channel, channel_private, neighbour, keys)
         sealed.append(crypto.seal(send_key, pair, transcript.sealed_shares_context(session, index, neighbour)))
-        commitments.append(_commit(session, index, neighbour, pair))
+        pairs.append(pair)
         receive_keys.append(receive_key)
     commitment = crypto.derive(seed, session, transcript.seed_commitment_info(int(config.suite), index), 32)
-    return Dealt(commitment, b"".join(sealed), b"".join(commitments), seed, b"".join(receive_keys))
+    commitments = _commit(session, index, np.fromiter(neighbours, dtype=np.int64), b"".join(pairs))
+    return Dealt(commitment, b"".join(sealed), commitments, seed, b"".join(receive_keys))
 
 
 def _channel_keys(
@@ -133,11 +134,13 @@ def open_pairs(
         checks.share_opens(key, box, transcript.sealed_shares_context(session, dealer, holder), dealer)
         for dealer, key, box in zip(dealers, receive_keys, sealed, strict=True)
     ]
-    shares = b"".join(pair[:_BOTH_SHARES] for pair in pairs)
+    opened = b"".join(pairs)
+    shares = b"".join([pair[:_BOTH_SHARES] for pair in pairs])
     malformed: list[bool] = np.any(secret_sharing.bad_shares(shares).reshape(-1, 2), axis=1).tolist()
-    for dealer, pair, committed, bad in zip(dealers, pairs, commitments, malformed, strict=True):
-        checks.share_committed(not bad, committed, _commit(session, dealer, holder, pair), dealer)
-    return b"".join(pairs)
+    expected = messages.records_of(_commit(session, dealers, holder, opened), messages.COMMITMENTS_BYTES)
+    for dealer, committed, rebuilt, bad in zip(dealers, commitments, expected, malformed, strict=True):
+        checks.share_committed(not bad, committed, rebuilt, dealer)
+    return opened
 
 
 def reveal(pairs: bytes, dealers: Sequence[int], survivors: frozenset[int]) -> bytes:
@@ -154,11 +157,15 @@ def reveal(pairs: bytes, dealers: Sequence[int], survivors: frozenset[int]) -> b
     return b"".join(revealed)
 
 
-def _commit(session: bytes, dealer: int, holder: int, pair: bytes) -> bytes:
-    """The commitments to both shares of a pair, the key share's first."""
-    key_salt = pair[_BOTH_SHARES : _BOTH_SHARES + messages.SALT_BYTES]
-    seed_salt = pair[_BOTH_SHARES + messages.SALT_BYTES :]
-    key_share, seed_share = pair[: messages.SHARE_BYTES], pair[messages.SHARE_BYTES : _BOTH_SHARES]
-    return transcript.share_commitment(
-        session, dealer, holder, KEY_SHARE, key_salt, key_share
-    ) + transcript.share_commitment(session, dealer, holder, SEED_SHARE, seed_salt, seed_share)
+def _commit(session: bytes, dealers: npt.ArrayLike, holders: npt.ArrayLike, pairs: bytes) -> bytes:
+    """The commitments to both shares of each of many pairs, a key share's before the seed share's."""
+    rows = np.frombuffer(pairs, dtype=np.uint8).reshape(-1, _PAIR)
+    shares = rows[:, :_BOTH_SHARES].reshape(-1, messages.SHARE_BYTES)
+    salts = rows[:, _BOTH_SHARES:].reshape(-1, messages.SALT_BYTES)
+    kinds = np.tile((KEY_SHARE, SEED_SHARE), len(rows))
+    return transcript.share_commitments(session, _twice(dealers), _twice(holders), kinds, salts, shares)
+
+
+def _twice(ends: npt.ArrayLike) -> npt.ArrayLike:
+    """Ids for both shares of each pair; a single id is for all of them."""
+    return ends if np.ndim(ends) == 0 else np.repeat(ends, 2)

@@ -114,7 +114,7 @@ def _take_openings(round_: Round, sender: int, message: Unmask) -> Misbehaved | 
         raise RuntimeError("no place for shares")
     present = edges.neighbours(sender)
     shared = round_.shared[present]
-    dealers = present[shared].tolist()
+    dealers = present[shared]
     if len(message.openings) != len(dealers) * messages.OPENING_BYTES:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,
@@ -122,23 +122,20 @@ def _take_openings(round_: Round, sender: int, message: Unmask) -> Misbehaved | 
             f"{len(dealers) * messages.OPENING_BYTES}",
         )
     records = np.frombuffer(message.openings, dtype=np.uint8).reshape(len(dealers), messages.OPENING_BYTES)
-    blob = records[:, : messages.SHARE_BYTES].tobytes()
+    shares, salts = np.split(records, [messages.SHARE_BYTES], axis=1)
+    blob = shares.tobytes()
     good = ~secret_sharing.bad_shares(blob)
-    committed = data.commitments[edges.toward(sender)[shared]].tobytes()
-    survivors = round_.survivors
-    for row, dealer in enumerate(dealers):
-        kind = SEED_SHARE if survivors[dealer] else KEY_SHARE
-        start = row * messages.OPENING_BYTES
-        share = message.openings[start : start + messages.SHARE_BYTES]
-        salt = message.openings[start + messages.SHARE_BYTES : start + messages.OPENING_BYTES]
-        expected = committed[(2 * row + kind) * 32 : (2 * row + kind + 1) * 32]
-        if transcript.share_commitment(data.session, dealer, sender, kind, salt, share) != expected:
-            good[row] = False
+    committed = data.commitments[edges.toward(sender)[shared]].reshape(-1, 2, 32)
+    kinds = np.where(round_.survivors[dealers], SEED_SHARE, KEY_SHARE)
+    returned = transcript.share_commitments(data.session, dealers, sender, kinds, salts, shares)
+    good &= (np.frombuffer(returned, dtype=np.uint8).reshape(-1, 32) == committed[np.arange(len(dealers)), kinds]).all(
+        axis=1
+    )
     entries = np.arange(edges.span(sender).start, edges.span(sender).stop)[shared]
     data.openings[entries] = np.frombuffer(blob, dtype="<u8").reshape(len(dealers), -1)
     data.opened[entries] = good
     if good.all():
         return None
-    bad = tuple(dealer for dealer, fine in zip(dealers, good, strict=True) if not fine)
+    bad = tuple(dealers[~good].tolist())
     detail = f"{len(bad)} of {len(dealers)} shares do not match their commitments; they are left out"
     return Misbehaved(sender, "UNMASK", ErrorCode.BAD_SHARE, detail, bad)

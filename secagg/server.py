@@ -302,7 +302,7 @@ class Server:
 
     def _blame(self, event: Misbehaved) -> Misbehaved:
         """Remember a fault once a client, phase and rule: a flood of bad messages must not fill the memory."""
-        in_cohort = isinstance(event.sender, int) and 0 <= event.sender < self._config.clients
+        in_cohort = event.code is not ErrorCode.UNKNOWN_SENDER
         entry = (event.sender, event.phase, event.code)
         if in_cohort and entry not in self._blamed:
             self._blamed.add(entry)

@@ -10,6 +10,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 VERSION: Final = 1
 DIGEST_BYTES: Final = 32
 
@@ -179,10 +182,40 @@ def sealed_shares_context(session: bytes, sender: int, receiver: int) -> bytes:
 
 def share_commitment(session: bytes, dealer: int, holder: int, kind: int, salt: bytes, share: bytes) -> bytes:
     """The commitment to one share; ``kind`` is KEY_SHARE or SEED_SHARE, the salt 32 bytes of its own."""
-    # Written out: it runs twice a pair of neighbours on every side, and every field has a fixed length.
+    kinds = (b"\x00", b"\x01")  # every field has a fixed length
     return hashlib.sha256(
-        _COMMITMENT_HEAD + session + _u32(dealer) + _u32(holder) + _KINDS[kind] + salt + share
+        _COMMITMENT_HEAD + session + _u32(dealer) + _u32(holder) + kinds[kind] + salt + share
     ).digest()
+
+
+def share_commitments(
+    session: bytes,
+    dealers: npt.ArrayLike,
+    holders: npt.ArrayLike,
+    kinds: npt.ArrayLike,
+    salts: npt.NDArray[np.uint8],
+    shares: npt.NDArray[np.uint8],
+) -> bytes:
+    """``share_commitment`` of many: dealers, holders and kinds of shape (r,) or single, salts (r, 32), shares (r, 40).
+
+    Returns 32 bytes each, joined.  It runs twice a pair of neighbours on every side.
+    """
+    head = np.frombuffer(_COMMITMENT_HEAD + session, dtype=np.uint8)
+    fields = np.dtype(
+        [
+            ("head", "u1", len(head)),
+            ("dealer", "<u4"),
+            ("holder", "<u4"),
+            ("kind", "u1"),
+            ("salt", "u1", 32),
+            ("share", "u1", 40),
+        ]
+    )
+    rows = np.empty(len(shares), dtype=fields)
+    rows["head"], rows["dealer"], rows["holder"], rows["kind"] = head, dealers, holders, kinds
+    rows["salt"], rows["share"] = salts, shares
+    preimages, size, sha256 = rows.tobytes(), fields.itemsize, hashlib.sha256
+    return b"".join([sha256(preimages[start : start + size]).digest() for start in range(0, len(preimages), size)])
 
 
 # Beginnings and lengths of what is built once a pair of neighbours: the same bytes as `_fields` would give.
@@ -193,4 +226,3 @@ _PAIRWISE_MASK_HEAD: Final = _fields(_PAIRWISE_MASK)
 _COMMITMENT_HEAD: Final = _fields(_SHARE_COMMITMENT)
 _SEALED_HEAD: Final = _fields(_SEALED_SHARES) + _THIRTY_TWO
 _SHARE_PHASE: Final = _u32(5) + b"SHARE"
-_KINDS: Final = (b"\x00", b"\x01")
