@@ -31,7 +31,15 @@ from secagg.events import (
     RoundAborted,
     Step,
 )
-from secagg.identity import Directory, Identity, MemoryDirectory, UsedTokens, load_directory, save_directory
+from secagg.identity import (
+    Directory,
+    Identity,
+    MemoryDirectory,
+    UsedTokens,
+    load_directory,
+    load_identity,
+    save_directory,
+)
 from secagg.server import Server
 from secagg.server_state import Blame, Failure, Outgoing, Result, Security
 from secagg.transitions import ClientState, ServerState
@@ -78,5 +86,6 @@ __all__ = [
     "UsageError",
     "UsedTokens",
     "load_directory",
+    "load_identity",
     "save_directory",
 ]

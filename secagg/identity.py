@@ -47,6 +47,22 @@ class Identity:
         return f"Identity(public_key={self.public_key.hex()})"
 
 
+def load_identity(path: str | os.PathLike[str]) -> Identity:
+    """The identity in a file that ``secagg identity new`` wrote.
+
+    Raises ParameterError when it is no such file, without saying what was in it; OSError when it cannot be read.
+    """
+    damaged = ParameterError(f"{os.fspath(path)}: not an identity file; make one with secagg identity new")
+    try:
+        member = json.loads(Path(path).read_text(encoding="utf-8"))
+        identity = Identity(bytes.fromhex(member["private_key"]))
+        if identity.public_key.hex() != member["key"]:
+            raise damaged
+    except (ValueError, KeyError, TypeError):
+        raise damaged from None
+    return identity
+
+
 class Directory(Protocol):
     """Says which cohorts a host stands behind.  Its answers must not come from the server of the round."""
 

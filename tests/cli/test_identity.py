@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from secagg import Identity, load_directory
+from secagg import Identity, ParameterError, load_directory, load_identity
 from secagg.crypto import verify
 
 
@@ -165,3 +165,19 @@ def test_directory_refuses_a_damaged_one(invoke, tmp_path):
     shown = invoke("identity", "directory", file)
     assert shown.exit_code == 2
     assert str(file) in shown.stderr
+
+
+def test_a_host_loads_the_identity(members):
+    stored = json.loads(members[0].read_text())
+    assert load_identity(members[0]).public_key.hex() == stored["key"]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"key": 3}', None])
+def test_a_damaged_identity_is_refused_without_its_content(members, damage):
+    stored = json.loads(members[0].read_text())
+    if damage is None:
+        damage = json.dumps({**stored, "key": "00" * 32})
+    members[0].write_text(damage)
+    with pytest.raises(ParameterError, match="not an identity file") as refused:
+        load_identity(members[0])
+    assert stored["private_key"] not in str(refused.value)

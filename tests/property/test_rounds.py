@@ -37,9 +37,7 @@ def delivered_troubles(scenario: Scenario, outcome: Outcome) -> Iterator[Trouble
     """The troubles of messages that were sent: their client was still in the round, and the round went on."""
     end = outcome.failure.phase if outcome.failure is not None else PHASES[-1]
     for trouble in scenario.faults.troubles:
-        gone = any(
-            trouble.client in outcome.dropped.get(phase, ()) for phase in PHASES[: PHASES.index(trouble.phase)]
-        )
+        gone = any(trouble.client in outcome.dropped.get(phase, ()) for phase in PHASES[: PHASES.index(trouble.phase)])
         in_time = scenario.faults.delivers(trouble.client, trouble.phase)
         if in_time and not gone and PHASES.index(trouble.phase) <= PHASES.index(end):
             yield trouble

@@ -1,0 +1,300 @@
+"""What an adversary that is the server, and pools what it sees with its colluders, holds at the end of a round.
+
+A ``Ledger`` is shown the bytes that went to and came from every honest client, and told the private keys that the
+adversary has.  From these alone it works out, with the library's own primitives, which shares it holds, which secrets
+they reconstruct, which masks it can therefore take off, and which linear combinations of honest inputs are left bare.
+It really computes those, so that a claim that something opened can be held against the true inputs.
+
+    ledger = Ledger(config)
+    ledger.learn(colluder.channel_private)
+    view = ledger.watch(3)              # an honest client, member 3
+    view.sent(advertise)
+    view.answered(roster, share)        # what it was shown, and what it said to that
+    ...
+    for opening in ledger.openings():
+        assert opening.is_true(inputs, config.modulus)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from secagg import arithmetic, crypto, masking, messages, secret_sharing, transcript
+from secagg.arithmetic.modulus import Modulus
+from secagg.config import RoundConfig
+from secagg.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask
+from secagg.testing.elimination import Combination, bare, reduced
+from secagg.transcript import KEY_SHARE, SEED_SHARE
+
+Input: TypeAlias = tuple[int, int]
+"""One vector of an honest client: its cohort index, and which of its vectors (0 unless it was made to mask several)."""
+Vector: TypeAlias = tuple[int, ...]
+Stream: TypeAlias = tuple[object, ...]
+"""A mask: everything that its key is derived from, secrets apart."""
+
+_SIZE: Final = messages.OPENING_BYTES
+
+
+@dataclass(slots=True)
+class View:
+    """One honest client, as the adversary saw it.  A client that was resumed twice has a view for each clone."""
+
+    index: int
+    masking_key: bytes = b""
+    channel_key: bytes = b""
+    session: bytes = b""
+    present: dict[int, bytes] = field(default_factory=dict)
+    """The neighbours shown to it, and their keys (channel, masking)."""
+    share: Share | None = None
+    dealers: tuple[int, ...] = ()
+    """U2 as shown to it, in the order shown."""
+    masked: list[tuple[Input, bytes]] = field(default_factory=list)
+    openings: list[bytes] = field(default_factory=list)
+
+    def sent(self, data: bytes) -> None:
+        """It advertised."""
+        message = messages.to_server.decode(data, len(data))
+        if isinstance(message, Advertise):
+            self.channel_key, self.masking_key = message.channel_key, message.masking_key
+
+    def answered(self, config: RoundConfig, nonce: bytes, shown: bytes, said: bytes, vector: int = 0) -> None:
+        """It took one message and answered with another.  ``vector`` says which of its inputs it masked."""
+        message, answer = messages.to_client.decode(shown, len(shown)), messages.to_server.decode(said, len(said))
+        if isinstance(message, Roster) and isinstance(answer, Share):
+            ids = messages.decode_ids(message.present)
+            keys = messages.records(message.keys, messages.KEYS_BYTES, len(ids), "keys")
+            self.present = dict(zip(ids, keys, strict=True))
+            self.session = transcript.session_id(config.digest, nonce, message.digest)
+            self.share = answer
+        if isinstance(message, Shares) and isinstance(answer, MaskedInput):
+            self.dealers = messages.decode_ids(message.dealers)
+            self.masked.append(((self.index, vector), bytes(answer.vector)))
+        if isinstance(answer, Unmask):
+            self.openings.append(answer.openings)
+
+    def clone(self) -> View:
+        """The view of a second client that goes on from the same state."""
+        other = copy(self)
+        other.masked, other.openings = [], []
+        return other
+
+    @property
+    def dealt(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """What it dealt: (holder, sealed shares, commitments)."""
+        if self.share is not None:
+            sealed = messages.records(self.share.sealed, messages.SEALED_BYTES, len(self.present), "sealed")
+            committed = messages.records(
+                self.share.commitments, messages.COMMITMENTS_BYTES, len(self.present), "commitments"
+            )
+            yield from zip(self.present, sealed, committed, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A combination of honest inputs that the adversary computed: the sum of factor times vector is ``value``."""
+
+    factors: tuple[tuple[Input, int], ...]
+    value: Vector
+
+    @property
+    def clients(self) -> frozenset[int]:
+        """Whose inputs are in it."""
+        return frozenset(index for (index, _), _ in self.factors)
+
+    def is_true(self, inputs: Mapping[Input, Collection[int]], modulus: Modulus) -> bool:
+        """Whether the true inputs give the value computed."""
+        columns = zip(*(inputs[which] for which, _ in self.factors), strict=True)
+        return self.value == tuple(
+            sum(factor * element for (_, factor), element in zip(self.factors, column, strict=True)) % modulus.value
+            for column in columns
+        )
+
+
+class Ledger:
+    """Everything that an adversary got in a round."""
+
+    def __init__(self, config: RoundConfig) -> None:
+        """``config`` is the one that the clients joined with."""
+        self.config = config
+        self.views: list[View] = []
+        self._private: dict[bytes, bytes] = {}
+
+    def learn(self, *private: bytes) -> None:
+        """The adversary has these X25519 private keys: a colluder's, or its own that it put in somebody's place."""
+        self._private.update((crypto.public_key(key), key) for key in private)
+
+    def watch(self, index: int) -> View:
+        """Begin to write down what an honest client sends and is sent."""
+        view = View(index)
+        self.views.append(view)
+        return view
+
+    def watch_clone(self, view: View) -> View:
+        """Begin to write down a second client that goes on from the same state."""
+        clone = view.clone()
+        self.views.append(clone)
+        return clone
+
+    # Shares.
+
+    def shares(self) -> dict[tuple[int, int], dict[int, bytes]]:
+        """By (view, kind): the shares that the adversary holds of that client's secret, by holder."""
+        held: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
+        for number, view in enumerate(self.views):
+            for holder, plain in self._unsealed(view):
+                held[number, KEY_SHARE][holder] = plain[: messages.SHARE_BYTES]
+                held[number, SEED_SHARE][holder] = plain[messages.SHARE_BYTES : 2 * messages.SHARE_BYTES]
+        for view in self.views:
+            for number, kind, share in self._revealed(view):
+                held[number, kind][view.index] = share
+        return held
+
+    def _unsealed(self, view: View) -> Iterator[tuple[int, bytes]]:
+        """What it dealt to holders whose channel key the adversary has."""
+        for holder, sealed, _ in view.dealt:
+            channel_key = view.present[holder][:32]
+            if (private := self._private.get(channel_key)) is None:
+                continue
+            suite = self.config.suite
+            info = transcript.channel_info(int(suite), view.index, holder, view.channel_key, channel_key)
+            key = crypto.derive(crypto.agree(private, view.channel_key), view.session, info, suite.key_bytes)
+            yield holder, crypto.unseal(key, sealed, transcript.sealed_shares_context(view.session, view.index, holder))
+
+    def _revealed(self, holder: View) -> Iterator[tuple[int, int, bytes]]:
+        """What a holder gave away in UNMASK: (view of the dealer, kind, share), told by the dealers' commitments."""
+        committed: dict[tuple[bytes, int], list[int]] = defaultdict(list)
+        for number, view in enumerate(self.views):
+            for to, _, both in view.dealt if view.session == holder.session else ():
+                if to == holder.index:
+                    committed[both[:32], KEY_SHARE].append(number)
+                    committed[both[32:], SEED_SHARE].append(number)
+        for opened in holder.openings:
+            records = [opened[start : start + _SIZE] for start in range(0, len(opened), _SIZE)]
+            per_dealer = len(records) // max(1, len(holder.dealers))
+            for position, record in enumerate(records):
+                dealer = holder.dealers[position // per_dealer]
+                share, salt = record[: messages.SHARE_BYTES], record[messages.SHARE_BYTES :]
+                for kind in (KEY_SHARE, SEED_SHARE):
+                    digest = transcript.share_commitment(holder.session, dealer, holder.index, kind, salt, share)
+                    for number in committed.get((digest, kind), ()):
+                        yield number, kind, share
+
+    # Secrets.
+
+    def secrets(self) -> dict[tuple[int, int], bytes]:
+        """By (view, kind): the secrets that the adversary's shares reconstruct, each held against its public half."""
+        found: dict[tuple[int, int], bytes] = {}
+        for (number, kind), held in self.shares().items():
+            if len(held) < self.config.threshold:
+                continue
+            secret = _reconstruct(held, self.config.threshold)
+            if secret is not None and self._is_secret_of(self.views[number], kind, secret):
+                found[number, kind] = secret
+        return found
+
+    def _is_secret_of(self, view: View, kind: int, secret: bytes) -> bool:
+        if kind == KEY_SHARE:
+            return crypto.public_key(secret) == view.masking_key
+        info = transcript.seed_commitment_info(int(self.config.suite), view.index)
+        return view.share is not None and crypto.derive(secret, view.session, info, 32) == view.share.seed_commitment
+
+    def both_kinds(self) -> frozenset[int]:
+        """Of which honest clients the adversary knows self-mask seed and masking key."""
+        secrets = self.secrets()
+        return frozenset(
+            view.index
+            for number, view in enumerate(self.views)
+            if (number, KEY_SHARE) in secrets and (number, SEED_SHARE) in secrets
+        )
+
+    # What is bare.
+
+    def openings(self) -> tuple[Opening, ...]:
+        """A basis of the combinations of honest inputs that are free of unknown masks, in reduced row echelon form.
+
+        A sum over a part, the difference of two sums, or a single vector shows up as an opening of its own, except
+        that of several overlapping ones the basis is one choice of many.
+        """
+        secrets = self.secrets()
+        private = dict(self._private)
+        seeds: dict[int, bytes] = {}
+        for (number, kind), secret in secrets.items():
+            if kind == KEY_SHARE:
+                private[self.views[number].masking_key] = secret
+            else:
+                seeds[number] = secret
+        rows: list[tuple[Combination[Stream], Combination[int]]] = []
+        observed: list[tuple[Input, Vector]] = []
+        for number, view in enumerate(self.views):
+            for which, packed in view.masked:
+                unknown, known = self._streams(number, view, private, seeds.get(number))
+                rows.append((unknown, {len(observed): 1}))
+                observed.append((which, self._without(packed, known)))
+        free = reduced((_inputs_of(factors, observed), factors) for factors in bare(rows))
+        return tuple(Opening(tuple(sorted(inputs.items())), self._sum(factors, observed)) for inputs, factors in free)
+
+    def _streams(
+        self, number: int, view: View, private: Mapping[bytes, bytes], seed: bytes | None
+    ) -> tuple[Combination[Stream], list[tuple[bytes, int]]]:
+        """The masks in a client's masked vector: those not known, with their signs, and the keys of those known."""
+        suite, size, session = int(self.config.suite), self.config.suite.key_bytes, view.session
+        unknown: Combination[Stream] = {}
+        known: list[tuple[bytes, int]] = []
+        if seed is None:
+            commitment = view.share.seed_commitment if view.share is not None else b""
+            unknown["self", session, view.index, commitment] = 1
+        else:
+            known.append((crypto.derive(seed, session, transcript.self_mask_info(suite, view.index), size), 1))
+        for dealer in view.dealers:
+            shown = view.present[dealer][32:]
+            ends = ((view.index, view.masking_key), (dealer, shown))
+            (lower, lower_key), (higher, higher_key) = sorted(ends)
+            info = transcript.pairwise_mask_info(suite, lower, higher, lower_key, higher_key)
+            sign = 1 if view.index < dealer else -1
+            for mine, theirs in ((view.masking_key, shown), (shown, view.masking_key)):
+                if mine in private:
+                    known.append((crypto.derive(crypto.agree(private[mine], theirs), session, info, size), sign))
+                    break
+            else:
+                stream = ("pair", session, info)
+                unknown[stream] = unknown.get(stream, 0) + sign
+        return {stream: factor for stream, factor in unknown.items() if factor}, known
+
+    def _without(self, packed: bytes, known: Iterable[tuple[bytes, int]]) -> Vector:
+        config = self.config
+        total = [int(element) for element in arithmetic.unpack(packed, config.modulus, config.length)]
+        for key, sign in known:
+            mask = masking.expand(key, 0, config.length, config.modulus).tolist()
+            total = [element - sign * part for element, part in zip(total, mask, strict=True)]
+        return tuple(element % config.modulus.value for element in total)
+
+    def _sum(self, factors: Combination[int], observed: Sequence[tuple[Input, Vector]]) -> Vector:
+        columns = zip(*(observed[number][1] for number in factors), strict=True)
+        return tuple(
+            sum(factor * element for factor, element in zip(factors.values(), column, strict=True))
+            % self.config.modulus.value
+            for column in columns
+        )
+
+
+def _inputs_of(factors: Combination[int], observed: Sequence[tuple[Input, Vector]]) -> Combination[Input]:
+    """A combination of observations, as one of inputs: a client may have masked the same vector twice."""
+    total: Combination[Input] = {}
+    for number, factor in factors.items():
+        which = observed[number][0]
+        total[which] = total.get(which, 0) + factor
+    return {which: factor for which, factor in total.items() if factor}
+
+
+def _reconstruct(held: Mapping[int, bytes], threshold: int) -> bytes | None:
+    holders = sorted(held)[:threshold]
+    weights = secret_sharing.lagrange_at_zero(secret_sharing.points(holders))
+    shares = secret_sharing.decode_shares(b"".join(held[holder] for holder in holders))
+    try:
+        return secret_sharing.join_limbs(secret_sharing.reconstruct(weights, shares))
+    except secret_sharing.ShareError:
+        return None

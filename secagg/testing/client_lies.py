@@ -1,0 +1,233 @@
+"""What a malicious client can be told to do, as plain data; see ``ClientLie``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from secagg import messages
+from secagg.arithmetic.modulus import MERSENNE_61
+from secagg.messages import Advertise
+from secagg.testing.malicious_client import ClientLie, Dealing, Elements, Keys, MaliciousClient
+from secagg.transcript import KEY_SHARE, SEED_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class WrongSecret(ClientLie):
+    """It shares another secret than the one it announced."""
+
+    kind: int = SEED_SHARE
+
+    def secret(self, kind: int, secret: bytes) -> bytes:
+        """With one bit turned."""
+        return bytes((secret[0] ^ 8,)) + secret[1:] if kind == self.kind else secret
+
+
+@dataclass(frozen=True, slots=True)
+class InconsistentPolynomial(ClientLie):
+    """Its shares lie on no polynomial of degree t - 1, though each matches its commitment."""
+
+    kind: int = SEED_SHARE
+
+    def shares(self, client: MaliciousClient, kind: int, values: Elements) -> None:
+        """Another first element for every holder."""
+        if kind == self.kind:
+            noise = np.frombuffer(client.randomness(8 * len(values)), dtype="<u8")
+            values[:, 0] = noise % np.uint64(MERSENNE_61)
+
+
+@dataclass(frozen=True, slots=True)
+class LimbOutOfRange(ClientLie):
+    """Its shares reconstruct to a limb that no 256-bit secret has."""
+
+    kind: int = SEED_SHARE
+
+    def shares(self, client: MaliciousClient, kind: int, values: Elements) -> None:
+        """Move the polynomial of the last limb, of 48 bits, up by 2^60."""
+        if kind == self.kind:
+            values[:, 4] = (values[:, 4] + np.uint64(2**60)) % np.uint64(MERSENNE_61)
+
+
+@dataclass(frozen=True, slots=True)
+class ShareOutOfRange(ClientLie):
+    """It deals elements that are not below the field's prime, and commits to them."""
+
+    holders: tuple[int, ...]
+    kind: int = SEED_SHARE
+
+    def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """The last element of the share becomes p."""
+        for holder in set(self.holders) & set(dealing.plain):
+            end = (self.kind + 1) * messages.SHARE_BYTES
+            dealing.plain[holder][end - 8 : end] = MERSENNE_61.to_bytes(8, "little")
+            dealing.commit(client.session, client.index, holder)
+
+
+@dataclass(frozen=True, slots=True)
+class BadCommitment(ClientLie):
+    """It commits to something else than it deals."""
+
+    holders: tuple[int, ...]
+
+    def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """Another first byte in either commitment."""
+        for holder in set(self.holders) & set(dealing.plain):
+            dealing.commitments[holder][0] ^= 1
+            dealing.commitments[holder][32] ^= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Unopenable(ClientLie):
+    """What it sends some holders does not open; what it commits to are shares of zeros."""
+
+    holders: tuple[int, ...]
+
+    def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """Commit to zeros."""
+        for holder in set(self.holders) & set(dealing.plain):
+            dealing.plain[holder][:] = bytes(len(dealing.plain[holder]))
+            dealing.commit(client.session, client.index, holder)
+
+    def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """Send noise."""
+        for holder in set(self.holders) & set(dealing.sealed):
+            dealing.sealed[holder] = bytes(len(dealing.sealed[holder]))
+
+
+@dataclass(frozen=True, slots=True)
+class WeakKeys(ClientLie):
+    """It advertises public keys of low order."""
+
+    channel: bool = True
+    masking: bool = False
+
+    def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
+        """Zero, and one."""
+        channel = bytes(32) if self.channel else message.channel_key
+        return client.signed_advertisement(channel, (b"\x01" + bytes(31)) if self.masking else message.masking_key)
+
+
+@dataclass(frozen=True, slots=True)
+class KeysOf(ClientLie):
+    """It advertises the public keys that another member advertised."""
+
+    keys: Keys
+
+    def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
+        """Signed by its own identity."""
+        return client.signed_advertisement(self.keys[:32], self.keys[32:])
+
+
+@dataclass(frozen=True, slots=True)
+class BadShares(ClientLie):
+    """In UNMASK it returns a share that is not the one it was dealt, for some dealers."""
+
+    dealers: tuple[int, ...]
+    out_of_range: bool = False
+
+    def opens(self, client: MaliciousClient, openings: list[bytes]) -> list[bytes]:
+        """One bit turned, or an element of all ones."""
+        bad = b"\xff" * 8 if self.out_of_range else None
+        return [
+            (bad or bytes((opening[0] ^ 1, *opening[1:8]))) + opening[8:] if dealer in self.dealers else opening
+            for dealer, opening in zip(client.dealers, openings, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherKind(ClientLie):
+    """In UNMASK it returns the other kind of share than it is asked for."""
+
+    def opens(self, client: MaliciousClient, openings: list[bytes]) -> list[bytes]:
+        """For every dealer."""
+        return [
+            client.opening(dealer, KEY_SHARE if dealer in client.survivors else SEED_SHARE) for dealer in client.dealers
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstElement(ClientLie):
+    """The first element of its masked vector, on the wire, is all ones; of a prime modulus that is out of range."""
+
+    def masks(self, client: MaliciousClient, packed: bytes) -> bytes:
+        """Set the first element's bits."""
+        bits = client.config.modulus.bits
+        return (int.from_bytes(packed, "little") | ((1 << bits) - 1)).to_bytes(len(packed), "little")
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyPadding(ClientLie):
+    """The last bit of its packed vector, behind the last element, is set."""
+
+    def masks(self, client: MaliciousClient, packed: bytes) -> bytes:
+        """Set it."""
+        return packed[:-1] + bytes((packed[-1] | 0x80,))
+
+
+@dataclass(frozen=True, slots=True)
+class SecondVector(ClientLie):
+    """It sends a second masked vector, of other elements, right behind the first."""
+
+    def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
+        """The same with its last byte changed."""
+        return (data, data[:-1] + bytes((data[-1] ^ 1,))) if phase == "MASK" else (data,)
+
+
+@dataclass(frozen=True, slots=True)
+class WrongLength(ClientLie):
+    """The list or vector in its message of one phase is longer by some bytes, or shorter."""
+
+    phase: str
+    by: int = 1
+
+    def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
+        """Decode it, change the last field, encode it again."""
+        if phase != self.phase:
+            return (data,)
+        message: Any = messages.to_server.decode(data, len(data))
+        name = message.__struct_fields__[-1]
+        content = bytes(getattr(message, name))
+        content = content + bytes(self.by) if self.by > 0 else content[: self.by]
+        values = {key: getattr(message, key) for key in message.__struct_fields__}
+        return (messages.encode(type(message)(**{**values, name: content})),)
+
+
+@dataclass(frozen=True, slots=True)
+class FalseSignature(ClientLie):
+    """It signs one phase's message (ADVERTISE or CONFIRM) with one bit turned."""
+
+    phase: str
+
+    def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
+        """The signature is the last field of either message."""
+        return (data[:-1] + bytes((data[-1] ^ 1,)),) if phase == self.phase else (data,)
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage(ClientLie):
+    """It sends bytes of its own before its message of a phase, or in its place."""
+
+    phase: str
+    data: bytes = b""
+    instead: bool = False
+
+    def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
+        """Before, or instead."""
+        if phase != self.phase:
+            return (data,)
+        return (self.data,) if self.instead else (self.data, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves(ClientLie):
+    """It falls silent from a phase on."""
+
+    phase: str
+
+    def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
+        """Nothing, from then on."""
+        phases = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
+        return () if phases.index(phase) >= phases.index(self.phase) else (data,)

@@ -1,0 +1,282 @@
+"""A client that does as it likes: no check, no state machine, every secret in the open.
+
+Against an honest server it takes part in a round by itself (``receive``), telling the lies it was given.  A malicious
+server holds one for each colluder, and for each place in the roster that it stole, and has it advertise, deal and sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg import arithmetic, crypto, masking, messages, secret_sharing, transcript
+from secagg.arithmetic.modulus import MERSENNE_61
+from secagg.config import RoundConfig
+from secagg.identity import Identity
+from secagg.messages import (
+    Advertise,
+    Confirm,
+    Confirmations,
+    MaskedInput,
+    Message,
+    Roster,
+    Share,
+    Shares,
+    Survivors,
+    Unmask,
+)
+from secagg.transcript import KEY_SHARE, SEED_SHARE, VERSION
+
+Randomness: TypeAlias = Callable[[int], bytes]
+Keys: TypeAlias = bytes
+"""A member's 64 bytes of public keys: channel, then masking."""
+Elements: TypeAlias = npt.NDArray[np.uint64]
+_KINDS: Final = (KEY_SHARE, SEED_SHARE)
+_SALTS: Final = 2 * messages.SHARE_BYTES
+
+
+@dataclass
+class Dealing:
+    """What a dealer hands out, by holder, in the order of the roster that it was shown."""
+
+    seed_commitment: bytes
+    plain: dict[int, bytearray]
+    """Key share, seed share, their salts."""
+    commitments: dict[int, bytearray]
+    sealed: dict[int, bytes] = field(default_factory=dict)
+
+    def commit(self, session: bytes, dealer: int, holder: int) -> None:
+        """Make the commitments to a holder's shares those to its plaintext."""
+        plain = self.plain[holder]
+        for kind in _KINDS:
+            share = bytes(plain[kind * messages.SHARE_BYTES : (kind + 1) * messages.SHARE_BYTES])
+            salt = bytes(plain[_SALTS + kind * messages.SALT_BYTES : _SALTS + (kind + 1) * messages.SALT_BYTES])
+            digest = transcript.share_commitment(session, dealer, holder, kind, salt, share)
+            self.commitments[holder][32 * kind : 32 * kind + 32] = digest
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLie:
+    """One departure from the protocol by a client.  Each subclass overrides the step that it lies in."""
+
+    def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
+        """What it advertises."""
+        return message
+
+    def secret(self, kind: int, secret: bytes) -> bytes:
+        """Which secret it shares, when it announced ``secret``."""
+        return secret
+
+    def shares(self, client: MaliciousClient, kind: int, values: Elements) -> None:
+        """Change the shares, shape (holders, 5), of one kind before they are committed to."""
+
+    def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """Change plaintexts or commitments before they are sealed."""
+
+    def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """Change what was sealed."""
+
+    def masks(self, client: MaliciousClient, packed: bytes) -> bytes:
+        """Change the packed masked vector."""
+        return packed
+
+    def opens(self, client: MaliciousClient, openings: list[bytes]) -> list[bytes]:
+        """Change what it returns in UNMASK: a record of share and salt for each dealer."""
+        return openings
+
+    def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
+        """The messages to send in place of one, in order."""
+        return (data,)
+
+
+class MaliciousClient:
+    """A member, or a place in the roster, whose every secret the adversary has."""
+
+    def __init__(
+        self,
+        config: RoundConfig,
+        nonce: bytes,
+        index: int,
+        *,
+        randomness: Randomness,
+        identity: Identity | None = None,
+        lies: Sequence[ClientLie] = (),
+        vector: Collection[int] | None = None,
+    ) -> None:
+        """``identity`` is the member's own, or None for a place that the adversary cannot sign for."""
+        self.config, self.nonce, self.index, self.identity, self.lies = config, nonce, index, identity, tuple(lies)
+        self.randomness = randomness
+        self.channel_private, self.masking_private = randomness(32), randomness(32)
+        self.keys: Keys = crypto.public_key(self.channel_private) + crypto.public_key(self.masking_private)
+        self.seed = randomness(32)
+        self.vector = [0] * config.length if vector is None else list(vector)
+        self.session = b""
+        self.present: dict[int, Keys] = {}
+        self.plain: dict[int, bytes] = {}
+        """By dealer: what it was dealt."""
+        self.dealers: tuple[int, ...] = ()
+        self.survivors: frozenset[int] = frozenset()
+
+    # Against an honest server.
+
+    def start(self) -> Sequence[bytes]:
+        """Its first messages."""
+        return self._wired("ADVERTISE", self.advertise())
+
+    def receive(self, data: bytes) -> Sequence[bytes]:
+        """What it answers to one message of the server's; nothing to an ABORT."""
+        match messages.to_client.decode(data, len(data)):
+            case Roster() as roster:
+                ids = messages.decode_ids(roster.present)
+                keys = messages.records(roster.keys, messages.KEYS_BYTES, len(ids), "keys")
+                session = transcript.session_id(self.config.digest, self.nonce, roster.digest)
+                return self._wired("SHARE", self.share(session, dict(zip(ids, keys, strict=True))))
+            case Shares() as shares:
+                return self._wired("MASK", self.mask(shares))
+            case Survivors() as survivors:
+                self.survivors = frozenset(messages.decode_bitmap(survivors.survivors, self.config.clients))
+                if self.config.is_active:
+                    return self._wired(
+                        "CONFIRM", Confirm(VERSION, self.session, self.confirm(self.session, survivors.survivors))
+                    )
+                return self._wired("UNMASK", self.unmask())
+            case Confirmations():
+                return self._wired("UNMASK", self.unmask())
+            case _:
+                return ()
+
+    def _wired(self, phase: str, message: Message) -> Sequence[bytes]:
+        sent: list[bytes] = [messages.encode(message)]
+        for lie in self.lies:
+            sent = [other for data in sent for other in lie.wire(self, phase, data)]
+        return sent
+
+    # The steps.
+
+    def advertise(self) -> Advertise:
+        """Its keys, signed when it has an identity to sign with."""
+        message = self.signed_advertisement(self.keys[:32], self.keys[32:])
+        for lie in self.lies:
+            message = lie.advertises(self, message)
+        return message
+
+    def signed_advertisement(self, channel_key: bytes, masking_key: bytes) -> Advertise:
+        """An advertisement of any two keys, in its name."""
+        config, signature = self.config, b""
+        if config.is_active:
+            signed = transcript.signed_advertisement(config.digest, self.nonce, self.index, channel_key, masking_key)
+            signature = bytes(64) if self.identity is None else self.identity.sign(signed)
+        round_id = transcript.round_id(config.digest, self.nonce)
+        return Advertise(VERSION, round_id, channel_key, masking_key, signature)
+
+    def deal(self, session: bytes, present: Mapping[int, Keys]) -> Dealing:
+        """Share its two secrets among these members, whose keys it was shown."""
+        self.session, self.present = session, dict(present)
+        config, suite = self.config, self.config.suite
+        holders, values = list(present), []
+        for kind, announced in ((KEY_SHARE, self.masking_private), (SEED_SHARE, self.seed)):
+            values.append(self._shares_of(kind, announced, holders))
+        plain = {
+            holder: bytearray(
+                secret_sharing.encode_shares(values[KEY_SHARE][place])
+                + secret_sharing.encode_shares(values[SEED_SHARE][place])
+                + self.randomness(2 * messages.SALT_BYTES)
+            )
+            for place, holder in enumerate(holders)
+        }
+        info = transcript.seed_commitment_info(int(suite), self.index)
+        dealing = Dealing(
+            crypto.derive(self.seed, session, info, 32), plain, {holder: bytearray(64) for holder in holders}
+        )
+        for holder in holders:
+            dealing.commit(session, self.index, holder)
+        for lie in self.lies:
+            lie.deals(self, dealing)
+        for holder, keys in present.items():
+            info = transcript.channel_info(int(suite), self.index, holder, self.keys[:32], keys[:32])
+            key = crypto.derive(crypto.agree(self.channel_private, keys[:32]), session, info, config.suite.key_bytes)
+            context = transcript.sealed_shares_context(session, self.index, holder)
+            dealing.sealed[holder] = crypto.seal(key, bytes(dealing.plain[holder]), context)
+        for lie in self.lies:
+            lie.seals(self, dealing)
+        return dealing
+
+    def _shares_of(self, kind: int, announced: bytes, holders: Sequence[int]) -> Elements:
+        threshold, secret = self.config.threshold, announced
+        for lie in self.lies:
+            secret = lie.secret(kind, secret)
+        # With fewer holders than the threshold nobody will reconstruct it: any shares do.
+        degree = min(threshold, max(1, len(holders)))
+        noise = np.frombuffer(self.randomness(40 * (degree - 1)), dtype="<u8").reshape(5, degree - 1)
+        if not holders:
+            return np.empty((0, 5), dtype=np.uint64)
+        values = secret_sharing.share(secret, np.array(holders, dtype=np.int64), degree, noise % np.uint64(MERSENNE_61))
+        for lie in self.lies:
+            lie.shares(self, kind, values)
+        return values
+
+    def share(self, session: bytes, present: Mapping[int, Keys]) -> Share:
+        """The SHARE message."""
+        dealing = self.deal(session, present)
+        commitments = b"".join(bytes(both) for both in dealing.commitments.values())
+        return Share(VERSION, session, dealing.seed_commitment, b"".join(dealing.sealed.values()), commitments)
+
+    def mask(self, shares: Shares) -> MaskedInput:
+        """The MASK message; what does not open counts as zeros."""
+        config, suite = self.config, self.config.suite
+        self.dealers = messages.decode_ids(shares.dealers)
+        boxes = messages.records(shares.sealed, messages.SEALED_BYTES, len(self.dealers), "sealed")
+        add: list[bytes] = []
+        subtract: list[bytes] = []
+        for dealer, box in zip(self.dealers, boxes, strict=True):
+            keys = self.present[dealer]
+            info = transcript.channel_info(int(suite), dealer, self.index, keys[:32], self.keys[:32])
+            key = crypto.derive(crypto.agree(self.channel_private, keys[:32]), self.session, info, suite.key_bytes)
+            try:
+                plain = crypto.unseal(key, box, transcript.sealed_shares_context(self.session, dealer, self.index))
+            except crypto.CryptoError:
+                plain = bytes(2 * messages.OPENING_BYTES)
+            self.plain[dealer] = plain
+            (subtract if dealer < self.index else add).append(self._pairwise(dealer, keys[32:]))
+        info = transcript.self_mask_info(int(suite), self.index)
+        add.append(crypto.derive(self.seed, self.session, info, suite.key_bytes))
+        lanes = np.array(self.vector, dtype=config.modulus.dtype)
+        masking.apply_masks(lanes, add, subtract, config.modulus)
+        packed = arithmetic.pack(lanes, config.modulus)
+        for lie in self.lies:
+            packed = lie.masks(self, packed)
+        return MaskedInput(VERSION, self.session, memoryview(packed))
+
+    def _pairwise(self, other: int, masking_key: bytes) -> bytes:
+        (lower, lower_key), (higher, higher_key) = sorted(((self.index, self.keys[32:]), (other, masking_key)))
+        info = transcript.pairwise_mask_info(int(self.config.suite), lower, higher, lower_key, higher_key)
+        shared = crypto.agree(self.masking_private, masking_key)
+        return crypto.derive(shared, self.session, info, self.config.suite.key_bytes)
+
+    def confirm(self, session: bytes, survivors: bytes) -> bytes:
+        """Its signature over any survivors' bitmap; noise when it has no identity."""
+        if self.identity is None:
+            return bytes(messages.SIGNATURE_BYTES)
+        return self.identity.sign(transcript.signed_survivors(session, survivors))
+
+    def opening(self, dealer: int, kind: int) -> bytes:
+        """A share that it was dealt, and its salt."""
+        plain = self.plain[dealer]
+        salt = _SALTS + kind * messages.SALT_BYTES
+        return (
+            plain[kind * messages.SHARE_BYTES : (kind + 1) * messages.SHARE_BYTES]
+            + plain[salt : salt + messages.SALT_BYTES]
+        )
+
+    def unmask(self) -> Unmask:
+        """The UNMASK message."""
+        openings = [
+            self.opening(dealer, SEED_SHARE if dealer in self.survivors else KEY_SHARE) for dealer in self.dealers
+        ]
+        for lie in self.lies:
+            openings = lie.opens(self, openings)
+        return Unmask(VERSION, self.session, b"".join(openings))

@@ -1,0 +1,436 @@
+"""A server that follows the protocol except where it was told to lie, and that knows everything its colluders know.
+
+It is a driver of its own over the messages, not the honest ``Server``: it keeps a separate view of the round for every
+client, checks nothing that a client sends, and goes on however many clients refuse.  What it does in each phase can be
+changed by lies (``secagg.testing.lies``), in the order in which they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from secagg import messages, transcript
+from secagg.client import Client
+from secagg.config import RoundConfig
+from secagg.errors import PeerError, UsageError
+from secagg.events import InputNeeded
+from secagg.graph import NeighbourGraph
+from secagg.identity import Identity
+from secagg.merkle import MerkleTree
+from secagg.messages import (
+    Advertise,
+    Confirm,
+    Confirmations,
+    Invitation,
+    MaskedInput,
+    Roster,
+    Share,
+    Shares,
+    Survivors,
+    Unmask,
+)
+from secagg.testing.bookkeeping import Ledger, View
+from secagg.testing.malicious_client import ClientLie, Keys, MaliciousClient, Randomness
+from secagg.transcript import VERSION
+
+if TYPE_CHECKING:
+    from secagg.testing.lies import Lie
+
+Ids: TypeAlias = tuple[int, ...]
+Box: TypeAlias = tuple[bytes, bytes]
+"""The sealed shares for one holder, and their commitments."""
+_KEYS: Final = messages.KEYS_BYTES
+
+
+class Host:
+    """An honest client's host, which the server can only talk to: joins, gives inputs, and may be talked into more."""
+
+    def __init__(
+        self,
+        index: int,
+        join: Callable[[bytes], Client],
+        resume: Callable[[bytes], Client],
+        vectors: Sequence[Collection[int]],
+    ) -> None:
+        """``vectors`` are its successive inputs; only the first one is masked unless something goes wrong."""
+        self.index, self.join, self.resume, self.vectors = index, join, resume, vectors
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """One honest client as the server deals with it."""
+
+    host: Host
+    config: RoundConfig
+    nonce: bytes
+    client: Client
+    view: View
+    advert: Advertise
+    instance: int = 0
+    """1 for a client that its host joined a second time."""
+    vector: int = 0
+    """Which of its host's vectors it masks first: the second, for a second client of one suspended state."""
+    survivors: bytes = b""
+    """The bitmap that it last confirmed."""
+    lost: bool = False
+
+    @property
+    def index(self) -> int:
+        """Its cohort index."""
+        return self.host.index
+
+    @property
+    def round_id(self) -> bytes:
+        """The round it joined."""
+        return transcript.round_id(self.config.digest, self.nonce)
+
+
+@dataclass(slots=True)
+class RosterDraft:
+    """A roster for one client before it is encoded; lies change it."""
+
+    digest: bytes
+    own: Keys
+    present: list[tuple[int, Keys, bytes]]
+    """Neighbour, its keys, its signature."""
+    absent: list[int]
+    proof: bytes
+
+
+@dataclass(eq=False, slots=True)
+class World:
+    """One roster, and all that follows from it.  A server that equivocates keeps several."""
+
+    config: RoundConfig
+    nonce: bytes
+    members: list[Member]
+    adverts: dict[int, Advertise]
+    """Who stands in the roster."""
+    puppets: dict[int, MaliciousClient]
+    """Whom the adversary speaks for."""
+    digest: bytes = b""
+    session: bytes = b""
+    tree: MerkleTree | None = None
+    near: dict[int, Ids] = field(default_factory=dict)
+    """Everybody's neighbours, ascending."""
+    boxes: dict[int, dict[int, Box]] = field(default_factory=dict)
+    """By dealer and holder."""
+    masked: set[int] = field(default_factory=set)
+    signatures: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
+    """By survivors' bitmap: who signed it."""
+
+    @property
+    def round_id(self) -> bytes:
+        """The round id."""
+        return transcript.round_id(self.config.digest, self.nonce)
+
+    def draw(self) -> None:
+        """Close the roster: digest, session and graph follow from who stands in it."""
+        leaves = [
+            transcript.leaf(index, self.adverts[index].channel_key, self.adverts[index].masking_key)
+            if index in self.adverts
+            else transcript.empty_leaf(index)
+            for index in range(self.config.clients)
+        ]
+        self.tree = MerkleTree(leaves)
+        self.set_digest(transcript.roster_digest(self.round_id, self.config.clients, self.tree.root))
+
+    def set_digest(self, digest: bytes) -> None:
+        """Take a digest, true or not, and the graph that it draws."""
+        self.digest = digest
+        self.session = transcript.session_id(self.config.digest, self.nonce, digest)
+        graph = NeighbourGraph(self.config.clients, self.config.neighbours, transcript.graph_key(digest, self.session))
+        self.near = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
+
+    def keys(self, index: int) -> Keys:
+        """A member's keys as they stand in the roster."""
+        return self.adverts[index].channel_key + self.adverts[index].masking_key
+
+    def roster_for(self, member: Member) -> RosterDraft:
+        """The true roster for one client."""
+        near = self.near[member.index]
+        present = [(index, self.keys(index), self.adverts[index].signature) for index in near if index in self.adverts]
+        absent, proof = [index for index in near if index not in self.adverts], b""
+        if not self.config.is_active:
+            absent = []
+        elif self.tree is not None:
+            proof = self.tree.prove([member.index, *near])
+        return RosterDraft(self.digest, self.keys(member.index), present, absent, proof)
+
+    def bitmap(self, ids: Collection[int]) -> bytes:
+        """A set of members on the wire."""
+        return messages.encode_bitmap(sorted(ids), self.config.clients)
+
+
+class MaliciousServer:
+    """The server's side of one attack.
+
+    Attributes:
+        worlds: what it made of the advertisements; one unless it equivocates.
+        refusals: (client, error) for everything that a client refused.
+        crashes: (client, exception) for everything that came out of a client and is no PeerError.
+    """
+
+    def __init__(
+        self,
+        config: RoundConfig,
+        hosts: Sequence[Host],
+        colluders: Mapping[int, Identity | None],
+        lies: Sequence[Lie],
+        *,
+        randomness: Randomness,
+        client_lies: Sequence[ClientLie] = (),
+    ) -> None:
+        """``config`` is the one that it sends; ``colluders`` are those that work for it, with their identities."""
+        self.config, self.lies, self.randomness = config, tuple(lies), randomness
+        self.hosts, self.colluders, self.client_lies = tuple(hosts), dict(colluders), tuple(client_lies)
+        self.nonce = randomness(messages.NONCE_BYTES)
+        self.ledger = Ledger(config)
+        self.members: list[Member] = []
+        self.worlds: list[World] = []
+        self.refusals: list[tuple[int, PeerError]] = []
+        self.crashes: list[tuple[int, Exception]] = []
+        self.confirmed: set[frozenset[int]] = set()
+        """Survivor sets for which a client has seen enough confirmations to answer."""
+
+    def run(self) -> None:
+        """The whole round."""
+        self.begin()
+        for phase in ("ADVERTISE", "SHARE", "MASK", "CONFIRM"):
+            if phase != "CONFIRM" or self.config.is_active:
+                self._phase(phase)
+        for lie in self.lies:
+            lie.after(self)
+
+    # Before there is a roster.
+
+    def begin(self) -> None:
+        """Up to the rosters: what follows is decided by then, the graph included."""
+        self._invite()
+        self._make_worlds()
+
+    def puppet(self, config: RoundConfig, nonce: bytes, index: int, identity: Identity | None) -> MaliciousClient:
+        """A client in the adversary's hands; the ledger knows its keys."""
+        made = MaliciousClient(
+            config, nonce, index, randomness=self.randomness, identity=identity, lies=self.client_lies
+        )
+        self.ledger.learn(made.channel_private, made.masking_private)
+        return made
+
+    def _invite(self) -> None:
+        for host in self.hosts:
+            times = 1 + any(lie.invites_again(host.index) for lie in self.lies)
+            for instance in range(times):
+                config, nonce = self.config, self.nonce
+                for lie in self.lies:
+                    config, nonce = lie.invitation(self, host.index, config, nonce)
+                self._join(host, config, nonce, instance)
+
+    def _join(self, host: Host, config: RoundConfig, nonce: bytes, instance: int) -> None:
+        round_id = transcript.round_id(config.digest, nonce)
+        invitation = messages.encode(Invitation(VERSION, round_id, config.to_bytes(), nonce))
+        for lie in self.lies:
+            invitation = lie.wire_invitation(host.index, invitation)
+        try:
+            client = host.join(invitation)
+            advert = client.start()
+        except PeerError as refused:
+            self.refusals.append((host.index, refused))
+            return
+        view = self.ledger.watch(host.index)
+        view.sent(advert)
+        message = messages.to_server.decode(advert, len(advert))
+        if isinstance(message, Advertise):
+            self.members.append(Member(host, config, nonce, client, view, message, instance))
+
+    def _make_worlds(self) -> None:
+        groups: dict[tuple[bytes, object], list[Member]] = {}
+        for member in self.members:
+            group: object = member.instance
+            for lie in self.lies:
+                group = lie.group(member, group)
+            groups.setdefault((member.round_id, group), []).append(member)
+        for (round_id, _), members in groups.items():
+            config, nonce = members[0].config, members[0].nonce
+            puppets = {index: self.puppet(config, nonce, index, identity) for index, identity in self.colluders.items()}
+            adverts = {member.index: member.advert for member in self.members if member.round_id == round_id}
+            adverts.update((member.index, member.advert) for member in members)
+            adverts.update((index, puppet.advertise()) for index, puppet in puppets.items())
+            self._draw(World(config, nonce, members, adverts, puppets))
+
+    def _draw(self, world: World) -> None:
+        for lie in self.lies:
+            lie.draft(self, world)
+        world.draw()
+        for lie in self.lies:
+            lie.drawn(self, world)
+        self.worlds.append(world)
+
+    # The phases: each sends every client its message and takes what it answers.
+
+    def _phase(self, phase: str) -> None:
+        makers = {
+            "ADVERTISE": self._roster,
+            "SHARE": self._shares,
+            "MASK": self._survivors,
+            "CONFIRM": self._confirmations,
+        }
+        for world in self.worlds:
+            if phase == "SHARE":
+                self._deal(world)
+            for member in [member for member in world.members if not member.lost]:
+                if not all(lie.reaches(phase, member.index) for lie in self.lies):
+                    member.lost = True
+                    continue
+                data = makers[phase](world, member)
+                for lie in self.lies:
+                    data = lie.wire(world, member, phase, data)
+                self.deliver(world, member, data)
+                for lie in self.lies:
+                    for further in lie.more(world, member, phase, data):
+                        self.deliver(world, member, further)
+
+    def _roster(self, world: World, member: Member) -> bytes:
+        draft = world.roster_for(member)
+        for lie in self.lies:
+            lie.roster(self, world, member, draft)
+        active = world.config.is_active
+        return messages.encode(
+            Roster(
+                VERSION,
+                world.round_id,
+                draft.digest,
+                draft.own,
+                messages.encode_ids([index for index, _, _ in draft.present]),
+                b"".join(keys for _, keys, _ in draft.present),
+                messages.encode_ids(draft.absent),
+                b"".join(signature for _, _, signature in draft.present) if active else b"",
+                draft.proof,
+            )
+        )
+
+    def _deal(self, world: World) -> None:
+        """What the puppets deal, once it is known who else stands in the roster."""
+        for index, puppet in world.puppets.items():
+            holders = {near: world.keys(near) for near in world.near[index] if near in world.adverts}
+            dealing = puppet.deal(world.session, holders)
+            world.boxes[index] = {
+                holder: (dealing.sealed[holder], bytes(dealing.commitments[holder])) for holder in holders
+            }
+
+    def _shares(self, world: World, member: Member) -> bytes:
+        boxes = {
+            dealer: world.boxes[dealer][member.index]
+            for dealer in world.near[member.index]
+            if member.index in world.boxes.get(dealer, {})
+        }
+        dealt = list(boxes.items())
+        for lie in self.lies:
+            dealt = lie.shares(self, world, member, dealt)
+        return messages.encode(
+            Shares(
+                VERSION,
+                world.session,
+                messages.encode_ids([dealer for dealer, _ in dealt]),
+                b"".join(sealed for _, (sealed, _) in dealt),
+                b"".join(committed for _, (_, committed) in dealt),
+            )
+        )
+
+    def survivors_of(self, world: World) -> frozenset[int]:
+        """S as an honest server would have it."""
+        return frozenset(world.masked | set(world.puppets))
+
+    def _survivors(self, world: World, member: Member) -> bytes:
+        survivors = self.survivors_of(world)
+        for lie in self.lies:
+            survivors = lie.survivors(self, world, member, survivors)
+        return messages.encode(Survivors(VERSION, world.session, world.bitmap(survivors)))
+
+    def _confirmations(self, world: World, member: Member) -> bytes:
+        survivors = member.survivors or world.bitmap(self.survivors_of(world))
+        included = messages.decode_bitmap(survivors, world.config.clients)
+        signatures = {
+            signer: signature for signer, signature in world.signatures.get(survivors, {}).items() if signer in included
+        }
+        for index, puppet in world.puppets.items():
+            if index in included and puppet.identity is not None:
+                signatures[index] = puppet.confirm(world.session, survivors)
+        for lie in self.lies:
+            signatures = lie.confirmations(self, world, member, signatures)
+        ordered = sorted(signatures)
+        return messages.encode(
+            Confirmations(
+                VERSION, world.session, world.bitmap(ordered), b"".join(signatures[signer] for signer in ordered)
+            )
+        )
+
+    # Talking to one client.
+
+    def deliver(self, world: World, member: Member, data: bytes) -> None:
+        """Hand a message to a client, let its host give an input when it is asked for one, and take what it says."""
+        try:
+            step = member.client.receive(data)
+        except PeerError as refused:
+            self.refusals.append((member.index, refused))
+            return
+        except Exception as crash:  # a bug in the client, or in a client with a check taken out: part of the outcome
+            self.crashes.append((member.index, crash))
+            return
+        for answer in step.outgoing:
+            self._take(world, member, data, answer)
+        if isinstance(step.event, InputNeeded):
+            for clone in self._clones(world, member):
+                self._submit(world, clone, data)
+
+    def _clones(self, world: World, member: Member) -> list[Member]:
+        """The client, and a second one when its host is talked into resuming a suspended state twice."""
+        if not any(lie.resumes_twice(member.index) for lie in self.lies):
+            return [member]
+        state = member.client.suspend()
+        member.client = member.host.resume(state)
+        try:
+            second = member.host.resume(state)
+        except PeerError as refused:
+            self.refusals.append((member.index, refused))
+            return [member]
+        view = self.ledger.watch_clone(member.view)
+        clone = Member(member.host, member.config, member.nonce, second, view, member.advert, vector=1)
+        world.members.append(clone)
+        return [member, clone]
+
+    def _submit(self, world: World, member: Member, shown: bytes) -> None:
+        times = 1 + any(lie.submits_again(member.index) for lie in self.lies)
+        first = member.vector
+        for number in range(first, first + times):
+            try:
+                step = member.client.submit(list(member.host.vectors[number]))
+            except UsageError as crash:
+                self.crashes.append((member.index, crash))
+                return
+            for answer in step.outgoing:
+                self._take(world, member, shown, answer, number)
+
+    def _take(self, world: World, member: Member, shown: bytes, answer: bytes, vector: int = 0) -> None:
+        member.view.answered(world.config, world.nonce, shown, answer, vector)
+        message = messages.to_server.decode(answer, len(answer))
+        match message:
+            case Share():
+                world.boxes[member.index] = {
+                    holder: (sealed, committed) for holder, sealed, committed in member.view.dealt
+                }
+            case MaskedInput():
+                world.masked.add(member.index)
+            case Confirm():
+                seen = messages.to_client.decode(shown, len(shown))
+                if isinstance(seen, Survivors):
+                    member.survivors = seen.survivors
+                    world.signatures.setdefault(seen.survivors, {})[member.index] = message.signature
+            case Unmask():
+                seen = messages.to_client.decode(shown, len(shown))
+                survivors = seen.survivors if isinstance(seen, Survivors) else member.survivors
+                self.confirmed.add(frozenset(messages.decode_bitmap(survivors, world.config.clients)))
+            case _:
+                pass

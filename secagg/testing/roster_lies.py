@@ -1,0 +1,289 @@
+"""Lies about the config and the roster: who takes part, with which keys, and whose neighbours they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from secagg import transcript
+from secagg.config import RoundConfig
+from secagg.graph import NeighbourGraph
+from secagg.testing.lies import Lie, meant, turned
+
+if TYPE_CHECKING:
+    from secagg.testing.malicious_server import Ids, MaliciousServer, Member, RosterDraft, World
+
+LOW_ORDER_KEY: Final = bytes(32)
+
+
+# -- The invitation ----------------------------------------------------------------------------------------------------
+
+
+def forged(config: RoundConfig, **changes: object) -> RoundConfig:
+    """A config with other values, whether or not they are sound: none of the rules is checked."""
+    made = object.__new__(RoundConfig)
+    for field in fields(RoundConfig):
+        object.__setattr__(made, field.name, changes.get(field.name, getattr(config, field.name)))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeConfig(Lie):
+    """Some values of the config are others: a lower threshold, quorum or input_max, fewer colluders.
+
+    For a config that everybody is sent, and that is to be accepted, see ``Attack.sends``.
+    """
+
+    changes: tuple[tuple[str, object], ...]
+    to: Ids = ()
+
+    def invitation(
+        self, server: MaliciousServer, index: int, config: RoundConfig, nonce: bytes
+    ) -> tuple[RoundConfig, bytes]:
+        """Unchecked."""
+        return (forged(config, **dict(self.changes)), nonce) if meant(self.to, index) else (config, nonce)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherNonce(Lie):
+    """Some clients are invited with a nonce of their own."""
+
+    to: Ids
+
+    def invitation(
+        self, server: MaliciousServer, index: int, config: RoundConfig, nonce: bytes
+    ) -> tuple[RoundConfig, bytes]:
+        """With every bit turned."""
+        return config, bytes(byte ^ 0xFF for byte in nonce) if meant(self.to, index) else nonce
+
+
+# -- The roster --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocate(Lie):
+    """Groups of clients get different rosters: in each, the absent are those that the group is not to see."""
+
+    groups: tuple[Ids, ...]
+    hidden: tuple[Ids, ...]
+    """By group: who is left out of its roster."""
+
+    def group(self, member: Member, group: object) -> object:
+        """The first group that names it; the last, without a name, for everybody else."""
+        for number, ids in enumerate(self.groups):
+            if member.index in ids:
+                return group, number
+        return group
+
+    def draft(self, server: MaliciousServer, world: World) -> None:
+        """Leave out whom the group is not to see, except its own members."""
+        own = {member.index for member in world.members}
+        for ids, hidden in zip(self.groups, self.hidden, strict=True):
+            if own & set(ids):
+                for index in set(hidden) - own:
+                    world.adverts.pop(index, None)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut(Lie):
+    """Honest clients that advertised are marked absent, for everybody."""
+
+    ids: Ids
+
+    def draft(self, server: MaliciousServer, world: World) -> None:
+        """They get no roster either."""
+        for index in self.ids:
+            world.adverts.pop(index, None)
+        world.members = [member for member in world.members if member.index not in self.ids]
+
+
+@dataclass(frozen=True, slots=True)
+class SwapKeys(Lie):
+    """The server's own keys stand in the place of some clients, which it then speaks for."""
+
+    ids: Ids
+
+    def draft(self, server: MaliciousServer, world: World) -> None:
+        """With a signature that is none of theirs."""
+        for index in self.ids:
+            puppet = server.puppet(world.config, world.nonce, index, None)
+            world.puppets[index], world.adverts[index] = puppet, puppet.advertise()
+        world.members = [member for member in world.members if member.index not in self.ids]
+
+
+@dataclass(frozen=True, slots=True)
+class StaleKeys(Lie):
+    """Keys stand in the roster that some clients do not have, as of a client that its host has started anew since."""
+
+    ids: Ids
+
+    def draft(self, server: MaliciousServer, world: World) -> None:
+        """Nobody has their private halves, and the signature is not over them."""
+        for index in set(self.ids) & set(world.adverts):
+            channel_key, masking_key = server.randomness(32), server.randomness(32)
+            changed = msgspec.structs.replace(world.adverts[index], channel_key=channel_key, masking_key=masking_key)
+            world.adverts[index] = changed
+
+
+@dataclass(frozen=True, slots=True)
+class TwoLeaves(Lie):
+    """A colluder stands on a second leaf, in the place of another member, with its own keys and signature."""
+
+    colluder: int
+    place: int
+
+    def draft(self, server: MaliciousServer, world: World) -> None:
+        """The very same advertisement."""
+        if self.colluder in world.puppets:
+            world.puppets[self.place] = world.puppets[self.colluder]
+            world.adverts[self.place] = world.adverts[self.colluder]
+            world.members = [member for member in world.members if member.index != self.place]
+
+
+@dataclass(frozen=True, slots=True)
+class Surround(Lie):
+    """The digest shown is no tree's: it was tried until the graph puts as many colluders as can be near one victim."""
+
+    tries: int = 4096
+
+    def drawn(self, server: MaliciousServer, world: World) -> None:
+        """Take the first digest that surrounds a client whom the adversary does not speak for."""
+        config, colluders = world.config, set(world.puppets)
+        wanted = min(config.neighbours, len(colluders))
+        for number in range(self.tries):
+            digest = number.to_bytes(32, "big")
+            key = transcript.graph_key(digest, transcript.session_id(config.digest, world.nonce, digest))
+            graph = NeighbourGraph(config.clients, config.neighbours, key)
+            for index in set(range(config.clients)) - colluders:
+                if len(colluders & set(graph.neighbours_of(index).tolist())) == wanted:
+                    world.set_digest(digest)
+                    return
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseNeighbours(Lie):
+    """The server draws a graph of its own: cliques of members that are neighbours of one another and of nobody else."""
+
+    cliques: tuple[Ids, ...]
+
+    def drawn(self, server: MaliciousServer, world: World) -> None:
+        """Under the true digest."""
+        for clique in self.cliques:
+            for index in clique:
+                world.near[index] = tuple(other for other in sorted(clique) if other != index)
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOtherOwnKeys(Lie):
+    """A client is shown keys in its own place that are not its own."""
+
+    to: Ids = ()
+
+    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+        """With one bit turned."""
+        if meant(self.to, member.index):
+            draft.own = bytes((draft.own[0] ^ 1,)) + draft.own[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class DenyPresence(Lie):
+    """A neighbour that stands in the roster is shown as absent."""
+
+    ids: Ids
+    to: Ids = ()
+
+    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+        """With the true proof."""
+        if meant(self.to, member.index):
+            denied = [index for index, _, _ in draft.present if index in self.ids]
+            draft.present = [entry for entry in draft.present if entry[0] not in self.ids]
+            if world.config.is_active:
+                draft.absent = sorted((*draft.absent, *denied))
+
+
+@dataclass(frozen=True, slots=True)
+class ReorderIds(Lie):
+    """The neighbours are listed in descending order."""
+
+    to: Ids = ()
+
+    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+        """Each with its own keys."""
+        if meant(self.to, member.index):
+            draft.present.reverse()
+
+
+@dataclass(frozen=True, slots=True)
+class RenameNeighbour(Lie):
+    """The first neighbour shown gets another id.
+
+    ``name`` says which: "repeated" is the second neighbour's, "itself" the client's own, "beyond" none of the cohort's.
+    """
+
+    name: str
+    to: Ids = ()
+
+    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+        """Under its own keys and signature."""
+        if not meant(self.to, member.index) or len(draft.present) < 2:
+            return
+        named = {"repeated": draft.present[1][0], "itself": member.index, "beyond": world.config.clients}
+        _, keys, signature = draft.present[0]
+        draft.present[0] = (named[self.name], keys, signature)
+        draft.present.sort(key=lambda entry: entry[0])
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyNeighbours(Lie):
+    """More neighbours are shown than the graph has."""
+
+    to: Ids = ()
+
+    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+        """Copies of the last, under ids that are beyond the cohort."""
+        if meant(self.to, member.index) and draft.present:
+            _, keys, signature = draft.present[-1]
+            extra = world.config.neighbours + 1 - len(draft.present)
+            draft.present += [(world.config.clients + number, keys, signature) for number in range(extra)]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceKeys(Lie):
+    """One neighbour's keys are replaced: by low-order ones, another neighbour's, or the client's own."""
+
+    by: str
+    to: Ids = ()
+
+    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+        """``by`` is "low order", "another's" or "its own"."""
+        if not meant(self.to, member.index) or len(draft.present) < 2:
+            return
+        index, keys, signature = draft.present[0]
+        replaced = {
+            "low order": LOW_ORDER_KEY + keys[32:],
+            "another's": draft.present[1][1],
+            "its own": member.advert.channel_key + keys[32:],
+        }
+        draft.present[0] = (index, replaced[self.by], signature)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakRoster(Lie):
+    """One bit of a roster's part is turned: "digest", "proof" or "signature"."""
+
+    part: str
+    to: Ids = ()
+
+    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+        """The first bit, or for an empty proof a hash too many."""
+        if not meant(self.to, member.index):
+            return
+        if self.part == "digest":
+            draft.digest = turned(draft.digest)
+        elif self.part == "proof":
+            draft.proof = turned(draft.proof) or bytes(32)
+        elif draft.present:
+            index, keys, signature = draft.present[0]
+            draft.present[0] = (index, keys, turned(signature))

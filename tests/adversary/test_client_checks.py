@@ -1,0 +1,286 @@
+"""A lying server trips every check of every client, each with its own error code, in each threat model it belongs to.
+
+A semi_honest round's server does not lie; the checks of its clients hold against faults, and are tried all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import pytest
+from attack_stage import active, around, ring_of, semi_honest
+from mutants import sybils
+
+from secagg import ErrorCode, Policy, RoundConfig, ThreatModel, transcript
+from secagg.checks import CHECKS
+from secagg.testing.adversary import (
+    Attack,
+    BadCommitment,
+    BreakRoster,
+    BreakShares,
+    ChooseNeighbours,
+    ClientLie,
+    DenyPresence,
+    DropFromSurvivors,
+    ForgeSignatures,
+    HideDealers,
+    InviteAgain,
+    LeaveOut,
+    Lie,
+    Lose,
+    OtherNonce,
+    OutOfPhase,
+    RenameDealer,
+    RenameNeighbour,
+    ReorderIds,
+    RepeatDealers,
+    ReplaceKeys,
+    Resize,
+    ResumeTwice,
+    Rewrite,
+    SendAgain,
+    ShareOutOfRange,
+    ShowAgain,
+    ShowOtherOwnKeys,
+    ShowSurvivors,
+    StaleKeys,
+    Surround,
+    SwapKeys,
+    SwapSealed,
+    TooManyNeighbours,
+    TwoLeaves,
+    Unopenable,
+    WithholdSignatures,
+    forged,
+    known_cohort,
+)
+
+ACTIVE, SEMI_HONEST = ThreatModel.ACTIVE, ThreatModel.SEMI_HONEST
+BOTH: Final = (SEMI_HONEST, ACTIVE)
+COMPLETE = {SEMI_HONEST: semi_honest(7, 1, 2, threshold=4), ACTIVE: active(7, 1, 2)}
+"""t = 4, and client 6 colludes; lies are told to client 0."""
+RING = {SEMI_HONEST: semi_honest(14, 1, 2, 6, threshold=4, sigma=1, eta=1), ACTIVE: active(14, 1, 2, 6)}
+PHASES = ("ADVERTISE", "SHARE", "MASK", "CONFIRM")
+
+
+class Trip(NamedTuple):
+    """Lies that make client 0, and perhaps others, refuse with a code in a phase."""
+
+    code: ErrorCode
+    phase: str
+    lies: tuple[Lie, ...] = ()
+    models: tuple[ThreatModel, ...] = BOTH
+    culprit: tuple[int, ...] = ()
+    client_lies: tuple[ClientLie, ...] = ()
+    config: dict[ThreatModel, RoundConfig] = COMPLETE
+    changes: dict[str, object] = {}  # noqa: RUF012 - never changed
+    """Of the attack: what the hosts ask for, what config is sent."""
+
+
+def other_context(config: RoundConfig) -> RoundConfig:
+    return config.replace(context=b"another model")
+
+
+TO = (0,)
+TRIPS = [
+    # Check 20, in each of its phases.
+    *(Trip(ErrorCode.MALFORMED, phase, (Resize(phase, -1, TO),)) for phase in PHASES[:3]),
+    Trip(ErrorCode.MALFORMED, "CONFIRM", (Resize("CONFIRM", -1, TO),), (ACTIVE,)),
+    *(Trip(ErrorCode.MALFORMED, phase, (Resize(phase, 1, TO),)) for phase in PHASES[:3]),
+    Trip(ErrorCode.MALFORMED, "MASK", (Rewrite("MASK", (("survivors", b"\xff"),), TO),)),
+    Trip(ErrorCode.MALFORMED, "MASK", (Rewrite("MASK", (("survivors", b"\x7f\0"),), TO),)),
+    Trip(ErrorCode.MALFORMED, "ADVERTISE", (Rewrite("ADVERTISE", (("proof", b"\0"),), TO),), (SEMI_HONEST,)),
+    Trip(ErrorCode.MALFORMED, "ADVERTISE", (Rewrite("ADVERTISE", (("keys", b""),), TO),)),
+    Trip(ErrorCode.MALFORMED, "ADVERTISE", (Rewrite("ADVERTISE", (("present", b"\0"),), TO),)),
+    Trip(ErrorCode.MALFORMED, "SHARE", (Rewrite("SHARE", (("sealed", b""),), TO),)),
+    Trip(ErrorCode.MALFORMED, "CONFIRM", (Rewrite("CONFIRM", (("signatures", b""),), TO),), (ACTIVE,)),
+    *(Trip(ErrorCode.TOO_LARGE, phase, (Resize(phase, 1 << 16, TO),)) for phase in PHASES[:3]),
+    *(Trip(ErrorCode.WRONG_VERSION, phase, (Rewrite(phase, (("version", 2),), TO),)) for phase in PHASES[:3]),
+    *(Trip(ErrorCode.WRONG_SESSION, phase, (Rewrite(phase, (("session", bytes(32)),), TO),)) for phase in PHASES[:3]),
+    Trip(ErrorCode.WRONG_SESSION, "CONFIRM", (Rewrite("CONFIRM", (("session", bytes(32)),), TO),), (ACTIVE,)),
+    Trip(ErrorCode.WRONG_PHASE, "ADVERTISE", (OutOfPhase("ADVERTISE", TO),)),
+    Trip(ErrorCode.WRONG_PHASE, "SHARE", (OutOfPhase("SHARE", TO),)),
+    Trip(ErrorCode.CONFLICT, "SHARE", (SendAgain("ADVERTISE", changed=True, to=TO), Lose(TO, "SHARE"))),
+    Trip(ErrorCode.CONFLICT, "MASK", (SendAgain("SHARE", changed=True, to=TO),)),
+    Trip(ErrorCode.CONFLICT, "DONE", (SendAgain("CONFIRM", changed=True, to=TO),), (ACTIVE,)),
+    # The invitation.
+    Trip(ErrorCode.CONFIG_NOT_APPROVED, "ADVERTISE", changes={"sends": other_context}),
+    Trip(
+        ErrorCode.CONFIG_UNSOUND,
+        "ADVERTISE",
+        changes={"sends": lambda config: forged(config, threshold=1), "approve": False},
+    ),
+    Trip(
+        ErrorCode.CONFIG_BELOW_POLICY,
+        "ADVERTISE",
+        changes={"approve": False, "policy": Policy(min_sigma=1, min_grinding_bits=0, min_clients=8)},
+    ),
+    Trip(
+        ErrorCode.CONFIG_BELOW_POLICY,
+        "ADVERTISE",
+        models=(ACTIVE,),
+        changes={
+            "sends": lambda config: COMPLETE[SEMI_HONEST],
+            "approve": False,
+            "policy": Policy(threat_model=ACTIVE),
+        },
+    ),
+    Trip(
+        ErrorCode.COHORT_NOT_VOUCHED,
+        "ADVERTISE",
+        models=(ACTIVE,),
+        changes={
+            "sends": lambda config: config.replace(cohort=transcript.cohort_digest(sybils()[1])),
+            "approve": False,
+        },
+    ),
+    Trip(ErrorCode.ALREADY_JOINED, "ADVERTISE", (InviteAgain(TO),)),
+    # The roster.
+    Trip(ErrorCode.ROSTER_OWN_LEAF, "ADVERTISE", (ShowOtherOwnKeys(TO),)),
+    Trip(ErrorCode.ROSTER_OWN_LEAF, "ADVERTISE", (StaleKeys(TO),)),
+    Trip(
+        ErrorCode.ROSTER_NEIGHBOURS,
+        "ADVERTISE",
+        (ChooseNeighbours((tuple(range(7)), tuple(range(7, 14)))),),
+        (ACTIVE,),
+        config=RING,
+    ),
+    Trip(ErrorCode.ROSTER_PATH, "ADVERTISE", (BreakRoster("proof", TO),), (ACTIVE,)),
+    Trip(ErrorCode.ROSTER_PATH, "ADVERTISE", (BreakRoster("proof", TO),), (ACTIVE,), config=RING),
+    Trip(ErrorCode.ROSTER_PATH, "ADVERTISE", (BreakRoster("digest", TO),), (ACTIVE,)),
+    Trip(ErrorCode.ROSTER_PATH, "ADVERTISE", (Surround(1),), (ACTIVE,)),
+    Trip(ErrorCode.ROSTER_PATH, "ADVERTISE", (DenyPresence((1,), TO),), (ACTIVE,)),
+    Trip(ErrorCode.ROSTER_SIGNATURE, "ADVERTISE", (BreakRoster("signature", TO),), (ACTIVE,)),
+    Trip(ErrorCode.ROSTER_SIGNATURE, "ADVERTISE", (SwapKeys((1,)),), (ACTIVE,)),
+    Trip(ErrorCode.ROSTER_SIGNATURE, "ADVERTISE", (StaleKeys((1,)),), (ACTIVE,)),
+    *(
+        Trip(ErrorCode.ROSTER_IDS, "ADVERTISE", (RenameNeighbour(name, TO),))
+        for name in ("repeated", "itself", "beyond")
+    ),
+    Trip(ErrorCode.ROSTER_IDS, "ADVERTISE", (ReorderIds(TO),)),
+    Trip(ErrorCode.ROSTER_IDS, "ADVERTISE", (TooManyNeighbours(TO),)),
+    *(Trip(ErrorCode.ROSTER_KEYS, "ADVERTISE", (ReplaceKeys(by, TO),)) for by in ("low order", "another's", "its own")),
+    Trip(ErrorCode.ROSTER_KEYS, "ADVERTISE", (TwoLeaves(6, 5),)),
+    Trip(ErrorCode.ROSTER_TOO_FEW, "ADVERTISE", (LeaveOut((1, 2, 3)),)),
+    Trip(ErrorCode.ROSTER_TOO_FEW, "ADVERTISE", (DenyPresence((1, 2, 3), TO),), (SEMI_HONEST,)),
+    # The shares.
+    Trip(ErrorCode.SHARES_DEALERS, "SHARE", (RepeatDealers((6,), TO),)),
+    Trip(ErrorCode.SHARES_DEALERS, "SHARE", (RenameDealer(1, 0, TO),)),
+    Trip(ErrorCode.SHARES_DEALERS, "SHARE", (LeaveOut((5,)), RenameDealer(1, 5, TO))),
+    Trip(ErrorCode.SHARES_UNSEALABLE, "SHARE", (BreakShares(3, to=TO),), culprit=(3,)),
+    Trip(ErrorCode.SHARES_UNSEALABLE, "SHARE", (SwapSealed(3, 1, TO),), culprit=(3,)),
+    Trip(ErrorCode.SHARES_UNSEALABLE, "SHARE", (RenameDealer(1, 2, TO),), culprit=(2,)),
+    Trip(ErrorCode.SHARES_UNSEALABLE, "SHARE", client_lies=(Unopenable(TO),), culprit=(6,)),
+    Trip(ErrorCode.SHARES_RANGE, "SHARE", client_lies=(ShareOutOfRange(TO, 0),), culprit=(6,)),
+    Trip(ErrorCode.SHARES_RANGE, "SHARE", client_lies=(ShareOutOfRange(TO, 1),), culprit=(6,)),
+    Trip(ErrorCode.SHARES_COMMITMENT, "SHARE", (BreakShares(3, sealed=False, to=TO),), culprit=(3,)),
+    Trip(ErrorCode.SHARES_COMMITMENT, "SHARE", client_lies=(BadCommitment(TO),), culprit=(6,)),
+    Trip(ErrorCode.SHARES_TOO_FEW, "SHARE", (HideDealers((1, 2, 3), TO),)),
+    # The survivors.
+    Trip(ErrorCode.SURVIVORS_SELF, "MASK", (DropFromSurvivors(TO, TO),)),
+    Trip(ErrorCode.SURVIVORS_TOO_FEW, "MASK", (ShowSurvivors((0, 1, 2, 3), TO),)),
+    Trip(ErrorCode.SURVIVORS_NOT_SHARED, "MASK", (HideDealers((1,), TO),)),
+    Trip(ErrorCode.SURVIVORS_NOT_SHARED, "MASK", (LeaveOut((1,)), ShowSurvivors((0, 1, 2, 3, 4, 5, 6), TO)), (ACTIVE,)),
+    Trip(ErrorCode.SURVIVORS_CHANGED, "CONFIRM", (ShowAgain(((0, 1, 2, 3, 4, 5),), TO),), (ACTIVE,)),
+    Trip(ErrorCode.SURVIVORS_CHANGED, "DONE", (ShowAgain(((0, 1, 2, 3, 4, 5),), TO),), (SEMI_HONEST,)),
+    Trip(ErrorCode.SURVIVORS_CHANGED, "DONE", (ShowAgain(((0, 1, 2, 3, 4, 5),), TO, "CONFIRM"),), (ACTIVE,)),
+    # The confirmations.
+    Trip(ErrorCode.CONFIRM_SIGNERS, "CONFIRM", (WithholdSignatures((1, 2, 3), TO),), (ACTIVE,)),
+    Trip(
+        ErrorCode.CONFIRM_SIGNERS,
+        "CONFIRM",
+        (Lose((5,), "MASK"), DropFromSurvivors((5,)), ForgeSignatures((5,), TO)),
+        (ACTIVE,),
+    ),
+    Trip(
+        ErrorCode.CONFIRM_SIGNATURE,
+        "CONFIRM",
+        (ShowSurvivors((0, 1, 2, 3, 4, 6), to=(1,)), ForgeSignatures((1,), TO)),
+        (ACTIVE,),
+    ),
+    # A client's own past.
+    Trip(ErrorCode.STATE_REUSED, "", (ResumeTwice(TO),)),
+]
+CASES = [(trip, model) for trip in TRIPS for model in trip.models]
+
+
+def name_of(value: object) -> str:
+    if isinstance(value, Trip):
+        told = (*value.lies, *value.client_lies)
+        return f"{value.code}-{'-'.join(type(lie).__name__ for lie in told) or 'config'}-{value.phase}"
+    return str(value)
+
+
+def attack_of(trip: Trip, model: ThreatModel) -> Attack:
+    config = trip.config[model]
+    changes = dict(trip.changes)
+    if callable(sends := changes.get("sends")):
+        changes["sends"] = sends(config)
+    if model is SEMI_HONEST and config is RING[model]:
+        changes["policy"] = Policy(min_sigma=1)
+    return Attack(
+        config,
+        trip.lies,
+        colluders=(config.clients - 1,),
+        client_lies=trip.client_lies,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(("trip", "model"), CASES, ids=name_of)
+def test_a_lie_is_refused_with_its_own_code(trip: Trip, model: ThreatModel) -> None:
+    spoils = attack_of(trip, model).run()
+    mine = [error for index, error in spoils.refusals if index == 0]
+    assert [error.code for error in mine] == [trip.code]
+    assert mine[0].phase == trip.phase
+    assert mine[0].culprit == trip.culprit
+    assert spoils.crashes == ()
+    if model is ACTIVE:
+        assert spoils.broken == []
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_survivors_that_leave_a_client_too_few_neighbours_are_refused(model: ThreatModel) -> None:
+    attack = attack_of(Trip(ErrorCode.SURVIVORS_NEIGHBOURS, "MASK", config=RING), model)
+    dropped = around(ring_of(attack), 0, 1, 2, 3)
+    spoils = replace(attack, lies=(Lose(dropped, "MASK"), DropFromSurvivors(dropped))).run()
+    mine = [error for index, error in spoils.refusals if index == 0]
+    assert [(error.code, error.phase) for error in mine] == [(ErrorCode.SURVIVORS_NEIGHBOURS, "MASK")]
+    assert spoils.broken == []
+
+
+def test_a_host_at_the_wrong_index_of_its_cohort_does_not_join() -> None:
+    """Check 3: two members have each other's place in a cohort that the directory vouches for."""
+    config = COMPLETE[ACTIVE]
+    identities, directory, _ = known_cohort(config.clients)
+    keys = [identity.public_key for identity in identities]
+    keys[0], keys[1] = keys[1], keys[0]
+    swapped = directory.add(keys)
+    spoils = Attack(config, sends=config.replace(cohort=swapped), approve=False, directory=directory).run()
+    assert {index for index, error in spoils.refusals if error.code is ErrorCode.COHORT_NOT_VOUCHED} == {0, 1}
+
+
+def test_a_client_with_another_nonce_is_alone_and_learns_nothing_wrong() -> None:
+    spoils = Attack(COMPLETE[ACTIVE], (OtherNonce((0,)),), colluders=(6,)).run()
+    assert ErrorCode.ROSTER_TOO_FEW in {error.code for index, error in spoils.refusals if index == 0}
+    assert spoils.smallest == 5
+
+
+ACTIVE_ONLY = {
+    ErrorCode.COHORT_NOT_VOUCHED,
+    ErrorCode.ROSTER_NEIGHBOURS,
+    ErrorCode.ROSTER_PATH,
+    ErrorCode.ROSTER_SIGNATURE,
+    ErrorCode.CONFIRM_SIGNERS,
+    ErrorCode.CONFIRM_SIGNATURE,
+}
+
+
+def test_every_code_of_every_check_is_tripped_in_every_threat_model_it_belongs_to() -> None:
+    every = {code for check in CHECKS for code in check.codes}
+    tripped = {model: {trip.code for trip, tried in CASES if tried is model} for model in BOTH}
+    for codes in tripped.values():
+        codes.add(ErrorCode.SURVIVORS_NEIGHBOURS)
+    assert tripped[ACTIVE] == every
+    assert tripped[SEMI_HONEST] == every - ACTIVE_ONLY

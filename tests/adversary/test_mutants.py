@@ -1,0 +1,286 @@
+"""Every check taken out of the clients, one at a time: the attack it stops then succeeds, and with it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+import pytest
+from attack_stage import around, ring_of, semi_honest
+from mutants import PRIVACY, Mutant, without
+
+from secagg import (
+    Client,
+    ErrorCode,
+    Misbehaved,
+    ParameterError,
+    PeerError,
+    Policy,
+    Server,
+    StateError,
+    checks,
+    crypto,
+    messages,
+)
+from secagg.messages import Roster, Survivors
+from secagg.testing import SeededRandomness
+from secagg.testing.adversary import (
+    Attack,
+    BadCommitment,
+    Coalition,
+    DenyPresence,
+    DropFromSurvivors,
+    Lie,
+    Lose,
+    OutOfPhase,
+    ReplaceKeys,
+    Spoils,
+    StaleKeys,
+    Unopenable,
+)
+
+Patch = pytest.MonkeyPatch
+
+# -- Privacy -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutant", PRIVACY, ids=lambda mutant: mutant.check)
+def test_the_check_stops_the_attack(mutant: Mutant) -> None:
+    spoils = mutant.attack().run()
+    assert spoils.broken == []
+    if mutant.code is not None:
+        assert mutant.code in spoils.codes | {type(crash) for _, crash in spoils.crashes}
+
+
+@pytest.mark.parametrize("mutant", PRIVACY, ids=lambda mutant: mutant.check)
+def test_without_the_check_the_attack_succeeds(mutant: Mutant, monkeypatch: Patch) -> None:
+    attack = mutant.attack()
+    mutant.remove(monkeypatch)
+    spoils = attack.run()
+    assert spoils.smallest == mutant.opens
+    assert spoils.broken
+
+
+# -- The rest: without them a round hangs, is lost, falls over, or blames the wrong one --------------------------------
+
+STORIES: dict[str, Callable[[Patch], None]] = {}
+PLAIN = semi_honest(7, 1, 2)
+"""t = 5."""
+
+
+def story(name: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    def told(tell: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        STORIES[name] = tell
+        return tell
+
+    return told
+
+
+def lied_to(*lies: Lie) -> Spoils:
+    return Attack(PLAIN, lies, colluders=(6,)).run()
+
+
+def refused(spoils: Spoils, code: ErrorCode) -> set[int]:
+    """Who refused something with this code."""
+    return {index for index, error in spoils.refusals if error.code is code}
+
+
+@story("own_leaf")
+def innocent_neighbours_are_blamed(patch: Patch) -> None:
+    """The server shows old keys of a client.  It alone can see that; else everybody blames somebody for bad shares."""
+    lie = StaleKeys((0,))
+    spoils = lied_to(lie)
+    assert [(index, error.code, error.culprit) for index, error in spoils.refusals] == [
+        (0, ErrorCode.ROSTER_OWN_LEAF, ())
+    ]
+    assert spoils.smallest == 5
+    without("own_leaf")(patch)
+    spoils = lied_to(lie)
+    assert spoils.codes == {ErrorCode.SHARES_UNSEALABLE}
+    assert [error.culprit for _, error in spoils.refusals] == [(1,), (0,), (0,), (0,), (0,), (0,)]
+
+
+@story("ids_valid")
+def a_client_is_blamed_for_what_it_was_made_to_send(patch: Patch) -> None:
+    """Neighbours in another order: what the client deals reaches the wrong ones, who all name it."""
+
+    def turn_round(phase: str, index: int, data: bytes) -> bytes:
+        message = messages.to_client.decode(data, len(data))
+        if index or not isinstance(message, Roster):
+            return data
+        ids = messages.encode_ids(messages.decode_ids(message.present)[::-1])
+        keys = b"".join(messages.records_of(message.keys, messages.KEYS_BYTES)[::-1])
+        return messages.encode(msgspec.structs.replace(message, present=ids, keys=keys))
+
+    coalition = Coalition(PLAIN, wire=turn_round)
+    outcome = coalition.run()
+    assert {index: error.code for index, error in outcome.client_errors.items()} == {0: ErrorCode.ROSTER_IDS}
+    without("ids_valid")(patch)
+    outcome = coalition.run()
+    assert {error.culprit for error in outcome.client_errors.values()} == {(0,)}
+    assert len(outcome.client_errors) == 6
+
+
+@story("keys_usable")
+def a_weak_key_breaks_the_client(patch: Patch) -> None:
+    """A key of low order: the agreement fails deep inside, and what comes out says nothing about the server."""
+    lie = ReplaceKeys("low order", to=(0,))
+    assert refused(lied_to(lie), ErrorCode.ROSTER_KEYS) == {0}
+    without("keys_usable")(patch)
+    spoils = lied_to(lie)
+    assert spoils.codes == set()
+    assert [(index, type(crash)) for index, crash in spoils.crashes] == [(0, crypto.CryptoError)]
+
+
+@story("neighbours_enough")
+def the_host_is_blamed_for_missing_neighbours(patch: Patch) -> None:
+    """Fewer neighbours than the threshold: the secret sharing refuses, as if the host had asked for it."""
+    lie = DenyPresence((1, 2, 3, 4), to=(0,))
+    assert refused(lied_to(lie), ErrorCode.ROSTER_TOO_FEW) == {0}
+    without("neighbours_enough")(patch)
+    spoils = lied_to(lie)
+    assert spoils.codes == set()
+    assert [(index, type(crash)) for index, crash in spoils.crashes] == [(0, ParameterError)]
+
+
+@story("share_opens")
+def the_round_is_lost_when_all_have_answered(patch: Patch) -> None:
+    """A dealer seals noise for two holders.  They leave, and the round goes on; else it is lost at the very end."""
+    coalition = Coalition(PLAIN, liars={6: (Unopenable((0, 1)),)})
+    outcome = coalition.run()
+    assert {index: (error.code, error.culprit) for index, error in outcome.client_errors.items()} == dict.fromkeys(
+        (0, 1), (ErrorCode.SHARES_UNSEALABLE, (6,))
+    )
+    assert outcome.result is not None
+    assert outcome.result.included == (2, 3, 4, 5, 6)
+    take = checks.share_opens
+
+    def skip(key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
+        try:
+            return take(key, sealed, context, dealer)
+        except PeerError:
+            return bytes(len(sealed) - crypto.AEAD_TAG_BYTES)
+
+    patch.setattr(checks, "share_opens", skip)
+    outcome = coalition.run()
+    assert outcome.client_errors == {}
+    assert outcome.result is None
+    assert outcome.failure is not None
+    assert outcome.failure.phase == "COMPUTE"
+
+
+@story("share_committed")
+def the_holder_is_blamed_for_its_dealer(patch: Patch) -> None:
+    """A dealer commits to other shares than it deals.  The holder names it; else the server names the holder."""
+    coalition = Coalition(PLAIN, liars={6: (BadCommitment((0,)),)})
+    outcome = coalition.run()
+    assert outcome.client_errors[0].code is ErrorCode.SHARES_COMMITMENT
+    assert outcome.client_errors[0].culprit == (6,)
+    assert [event for event in outcome.events if isinstance(event, Misbehaved)] == []
+    without("share_committed")(patch)
+    outcome = coalition.run()
+    assert outcome.client_errors == {}
+    assert [(event.sender, event.code) for event in outcome.events if isinstance(event, Misbehaved)] == [
+        (0, ErrorCode.BAD_SHARE)
+    ]
+
+
+@story("survivors_near")
+def everybody_answers_and_nothing_opens(patch: Patch) -> None:
+    """A survivor whose neighbours were dropped: its seed cannot be reconstructed, so the sum is lost, after UNMASK."""
+    attack = Attack(semi_honest(14, 0, 2, 6, threshold=4))
+    dropped = around(ring_of(attack), 0, 1, 2, 3)
+    attack = replace(attack, lies=(Lose(dropped, "MASK"), DropFromSurvivors(dropped)))
+    spoils = attack.run()
+    assert 0 in refused(spoils, ErrorCode.SURVIVORS_NEIGHBOURS)
+    without("survivors_near")(patch)
+    spoils = attack.run()
+    assert 0 not in {index for index, _ in spoils.refusals}
+    assert 0 in {view.index for view in spoils.ledger.views if view.openings}
+    assert spoils.openings == ()
+
+
+@story("of_session")
+def a_message_of_another_round_misleads(patch: Patch) -> None:
+    """The transport brings a client the survivors of another session of its cohort: its answer is then blamed on it."""
+
+    def mix_up(phase: str, index: int, data: bytes) -> bytes:
+        message = messages.to_client.decode(data, len(data))
+        if index or not isinstance(message, Survivors):
+            return data
+        other = messages.encode_bitmap((0, 1, 2, 3, 4, 6), PLAIN.clients)
+        return messages.encode(Survivors(message.version, bytes(32), other))
+
+    coalition = Coalition(PLAIN, wire=mix_up)
+    outcome = coalition.run()
+    assert outcome.client_errors[0].code is ErrorCode.WRONG_SESSION
+    assert [event for event in outcome.events if isinstance(event, Misbehaved)] == []
+    without("of_session")(patch)
+    outcome = coalition.run()
+    assert outcome.client_errors == {}
+    assert [(event.sender, event.code) for event in outcome.events if isinstance(event, Misbehaved)] == [
+        (0, ErrorCode.BAD_SHARE)
+    ]
+
+
+@story("in_phase")
+def the_client_falls_over_out_of_phase(patch: Patch) -> None:
+    """Survivors in place of shares: without the check an internal error comes out, and names the host's call."""
+    lie = OutOfPhase("SHARE", to=(0,))
+    assert refused(lied_to(lie), ErrorCode.WRONG_PHASE) == {0}
+    without("in_phase")(patch)
+    spoils = lied_to(lie)
+    assert spoils.codes == set()
+    assert [(index, type(crash)) for index, crash in spoils.crashes] == [(0, StateError)]
+
+
+@story("not_conflicting")
+def a_second_roster_goes_unnoticed_and_the_round_hangs(patch: Patch) -> None:
+    """A server set back to before the roster decides on another.  Who says nothing to that is waited for in vain."""
+    told, waited_for = second_roster()
+    assert told == {ErrorCode.CONFLICT}
+    assert waited_for == set()
+    without("not_conflicting")(patch)
+    told, waited_for = second_roster()
+    assert told == set()
+    assert waited_for == {0, 1, 2, 3, 4, 5}
+
+
+def second_roster() -> tuple[set[ErrorCode], set[int]]:
+    """What clients say to a second roster, and from whom a share is still awaited after that."""
+    server = Server(PLAIN, randomness=SeededRandomness(1, "server"))
+    clients = [
+        Client.join(server.invitation(), index, policy=Policy(), randomness=SeededRandomness(1, f"client {index}"))
+        for index in range(7)
+    ]
+    adverts = [client.start() for client in clients]
+    for index in range(6):
+        server.receive(index, adverts[index])
+    snapshot = server.snapshot()
+    server.receive(6, adverts[6])
+    for index, roster in server.close_phase():
+        clients[index].receive(roster)
+    server = Server.restore(snapshot)
+    codes = set()
+    for index, roster in server.close_phase():
+        try:
+            for answer in clients[index].receive(roster).outgoing:
+                server.receive(index, answer)
+        except PeerError as error:
+            codes.add(error.code)
+            server.receive(index, error.reply)
+    return codes, set(server.missing)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_without_the_check_the_round_goes_wrong(name: str, monkeypatch: Patch) -> None:
+    STORIES[name](monkeypatch)
+
+
+def test_every_check_has_a_mutant() -> None:
+    named = [name for check in checks.CHECKS for name in check.functions]
+    mutants = [mutant.check for mutant in PRIVACY]
+    assert sorted(named) == sorted([name for name in mutants if name.isidentifier()] + list(STORIES))
+    by_construction = {str(check.number) for check in checks.CHECKS if not check.functions}
+    assert by_construction == {name.split()[0] for name in mutants if not name.isidentifier()}

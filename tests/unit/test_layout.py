@@ -1,0 +1,166 @@
+"""Which module may import which: the arrows of the architecture, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import secagg
+
+PACKAGE = Path(secagg.__file__).parent
+OUTER = {"encoding", "privacy", "testing", "adapters", "cli", "__main__"}
+"""What the protocol core must not know of."""
+FACADE = "secagg"  # __init__.py
+MEASURES_THE_BARE_LIBRARY = {"secagg.testing.floor"}
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module's tree, by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def statements(tree: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
+    """All nodes that run; ``lazy``: also those inside functions, which run later."""
+    for node in ast.iter_child_nodes(tree):
+        if is_type_checking(node) or (not lazy and isinstance(node, ast.FunctionDef)):
+            continue
+        yield node
+        yield from statements(node, lazy=lazy)
+
+
+def imports(name: str, *, lazy: bool = True) -> set[str]:
+    """The modules that a module imports, in full."""
+    found: set[str] = set()
+    for node in statements(MODULES[name], lazy=lazy):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: a relative import"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            found |= submodules or {str(node.module)}
+            if len(submodules) < len(node.names):
+                found.add(str(node.module))
+    return found
+
+
+def top(module: str) -> str:
+    return module.split(".")[0]
+
+
+def area(module: str) -> str:
+    """The first name below the package."""
+    return module.split(".")[1] if "." in module else ""
+
+
+CORE = sorted(name for name in MODULES if name != FACADE and area(name) not in OUTER)
+
+
+@pytest.mark.parametrize(
+    ("libraries", "allowed"),
+    [
+        ({"cryptography", "nacl"}, {"secagg.crypto", *MEASURES_THE_BARE_LIBRARY}),
+        ({"numba", "llvmlite"}, {"secagg.arithmetic"}),
+        ({"typer", "rich", "sklearn", "matplotlib"}, {"secagg.cli"}),
+        ({"hypothesis"}, {"secagg.testing"}),
+    ],
+)
+def test_each_library_has_one_home(libraries: set[str], allowed: set[str]) -> None:
+    importers = {name for name in MODULES if {top(module) for module in imports(name)} & libraries}
+    assert importers, "nobody imports it: the test looks for the wrong name"
+    homes = tuple(f"{home}." for home in allowed)
+    assert [name for name in importers if not f"{name}.".startswith(homes)] == []
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_knows_nothing_of_what_is_built_on_it(name: str) -> None:
+    own = {module for module in imports(name) if top(module) == "secagg"}
+    assert {module for module in own if area(module) in OUTER} == set()
+    assert FACADE not in own, "the facade imports the core, not the other way round"
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("secagg.errors", set()),
+        ("secagg.crypto", set()),
+        ("secagg.transcript", set()),
+        ("secagg.secret", {"secagg.errors"}),
+        ("secagg.events", {"secagg.errors"}),
+        ("secagg.merkle", {"secagg.transcript"}),
+        ("secagg.messages", {"secagg.errors", "secagg.transcript"}),
+        ("secagg.graph", {"secagg.crypto", "secagg.errors", "secagg.graph_bounds"}),
+        ("secagg.arithmetic.modulus", {"secagg.errors"}),
+    ],
+)
+def test_the_lowest_modules(name: str, allowed: set[str]) -> None:
+    assert {module for module in imports(name) if top(module) == "secagg"} <= allowed
+
+
+def test_client_and_server_do_not_know_each_other() -> None:
+    for one, other in (("client", "server"), ("server", "client")):
+        names = [name for name in MODULES if name.startswith(f"secagg.{one}")]
+        assert names
+        met = {module for name in names for module in imports(name)}
+        assert not {module for module in met if module.startswith(f"secagg.{other}")}
+
+
+def test_arithmetic_knows_no_policy() -> None:
+    for name in (name for name in MODULES if name.startswith("secagg.arithmetic")):
+        own = {module for module in imports(name) if top(module) == "secagg"}
+        assert {module for module in own if not module.startswith("secagg.arithmetic")} <= {"secagg.errors"}
+
+
+def test_no_import_goes_round() -> None:
+    arrows = {name: (imports(name, lazy=False) & MODULES.keys()) - {name} for name in MODULES}
+    for name, targets in arrows.items():  # a package is not waiting for its own parts
+        arrows[name] = {target for target in targets if not target.startswith(name + ".") or name == FACADE}
+    order = list(TopologicalSorter(arrows).static_order())
+    assert order.index("secagg.errors") < order.index("secagg.client") < order.index("secagg")
+
+
+def test_labels_are_in_one_place() -> None:
+    """Every domain-separation label begins with the protocol's name and version, and only one module has any."""
+    with_labels = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, bytes | str)
+        if (node.value if isinstance(node.value, bytes) else node.value.encode()).startswith(b"secagg/v")
+    }
+    assert with_labels == {"secagg.transcript"}
+
+
+def test_labels_differ() -> None:
+    from secagg import transcript
+
+    labels = [value for value in vars(transcript).values() if isinstance(value, bytes) and value.startswith(b"secagg/")]
+    labels.remove(b"secagg/v1 ")
+    assert len(labels) == len(set(labels)) >= 20
+
+
+def test_the_core_does_no_io() -> None:
+    """No clock, no thread, no socket, no file: the directory's file is the one exception, and it is not the core's."""
+    forbidden = {"time", "datetime", "threading", "asyncio", "socket", "logging", "subprocess", "random", "pathlib"}
+    offenders = {name: {top(module) for module in imports(name)} & forbidden for name in CORE}
+    offenders.pop("secagg.identity")
+    assert {name: found for name, found in offenders.items() if found} == {}
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_input_is_not_checked_by_assert(name: str) -> None:
+    assert not [node.lineno for node in ast.walk(MODULES[name]) if isinstance(node, ast.Assert)]

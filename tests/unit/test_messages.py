@@ -1,0 +1,211 @@
+"""The messages' bytes, written out by hand, and what decoding refuses."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import wire
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secagg import AbortCode, ErrorCode, PeerError, messages
+from secagg.messages import (
+    Abort,
+    Advertise,
+    Confirm,
+    Confirmations,
+    Invitation,
+    MaskedInput,
+    Roster,
+    Share,
+    Shares,
+    StrictDecoder,
+    Survivors,
+    Unmask,
+)
+
+SESSION = bytes(range(32))
+HEAD = b"\xc4\x20" + SESSION
+BIG = 10**9
+
+MESSAGES: list[tuple[Any, bytes]] = [
+    (Abort(1, SESSION, 3), b"\x94\x00\x01" + HEAD + b"\x03"),
+    (Invitation(1, SESSION, b"cfg", bytes(32)), b"\x95\x01\x01" + HEAD + b"\xc4\x03cfg" + b"\xc4\x20" + bytes(32)),
+    (
+        Advertise(1, SESSION, b"c" * 32, b"m" * 32, b""),
+        b"\x96\x02\x01" + HEAD + b"\xc4\x20" + b"c" * 32 + b"\xc4\x20" + b"m" * 32 + b"\xc4\x00",
+    ),
+    (
+        Roster(1, SESSION, b"d" * 32, b"o" * 64, b"\x01\x00\x00\x00", b"k" * 64, b"", b"s" * 64, b"p" * 32),
+        b"\x9a\x03\x01" + HEAD + b"\xc4\x20" + b"d" * 32 + b"\xc4\x40" + b"o" * 64 + b"\xc4\x04\x01\x00\x00\x00"
+        b"\xc4\x40" + b"k" * 64 + b"\xc4\x00\xc4\x40" + b"s" * 64 + b"\xc4\x20" + b"p" * 32,
+    ),
+    (
+        Share(1, SESSION, b"b" * 32, b"x" * 160, b"y" * 64),
+        b"\x96\x04\x01" + HEAD + b"\xc4\x20" + b"b" * 32 + b"\xc4\xa0" + b"x" * 160 + b"\xc4\x40" + b"y" * 64,
+    ),
+    (
+        Shares(1, SESSION, b"\x02\x00\x00\x00", b"x" * 160, b"y" * 64),
+        b"\x96\x05\x01" + HEAD + b"\xc4\x04\x02\x00\x00\x00\xc4\xa0" + b"x" * 160 + b"\xc4\x40" + b"y" * 64,
+    ),
+    (MaskedInput(1, SESSION, memoryview(b"v" * 300)), b"\x94\x06\x01" + HEAD + b"\xc5\x01\x2c" + b"v" * 300),
+    (Survivors(1, SESSION, b"\x1f"), b"\x94\x07\x01" + HEAD + b"\xc4\x01\x1f"),
+    (Confirm(1, SESSION, b"s" * 64), b"\x94\x08\x01" + HEAD + b"\xc4\x40" + b"s" * 64),
+    (Confirmations(1, SESSION, b"\x07", b"s" * 192), b"\x95\x09\x01" + HEAD + b"\xc4\x01\x07\xc4\xc0" + b"s" * 192),
+    (Unmask(1, SESSION, b"o" * 72), b"\x94\x0a\x01" + HEAD + b"\xc4\x48" + b"o" * 72),
+]
+ROLES: dict[StrictDecoder[Any], set[type]] = {
+    messages.to_client: {Abort, Roster, Shares, Survivors, Confirmations},
+    messages.to_server: {Abort, Advertise, Share, MaskedInput, Confirm, Unmask},
+    messages.invitation: {Invitation},
+}
+NAMES = {messages.to_client: "to client", messages.to_server: "to server", messages.invitation: "invitation"}
+
+
+def refused(decoder: StrictDecoder[Any], data: bytes, limit: int = BIG) -> ErrorCode:
+    with pytest.raises(PeerError) as caught:
+        decoder.decode(data, limit)
+    assert caught.value.__cause__ is None
+    return caught.value.code
+
+
+@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+def test_bytes(message: Any, data: bytes) -> None:
+    assert messages.encode(message) == data
+    assert wire.write(wire.read(data)) == data
+    (decoder,) = [role for role, kinds in ROLES.items() if type(message) in kinds][:1]
+    assert decoder.decode(data, len(data)) == message
+    assert decoder.decode(bytearray(data), len(data)) == decoder.decode(memoryview(data), len(data)) == message
+
+
+def test_there_is_no_other_message() -> None:
+    tags = [data[1] for _, data in MESSAGES]
+    assert tags == list(range(11))
+    assert set().union(*ROLES.values()) == {type(message) for message, _ in MESSAGES}
+    assert set(messages.PHASE_OF) | {Abort, Invitation} == {type(message) for message, _ in MESSAGES}
+
+
+@pytest.mark.parametrize("decoder", ROLES, ids=NAMES.get)
+@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+def test_each_role_takes_its_own(decoder: StrictDecoder[Any], message: Any, data: bytes) -> None:
+    if type(message) in ROLES[decoder]:
+        assert decoder.decode(data, BIG) == message
+    else:
+        assert refused(decoder, data) is ErrorCode.MALFORMED
+
+
+@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+def test_damage(message: Any, data: bytes) -> None:
+    """Every truncation, anything behind, every field of another type, one more or less: malformed."""
+    decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
+    for size in range(len(data)):
+        assert refused(decoder, data[:size]) is ErrorCode.MALFORMED
+    values = wire.read(data)
+    damaged = [data + b"\x00", data + data, wire.write([*values, 0]), wire.write(values[:-1]), wire.write(values[0])]
+    for place in range(len(values)):
+        for wrong in (None, True, 1.0, "text", [], wire.Map(()), wire.Ext(1, b""), 7 if place > 1 else b""):
+            damaged.append(wire.write([*values[:place], wrong, *values[place + 1 :]]))
+    for data_ in damaged:
+        if wire.parse(data_, wire.TO_SERVER) is None and wire.parse(data_, wire.TO_CLIENT) is None:
+            assert refused(decoder, data_) in (ErrorCode.MALFORMED, ErrorCode.WRONG_VERSION)
+
+
+@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+def test_any_encoding_of_the_same_values_is_taken(message: Any, data: bytes) -> None:
+    decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
+    rng = random.Random(3)
+    encodings = {wire.write(wire.read(data), rng) for _ in range(40)}
+    assert len(encodings) > 10
+    assert all(decoder.decode(encoding, BIG) == message for encoding in encodings)
+
+
+@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+def test_the_limit(message: Any, data: bytes) -> None:
+    decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
+    assert decoder.decode(data, len(data)) == message
+    assert refused(decoder, data, len(data) - 1) is ErrorCode.TOO_LARGE
+
+
+@pytest.mark.parametrize("version", [0, 2, 100, 127, 2**40, -1])
+def test_other_versions(version: int) -> None:
+    """Said so, whether the other fields are what they are in this version or not."""
+    for message, data in MESSAGES:
+        decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
+        values = wire.read(data)
+        values[1] = version
+        assert refused(decoder, wire.write(values)) is ErrorCode.WRONG_VERSION
+        if 0 <= version <= 127:
+            assert refused(decoder, wire.write([*values, "a field more"])) is ErrorCode.WRONG_VERSION
+
+
+def test_the_masked_vector_is_not_copied() -> None:
+    data = messages.encode(MaskedInput(1, SESSION, memoryview(bytes(5000))))
+    message = messages.to_server.decode(data, BIG)
+    assert isinstance(message, MaskedInput)
+    assert isinstance(message.vector, memoryview)
+    assert message.vector.obj is data
+
+
+@pytest.mark.parametrize("code", [*AbortCode, 7, 99, -1, 2**63])
+def test_abort_codes(code: int) -> None:
+    expected = AbortCode(code) if code in list(AbortCode) else AbortCode.UNSPECIFIED
+    assert messages.abort_code(Abort(1, SESSION, code)) is expected
+
+
+def test_encoding_an_abort() -> None:
+    assert messages.encode_abort(SESSION, AbortCode.EXCLUDED) == b"\x94\x00\x01" + HEAD + b"\x04"
+
+
+# Records and bitmaps.
+
+
+@given(st.lists(st.integers(0, 2**32 - 1)))
+def test_ids(ids: list[int]) -> None:
+    data = messages.encode_ids(ids)
+    assert data == b"".join(one.to_bytes(4, "little") for one in ids)
+    assert messages.decode_ids(data) == tuple(ids)
+    for extra in (1, 2, 3):
+        with pytest.raises(PeerError) as caught:
+            messages.decode_ids(data + bytes(extra))
+        assert caught.value.code is ErrorCode.MALFORMED
+
+
+bitmaps = st.integers(1, 300).flatmap(lambda clients: st.tuples(st.just(clients), st.sets(st.integers(0, clients - 1))))
+
+
+@given(bitmaps)
+def test_bitmaps(drawn: tuple[int, set[int]]) -> None:
+    clients, members = drawn
+    data = messages.encode_bitmap(members, clients)
+    assert int.from_bytes(data, "little") == sum(1 << member for member in members)
+    assert len(data) == -(-clients // 8)
+    assert messages.decode_bitmap(data, clients) == tuple(sorted(members))
+
+
+@given(bitmaps, st.data())
+def test_bitmaps_that_are_none(drawn: tuple[int, set[int]], data: st.DataObject) -> None:
+    clients, members = drawn
+    bitmap = messages.encode_bitmap(members, clients)
+    wrong = [bitmap + b"\x00", bitmap[:-1], b""]
+    if spare := len(bitmap) * 8 - clients:
+        bit = clients + data.draw(st.integers(0, spare - 1))
+        wrong.append((int.from_bytes(bitmap, "little") | 1 << bit).to_bytes(len(bitmap), "little"))
+    for bad in wrong:
+        with pytest.raises(PeerError) as caught:
+            messages.decode_bitmap(bad, clients)
+        assert caught.value.code is ErrorCode.MALFORMED
+
+
+@given(st.integers(1, 80), st.integers(0, 20), st.integers(-3, 3))
+def test_records(size: int, count: int, change: int) -> None:
+    whole = [bytes([number]) * size for number in range(count)]
+    data = b"".join(whole)
+    data = data + bytes(change) if change >= 0 else data[:change]
+    if len(data) == size * count:
+        assert messages.records(data, size, count, "a test's") == whole == messages.records_of(data, size)
+        return
+    with pytest.raises(PeerError, match="a test's") as caught:
+        messages.records(data, size, count, "a test's")
+    assert caught.value.code is ErrorCode.MALFORMED

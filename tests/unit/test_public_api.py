@@ -1,0 +1,159 @@
+"""The public names: exactly these, each explained, and cheap to import."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import secagg
+import secagg.testing
+
+PACKAGE = Path(secagg.__file__).parent
+PUBLIC = [
+    "AbortCode",
+    "Accepted",
+    "AlreadyMasked",
+    "Blame",
+    "Client",
+    "ClientAborted",
+    "ClientState",
+    "Directory",
+    "Duplicate",
+    "Encoder",
+    "ErrorCode",
+    "Event",
+    "Failure",
+    "Finished",
+    "Identity",
+    "InputError",
+    "InputNeeded",
+    "Late",
+    "MemoryDirectory",
+    "Misbehaved",
+    "Modulus",
+    "Outgoing",
+    "ParameterError",
+    "PeerError",
+    "Policy",
+    "Result",
+    "RoundAborted",
+    "RoundConfig",
+    "SecAggError",
+    "Security",
+    "Server",
+    "ServerState",
+    "StateError",
+    "Step",
+    "Suite",
+    "ThreatModel",
+    "UsageError",
+    "UsedTokens",
+    "load_directory",
+    "load_identity",
+    "load_identity",
+    "save_directory",
+]
+UNIONS = {"Event"}
+HEAVY = ("numba", "llvmlite", "scipy", "torch", "sklearn", "matplotlib", "typer", "rich", "hypothesis", "pytest")
+
+
+def in_a_fresh_process(code: str) -> str:
+    """What it prints, with this very package on the path."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def loaded_by(statement: str) -> list[str]:
+    report = f"print(*sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r})))"
+    return in_a_fresh_process(f"import sys; {statement}; {report}").split()
+
+
+def test_the_names() -> None:
+    assert secagg.__all__ == PUBLIC
+    assert sorted(PUBLIC) == PUBLIC
+
+
+def test_there_is_nothing_else_in_the_package() -> None:
+    """Imports, the version and the list: no function, no class, no side effect."""
+    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    docstring, *rest = body
+    assert isinstance(docstring, ast.Expr)
+    imported = {name.asname or name.name for node in rest if isinstance(node, ast.ImportFrom) for name in node.names}
+    assigned = {target.id for node in rest if isinstance(node, ast.Assign) for target in node.targets}  # type: ignore[attr-defined]
+    assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in rest)
+    assert imported == set(PUBLIC)
+    assert assigned == {"__all__", "__version__"}
+
+
+def members(kind: type) -> list[tuple[str, object]]:
+    """The public methods and properties that a class defines itself."""
+    defined = vars(kind).items()
+    return [(name, thing) for name, thing in defined if not name.startswith("_") and explainable(thing)]
+
+
+def explainable(thing: object) -> bool:
+    return isinstance(thing, property | classmethod | staticmethod) or inspect.isfunction(thing)
+
+
+def explained(thing: object) -> bool:
+    text = getattr(thing, "__doc__", None)
+    return bool(text and len(text.split()) >= 2)
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - UNIONS))
+def test_every_name_is_explained(name: str) -> None:
+    thing = getattr(secagg, name)
+    assert explained(thing)
+    assert not thing.__doc__.startswith(f"{name}("), "what the dataclass decorator says is no explanation"
+    if inspect.isclass(thing):
+        unexplained = [member for member, value in members(thing) if not explained(value)]
+        assert unexplained == []
+
+
+def test_every_testing_name_is_explained() -> None:
+    for name in secagg.testing.__all__:
+        thing = getattr(secagg.testing, name)
+        assert explained(thing) or isinstance(thing, tuple)
+
+
+@pytest.mark.parametrize("statement", ["import secagg", "import secagg.testing", "import secagg.__main__"])
+def test_importing_loads_nothing_heavy(statement: str) -> None:
+    assert loaded_by(statement) == []
+
+
+def test_a_config_and_an_invitation_load_no_kernel() -> None:
+    """Hosts that run a process for each message pay the import each time: ADVERTISE needs no compiled code."""
+    statement = (
+        "import secagg; server = secagg.Server(secagg.RoundConfig.for_cohort(5, 10)); "
+        "client = secagg.Client.join(server.invitation(), 0); server.receive(0, client.start()); server.snapshot()"
+    )
+    assert loaded_by(statement) == []
+
+
+def test_the_search_for_heavy_modules_finds_them() -> None:
+    assert {"llvmlite", "numba"} <= set(loaded_by("import numba"))
+
+
+def test_the_version_is_the_project_s() -> None:
+    project = PACKAGE.parent / "pyproject.toml"
+    assert secagg.__version__ == tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
+
+
+def test_the_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_errors_form_two_families() -> None:
+    for kind in (secagg.StateError, secagg.ParameterError, secagg.InputError):
+        assert issubclass(kind, secagg.UsageError)
+    assert issubclass(secagg.ParameterError, ValueError)
+    assert issubclass(secagg.InputError, ValueError)
+    for kind in (secagg.UsageError, secagg.PeerError):
+        assert kind.__base__ is secagg.SecAggError
