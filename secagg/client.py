@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from concurrent.futures import Executor
+from functools import lru_cache, partial
 from types import TracebackType
-from typing import NoReturn, Self, TypeAlias, TypeVar, final
+from typing import Final, NoReturn, Self, TypeAlias, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,9 @@ from secagg.transcript import VERSION
 from secagg.transitions import CLIENT, CLIENT_ENDED, ClientState
 
 Randomness: TypeAlias = Callable[[int], bytes]
+Claim: TypeAlias = tuple[bytes, bytes, bytes, int]
+Verify: TypeAlias = Callable[[bytes, bytes, bytes, int], None]
+_CLAIMS_PER_JOB: Final = 64  # some milliseconds: well above the cost of handing them out
 _P = TypeVar("_P", Joined, Advertised, Shared, HasInput, Masked, Confirmed)
 
 
@@ -215,8 +219,13 @@ class Client:
             self._end(ClientState.ABORTED, AbortCode.INTERNAL)
             raise
 
-    def receive(self, data: bytes | bytearray | memoryview) -> Step:
+    def receive(self, data: bytes | bytearray | memoryview, executor: Executor | None = None) -> Step:
         """Take one message of the server's.
+
+        Args:
+            data: the message.
+            executor: ``active``: where many signatures are verified (threads serve: verifying releases the GIL); this
+                thread when not given.
 
         Returns what to send, and an event: InputNeeded, Finished, RoundAborted, or None.  A message that came before,
         byte for byte, changes nothing and returns an empty step; so does anything once the client is ABORTED.
@@ -230,7 +239,7 @@ class Client:
             return Step()
         phase = self._phase_name()
         try:
-            return self._receive(data)
+            return self._receive(data, executor)
         except PeerError as refused:
             refused.phase = phase
             self._end(ClientState.ABORTED, AbortCode.PROTOCOL_VIOLATION)
@@ -309,7 +318,7 @@ class Client:
     def _abort_message(self, code: AbortCode) -> bytes:
         return messages.encode_abort(self._round.round_id, code)
 
-    def _receive(self, data: bytes | bytearray | memoryview) -> Step:
+    def _receive(self, data: bytes | bytearray | memoryview, executor: Executor | None) -> Step:
         message = messages.to_client.decode(data, self._largest_message())
         if isinstance(message, Abort):
             return self._aborted_by_server(message)
@@ -323,20 +332,20 @@ class Client:
             return Step()
         checks.in_phase((self._state, kind) in CLIENT[self._config.threat_model], kind, self._state)
         checks.of_session(message.session, self._expected_session())
-        step = self._handle(message)
+        step = self._handle(message, executor)
         self._seen[kind] = digest
         return step
 
-    def _handle(self, message: Roster | Shares | Survivors | Confirmations) -> Step:
+    def _handle(self, message: Roster | Shares | Survivors | Confirmations, executor: Executor | None) -> Step:
         match message:
             case Roster():
-                return self._share(message)
+                return self._share(message, executor)
             case Shares():
                 return self._take_shares(message)
             case Survivors():
                 return self._take_survivors(message)
             case Confirmations():
-                return self._take_confirmations(message)
+                return self._take_confirmations(message, executor)
 
     def _largest_message(self) -> int:
         kinds = (Roster, Shares, Survivors, Confirmations)
@@ -372,13 +381,13 @@ class Client:
 
     # SHARE.
 
-    def _share(self, roster: Roster) -> Step:
+    def _share(self, roster: Roster, executor: Executor | None) -> Step:
         phase, config = self._in(Advertised), self._config
         present = messages.decode_ids(roster.present)
         absent = messages.decode_ids(roster.absent)
         keys = messages.records(roster.keys, messages.KEYS_BYTES, len(present), "the neighbours' keys")
         session = transcript.session_id(config.digest, self._round.nonce, roster.digest)
-        self._check_roster(phase, roster, present, absent, keys, session)
+        self._check_roster(phase, roster, present, absent, keys, session, executor)
 
         neighbours = {neighbour: Keys(both[:32], both[32:]) for neighbour, both in zip(present, keys, strict=True)}
         dealt = dealing.deal(
@@ -415,6 +424,7 @@ class Client:
         absent: tuple[int, ...],
         keys: list[bytes],
         session: bytes,
+        executor: Executor | None,
     ) -> None:
         config, index = self._config, self.index
         own = (phase.channel_key, phase.masking_key)
@@ -434,11 +444,16 @@ class Client:
             signatures = messages.records(
                 roster.signatures, messages.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
             )
-            for neighbour, both, signature in zip(present, keys, signatures, strict=True):
-                signed = transcript.signed_advertisement(
-                    config.digest, self._round.nonce, neighbour, both[:32], both[32:]
+            claims = [
+                (
+                    self._cohort[neighbour],
+                    transcript.signed_advertisement(config.digest, self._round.nonce, neighbour, both[:32], both[32:]),
+                    signature,
+                    neighbour,
                 )
-                checks.keys_signed(self._cohort[neighbour], signed, signature, neighbour)
+                for neighbour, both, signature in zip(present, keys, signatures, strict=True)
+            ]
+            _verify_each(checks.keys_signed, claims, executor)
         elif roster.absent or roster.signatures or roster.proof:
             raise PeerError(ErrorCode.MALFORMED, "a semi_honest roster has no absent ids, signatures or proof")
         checks.neighbours_enough(present, config.threshold)
@@ -519,15 +534,18 @@ class Client:
         )
         return Step((messages.encode(Confirm(VERSION, phase.session, signature)),))
 
-    def _take_confirmations(self, message: Confirmations) -> Step:
+    def _take_confirmations(self, message: Confirmations, executor: Executor | None) -> Step:
         phase, config = self._in(Confirmed), self._config
         survivors = frozenset(messages.decode_bitmap(phase.survivors, config.clients))
         signers = messages.decode_bitmap(message.signers, config.clients)
         checks.signers_enough(signers, survivors, config.quorum)
         signatures = messages.records(message.signatures, messages.SIGNATURE_BYTES, len(signers), "the confirmations")
         signed = transcript.signed_survivors(phase.session, phase.survivors)
-        for signer, signature in zip(signers, signatures, strict=True):
-            checks.signatures_valid(self._cohort[signer], signed, signature, signer)
+        claims = [
+            (self._cohort[signer], signed, signature, signer)
+            for signer, signature in zip(signers, signatures, strict=True)
+        ]
+        _verify_each(checks.signatures_valid, claims, executor)
         return self._unmask("Confirmations", phase, survivors)
 
     def _unmask(self, trigger: str, phase: Masked | Confirmed, survivors: frozenset[int]) -> Step:
@@ -535,6 +553,21 @@ class Client:
         revealed = dealing.reveal(phase.openings.reveal(), phase.dealers, survivors)
         self._advance(trigger, Ended(state=ClientState.DONE))
         return Step((messages.encode(Unmask(VERSION, phase.session, revealed)),), Finished())
+
+
+def _verify_each(check: Verify, claims: Sequence[Claim], executor: Executor | None) -> None:
+    """Run a check on each (identity key, signed bytes, signature, signer); the first that fails is raised."""
+    if executor is None or len(claims) <= _CLAIMS_PER_JOB:
+        _verify_some(check, claims)
+        return
+    parts = [claims[start : start + _CLAIMS_PER_JOB] for start in range(0, len(claims), _CLAIMS_PER_JOB)]
+    for _ in executor.map(partial(_verify_some, check), parts):
+        pass
+
+
+def _verify_some(check: Verify, claims: Sequence[Claim]) -> None:
+    for claim in claims:
+        check(*claim)
 
 
 def _vouched_cohort(

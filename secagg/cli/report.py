@@ -36,6 +36,8 @@ class SimulatedRound:
     delta: float
     seed: int | None
     compile_s: float
+    full: int | None = None
+    """How many clients ran in full; None for all of them."""
 
 
 def report(run: SimulatedRound) -> dict[str, Any]:
@@ -81,6 +83,8 @@ def report(run: SimulatedRound) -> dict[str, Any]:
     }
     if run.seed is not None:
         found["seeded"] = f"all randomness comes from seed {run.seed}: for tests only, never for a real round"
+    if run.full is not None:
+        found["full"] = min(run.full, config.clients)
     return found
 
 
@@ -106,8 +110,10 @@ def floors(run: SimulatedRound) -> tuple[float | None, float | None]:
 
 
 def client_cpu_s(outcome: Outcome) -> float:
-    """The median over the clients that stayed longest of their CPU time in all phases."""
-    spent = list(per_client(outcome, "client_cpu_s"))
+    """The median over the clients (in full) that stayed longest of their CPU time in all phases."""
+    costs = [outcome.costs[phase].client_cpu_s for phase in PHASES]
+    stayed = next((cost for cost in reversed(costs) if cost), {})
+    spent = [sum(cost.get(client, 0.0) for cost in costs) for client in stayed]
     return median(spent) if spent else 0.0
 
 
@@ -145,6 +151,8 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
     _show_outcome(found, config, console)
     _show_phases(found, console)
     _show_security(found, config, console)
+    if "full" in found:
+        console.print(f"{found['full']:,} clients ran in full: their CPU times are above. The others' were prepared.")
     if "seeded" in found:
         console.print(f"Note: {found['seeded']}.", style="yellow")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from secagg.config import RoundConfig, ThreatModel
 from secagg.errors import ParameterError
 from secagg.testing import simulate as run_simulation
 from secagg.testing.faults import phases_of
+from secagg.testing.prepared import simulate_prepared
 
 _DEFAULT_CLIENTS = 100
 _DEFAULT_DIM = 10_000
@@ -57,6 +59,15 @@ def simulate(
         list[Path] | None, typer.Option("--input", metavar="FILE.npz ...", help="The clients' updates, a file each.")
     ] = None,
     more_inputs: Annotated[list[Path] | None, typer.Argument(metavar="FILE.npz", help="More of --input.")] = None,
+    full: Annotated[
+        int | None,
+        typer.Option(
+            help="Run so many clients in full, and make the others' messages by a cheaper route: for large cohorts, "
+            "above all in active.",
+            show_default="all",
+            min=1,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a round in this process and compare its sum with the plain one.
@@ -65,7 +76,8 @@ def simulate(
 
     In the JSON object, a client's figures are medians: client_cpu_s and the bytes over those that stayed to the end,
     without encoding (encode_s), those of a phase over whoever took part in it. A bound's log2 is null when it is minus
-    infinity; max_error and the floors are null when there is no sum to speak of.
+    infinity; max_error and the floors are null when there is no sum to speak of. With --full, client_cpu_s and the
+    phases' are of the clients in full, and the key full says how many.
     """
     with usage_errors("simulate"):
         drawn = secrets.randbits(64) if seed is None else seed
@@ -74,7 +86,7 @@ def simulate(
         delta = total_rate(rates, delta)
         encoded = EncodedInputs(updates, bits, drawn)
         config = config_for(updates.clients, encoded.encoder, threat, gamma, delta, neighbours, suite)
-        run = _run(config, encoded, rates, gamma=gamma, delta=delta, seed=seed, dropout_seed=drawn)
+        run = _run(config, encoded, rates, gamma=gamma, delta=delta, seed=seed, dropout_seed=drawn, full=full)
         found = report(run)
     if as_json:
         print_json(found)
@@ -93,6 +105,7 @@ def _run(
     delta: float,
     seed: int | None,
     dropout_seed: int,
+    full: int | None,
 ) -> SimulatedRound:
     """Draw who is lost, make the cohort's identities, warm up, and run the round."""
     faults = schedule(rates, config.clients, phases_of(config), np.random.default_rng([dropout_seed, config.clients]))
@@ -100,7 +113,8 @@ def _run(
     config = config.replace(cohort=cohort.digest)
     with PhaseProgress() as progress:
         compile_s = warm_up(config.modulus, config.suite, config.threat_model)
-        outcome = run_simulation(
+        run_round = run_simulation if full is None else partial(simulate_prepared, full=full)
+        outcome = run_round(
             encoded,
             config,
             faults=faults,
@@ -110,7 +124,14 @@ def _run(
             progress=progress,
         )
     return SimulatedRound(
-        config=config, outcome=outcome, inputs=encoded, gamma=gamma, delta=delta, seed=seed, compile_s=compile_s
+        config=config,
+        outcome=outcome,
+        inputs=encoded,
+        gamma=gamma,
+        delta=delta,
+        seed=seed,
+        compile_s=compile_s,
+        full=full,
     )
 
 

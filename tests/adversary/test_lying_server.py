@@ -156,12 +156,12 @@ def test_messages_of_another_round_of_the_same_cohort_are_refused(make: Callable
 
 
 @pytest.mark.parametrize("phase", ["SHARE", "MASK", "CONFIRM"])
-def test_a_message_of_an_earlier_phase_in_place_of_the_next_changes_nothing(phase: str) -> None:
+def test_an_earlier_message_in_place_of_the_next_is_a_duplicate_and_the_one_after_has_no_place(phase: str) -> None:
     recorded, config = Recorded(), active(7, 1, 2)
     Attack(config, (recorded,), colluders=(6,)).run()
     earlier = {"SHARE": "ADVERTISE", "MASK": "SHARE", "CONFIRM": "MASK"}[phase]
     spoils = Attack(config, (Replay(phase, recorded.kept[earlier], to=(0,)),), colluders=(6,)).run()
-    assert spoils.refusals == ()
+    assert [error.code for _, error in spoils.refusals] == ([ErrorCode.WRONG_PHASE] if phase != "CONFIRM" else [])
     assert spoils.broken == []
 
 

@@ -160,6 +160,18 @@ def test_a_seeded_round_says_so(invoke_json, threat):
 # When it goes wrong.
 
 
+@pytest.mark.parametrize("threat", ["semi_honest", "active"])
+def test_some_clients_in_full_and_the_rest_prepared(invoke, invoke_json, threat):
+    arguments = ("simulate", "--clients", 30, "--dim", 20, "--dropout", 0.1, "--threat", threat, "--full", 4)
+    code, found = invoke_json(*arguments)
+    assert (code, found["exact"], found["full"]) == (0, True, 4)
+    assert set(found) == KEYS | {"full"}
+    assert len(found["included"]) == 27
+    assert found["client_cpu_s"] > 0
+    assert (found["phases"]["CONFIRM"]["bytes_up"] > 0) == (threat == "active")
+    assert "4 clients ran in full" in invoke(*arguments).stdout
+
+
 def test_a_wrong_sum_is_found(invoke, invoke_json, monkeypatch):
     honest = command.run_simulation
 

@@ -11,7 +11,7 @@ import pytest
 import wire
 from hypothesis import given
 from hypothesis import strategies as st
-from staging import MODELS, Stage, active, semi_honest, sparse
+from staging import MODELS, Stage, active, semi_honest
 
 from secagg import ErrorCode, Modulus, ParameterError, PeerError, Policy, RoundConfig, Suite, ThreatModel
 from secagg.testing.faults import phases_of
@@ -309,7 +309,9 @@ def test_the_limit_of_a_phase_is_above_every_honest_message_and_close_to_the_lar
     threat_model: ThreatModel, modulus: int
 ) -> None:
     configs_ = [MODELS[threat_model](clients, 301, modulus=modulus) for clients in (3, 9)]
-    for config in (*configs_, sparse(12, threat_model, 301, modulus=modulus)):
+    few_neighbours = {"neighbours": 4, "delta": 0.0, "sigma": 1, "eta": 1, "grinding_bits": 0}
+    configs_.append(MODELS[threat_model](12, 301, modulus=modulus, **few_neighbours))
+    for config in configs_:
         stage, clients = Stage(config), config.clients
         sizes = {phase: [0] for phase in phases_of(stage.config)}
         for phase in phases_of(stage.config):

@@ -56,7 +56,6 @@ PUBLIC = [
     "UsedTokens",
     "load_directory",
     "load_identity",
-    "load_identity",
     "save_directory",
 ]
 UNIONS = {"Event"}

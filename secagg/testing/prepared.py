@@ -1,0 +1,363 @@
+"""Rounds of many clients of which a few run in full: the others' messages are made by a cheaper route.
+
+    outcome = simulate_prepared(inputs, config, full=20)
+
+A round of ten thousand clients in ``active`` has each of them verify some thousands of signatures, which takes one
+machine hours, although every client does the same work.  Here the server and ``full`` clients are the real ones, and
+the costs of both are measured.  The other clients are *prepared*: their messages are bytes that a client could have
+sent, accepted for real by the server and by the full clients, but whoever makes them holds the secrets of all prepared
+clients, and leaves out what only they themselves would see:
+
+- they verify nothing: no signatures, Merkle proofs or commitments of each other;
+- a pair of them agrees on its channel once, not at both ends, and does not open what the other end sealed;
+- a mask between two of them whose vectors both arrive cancels in the sum, so neither end expands it.  A mask toward a
+  full client, or toward one that is lost after it dealt its shares, is there, since the server takes it out again.
+
+Shares, their seals, commitments and signatures are all made, with the library's own functions, so that every secret is
+reconstructed from shares that were really dealt, and the sum is exact or the round fails.  Under one seed every message
+but the masked vectors is byte for byte the one that ``simulate`` has, and so is the transcript's digest.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg import arithmetic, crypto, dealing, masking, messages, secret_sharing, transcript
+from secagg.config import Policy, RoundConfig
+from secagg.dealing import Keys
+from secagg.errors import ParameterError
+from secagg.identity import Identity, MemoryDirectory
+from secagg.messages import (
+    Advertise,
+    Confirm,
+    Confirmations,
+    MaskedInput,
+    Roster,
+    Share,
+    Shares,
+    Survivors,
+    Unmask,
+)
+from secagg.testing.faults import Faults
+from secagg.testing.simulator import Inputs, Outcome, Progress, _Simulation
+from secagg.transcript import KEY_SHARE, SEED_SHARE, VERSION
+
+Randomness: TypeAlias = Callable[[int], bytes]
+InputOf: TypeAlias = Callable[[int], npt.ArrayLike]
+
+_SHARE: Final = messages.SHARE_BYTES
+_SALT: Final = messages.SALT_BYTES
+_PAIR: Final = 2 * (_SHARE + _SALT)  # key share, seed share, their salts: what a box holds
+
+
+def simulate_prepared(
+    inputs: Inputs,
+    config: RoundConfig,
+    *,
+    full: int = 20,
+    faults: Faults | None = None,
+    seed: int | None = None,
+    executor: Executor | None = None,
+    policy: Policy | None = None,
+    identities: Sequence[Identity] = (),
+    directory: MemoryDirectory | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run a round as ``simulate`` does, with at most ``full`` of its clients in full.
+
+    Args:
+        full: how many clients are real; ``choose_full`` says which.
+
+    The others are those of ``simulate``.  In the outcome, ``client_cpu_s`` of a phase holds the full clients alone;
+    bytes are everybody's.  Raises UsageError for arguments that do not fit.
+    """
+    faults = faults or Faults()
+    faults.check(config)
+    chosen = choose_full(config, faults, full)
+    return PreparedSimulation(
+        inputs, config, faults, seed, executor, policy, identities, directory, progress, chosen
+    ).run()
+
+
+def choose_full(config: RoundConfig, faults: Faults, full: int) -> frozenset[int]:
+    """The clients to run in full: spread evenly over those that stay to the end, then over the others.
+
+    Raises ParameterError for a number below 1.
+    """
+    if isinstance(full, bool) or not isinstance(full, int) or full < 1:
+        raise ParameterError(f"full = {full!r}: at least one client must run in full")
+    everybody = range(config.clients)
+    stay = [client for client in everybody if faults.delivers(client, "UNMASK")]
+    others = [client for client in everybody if not faults.delivers(client, "UNMASK")]
+    chosen = _spread(stay, full)
+    return frozenset(chosen + _spread(others, full - len(chosen)))
+
+
+def _spread(members: Sequence[int], count: int) -> list[int]:
+    count = min(count, len(members))
+    return [members[place * len(members) // count] for place in range(count)]
+
+
+class PreparedSimulation(_Simulation):
+    """A simulated round of which some clients are prepared; use ``simulate_prepared``."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        config: RoundConfig,
+        faults: Faults,
+        seed: int | None,
+        executor: Executor | None,
+        policy: Policy | None,
+        identities: Sequence[Identity],
+        directory: MemoryDirectory | None,
+        progress: Progress | None,
+        full: frozenset[int],
+    ) -> None:
+        super().__init__(inputs, config, faults, seed, executor, policy, identities, directory, progress)
+        self.full = full
+        self.prepared = PreparedClients(config, faults, full, identities)
+
+    def answer(self, phase: str, index: int, message: bytes) -> bytes | None:
+        """What a client answers: a full one by itself, the others from what was prepared."""
+        if index in self.full:
+            return super().answer(phase, index, message)
+        if phase == "ADVERTISE":
+            return self.prepared.advertise(index, message, self.randomness(f"client {index}"))
+        return self.prepared.answer(index, message, self.input_of)
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """One prepared client: all its secrets, as flat as they come, since there are thousands."""
+
+    channel_private: bytes
+    masking_private: bytes
+    share_secret: bytes
+    seed: bytes = b""
+    neighbours: array[int] = field(default_factory=lambda: array("I"))
+    """Those that it dealt to, ascending."""
+    dealt: bytes = b""
+    """For each of them: key share, seed share, their salts."""
+    receive_keys: bytes = b""
+    """For each of them: the key of what it seals for this client."""
+    dealers: tuple[int, ...] = ()
+    opened: dict[int, bytes] = field(default_factory=dict)
+    """What full clients dealt to this one."""
+    survivors: bytes = b""
+
+    def place_of(self, neighbour: int) -> int:
+        """Where a neighbour that it dealt to stands."""
+        return bisect_left(self.neighbours, neighbour)
+
+
+class PreparedClients:
+    """All prepared clients of a round.
+
+    Args:
+        config: the round's constants.
+        faults: whose masked vectors will not arrive; the masks toward them must be there.
+        full: who is not prepared.
+        identities: ``active``: of everybody, by index.
+    """
+
+    def __init__(
+        self, config: RoundConfig, faults: Faults, full: frozenset[int], identities: Sequence[Identity]
+    ) -> None:
+        self._config, self._identities, self._full = config, identities, full
+        lost = (client for client in range(config.clients) if not faults.delivers(client, "MASK"))
+        self._masked_against = full.union(lost)
+        self._members: dict[int, _Prepared] = {}
+        self._public: dict[int, Keys] = {}
+        self._nonce = b""
+        self._round_id = b""
+        self._session = b""
+        self._survivors: tuple[bytes, frozenset[int]] = (b"", frozenset())
+
+    def advertise(self, index: int, invitation: bytes, randomness: Randomness) -> bytes:
+        """The first message of a client."""
+        opened = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
+        self._nonce, self._round_id = opened.nonce, opened.session
+        member = self._members[index] = _Prepared(randomness(32), randomness(32), randomness(32))
+        keys = Keys(crypto.public_key(member.channel_private), crypto.public_key(member.masking_private))
+        self._public[index] = keys
+        signature = b""
+        if self._config.is_active:
+            signed = transcript.signed_advertisement(self._config.digest, self._nonce, index, *keys)
+            signature = self._identities[index].sign(signed)
+        return messages.encode(Advertise(VERSION, self._round_id, *keys, signature))
+
+    def answer(self, index: int, data: bytes, input_of: InputOf) -> bytes | None:
+        """What a client answers to a message of the server's; None to an ABORT."""
+        limit = max(messages.max_bytes(self._config, kind) for kind in (Roster, Shares, Survivors, Confirmations))
+        message = messages.to_client.decode(data, limit)
+        match message:
+            case Roster():
+                return self._share(index, message)
+            case Shares():
+                return self._mask(index, message, input_of(index))
+            case Survivors():
+                self._members[index].survivors = message.survivors
+                return self._confirm(index) if self._config.is_active else self._unmask(index)
+            case Confirmations():
+                return self._unmask(index)
+        return None
+
+    # SHARE.
+
+    def _share(self, index: int, roster: Roster) -> bytes:
+        config, member = self._config, self._members[index]
+        self._session = transcript.session_id(config.digest, self._nonce, roster.digest)
+        member.neighbours.frombytes(messages.encode_ids(messages.decode_ids(roster.present)))
+        self._note_full_keys(member, roster)
+        drawn = dealing.ShareRandomness(member.share_secret, self._session, config, index)
+        member.seed = drawn.draw("seed", 32)
+        member.dealt = self._deal(member, drawn)
+        sealed, commitments = self._seal(index, member)
+        info = transcript.seed_commitment_info(int(config.suite), index)
+        commitment = crypto.derive(member.seed, self._session, info, 32)
+        return messages.encode(Share(VERSION, self._session, commitment, sealed, commitments))
+
+    def _note_full_keys(self, member: _Prepared, roster: Roster) -> None:
+        """The keys of full clients are known from rosters alone."""
+        for place, neighbour in enumerate(member.neighbours):
+            if neighbour not in self._public:
+                start = place * messages.KEYS_BYTES
+                both = roster.keys[start : start + messages.KEYS_BYTES]
+                self._public[neighbour] = Keys(both[:32], both[32:])
+
+    def _deal(self, member: _Prepared, drawn: dealing.ShareRandomness) -> bytes:
+        """Shares of both secrets for each neighbour, and their salts."""
+        holders = np.array(member.neighbours, dtype=np.int64)
+        secrets = [member.masking_private, member.seed]
+        shares = secret_sharing.share(secrets, holders, self._config.threshold, drawn.coefficients(2))
+        encoded = [
+            np.frombuffer(secret_sharing.encode_shares(shares[kind]), dtype=np.uint8).reshape(-1, _SHARE)
+            for kind in (KEY_SHARE, SEED_SHARE)
+        ]
+        salts = np.frombuffer(drawn.salts(2 * len(holders)), dtype=np.uint8).reshape(-1, 2 * _SALT)
+        return np.concatenate((*encoded, salts), axis=1).tobytes()
+
+    def _seal(self, index: int, member: _Prepared) -> tuple[bytes, bytes]:
+        """A sealed pair of shares and its commitments for each neighbour, joined."""
+        session = self._session
+        sealed: list[bytes] = []
+        receive_keys: list[bytes] = []
+        for neighbour, pair in zip(member.neighbours, messages.records_of(member.dealt, _PAIR), strict=True):
+            toward, back = self._channel_keys(index, member, neighbour)
+            receive_keys.append(back)
+            sealed.append(crypto.seal(toward, pair, transcript.sealed_shares_context(session, index, neighbour)))
+        member.receive_keys = b"".join(receive_keys)
+        return b"".join(sealed), self._commit(index, member)
+
+    def _commit(self, index: int, member: _Prepared) -> bytes:
+        """The commitments to what it dealt, a key share's before the seed share's."""
+        rows = np.frombuffer(member.dealt, dtype=np.uint8).reshape(-1, _PAIR)
+        return transcript.share_commitments(
+            self._session,
+            index,
+            np.repeat(np.array(member.neighbours), 2),
+            np.tile((KEY_SHARE, SEED_SHARE), len(rows)),
+            rows[:, 2 * _SHARE :].reshape(-1, _SALT),
+            rows[:, : 2 * _SHARE].reshape(-1, _SHARE),
+        )
+
+    def _channel_keys(self, index: int, member: _Prepared, neighbour: int) -> tuple[bytes, bytes]:
+        """The keys toward a neighbour and from it: from one agreement, made by whichever prepared end deals first.
+
+        The end that deals later needs the key toward the other alone: nobody opens what two prepared clients seal.
+        """
+        size, suite = self._config.suite.key_bytes, int(self._config.suite)
+        other = self._members.get(neighbour)
+        if other is not None and other.receive_keys:
+            place = other.place_of(index)
+            return other.receive_keys[place * size : (place + 1) * size], bytes(size)
+        own, theirs = self._public[index].channel, self._public[neighbour].channel
+        shared = crypto.agree(member.channel_private, theirs)
+        toward = transcript.channel_info(suite, index, neighbour, own, theirs)
+        back = transcript.channel_info(suite, neighbour, index, theirs, own)
+        return crypto.derive(shared, self._session, toward, size), crypto.derive(shared, self._session, back, size)
+
+    # MASK.
+
+    def _mask(self, index: int, message: Shares, vector: npt.ArrayLike) -> bytes:
+        config, member = self._config, self._members[index]
+        member.dealers = messages.decode_ids(message.dealers)
+        self._open(index, member, message)
+        lanes = np.array(vector, dtype=config.modulus.dtype)
+        info = transcript.self_mask_info(int(config.suite), index)
+        self_mask = crypto.derive(member.seed, self._session, info, config.suite.key_bytes)
+        higher, lower = self._mask_keys(index, member)
+        masking.apply_masks(lanes, [self_mask, *higher], lower, config.modulus)
+        packed = memoryview(arithmetic.pack(lanes, config.modulus))
+        return messages.encode(MaskedInput(VERSION, self._session, packed))
+
+    def _open(self, index: int, member: _Prepared, message: Shares) -> None:
+        """Open and check what full clients dealt: nobody else knows what is in it."""
+        size = self._config.suite.key_bytes
+        places = [place for place, dealer in enumerate(member.dealers) if dealer in self._full]
+        dealers = [member.dealers[place] for place in places]
+        keys = messages.records_of(member.receive_keys, size)
+        sealed = messages.records_of(message.sealed, messages.SEALED_BYTES)
+        commitments = messages.records_of(message.commitments, messages.COMMITMENTS_BYTES)
+        pairs = dealing.open_pairs(
+            self._session,
+            index,
+            dealers,
+            [keys[member.place_of(dealer)] for dealer in dealers],
+            [sealed[place] for place in places],
+            [commitments[place] for place in places],
+        )
+        member.opened = dict(zip(dealers, messages.records_of(pairs, _PAIR), strict=True))
+
+    def _mask_keys(self, index: int, member: _Prepared) -> tuple[list[bytes], list[bytes]]:
+        """Keys of the pairwise masks that do not cancel among prepared clients: with higher ids, with lower ones."""
+        higher: list[bytes] = []
+        lower: list[bytes] = []
+        own, private = self._public[index].masking, member.masking_private
+        for dealer in member.dealers:
+            if dealer in self._masked_against:
+                public = self._public[dealer].masking
+                key = dealing.pairwise_key(self._config, self._session, index, own, private, dealer, public)
+                (lower if dealer < index else higher).append(key)
+        return higher, lower
+
+    # CONFIRM and UNMASK.
+
+    def _confirm(self, index: int) -> bytes:
+        signed = transcript.signed_survivors(self._session, self._members[index].survivors)
+        return messages.encode(Confirm(VERSION, self._session, self._identities[index].sign(signed)))
+
+    def _unmask(self, index: int) -> bytes:
+        member = self._members[index]
+        survivors = self._survivors_in(member.survivors)
+        openings: list[bytes] = []
+        for dealer in member.dealers:
+            pair = member.opened[dealer] if dealer in self._full else self._dealt_to(index, dealer)
+            openings += _of_kind(pair, SEED_SHARE if dealer in survivors else KEY_SHARE)
+        return messages.encode(Unmask(VERSION, self._session, b"".join(openings)))
+
+    def _survivors_in(self, bitmap: bytes) -> frozenset[int]:
+        """Decoded once: everybody gets the same."""
+        if self._survivors[0] != bitmap:
+            self._survivors = bitmap, frozenset(messages.decode_bitmap(bitmap, self._config.clients))
+        return self._survivors[1]
+
+    def _dealt_to(self, holder: int, dealer: int) -> bytes:
+        member = self._members[dealer]
+        start = member.place_of(holder) * _PAIR
+        return member.dealt[start : start + _PAIR]
+
+
+def _of_kind(pair: bytes, kind: int) -> tuple[bytes, bytes]:
+    """The share of a kind and its salt, of an opened pair."""
+    share, salt = kind * _SHARE, 2 * _SHARE + kind * _SALT
+    return pair[share : share + _SHARE], pair[salt : salt + _SALT]
