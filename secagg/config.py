@@ -17,6 +17,7 @@ from secagg.errors import ErrorCode, ParameterError, PeerError
 MAX_CLIENTS: Final = 2**20
 MAX_LENGTH: Final = 2**36
 MAX_CONTEXT_BYTES: Final = 1024
+_DEFAULT_INPUT_MAX: Final = 2**16 - 1
 
 
 class ThreatModel(StrEnum):
@@ -152,7 +153,7 @@ class RoundConfig:
             neighbours: ``"auto"`` for the smallest degree that keeps the bounds, ``"complete"``, or an even degree.
             threshold: found from the bounds when not given; checked when given.
             input_max: the largest element of a client's vector (``Encoder.input_max``).  Alone, it gives the
-                smallest ring without overflow.
+                smallest ring without overflow; 2^16 - 1 when neither it nor a modulus is given.
             modulus: a Modulus or an int.  Alone, every element is allowed and the sum is taken modulo it.
             min_survivors: the fewest clients in a sum; by default the fewest that the threshold, the quorum and two
                 honest clients ask for.
@@ -373,10 +374,12 @@ def _int_in(name: str, value: int, low: int, high: int) -> None:
 def _choose_modulus(clients: int, input_max: int | None, modulus: Modulus | int | None) -> tuple[Modulus, int]:
     if isinstance(modulus, int):
         modulus = Modulus(modulus)
+    if input_max is None and modulus is None:
+        input_max = _DEFAULT_INPUT_MAX
     if input_max is not None:
         _int_in("input_max", input_max, 1, 2**64 - 1)
     if modulus is None:
-        needed = (clients * (input_max or 2**16 - 1)).bit_length()
+        needed = (clients * (input_max or 0)).bit_length()
         if needed > 64:
             raise ParameterError(
                 f"input_max {input_max}: the sum over {clients} clients needs {needed} bits, the largest ring has 64; "
@@ -390,18 +393,28 @@ def _choose_modulus(clients: int, input_max: int | None, modulus: Modulus | int 
 class Policy:
     """The least that a client accepts of a config (check 2); a server cannot talk it below this.
 
-    ``gamma`` and ``delta`` style shares are left to the server, counts are not: a config is refused when any of its
-    values is below the value here.
+    A config is refused when a value of it is below the value here; each field is named after the config's.
+
+    Attributes:
+        threat_model: ACTIVE refuses a round in ``semi_honest``; SEMI_HONEST takes both.
+        min_clients, max_clients: how many may be invited.
+        gamma: the least share of the cohort that the config must count among the colluders.  A server that may say
+            that nobody colludes may choose a threshold that few colluders reach: ask for what you believe.
+        min_sigma: bits of privacy.
+        min_grinding_bits: asked of ``active`` configs only.
+        min_neighbours, min_threshold, min_quorum, min_survivors: see RoundConfig.
+        suites: the suites to accept.
+        min_modulus_bits, min_input_bits: so that the server cannot make inputs coarser than agreed.
+        min_length, max_length: elements of a vector.
+        context: when given, the config's context must be these very bytes.
     """
 
     threat_model: ThreatModel = ThreatModel.SEMI_HONEST
     min_clients: int = 3
     max_clients: int = MAX_CLIENTS
     gamma: float = 0.0
-    """The least share of the cohort that the config must count among the colluders."""
     min_sigma: int = 40
     min_grinding_bits: int = 64
-    """Asked of ``active`` configs only."""
     min_neighbours: int = 2
     min_threshold: int = 2
     min_quorum: int = 0
@@ -412,7 +425,6 @@ class Policy:
     min_length: int = 1
     max_length: int = 2**32
     context: bytes | None = None
-    """When given, the config's context must be these bytes."""
 
     def check(self, config: RoundConfig) -> None:
         """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed."""

@@ -373,7 +373,7 @@ def explain(
     elif complete:
         lines.append("The graph is complete: everyone is everyone's neighbour.")
     lines += [
-        f"Privacy: a client's secrets open to the {colluders} colluders {_chance(bounds.privacy_log2)}.",
+        f"Privacy: a client's secrets open to {colluders} colluders {_chance(bounds.privacy_log2)}.",
         f"Connectivity: the graph falls apart, and part of the sum opens, {_chance(bounds.connectivity_log2)}.",
         f"Correctness: with {dropouts} lost, the round cannot complete {_chance(bounds.correctness_log2)}.",
     ]

@@ -408,3 +408,9 @@ def test_every_floor_of_the_policy_is_tested() -> None:
     tested |= {"min_threshold", "min_quorum", "min_survivors", "suites", "min_modulus_bits", "min_input_bits"}
     tested |= {"min_length", "max_length", "context"}
     assert tested == {field.name for field in dataclasses.fields(Policy)}
+
+
+def test_without_a_bound_inputs_have_16_bits() -> None:
+    config = RoundConfig.for_cohort(10, 5, gamma=0.0, delta=0.1)
+    assert config.input_max == 2**16 - 1
+    assert config.modulus.value > 10 * config.input_max

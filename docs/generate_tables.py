@@ -1,0 +1,99 @@
+"""Writes the tables of the documentation that the code already holds: the command line's options, a client's checks.
+
+    python docs/generate_tables.py
+
+Each table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.  A test compares the pages with the code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from secagg.checks import CHECKS
+
+HERE = Path(__file__).parent
+
+_MARKED = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
+
+
+def replaced(page: str, parts: Mapping[str, str]) -> str:
+    """The page with each marked part as it should be.  KeyError for a marker that no part belongs to."""
+    found = [name for _, name, _ in _MARKED.findall(page)]
+    if missing := set(parts) - set(found):
+        raise KeyError(f"no marker <!-- generated: {min(missing)} --> in the page")
+    return _MARKED.sub(lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}", page)
+
+
+def checks_table() -> str:
+    """What a client refuses."""
+    rows = [
+        f"| {check.number} | {_cell(check.stops)} | {', '.join(f'`{code.name}`' for code in check.codes) or 'none'} |"
+        for check in CHECKS
+    ]
+    return "\n".join(["| check | what it stops | codes |", "|---|---|---|", *rows])
+
+
+def command_reference() -> str:
+    """Every command of ``secagg``: its help, and its parameters as a table."""
+    import typer
+
+    from secagg.cli.app import app
+
+    commands = _commands(typer.main.get_command(app), ("secagg",))
+    return "\n\n".join(f"### {name}\n\n{_described(command)}" for name, command in commands)
+
+
+def security_page(page: str) -> str:
+    """docs/security.md."""
+    return replaced(page, {"checks": checks_table()})
+
+
+def command_line_page(page: str) -> str:
+    """docs/command-line.md."""
+    return replaced(page, {"commands": command_reference()})
+
+
+PAGES: Mapping[Path, Callable[[str], str]] = {
+    HERE / "security.md": security_page,
+    HERE / "command-line.md": command_line_page,
+}
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            yield from _commands(inner, (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+def _described(command: Any) -> str:
+    paragraphs = [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")]
+    rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
+    return "\n".join(["\n\n".join(paragraphs), "", "| option | default | meaning |", "|---|---|---|", *rows])
+
+
+def _row(parameter: Any) -> str:
+    default = parameter.default
+    shown = "required" if parameter.required else ""
+    if not shown and isinstance(default, str | int | float | Path) and not isinstance(default, bool):
+        shown = f"`{getattr(default, 'value', default)}`"
+    if parameter.param_type_name == "argument":
+        name = f"`{parameter.metavar or parameter.name.upper()}`"
+    else:
+        choices = "|".join(choice.value for choice in type(default)) if isinstance(default, Enum) else ""
+        name = f"`{' '.join(filter(None, (parameter.opts[0], parameter.metavar or choices)))}`"
+    return f"| {_cell(name)} | {shown} | {_cell(parameter.help or '')} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+if __name__ == "__main__":
+    for path, generated in PAGES.items():
+        path.write_text(generated(path.read_text(encoding="utf-8")), encoding="utf-8")

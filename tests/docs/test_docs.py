@@ -1,0 +1,57 @@
+"""Every page of docs/ runs, prints what it says it prints, and leaves no public name or command out."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import secagg
+import secagg.testing
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path.insert(0, str(DOCS))
+
+import generate_outputs  # noqa: E402
+import generate_tables  # noqa: E402
+
+PAGES = generate_outputs.pages()
+PROGRAMS = [
+    path
+    for path in PAGES
+    if any(block.language == "python" or block.note == "run" for block in generate_outputs.blocks(path.read_text()))
+]
+
+
+def test_the_pages_that_teach_are_there() -> None:
+    names = {path.name for path in PROGRAMS}
+    assert {"index.md", "tutorial.md", "embedding.md", "active.md", "parameters.md", "large-rounds.md"} <= names
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=[path.relative_to(DOCS).as_posix() for path in PROGRAMS])
+def test_a_page_is_a_program(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block, printed in generate_outputs.run(path):
+        assert printed == block.text, (
+            f"{path.name}: run python docs/generate_outputs.py {path.relative_to(DOCS.parent)}"
+        )
+
+
+@pytest.mark.parametrize("path", generate_tables.PAGES, ids=lambda path: path.name)
+def test_tables_are_those_of_the_code(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    assert generate_tables.PAGES[path](page) == page, "run python docs/generate_tables.py"
+
+
+def test_every_public_name_is_in_the_api_reference() -> None:
+    reference = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.glob("api/*.md"))
+    named = set(re.findall(r"^::: (secagg[\w.]*)$", reference, flags=re.MULTILINE))
+    wanted = {f"secagg.{name}" for name in secagg.__all__}
+    wanted |= {f"secagg.testing.{name}" for name in secagg.testing.__all__}
+    assert wanted - named == set()
+
+
+def test_links_to_files_of_the_repository_lead_somewhere() -> None:
+    for path in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
