@@ -43,7 +43,10 @@ CHECKS: Final = (
         3, ("cohort_vouched",), (ErrorCode.COHORT_NOT_VOUCHED,), "a cohort of the server's own making (Sybil clients)"
     ),
     Check(
-        4, ("not_joined_before",), (ErrorCode.ALREADY_JOINED,), "two inputs masked in one round: their difference opens"
+        4,
+        ("not_joined_before",),
+        (ErrorCode.ALREADY_JOINED,),
+        "two vectors of one client in one round's sums: their difference opens",
     ),
     Check(5, ("own_leaf",), (ErrorCode.ROSTER_OWN_LEAF,), "the client's own keys replaced in what its neighbours see"),
     Check(
@@ -85,7 +88,12 @@ CHECKS: Final = (
         (ErrorCode.SURVIVORS_NOT_SHARED,),
         "a mask left in the sum, or a share asked for twice",
     ),
-    Check(15, ("survivors_near",), (ErrorCode.SURVIVORS_NEIGHBOURS,), "a client cut off from the others, opened alone"),
+    Check(
+        15,
+        ("survivors_near",),
+        (ErrorCode.SURVIVORS_NEIGHBOURS,),
+        "a round that cannot be finished, found out only when the shares are spent",
+    ),
     Check(
         16,
         ("survivors_once",),
@@ -142,15 +150,15 @@ def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes) -> RoundCo
         ) from None
 
 
-def config_within_policy(config: RoundConfig, policy: Policy) -> None:
-    """2: nothing is below what this client accepts."""
-    policy.check(config)
+def config_within_policy(config: RoundConfig, policy: Policy, *, identified: bool) -> None:
+    """2: nothing is below what this client accepts; whoever brings an identity is not talked down from ``active``."""
+    policy.check(config, identified=identified)
 
 
 def cohort_vouched(config: RoundConfig, index: int, identity: Identity, directory: Directory) -> Sequence[bytes]:
     """3: the directory stands behind the cohort, and this client is at its own index.  Returns the identity keys."""
     keys = directory.cohort(config.cohort)
-    if keys is None or transcript.cohort_digest(keys) != config.cohort or len(keys) != config.clients:
+    if keys is None or transcript.cohort_digest(keys) != config.cohort or len(set(keys)) != config.clients:
         raise PeerError(
             ErrorCode.COHORT_NOT_VOUCHED,
             f"the directory does not vouch for a cohort of {config.clients} with digest {config.cohort.hex()}",

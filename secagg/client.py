@@ -20,7 +20,7 @@ import numpy.typing as npt
 from secagg import arithmetic, checks, client_state, crypto, dealing, masking, messages, transcript
 from secagg.checks import Approve, Consume
 from secagg.client_state import Advertised, Confirmed, Ended, HasInput, Joined, Masked, Phase, Shared
-from secagg.config import Policy, RoundConfig, ThreatModel, decode_config
+from secagg.config import Policy, RoundConfig, decode_config
 from secagg.dealing import Keys
 from secagg.errors import (
     AbortCode,
@@ -29,6 +29,7 @@ from secagg.errors import (
     ParameterError,
     PeerError,
     StateError,
+    UsageError,
 )
 from secagg.events import Finished, InputNeeded, RoundAborted, Step
 from secagg.graph import NeighbourGraph
@@ -113,7 +114,8 @@ class Client:
             invitation: the server's bytes.
             index: this client's cohort index, 0 .. n-1.
             approve: the digest of the only config to accept, or a function that looks at a config and says True.
-            policy: the least to accept; ``Policy()`` when not given, asking for ``active`` when an identity is.
+            policy: the least to accept; ``Policy()`` when not given.  In ``active`` give ``approve``, or a policy with
+                ``gamma``: else the server says how many collude.
             identity: ``active``: this client's identity.
             directory: ``active``: who vouches for the cohort; its answers must not come from this round's server.
             consume: marks a token as used, durably, and says whether it was new (``UsedTokens`` in memory); needed in
@@ -130,9 +132,8 @@ class Client:
             config = checks.config_sound(decode_config, opened.config)
             checks.of_session(opened.session, transcript.round_id(config.digest, opened.nonce))
             checks.config_approved(config, approve)
-            # Whoever brings an identity means to use it: no server talks it down to a round without.
-            floor = ThreatModel.SEMI_HONEST if identity is None else ThreatModel.ACTIVE
-            checks.config_within_policy(config, policy or Policy(threat_model=floor))
+            identified = identity is not None or directory is not None
+            checks.config_within_policy(config, policy or Policy(), identified=identified)
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < config.clients:
                 raise ParameterError(f"index {index!r}: this round's clients are 0 to {config.clients - 1}")
             cohort = _vouched_cohort(config, index, identity, directory)
@@ -235,6 +236,8 @@ class Client:
         """
         if self._state is ClientState.JOINED:
             raise StateError("receive: call start() first, and send what it returns")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
         if self._state is ClientState.ABORTED:
             return Step()
         phase = self._phase_name()
@@ -561,13 +564,15 @@ def _verify_each(check: Verify, claims: Sequence[Claim], executor: Executor | No
         _verify_some(check, claims)
         return
     parts = [claims[start : start + _CLAIMS_PER_JOB] for start in range(0, len(claims), _CLAIMS_PER_JOB)]
-    for _ in executor.map(partial(_verify_some, check), parts):
-        pass
+    verified = sum(executor.map(partial(_verify_some, check), parts))
+    if verified != len(claims):  # an executor that loses jobs must not let a signature through
+        raise ParameterError(f"the executor verified {verified} signatures of {len(claims)}: its map() drops jobs")
 
 
-def _verify_some(check: Verify, claims: Sequence[Claim]) -> None:
+def _verify_some(check: Verify, claims: Sequence[Claim]) -> int:
     for claim in claims:
         check(*claim)
+    return len(claims)
 
 
 def _vouched_cohort(

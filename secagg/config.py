@@ -396,7 +396,8 @@ class Policy:
     A config is refused when a value of it is below the value here; each field is named after the config's.
 
     Attributes:
-        threat_model: ACTIVE refuses a round in ``semi_honest``; SEMI_HONEST takes both.
+        threat_model: ACTIVE refuses a round in ``semi_honest``; SEMI_HONEST takes both; None asks for ACTIVE of a
+            client that brings an identity or a directory, and takes both of one that does not.
         min_clients, max_clients: how many may be invited.
         gamma: the least share of the cohort that the config must count among the colluders.  A server that may say
             that nobody colludes may choose a threshold that few colluders reach: ask for what you believe.
@@ -409,7 +410,7 @@ class Policy:
         context: when given, the config's context must be these very bytes.
     """
 
-    threat_model: ThreatModel = ThreatModel.SEMI_HONEST
+    threat_model: ThreatModel | None = None
     min_clients: int = 3
     max_clients: int = MAX_CLIENTS
     gamma: float = 0.0
@@ -426,9 +427,13 @@ class Policy:
     max_length: int = 2**32
     context: bytes | None = None
 
-    def check(self, config: RoundConfig) -> None:
-        """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed."""
-        if self.threat_model is ThreatModel.ACTIVE and not config.is_active:
+    def check(self, config: RoundConfig, *, identified: bool = False) -> None:
+        """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
+
+        ``identified`` says that the client brings an identity or a directory.
+        """
+        asked = self.threat_model or (ThreatModel.ACTIVE if identified else ThreatModel.SEMI_HONEST)
+        if asked is ThreatModel.ACTIVE and not config.is_active:
             raise _below("threat_model", config.threat_model, "active")
         if config.suite not in self.suites:
             raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))

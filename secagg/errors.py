@@ -110,7 +110,8 @@ class PeerError(SecAggError):
     Attributes:
         code: the rule that was broken.
         phase: the phase in which it was broken, by name (``"SHARE"``).
-        culprit: the cohort indices to blame; empty when the server is.
+        culprit: the cohort indices to blame; empty when the server is.  A client that names a dealer (checks 9 and 10)
+            names whoever dealt or carried its shares: a lying server can alter them on the way.
         reply: the ABORT message to send to the other side; empty when there is none.
     """
 

@@ -252,17 +252,17 @@ def sign_again_and_again(patch: Patch) -> None:
     before: dict[int, Masked] = {}
     take, receive = Client._take_survivors, Client._receive
 
-    def remembered(self: Client, message: Any) -> Any:
+    def remembered(self: Client, *given: Any) -> Any:
         before[id(self)] = copied(self._in(Masked))
-        return take(self, message)
+        return take(self, *given)
 
-    def anew(self: Client, data: Any) -> Any:
+    def anew(self: Client, data: Any, *given: Any) -> Any:
         if isinstance(self._phase, Confirmed) and isinstance(
             messages.to_client.decode(data, len(data)), messages.Survivors
         ):
             self._phase, self._state = copied(before[id(self)]), ClientState.MASKED
             self._seen.pop("Survivors")
-        return receive(self, data)
+        return receive(self, data, *given)
 
     patch.setattr(Client, "_take_survivors", remembered)
     patch.setattr(Client, "_receive", anew)

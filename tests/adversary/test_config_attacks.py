@@ -110,7 +110,7 @@ def test_a_sound_config_below_the_policy_is_refused(changes: dict[str, Any], pol
 
 
 def test_an_active_client_is_not_talked_down_to_semi_honest() -> None:
-    for policy in (None, Policy(threat_model=ThreatModel.ACTIVE)):
+    for policy in (None, Policy(min_survivors=4), Policy(threat_model=ThreatModel.ACTIVE)):
         spoils = Attack(ACTIVE, sends=CURIOUS, approve=False, policy=policy).run()
         assert spoils.codes == {ErrorCode.CONFIG_BELOW_POLICY}
 

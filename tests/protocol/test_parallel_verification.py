@@ -10,10 +10,12 @@ import pytest
 
 from secagg import (
     Client,
+    ClientState,
     ErrorCode,
     Identity,
     InputNeeded,
     MemoryDirectory,
+    ParameterError,
     PeerError,
     RoundConfig,
     Server,
@@ -92,3 +94,17 @@ def test_a_forged_confirmation_is_refused_on_an_executor(confirmed, state, execu
     with pytest.raises(PeerError) as refused:
         resumed(confirmed, state).receive(data, executor)
     assert refused.value.code is ErrorCode.CONFIRM_SIGNATURE
+
+
+class Losing(ThreadPoolExecutor):
+    """Drops what it is given."""
+
+    def map(self, *arguments, **keywords):
+        return iter(())
+
+
+def test_an_executor_that_verifies_nothing_lets_nothing_through(confirmed, state) -> None:
+    client = resumed(confirmed, state)
+    with Losing(1) as pool, pytest.raises(ParameterError, match="verified 0 signatures of 76"):
+        client.receive(confirmed[3], pool)
+    assert client.state is ClientState.ABORTED
