@@ -98,7 +98,7 @@ CHECKS: Final = (
         16,
         ("survivors_once",),
         (ErrorCode.SURVIVORS_CHANGED,),
-        "both kinds of share of one client, one after the other",
+        "two quorums for two survivor sets, or both kinds of share of one client, one after the other",
     ),
     Check(
         17,
@@ -158,7 +158,11 @@ def config_within_policy(config: RoundConfig, policy: Policy, *, identified: boo
 def cohort_vouched(config: RoundConfig, index: int, identity: Identity, directory: Directory) -> Sequence[bytes]:
     """3: the directory stands behind the cohort, and this client is at its own index.  Returns the identity keys."""
     keys = directory.cohort(config.cohort)
-    if keys is None or transcript.cohort_digest(keys) != config.cohort or len(set(keys)) != config.clients:
+    if (
+        keys is None
+        or transcript.cohort_digest(keys) != config.cohort
+        or not (len(keys) == len(set(keys)) == config.clients)
+    ):
         raise PeerError(
             ErrorCode.COHORT_NOT_VOUCHED,
             f"the directory does not vouch for a cohort of {config.clients} with digest {config.cohort.hex()}",

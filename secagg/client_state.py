@@ -199,4 +199,4 @@ def _reveal(value: Any) -> Any:
 
 
 def _conceal(kind: type, value: Any) -> Any:
-    return Secret(value)
+    return Secret(memoryview(value))  # never a number: that would be so many zeros

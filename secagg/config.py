@@ -156,7 +156,7 @@ class RoundConfig:
                 smallest ring without overflow; 2^16 - 1 when neither it nor a modulus is given.
             modulus: a Modulus or an int.  Alone, every element is allowed and the sum is taken modulo it.
             min_survivors: the fewest clients in a sum; by default the fewest that the threshold, the quorum and two
-                honest clients ask for.
+                honest clients ask for, but n - D on a sparse graph in ``semi_honest``, whose bounds hold for D losses.
             sigma, grinding_bits, eta, context, cohort: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
@@ -179,6 +179,9 @@ class RoundConfig:
         quorum = (clients + colluders) // 2 + 1 if active else 0
         if min_survivors is None:
             min_survivors = max(quorum, threshold + 1, colluders + 2)
+            if not active and degree != clients - 1:
+                # Connectivity of a sparse graph is bounded for D losses and no more.
+                min_survivors = max(min_survivors, clients - dropouts)
         return cls(
             threat_model=_threat_model(threat_model),
             suite=Suite(suite),
@@ -259,10 +262,21 @@ class RoundConfig:
 
     @cached_property
     def bounds(self) -> graph.Bounds:
-        """log2 of the probabilities that privacy, connectivity and correctness fail."""
-        return graph.assess(
-            self.clients, self.colluders, self.dropouts, self.neighbours, self.threshold, active=self.is_active
-        )
+        """log2 of the probabilities that privacy, connectivity and correctness fail.
+
+        In ``semi_honest`` connectivity is that of the smallest sum that this config lets open, which may be over fewer
+        than n - D clients when ``min_survivors`` was given.
+        """
+
+        def assess(lost: int) -> graph.Bounds:
+            return graph.assess(
+                self.clients, self.colluders, lost, self.neighbours, self.threshold, active=self.is_active
+            )
+
+        bounds = assess(self.dropouts)
+        if self.is_active:
+            return bounds
+        return replace(bounds, connectivity_log2=assess(self.clients - self.min_survivors).connectivity_log2)
 
     def max_message_bytes(self, phase: str) -> int:
         """The most bytes that an honest message of a phase has, in either direction: a limit for transports."""

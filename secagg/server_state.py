@@ -213,4 +213,4 @@ def _array_in(kind: type, value: Any) -> Any:
     dtype, shape, data = value
     if dtype not in _ARRAY_DTYPES:
         raise ValueError(f"array of dtype {dtype!r}")
-    return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+    return np.frombuffer(bytearray(memoryview(data)), dtype=dtype).reshape(shape)

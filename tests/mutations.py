@@ -206,6 +206,24 @@ def _on_fields(mutate: FieldsMutation) -> Mutation:
     return mutation
 
 
+def replace_somewhere(rng: random.Random, data: bytes) -> bytes:
+    """One value, at any depth, gives way to one of another type or size."""
+    return wire.write(_replaced(rng, wire.read(data)))
+
+
+def _replaced(rng: random.Random, value: Any) -> Any:
+    if isinstance(value, Map) and value.pairs and rng.random() < 0.95:
+        pairs = list(value.pairs)
+        place = rng.randrange(len(pairs))
+        key, item = pairs[place]
+        pairs[place] = (_replaced(rng, key), item) if rng.random() < 0.1 else (key, _replaced(rng, item))
+        return Map(tuple(pairs))
+    if isinstance(value, list) and value and rng.random() < 0.95:
+        place = rng.randrange(len(value))
+        return [*value[:place], _replaced(rng, value[place]), *value[place + 1 :]]
+    return rng.choice((*_WRONG, 10, 2**20, "<u8", "|b1", [2**40], [-1, -1]))
+
+
 _RAW: tuple[Mutation, ...] = (
     flip_bits,
     flip_in_head,

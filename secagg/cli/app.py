@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from secagg import __version__
-from secagg.cli import demo, identity, plan, simulate, warmup
+from secagg.cli import demo, identity, plan, simulate, vectors, warmup
 
 # Without typer's own tracebacks: they can show the values of local variables.
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("plan")(plan.plan)
 app.command("demo")(demo.demo)
 app.command("warmup")(warmup.warmup)
 app.add_typer(identity.app, name="identity")
+app.add_typer(vectors.app, name="vectors")
 
 
 def _print_version(wanted: bool) -> None:

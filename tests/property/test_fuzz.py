@@ -6,6 +6,7 @@ What each must be met with is worked out here from the wire format, by another d
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import wire
 from hypothesis import settings
-from mutations import mutate
+from mutations import mutate, replace_somewhere
 from staging import MODELS, Copies, Stage
 
 from secagg import (
@@ -395,6 +396,7 @@ def test_configs() -> None:
 
 
 def flipped_or_cut(rng: random.Random, data: bytes, count: int) -> Iterator[bytes]:
+    """Damage to bytes at rest."""
     for _ in range(count):
         damaged = bytearray(data)
         for _ in range(rng.choice((1, 2, 5))):
@@ -418,7 +420,10 @@ def test_suspended_clients_in_clear(state: str) -> None:
     """Refused, or another state that decodes: nobody vouches for what is stored in clear."""
     copies = Copies(MODELS[ThreatModel.ACTIVE](**OPTIONS))
     refused = 0
-    for data in flipped_or_cut(random.Random(state), copies.client(state).suspend(), STORED_BYTES // 2):
+    rng, suspended = random.Random(state), copies.client(state).suspend()
+    mark_and_token, values = suspended[:33], suspended[33:]
+    forged = (mark_and_token + replace_somewhere(rng, values) for _ in range(STORED_BYTES // 8))
+    for data in itertools.chain(flipped_or_cut(rng, suspended, STORED_BYTES // 2), forged):
         try:
             Client.resume(data, lambda token: True, **copies.stage.trust_of(2)).close()
         except (ParameterError, PeerError):
@@ -431,7 +436,9 @@ def test_snapshots(threat_model: ThreatModel, phase: str) -> None:
     """Refused, or another state that decodes: nobody vouches for what is stored in clear."""
     theatre = Theatre(threat_model, phase)
     refused = 0
-    for data in flipped_or_cut(random.Random(phase), theatre.server.snapshot(), STORED_BYTES // 5):
+    rng, snapshot = random.Random(phase), theatre.server.snapshot()
+    forged = (replace_somewhere(rng, snapshot) for _ in range(STORED_BYTES // 15))
+    for data in itertools.chain(flipped_or_cut(rng, snapshot, STORED_BYTES // 5), forged):
         try:
             Server.restore(data, **theatre.stage.trust)
         except ParameterError:

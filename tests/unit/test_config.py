@@ -237,7 +237,8 @@ def test_the_defaults() -> None:
     assert (config.colluders, config.dropouts) == (20, 10)
     assert config.sigma == 40
     assert config.quorum == config.grinding_bits == 0
-    assert config.min_survivors == max(config.threshold + 1, config.colluders + 2)
+    assert not config.is_complete
+    assert config.min_survivors == config.clients - config.dropouts
     against_liars = RoundConfig.for_cohort(100, 1000, threat_model="active", cohort=bytes(32))
     assert against_liars.grinding_bits == 64
     assert against_liars.quorum == (100 + 20) // 2 + 1
@@ -414,3 +415,19 @@ def test_without_a_bound_inputs_have_16_bits() -> None:
     config = RoundConfig.for_cohort(10, 5, gamma=0.0, delta=0.1)
     assert config.input_max == 2**16 - 1
     assert config.modulus.value > 10 * config.input_max
+
+
+def test_a_lower_minimum_of_survivors_shows_in_the_connectivity() -> None:
+    """On a sparse graph in semi_honest: the bound is for the smallest sum that may open, not for D losses alone."""
+    usual = RoundConfig.for_cohort(100, 10, gamma=0.2, delta=0.3)
+    fewer = usual.replace(min_survivors=40)
+    assert not usual.is_complete
+    assert usual.min_survivors == 70
+    assert usual.bounds.connectivity_log2 < -80
+    assert -20 < fewer.bounds.connectivity_log2 < 0
+    assert fewer.bounds.privacy_log2 == usual.bounds.privacy_log2
+
+
+def test_on_the_complete_graph_the_minimum_is_what_the_threshold_and_two_honest_clients_ask_for() -> None:
+    config = RoundConfig.for_cohort(100, 10, gamma=0.2, delta=0.3, neighbours="complete")
+    assert config.min_survivors == max(config.threshold + 1, config.colluders + 2)

@@ -154,11 +154,23 @@ def test_labels_differ() -> None:
 
 
 def test_the_core_does_no_io() -> None:
-    """No clock, no thread, no socket, no file: the directory's file is the one exception, and it is not the core's."""
-    forbidden = {"time", "datetime", "threading", "asyncio", "socket", "logging", "subprocess", "random", "pathlib"}
+    """No clock, no socket, no file: the directory's file is the one exception, and it is not the core's."""
+    forbidden = {"time", "datetime", "asyncio", "socket", "logging", "subprocess", "random", "pathlib"}
     offenders = {name: {top(module) for module in imports(name)} & forbidden for name in CORE}
     offenders.pop("secagg.identity")
     assert {name: found for name, found in offenders.items() if found} == {}
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_starts_no_thread(name: str) -> None:
+    """Work goes to the executor that it is handed; a lock is no thread."""
+    starters = {"Thread", "Timer", "Process", "ThreadPoolExecutor", "ProcessPoolExecutor", "start_new_thread"}
+    used = {node.id if isinstance(node, ast.Name) else node.attr for node in ast.walk(MODULES[name]) if is_name(node)}
+    assert used & starters == set()
+
+
+def is_name(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name | ast.Attribute)
 
 
 @pytest.mark.parametrize("name", CORE)

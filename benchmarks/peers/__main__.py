@@ -1,0 +1,110 @@
+"""secagg and Flower's SecAgg+ side by side: the same rounds, in one run, each in a process of its own.
+
+    pip install -e '.[bench-peers]'
+    python benchmarks/peers --quick        # n = 16: seconds
+    python benchmarks/peers                # some minutes, most of them in the peer
+    python benchmarks/peers --only 2 3     # single cells, as numbered by --list
+
+Both sides get the same floats and weights and give back the weighted mean, quantised to 22 bits, with as many
+neighbours and the same threshold: on 32 neighbours one that still completes when 30 % are lost.  Who is lost is lost
+after dealing its shares, in both.  Flower runs its own client mod and its own server workflow over a grid in memory
+(flower.py); secagg its simulator (ours.py).
+
+CPU is the process' time: of the whole round; of the median client, floats in; of the server, mean out.  Upload is what
+that client sends in all phases.  Peak memory is the whole process', clients and server together, above what it held
+with its libraries before the round.  A ratio is the peer's figure over ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, fields
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from measured import Cell, Figures, run_side
+
+sys.path.append(str(Path(__file__).parent.parent))
+from machine import describe, duration, machine, save, size, table
+
+QUICK = (Cell(16, 100_000, 15, 9),)
+CELLS = (
+    *QUICK,
+    Cell(100, 100_000, 32, 8),
+    Cell(100, 100_000, 32, 8, dropout=0.3),
+    Cell(100, 1_000_000, 32, 8),
+    Cell(100, 100_000, 99, 51),
+)
+SIDES = {"Flower SecAgg+": "flower", "secagg": "ours"}
+COLUMNS = ("round", "", "whole round, CPU", "client, CPU", "server, CPU", "client upload", "peak memory", "error")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    if options.list:
+        print("\n".join(f"{number}  {cell}" for number, cell in enumerate(CELLS)))
+        return
+    if find_spec("flwr") is None:
+        raise SystemExit("Flower is not installed: pip install -e '.[bench-peers]'")
+    cells = QUICK if options.quick else [CELLS[number] for number in options.only]
+    here = machine("flwr")
+    print(f"{describe(here)}\n", flush=True)
+    print(table(COLUMNS, []), flush=True)
+    found = []
+    for cell in cells:
+        sides = {name: measure(module, cell, options.repeat) for name, module in SIDES.items()}
+        found.append({**asdict(cell), **{name: asdict(figures) for name, figures in sides.items()}})
+        print("\n".join(rows(cell, sides)), flush=True)
+    if options.output:
+        save(options.output, {"machine": here, "repeat": options.repeat, "cells": found})
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the smallest cell alone")
+    parser.add_argument("--list", action="store_true", help="number the cells")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(len(CELLS)), default=range(len(CELLS)))
+    parser.add_argument("--repeat", type=int, default=1, help="runs a cell and side; the figures are medians")
+    parser.add_argument("--output", type=Path, help="a JSON file to write")
+    return parser.parse_args(arguments)
+
+
+def measure(module: str, cell: Cell, repeat: int) -> Figures:
+    """Medians over rounds, each in a new process, so that memory is the round's own."""
+    runs = []
+    for _ in range(repeat):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            runs.append(process.submit(run_side, module, cell).result())
+    return Figures(**{field.name: median(getattr(run, field.name) for run in runs) for field in fields(Figures)})
+
+
+def rows(cell: Cell, sides: dict[str, Figures]) -> list[str]:
+    """A line a side, and one of ratios."""
+    peer, ours = (values(figures) for figures in sides.values())
+    shows: Sequence[Any] = (duration, duration, duration, size, size)
+    lines = [
+        [
+            str(cell) if first else "",
+            name,
+            *(show(value) for show, value in zip(shows, values(figures), strict=True)),
+            f"{figures.max_error:.1e}",
+        ]
+        for first, (name, figures) in zip((True, False), sides.items(), strict=True)
+    ]
+    lines.append(["", "ratio", *(f"{theirs / own:.3g}" for theirs, own in zip(peer, ours, strict=True)), ""])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def values(figures: Figures) -> tuple[float, ...]:
+    peak = max(1, figures.peak_bytes - figures.imported_bytes)
+    return figures.round_cpu_s, figures.client_cpu_s, figures.server_cpu_s, figures.upload_bytes, peak
+
+
+if __name__ == "__main__":
+    main()

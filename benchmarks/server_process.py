@@ -1,0 +1,286 @@
+"""A server in a process of its own, so that its memory and CPU time are nobody else's.
+
+``RemoteServer`` has the methods of ``secagg.Server`` that a simulated round calls.  The clients stay in the caller's
+process; messages go through a pipe, into one buffer that the server's process keeps, as a host would hold a message
+that arrives.  CPU time is the thread's around each call into Server, so that it leaves out the pipe.
+
+Peak memory is the kernel's high-water mark (VmHWM in /proc/self/status, reset after the warm-up) minus what the process
+held then: interpreter, libraries and compiled kernels are not counted, everything that the round brings is, the buffer
+included.  It needs Linux; elsewhere it is None.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from secagg import MemoryDirectory, RoundConfig, Server
+from secagg.cli.rounds import warm_up
+from secagg.errors import PeerError
+from secagg.events import Step
+from secagg.graph import NeighbourGraph
+from secagg.server_state import Failure, Outgoing, Result
+from secagg.testing.faults import Faults
+from secagg.testing.prepared import PreparedSimulation, choose_full
+from secagg.testing.simulator import Inputs, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcessCost:
+    """What was measured in the server's process.
+
+    Attributes:
+        imported_bytes: memory before the round, with libraries and compiled kernels.
+        peak_bytes: the most above that, by phase; COMPUTE is the unmasking.  Empty where the system does not tell.
+        compile_s: what compiling the kernels, or loading them from the cache, took before.
+    """
+
+    imported_bytes: int
+    peak_bytes: dict[str, int]
+    compile_s: float
+
+
+def run_round(
+    inputs: Inputs, config: RoundConfig, faults: Faults, full: int, identities: Sequence[Any], directory: Any
+) -> tuple[Outcome, ServerProcessCost]:
+    """A round with prepared clients here and its server elsewhere; see ``secagg.testing.prepared``."""
+    keys = [identity.public_key for identity in identities]
+    with_full = choose_full(config, faults, full)
+    simulation = _Simulation(inputs, config, faults, None, None, None, identities, directory, None, with_full)
+    with RemoteServer(config, keys) as server:
+        simulation.server = server
+        outcome = simulation.run()
+        return outcome, server.cost()
+
+
+class _Simulation(PreparedSimulation):
+    """Reads the server's CPU time where it was spent."""
+
+    server: RemoteServer  # type: ignore[assignment]
+
+    def on_server(self, phase: str) -> Any:
+        return self.server.charging(self.costs[phase])
+
+    def compute(self) -> Result | None:
+        with suppress(PeerError), self.on_server("UNMASK"):
+            return self.server.compute()
+        return None
+
+
+class RemoteServer:
+    """A ``Server`` in a process of its own; leaving the context ends the process."""
+
+    def __init__(self, config: RoundConfig, identity_keys: Sequence[bytes]) -> None:
+        context = get_context("spawn")
+        self._pipe, there = context.Pipe()
+        arguments = (there, config.to_bytes(), list(identity_keys), _largest_message(config))
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        there.close()
+        self._largest = _largest_message(config)
+        self.cpu_s = 0.0
+        self._call("warm_up")
+
+    def __enter__(self) -> RemoteServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.terminate()
+
+    def _call(self, name: str, *arguments: object) -> Any:
+        self._pipe.send((name, arguments))
+        return self._answer()
+
+    def _answer(self) -> Any:
+        answer, failed, spent = self._pipe.recv()
+        self.cpu_s += spent
+        if failed:
+            raise answer
+        return answer
+
+    def charging(self, cost: Any) -> _Charge:
+        """A context that adds what the server spends to a phase's cost."""
+        return _Charge(self, cost)
+
+    def cost(self) -> ServerProcessCost:
+        """What was measured so far."""
+        return ServerProcessCost(*self._call("cost"))
+
+    # What a simulation calls.
+
+    def outgoing(self) -> RemoteOutgoing:
+        return RemoteOutgoing(self, self._call("outgoing"))
+
+    def message_to(self, index: int) -> bytes:
+        self._pipe.send(("message_to", (index,)))
+        message = self._pipe.recv_bytes()
+        self._answer()
+        return message
+
+    def receive(self, sender: int, data: bytes) -> Step:
+        self._pipe.send(("receive", (sender,)))
+        self._pipe.send_bytes(data[: self._largest])
+        return Step(event=self._answer())
+
+    def close_phase(self) -> None:
+        self._call("close_phase")
+
+    def compute(self) -> Result:
+        result: Result = self._call("compute")
+        return result
+
+    @property
+    def done(self) -> bool:
+        return bool(self._call("get", "done"))
+
+    @property
+    def ready_to_compute(self) -> bool:
+        return bool(self._call("get", "ready_to_compute"))
+
+    @property
+    def failure(self) -> Failure | None:
+        failure: Failure | None = self._call("get", "failure")
+        return failure
+
+    @property
+    def dropped(self) -> dict[str, tuple[int, ...]]:
+        return dict(self._call("get", "dropped"))
+
+    @property
+    def graph(self) -> NeighbourGraph | None:
+        graph: NeighbourGraph | None = self._call("get", "graph")
+        return graph
+
+
+class RemoteOutgoing:
+    """An ``Outgoing`` whose messages are made where the server is."""
+
+    def __init__(self, server: RemoteServer, recipients: tuple[int, ...]) -> None:
+        self._server = server
+        self.recipients = recipients
+
+    def to(self, index: int) -> bytes:
+        return self._server.message_to(index)
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        return ((index, self.to(index)) for index in self.recipients)
+
+
+class _Charge:
+    def __init__(self, server: RemoteServer, cost: Any) -> None:
+        self._server, self._cost = server, cost
+
+    def __enter__(self) -> None:
+        self._before = self._server.cpu_s
+
+    def __exit__(self, *_: object) -> None:
+        self._cost.server_cpu_s += self._server.cpu_s - self._before
+
+
+def _largest_message(config: RoundConfig) -> int:
+    return max(config.max_message_bytes(phase) for phase in ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK"))
+
+
+# In the server's process.
+
+
+def _serve(pipe: Connection, config: bytes, identity_keys: Iterable[bytes], largest: int) -> None:
+    directory = MemoryDirectory(tuple(identity_keys)) if identity_keys else None
+    host = _Host(pipe, RoundConfig.from_bytes(config), directory, largest)
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            host.handle(*pipe.recv())
+
+
+class _Host:
+    """Calls the server, and measures."""
+
+    def __init__(self, pipe: Connection, config: RoundConfig, directory: MemoryDirectory | None, largest: int) -> None:
+        self._pipe, self._largest, self._buffer = pipe, largest, bytearray()
+        self._server = Server(config, directory=directory)
+        self._outgoing: Outgoing = self._server.outgoing()
+        self._imported, self._compile_s = 0, 0.0
+        self._peaks: dict[str, int] = {}
+
+    def handle(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "receive":  # outside of the clock: a host has the message before it hands it over
+            arguments = (*arguments, self._received())
+        started = time.thread_time()
+        try:
+            answer, failed = getattr(self, name)(*arguments), False
+        except PeerError as refused:
+            answer, failed = refused, True
+        spent = time.thread_time() - started
+        if name == "message_to":
+            self._pipe.send_bytes(answer)
+            answer = None
+        self._pipe.send((answer, failed, spent))
+
+    def _received(self) -> memoryview:
+        if not self._buffer:
+            self._buffer = bytearray(self._largest)
+        return memoryview(self._buffer)[: self._pipe.recv_bytes_into(self._buffer)]
+
+    def warm_up(self) -> None:
+        config = self._server.config
+        self._compile_s = warm_up(config.modulus, config.suite, config.threat_model)
+        gc.collect()
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        self._imported = _memory("VmRSS")
+        _reset_peak()
+
+    def outgoing(self) -> tuple[int, ...]:
+        self._outgoing = self._server.outgoing()
+        return self._outgoing.recipients
+
+    def message_to(self, index: int) -> bytes:
+        return self._outgoing.to(index) or b""
+
+    def receive(self, sender: int, data: memoryview) -> object:
+        return self._server.receive(sender, data).event
+
+    def close_phase(self) -> None:
+        self._note_peak(self._server.phase.value, self._server.close_phase)
+
+    def compute(self) -> Result:
+        result: Result = self._note_peak("COMPUTE", self._server.compute)
+        return result
+
+    def get(self, name: str) -> object:
+        return getattr(self._server, name)
+
+    def cost(self) -> tuple[int, dict[str, int], float]:
+        return self._imported, self._peaks, self._compile_s
+
+    def _note_peak(self, phase: str, work: Callable[[], Any]) -> Any:
+        result = work()
+        if peak := _memory("VmHWM"):
+            self._peaks[phase] = max(0, peak - self._imported)
+        _reset_peak()
+        return result
+
+
+def _memory(name: str) -> int:
+    """A figure of /proc/self/status in bytes; 0 where there is none."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _reset_peak() -> None:
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

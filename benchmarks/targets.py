@@ -1,0 +1,248 @@
+"""The project's performance targets beside what is measured here: one table, met or not met, nothing asserted.
+
+    python benchmarks/targets.py                # some minutes
+    python benchmarks/targets.py --scale 0.1    # rounds of a tenth of the clients and elements: seconds
+    python benchmarks/targets.py --only bytes sharing import
+
+- kernels: 100 masks over 1,000,000 elements, speed over the raw keystream's (benchmarks/kernels.py), in a process with
+  the fused kernel and in one without (SECAGG_FUSED_AES=0);
+- client: CPU over the floor with 100 neighbours, at 1,000,000 and 100,000 elements;
+- server: CPU over the floor, and peak memory, n = 1,000, m = 1,000,000, both graphs, 0, 10 and 30 % lost;
+- sharing: Shamir among 1,000 clients, and on a sparse graph;
+- bytes: what a client sends over its plain vector of 16-bit values, from message sizes, exact;
+- import: time of ``import secagg``, which must not import numba.
+
+Floors and raw speeds are measured in the same run.  Measured figures are medians of --repeat runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from cells import Cell, median_of, run
+from machine import describe, duration, machine, save, size, table
+
+from secagg import Modulus, RoundConfig, masking, secret_sharing
+from secagg.arithmetic.modulus import MERSENNE_61
+from secagg.cli.rounds import warm_up
+from secagg.cli.traffic import traffic
+from secagg.graph import NeighbourGraph
+
+NEAR_ONE: Final = 1.25  # times the floor
+KERNELS_AT_LEAST: Final = {
+    "fused": {"32-bit ring": 1.5, "64-bit ring": 1.5, "p = 2^31 - 1": 1.0, "p = 2^61 - 1": 1.0},
+    "library": {"32-bit ring": 0.75, "64-bit ring": 0.75, "p = 2^31 - 1": 0.6, "p = 2^61 - 1": 0.75},
+}
+SHARE_S, RECONSTRUCT_S, RECONSTRUCT_SPARSE_S, IMPORT_S = 10e-3, 30e-3, 60e-6, 0.25
+UPLOADS: Final = (
+    (1 << 10, 1 << 20, "auto", 1.66),
+    (1 << 14, 1 << 24, "auto", 1.88),
+    (1 << 10, 1 << 20, "complete", 1.78),
+    (1 << 14, 1 << 24, "complete", 2.03),
+)
+DROPOUTS: Final = (0.0, 0.1, 0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One line: what, the limit and the figure in the same unit, both for a person, and whether it is met."""
+
+    what: str
+    limit: str
+    measured: str
+    met: bool
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    groups = {
+        "kernels": kernels,
+        "client": clients,
+        "server": servers,
+        "sharing": sharing,
+        "bytes": uploads,
+        "import": imports,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=groups, nargs="+", default=list(groups))
+    parser.add_argument("--scale", type=float, default=1.0, help="of the clients and elements of rounds and kernels")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="a JSON file to write")
+    options = parser.parse_args(arguments)
+    here = machine()
+    print(f"{describe(here)}\n", flush=True)
+    targets: list[Target] = []
+    for name in options.only:
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        targets += groups[name](options.scale, options.repeat)
+    rows = [[each.what, each.limit, each.measured, "met" if each.met else "NOT MET"] for each in targets]
+    print(table(["target", "limit", "measured", ""], rows))
+    print(f"\n{sum(each.met for each in targets)} of {len(targets)} met")
+    if options.output:
+        save(options.output, {"machine": here, "scale": options.scale, "targets": [asdict(each) for each in targets]})
+
+
+def at_most(what: str, limit: float, measured: float, show: Callable[[float], str] = "{:.2f}".format) -> Target:
+    return Target(what, f"<= {show(limit)}", show(measured), measured <= limit)
+
+
+def at_least(what: str, limit: float, measured: float) -> Target:
+    return Target(what, f">= {limit:.2f}", f"{measured:.2f}", measured >= limit)
+
+
+# Kernels.
+
+
+def kernels(scale: float, repeat: int) -> Iterator[Target]:
+    dim = int(1_000_000 * scale)
+    for variant, setting in (("fused", "1"), ("library", "0")):
+        if variant == "fused" and not _has_fused_kernel():
+            yield Target("a fused kernel", "there", "this checkout has none", met=False)
+            continue
+        command = [sys.executable, str(Path(__file__).with_name("kernels.py"))]
+        options = ["--repeat", str(repeat), "--dim", str(dim)]
+        environment = {**os.environ, "SECAGG_FUSED_AES": setting}
+        done = subprocess.run([*command, *options], env=environment, check=True, capture_output=True, text=True)
+        for modulus, ratios in json.loads(done.stdout).items():
+            for what, ratio in ratios.items():
+                if not what.startswith("raw"):
+                    name = f"{what}, {modulus}, {variant}: speed over raw keystream"
+                    yield at_least(name, KERNELS_AT_LEAST[variant][modulus], ratio)
+
+
+def _has_fused_kernel() -> bool:
+    """Whether anything in the library listens to the setting: without it both variants would be the same."""
+    sources = Path(masking.__file__).parent.rglob("*.py")
+    return any("SECAGG_FUSED_AES" in source.read_text(encoding="utf-8") for source in sources)
+
+
+# Rounds.
+
+
+def clients(scale: float, repeat: int) -> Iterator[Target]:
+    for dim in (1_000_000, 100_000):
+        cell = Cell(101, int(dim * scale), 0.0, "complete", "semi_honest")
+        _warm_up(cell)
+        figures = median_of([run(cell, 20) for _ in range(repeat)])
+        name = f"client CPU over floor, {figures.neighbours:g} neighbours, m = {cell.dim:,}"
+        yield at_most(name, NEAR_ONE, figures.client_over_floor)
+
+
+def servers(scale: float, repeat: int) -> Iterator[Target]:
+    for graph in ("sparse", "complete"):
+        for dropout in DROPOUTS:
+            cell = Cell(max(100, int(1000 * scale)), int(1_000_000 * scale), dropout, graph, "semi_honest")
+            _warm_up(cell)
+            figures = median_of([run(cell, 1) for _ in range(repeat)])
+            name = f"{graph}, n = {cell.clients:,}, m = {cell.dim:,}, k = {figures.neighbours:g}, {dropout:.0%} lost"
+            yield at_most(f"server CPU over floor, {name}", NEAR_ONE, figures.server_over_floor)
+            yield at_most(f"server memory, {name}", figures.peak_limit_bytes, figures.peak_bytes, size)
+
+
+def _warm_up(cell: Cell) -> None:
+    config = cell.config()
+    warm_up(config.modulus, config.suite, config.threat_model)
+
+
+# Secret sharing.
+
+
+def sharing(_: float, repeat: int) -> Iterator[Target]:
+    everybody, threshold = np.arange(1000), 667
+    share = partial(_share, everybody, threshold)
+    yield at_most("share a key and a seed, 667 of 1,000", SHARE_S, _seconds(share, repeat), duration)
+    one = share()[0]
+    common = partial(_reconstruct, [(everybody, one)] * 1000, threshold)
+    name = "reconstruct 1,000 secrets, 667 of 1,000, common holders"
+    yield at_most(name, RECONSTRUCT_S, _seconds(common, repeat), duration)
+    others = [np.delete(everybody, owner) for owner in everybody]
+    complete = partial(_reconstruct, [(holders, one[holders]) for holders in others], threshold)
+    name = "reconstruct 1,000 secrets, 667 of 999, a complete graph's holders"
+    yield at_most(name, RECONSTRUCT_S, _seconds(complete, repeat), duration)
+    sparse, threshold = _sparse_shares()
+    each = _seconds(partial(_reconstruct, sparse, threshold), repeat) / len(sparse)
+    name = f"reconstruct a secret, {threshold} of 100 neighbours, holders of its own"
+    yield at_most(name, RECONSTRUCT_SPARSE_S, each, duration)
+
+
+def _share(holders: np.ndarray, threshold: int) -> np.ndarray:
+    secrets = [os.urandom(32), os.urandom(32)]
+    drawn = _coefficients(threshold)
+    return secret_sharing.share(secrets, holders, threshold, drawn)
+
+
+def _coefficients(threshold: int) -> np.ndarray:
+    drawn = masking.expand(os.urandom(16), 0, 2 * 5 * (threshold - 1), Modulus(MERSENNE_61))
+    return drawn.reshape(2, 5, threshold - 1)
+
+
+def _sparse_shares() -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """Everybody's secret among its neighbours on a graph of 1,000 clients with 100 neighbours each."""
+    config = RoundConfig.for_cohort(1000, 1, gamma=0.2, delta=0.1, neighbours=100)
+    graph = NeighbourGraph(config.clients, config.neighbours, os.urandom(32))
+    holders = [graph.neighbours_of(owner) for owner in range(config.clients)]
+    return [(near, _share(near, config.threshold)[0]) for near in holders], config.threshold
+
+
+def _reconstruct(secrets: Sequence[tuple[np.ndarray, np.ndarray]], threshold: int) -> None:
+    reconstructor = secret_sharing.Reconstructor(threshold)
+    for holders, shares in secrets:
+        reconstructor.add(holders, shares)
+    if None in reconstructor.secrets():
+        raise SystemExit("a reconstructed secret is out of range")
+
+
+def _seconds(work: Callable[[], object], repeat: int) -> float:
+    work()
+    samples = []
+    for _ in range(max(5, repeat)):
+        started = time.thread_time()
+        work()
+        samples.append(time.thread_time() - started)
+    return statistics.median(samples)
+
+
+# Bytes and import.
+
+
+def uploads(_: float, __: int) -> Iterator[Target]:
+    for n, m, neighbours, limit in UPLOADS:
+        config = RoundConfig.for_cohort(
+            n,
+            m,
+            gamma=0.2,
+            delta=0.3,
+            neighbours=neighbours,  # type: ignore[arg-type]
+            input_max=2**16 - 1,
+        )
+        up = sum(sent for sent, _ in traffic(config).values())
+        name = f"upload over plain, n = {n:,}, m = {m:,}, {config.neighbours:,} neighbours"
+        yield at_most(name, limit, up / (2 * m), "{:.3f}".format)
+
+
+def imports(_: float, repeat: int) -> Iterator[Target]:
+    code = "import sys, time; s = time.perf_counter(); import secagg; s -= time.perf_counter(); "
+    code += "print(-s, 'numba' in sys.modules)"
+    samples, with_numba = [], False
+    for _run in range(max(7, repeat)):
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        seconds, numba = done.stdout.split()
+        samples.append(float(seconds))
+        with_numba |= numba == "True"
+    yield at_most("import secagg, wall time", IMPORT_S, statistics.median(samples), duration)
+    yield Target("import secagg imports numba", "no", "yes" if with_numba else "no", not with_numba)
+
+
+if __name__ == "__main__":
+    main()

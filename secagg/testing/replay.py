@@ -1,0 +1,238 @@
+"""Carry out the operations of a recorded round with this library's clients and server, and compare what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, final
+
+import numpy as np
+
+from secagg.client import Client
+from secagg.config import Policy, RoundConfig, Suite, ThreatModel
+from secagg.errors import InputError, PeerError, StateError
+from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, Step
+from secagg.identity import Identity
+from secagg.server import Server
+
+Operation: TypeAlias = Mapping[str, Any]
+Setup: TypeAlias = Mapping[str, Any]
+
+_EVENTS: Final[Mapping[type[object], str]] = {
+    Accepted: "accepted",
+    Duplicate: "duplicate",
+    AlreadyMasked: "already-masked",
+    Late: "late",
+    ClientAborted: "client-aborted",
+}
+_HOST_ERRORS: Final[Mapping[str, type[Exception]]] = {"state": StateError, "input": InputError}
+"""What a vector calls the errors of a host, which are no peer's fault."""
+
+
+class Mismatch(Exception):  # noqa: N818
+    """What was met is not what a vector says."""
+
+
+def expect(what: str, met: object, expected: object) -> None:
+    """Raises Mismatch unless the two are equal."""
+    if met != expected:
+        raise Mismatch(f"{what}: {_short(met)}, not {_short(expected)}")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 200 else f"{shown[:100]} ... {shown[-90:]}"
+
+
+@final
+class _FixedDirectory:
+    """Gives the same keys, or none, whatever it is asked for."""
+
+    def __init__(self, keys: Sequence[bytes] | None) -> None:
+        self._keys = keys
+
+    def cohort(self, digest: bytes) -> Sequence[bytes] | None:
+        return self._keys
+
+
+@final
+class Replay:
+    """The parties of one recorded round."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._config = RoundConfig.from_bytes(bytes.fromhex(setup["config"]))
+        self._policy: Mapping[str, Any] = setup["policy"]
+        self._seeds = [bytes.fromhex(member["identity_seed"]) for member in setup["cohort"]]
+        self._keys = [bytes.fromhex(member["identity_key"]) for member in setup["cohort"]]
+        self._draws: Mapping[str, Any] = setup["draws"]
+        self._inputs: Sequence[Sequence[str]] = setup["inputs"]
+        self._messages: Mapping[str, str] = setup["messages"]
+        self._clients: dict[int, Client] = {}
+        self._server: Server | None = None
+
+    def run(self, operations: Sequence[Operation]) -> None:
+        """Carry out operations; raises Mismatch at the first that goes otherwise."""
+        for number, operation in enumerate(operations):
+            try:
+                _OPERATIONS[operation["op"]](self, operation)
+            except Mismatch as difference:
+                who = f" {operation['client']}" if "client" in operation else ""
+                raise Mismatch(f"operation {number} ({operation['op']}{who}): {difference}") from None
+
+    # A client's operations.
+
+    def _join(self, operation: Operation) -> None:
+        index, active = operation["client"], self._config.is_active
+        keys = self._keys
+        if "directory" in operation:
+            given = operation["directory"]
+            keys = given and [bytes.fromhex(key) for key in given]
+        floor = ThreatModel.ACTIVE if active else ThreatModel.SEMI_HONEST
+        policy = {"threat_model": floor, **self._policy, **operation.get("policy", {})}
+        try:
+            client = Client.join(
+                bytes.fromhex(self._messages[operation["message"]]),
+                index,
+                approve=bytes.fromhex(operation["approve"]) if "approve" in operation else None,
+                policy=_policy(policy),
+                identity=Identity(self._seeds[index]) if active else None,
+                directory=_FixedDirectory(keys) if active else None,
+                consume=lambda token: not operation.get("used", False),
+                randomness=_draws(self._draws["clients"][index]),
+            )
+        except PeerError as refused:
+            self._expect_refusal(refused, operation)
+            return
+        _expect_success(operation)
+        self._clients[index] = client
+        self._expect_state(client, operation)
+
+    def _start(self, operation: Operation) -> None:
+        client = self._clients[operation["client"]]
+        self._expect_message(client.start(), operation)
+        self._expect_state(client, operation)
+
+    def _receive(self, operation: Operation) -> None:
+        client = self._clients[operation["client"]]
+        message = bytes.fromhex(self._messages[operation["message"]])
+        self._step(client, operation, lambda: client.receive(message))
+
+    def _submit(self, operation: Operation) -> None:
+        client = self._clients[operation["client"]]
+        elements = operation.get("input", self._inputs[operation["client"]])
+        vector = np.array([int(element) for element in elements], dtype=np.uint64)
+        self._step(client, operation, lambda: client.submit(vector))
+
+    def _abort(self, operation: Operation) -> None:
+        client = self._clients[operation["client"]]
+        self._expect_message(client.abort(), operation)
+        self._expect_state(client, operation)
+
+    def _step(self, client: Client, operation: Operation, action: Callable[[], Step]) -> None:
+        expected = _HOST_ERRORS.get(operation.get("error", ""))
+        try:
+            step = action()
+        except PeerError as refused:
+            self._expect_refusal(refused, operation)
+        except (StateError, InputError) as misuse:
+            expect("error", type(misuse), expected)
+        else:
+            _expect_success(operation)
+            self._expect_message(b"".join(step.outgoing), operation)
+        self._expect_state(client, operation)
+
+    def _expect_refusal(self, refused: PeerError, operation: Operation) -> None:
+        expect("error", refused.code.value, operation.get("error"))
+        expect("culprits", list(refused.culprit), operation.get("culprits", []))
+        self._expect_message(refused.reply, operation)
+
+    def _expect_message(self, met: bytes, operation: Operation) -> None:
+        expect("message to send", met.hex(), self._messages[operation["out"]] if "out" in operation else "")
+
+    def _expect_state(self, client: Client, operation: Operation) -> None:
+        if "state" in operation:
+            expect("state", client.state.value, operation["state"])
+
+    # The server's.
+
+    @property
+    def _opened(self) -> Server:
+        if self._server is None:
+            raise Mismatch("no server was opened")
+        return self._server
+
+    def _open(self, operation: Operation) -> None:
+        directory = _FixedDirectory(self._keys) if self._config.is_active else None
+        self._server = Server(self._config, directory=directory, randomness=_draws(self._draws["server"]))
+        self._expect_message(self._server.invitation(), operation)
+
+    def _server_receive(self, operation: Operation) -> None:
+        message = bytes.fromhex(self._messages[operation["message"]])
+        event = self._opened.receive(operation["client"], message).event
+        if isinstance(event, Misbehaved):
+            expect("error", event.code.value, operation.get("error"))
+        else:
+            expect("event", _EVENTS[type(event)], operation.get("event"))
+
+    def _close(self, operation: Operation) -> None:
+        server = self._opened
+        expect("phase", server.phase.value, operation["phase"])
+        outgoing = {str(index): data.hex() for index, data in server.close_phase()}
+        if "out" in operation:
+            expected = {index: self._messages[name] for index, name in operation["out"].items()}
+            expect("receivers", sorted(outgoing), sorted(expected))
+            for index, data in expected.items():
+                expect(f"message to {index}", outgoing[index], data)
+        expect("state", server.phase.value, operation["state"])
+
+    def _compute(self, operation: Operation) -> None:
+        server = self._opened
+        try:
+            result = server.compute()
+        except PeerError as refused:
+            expect("error", refused.code.value, operation.get("error"))
+            expect("culprits", list(refused.culprit), operation["culprits"])
+        else:
+            _expect_success(operation)
+            expect("sum", [str(element) for element in result.sum.tolist()], operation["sum"])
+            expect("included", list(result.included), operation["included"])
+        expect("state", server.phase.value, operation["state"])
+
+
+_OPERATIONS: Final[Mapping[str, Callable[[Replay, Operation], None]]] = {
+    "client.join": Replay._join,
+    "client.start": Replay._start,
+    "client.receive": Replay._receive,
+    "client.submit": Replay._submit,
+    "client.abort": Replay._abort,
+    "server.open": Replay._open,
+    "server.receive": Replay._server_receive,
+    "server.close": Replay._close,
+    "server.compute": Replay._compute,
+}
+
+
+def _expect_success(operation: Operation) -> None:
+    if not operation["ok"]:
+        raise Mismatch(f"it should be refused with {operation['error']!r}, and was not")
+
+
+def _policy(values: Mapping[str, Any]) -> Policy:
+    given = dict(values)
+    if "suites" in given:
+        given["suites"] = frozenset(Suite(suite) for suite in given["suites"])
+    if "context" in given:
+        given["context"] = bytes.fromhex(given["context"])
+    given["threat_model"] = ThreatModel(given["threat_model"])
+    return Policy(**given)
+
+
+def _draws(recorded: Sequence[str]) -> Callable[[int], bytes]:
+    """Randomness that was recorded: the draws in their order."""
+    rest = iter(recorded)
+
+    def draw(length: int) -> bytes:
+        drawn = bytes.fromhex(next(rest, ""))
+        expect("bytes drawn", length, len(drawn))
+        return drawn
+
+    return draw

@@ -1,0 +1,346 @@
+"""Replay test vectors (``specs/vectors``) with this library.
+
+    for result in check_file("specs/vectors/v1/rounds.json"):
+        print(result.id, result.ok, result.detail)
+
+A file says by its ``kind`` what its tests hold.  Vectors of single functions are compared with what the functions give;
+of a round, the operations are carried out by clients and servers whose randomness is the one that the file records,
+and every message, event, error code and state is compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from secagg import arithmetic, crypto, graph, masking, merkle, messages, secret_sharing, transcript
+from secagg.arithmetic.modulus import Modulus
+from secagg.config import RoundConfig, Suite, ThreatModel
+from secagg.errors import ParameterError
+from secagg.testing.replay import Mismatch, Replay, expect
+
+Test: TypeAlias = Mapping[str, Any]
+Content: TypeAlias = Mapping[str, Any]
+
+PROTOCOL: Final = ("secagg", transcript.VERSION)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorResult:
+    """What came of one test.
+
+    Attributes:
+        id: the test's.
+        ok: whether the library does what the test says.
+        detail: when it does not: what was expected and what was met.
+    """
+
+    id: str
+    ok: bool
+    detail: str = ""
+
+
+def check_file(path: str | os.PathLike[str]) -> list[VectorResult]:
+    """Replay every test of a file.
+
+    Raises ParameterError when the file holds no vectors of this version; OSError when it cannot be read.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        met = (content["protocol"], content["version"])
+        check, tests = _CHECKS[content["kind"]], [(test["id"], test) for test in content["tests"]]
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise ParameterError(
+            f"{os.fspath(path)}: not a file of test vectors that this version knows: {wrong!r}"
+        ) from None
+    if met != PROTOCOL:
+        raise ParameterError(f"{os.fspath(path)}: vectors of {met[0]} version {met[1]}; this library speaks {PROTOCOL}")
+    return [_result(name, check, test, content) for name, test in tests]
+
+
+def _result(name: str, check: Callable[[Test, Content], None], test: Test, content: Content) -> VectorResult:
+    try:
+        check(test, content)
+    except Mismatch as difference:
+        return VectorResult(name, False, str(difference))
+    except Exception as bug:  # whatever it is, it is not what the test says
+        return VectorResult(name, False, f"{type(bug).__name__}: {bug}")
+    return VectorResult(name, True)
+
+
+# One function a kind of file.
+
+
+def _check_hash(test: Test, content: Content) -> None:
+    name = test["function"]
+    if name not in _HASHES:
+        raise Mismatch(f"there is no labelled function {name!r}")
+    arguments = [_argument(key, value) for key, value in test["arguments"].items()]
+    output: bytes = getattr(transcript, name)(*arguments)
+    expect("output", output.hex(), test["output"])
+
+
+_HASHES: Final = frozenset(
+    {
+        "config_digest",
+        "cohort_digest",
+        "round_id",
+        "session_id",
+        "join_token",
+        "leaf",
+        "empty_leaf",
+        "node",
+        "roster_digest",
+        "graph_key",
+        "signed_advertisement",
+        "signed_survivors",
+        "channel_info",
+        "pairwise_mask_info",
+        "self_mask_info",
+        "seed_commitment_info",
+        "share_randomness_info",
+        "sealed_shares_context",
+        "share_commitment",
+    }
+)
+
+
+def _argument(name: str, value: Any) -> Any:
+    if name == "purpose":
+        return bytes.fromhex(value).decode()
+    if isinstance(value, list):
+        return [bytes.fromhex(item) for item in value]
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+def _check_key(test: Test, content: Content) -> None:
+    _KEYS[test["function"]](test)
+
+
+def _check_agreement(test: Test) -> None:
+    public = bytes.fromhex(test["public"])
+    met = ""
+    try:
+        crypto.agree(bytes.fromhex(test["private"]), public)
+    except crypto.CryptoError:
+        met = "low-order"
+    expect("error", met, test.get("error", ""))
+    expect("low order", crypto.has_low_order(public), not test["ok"])
+
+
+def _check_pair_key(test: Test) -> None:
+    private, other = bytes.fromhex(test["lower_private"]), bytes.fromhex(test["higher_private"])
+    own, public = crypto.public_key(private), crypto.public_key(other)
+    agreed = crypto.agree(private, public)
+    expect("agreed", agreed.hex(), test["agreed"])
+    expect("agreed, from the other end", crypto.agree(other, own), agreed)
+    suite, lower, higher = test["suite"], test["lower"], test["higher"]
+    if test["function"] == "channel":
+        info = transcript.channel_info(suite, higher, lower, public, own)
+    else:
+        info = transcript.pairwise_mask_info(suite, lower, higher, own, public)
+    expect("key", crypto.derive(agreed, _bytes(test, "session"), info, Suite(suite).key_bytes).hex(), test["key"])
+
+
+def _check_seed(test: Test) -> None:
+    seed, session, suite, index = _bytes(test, "seed"), _bytes(test, "session"), test["suite"], test["index"]
+    mask_info = transcript.self_mask_info(suite, index)
+    expect("mask_key", crypto.derive(seed, session, mask_info, Suite(suite).key_bytes).hex(), test["mask_key"])
+    commitment_info = transcript.seed_commitment_info(suite, index)
+    expect("commitment", crypto.derive(seed, session, commitment_info, 32).hex(), test["commitment"])
+
+
+def _check_share_randomness(test: Test) -> None:
+    secret, session, suite = _bytes(test, "share_secret"), _bytes(test, "session"), test["suite"]
+    size = Suite(suite).key_bytes
+    for purpose, length in (("seed", 32), ("coefficients", size), ("salts", size)):
+        info = transcript.share_randomness_info(suite, test["index"], purpose)
+        expect(purpose, crypto.derive(secret, session, info, length).hex(), test[purpose])
+
+
+_KEYS: Final[Mapping[str, Callable[[Test], None]]] = {
+    "agree": _check_agreement,
+    "pairwise_mask": _check_pair_key,
+    "channel": _check_pair_key,
+    "seed": _check_seed,
+    "share_randomness": _check_share_randomness,
+}
+
+
+def _check_mask(test: Test, content: Content) -> None:
+    modulus = Modulus(int(test["modulus"]))
+    elements = masking.expand(_bytes(test, "key"), test["start"], test["stop"], modulus)
+    expect("elements", [str(element) for element in elements.tolist()], test["elements"])
+
+
+def _check_packing(test: Test, content: Content) -> None:
+    modulus, packed = Modulus(int(test["modulus"])), _bytes(test, "packed")
+    try:
+        unpacked = arithmetic.unpack(packed, modulus, test["length"])
+    except arithmetic.PackedError as refused:
+        expect("error", _PACKED_ERRORS[type(refused)], test.get("error"))
+        return
+    expect("accepted", True, test["ok"])
+    expect("vector", [str(element) for element in unpacked.tolist()], test["vector"])
+    vector = np.array([int(element) for element in test["vector"]], dtype=modulus.dtype)
+    expect("packed", arithmetic.pack(vector, modulus).hex(), test["packed"])
+
+
+_PACKED_ERRORS: Final[Mapping[type[arithmetic.PackedError], str]] = {
+    arithmetic.PackedLengthError: "wrong-length",
+    arithmetic.PackedPaddingError: "padding",
+    arithmetic.PackedElementError: "element-range",
+}
+
+
+def _check_sharing(test: Test, content: Content) -> None:
+    if "share" in test:
+        bad = bool(secret_sharing.bad_shares(_bytes(test, "share"))[0])
+        expect("error", "range" if bad else None, test.get("error"))
+        return
+    threshold, answering = test["threshold"], test["answering"]
+    if test["ok"]:
+        coefficients = np.array([[int(c) for c in row] for row in test["coefficients"]], dtype=np.uint64)
+        holders = [int(holder) for holder in test["shares"]]
+        dealt = secret_sharing.share(_bytes(test, "secret"), holders, threshold, coefficients.reshape(5, -1))
+        expect("shares", [secret_sharing.encode_shares(row).hex() for row in dealt], [*test["shares"].values()])
+    shares = secret_sharing.decode_shares(b"".join(bytes.fromhex(test["shares"][str(holder)]) for holder in answering))
+    reconstructor = secret_sharing.Reconstructor(threshold)
+    reconstructor.add(np.array(answering, dtype=np.int64), shares)
+    (secret,) = reconstructor.secrets()
+    if secret is None:
+        expect("error", "bad-dealer", test.get("error"))
+    else:
+        expect("secret", secret.hex(), test.get("secret"))
+
+
+def _check_graph(test: Test, content: Content) -> None:
+    key = transcript.graph_key(_bytes(test, "roster_digest"), _bytes(test, "session"))
+    drawn = graph.NeighbourGraph(test["clients"], test["neighbours"], key)
+    for member, neighbours in test["neighbours_of"].items():
+        expect(f"neighbours of {member}", drawn.neighbours_of(int(member)).tolist(), neighbours)
+
+
+def _check_parameters(test: Test, content: Content) -> None:
+    try:
+        found = graph.choose_parameters(
+            test["clients"],
+            test["colluders"],
+            test["dropouts"],
+            active=test["threat_model"] == ThreatModel.ACTIVE,
+            sigma=test["sigma"],
+            eta=test["eta"],
+        )
+    except ParameterError:
+        expect("error", "infeasible", test.get("error"))
+    else:
+        expect("degree and threshold", found, (test.get("neighbours"), test.get("threshold")))
+
+
+def _check_config(test: Test, content: Content) -> None:
+    encoded = _bytes(test, "encoded")
+    try:
+        config = RoundConfig.from_bytes(encoded)
+    except ParameterError:
+        expect("error", "config-unsound", test.get("error"))
+        return
+    expect("accepted", True, test["ok"])
+    expect("encoded", config.to_bytes().hex(), test["encoded"])
+    expect("digest", config.digest.hex(), test["digest"])
+    for name, value in test["config"].items():
+        expect(name, _config_value(config, name), value)
+
+
+def _config_value(config: RoundConfig, name: str) -> Any:
+    ring = config.modulus.is_ring
+    if name == "prime":
+        return "0" if ring else str(config.modulus.value)
+    if name == "ring_bits":
+        return config.modulus.bits if ring else 0
+    value = getattr(config, name)
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if name == "input_max" else value
+
+
+def _check_proof(test: Test, content: Content) -> None:
+    leaves = {int(index): bytes.fromhex(leaf) for index, leaf in test["leaves"].items()}
+    root = merkle.root_from(leaves, test["clients"], _bytes(test, "proof"))
+    if root is not None and root.hex() == test["root"]:
+        expect("accepted", True, test["ok"])
+    else:
+        expect("error", "roster-path", test.get("error"))
+
+
+def _check_message(test: Test, content: Content) -> None:
+    if "limits" in test:
+        config = RoundConfig.from_bytes(_bytes(test, "config"))
+        for name, limit in test["limits"].items():
+            expect(name, messages.max_bytes(config, getattr(messages, name)), limit)
+        return
+    if "bitmap" in test:
+        expect("bitmap", messages.encode_bitmap(test["members"], test["clients"]).hex(), test["bitmap"])
+        expect("members", list(messages.decode_bitmap(_bytes(test, "bitmap"), test["clients"])), test["members"])
+        expect("ids", messages.encode_ids(test["members"]).hex(), test["ids"])
+        expect("members", list(messages.decode_ids(_bytes(test, "ids"))), test["members"])
+        return
+    kind, encoded = getattr(messages, test["message"]), _bytes(test, "encoded")
+    if "zeros" in test:
+        values: list[Any] = [memoryview(bytes(test["zeros"]))]
+        encoded += bytes(test["zeros"])
+    else:
+        values = [_field(value) for value in test["fields"].values()]
+    made = kind(transcript.VERSION, _bytes(test, "session"), *values)
+    expect("encoded", messages.encode(made).hex(), encoded.hex())
+    expect("encoded again", messages.encode(_decoded(kind, encoded)).hex(), encoded.hex())
+
+
+def _field(value: Any) -> Any:
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+def _decoded(kind: type[Any], encoded: bytes) -> Any:
+    if kind is messages.Invitation:
+        return messages.invitation.decode(encoded, messages.MAX_INVITATION_BYTES)
+    from_client = kind in (messages.Advertise, messages.Share, messages.MaskedInput, messages.Confirm, messages.Unmask)
+    return (messages.to_server if from_client else messages.to_client).decode(encoded, len(encoded))
+
+
+def _check_round(test: Test, content: Content) -> None:
+    Replay(test).run(test["operations"])
+
+
+def _check_refusal(test: Test, content: Content) -> None:
+    setup = content["setups"][test["setup"]]
+    replay = Replay({**setup, "messages": {**setup["messages"], **test["messages"]}})
+    replay.run(setup["operations"][: test["after"]])
+    replay.run(test["operations"])
+
+
+_CHECKS: Final[Mapping[str, Callable[[Test, Content], None]]] = {
+    "hashes": _check_hash,
+    "keys": _check_key,
+    "masks": _check_mask,
+    "packing": _check_packing,
+    "sharing": _check_sharing,
+    "graphs": _check_graph,
+    "parameters": _check_parameters,
+    "configs": _check_config,
+    "proofs": _check_proof,
+    "messages": _check_message,
+    "rounds": _check_round,
+    "client-refusals": _check_refusal,
+    "server-refusals": _check_refusal,
+}
+KINDS: Final = tuple(_CHECKS)
+"""The kinds of files that can be checked."""
+
+
+def _bytes(test: Test, name: str) -> bytes:
+    return bytes.fromhex(test[name])

@@ -1,0 +1,9 @@
+"""The protocol of ``specs/secagg-v1.md`` in plain Python: to be read beside it, and to make the test vectors with.
+
+In reading order: ``wire`` (bytes of messages), ``transcript`` (what is hashed, signed and derived), ``primitives``
+(ciphers and signatures), ``arithmetic`` (masks, packing, secret sharing), ``rules`` (config, graph, roster's tree),
+``client``, ``server``.  Nothing is fast, nothing takes constant time, no secret is wiped: it is not for use.
+
+``draw(length)`` gives random bytes.  A server draws its nonce (32 bytes) when it is made; a client draws in ``start``
+its channel private key, its masking private key and its share secret (32 bytes each, in this order).
+"""

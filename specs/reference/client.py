@@ -1,0 +1,225 @@
+"""A client of one round.  Each rule stands with the number of its check in the specification."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+from . import primitives, transcript, wire
+from .arithmetic import FIELD, mask, pack_vector, read_share, share
+from .primitives import KEY_BYTES, derive
+from .rules import Config, neighbours_of, proved_root, read_config
+from .wire import Refused, encode, require
+
+STATES = {
+    "semi_honest": ("JOINED", "ADVERTISED", "SHARED", "INPUT", "MASKED", "DONE"),
+    "active": ("JOINED", "ADVERTISED", "SHARED", "INPUT", "MASKED", "CONFIRMED", "DONE"),
+}
+AWAITED = {"ADVERTISED": "Roster", "SHARED": "Shares", "MASKED": "Survivors", "CONFIRMED": "Confirmations"}
+
+
+def commitments(session: bytes, dealer: int, holder: int, pair: bytes) -> bytes:
+    """To both shares of an opened pair: key share, seed share, the key share's salt, the seed share's."""
+    key = transcript.share_commitment(session, dealer, holder, transcript.KEY_SHARE, pair[80:112], pair[:40])
+    seed = transcript.share_commitment(session, dealer, holder, transcript.SEED_SHARE, pair[112:], pair[40:80])
+    return key + seed
+
+
+def pairwise_key(suite: int, session: bytes, one: int, other: int, private: bytes, own: bytes, public: bytes) -> bytes:
+    """The key of the mask between two clients, from the private key of one."""
+    ends = (one, other, own, public) if one < other else (other, one, public, own)
+    info = transcript.pairwise_mask_info(suite, *ends)
+    return derive(primitives.agree(private, public), session, info, KEY_BYTES[suite])
+
+
+class Client:
+    """``start``, ``receive`` the server's messages, ``submit`` in state INPUT: each returns the message to send."""
+
+    def __init__(
+        self,
+        invitation: bytes,
+        index: int,
+        draw: Callable[[int], bytes],
+        *,
+        accept: Callable[[Config], str] = lambda config: "",
+        identity: bytes = b"",
+        directory: Callable[[bytes], Sequence[bytes] | None] = lambda digest: None,
+        consume: Callable[[bytes], bool] = lambda token: True,
+    ) -> None:
+        """Join a round: ``accept`` gives the code of the host's or policy's refusal; ``identity`` is a seed."""
+        self.round_id = bytes(32)
+        try:
+            _, self.round_id, fields = wire.decode(invitation, ["Invitation"], 4096)
+            encoded, self.nonce = fields
+            self.config = config = read_config(encoded)  # 2
+            require(transcript.round_id(config.digest, self.nonce) == self.round_id, "wrong-session")  # 20
+            require(not (refusal := accept(config)), refusal)  # 1, 2
+            if config.active:  # 3
+                self.cohort = directory(config.cohort) or ()
+                require(transcript.cohort_digest(self.cohort) == config.cohort, "cohort-not-vouched")
+                require(len(self.cohort) == len({*self.cohort}) == config.clients, "cohort-not-vouched")
+                require(self.cohort[index] == primitives.identity_key(identity), "cohort-not-vouched")
+            require(consume(transcript.join_token(self.round_id, index)), "already-joined")  # 4
+        except Refused as refused:
+            refused.reply = wire.abort(self.round_id, "config-refused")
+            raise
+        self.index, self.draw, self.identity = index, draw, identity
+        self.suite, self.key_bytes = config.suite, KEY_BYTES[config.suite]
+        self.state, self.session = "JOINED", b""
+        self.seen: dict[str, bytes] = {}
+
+    def start(self) -> bytes:
+        """ADVERTISE."""
+        self.channel_private, self.masking_private, self.share_secret = (self.draw(32) for _ in range(3))
+        self.channel_key, self.masking_key = map(primitives.public_key, (self.channel_private, self.masking_private))
+        signed = self._advertised(self.index, self.channel_key + self.masking_key)
+        signature = primitives.sign(self.identity, signed) if self.config.active else b""
+        self._advance()
+        return encode("Advertise", self.round_id, self.channel_key, self.masking_key, signature)
+
+    def receive(self, data: bytes) -> bytes | None:
+        """One message of the server's; a rule that it breaks is raised, and the client is ABORTED."""
+        if self.state == "ABORTED":
+            return None
+        try:
+            return self._receive(data)
+        except Refused as refused:
+            self.state = "ABORTED"
+            refused.reply = wire.abort(self.round_id, "protocol-violation")
+            raise
+
+    def _receive(self, data: bytes) -> bytes | None:
+        limit, answered = max(map(self.config.max_bytes, wire.TO_CLIENT)), hashlib.sha256(data).digest()
+        name, session, fields = wire.decode(data, ("Abort", *wire.TO_CLIENT), limit)
+        if name == "Abort":
+            require(session in (self.round_id, self.session), "wrong-session")
+            self.state = self.state if self.state == "DONE" else "ABORTED"
+            return None
+        if name in self.seen:  # 16, 20: only as it was, and then nothing happens
+            require(self.seen[name] == answered, "survivors-changed" if name == "Survivors" else "conflict")
+            return None
+        require(AWAITED.get(self.state) == name, "wrong-phase")
+        require(session == (self.session or self.round_id), "wrong-session")
+        answer: bytes | None = getattr(self, f"_take_{name.lower()}")(*fields)
+        self.seen[name] = answered
+        self._advance()
+        return answer
+
+    def _advance(self) -> None:
+        states = STATES[self.config.threat_model]
+        self.state = states[states.index(self.state) + 1]
+
+    def _advertised(self, member: int, keys: bytes) -> bytes:
+        return transcript.signed_advertisement(self.config.digest, self.nonce, member, keys[:32], keys[32:])
+
+    def _take_roster(
+        self, digest: bytes, own: bytes, present: bytes, keys: bytes, absent: bytes, signatures: bytes, proof: bytes
+    ) -> bytes:
+        config, here, gone = self.config, wire.read_ids(present), wire.read_ids(absent)
+        self.peers = dict(zip(here, pairs := wire.records(keys, 64, len(here)), strict=True))
+        self.session = transcript.session_id(config.digest, self.nonce, digest)
+        require(own == self.channel_key + self.masking_key, "roster-own-leaf")  # 5
+        in_range = all(member < config.clients for member in here) and len(here) <= config.neighbours
+        require(in_range and here == sorted({*here} - {self.index}), "roster-ids")  # 7
+        shown = [key for both in (own, *pairs) for key in (both[:32], both[32:])]
+        require(len({*shown}) == len(shown) and not any(map(primitives.has_low_order, shown)), "roster-keys")
+        if config.active:  # 6
+            drawn = neighbours_of(self.index, config, digest, self.session)
+            require(sorted([*here, *gone]) == drawn, "roster-neighbours")
+            leaves = {member: transcript.empty_leaf(member) for member in gone} | {
+                member: transcript.leaf(member, both[:32], both[32:])
+                for member, both in [(self.index, own), *self.peers.items()]
+            }
+            root = proved_root(leaves, config.clients, proof)
+            require(transcript.roster_digest(self.round_id, config.clients, root) == digest, "roster-path")
+            for member, signature in zip(here, wire.records(signatures, 64, len(here)), strict=True):
+                signed = self._advertised(member, self.peers[member])
+                require(primitives.verifies(self.cohort[member], signed, signature), "roster-signature")
+        else:
+            require(absent == signatures == proof == b"", "malformed")
+        require(len(here) >= config.threshold, "roster-too-few")  # 8
+        self.neighbours = {*here, *gone}
+        return self._deal()
+
+    def _random(self, purpose: bytes, length: int) -> bytes:
+        info = transcript.share_randomness_info(self.suite, self.index, purpose)
+        return derive(self.share_secret, self.session, info, length)
+
+    def _deal(self) -> bytes:
+        """SHARE: all of it follows from the share secret and the session, so that it is dealt once."""
+        degree = self.config.threshold - 1
+        self.seed = self._random(b"seed", 32)
+        drawn = mask(self._random(b"coefficients", self.key_bytes), 0, 10 * degree, FIELD)
+        rows = [drawn[row * degree : (row + 1) * degree] for row in range(10)]
+        salts = primitives.aes_blocks(self._random(b"salts", self.key_bytes), range(4 * len(self.peers)))
+        sealed, committed = b"", b""
+        self.receive_keys = {}
+        for place, (peer, keys) in enumerate(self.peers.items()):
+            pair = share(self.masking_private, rows[:5], peer) + share(self.seed, rows[5:], peer)
+            pair += salts[64 * place : 64 * (place + 1)]
+            agreed = primitives.agree(self.channel_private, keys[:32])
+            there = transcript.channel_info(self.suite, self.index, peer, self.channel_key, keys[:32])
+            back = transcript.channel_info(self.suite, peer, self.index, keys[:32], self.channel_key)
+            context = transcript.sealed_shares_context(self.session, self.index, peer, b"SHARE")
+            sealed += primitives.seal(derive(agreed, self.session, there, self.key_bytes), pair, context)
+            committed += commitments(self.session, self.index, peer, pair)
+            self.receive_keys[peer] = derive(agreed, self.session, back, self.key_bytes)
+        info = transcript.seed_commitment_info(self.suite, self.index)
+        return encode("Share", self.session, derive(self.seed, self.session, info, 32), sealed, committed)
+
+    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> None:
+        ids = wire.read_ids(dealers)
+        require(ids == sorted({*ids} & {*self.peers}), "shares-dealers")  # 9
+        require(len(ids) >= self.config.threshold, "shares-too-few")  # 11
+        boxes = wire.records(sealed, wire.SEALED, len(ids))
+        expected = wire.records(committed, wire.COMMITMENTS, len(ids))
+        self.pairs: dict[int, bytes] = {}
+        for dealer, box in zip(ids, boxes, strict=True):
+            context = transcript.sealed_shares_context(self.session, dealer, self.index, b"SHARE")
+            pair = primitives.unseal(self.receive_keys[dealer], box, context)
+            require(pair is not None, "shares-unsealable", dealer)  # 9
+            self.pairs[dealer] = pair or b""
+        for (dealer, pair), commitment in zip(self.pairs.items(), expected, strict=True):  # 10
+            require(None not in (read_share(pair[:40]), read_share(pair[40:80])), "shares-range", dealer)
+            require(commitments(self.session, dealer, self.index, pair) == commitment, "shares-commitment", dealer)
+
+    def submit(self, vector: Sequence[int]) -> bytes:
+        """MASK: the vector, its own mask, and one for each dealer: the lower id adds it, the higher subtracts it."""
+        if self.state != "INPUT" or not 0 <= min(vector) <= max(vector) <= self.config.input_max:  # 12
+            raise ValueError("not now, or not this input")
+        own = derive(self.seed, self.session, transcript.self_mask_info(self.suite, self.index), self.key_bytes)
+        length, modulus = self.config.length, self.config.modulus
+        masked = [x + y for x, y in zip(vector, mask(own, 0, length, modulus), strict=True)]
+        for dealer in self.pairs:
+            ends = self.index, dealer, self.masking_private, self.masking_key, self.peers[dealer][32:]
+            pairwise = mask(pairwise_key(self.suite, self.session, *ends), 0, length, modulus)
+            sign = 1 if self.index < dealer else -1
+            masked = [x + sign * y for x, y in zip(masked, pairwise, strict=True)]
+        self._advance()
+        return encode("MaskedInput", self.session, pack_vector([x % modulus for x in masked], modulus))
+
+    def _take_survivors(self, survivors: bytes) -> bytes:
+        self.survivors = {*wire.read_bitmap(survivors, self.config.clients)}
+        self.signed = transcript.signed_survivors(self.session, survivors)
+        near = self.survivors & self.neighbours
+        require(self.index in self.survivors, "survivors-self")  # 13
+        require(len(self.survivors) >= self.config.min_survivors, "survivors-too-few")  # 13
+        require(near <= {*self.pairs}, "survivors-not-shared")  # 14
+        require(len(near) >= self.config.threshold, "survivors-neighbours")  # 15
+        if not self.config.active:
+            return self._unmask()
+        return encode("Confirm", self.session, primitives.sign(self.identity, self.signed))
+
+    def _take_confirmations(self, signers: bytes, signatures: bytes) -> bytes:
+        ids = wire.read_bitmap(signers, self.config.clients)
+        require({*ids} <= self.survivors and len(ids) >= self.config.quorum, "confirm-signers")  # 17
+        for signer, signature in zip(ids, wire.records(signatures, 64, len(ids)), strict=True):
+            require(primitives.verifies(self.cohort[signer], self.signed, signature), "confirm-signature")
+        return self._unmask()
+
+    def _unmask(self) -> bytes:
+        """UNMASK: of each dealer one share with its salt.  18: which one follows from the survivors alone."""
+        openings = [
+            pair[40:80] + pair[112:] if dealer in self.survivors else pair[:40] + pair[80:112]
+            for dealer, pair in self.pairs.items()
+        ]
+        del self.pairs  # 19
+        return encode("Unmask", self.session, b"".join(openings))

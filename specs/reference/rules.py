@@ -1,0 +1,171 @@
+"""The config and its rules, the choice of degree and threshold, the neighbour graph, the roster's tree."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from math import comb
+
+from . import transcript, wire
+from .arithmetic import FIELD, packed_bytes
+from .primitives import KEY_BYTES, aes_blocks
+from .wire import Refused, require
+
+
+@dataclass(frozen=True)
+class Config:
+    """The constants of a round, in the order of the wire, where the version comes before them."""
+
+    threat_model: str
+    suite: int
+    clients: int  # n
+    length: int  # m
+    ring_bits: int  # 0 for a prime modulus
+    prime: int  # 0 for a ring
+    input_max: int
+    colluders: int  # A
+    dropouts: int  # D
+    neighbours: int  # k
+    threshold: int  # t
+    quorum: int  # Q
+    min_survivors: int
+    sigma: int
+    grinding_bits: int
+    eta: int
+    context: bytes
+    cohort: bytes
+
+    @property
+    def active(self) -> bool:
+        return self.threat_model == "active"
+
+    @property
+    def modulus(self) -> int:
+        return self.prime or 1 << self.ring_bits
+
+    def to_bytes(self) -> bytes:
+        return wire.pack([wire.VERSION, *astuple(self)])
+
+    @property
+    def digest(self) -> bytes:
+        return transcript.config_digest(self.to_bytes())
+
+    def max_bytes(self, name: str) -> int:
+        """The size limit of a message: the most bytes that an honest one has, and a few more."""
+        n, k, bitmap = self.clients, self.neighbours, (self.clients + 7) // 8
+        packed = packed_bytes(self.length, self.modulus)
+        roster = 96 + k * 136 + 32 * min(n, (k + 1) * (n - 1).bit_length())
+        up = {"Advertise": 128, "Share": 32 + k * 224, "MaskedInput": packed, "Confirm": 64, "Unmask": k * 72}
+        down = {"Roster": roster, "Shares": k * 228, "Survivors": bitmap, "Confirmations": bitmap + n * 64}
+        return 64 + (up | down)[name]
+
+
+def read_config(data: bytes) -> Config:
+    """A config that keeps every rule; anything else is refused."""
+    try:
+        version, *values = wire.unpack(data)
+        kinds = [str, *[int] * 15, bytes, bytes]
+        require(version == wire.VERSION and len(values) == len(kinds), "malformed")
+        require(all(map(isinstance, values, kinds)) and is_sound(config := Config(*values)), "malformed")
+    except (Refused, ValueError):
+        raise Refused("config-unsound") from None
+    return config
+
+
+def is_sound(c: Config) -> bool:
+    """Every rule of a config, R-CONFIG-3 to R-CONFIG-9 in order."""
+    remain, losses = c.clients - c.dropouts, c.colluders + (2 if c.active else 1) * c.dropouts
+    return (
+        (c.threat_model in ("semi_honest", "active") and c.suite in KEY_BYTES)
+        and (3 <= c.clients <= 2**20 and 1 <= c.length <= 2**36)
+        and (0 <= c.colluders < c.clients and 0 <= c.dropouts < c.clients)
+        and (1 <= c.sigma <= 256 and 0 <= c.grinding_bits <= 256 and 1 <= c.eta <= 256)
+        and (len(c.context) <= 1024 and len(c.cohort) == (32 if c.active else 0))
+        and (c.active or c.grinding_bits == c.quorum == 0)
+        and (c.ring_bits == 0 and 2 < c.prime <= FIELD and is_prime(c.prime) if c.prime else 1 <= c.ring_bits <= 64)
+        and 1 <= c.input_max < c.modulus
+        and (c.input_max == c.modulus - 1 or c.clients * c.input_max < c.modulus)
+        and (not c.active or (2 * c.quorum > c.clients + c.colluders and c.quorum <= remain))
+        and max(c.quorum, c.threshold + 1, c.colluders + 2) <= c.min_survivors <= remain
+        and (c.neighbours == c.clients - 1 or (2 <= c.neighbours < c.clients - 1 and c.neighbours % 2 == 0))
+        and (10 * losses <= 9 * c.clients and 2 <= c.threshold <= c.neighbours)
+        and connects(c)
+        and thresholds(c)[0] <= c.threshold <= thresholds(c)[1]
+    )
+
+
+def is_prime(value: int) -> bool:
+    """Miller and Rabin, with bases that decide every number of 64 bits."""
+    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+    if any(value % base == 0 for base in bases):
+        return value in bases
+    twos = (value - 1 & 1 - value).bit_length() - 1
+    squares = [[pow(base, value - 1 >> s, value) for s in range(twos, 0, -1)] for base in bases]
+    return all(row[0] == 1 or value - 1 in row for row in squares)
+
+
+def connects(c: Config) -> bool:
+    """Whether the ring stays in one piece when A + D random clients are taken out of it: in exact integers."""
+    n, k, gone = c.clients, c.neighbours, c.colluders + c.dropouts
+    if k == n - 1 or k > gone:
+        return True
+    return (n * (n - k - 1) * comb(n - k, gone - k) << c.sigma + c.grinding_bits) < comb(n, gone)
+
+
+def thresholds(c: Config) -> tuple[int, int]:
+    """The smallest threshold that privacy allows, and the largest that correctness does."""
+    n, k, colluding, lost = c.clients, c.neighbours, c.colluders, c.dropouts
+    if k < n - 1:
+        drawn_from, victims = (n - 2, n * (n - 1) // 2) if c.active else (n - 1, n)
+        colluding = quantile(drawn_from, colluding, k, victims << c.sigma + c.grinding_bits + 1)
+        lost = quantile(n - 1, lost, k, n << c.eta)
+    return max((k + colluding) // 2 + 1 if c.active else colluding + 1, 2), k - lost
+
+
+def quantile(population: int, marked: int, draws: int, chance: int) -> int:
+    """The smallest x with P[X > x] < 1 / chance, X being how many marked ones are among the draws."""
+    marked = min(marked, population)
+    x, above, total = min(draws, marked), 0, comb(population, draws)
+    while x >= max(0, draws + marked - population):
+        above += comb(marked, x) * comb(population - marked, draws - x)
+        if above * chance >= total:
+            break
+        x -= 1
+    return x
+
+
+def neighbours_of(member: int, config: Config, roster: bytes, session: bytes) -> list[int]:
+    """The k neighbours of a member, ascending: k/2 on either side in the order of the ids' images under AES-256."""
+    n, k = config.clients, config.neighbours
+    if k == n - 1:
+        return [other for other in range(n) if other != member]
+    images = aes_blocks(transcript.graph_key(roster, session), range(n))
+    ring = sorted(range(n), key=lambda other: images[16 * other : 16 * other + 16])
+    place = ring.index(member)
+    return sorted(ring[(place + step) % n] for step in range(-(k // 2), k // 2 + 1) if step)
+
+
+def prove(leaves: Sequence[bytes], indices: Iterable[int]) -> bytes:
+    """The hashes that do not follow from some leaves, level by level; a node without a sibling moves up as it is."""
+    proof, level, known = b"", list(leaves), set(indices)
+    while len(level) > 1:
+        siblings = sorted({place ^ 1 for place in known} - known)
+        proof += b"".join(level[place] for place in siblings if place < len(level))
+        known = {place >> 1 for place in known}
+        paired = [transcript.node(*level[place : place + 2]) for place in range(0, len(level) - 1, 2)]
+        level = paired + level[len(level) // 2 * 2 :]
+    return proof
+
+
+def proved_root(leaves: Mapping[int, bytes], clients: int, proof: bytes) -> bytes:
+    """The root that some leaves and a proof lead to."""
+    level, width = dict(leaves), clients
+    while width > 1:
+        above = {}
+        for place in sorted({place & ~1 for place in level}):
+            for side in (place, place + 1):
+                if side not in level and side < width:
+                    level[side], proof = proof[:32], proof[32:]
+                    require(len(level[side]) == 32, "roster-path")
+            above[place >> 1] = level[place] if place + 1 == width else transcript.node(level[place], level[place + 1])
+        level, width = above, (width + 1) // 2
+    require(proof == b"", "roster-path")
+    return level[0]

@@ -1,0 +1,43 @@
+"""What the test vectors are made of: each module gives files, by name, as what JSON will hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .client_refusals import client_refusals
+from .common import File, dump
+from .messages import annotated_examples, messages
+from .primitives import configs, graphs, hashes, keys, masks, packing, parameters, proofs, sharing
+from .rounds import rounds
+from .server_refusals import server_refusals
+
+__all__ = ["all_files", "generated", "with_examples"]
+
+_MAKERS = (
+    *(hashes, keys, masks, packing, sharing, graphs, parameters, configs, proofs),
+    *(messages, rounds, client_refusals, server_refusals),
+)
+
+
+def all_files() -> dict[str, File]:
+    """Every file, by name."""
+    return {file["kind"]: file for file in (make() for make in _MAKERS)}
+
+
+def generated(specs: Path) -> dict[Path, str]:
+    """Every generated file below a ``specs`` directory, and what it must hold."""
+    files = {specs / "vectors" / "v1" / f"{name}.json": dump(content) for name, content in all_files().items()}
+    text = specs / "secagg-v1.md"
+    return {**files, text: with_examples(text.read_text(encoding="utf-8"))}
+
+
+def with_examples(text: str) -> str:
+    """The specification with its examples as they are now."""
+    examples = annotated_examples()
+    return re.sub(
+        r"(<!-- example: (\w+) -->\n```text\n).*?(```\n)",
+        lambda found: f"{found[1]}{examples[found[2]]}\n{found[3]}",
+        text,
+        flags=re.DOTALL,
+    )

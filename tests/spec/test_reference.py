@@ -1,0 +1,208 @@
+"""The library and the executable reference, which share no code: equal bytes from equal randomness, and equal sums."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import random
+import sys
+from collections.abc import Callable, Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import rules, wire
+from reference.wire import Refused
+from reference_parties import (
+    SPECS,
+    AnyClient,
+    AnyServer,
+    LibraryClient,
+    LibraryServer,
+    ReferenceClient,
+    ReferenceServer,
+    TwoClients,
+    TwoServers,
+)
+
+from secagg import ParameterError, PeerError, RoundConfig, messages
+from secagg.graph_bounds import Demand
+from secagg.testing.faults import Nuisance, phases_of
+from secagg.testing.strategies import Scenario, configs, scenarios
+
+REFERENCE = sorted((SPECS / "reference").glob("*.py"))
+ROUNDS = scenarios(configs(max_clients=6))
+
+
+def test_the_reference_is_small_and_stands_on_its_own() -> None:
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in REFERENCE) < 1000
+    for path in REFERENCE:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        named = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+        named |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+        foreign = {name.partition(".")[0] for name in named} - sys.stdlib_module_names - {"cryptography"}
+        assert foreign <= ({"vectors"} if path.name == "generate.py" else set()), path.name
+
+
+def run(scenario: Scenario, server: AnyServer, clients: Sequence[AnyClient]) -> tuple[list[int], list[int]] | None:
+    """A round with the scenario's losses, repetitions and damaged copies; None when it is aborted."""
+    faults, outgoing = scenario.faults, dict.fromkeys(range(scenario.config.clients), server.invitation())
+    for phase in phases_of(scenario.config):
+        late = []
+        for index, message in outgoing.items():
+            kind, answer = clients[index].take(message)
+            if kind == "refused":
+                server.receive(index, answer[2])  # type: ignore[index]
+            if kind != "message" or not isinstance(answer, bytes):
+                continue
+            troubles = {trouble.kind: trouble.at for trouble in faults.of(index, phase)}
+            if Nuisance.FLIPPED_HEADER in troubles:
+                server.receive(index, _flipped(answer, troubles[Nuisance.FLIPPED_HEADER]))
+            if Nuisance.TRUNCATED in troubles:
+                server.receive(index, answer[: -1 - troubles[Nuisance.TRUNCATED] % len(answer)])
+            if not faults.delivers(index, phase):
+                late.append((index, answer))
+                continue
+            assert server.receive(index, answer) == "accepted"
+            if Nuisance.DUPLICATE in troubles:
+                assert server.receive(index, answer) == ("already-masked" if phase == "MASK" else "duplicate")
+        outgoing = server.close()
+        for index, answer in late:
+            server.receive(index, answer)
+        if server.phase() == "ABORTED":
+            told = {clients[index].take(message) for index, message in outgoing.items()}
+            assert told <= {("nothing", "ABORTED"), ("nothing", "DONE")}
+            return None
+    assert server.phase() == "COMPUTE"
+    return server.compute()
+
+
+def _flipped(data: bytes, at: int) -> bytes:
+    damaged = bytearray(data)
+    damaged[at % min(38, len(data))] ^= 1 << at % 8
+    return bytes(damaged)
+
+
+def check(scenario: Scenario, server: AnyServer, make: Callable[[int], AnyClient]) -> None:
+    outcome = run(scenario, server, [make(index) for index in range(scenario.config.clients)])
+    if outcome is not None:
+        total, included = outcome
+        assert total == scenario.plain_sum(included)
+        assert len(included) >= scenario.config.min_survivors
+
+
+@given(scenarios(configs(max_clients=9)))
+@settings(max_examples=2 * settings().max_examples)
+def test_side_by_side_they_send_the_same_bytes(scenario: Scenario) -> None:
+    check(scenario, TwoServers(scenario), lambda index: TwoClients(scenario, index))
+
+
+@given(ROUNDS, st.integers(0, 2**6 - 1))
+def test_mixed_cohorts_with_the_librarys_server(scenario: Scenario, references: int) -> None:
+    check(scenario, LibraryServer(scenario), lambda index: _either(scenario, index, references))
+
+
+@given(ROUNDS, st.integers(0, 2**6 - 1))
+def test_mixed_cohorts_with_the_references_server(scenario: Scenario, references: int) -> None:
+    check(scenario, ReferenceServer(scenario), lambda index: _either(scenario, index, references))
+
+
+def _either(scenario: Scenario, index: int, references: int) -> AnyClient:
+    return ReferenceClient(scenario, index) if references >> index & 1 else LibraryClient(scenario, index)
+
+
+@given(configs())
+def test_configs_have_the_same_bytes_and_limits(config: RoundConfig) -> None:
+    theirs = rules.read_config(config.to_bytes())
+    assert theirs.to_bytes() == config.to_bytes()
+    assert theirs.digest == config.digest
+    for name in (*wire.TO_CLIENT, *wire.TO_SERVER):
+        assert theirs.max_bytes(name) == messages.max_bytes(config, getattr(messages, name))
+
+
+@given(configs(), st.data())
+@settings(max_examples=3 * settings().max_examples)
+def test_changed_configs_are_sound_for_both_or_for_neither(config: RoundConfig, data: st.DataObject) -> None:
+    values = wire.unpack(config.to_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(2, 16))
+        values[place] = max(0, values[place] + data.draw(st.sampled_from((-2, -1, 1, 2)))) if place > 1 else 0
+    encoded = wire.pack(values)
+    ours: object = None
+    with contextlib.suppress(ParameterError):
+        ours = RoundConfig.from_bytes(encoded).to_bytes()
+    theirs: object = None
+    with contextlib.suppress(Refused):
+        theirs = rules.read_config(encoded).to_bytes()
+    assert ours == theirs
+
+
+@given(
+    st.integers(3, 400),
+    st.floats(0, 0.45),
+    st.floats(0, 0.45),
+    st.booleans(),
+    st.sampled_from((1, 2, 3, 40, 104)),
+    st.sampled_from((1, 2, 30)),
+    st.data(),
+)
+@settings(max_examples=5 * settings().max_examples)
+def test_bounds_in_floating_point_decide_as_exact_integers_do(
+    clients: int, gamma: float, delta: float, active: bool, sigma: int, eta: int, data: st.DataObject
+) -> None:
+    colluders, dropouts = int(gamma * clients), int(delta * clients)
+    degrees = [*range(2, clients - 1, 2), clients - 1]
+    degree = data.draw(st.sampled_from(degrees))
+    ours = Demand(clients, colluders, dropouts, active, float(sigma), float(eta))
+    numbers = (clients, 1, 16, 0, 1, colluders, dropouts, degree, 2, 0, 0, sigma, 0, eta)
+    theirs = rules.Config("active" if active else "semi_honest", 1, *numbers, b"", b"")
+    assert ours.thresholds(degree) == rules.thresholds(theirs)
+    if degree < clients - 1:
+        assert ours.connects(degree) == rules.connects(theirs)
+
+
+def _damaged(data: bytes, draw: random.Random) -> bytes:
+    """A few bytes changed, put in or taken out, most of them where MessagePack's headers are."""
+    damaged = bytearray(data)
+    markers = (0xC0, 0xC2, 0xC4, 0xC5, 0xC6, 0xCC, 0xCD, 0xD0, 0xD9, 0xDA, 0xDC, 0xDD, 0xFF, 1, draw.randrange(256))
+    for _ in range(draw.randint(0, 3)):
+        place = min(
+            draw.choice((draw.randrange(6), 36 + draw.randrange(6), draw.randrange(len(data) + 1))), len(damaged)
+        )
+        cut = draw.randint(0, 1)
+        damaged[place : place + cut] = bytes(draw.sample(markers, draw.randint(0, 1)))
+    return bytes(damaged[: draw.choice((len(damaged), len(damaged), draw.randrange(len(data))))])
+
+
+@given(st.integers(0, 2**32), st.sampled_from(sorted(wire.MESSAGES)))
+@settings(max_examples=10 * settings().max_examples)
+def test_damaged_messages_decode_for_both_or_for_neither(seed: int, name: str) -> None:
+    draw = random.Random(seed)
+    shape = ["session:32", *wire.MESSAGES[name][1].split()]
+    values = [_value(field.partition(":")[2], draw) for field in shape]
+    honest = wire.pack([wire.MESSAGES[name][0], 1, *values])
+    for decoder, names in (
+        (messages.to_client, ("Abort", *wire.TO_CLIENT)),
+        (messages.to_server, ("Abort", *wire.TO_SERVER)),
+        (messages.invitation, ("Invitation",)),
+    ):
+        data = _damaged(honest, draw)
+        theirs: object
+        ours: object
+        try:
+            theirs = wire.decode(data, names, 1000)
+        except Refused as refused:
+            theirs = refused.code
+        try:
+            message = decoder.decode(data, 1000)
+            fields = [getattr(message, field) for field in message.__struct_fields__[2:]]  # type: ignore[attr-defined]
+            plain = [field if isinstance(field, int) else bytes(field) for field in fields]
+            ours = (type(message).__name__, message.session, plain)  # type: ignore[attr-defined]
+        except PeerError as refused:
+            ours = refused.code.value
+        assert ours == theirs
+
+
+def _value(kind: str, draw: random.Random) -> int | bytes:
+    if kind == "int":
+        return draw.choice((0, 6, 127, 128, 2**16, 2**64 - 1))
+    return draw.randbytes(int(kind) if kind else draw.choice((0, 1, 4, 40)))
