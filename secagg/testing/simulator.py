@@ -205,7 +205,9 @@ class _Simulation:
                 with self.on_client(phase, index):
                     client = self.clients[index] = self.join(index, message)
                     return client.start()
-            client = self.clients[index]
+            client = self.clients.get(index)
+            if client is None:  # told that it is out, without ever having been in
+                return None
             with self.on_client(phase, index):
                 step = client.receive(message)
             if isinstance(step.event, InputNeeded):

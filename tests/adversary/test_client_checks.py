@@ -60,7 +60,10 @@ ACTIVE, SEMI_HONEST = ThreatModel.ACTIVE, ThreatModel.SEMI_HONEST
 BOTH: Final = (SEMI_HONEST, ACTIVE)
 COMPLETE = {SEMI_HONEST: semi_honest(7, 1, 2, threshold=4), ACTIVE: active(7, 1, 2)}
 """t = 4, and client 6 colludes; lies are told to client 0."""
-RING = {SEMI_HONEST: semi_honest(14, 1, 2, 6, threshold=4, sigma=1, eta=1), ACTIVE: active(14, 1, 2, 6)}
+RING = {
+    SEMI_HONEST: semi_honest(14, 1, 2, 6, threshold=4, sigma=1, eta=1, min_survivors=5),
+    ACTIVE: active(14, 1, 2, 6),
+}
 PHASES = ("ADVERTISE", "SHARE", "MASK", "CONFIRM")
 
 

@@ -189,7 +189,7 @@ def the_holder_is_blamed_for_its_dealer(patch: Patch) -> None:
 @story("survivors_near")
 def everybody_answers_and_nothing_opens(patch: Patch) -> None:
     """A survivor whose neighbours were dropped: its seed cannot be reconstructed, so the sum is lost, after UNMASK."""
-    attack = Attack(semi_honest(14, 0, 2, 6, threshold=4))
+    attack = Attack(semi_honest(14, 0, 2, 6, threshold=4, min_survivors=5))
     dropped = around(ring_of(attack), 0, 1, 2, 3)
     attack = replace(attack, lies=(Lose(dropped, "MASK"), DropFromSurvivors(dropped)))
     spoils = attack.run()

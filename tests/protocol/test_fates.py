@@ -14,7 +14,7 @@ import pytest
 from staging import active, semi_honest, sparse
 
 from secagg import RoundConfig, ThreatModel
-from secagg.testing import Faults, Outcome, expected_sum, simulate
+from secagg.testing import Faults, Nuisance, Outcome, Trouble, expected_sum, simulate
 from secagg.testing.faults import phases_of
 from secagg.testing.strategies import cohort
 
@@ -133,3 +133,10 @@ def test_fates_on_sparse_graphs(threat_model: ThreatModel) -> None:
         sizes[len(outcome.included) if check_sum(config, fates, vectors, outcome) else 0] += 1
     assert len(sizes) >= 4
     assert sizes[0] < 200, "most rounds should have a sum"
+
+
+def test_a_message_that_is_late_of_a_client_that_never_came_is_nobodys() -> None:
+    """It is told that it is out in a phase in which its message would have been late."""
+    config = RoundConfig.for_cohort(4, 1, gamma=0.0, delta=0.25, modulus=2**8)
+    faults = Faults({0: "NONE"}, troubles=(Trouble(0, "SHARE", Nuisance.LATE),))
+    assert simulate([[1]] * 4, config, faults=faults).included == (1, 2, 3)
