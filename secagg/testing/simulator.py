@@ -205,9 +205,9 @@ class _Simulation:
                 with self.on_client(phase, index):
                     client = self.clients[index] = self.join(index, message)
                     return client.start()
-            client = self.clients.get(index)
-            if client is None:  # told that it is out, without ever having been in
+            if index not in self.clients:  # told that it is out, without ever having been in
                 return None
+            client = self.clients[index]
             with self.on_client(phase, index):
                 step = client.receive(message)
             if isinstance(step.event, InputNeeded):
