@@ -9,6 +9,10 @@ however often p rejects, and still a function of i alone.  Levels above zero are
 
 The work goes slice by slice, each of a size that the second-level cache holds together with the zeros that are
 encrypted and the keystream that comes of it; within a slice mask by mask.
+
+Keystream comes from one of two sources that give the same bits: the library ``cryptography``, or kernels that run the
+processor's AES instructions and add up many streams before they touch the vector.  ``secagg.arithmetic.fused`` tells
+which of them is taken when.  The environment variable SECAGG_FUSED_AES=0 switches the kernels off.
 """
 
 from __future__ import annotations
@@ -16,18 +20,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from itertools import chain, islice, pairwise, repeat
-from typing import Any, Final, TypeAlias
+from itertools import chain, groupby, islice, pairwise
+from types import ModuleType
+from typing import Any, Final, Protocol, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg import arithmetic
-from secagg.arithmetic import Modulus
+from secagg.arithmetic import Modulus, fused
 from secagg.crypto import Keystream
 
 Lanes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Positions: TypeAlias = npt.NDArray[np.int64]
+Batch: TypeAlias = tuple[bytes, int, bool]  # joined keys, the length of one, whether their masks are subtracted
 
 _BLOCK_BYTES: Final = 16
 _LEVEL_BLOCKS: Final = 1 << 64  # from the first counter of a level to the next one's
@@ -55,7 +61,7 @@ def expand(key: bytes, start: int, stop: int, modulus: Modulus) -> Lanes:
     return net_mask((key,), (), start, stop, modulus)
 
 
-def net_mask(add: Iterable[bytes], subtract: Iterable[bytes], start: int, stop: int, modulus: Modulus) -> Lanes:
+def net_mask(add: Sequence[bytes], subtract: Sequence[bytes], start: int, stop: int, modulus: Modulus) -> Lanes:
     """Elements start .. stop - 1 of the sum of some masks minus the sum of others; else as ``expand``."""
     if not 0 <= start <= stop:
         raise ValueError(f"the slice from {start} to {stop} of a mask: it must begin at 0 or later, and not end before")
@@ -65,7 +71,7 @@ def net_mask(add: Iterable[bytes], subtract: Iterable[bytes], start: int, stop: 
 
 
 def apply_masks(
-    vector: Lanes, add: Iterable[bytes], subtract: Iterable[bytes], modulus: Modulus, start: int = 0
+    vector: Lanes, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, start: int = 0
 ) -> None:
     """Add masks to a vector and subtract others, in place; afterwards it is canonical.
 
@@ -82,14 +88,8 @@ def apply_masks(
     arithmetic.check_lanes(vector, modulus)
     if start < 0:
         raise ValueError(f"start = {start}: a mask begins at element 0")
-    work = _Workspace(modulus)
-    signed_keys = chain(zip(add, repeat(False)), zip(subtract, repeat(True)))
-    while batch := [(_open(key), negate) for key, negate in islice(signed_keys, _LIVE_STREAMS)]:
-        for low, high in _slices(start, start + len(vector), modulus):
-            work.accumulate(vector[low - start : high - start], batch, low)
-    if modulus.is_ring:
-        arithmetic.reduce(vector, modulus)
-    work.wipe()
+    batches = chain(_batches(add, False), _batches(subtract, True))
+    _apply(vector, batches, len(add) + len(subtract), modulus, start)
 
 
 def remove_masks(
@@ -98,6 +98,7 @@ def remove_masks(
     subtract: Sequence[bytes],
     modulus: Modulus,
     executor: Executor | None = None,
+    workers: int | None = None,
 ) -> None:
     """Do what ``apply_masks`` does, on an executor: for a sum of masked vectors, where there are many masks to undo.
 
@@ -110,16 +111,20 @@ def remove_masks(
         add: the keys of the masks to add.
         subtract: the keys of the masks to subtract.  All keys are of one length.
         executor: none of its threads may be waiting for this call; without one, the work is done in this thread.
+        workers: how many jobs the executor runs at once; when not given, what the standard library's two say of
+            themselves, and for others the number of this machine's processors.
 
     Raises:
-        ValueError: as ``apply_masks``, or keys differ in length.
+        ValueError: as ``apply_masks``, keys differ in length, or ``workers`` is below 1.
         Exception: whatever the executor or its jobs raise.  Then, with an executor, the vector is as before.
     """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers = {workers}: an executor has one or more; leave it out if you do not know")
     if executor is None:
         apply_masks(vector, add, subtract, modulus)
         return
     arithmetic.check_lanes(vector, modulus)
-    jobs = list(_jobs(len(vector), add, subtract, modulus, _workers(executor)))
+    jobs = list(_jobs(len(vector), add, subtract, modulus, workers or _workers(executor)))
     futures = [executor.submit(_net_mask_job, *job) for job in jobs]
     try:
         parts = [future.result() for future in futures]
@@ -132,32 +137,59 @@ def remove_masks(
         arithmetic.reduce(vector, modulus)
 
 
-class _Workspace:
-    """What a call needs to run streams over slices: a buffer for the keystream, and the modulus's ways."""
+class _Masks(Protocol):
+    """Some masks whose streams are open."""
 
-    def __init__(self, modulus: Modulus) -> None:
+    def add_to(self, part: Lanes, negate: bool, low: int) -> None:
+        """Add each mask's elements from ``low`` on to ``part``, which lies within one slice, or subtract them."""
+
+    def wipe(self) -> None:
+        """Forget the streams, as far as that can be done."""
+
+
+@final
+class _KernelMasks:
+    """Masks from kernels, which make all of them at once."""
+
+    def __init__(self, keys: bytes, key_bytes: int, modulus: Modulus, kernels: ModuleType) -> None:
+        self._modulus, self._kernels = modulus, kernels
+        self._schedules = kernels.expand_keys(keys, key_bytes)
+
+    def add_to(self, part: Lanes, negate: bool, low: int) -> None:
+        block, offset = divmod(low, _BLOCK_BYTES // part.itemsize)
+        self._kernels.add_streams(part, self._schedules, self._modulus, negate, block, offset)
+
+    def wipe(self) -> None:
+        self._schedules.fill(0)
+
+
+@final
+class _LibraryMasks:
+    """Masks from the library's keystream, which is written to memory stream by stream and added up from there."""
+
+    def __init__(self, keys: bytes, key_bytes: int, modulus: Modulus, vector_bytes: int) -> None:
+        self._streams = [Keystream(keys[first : first + key_bytes]) for first in range(0, len(keys), key_bytes)]
         self._dtype = modulus.dtype
         self._add = arithmetic.accumulator_of(modulus)
-        self._buffer = np.empty(_SLICE_BYTES, dtype=np.uint8)
+        self._buffer = np.empty(min(vector_bytes + 2 * _BLOCK_BYTES, _SLICE_BYTES), dtype=np.uint8)
         # Candidates from here on are rejected; no lane of a ring is.
         self._bound = 0 if modulus.is_ring else (1 << modulus.lane_bits) // modulus.value * modulus.value
 
-    def accumulate(self, part: Lanes, streams: Iterable[tuple[Keystream, bool]], low: int) -> None:
-        """Add each stream's elements from ``low`` on to ``part``, or subtract them; both lie within one slice."""
+    def add_to(self, part: Lanes, negate: bool, low: int) -> None:
         block, offset = divmod(low * self._dtype.itemsize, _BLOCK_BYTES)
         end = offset + part.nbytes
         keystream = self._buffer[: end + -end % _BLOCK_BYTES]
         zeros = _ZEROS[: len(keystream)]
         candidates = keystream[offset:end].view(self._dtype)
         add, bound = self._add, self._bound
-        for stream, negate in streams:
+        for stream in self._streams:
             stream.read_into(keystream, zeros, block)
             largest = add(part, candidates, negate)
             if largest >= bound > 0:
                 self._replace_rejected(part, candidates, stream, negate, low)
 
     def wipe(self) -> None:
-        """Forget the last stream."""
+        self._streams.clear()
         self._buffer.fill(0)
 
     def _replace_rejected(self, part: Lanes, candidates: Lanes, stream: Keystream, negate: bool, low: int) -> None:
@@ -195,10 +227,31 @@ class _Workspace:
         return keystream.view(self._dtype)[np.arange(len(elements)), elements % lanes_per_block]
 
 
-def _open(key: bytes) -> Keystream:
-    if len(key) not in (16, 32):
-        raise ValueError(f"a mask key of {len(key)} bytes: it must have 16 or 32")
-    return Keystream(key)
+def _apply(vector: Lanes, batches: Iterable[Batch], streams: int, modulus: Modulus, start: int) -> None:
+    """Do what ``apply_masks`` does, with so many keys in all."""
+    for keys, key_bytes, negate in batches:
+        kernels = fused.kernels_for(modulus, key_bytes, streams, vector.nbytes)
+        masks: _Masks
+        if kernels is not None:
+            masks = _KernelMasks(keys, key_bytes, modulus, kernels)
+        else:
+            masks = _LibraryMasks(keys, key_bytes, modulus, vector.nbytes)
+        try:
+            for low, high in _slices(start, start + len(vector), modulus):
+                masks.add_to(vector[low - start : high - start], negate, low)
+        finally:
+            masks.wipe()
+    if modulus.is_ring:
+        arithmetic.reduce(vector, modulus)
+
+
+def _batches(keys: Iterable[bytes], negate: bool) -> Iterator[Batch]:
+    """Join keys, some of one length at a time."""
+    for key_bytes, same in groupby(keys, len):
+        if key_bytes not in (16, 32):
+            raise ValueError(f"a mask key of {key_bytes} bytes: it must have 16 or 32")
+        while joined := b"".join(islice(same, _LIVE_STREAMS)):
+            yield joined, key_bytes, negate
 
 
 def _slices(start: int, stop: int, modulus: Modulus) -> Iterator[tuple[int, int]]:
@@ -220,9 +273,9 @@ def _jobs(
     length: int, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, workers: int
 ) -> Iterator[tuple[int, int, bytes, bytes, int, int]]:
     """The arguments of ``_net_mask_job`` for each job: some of the vector and all keys, or some of both."""
-    sizes = {len(key) for key in chain(add, subtract)}
-    if len(sizes) > 1:
-        raise ValueError(f"mask keys of {sorted(sizes)} bytes: all keys of one call must have one length")
+    sizes = set(map(len, chain(add, subtract)))
+    if len(sizes) > 1 or not sizes <= {16, 32}:
+        raise ValueError(f"mask keys of {sorted(sizes)} bytes: all keys of one call must have one length, 16 or 32")
     key_bytes = max(sizes, default=16)
     pieces = min(length * modulus.dtype.itemsize // _JOB_BYTES, workers * _JOBS_PER_WORKER)
     if pieces >= workers:
@@ -243,8 +296,12 @@ def _joined(keys: Sequence[bytes], group: int, groups: int) -> bytes:
 
 def _net_mask_job(start: int, stop: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int) -> Lanes:
     """``net_mask`` with arguments that are small to pickle: the keys joined, the modulus as a number."""
-    return net_mask(_split(add, key_bytes), _split(subtract, key_bytes), start, stop, Modulus(modulus))
+    vector = np.zeros(stop - start, dtype=Modulus(modulus).dtype)
+    batches = chain(_split(add, key_bytes, False), _split(subtract, key_bytes, True))
+    _apply(vector, batches, (len(add) + len(subtract)) // key_bytes, Modulus(modulus), start)
+    return vector
 
 
-def _split(keys: bytes, size: int) -> Iterator[bytes]:
-    return (keys[first : first + size] for first in range(0, len(keys), size))
+def _split(keys: bytes, key_bytes: int, negate: bool) -> Iterator[Batch]:
+    step = _LIVE_STREAMS * key_bytes
+    return ((keys[first : first + step], key_bytes, negate) for first in range(0, len(keys), step))

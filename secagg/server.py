@@ -223,16 +223,19 @@ class Server:
             lambda index: dismissal if index in dismissed else make(index),
         )
 
-    def compute(self, executor: Executor | None = None) -> Result:
+    def compute(self, executor: Executor | None = None, workers: int | None = None) -> Result:
         """Unmask the sum: the one step that takes long.  May run in another thread; called again, returns the same.
 
         Args:
             executor: where masks are expanded, slice by slice; this thread when not given.  It gets keys of single
                 streams, so a process or a machine behind it is as trusted as the server.
+            workers: how many jobs the executor runs at once, where it does not say so itself, as Dask's.
 
-        Raises StateError before UNMASK is closed; PeerError(BAD_DEALER) when a client dealt shares that open to
-        something else than it announced: the round is then ABORTED.
+        Raises StateError before UNMASK is closed; ParameterError when ``workers`` is below 1; PeerError(BAD_DEALER)
+        when a client dealt shares that open to something else than it announced: the round is then ABORTED.
         """
+        if workers is not None and workers < 1:
+            raise ParameterError(f"workers = {workers}; an executor has one or more: leave it out if you do not know")
         if self._result is not None:
             return self._result
         data = self._data
@@ -245,7 +248,7 @@ class Server:
             self._refuse(refused.culprit[0], refused)
             self._abort(str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
             raise
-        total = unmasking.unmasked(data.accumulator, add, subtract, self._config, executor)
+        total = unmasking.unmasked(data.accumulator, add, subtract, self._config, executor, workers)
         self._result = self._make_result(total)
         data.state = ServerState.DONE
         return self._result

@@ -76,11 +76,16 @@ def _secrets(data: Data, edges: Adjacency, survivors: Flags, config: RoundConfig
 
 
 def unmasked(
-    accumulator: Lanes, add: list[bytes], subtract: list[bytes], config: RoundConfig, executor: Executor | None
+    accumulator: Lanes,
+    add: list[bytes],
+    subtract: list[bytes],
+    config: RoundConfig,
+    executor: Executor | None,
+    workers: int | None,
 ) -> Lanes:
     """The sum without its masks, in a new array: an executor that breaks down leaves the masked sum as it was."""
     total = accumulator.copy()
-    masking.remove_masks(total, add, subtract, config.modulus, executor)
+    masking.remove_masks(total, add, subtract, config.modulus, executor, workers)
     return total
 
 

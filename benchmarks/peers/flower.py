@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -138,26 +138,14 @@ class MemoryGrid(Grid):
 
         return train
 
-    # What a grid must have, and this workflow does not use.
-
-    def set_run(self, run: object) -> None:
-        raise NotImplementedError
-
-    @property
-    def run(self) -> Any:
-        raise NotImplementedError
-
-    def create_message(self, *_: object, **__: object) -> Message:
-        raise NotImplementedError
-
     def get_node_ids(self) -> list[int]:
         return [_node(client) for client in self._contexts]
 
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        raise NotImplementedError
+    def _not_here(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the workflow was expected to send and receive, and nothing else")
 
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        raise NotImplementedError
+    set_run = create_message = push_messages = pull_messages = _not_here
+    run = property(_not_here)
 
 
 def _copy(content: RecordDict) -> tuple[RecordDict, int]:

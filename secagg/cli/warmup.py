@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from secagg import masking
 from secagg.arithmetic.modulus import Modulus
 from secagg.cli.output import seconds, usage_errors
 from secagg.cli.rounds import small_round
@@ -34,5 +35,6 @@ def warmup(
         started = time.perf_counter()
         for modulus in track(moduli, "compiling", console=console, disable=not console.is_terminal, transient=True):
             small_round(modulus, Suite.AES_128, ThreatModel.SEMI_HONEST)
+            masking.expand(bytes(Suite.AES_256.key_bytes), 0, 1, modulus)  # the suites' kernels differ for masks alone
     named = f"{len(moduli)} rings" if len(moduli) > 1 else f"the ring {moduli[0]}"
     typer.echo(f"the kernels of {named} are ready after {seconds(time.perf_counter() - started)}")

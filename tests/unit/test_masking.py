@@ -1,4 +1,4 @@
-"""Masks against a naive twin that reads `cryptography`'s keystream and counts in Python integers."""
+"""Masks from both sources, against a naive twin: `cryptography`'s keystream, and Python integers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import operator
 import pickle
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import arithmetic, masking
-from secagg.arithmetic import Modulus
+from secagg.arithmetic import Modulus, aes, fused
 
 Lanes = npt.NDArray[np.unsignedinteger]
 
@@ -28,6 +29,16 @@ RINGS = tuple(Modulus.ring(bits) for bits in (1, 7, 8, 13, 16, 20, 32, 33, 63, 6
 PRIMES = tuple(Modulus(prime) for prime in (3, 251, 257, 32771, 65521, 65537, 2**31 - 1, 4294967311, 2**61 - 1))
 KEYS = tuple(bytes([index]) * 16 for index in range(1, 12))
 FROZEN_32771 = [6163, 14139, 12572, 9601, 20335, 25217, 3909, 31192, 18035, 17449, 28341, 7860]
+
+
+@pytest.fixture(scope="module", params=["library", "kernels"] if aes.BLOCKS else ["library"], autouse=True)
+def source(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where keystream comes from; kernels make all of it that they can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECAGG_FUSED_AES", "0" if request.param == "library" else "1")
+        if request.param == "kernels":
+            patch.setattr(fused, "FEWEST_STREAMS", 1)
+        yield request.param
 
 
 def naive_mask(key: bytes, start: int, stop: int, modulus: Modulus) -> list[int]:
@@ -215,6 +226,7 @@ def test_streams_are_opened_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
             live -= 1
 
     monkeypatch.setattr(masking, "Keystream", Counted)
+    monkeypatch.setenv("SECAGG_FUSED_AES", "0")
     masking.net_mask([index.to_bytes(16, "big") for index in range(3000)], (), 0, 1, Modulus.ring(8))
     assert len(opened) == 3000
     assert max(opened) <= 600

@@ -1,0 +1,93 @@
+"""One round unmasked on every kind of executor: this thread, threads, processes, and a Dask cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import pytest
+from staging import Stage, semi_honest
+
+from secagg import ParameterError, Server
+
+LOST = (1, 4)
+# So long that the vector is split among jobs; and so short that the keys are.
+LENGTHS = (3_000_000, 1_000)
+
+Closed = tuple[bytes, list[int]]
+
+
+@pytest.fixture(scope="module", params=LENGTHS)
+def closed(request: pytest.FixtureRequest) -> Closed:
+    """The snapshot of a server that has all it needs, two clients lost with their masks; and the plain sum."""
+    stage = Stage(semi_honest(8, request.param)).play(silent={"MASK": LOST})
+    return stage.server.snapshot(), stage.plain_sum(set(range(8)) - set(LOST))
+
+
+@contextmanager
+def dask_cluster() -> Iterator[Executor]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        processes = set(client.run(os.getpid).values())
+        assert len(processes - {os.getpid()}) == 2
+        yield client.get_executor(pure=False)
+
+
+def processes() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
+@pytest.mark.parametrize(
+    "open_executor",
+    [nullcontext, lambda: ThreadPoolExecutor(2), processes, dask_cluster],
+    ids=["none", "threads", "processes", "dask"],
+)
+def test_the_sum_is_the_same_on_every_executor(
+    open_executor: Callable[[], AbstractContextManager[Executor | None]], closed: Closed
+) -> None:
+    snapshot, plain = closed
+    server = Server.restore(snapshot)
+    with open_executor() as executor:
+        result = server.compute(executor, workers=2)
+    assert result.sum.tolist() == plain
+    assert result.dropped == {"MASK": LOST}
+
+
+class Recording(ThreadPoolExecutor):
+    """Keeps what each job was given and what it gave back."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.jobs: list[tuple[tuple[Any, ...], Future[Any]]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(fn, *args, **kwargs)
+        self.jobs.append((args, future))
+        return future
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8])
+def test_workers_say_how_finely_the_work_is_split(closed: Closed, workers: int) -> None:
+    snapshot, plain = closed
+    with Recording() as executor:
+        assert Server.restore(snapshot).compute(executor, workers=workers).sum.tolist() == plain
+    assert workers <= len(executor.jobs) <= 4 * workers
+    # Seeds travel: what a job is sent grows with the keys, not with the vector.
+    keys = 6 + len(LOST) * 6
+    assert all(sum(len(part) for part in job if isinstance(part, bytes)) <= keys * 32 for job, _ in executor.jobs)
+    assert all(len(future.result()) <= len(plain) for _, future in executor.jobs)
+
+
+def test_no_workers_at_all_are_refused(closed: Closed) -> None:
+    server = Server.restore(closed[0])
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ParameterError, match="workers = 0"):
+        server.compute(executor, workers=0)
+    assert server.compute().sum.tolist() == closed[1]
