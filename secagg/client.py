@@ -477,7 +477,7 @@ class Client:
         pairs = dealing.open_pairs(
             session, index, dealers, [receive_keys[position] for position in positions], sealed, commitments
         )
-        private = phase.masking_private.reveal()
+        private = crypto.AgreementKey(phase.masking_private.reveal())
         mask_keys = [
             dealing.pairwise_key(
                 config, session, index, phase.masking_key, private, dealer, phase.masking_keys[position]

@@ -1,7 +1,8 @@
 """The primitives, thin over ``cryptography`` and PyNaCl; nothing else in the library imports either of them.
 
-X25519 and Ed25519 go through PyNaCl, which releases the GIL; HKDF-SHA256, AES-GCM and the AES-CTR keystream go through
-``cryptography``.  Every key that comes out of here is used once: for one stream, or to seal one plaintext, so the AEAD
+Ed25519 goes through PyNaCl, which releases the GIL; X25519 through whichever is faster, PyNaCl for one agreement and
+``cryptography`` for many with one private key; HKDF-SHA256, AES-GCM and the AES-CTR keystream through ``cryptography``.
+Every key that comes out of here is used once: for one stream, or to seal one plaintext, so the AEAD
 nonce is constant.
 """
 
@@ -14,6 +15,7 @@ import nacl.exceptions
 import numpy as np
 import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -45,6 +47,30 @@ def agree(private: bytes, peer_public: bytes) -> bytes:
     if not any(shared):
         raise CryptoError("the key agreement gave zero: the peer's public key has low order")
     return shared
+
+
+@final
+class AgreementKey:
+    """A private X25519 key that agrees with many peers: what depends on it alone is computed once."""
+
+    __slots__ = ("_private",)
+
+    def __init__(self, private: bytes) -> None:
+        self._private = X25519PrivateKey.from_private_bytes(private)
+
+    def public_key(self) -> bytes:
+        """As the function ``public_key``."""
+        return self._private.public_key().public_bytes_raw()
+
+    def agree(self, peer_public: bytes) -> bytes:
+        """As the function ``agree``."""
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
+        except ValueError as refused:
+            raise CryptoError("the key agreement gave zero: the peer's public key has low order") from refused
+
+    def __repr__(self) -> str:
+        return "AgreementKey()"
 
 
 def derive(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:

@@ -88,11 +88,12 @@ def deal(
     sealed: list[bytes] = []
     pairs: list[bytes] = []
     receive_keys: list[bytes] = []
+    private = crypto.AgreementKey(channel_private)
     for (neighbour, keys), key_share, seed_share, salt in zip(
         neighbours.items(), key_shares, seed_shares, salts, strict=True
     ):
         pair = key_share + seed_share + salt
-        send_key, receive_key = _channel_keys(config, session, index, own.channel, channel_private, neighbour, keys)
+        send_key, receive_key = _channel_keys(config, session, index, own.channel, private, neighbour, keys)
         sealed.append(crypto.seal(send_key, pair, transcript.sealed_shares_context(session, index, neighbour)))
         pairs.append(pair)
         receive_keys.append(receive_key)
@@ -102,23 +103,29 @@ def deal(
 
 
 def _channel_keys(
-    config: RoundConfig, session: bytes, index: int, own: bytes, private: bytes, neighbour: int, keys: Keys
+    config: RoundConfig,
+    session: bytes,
+    index: int,
+    own: bytes,
+    private: crypto.AgreementKey,
+    neighbour: int,
+    keys: Keys,
 ) -> tuple[bytes, bytes]:
     """The keys toward a neighbour and from it."""
     suite, size = int(config.suite), config.suite.key_bytes
-    shared = crypto.agree(private, keys.channel)
+    shared = private.agree(keys.channel)
     toward = transcript.channel_info(suite, index, neighbour, own, keys.channel)
     back = transcript.channel_info(suite, neighbour, index, keys.channel, own)
     return crypto.derive(shared, session, toward, size), crypto.derive(shared, session, back, size)
 
 
 def pairwise_key(
-    config: RoundConfig, session: bytes, index: int, own: bytes, private: bytes, other: int, public: bytes
+    config: RoundConfig, session: bytes, index: int, own: bytes, private: crypto.AgreementKey, other: int, public: bytes
 ) -> bytes:
     """The key of the mask between two clients, from one's private and the other's public masking key."""
     ends = (index, other, own, public) if index < other else (other, index, public, own)
     info = transcript.pairwise_mask_info(int(config.suite), *ends)
-    return crypto.derive(crypto.agree(private, public), session, info, config.suite.key_bytes)
+    return crypto.derive(private.agree(public), session, info, config.suite.key_bytes)
 
 
 def open_pairs(

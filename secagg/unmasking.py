@@ -47,12 +47,13 @@ def mask_keys(data: Data, edges: Adjacency, survivors: Flags, config: RoundConfi
             subtract.append(crypto.derive(secret, session, transcript.self_mask_info(suite, owner), size))
             continue
         advert = data.adverts[owner]
-        if crypto.public_key(secret) != advert.masking_key:
+        private = crypto.AgreementKey(secret)
+        if private.public_key() != advert.masking_key:
             raise _bad_dealer(owner, "its masking key is not the private half of the one that it advertised")
         for neighbour in edges.neighbours(owner).tolist():
             if survivors[neighbour]:
                 public = data.adverts[neighbour].masking_key
-                key = dealing.pairwise_key(config, session, owner, advert.masking_key, secret, neighbour, public)
+                key = dealing.pairwise_key(config, session, owner, advert.masking_key, private, neighbour, public)
                 # The survivor added this mask if its id is the lower one: take it out again.
                 (subtract if neighbour < owner else add).append(key)
     return add, subtract

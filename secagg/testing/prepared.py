@@ -322,7 +322,7 @@ class PreparedClients:
         """Keys of the pairwise masks that do not cancel among prepared clients: with higher ids, with lower ones."""
         higher: list[bytes] = []
         lower: list[bytes] = []
-        own, private = self._public[index].masking, member.masking_private
+        own, private = self._public[index].masking, crypto.AgreementKey(member.masking_private)
         for dealer in member.dealers:
             if dealer in self._masked_against:
                 public = self._public[dealer].masking

@@ -61,6 +61,7 @@ def ladder(private: bytes, public: bytes) -> bytes:
 )
 def test_agreement(private: str, public: str, shared: str) -> None:
     assert crypto.agree(unhex(private), unhex(public)) == unhex(shared)
+    assert crypto.AgreementKey(unhex(private)).agree(unhex(public)) == unhex(shared)
     assert ladder(unhex(private), unhex(public)) == unhex(shared)
 
 
@@ -71,6 +72,8 @@ def test_agreement_of_two() -> None:
     assert crypto.public_key(alice).hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
     assert crypto.public_key(bob).hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
     assert crypto.agree(alice, crypto.public_key(bob)) == crypto.agree(bob, crypto.public_key(alice)) == shared
+    for private in (alice, bob):
+        assert crypto.AgreementKey(private).public_key() == crypto.public_key(private)
 
 
 def test_agreement_iterated() -> None:
@@ -101,6 +104,8 @@ def test_low_order_is_what_agrees_on_zero(u: int, high_bit: int) -> None:
         assert ladder(private, public) == bytes(32)
         with pytest.raises(CryptoError, match="low order"):
             crypto.agree(private, public)
+        with pytest.raises(CryptoError, match="low order"):
+            crypto.AgreementKey(private).agree(public)
 
 
 @pytest.mark.parametrize("high_bit", [0, 1])
@@ -114,6 +119,7 @@ def test_nothing_else_is_refused(high_bit: int) -> None:
         assert crypto.has_low_order(public) == (shared == bytes(32)) == (u in LOW_ORDER)
         if shared != bytes(32):
             assert crypto.agree(SCALARS[0], public) == shared
+            assert crypto.AgreementKey(SCALARS[0]).agree(public) == shared
 
 
 # Ed25519: RFC 8032, section 7.1.
