@@ -505,7 +505,7 @@ class Client:
             phase.seed.reveal(), phase.session, transcript.self_mask_info(int(config.suite), self.index), size
         )
         masking.apply_masks(lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
-        packed = memoryview(arithmetic.pack(lanes, config.modulus))
+        packed = arithmetic.pack_in_place(lanes, config.modulus)
         self._advance(
             "submit",
             Masked(session=phase.session, neighbours=phase.neighbours, dealers=phase.dealers, openings=phase.openings),

@@ -15,6 +15,7 @@ from secagg.arithmetic.packing import (
     add_packed,
     check_packed,
     pack,
+    pack_in_place,
     unpack,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "check_lanes",
     "check_packed",
     "pack",
+    "pack_in_place",
     "reduce",
     "subtract",
     "unpack",

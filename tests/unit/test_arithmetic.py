@@ -73,6 +73,7 @@ def test_packing_places_element_i_at_bit_i_times_b(bits: int) -> None:
         packed = arithmetic.pack(lanes, modulus)
         assert packed == packed_by_hand(lanes.tolist(), modulus)
         assert np.array_equal(lanes, before)
+        assert arithmetic.pack_in_place(lanes, modulus) == packed
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -93,6 +94,10 @@ def test_packing_any_elements(bits: int, data: st.DataObject) -> None:
     packed = arithmetic.pack(np.array(elements, modulus.dtype), modulus)
     assert packed == packed_by_hand(elements, modulus)
     assert arithmetic.unpack(packed, modulus, len(elements)).tolist() == [e % modulus.value for e in elements]
+    # In place within another array, at an address that need not be one of a 64-bit word.
+    room = np.array([1, *elements, 1], modulus.dtype)
+    assert arithmetic.pack_in_place(room[1:-1], modulus) == packed
+    assert room[[0, -1]].tolist() == [1, 1]
 
 
 @given(bits=st.integers(1, 64), data=st.data())
@@ -130,6 +135,7 @@ def test_a_prime_vector_longer_than_a_chunk(prime: int) -> None:
     lanes = random_lanes(modulus, 140_011)
     arithmetic.reduce(lanes, modulus)
     assert arithmetic.pack(lanes, modulus) == packed_by_hand(lanes.tolist(), modulus)
+    assert arithmetic.pack_in_place(lanes.copy(), modulus) == arithmetic.pack(lanes, modulus)
     accumulator = lanes.copy()
     arithmetic.add_packed(accumulator, arithmetic.pack(lanes, modulus), modulus)
     assert accumulator.tolist() == [2 * lane % prime for lane in lanes.tolist()]
@@ -140,11 +146,14 @@ def test_packing_an_array_that_is_neither_contiguous_nor_writable() -> None:
     lanes = random_lanes(modulus, 300)[::3]
     lanes.flags.writeable = False
     assert arithmetic.pack(lanes, modulus) == packed_by_hand(lanes.tolist(), modulus)
+    with pytest.raises(ValueError, match="contiguous"):
+        arithmetic.pack_in_place(lanes, modulus)
 
 
 @pytest.mark.parametrize("modulus", [Modulus.ring(20), Modulus.ring(32), Modulus(65537)], ids=str)
 def test_an_empty_vector_packs_to_nothing(modulus: Modulus) -> None:
     assert arithmetic.pack(np.empty(0, modulus.dtype), modulus) == b""
+    assert arithmetic.pack_in_place(np.empty(0, modulus.dtype), modulus) == b""
     assert len(arithmetic.unpack(b"", modulus, 0)) == 0
 
 
