@@ -1,6 +1,6 @@
 """The kernels one by one, with pytest-benchmark; masks beside the speed of the raw keystream.
 
-    pip install pytest-benchmark
+    pip install -e ".[bench]"
     python -m pytest benchmarks/test_kernels.py
 
 Everything runs once before it is timed, so that nothing is compiled then.  One thread: its CPU time; two threads: wall

@@ -1,0 +1,55 @@
+"""Every benchmark still runs, at a size that takes seconds; what it measures then means nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+TINY_ROUNDS = ["--clients", "12", "--dim", "200", "--dropout", "0.2", "--graph", "complete", "--repeat", "1"]
+SCRIPTS = {
+    "kernels.py": ["--repeat", "1", "--masks", "3", "--dim", "1000"],
+    "peers": ["--quick"],
+    "rounds.py": [*TINY_ROUNDS, "--threat", "active"],
+    "scale_out.py": ["--repeat", "1", "--masks", "20", "--dim", "1000"],
+    "targets.py": ["--repeat", "1", "--scale", "0.001", "--only", "bytes", "import"],
+}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_prints_its_figures(script: str, tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    saves = [] if script == "kernels.py" else ["--output", output]
+    result = run(BENCHMARKS / script, *SCRIPTS[script], *saves)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(output.read_text(encoding="utf-8") if saves else result.stdout)
+    assert figures
+    if saves:
+        assert figures["machine"]["cores"] == os.cpu_count()
+        assert "| --- |" in result.stdout
+
+
+def test_kernels_are_benchmarked() -> None:
+    some = ["-k", "wire or many_short or pack"]
+    options = ["-q", "-p", "no:cacheprovider", "--benchmark-disable"]
+    result = run("-m", "pytest", *options, BENCHMARKS / "test_kernels.py", *some)
+    assert result.returncode == 0, result.stdout
+    assert " passed" in result.stdout
