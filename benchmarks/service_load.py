@@ -2,8 +2,9 @@
 
     python benchmarks/service_load.py [--clients 1000] [--length 10000] [--vanish 0.1] [--json FILE]
 
-The server is ``secagg serve`` in a process of its own.  The clients are real ones (``secagg.adapters.net.member``), each
-with its own identity, connection and state file, as tasks of a few processes.  Those that vanish deal their shares and
+The server is ``secagg serve`` in a process of its own.  The clients are real ones (``secagg.adapters.net.member``),
+each with its own identity, connection and state file, as tasks of a few processes.  Those that vanish deal their
+shares and
 are gone before their vector.  Meanwhile these connect, again and again, until the round is over:
 
 - slow loris: one that never finishes its TLS handshake, one that sends a byte of its HTTP request a second, and one
@@ -20,10 +21,11 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import random
-import signal
+import resource
 import socket
 import ssl
 import subprocess
@@ -34,6 +36,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +49,17 @@ from secagg import Identity, Policy, save_directory
 from secagg.adapters.net.certificates import client_context, seen_certificate
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import FRAMES_VERSION, Challenge, Login, Submission, decode_to_client, encode
-from secagg.adapters.net.member import Member, MemberOptions, Total
+from secagg.adapters.net.layout import totals
+from secagg.adapters.net.member import Member, MemberOptions
 from secagg.adapters.net.store import ClientStore
-from secagg.cli.rounds import warm_up
-from secagg.config import RoundConfig, Suite, ThreatModel
+from secagg.config import ThreatModel
+from secagg.errors import SecAggError
 from secagg.transcript import signed_login
 
 CLIP, BITS = 1.0, 16
 HUNDRED_MB = 100_000_000
 CERTIFICATES = "tls"
+EARLY = frozenset({"OPENING", "ADVERTISE", "SHARE"})
 
 
 class VanishedError(Exception):
@@ -83,19 +88,18 @@ def seed_of(client: int) -> bytes:
 # Clients.
 
 
-def client_process(
-    url: str, folder: str, members: list[int], vanishing: list[int], length: int, outcomes: Any
-) -> None:
-    """Many clients in one process; reports (client, what became of it, digits to check, the sum's deviation)."""
+def client_process(url: str, folder: str, members: list[int], vanishing: list[int], length: int, outcomes: Any) -> None:
+    """Many clients in one process; reports (client, what became of it, whose sum, its largest deviation)."""
     asyncio.run(_clients(url, Path(folder), members, set(vanishing), length, outcomes))
 
 
-async def _clients(
-    url: str, folder: Path, members: list[int], vanishing: set[int], length: int, outcomes: Any
-) -> None:
+async def _clients(url: str, folder: Path, members: list[int], vanishing: set[int], length: int, outcomes: Any) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     tls = client_context(folder / CERTIFICATES / "server.pem")
-    starting = asyncio.Semaphore(32)
+
+    @cache
+    def plain_sum(included: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        return np.sum([vector_of(client, length) for client in included], axis=0, dtype=np.float64)
 
     async def run(client: int) -> None:
         made = VanishingStore if client in vanishing else ClientStore
@@ -108,15 +112,15 @@ async def _clients(
             give_up_seconds=300,
         )
         member = Member(options, store, {"values": vector_of(client, length)}, on_total=lambda total: None)
-        async with starting:
-            await asyncio.sleep(0)
         try:
             total = await member.run()
-            outcomes.put((client, "sum", total.included, total.mean.mean["values"] * total.mean.weight))
+            deviation = np.abs(totals(total.mean)["values"] - plain_sum(total.included)).max()
+            allowed = total.encoder.error_bound(total.mean.count, total.mean.weight) * total.mean.weight
+            outcomes.put((client, "right sum" if deviation <= allowed else "WRONG SUM", total.included))
         except VanishedError:
-            outcomes.put((client, "vanished", (), None))
-        except Exception as failure:
-            outcomes.put((client, f"{type(failure).__name__}: {failure}", (), None))
+            outcomes.put((client, "vanished", ()))
+        except SecAggError as failure:
+            outcomes.put((client, f"{type(failure).__name__}: {failure}", ()))
         finally:
             store.close()
 
@@ -126,12 +130,13 @@ async def _clients(
 # Abuse.
 
 
-def abuse_process(url: str, folder: str, members: list[int], counts: Any) -> None:
+def abuse_process(url: str, monitor: int, folder: str, members: list[int], counts: Any) -> None:
     """Everything that a stranger, or a bad member, may try; until it is terminated."""
-    asyncio.run(_abuse(url, Path(folder), members, counts))
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it sends to connections that were closed on it
+    asyncio.run(_abuse(url, monitor, Path(folder), members, counts))
 
 
-async def _abuse(url: str, folder: Path, members: list[int], counts: Any) -> None:
+async def _abuse(url: str, monitor: int, folder: Path, members: list[int], counts: Any) -> None:
     port = int(url.split(":")[2].split("/")[0])
     tls = client_context(folder / CERTIFICATES / "server.pem")
     loris, garbage, large = members
@@ -206,27 +211,32 @@ async def _abuse(url: str, folder: Path, members: list[int], counts: Any) -> Non
         part = bytes(60_000)
         await connection.send([encode(Submission(1, "MASK", 30_000)), *[part] * (HUNDRED_MB // len(part))])
 
-    async def again(name: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    async def again(name: str, attempt: Callable[[], Awaitable[None]], *, as_member: bool) -> None:
+        while as_member and (await asyncio.to_thread(read_status, monitor))["rounds"][0]["phase"] in EARLY:
+            await asyncio.sleep(0.5)  # they log in as those that vanish in MASK, when these are gone
         while True:
             counts[name] = counts.get(name, 0) + 1
             with contextlib.suppress(OSError, WebSocketException, TimeoutError, ssl.SSLError, EOFError):
                 await attempt()
             await asyncio.sleep(0.5)
 
+    by_strangers = {
+        "slow TLS handshake": slow_handshake,
+        "slow HTTP request": slow_request,
+        "garbage for TLS": no_tls,
+        "garbage for a login": no_login,
+        "100 MB before the login": large_before_login,
+    }
+    by_members = {
+        "slow message": lambda: logged_in(loris, slow_message),
+        "garbage for a frame": lambda: logged_in(garbage, no_frame),
+        "garbage for a message": lambda: logged_in(garbage, no_message),
+        "100 MB in a frame": lambda: logged_in(large, large_frame),
+        "100 MB in fragments": lambda: logged_in(large, large_message),
+    }
     async with asyncio.TaskGroup() as tasks:
-        for name, attempt in {
-            "slow TLS handshake": slow_handshake,
-            "slow HTTP request": slow_request,
-            "slow message": lambda: logged_in(loris, slow_message),
-            "garbage for TLS": no_tls,
-            "garbage for a login": no_login,
-            "garbage for a frame": lambda: logged_in(garbage, no_frame),
-            "garbage for a message": lambda: logged_in(garbage, no_message),
-            "100 MB before the login": large_before_login,
-            "100 MB in a frame": lambda: logged_in(large, large_frame),
-            "100 MB in fragments": lambda: logged_in(large, large_message),
-        }.items():
-            tasks.create_task(again(name, attempt))
+        for name, attempt in {**by_strangers, **by_members}.items():
+            tasks.create_task(again(name, attempt, as_member=name in by_members))
 
 
 # The measurement.
@@ -243,23 +253,34 @@ def measure(clients: int, length: int, vanish: float, processes: int, abused: bo
         port, monitor = free_port(), free_port()
         server = start_server(folder, port, monitor, vanish)
         try:
-            found = run_round(folder, port, monitor, server, clients, length, vanishing, processes, abused)
+            return run_round(folder, port, monitor, server, clients, length, vanishing, processes, abused)
         finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
-    return found
+            if server.returncode is None:
+                server.kill()
 
 
 def start_server(folder: Path, port: int, monitor: int, vanish: float) -> subprocess.Popen[bytes]:
     """``secagg serve``, when it listens."""
     command = [
-        *(sys.executable, "-m", "secagg", "serve", "--dim-from", "layout.npz", "--clip", str(CLIP), "--bits", str(BITS)),
+        *(
+            sys.executable,
+            "-m",
+            "secagg",
+            "serve",
+            "--dim-from",
+            "layout.npz",
+            "--clip",
+            str(CLIP),
+            "--bits",
+            str(BITS),
+        ),
         *("--directory", "cohort.json", "--threat-model", "semi_honest", "--delta", str(vanish), "--gamma", "0.2"),
         *("--demo-cert", CERTIFICATES, "--port", str(port), "--monitor-port", str(monitor), "--linger", "600"),
+        "--json",
         *("--deadline", "120", "--deadline", "MASK=30"),
     ]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log)
+    with (folder / "server.log").open("wb") as log, (folder / "summary.json").open("wb") as summary:
+        server = subprocess.Popen(command, cwd=folder, stderr=log, stdout=summary)
     for _ in range(300):
         time.sleep(0.1)
         if "listening" in (folder / "server.log").read_text():
@@ -284,8 +305,8 @@ def run_round(
     idle = peak_bytes(server.pid)
     with context.Manager() as shared:
         counts = shared.dict()
-        # Those that abuse the service as members are ones that vanish: they come back, as what they are.
-        abuser = context.Process(target=abuse_process, args=(url, str(folder), vanishing[:3], counts), daemon=True)
+        abuse = (url, monitor, str(folder), vanishing[:3], counts)
+        abuser = context.Process(target=abuse_process, args=abuse, daemon=True)
         started = time.perf_counter()
         workers = [
             context.Process(
@@ -295,18 +316,116 @@ def run_round(
             )
             for first in range(processes)
         ]
-        for worker in workers:
-            worker.start()
-        if abused:
-            wait_for_phase(monitor, {"MASK", "UNMASK", "COMPUTE", "DONE"})
-            abuser.start()
+        for process in [*workers, *([abuser] if abused else [])]:
+            process.start()
         got = [outcomes.get(timeout=600) for _ in range(clients)]
         wall = time.perf_counter() - started
-        status = read_status(monitor)
+        _, _, used = os.wait4(server.pid, 0)  # it ends when all that stayed have the sum
+        server.returncode = 0
         if abused:
             abuser.terminate()
             abuser.join()
         for worker in workers:
             worker.join()
         attempts = dict(counts)
-    return report(got, status, server.pid, idle, wall, attempts, clients, length)
+    status = json.loads((folder / "summary.json").read_text())
+    return report(got, status, used, idle, wall, attempts, clients, length)
+
+
+def report(
+    got: list[tuple[int, str, tuple[int, ...]]],
+    status: dict[str, Any],
+    used: resource.struct_rusage,
+    idle: int,
+    wall: float,
+    attempts: dict[str, int],
+    clients: int,
+    length: int,
+) -> dict[str, Any]:
+    """The figures."""
+    hosted = status["rounds"][0]
+    packed = 4 * length  # what the elements would take as 32-bit numbers
+    return {
+        "clients": clients,
+        "length": length,
+        "outcomes": dict(Counter(what for _, what, _ in got)),
+        "in the sum": sorted({len(included) for _, _, included in got if included}),
+        "wall_s": round(wall, 1),
+        "phase_s": hosted["phase_seconds"],
+        "server_cpu_s": round(used.ru_utime + used.ru_stime, 1),
+        "server_idle_bytes": idle,
+        "server_peak_bytes": used.ru_maxrss * 1024,
+        "received_bytes": status["received_bytes"],
+        "bytes_per_client": round(status["received_bytes"] / clients),
+        "vector_as_float32_bytes": packed,
+        "journal_commits": status["journal_commits"],
+        "logins": status["logins"],
+        "refused": status["refused"],
+        "misbehaved": hosted["refused"],
+        "attempts_of_abuse": attempts,
+        "machine": machine("websockets"),
+    }
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def read_status(monitor: int) -> dict[str, Any]:
+    """The service's own view."""
+    with urllib.request.urlopen(f"http://localhost:{monitor}/status.json") as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def peak_bytes(process: int) -> int:
+    """The most resident memory so far; Linux."""
+    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def show(found: dict[str, Any]) -> None:
+    """The figures as a table, for the documentation."""
+    rows = [
+        ["clients; elements of a vector", f"{found['clients']:,}; {found['length']:,}"],
+        ["what became of the clients", ", ".join(f"{count} {what}" for what, count in found["outcomes"].items())],
+        ["vectors in the sum", ", ".join(map(str, found["in the sum"]))],
+        ["wall time", f"{found['wall_s']:.0f} s"],
+        *([f"of it {phase}", f"{seconds:.1f} s"] for phase, seconds in found["phase_s"].items()),
+        ["server's CPU time", f"{found['server_cpu_s']:.0f} s"],
+        ["server's peak memory", f"{size(found['server_peak_bytes'])} ({size(found['server_idle_bytes'])} when idle)"],
+        ["received, a client", size(found["bytes_per_client"])],
+        ["commits of the journal", f"{found['journal_commits']:,}"],
+        ["refused", ", ".join(f"{code} {count}" for code, count in found["refused"].items()) or "nobody"],
+        [
+            "attempts of abuse",
+            ", ".join(f"{what} {count}" for what, count in found["attempts_of_abuse"].items()) or "0",
+        ],
+    ]
+    print(table(["what", "measured"], rows))
+    print(describe(found["machine"]))
+
+
+def main() -> None:
+    """Parse the arguments, measure, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--length", type=int, default=10_000)
+    parser.add_argument("--vanish", type=float, default=0.1)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--no-abuse", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found = measure(options.clients, options.length, options.vanish, options.processes, not options.no_abuse)
+    show(found)
+    if options.json is not None:
+        save(options.json, found)
+    if set(found["outcomes"]) - {"right sum", "vanished"}:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -91,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     targets: list[Target] = []
     for name in options.only:
         print(f"measuring: {name}", file=sys.stderr, flush=True)
-        targets += groups[name](options.scale, options.repeat)
+        for target in groups[name](options.scale, options.repeat):
+            print(f"  {target.what}: {target.measured}", file=sys.stderr, flush=True)
+            targets.append(target)
     rows = [[each.what, each.limit, each.measured, "met" if each.met else "NOT MET"] for each in targets]
     print(table(["target", "limit", "measured", ""], rows))
     print(f"\n{sum(each.met for each in targets)} of {len(targets)} met")

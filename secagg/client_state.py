@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
@@ -151,15 +152,18 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 _CLEAR, _SEALED = b"\x00", b"\x01"
 _TOKEN_BYTES: Final = 32
+_CHECKSUM_BYTES: Final = 32
 
 
 def dump(token: bytes, round_: Round, phase: Phase, seen: dict[str, bytes], key: bytes | None) -> bytes:
-    """A mark whether it is sealed, the token, and the state; sealed under a key that is used for this token alone."""
+    """A mark whether it is sealed, the token, and the state: sealed under a key that is used for this token alone, or
+    in clear after a checksum against a disk's faults.
+    """
     if isinstance(phase, Ended):
         raise ParameterError("a client that has ended is not suspended")
     state = msgspec.msgpack.encode(_State(transcript.VERSION, round_, phase, seen), enc_hook=_reveal)
     if key is None:
-        return _CLEAR + token + state
+        return _CLEAR + token + hashlib.sha256(token + state).digest() + state
     return _SEALED + token + crypto.seal(_state_key(key, token), state, _SEALED + token)
 
 
@@ -175,6 +179,10 @@ def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, Suspended, dict[
     try:
         if key is not None:
             state = crypto.unseal(_state_key(key, token), state, _SEALED + token)
+        else:
+            checksum, state = state[:_CHECKSUM_BYTES], state[_CHECKSUM_BYTES:]
+            if checksum != hashlib.sha256(token + state).digest():
+                raise ParameterError("these bytes are no suspended client, or damaged: their checksum is wrong")
         decoded = msgspec.msgpack.decode(state, type=_State, dec_hook=_conceal)
     except (crypto.CryptoError, msgspec.DecodeError, UnicodeDecodeError):
         # Without the cause: what does not decode may still be secret.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
@@ -184,18 +185,23 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     data: Data
 
 
+_CHECKSUM_BYTES: Final = 32
 _ARRAY_DTYPES: Final = {"|u1", "|b1", "<u2", "<u4", "<u8"}
 
 
 def dump(config: bytes, nonce: bytes, data: Data) -> bytes:
-    """A snapshot's bytes."""
-    return msgspec.msgpack.encode(_Snapshot(transcript.VERSION, config, nonce, data), enc_hook=_array_out)
+    """A snapshot's bytes: a checksum against a disk's faults, and the state."""
+    state = msgspec.msgpack.encode(_Snapshot(transcript.VERSION, config, nonce, data), enc_hook=_array_out)
+    return hashlib.sha256(state).digest() + state
 
 
 def load(snapshot: bytes) -> tuple[bytes, bytes, Data]:
     """Config bytes, nonce and data of a snapshot.  Raises ParameterError."""
+    state = memoryview(snapshot)[_CHECKSUM_BYTES:]
+    if hashlib.sha256(state).digest() != snapshot[:_CHECKSUM_BYTES]:
+        raise ParameterError("these bytes are no snapshot of a server, or damaged: their checksum is wrong")
     try:
-        decoded = msgspec.msgpack.decode(snapshot, type=_Snapshot, dec_hook=_array_in)
+        decoded = msgspec.msgpack.decode(state, type=_Snapshot, dec_hook=_array_in)
     except (msgspec.DecodeError, ValueError) as wrong:
         raise ParameterError(f"these bytes are no snapshot of a server: {wrong}") from None
     if decoded.version != transcript.VERSION:

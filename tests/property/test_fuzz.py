@@ -6,7 +6,7 @@ What each must be met with is worked out here from the wire format, by another d
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -417,15 +417,21 @@ def test_suspended_clients_that_are_sealed(state: str) -> None:
 
 @pytest.mark.parametrize("state", ["ADVERTISED", "SHARED", "INPUT", "MASKED", "CONFIRMED"])
 def test_suspended_clients_in_clear(state: str) -> None:
-    """Refused, or another state that decodes: nobody vouches for what is stored in clear."""
+    """Damaged ones are refused, their token unused; forged ones may be another state that decodes."""
     copies = Copies(MODELS[ThreatModel.ACTIVE](**OPTIONS))
-    refused = 0
     rng, suspended = random.Random(state), copies.client(state).suspend()
-    mark_and_token, values = suspended[:33], suspended[33:]
-    forged = (mark_and_token + replace_somewhere(rng, values) for _ in range(STORED_BYTES // 8))
-    for data in itertools.chain(flipped_or_cut(rng, suspended, STORED_BYTES // 2), forged):
+    used: list[bytes] = []
+    for data in flipped_or_cut(rng, suspended, STORED_BYTES // 2):
+        with pytest.raises(ParameterError):
+            Client.resume(data, lambda token: not used.append(token), **copies.stage.trust_of(2))
+    assert used == []
+    refused = 0
+    mark, token, values = suspended[:1], suspended[1:33], suspended[65:]
+    for _ in range(STORED_BYTES // 8):
+        forged = replace_somewhere(rng, values)
+        checksum = hashlib.sha256(token + forged).digest()
         try:
-            Client.resume(data, lambda token: True, **copies.stage.trust_of(2)).close()
+            Client.resume(mark + token + checksum + forged, lambda token: True, **copies.stage.trust_of(2)).close()
         except (ParameterError, PeerError):
             refused += 1
     assert refused
@@ -433,14 +439,17 @@ def test_suspended_clients_in_clear(state: str) -> None:
 
 @pytest.mark.parametrize(("threat_model", "phase"), STATES)
 def test_snapshots(threat_model: ThreatModel, phase: str) -> None:
-    """Refused, or another state that decodes: nobody vouches for what is stored in clear."""
+    """Damaged ones are refused; forged ones with a right checksum too, or they are another state that decodes."""
     theatre = Theatre(threat_model, phase)
-    refused = 0
     rng, snapshot = random.Random(phase), theatre.server.snapshot()
-    forged = (replace_somewhere(rng, snapshot) for _ in range(STORED_BYTES // 15))
-    for data in itertools.chain(flipped_or_cut(rng, snapshot, STORED_BYTES // 5), forged):
-        try:
+    for data in flipped_or_cut(rng, snapshot, STORED_BYTES // 5):
+        with pytest.raises(ParameterError, match="checksum"):
             Server.restore(data, **theatre.stage.trust)
+    refused = 0
+    for _ in range(STORED_BYTES // 15):
+        forged = replace_somewhere(rng, snapshot[32:])
+        try:
+            Server.restore(hashlib.sha256(forged).digest() + forged, **theatre.stage.trust)
         except ParameterError:
             refused += 1
     assert refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -246,9 +247,12 @@ def test_restoring_takes_the_directory_and_this_version() -> None:
         Server.restore(snapshot)
     with pytest.raises(ParameterError, match="directory"):
         Server.restore(snapshot, directory=cohort(5)[1])
-    values = msgspec.msgpack.decode(snapshot)
+    values = msgspec.msgpack.decode(snapshot[32:])
+    other_version = msgspec.msgpack.encode([2, *values[1:]])
     with pytest.raises(ParameterError, match="version 2"):
-        Server.restore(msgspec.msgpack.encode([2, *values[1:]]), directory=stage.directory)
+        Server.restore(hashlib.sha256(other_version).digest() + other_version, directory=stage.directory)
+    with pytest.raises(ParameterError, match="checksum"):
+        Server.restore(other_version, directory=stage.directory)
     with pytest.raises(ParameterError):
         Server.restore(b"", directory=stage.directory)
 
