@@ -11,7 +11,7 @@ from secagg.client import Client
 from secagg.config import Policy, RoundConfig, Suite, ThreatModel
 from secagg.errors import InputError, PeerError, StateError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, Step
-from secagg.identity import Identity
+from secagg.identity import Identity, UsedTokens
 from secagg.server import Server
 
 Operation: TypeAlias = Mapping[str, Any]
@@ -55,6 +55,23 @@ class _FixedDirectory:
 
 
 @final
+class _Draws:
+    """Randomness that was recorded: the draws in their order."""
+
+    def __init__(self, recorded: Sequence[str]) -> None:
+        self._rest = list(recorded)
+
+    def put_first(self, draw: str) -> None:
+        """What is drawn next, before the rest."""
+        self._rest.insert(0, draw)
+
+    def __call__(self, length: int) -> bytes:
+        drawn = bytes.fromhex(self._rest.pop(0)) if self._rest else b""
+        expect("bytes drawn", length, len(drawn))
+        return drawn
+
+
+@final
 class Replay:
     """The parties of one recorded round."""
 
@@ -63,10 +80,13 @@ class Replay:
         self._policy: Mapping[str, Any] = setup["policy"]
         self._seeds = [bytes.fromhex(member["identity_seed"]) for member in setup["cohort"]]
         self._keys = [bytes.fromhex(member["identity_key"]) for member in setup["cohort"]]
-        self._draws: Mapping[str, Any] = setup["draws"]
+        self._server_draws = _Draws(setup["draws"]["server"])
+        self._client_draws = [_Draws(recorded) for recorded in setup["draws"]["clients"]]
         self._inputs: Sequence[Sequence[str]] = setup["inputs"]
         self._messages: Mapping[str, str] = setup["messages"]
         self._clients: dict[int, Client] = {}
+        self._stored: dict[str, bytes] = {}
+        self._resumed = UsedTokens()
         self._server: Server | None = None
 
     def run(self, operations: Sequence[Operation]) -> None:
@@ -94,10 +114,10 @@ class Replay:
                 index,
                 approve=bytes.fromhex(operation["approve"]) if "approve" in operation else None,
                 policy=_policy(policy),
-                identity=Identity(self._seeds[index]) if active else None,
+                identity=self._identity(index),
                 directory=_FixedDirectory(keys) if active else None,
                 consume=lambda token: not operation.get("used", False),
-                randomness=_draws(self._draws["clients"][index]),
+                randomness=self._client_draws[index],
             )
         except PeerError as refused:
             self._expect_refusal(refused, operation)
@@ -126,6 +146,37 @@ class Replay:
         client = self._clients[operation["client"]]
         self._expect_message(client.abort(), operation)
         self._expect_state(client, operation)
+
+    def _suspend(self, operation: Operation) -> None:
+        index = operation["client"]
+        self._client_draws[index].put_first(operation["token"])
+        self._stored[operation["saved"]] = self._clients[index].suspend()
+        _expect_success(operation)
+        self._expect_state(self._clients[index], operation)
+
+    def _resume(self, operation: Operation) -> None:
+        index = operation["client"]
+
+        def consume(token: bytes) -> bool:
+            expect("token", token.hex(), operation["token"])
+            return self._resumed(token)
+
+        try:
+            self._clients[index] = Client.resume(
+                self._stored[operation["saved"]],
+                consume,
+                identity=self._identity(index),
+                directory=_FixedDirectory(self._keys) if self._config.is_active else None,
+                randomness=self._client_draws[index],
+            )
+        except PeerError as refused:
+            self._expect_refusal(refused, operation)
+        else:
+            _expect_success(operation)
+        self._expect_state(self._clients[index], operation)
+
+    def _identity(self, index: int) -> Identity | None:
+        return Identity(self._seeds[index]) if self._config.is_active else None
 
     def _step(self, client: Client, operation: Operation, action: Callable[[], Step]) -> None:
         expected = _HOST_ERRORS.get(operation.get("error", ""))
@@ -162,7 +213,7 @@ class Replay:
 
     def _open(self, operation: Operation) -> None:
         directory = _FixedDirectory(self._keys) if self._config.is_active else None
-        self._server = Server(self._config, directory=directory, randomness=_draws(self._draws["server"]))
+        self._server = Server(self._config, directory=directory, randomness=self._server_draws)
         self._expect_message(self._server.invitation(), operation)
 
     def _server_receive(self, operation: Operation) -> None:
@@ -204,6 +255,8 @@ _OPERATIONS: Final[Mapping[str, Callable[[Replay, Operation], None]]] = {
     "client.receive": Replay._receive,
     "client.submit": Replay._submit,
     "client.abort": Replay._abort,
+    "client.suspend": Replay._suspend,
+    "client.resume": Replay._resume,
     "server.open": Replay._open,
     "server.receive": Replay._server_receive,
     "server.close": Replay._close,
@@ -224,15 +277,3 @@ def _policy(values: Mapping[str, Any]) -> Policy:
         given["context"] = bytes.fromhex(given["context"])
     given["threat_model"] = ThreatModel(given["threat_model"])
     return Policy(**given)
-
-
-def _draws(recorded: Sequence[str]) -> Callable[[int], bytes]:
-    """Randomness that was recorded: the draws in their order."""
-    rest = iter(recorded)
-
-    def draw(length: int) -> bytes:
-        drawn = bytes.fromhex(next(rest, ""))
-        expect("bytes drawn", length, len(drawn))
-        return drawn
-
-    return draw

@@ -22,7 +22,7 @@ import numpy as np
 from secagg import arithmetic, crypto, graph, masking, merkle, messages, secret_sharing, transcript
 from secagg.arithmetic.modulus import Modulus
 from secagg.config import RoundConfig, Suite, ThreatModel
-from secagg.errors import ParameterError
+from secagg.errors import ParameterError, PeerError
 from secagg.testing.replay import Mismatch, Replay, expect
 
 Test: TypeAlias = Mapping[str, Any]
@@ -291,6 +291,13 @@ def _check_message(test: Test, content: Content) -> None:
         expect("members", list(messages.decode_ids(_bytes(test, "ids"))), test["members"])
         return
     kind, encoded = getattr(messages, test["message"]), _bytes(test, "encoded")
+    if not test["ok"]:
+        try:
+            _decoded(kind, encoded)
+        except PeerError as refused:
+            expect("error", refused.code.value, test["error"])
+            return
+        raise Mismatch(f"it should be refused with {test['error']!r}, and was not")
     if "zeros" in test:
         values: list[Any] = [memoryview(bytes(test["zeros"]))]
         encoded += bytes(test["zeros"])

@@ -69,9 +69,11 @@ def test_named_tests_exist(requirement: str) -> None:
 
 
 def test_references_between_requirements_lead_somewhere() -> None:
-    for path in (SPECS / "secagg-v1.md", *(SPECS / "reference").glob("*.py"), *Path(__file__).parent.glob("test_*.py")):
+    root = SPECS.parent
+    paths = [path for place in ("specs", "secagg", "tests", "docs") for path in (root / place).rglob("*.*")]
+    for path in (path for path in paths if path.suffix in (".md", ".py", ".tla")):
         mentioned = set(re.findall(r"\bR-[A-Z]+-\d+\b", path.read_text(encoding="utf-8")))
-        assert mentioned - set(DEFINED) == set(), path.name
+        assert mentioned - set(DEFINED) == set(), path.relative_to(root)
 
 
 def test_what_does_not_exist_is_noticed() -> None:

@@ -171,3 +171,13 @@ def test_the_contents_name_every_section() -> None:
     assert [title for _, title in headings] == [title for title, _ in listed]
     anchors = [re.sub(r"[^\w -]", "", f"{number}. {title}".lower()).replace(" ", "-") for number, title in headings]
     assert anchors == [anchor for _, anchor in listed]
+
+
+def test_decisions_are_numbered_pages_that_say_what_was_rejected() -> None:
+    pages = sorted((SPECS / "decisions").glob("[0-9]*.md"))
+    for number, path in enumerate(pages, 1):
+        page = path.read_text(encoding="utf-8")
+        assert path.name.startswith(f"{number:04}-")
+        assert page.startswith(f"# {number}. ")
+        assert len(page.splitlines()) <= 60, path.name
+        assert [part for part in ("Context", "Decision", "Rejected") if f"**{part}.**" not in page] == [], path.name

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from .client_refusals import client_refusals
 from .common import File, dump
+from .configs import configs, graphs, parameters, proofs
 from .messages import annotated_examples, messages
-from .primitives import configs, graphs, hashes, keys, masks, packing, parameters, proofs, sharing
+from .primitives import hashes, keys, masks, packing, sharing
 from .rounds import rounds
 from .server_refusals import server_refusals
 

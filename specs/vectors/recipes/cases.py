@@ -37,9 +37,10 @@ CHECKS = {
     "survivors-neighbours": 15,
     "survivors-changed": 16,
     **dict.fromkeys(("confirm-signers", "confirm-signature"), 17),
+    "state-reused": 21,
 }
 # Of tests in which nothing is refused: what is to be done all the same.
-CHECKS_OF_REQUIREMENTS = {"UNMASK-2": 18, "UNMASK-3": 19}
+CHECKS_OF_REQUIREMENTS = {"UNMASK-2": 18, "UNMASK-3": 19, "STATE-4": 21}
 
 Change = Callable[[bytes, Client], bytes]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from reference import arithmetic, primitives, rules, transcript, wire
+from reference import arithmetic, primitives, transcript, wire
 from reference.client import Client, commitments
-from reference.wire import Refused, encode
+from reference.wire import encode
 
 from .cases import (
     INDEX,
@@ -17,14 +15,15 @@ from .cases import (
     changed,
     fields,
     flipped,
-    invitation,
     put,
     set_without,
     swapped,
     without_first,
 )
-from .common import LOW_ORDER, File, file, labelled, numbers
-from .rounds import Recorder, acceptor
+from .common import File, file, numbers
+from .refused_invitations import refused_invitations
+from .refused_rosters import refused_rosters
+from .refused_states import refused_states
 
 FLAGS = {
     "APPROVAL": "a round that the host never agreed to",
@@ -62,18 +61,18 @@ FLAGS = {
     "ONCE": "a second input, or a second answer, under the same masks",
     "ENDED": "a client that answers after it left",
     "ABORT": "a client that waits for ever",
+    "RESUMED": "a stored client that goes on otherwise than it would have",
+    "ROLLED_BACK": "a client that answers once more from an older state",
+    "LEDGER": "a ledger of used tokens that remembers the newest alone",
+    "SPENT": "a client that goes on beside its own stored state",
 }
 
 
 def client_refusals() -> File:
     """The file."""
     tests = ClientCases()
-    _invitations(tests)
-    _policies(tests)
-    _directories(tests)
-    _rosters(tests)
-    _rosters_in_one_model(tests)
-    _proofs(tests)
+    refused_invitations(tests)
+    refused_rosters(tests)
     _dealers(tests)
     _sealed_shares(tests)
     _inputs(tests)
@@ -82,255 +81,13 @@ def client_refusals() -> File:
     _out_of_place(tests)
     _encodings(tests)
     _aborts(tests)
+    refused_states(tests)
     about = "One client each. First replay the first `after` operations of the setup, then the test's own."
     used = {test["setup"] for test in tests.tests}
     made = {
         name: recorder.setup(recorder.of("client", INDEX)) for name, recorder in tests.setups.items() if name in used
     }
     return file("client-refusals", about, FLAGS, tests.tests, setups=made)
-
-
-# The invitation.
-
-
-def _join(
-    tests: ClientCases,
-    setup: str,
-    error: str,
-    requirement: str,
-    flag: str,
-    comment: str,
-    data: bytes = b"",
-    **given: Any,
-) -> None:
-    """A test in which a client does not join; ``given`` is what its host gives it."""
-    recorder = tests.setups[setup]
-    case = Case(setup, recorder, "client", 0)
-    data = data or bytes.fromhex(recorder.messages["invitation"])
-    keys = given.get("directory", recorder.identities)
-    shown = {**given, "directory": keys and [key.hex() for key in keys]} if "directory" in given else given
-    try:
-        recorder.new_client(
-            INDEX,
-            data,
-            accept=acceptor({**recorder.policy, **given.get("policy", {})}, given.get("approve")),
-            directory=lambda digest: keys,
-            consume=lambda token: not given.get("used"),
-        )
-    except Refused as refusal:
-        case.refused("client.join", refusal, message=case.name(data, "wrong"), **shown)
-    tests.add(case, f"{requirement} CONFIG-14", comment, flag, error)
-
-
-def _invitations(tests: ClientCases) -> None:
-    semi, active = tests.setups["semi_honest"].config, tests.setups["active"].config
-    other = replace(semi, length=4)
-    comment = "another config than the approved one"
-    approved = other.digest.hex()
-    _join(tests, "semi_honest", "config-not-approved", "CONFIG-2", "APPROVAL", comment, approve=approved)
-    for comment, bad in {
-        "a threshold that the colluders reach": replace(semi, threshold=1),
-        "a quorum that two survivor sets reach": replace(active, quorum=3),
-        "another suite": replace(semi, suite=9),
-        "a sum that may wrap": replace(semi, input_max=2**18),
-    }.items():
-        setup, data = "active" if bad.active else "semi_honest", invitation(bad.to_bytes())
-        _join(tests, setup, "config-unsound", "CONFIG-10", "UNSOUND", comment, data)
-    good = bytes.fromhex(tests.setups["semi_honest"].messages["invitation"])
-    for requirement, flag, error, comment, data in (
-        ("WIRE-6", "SESSION", "wrong-session", "a round id of another nonce", changed(good, nonce=flipped)),
-        ("WIRE-6", "SESSION", "wrong-session", "a round id of another config", changed(good, config=other.to_bytes())),
-        ("WIRE-3", "MALFORMED", "malformed", "a nonce of 31 bytes", changed(good, nonce=bytes(31))),
-        ("WIRE-3", "MALFORMED", "malformed", "a byte too many", good + b"\0"),
-        ("WIRE-3", "MALFORMED", "malformed", "a byte too few", good[:-1]),
-        ("WIRE-4", "VERSION", "wrong-version", "version 2", changed(good, version=2)),
-        ("WIRE-5", "SIZE", "too-large", "more than 4096 bytes", changed(good, config=bytes(4096))),
-    ):
-        _join(tests, "semi_honest", error, requirement, flag, comment, data)
-
-
-def _policies(tests: ClientCases) -> None:
-    floors: dict[str, dict[str, Any]] = {
-        "fewer clients": {"min_clients": 6},
-        "more clients": {"max_clients": 4},
-        "semi_honest": {"threat_model": "active"},
-        "another suite": {"suites": [2]},
-        "less privacy": {"min_sigma": 41},
-        "fewer neighbours": {"min_neighbours": 5},
-        "a lower threshold": {"min_threshold": 3},
-        "fewer survivors": {"min_survivors": 4},
-        "a narrower modulus": {"min_modulus_bits": 20},
-        "smaller inputs": {"min_input_bits": 17},
-        "a shorter vector": {"min_length": 4},
-        "a longer vector": {"max_length": 2},
-        "another context": {"context": b"another model".hex()},
-    }
-    for comment, policy in floors.items():
-        _join(tests, "semi_honest", "config-below-policy", "CONFIG-11", "POLICY", comment, policy=policy)
-    floors = {"fewer bits for grinding": {"min_grinding_bits": 65}, "a lower quorum": {"min_quorum": 5}}
-    for comment, policy in floors.items():
-        _join(tests, "active", "config-below-policy", "CONFIG-11", "POLICY", comment, policy=policy)
-
-
-def _directories(tests: ClientCases) -> None:
-    active = tests.setups["active"]
-    keys, stranger = active.identities, labelled("stranger", 32)
-    for comment, directory in {
-        "no such cohort": None,
-        "another key at one index": [*keys[:-1], stranger],
-        "one member more": [*keys, stranger],
-        "another order": [*keys[1:], keys[0]],
-    }.items():
-        _join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, directory=directory)
-    moved = [*keys[:2], keys[3], keys[2], *keys[4:]]
-    data = invitation(replace(active.config, cohort=transcript.cohort_digest(moved)).to_bytes())
-    comment = "a vouched cohort that has another member at this client's index"
-    _join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, data, directory=moved)
-    twice = [*keys[:-1], keys[0]]
-    data = invitation(replace(active.config, cohort=transcript.cohort_digest(twice)).to_bytes())
-    comment = "one key at two indices"
-    _join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, data, directory=twice)
-    comment = "the token was used before"
-    for setup in ("semi_honest", "active"):
-        _join(tests, setup, "already-joined", "CONFIG-13", "JOINED_TWICE", comment, used=True)
-
-
-# The roster.
-
-
-def _rosters(tests: ClientCases) -> None:
-    for setup in ("semi_honest", "active"):
-        wrong = tests.rule(setup, "Roster", "roster-own-leaf", "ROSTER-1", "OWN_LEAF")
-        wrong("another masking key of its own", lambda m, c: changed(m, own=flipped))
-        wrong("its own keys in the wrong order", lambda m, c: changed(m, own=lambda own: own[32:] + own[:32]))
-    low = sorted(LOW_ORDER)[3]
-    wrong = tests.rule("active", "Roster", "roster-ids", "ROSTER-2", "IDS")
-    for comment, members in {
-        "a neighbour twice": [0, 1, 1, 4],
-        "the client itself": [0, 1, 2, 4],
-        "an id beyond the cohort": [0, 1, 3, 5],
-        "descending ids": [1, 0, 3, 4],
-    }.items():
-        wrong(comment, lambda m, c, members=members: changed(m, present=wire.ids(members)))  # type: ignore[misc]
-    more = {"present": wire.ids([0, 1, 3, 4, 5]), "keys": lambda keys: keys + labelled("keys", 64)}
-    wrong("more than k neighbours", lambda m, c: changed(m, **more))
-
-    wrong = tests.rule("active", "Roster", "roster-keys", "ROSTER-3", "KEYS")
-    wrong("two neighbours with one key", lambda m, c: changed(m, keys=lambda k: put(k, 32, 3, k[:32])))
-    wrong("one key for both of a neighbour's", lambda m, c: changed(m, keys=lambda k: put(k, 32, 1, k[:32])))
-    wrong("this client's masking key", lambda m, c: changed(m, keys=lambda k: put(k, 32, 1, c.masking_key)))
-    wrong("a channel key of low order", lambda m, c: changed(m, keys=lambda k: put(k, 32, 2, low)))
-    wrong("a masking key of zero", lambda m, c: changed(m, keys=lambda k: put(k, 32, 7, bytes(32))))
-
-    wrong = tests.rule("active", "Roster", "malformed", "WIRE-7", "MALFORMED")
-    wrong("ids of three bytes", lambda m, c: changed(m, present=lambda ids: ids[:-1]))
-    wrong("keys of fewer neighbours", lambda m, c: changed(m, keys=lambda keys: keys[:-64]))
-    wrong("signatures of fewer neighbours", lambda m, c: without_first(m, signatures=64))
-
-
-def _rosters_in_one_model(tests: ClientCases) -> None:
-    wrong = tests.rule("semi_honest", "Roster", "malformed", "ROSTER-7", "EXTRA_FIELDS")
-    wrong("absent neighbours", lambda m, c: changed(m, absent=wire.ids([1])))
-    wrong("signatures", lambda m, c: changed(m, signatures=bytes(64)))
-    wrong("a proof", lambda m, c: changed(m, proof=bytes(32)))
-    wrong = tests.rule("semi_honest", "Roster", "roster-too-few", "ROSTER-8", "TOO_FEW")
-    one = {"present": wire.ids([4]), "keys": lambda keys: keys[-64:]}
-    wrong("t - 1 neighbours", lambda m, c: changed(m, **one))
-    wrong("no neighbours", lambda m, c: changed(m, present=b"", keys=b""))
-
-    active = tests.setups["active"]
-    server_key = primitives.public_key(labelled("the server's key", 32))
-    wrong = tests.rule("active", "Roster", "roster-signature", "ROSTER-6", "SIGNATURE")
-    wrong(
-        "the server's key for a neighbour, in a roster of its own",
-        lambda m, c: _roster_of_own(active, c, {4: lambda keys: keys[:32] + server_key}),
-    )
-    wrong("a signature changed", lambda m, c: changed(m, signatures=flipped))
-    wrong("two signatures exchanged", lambda m, c: changed(m, signatures=lambda s: swapped(s, 64)))
-    wrong("a signature for another round", lambda m, c: _signed_for_another_round(active, m, c))
-    wrong = tests.rule("active", "Roster", "roster-too-few", "ROSTER-8", "TOO_FEW")
-    comment = "t - 1 neighbours, the others absent from the roster"
-    wrong(comment, lambda m, c: _roster_of_own(active, c, {0: None, 3: None}))
-    wrong = tests.rule("active", "Roster", "wrong-session", "WIRE-6", "SESSION")
-    wrong("a roster under the session id", lambda m, c: changed(m, session=active.server.session))
-
-
-def _proofs(tests: ClientCases) -> None:
-    sparse = tests.setups["sparse"]
-    wrong = tests.rule("sparse", "Roster", "roster-neighbours", "ROSTER-4", "NEIGHBOURS")
-    wrong("one neighbour left out", lambda m, c: without_first(m, present=4, keys=64, signatures=64))
-    wrong("another member in place of a neighbour", lambda m, c: _stranger(sparse, m))
-    wrong("a neighbour absent and present", lambda m, c: changed(m, absent=fields(m)["present"][:4]))
-    wrong("a digest that draws others", lambda m, c: _other_digest(sparse, m, c))
-    wrong = tests.rule("sparse", "Roster", "roster-path", "ROSTER-5", "PROOF")
-    wrong("a hash of the proof changed", lambda m, c: changed(m, proof=flipped))
-    wrong("a hash too few", lambda m, c: changed(m, proof=lambda proof: proof[:-32]))
-    wrong("a hash too many", lambda m, c: changed(m, proof=lambda proof: proof + bytes(32)))
-    wrong("a byte too few", lambda m, c: changed(m, proof=lambda proof: proof[:-1]))
-    wrong("another key of a neighbour", lambda m, c: changed(m, keys=lambda keys: flipped(keys, 40)))
-    wrong("keys of two neighbours exchanged", lambda m, c: changed(m, keys=lambda keys: swapped(keys, 64)))
-    wrong(
-        "a present neighbour shown as absent",
-        lambda m, c: changed(without_first(m, present=4, keys=64, signatures=64), absent=fields(m)["present"][:4]),
-    )
-    wrong = tests.rule("active", "Roster", "roster-path", "ROSTER-5", "PROOF")
-    wrong("a digest that is not of these leaves", lambda m, c: changed(m, digest=flipped))
-
-
-def _other_digest(recorder: Recorder, message: bytes, client: Client) -> bytes:
-    """A roster with another digest, one whose graph has other neighbours for this client."""
-    for attempt in range(100):
-        digest = labelled(f"digest {attempt}", 32)
-        session = transcript.session_id(recorder.config.digest, client.nonce, digest)
-        drawn = rules.neighbours_of(INDEX, recorder.config, digest, session)
-        if drawn != wire.read_ids(fields(message)["present"]):
-            return changed(message, digest=digest)
-    raise ValueError("every digest draws the same neighbours")
-
-
-def _stranger(recorder: Recorder, message: bytes) -> bytes:
-    """A roster with a member that is no neighbour, its keys and signature in order."""
-    server, present = recorder.server, wire.read_ids(fields(message)["present"])
-    stranger = next(member for member in server.keys if member not in (*present, INDEX))
-    members = sorted([*present[1:], stranger])
-    return changed(
-        message,
-        present=wire.ids(members),
-        keys=b"".join(server.keys[member] for member in members),
-        signatures=b"".join(server.signatures[member] for member in members),
-    )
-
-
-def _roster_of_own(recorder: Recorder, client: Client, changes: Mapping[int, Callable[[bytes], bytes] | None]) -> bytes:
-    """A roster on the complete graph whose digest fits other keys, or members that are absent."""
-    server = recorder.server
-    keys = dict(server.keys)
-    for member, change in changes.items():
-        keys[member] = change(keys[member]) if change else b""
-    leaves = {
-        member: transcript.leaf(member, both[:32], both[32:]) if both else transcript.empty_leaf(member)
-        for member, both in keys.items()
-    }
-    root = rules.proved_root(leaves, len(leaves), b"")
-    present = [member for member in keys if keys[member] and member != INDEX]
-    return encode(
-        "Roster",
-        client.round_id,
-        transcript.roster_digest(client.round_id, len(leaves), root),
-        keys[INDEX],
-        wire.ids(present),
-        b"".join(keys[member] for member in present),
-        wire.ids(member for member in keys if not keys[member]),
-        b"".join(server.signatures[member] for member in present),
-        b"",
-    )
-
-
-def _signed_for_another_round(recorder: Recorder, message: bytes, client: Client) -> bytes:
-    keys = fields(message)["keys"]
-    digest, nonce = client.config.digest, flipped(client.nonce)
-    signed = transcript.signed_advertisement(digest, nonce, 0, keys[:32], keys[32:64])
-    return changed(message, signatures=lambda s: put(s, 64, 0, primitives.sign(recorder.seeds[0], signed)))
 
 
 # The shares.
@@ -406,6 +163,13 @@ def _sealed_shares(tests: ClientCases) -> None:
     wrong("a commitment changed", lambda m, c: changed(m, commitments=flipped))
     comment = "commitments of two dealers exchanged"
     wrong(comment, lambda m, c: changed(m, commitments=lambda blob: swapped(blob, wire.COMMITMENTS)))
+    out_of_range = element(1, 0, arithmetic.FIELD)
+    first_changed = lambda m, c: _resealed(m, c, 0, flipped)[0]  # noqa: E731
+    comment = "another salt, and a later dealer's element out of range: the first dealer is named"
+    wrong(comment, lambda m, c: out_of_range(first_changed(m, c), c))
+    wrong = tests.rule("semi_honest", "Shares", "shares-unsealable", "SHARES-3", "SEAL")
+    comment = "another salt, and a later dealer's shares do not open: that dealer is named"
+    wrong(comment, lambda m, c: changed(first_changed(m, c), sealed=flipped))
 
 
 # The input.
@@ -545,6 +309,8 @@ def _out_of_place(tests: ClientCases) -> None:
     wrong("version 2", lambda m, c: changed(m, version=2))
     wrong("version 0", lambda m, c: changed(m, version=0))
     wrong("version 2, of other fields", lambda m, c: wire.pack([5, 2, c.session, 7]))
+    wrong("version 2, of a type that is unknown", lambda m, c: wire.pack([11, 2, c.session]))
+    wrong("version -1", lambda m, c: m[:2] + b"\xff" + m[3:])
     config = tests.setups["semi_honest"].config
     limit = max(map(config.max_bytes, wire.TO_CLIENT))
     wrong = tests.rule("semi_honest", "Survivors", "too-large", "WIRE-5", "SIZE")
@@ -593,6 +359,8 @@ def _aborts(tests: ClientCases) -> None:
     for comment, code in {"too few clients": 3, "excluded": 4, "a code of the future": 250}.items():
         told = lambda m, c, code=code: [encode("Abort", c.round_id, code), m]  # noqa: E731
         tests.sequence("active", "Survivors", "ABORT-3 STATE-3", "ABORT", f"an ABORT: {comment}", told)
+    negative = lambda m, c: [encode("Abort", c.round_id, 1)[:-1] + b"\xff"]  # noqa: E731
+    tests.sequence("active", "Survivors", "ABORT-3 WIRE-2", "ABORT", "an ABORT: code -1", negative)
     comment = "an ABORT under the session id"
     tests.sequence("active", "Survivors", "ABORT-3", "ABORT", comment, lambda m, c: [encode("Abort", c.session, 0)])
     comment = "an ABORT after the last answer"

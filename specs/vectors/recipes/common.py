@@ -10,6 +10,8 @@ from typing import Any
 Test = dict[str, Any]
 File = dict[str, Any]
 
+PRIME_16 = 32771
+"""A prime of 16 bits that rejects 32765 of 65536 candidates: all but the first 32771."""
 
 _P = 2**255 - 19
 LOW_ORDER = [

@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any
 
 from reference import wire
+from reference.wire import Refused
 
 from .common import File, Test, entry, file
-from .primitives import active_config, base_config
+from .configs import active_config, base_config
 from .rounds import LOOSE, Recorder, sparse_active
 
 PHASES = {
@@ -83,8 +84,44 @@ def messages() -> File:
     for members, clients in (([], 3), ([0], 8), ([0, 1, 8], 9), ([2, 15, 16], 17), (list(range(20)), 20)):
         shown = {"members": members, "clients": clients, "bitmap": wire.bitmap(members, clients).hex()}
         tests.append(entry("WIRE-7 SURVIVORS-1", "a bitmap", **shown, ids=wire.ids(members).hex()))
-    flags = {"HEADERS": "lengths that are not written in the shortest form"}
-    return file("messages", "Every message; size limits; bitmaps and lists of ids.", flags, tests)
+    for kind in wire.MESSAGES:
+        tests += _malformed(kind)
+    flags = {
+        "HEADERS": "lengths that are not written in the shortest form",
+        "SHAPE": "messages with another number of fields, another type of one, or another length of a fixed one",
+    }
+    return file("messages", "Every message, whole and malformed; size limits; bitmaps and lists of ids.", flags, tests)
+
+
+def _malformed(kind: str) -> Iterator[Test]:
+    """A message of each shape but its own.  Fields of any length are empty: what is in them is not looked at here."""
+    number, fields = wire.MESSAGES[kind]
+    names, kinds = zip(*(field.split(":") if ":" in field else (field, "") for field in fields.split()), strict=True)
+    good: list[int | str | bytes] = [number, 1, bytes(32)]
+    good += [3 if kind == "int" else bytes(int(kind or 0)) for kind in kinds]
+    wrong = {"a field too few": good[:-1], "a field too many": [*good, b""], "no fields": good[:3]}
+    wrong["a number for the session"] = [*good[:2], 0, *good[3:]]
+    wrong["a session of 31 bytes"] = [*good[:2], bytes(31), *good[3:]]
+    wrong["bytes for the version"] = [number, b"\1", *good[2:]]
+    for place, (name, shape) in enumerate(zip(names, kinds, strict=True), 3):
+        others: dict[str, int | str | bytes] = {f"{name}: bytes": b"\3"} if shape == "int" else {f"{name}: a number": 0}
+        others[f"{name}: a string"] = "a" * int(shape if shape.isdigit() else 0)
+        if shape.isdigit():
+            others |= {f"{name}: {size} bytes": bytes(size) for size in (int(shape) - 1, int(shape) + 1)}
+        wrong |= {comment: [*good[:place], other, *good[place + 1 :]] for comment, other in others.items()}
+    yield from (
+        entry("WIRE-1 WIRE-3", comment, "SHAPE", error=_refusal(kind, data), message=kind, encoded=data.hex())
+        for comment, data in ((comment, wire.pack(elements)) for comment, elements in wrong.items())
+    )
+
+
+def _refusal(kind: str, data: bytes) -> str:
+    """What the reference says of a malformed message."""
+    try:
+        wire.decode(data, [kind], len(data))
+    except Refused as refused:
+        return refused.code
+    raise ValueError(f"{kind}: {data.hex()} is taken")
 
 
 def _shown(value: Any) -> Any:

@@ -14,7 +14,7 @@ from reference.server import PHASES, Server
 from reference.transcript import cohort_digest
 
 from .common import File, Test, entry, file, labelled, numbers, source
-from .primitives import base_config
+from .configs import base_config
 
 Policy = Mapping[str, int | str]
 MEASURES: dict[str, Callable[[Config], int]] = {
