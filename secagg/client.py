@@ -554,7 +554,7 @@ class Client:
     def _unmask(self, trigger: str, phase: Masked | Confirmed, survivors: frozenset[int]) -> Step:
         """Reveal one share a dealer (18), and keep nothing (19)."""
         revealed = dealing.reveal(phase.openings.reveal(), phase.dealers, survivors)
-        self._advance(trigger, Ended(state=ClientState.DONE))
+        self._advance(trigger, Ended(ClientState.DONE, phase.session))
         return Step((messages.encode(Unmask(VERSION, phase.session, revealed)),), Finished())
 
 

@@ -99,11 +99,11 @@ class Confirmed(_Phase, tag="CONFIRMED", frozen=True):
 class Ended:
     """Over; nothing is left."""
 
-    __slots__ = ("state",)
-    session: ClassVar[bytes] = b""
+    __slots__ = ("session", "state")
 
-    def __init__(self, state: ClientState = ClientState.ABORTED) -> None:
-        self.state = state
+    def __init__(self, state: ClientState = ClientState.ABORTED, session: bytes = b"") -> None:
+        """``session``: by it a client that is DONE still knows an ABORT of its round."""
+        self.state, self.session = state, session
 
 
 Suspended: TypeAlias = Joined | Advertised | Shared | HasInput | Masked | Confirmed

@@ -365,6 +365,8 @@ def _aborts(tests: ClientCases) -> None:
     tests.sequence("active", "Survivors", "ABORT-3", "ABORT", comment, lambda m, c: [encode("Abort", c.session, 0)])
     comment = "an ABORT after the last answer"
     tests.sequence("active", "done", "ABORT-3", "ABORT", comment, lambda m, c: [encode("Abort", c.round_id, 3)])
+    comment += ", under the session id"
+    tests.sequence("active", "done", "ABORT-3 WIRE-6", "ABORT", comment, lambda m, c: [encode("Abort", c.session, 3)])
     wrong = tests.rule("active", "Survivors", "wrong-session", "ABORT-3 WIRE-6", "SESSION")
     wrong("an ABORT of another round", lambda m, c: encode("Abort", bytes(32), 3))
     comment = "the right message after a wrong one"
