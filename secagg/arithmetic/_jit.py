@@ -63,6 +63,29 @@ def scalar_of(dtype: Any) -> Any:
     return from_dtype(np.dtype(dtype))
 
 
+def target() -> Any:
+    """What Numba compiles for, (triple, processor, features), the latter as "+aes,-avx,..."; None when it does not.
+
+    It need not be the host: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES can ask for less.  It is not from a public interface.
+    """
+    import numba
+    from numba.core.registry import cpu_target
+
+    settings: Any = numba.config
+    return None if settings.DISABLE_JIT else cpu_target.target_context.codegen().magic_tuple()
+
+
+def features_of(target: Any) -> frozenset[str]:
+    """What an x86-64 target has, in LLVM's names; nothing for other processors, or when it is told in another form."""
+    match target:
+        case (str(triple), _, str(listed)) if triple.startswith("x86_64"):
+            features = listed.split(",")
+        case _:
+            return frozenset()
+    missing = {feature[1:] for feature in features if feature.startswith("-")}
+    return frozenset(feature[1:] for feature in features if feature.startswith("+")) - missing
+
+
 def _jit(function: Function, signature: Any) -> Function:
     import numba
 

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
@@ -47,27 +46,15 @@ def _blocks_of(target: Any) -> int:
     """How many AES blocks one instruction of a target works on: 4, 2, 1, or 0 where it has none.
 
     Args:
-        target: what Numba tells of it, (triple, processor, features), the latter as "+aes,-avx,...".  It is not from a
-            public interface: anything of another form counts as a target that has none.
+        target: as ``_jit.target``; what is told in another form counts as a target that has none.
     """
-    match target:
-        case (str(triple), _, str(listed)) if triple.startswith("x86_64"):
-            features = listed.split(",")
-        case _:
-            return 0
-    has = {feature[1:] for feature in features if feature.startswith("+")}
-    has -= {feature[1:] for feature in features if feature.startswith("-")}
-    if has >= _FOUR_BLOCKS and "-evex512" not in features:
+    has = _jit.features_of(target)
+    if has >= _FOUR_BLOCKS and "-evex512" not in target[2].split(","):
         return 4
     return 2 if has >= _TWO_BLOCKS else 1 if has >= _ONE_BLOCK else 0
 
 
-def _numba_target() -> Any:
-    settings: Any = numba.config
-    return None if settings.DISABLE_JIT else cpu_target.target_context.codegen().magic_tuple()
-
-
-BLOCKS: Final = _blocks_of(_numba_target())
+BLOCKS: Final = _blocks_of(_jit.target())
 """AES blocks that one instruction works on; zero where there is none."""
 
 _GROUP_BLOCKS: Final = _VECTORS * max(1, BLOCKS)

@@ -1,9 +1,9 @@
 """Vectors on the wire: element i of b bits lies in bits i b to (i+1) b - 1; bit k is bit k % 8, from the lowest, of
 byte k // 8.
 
-Eight elements take b bytes, which is the group that unpacking works in; 64 elements take b words of 64 bits, which is
-the group of packing.  A kernel is compiled for each b, so that every shift is a constant.  Where b is 8, 16, 32 or 64
-the bytes are the lanes and no kernel is needed.
+64 elements take b words of 64 bits, which is the group of packing; unpacking works in groups of 64 bytes of lanes where
+``secagg.arithmetic.shuffles`` has a kernel for the target, else of eight elements.  A kernel is compiled for each b, so
+that every shift is a constant.  Where b is 8, 16, 32 or 64 the bytes are the lanes and no kernel is needed.
 
 Kernels work on whole groups and never touch a byte outside of their arrays; the last few elements go through a padded
 copy.
@@ -11,9 +11,10 @@ copy.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -187,20 +188,54 @@ def _add_elements(accumulator: Lanes, packed: Bytes, start: int, modulus: Modulu
         lanes = packed[first : first + count * bits // 8].view(modulus.dtype)
         np.add(accumulator, lanes, out=accumulator)
         return
-    # What a group's reads reach beyond its first byte limits how many groups can be read in place.
-    readable = (len(packed) - first - _window_count(bits) - 7) // bits + 1
-    groups = max(0, min(count // 8, readable))
+    group_of = _unpacker(bits)
+    group_bytes = group_of.elements * bits // 8
+    # What a group's reads reach beyond its own bytes limits how many groups can be read in place.
+    readable = (len(packed) - first - group_of.reach) // group_bytes + 1
+    groups = max(0, min(count // group_of.elements, readable))
     if groups:
-        _adder(bits)(accumulator, _windows(packed[first:], groups, bits), groups)
-    rest = count - 8 * groups
+        group_of.add(accumulator, packed[first:], groups)
+    rest = count - groups * group_of.elements
     if rest:
-        groups_left = (rest + 7) // 8
-        padded = np.zeros(groups_left * bits + _window_count(bits) + 7, dtype=np.uint8)
-        tail = packed[first + groups * bits :][: groups_left * bits]
+        groups_left = -(-rest // group_of.elements)
+        padded = np.zeros(groups_left * group_bytes + group_of.reach, dtype=np.uint8)
+        tail = packed[first + groups * group_bytes :][: groups_left * group_bytes]
         padded[: len(tail)] = tail
-        lanes = np.zeros(groups_left * 8, dtype=modulus.dtype)
-        _adder(bits)(lanes, _windows(padded, groups_left, bits), groups_left)
-        accumulator[8 * groups :] += lanes[:rest]
+        lanes = np.zeros(groups_left * group_of.elements, dtype=modulus.dtype)
+        group_of.add(lanes, padded, groups_left)
+        accumulator[groups * group_of.elements :] += lanes[:rest]
+
+
+class _Unpacker(NamedTuple):
+    """Adds groups of packed elements to lanes.
+
+    Attributes:
+        add: (accumulator, packed, groups), from the first byte and the first lane on.
+        elements: of a group; they take a whole number of bytes.
+        reach: how many bytes, from its first on, are read for a group.
+    """
+
+    add: Callable[[Lanes, Bytes, int], None]
+    elements: int
+    reach: int
+
+
+@cache
+def _unpacker(bits: int) -> _Unpacker:
+    """The fastest that there is on this target."""
+    try:
+        from secagg.arithmetic import shuffles
+
+        if shuffles.can_unpack(bits):
+            return _Unpacker(shuffles.adder(bits), shuffles.elements(bits), shuffles.reach(bits))
+    except Exception as fault:  # whatever is raised by a Numba other than those that this was written for
+        warnings.warn(f"secagg unpacks {bits} bits by its slower kernel ({fault})", RuntimeWarning, stacklevel=2)
+    add = _adder(bits)
+    return _Unpacker(
+        lambda accumulator, packed, groups: add(accumulator, _windows(packed, groups, bits), groups),
+        8,
+        _window_count(bits) + 7,
+    )
 
 
 def _window_count(bits: int) -> int:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import secagg
 from secagg import arithmetic, masking
-from secagg.arithmetic import Modulus
+from secagg.arithmetic import Modulus, packing, shuffles
 
 Lanes = npt.NDArray[np.unsignedinteger]
 
@@ -114,6 +114,61 @@ def test_adding_packed_elements_from_any_buffer(bits: int, data: st.DataObject) 
     arithmetic.add_packed(accumulator, view, modulus)
     arithmetic.reduce(accumulator, modulus)
     assert accumulator.tolist() == [(before + added) % modulus.value for before, added in pairs]
+
+
+@pytest.fixture
+def without_shuffles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Unpacking goes element by element, as where no instruction shuffles bytes."""
+    monkeypatch.setattr(shuffles, "can_unpack", lambda bits: False)
+    packing._unpacker.cache_clear()
+    yield
+    packing._unpacker.cache_clear()
+
+
+@pytest.mark.usefixtures("without_shuffles")
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_adding_packed_elements_one_by_one(bits: int) -> None:
+    modulus = Modulus.ring(bits)
+    for length in (1, 7, 8, 9, 63, 64, 65, 200):
+        lanes, accumulator = random_lanes(modulus, length), random_lanes(modulus, length)
+        expected = [(a + b) % modulus.value for a, b in zip(lanes.tolist(), accumulator.tolist(), strict=True)]
+        arithmetic.add_packed(accumulator, packed_by_hand(lanes.tolist(), modulus), modulus)
+        arithmetic.reduce(accumulator, modulus)
+        assert accumulator.tolist() == expected
+
+
+@pytest.mark.parametrize("bits", [bits for bits in range(1, 62) if bits not in (8, 16, 32)])
+def test_adding_packed_elements_by_shuffles(bits: int) -> None:
+    """Each width's kernel, whatever the target: around whole groups, nothing beside them read or written."""
+    modulus, group = Modulus.ring(bits), shuffles.elements(bits)
+    add = shuffles.adder(bits)
+    for groups in (0, 1, 2, 5):
+        length = groups * group
+        lanes, room = random_lanes(modulus, length), random_lanes(modulus, length + 2 * group)
+        before = room.tolist()
+        packed = packed_by_hand(lanes.tolist(), modulus)
+        assert len(packed) == length * bits // 8
+        readable = np.frombuffer(packed + b"\xff" * (shuffles.reach(bits) - group * bits // 8), dtype=np.uint8)
+        add(room[group:], readable, groups)
+        assert room[:group].tolist() == before[:group]
+        assert room[group + length :].tolist() == before[group + length :]
+        added = zip(before[group:], lanes.tolist(), strict=False)
+        assert room[group : group + length].tolist() == [
+            (a + b % modulus.value) % 2**modulus.lane_bits for a, b in added
+        ]
+
+
+def test_a_numba_without_shuffles_is_told_of_and_adds_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(bits: int) -> bool:
+        raise NotImplementedError("a Numba of another shape")
+
+    monkeypatch.setattr(shuffles, "can_unpack", fails)
+    packing._unpacker.cache_clear()
+    accumulator = np.zeros(100, np.uint32)
+    with pytest.warns(RuntimeWarning, match="another shape"):
+        arithmetic.add_packed(accumulator, packed_by_hand(list(range(100)), Modulus.ring(19)), Modulus.ring(19))
+    packing._unpacker.cache_clear()
+    assert accumulator.tolist() == list(range(100))
 
 
 @pytest.mark.parametrize("prime", PRIMES)
