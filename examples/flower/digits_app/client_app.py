@@ -1,0 +1,71 @@
+"""The clients: an ordinary ClientApp; secure aggregation is in the line that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
+
+from digits_app import task
+from secagg.adapters.flower import SecAggMod, phase_of
+
+
+def drop_out(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Lose this client where the run's ``dropouts`` say so: its answer never reaches the server."""
+    here = f"{phase_of(message)}:{context.node_config['partition-id']}"
+    reply = call_next(message, context)
+    if here in str(context.run_config["dropouts"]).split():
+        raise ConnectionError("this client has dropped out")
+    return reply
+
+
+def file_of(name: str) -> Callable[[Context], Path | None]:
+    """The path of a node's file below ``identities``, for a simulation; a real node has them in its node config."""
+
+    def path(context: Context) -> Path | None:
+        directory = str(context.run_config["identities"])
+        return Path(directory, name.format(context.node_config["partition-id"])) if directory else None
+
+    return path
+
+
+secagg_mod = SecAggMod(
+    identity=file_of("member-{}.json"), directory=file_of("cohort.json"), tokens=file_of("used-{}.sqlite")
+)
+app = ClientApp(mods=[drop_out, secagg_mod])
+
+
+def _data_of(context: Context) -> tuple[task.Floats, task.Labels]:
+    return task.partition(int(context.node_config["partition-id"]), int(context.node_config["num-partitions"]))
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train on this client's part."""
+    images, labels = _data_of(context)
+    model = task.train(
+        task.from_record(message.content["arrays"]), images, labels, float(context.run_config["learning-rate"])
+    )
+    metrics = MetricRecord({"num-examples": len(labels), "train-accuracy": task.accuracy(model, images, labels)})
+    return Message(RecordDict({"arrays": task.to_record(model), "metrics": metrics}), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Test on this client's part.
+
+    The server sees this reply as it is, so that it does not say how many images there are: all clients count alike.
+    """
+    images, labels = _data_of(context)
+    accuracy = task.accuracy(task.from_record(message.content["arrays"]), images, labels)
+    return Message(RecordDict({"metrics": MetricRecord({"num-examples": 1, "accuracy": accuracy})}), reply_to=message)
+
+
+@app.query()
+def which_partition(message: Message, context: Context) -> Message:
+    """Which part this client has: for the server's check alone."""
+    number = MetricRecord({"partition": int(context.node_config["partition-id"])})
+    return Message(RecordDict({"metrics": number}), reply_to=message)

@@ -1,0 +1,22 @@
+"""Secure aggregation for Flower's Message API: a client mod, and a wrapper around any averaging strategy.
+
+    app = ClientApp(mods=[secagg_mod])                              # client
+    strategy = SecAggStrategy(FedAvg(), clip=0.1, max_weight=1000)  # server
+
+The server learns the weighted mean of the updates and the total weight.  What it still sees, and what Flower must
+guarantee, is in ``docs/flower.md``.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+if find_spec("flwr") is None:
+    raise ModuleNotFoundError("flwr is not installed, which this needs: pip install 'secagg[flower]'", name="flwr")
+
+from secagg.adapters.flower.client import SecAggMod, secagg_mod
+from secagg.adapters.flower.records import phase_of
+from secagg.adapters.flower.server import RoundReport, SecAggStrategy
+from secagg.adapters.flower.tokens import DurableTokens
+
+__all__ = ["DurableTokens", "RoundReport", "SecAggMod", "SecAggStrategy", "phase_of", "secagg_mod"]

@@ -1,0 +1,74 @@
+"""Which states and invitations a client has used: what keeps it from being rolled back."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Final, final
+
+from flwr.app import ConfigRecord, Context
+
+from secagg.adapters.flower.records import STATE_RECORD, bytes_of
+
+_TOKEN_BYTES: Final = 32
+_STATE: Final = "state"
+_JOINED: Final = "joined"
+
+
+@final
+class DurableTokens:
+    """Used tokens in an SQLite file: atomic, durable, and shared by the processes of a node."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises sqlite3.Error when the file can be neither opened nor made."""
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY)")
+
+    def __call__(self, token: bytes) -> bool:
+        """True the first time that a token comes, False ever after."""
+        return self._database.execute("INSERT OR IGNORE INTO used VALUES (?)", (token,)).rowcount == 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+@final
+class Memory:
+    """A client's part of Flower's context: its suspended state, and the invitations it has accepted.
+
+    The context is written when the app's reply is, so that what was used in it is used up with the reply.  A context
+    that is restored, or handed to two processes at once, brings its own memory along: DurableTokens does not.
+    """
+
+    def __init__(self, context: Context) -> None:
+        """Nothing is read that another version wrote otherwise: it counts as absent."""
+        self._context = context
+        record = context.state.config_records.get(STATE_RECORD)
+        self._state = bytes_of(record, _STATE)
+        self._joined = bytes_of(record, _JOINED) or b""
+
+    def take(self) -> bytes | None:
+        """The suspended state, once: it is gone from the context, whatever becomes of the round."""
+        state, self._state = self._state, None
+        self._write()
+        return state
+
+    def keep(self, state: bytes) -> None:
+        """The state for the next message; there is one round at a time."""
+        self._state = state
+        self._write()
+
+    def join(self, token: bytes) -> bool:
+        """Mark an invitation as accepted; True the first time."""
+        size = _TOKEN_BYTES
+        if token in {self._joined[start : start + size] for start in range(0, len(self._joined), size)}:
+            return False
+        self._joined += token
+        self._write()
+        return True
+
+    def _write(self) -> None:
+        fields = {_JOINED: self._joined} | ({} if self._state is None else {_STATE: self._state})
+        self._context.state.config_records[STATE_RECORD] = ConfigRecord(dict(fields))
