@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -14,9 +15,11 @@ from secagg.arithmetic.modulus import Modulus
 from secagg.cli.output import seconds, usage_errors
 from secagg.cli.rounds import small_round
 from secagg.config import Suite, ThreatModel
+from secagg.encoding import Encoder
 
 # 8- to 24-bit values of 4 to a million clients and more.
 _COMMON_RING_BITS = tuple(range(10, 41))
+_ENCODED_BITS = (8, 16, 24)  # one for each width of an encoded value in memory
 
 
 def warmup(
@@ -36,5 +39,7 @@ def warmup(
         for modulus in track(moduli, "compiling", console=console, disable=not console.is_terminal, transient=True):
             small_round(modulus, Suite.AES_128, ThreatModel.SEMI_HONEST)
             masking.expand(bytes(Suite.AES_256.key_bytes), 0, 1, modulus)  # the suites' kernels differ for masks alone
+        for encoded_bits in _ENCODED_BITS:
+            Encoder(np.zeros(1), clip=1.0, bits=encoded_bits).encode(np.zeros(1))
     named = f"{len(moduli)} rings" if len(moduli) > 1 else f"the ring {moduli[0]}"
     typer.echo(f"the kernels of {named} are ready after {seconds(time.perf_counter() - started)}")

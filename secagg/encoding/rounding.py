@@ -17,16 +17,15 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
+from secagg.arithmetic.rounding import FRACTION_BITS, round_block
 from secagg.crypto import Keystream, derive
 from secagg.errors import ParameterError
 
 BLOCK: Final = 1 << 15
 """Elements worked on at a time: the scratch arrays of a block stay in a core's second-level cache."""
 
-_FRACTION_BITS: Final = 32
 _KEY_BYTES: Final = 32
 _PURPOSE: Final = b"secagg encoding: stochastic rounding, version 1"
-_SHIFT: Final = np.uint64(_FRACTION_BITS)
 
 
 def fixed_point_factor(levels: int, clip: float, weight: int, max_weight: int) -> float:
@@ -34,41 +33,18 @@ def fixed_point_factor(levels: int, clip: float, weight: int, max_weight: int) -
 
     Rounded down where need be so that no |value| <= clip gives an |X| above levels * 2^32.
     """
-    limit = float(levels << _FRACTION_BITS)  # exact: at most 31 bits that are not zero
-    factor = float(Fraction((levels * weight) << _FRACTION_BITS, max_weight) / Fraction(clip))
+    limit = float(levels << FRACTION_BITS)  # exact: at most 31 bits that are not zero
+    factor = float(Fraction((levels * weight) << FRACTION_BITS, max_weight) / Fraction(clip))
     while clip * factor > limit:
         factor = nextafter(factor, 0.0)
     return factor
 
 
-def round_block(
-    values: npt.NDArray[np.float64],
-    factor: float,
-    levels: int,
-    random: npt.NDArray[np.uint32],
-    scratch: npt.NDArray[np.int64],
-    out: npt.NDArray[Any],
-) -> None:
-    """``out[i] = floor(values[i] * factor / 2^32 + random[i] / 2^32) + levels``; ``values`` is overwritten.
-
-    All four arrays are 1-D of one length; ``out`` is unsigned and holds 2 * levels; |values| * factor is at most
-    levels * 2^32.
-    """
-    np.multiply(values, factor, out=values)
-    np.rint(values, out=values)
-    np.copyto(scratch, values, casting="unsafe")
-    raised = scratch.view(np.uint64)
-    np.add(raised, np.uint64(levels << _FRACTION_BITS), out=raised)
-    np.add(raised, random, out=raised)
-    np.right_shift(raised, _SHIFT, out=raised)
-    np.copyto(out, raised, casting="unsafe")
-
-
 @final
 class Rounder:
-    """The rounding of one vector: fresh random bytes, and the scratch memory of one block (0.5 MB)."""
+    """The rounding of one vector: fresh random bytes, and the memory for those of one block (0.25 MB)."""
 
-    __slots__ = ("_bytes", "_drawn", "_factor", "_levels", "_scratch", "_stream", "_zeros")
+    __slots__ = ("_bytes", "_drawn", "_factor", "_levels", "_stream", "_zeros")
 
     def __init__(self, levels: int, factor: float, randomness: Callable[[int], bytes], length: int) -> None:
         """``levels`` < 2^31, ``factor`` from ``fixed_point_factor``; ``length`` elements will be rounded at most."""
@@ -79,16 +55,15 @@ class Rounder:
         self._drawn = 0
         self._bytes = np.empty(4 * room, np.uint8)
         self._zeros = np.zeros(4 * room, np.uint8)
-        self._scratch = np.empty(room, np.int64)
 
     def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
-        """Round one block of at most BLOCK values, which is overwritten, into ``out``."""
+        """Round one block of at most BLOCK values into ``out``."""
         size = len(values)
         taken = -(-size // 4) * 16  # bytes
         self._stream.read_into(self._bytes[:taken], self._zeros[:taken], self._drawn)
         self._drawn += taken // 16
         random = self._bytes[: 4 * size].view(np.dtype("<u4"))
-        round_block(values, self._factor, self._levels, random, self._scratch[:size], out)
+        round_block(values, self._factor, self._levels, random, out)
 
 
 def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -112,10 +113,13 @@ def test_rounding_is_the_integer_formula(bits: int, pairs: list[tuple[float, int
     levels = (1 << (bits - 1)) - 1
     values = np.array([value for value, _ in pairs]) * levels
     fixed = [round(Fraction(float(value)) * 2**32) for value in values]  # half to even, as rint
-    out = np.zeros(len(pairs), np.uint32)
     random = np.array([k for _, k in pairs], np.uint32)
-    round_block(values.copy(), 2.0**32, levels, random, np.empty(len(pairs), np.int64), out)
-    assert out.tolist() == [((x + k) >> 32) + levels for x, (_, k) in zip(fixed, pairs, strict=True)]
+    for dtype in (dtype for dtype in (np.uint8, np.uint16, np.uint32, np.uint64) if 2 * levels <= np.iinfo(dtype).max):
+        out = np.zeros(len(pairs), dtype)
+        round_block(values, 2.0**32, levels, random, out)
+        assert out.tolist() == [((x + k) >> 32) + levels for x, (_, k) in zip(fixed, pairs, strict=True)]
+    with pytest.raises(ValueError, match="random numbers"):
+        round_block(values, 2.0**32, levels, random[1:], out)
     for value, coded in zip(values, out.tolist(), strict=True):
         assert abs(Fraction(float(value)) - (coded - levels)) < 1
 

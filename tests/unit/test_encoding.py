@@ -832,7 +832,7 @@ class TestRounding:
             random = np.array([0, 1, edge - 1, edge, edge + 1, 2**31, 2**32 - 1], np.int64) % 2**32
             out = np.empty(len(random), np.uint32)
             values = np.full(len(random), float(x))
-            round_block(values, 2.0**32, levels, random.astype(np.uint32), np.empty(len(random), np.int64), out)
+            round_block(values, 2.0**32, levels, random.astype(np.uint32), out)
             assert out.tolist() == [(fixed + int(k) >> 32) + levels for k in random]
 
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 63, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
