@@ -27,6 +27,7 @@ def calls(monkeypatch):
         monkeypatch.setattr(module, name, wrapped)
 
     count(crypto, "agree", "agreements")
+    count(crypto.AgreementKey, "agree", "agreements")
     count(crypto, "sign", "signed")
     count(crypto, "verify", "verified")
     # Modulo a prime it draws the coefficients of the shares, which are no masks.
