@@ -213,7 +213,8 @@ async def _abuse(url: str, monitor: int, folder: Path, members: list[int], count
 
     async def again(name: str, attempt: Callable[[], Awaitable[None]], *, as_member: bool) -> None:
         while as_member and (await asyncio.to_thread(read_status, monitor))["rounds"][0]["phase"] in EARLY:
-            await asyncio.sleep(0.5)  # they log in as those that vanish in MASK, when these are gone
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(10 if as_member else 0)  # they log in as those that vanish in MASK, when these are gone
         while True:
             counts[name] = counts.get(name, 0) + 1
             with contextlib.suppress(OSError, WebSocketException, TimeoutError, ssl.SSLError, EOFError):

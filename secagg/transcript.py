@@ -36,6 +36,7 @@ _SHARE_COMMITMENT: Final = _PREFIX + b"share commitment"
 _SEALED_SHARES: Final = _PREFIX + b"sealed shares"
 _SURVIVORS: Final = _PREFIX + b"survivors"
 _JOIN_TOKEN: Final = _PREFIX + b"join token"
+_LOGIN: Final = _PREFIX + b"login"
 _STATE: Final = _PREFIX + b"suspended client"
 _TRANSCRIPT: Final = _PREFIX + b"transcript"
 
@@ -130,6 +131,15 @@ def signed_advertisement(config: bytes, nonce: bytes, index: int, channel_key: b
 def signed_survivors(session: bytes, survivors: bytes) -> bytes:
     """The bytes that an identity signs, once, over the survivors' bitmap."""
     return _fields(_SURVIVORS, session, survivors)
+
+
+def signed_login(challenge: bytes, round_name: str, certificate: bytes) -> bytes:
+    """The bytes that an identity signs to prove itself to a network service.
+
+    ``certificate`` is the SHA-256 of the certificate that the client saw: a login that somebody in the middle passes on
+    is one for another certificate.
+    """
+    return _fields(_LOGIN, challenge, round_name.encode(), certificate)
 
 
 # The `info` of key derivations; the salt is always the session.

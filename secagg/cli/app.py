@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from secagg import __version__
-from secagg.cli import demo, identity, plan, simulate, vectors, warmup
+from secagg.cli import demo, identity, join, plan, serve, simulate, vectors, warmup
 
 # Without typer's own tracebacks: they can show the values of local variables.
 app = typer.Typer(
@@ -21,6 +21,8 @@ app.command("simulate")(simulate.simulate)
 app.command("plan")(plan.plan)
 app.command("demo")(demo.demo)
 app.command("warmup")(warmup.warmup)
+app.command("serve")(serve.serve)
+app.command("join")(join.join)
 app.add_typer(identity.app, name="identity")
 app.add_typer(vectors.app, name="vectors")
 

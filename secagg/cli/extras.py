@@ -7,10 +7,11 @@ from typing import Final, Literal
 _MODULES_OF: Final = {
     "cli": frozenset({"typer", "click", "rich"}),
     "demo": frozenset({"sklearn", "matplotlib", "scipy", "joblib"}),
+    "net": frozenset({"websockets", "safetensors", "prometheus_client"}),
 }
 
 
-def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo"]) -> str:
+def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo", "net"]) -> str:
     """One line: which module is missing, and how to install it.  Raises ``missing`` when it is not the extra's."""
     module = (missing.name or "").partition(".")[0]
     if module not in _MODULES_OF[extra]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, TypeAlias
 
 import typer
@@ -18,4 +19,16 @@ Neighbours: TypeAlias = Annotated[str, typer.Option(metavar="auto|complete|K", h
 ChosenSuite: TypeAlias = Annotated[SuiteName, typer.Option(help="The cipher of masks and shares.")]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="One JSON object instead of tables; null stands for minus infinity.")
+]
+
+
+class LogFormatName(StrEnum):
+    """How log lines look."""
+
+    PAIRS = "pairs"
+    JSON = "json"
+
+
+LogFormat: TypeAlias = Annotated[
+    LogFormatName, typer.Option(help="Log lines, on standard error: key=value pairs, or JSON objects.")
 ]

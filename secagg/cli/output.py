@@ -17,6 +17,8 @@ from secagg.errors import UsageError
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_STOPPED: Final = 3
+EXIT_REFUSED: Final = 4
 
 _PLAIN_WIDTH: Final = 100  # of tables, where there is no terminal
 
@@ -71,7 +73,7 @@ def fact_table(title: str) -> Table:
 class PhaseProgress:
     """A progress bar on standard error, a phase at a time; nothing without a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: str = "warming up") -> None:
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description:>10}"),
@@ -82,7 +84,7 @@ class PhaseProgress:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("warming up", total=None)
+        self._task = self._bar.add_task(first, total=None)
         self._phase = ""
 
     def __enter__(self) -> PhaseProgress:

@@ -16,6 +16,7 @@ OUTER = {"encoding", "privacy", "testing", "adapters", "cli", "__main__"}
 """What the protocol core must not know of."""
 FACADE = "secagg"  # __init__.py
 MEASURES_THE_BARE_LIBRARY = {"secagg.testing.floor"}
+MAKES_CERTIFICATES = "secagg.adapters.net.certificates"
 
 
 def modules() -> dict[str, ast.Module]:
@@ -73,10 +74,12 @@ CORE = sorted(name for name in MODULES if name != FACADE and area(name) not in O
 @pytest.mark.parametrize(
     ("libraries", "allowed"),
     [
-        ({"cryptography", "nacl"}, {"secagg.crypto", *MEASURES_THE_BARE_LIBRARY}),
+        ({"cryptography", "nacl"}, {"secagg.crypto", MAKES_CERTIFICATES, *MEASURES_THE_BARE_LIBRARY}),
         ({"numba", "llvmlite"}, {"secagg.arithmetic"}),
         ({"typer", "rich", "sklearn", "matplotlib"}, {"secagg.cli"}),
         ({"hypothesis"}, {"secagg.testing"}),
+        ({"websockets", "prometheus_client", "safetensors"}, {"secagg.adapters.net"}),
+        ({"flwr"}, {"secagg.adapters.flower"}),
     ],
 )
 def test_each_library_has_one_home(libraries: set[str], allowed: set[str]) -> None:

@@ -1,0 +1,54 @@
+"""A network service for rounds: ``websockets`` over TLS, logins by identity keys, a journal that a restart takes up.
+
+The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a ``Journal``; a client's side is
+``Member``, which keeps itself in a ``ClientStore``.  ``secagg serve`` and ``secagg join`` are thin over these.
+
+    frames          what goes over a connection
+    channel         frames over a WebSocket, and the bound on bytes in memory
+    service         connections, logins, limits
+    hosted          one round: journal first, then act, then answer
+    journal         the server's SQLite file
+    member          a client: steps, reconnections
+    store           a client's SQLite file
+    layout          names and shapes of what is summed
+    model_files     .npz and .safetensors
+    certificates    TLS
+    monitor         metrics and status page
+    logs            log lines for machines
+"""
+
+from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
+from secagg.adapters.net.frames import Progress, Refusal, RefusedError
+from secagg.adapters.net.hosted import DEFAULT_DEADLINES, Ending, HostedRound, RoundSpec
+from secagg.adapters.net.journal import Journal, JournalError
+from secagg.adapters.net.layout import Layout, totals
+from secagg.adapters.net.member import GaveUpError, Member, MemberOptions, NotTrustedError, Total
+from secagg.adapters.net.monitor import monitor
+from secagg.adapters.net.service import Limits, Service
+from secagg.adapters.net.store import ClientStore
+
+__all__ = [
+    "DEFAULT_DEADLINES",
+    "ClientStore",
+    "Ending",
+    "GaveUpError",
+    "HostedRound",
+    "Journal",
+    "JournalError",
+    "Layout",
+    "Limits",
+    "Member",
+    "MemberOptions",
+    "NotTrustedError",
+    "Progress",
+    "Refusal",
+    "RefusedError",
+    "RoundSpec",
+    "Service",
+    "Total",
+    "client_context",
+    "make_demo_certificate",
+    "monitor",
+    "server_context",
+    "totals",
+]

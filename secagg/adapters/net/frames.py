@@ -1,0 +1,170 @@
+"""What goes over a connection: one typed struct a frame, MessagePack, decoded strictly.
+
+A frame that carries bytes (a protocol message, a sum) says how many; they follow it in the same WebSocket message, as
+further fragments.  So a receiver knows the size before it takes the bytes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from secagg.adapters.net.layout import Layout
+from secagg.errors import SecAggError
+
+FRAMES_VERSION: Final = 1
+FRAGMENT_BYTES: Final = 2**16
+MAX_FRAME_BYTES: Final = 2048
+"""A client's frames without the bytes behind them; it must stay below what a connection may send before its login."""
+MAX_WELCOME_BYTES: Final = 2**23
+CHALLENGE_BYTES: Final = 32
+
+Size: TypeAlias = Annotated[int, Meta(ge=0, le=2**40)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**32)]
+
+
+class Refusal(StrEnum):
+    """Why a connection, or a client, was refused."""
+
+    WRONG_VERSION = "wrong-version"
+    MALFORMED = "malformed"
+    TOO_LARGE = "too-large"
+    TOO_SLOW = "too-slow"
+    TOO_MANY_MESSAGES = "too-many-messages"
+    BAD_LOGIN = "bad-login"
+    UNKNOWN_IDENTITY = "unknown-identity"
+    ROUND_UNKNOWN = "round-unknown"
+    ROUND_FULL = "round-full"
+    ROUND_BEGUN = "round-begun"
+    ROUND_ABORTED = "round-aborted"
+    ANOTHER_ROUND = "another-round"
+    LEFT_OUT = "left-out"
+    MESSAGE_REFUSED = "message-refused"
+    REPLACED = "replaced"
+    SERVER_BUSY = "server-busy"
+    SERVER_STOPS = "server-stops"
+    OTHER = "other"
+
+
+RETRY: Final = frozenset({Refusal.TOO_SLOW, Refusal.SERVER_BUSY, Refusal.SERVER_STOPS})
+"""After which a client tries again; after the others it is over."""
+
+
+class RefusedError(SecAggError):
+    """A peer refused, or is to be refused: the code, and a line for a person."""
+
+    def __init__(self, code: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Frame(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class Challenge(_Frame, tag=0, frozen=True):
+    """Server, first of all."""
+
+    version: int
+    challenge: Annotated[bytes, Meta(min_length=CHALLENGE_BYTES, max_length=CHALLENGE_BYTES)]
+
+
+class Welcome(_Frame, tag=1, frozen=True):
+    """Server: the login was good; this is the client's seat, and what is summed."""
+
+    index: Count
+    clients: Count
+    layout: Layout
+
+
+class Message(_Frame, tag=2, frozen=True):
+    """Server: a message of the protocol follows, sent in ``phase``."""
+
+    phase: str
+    size: Size
+
+
+class Ack(_Frame, tag=3, frozen=True):
+    """Server: submission ``number`` is in the journal, and this is what became of it: an event's name or a code."""
+
+    number: Count
+    verdict: str
+
+
+class Progress(_Frame, tag=4, frozen=True):
+    """Server, now and then: where the round stands."""
+
+    phase: str
+    arrived: Count
+    expected: Count
+    seconds_left: float
+
+
+class Sum(_Frame, tag=5, frozen=True):
+    """Server: the sum follows, packed; ``included`` is a bitmap over the cohort."""
+
+    included: bytes
+    size: Size
+
+
+class Refused(_Frame, tag=6, frozen=True):
+    """Server: no, and why.  The connection is closed next."""
+
+    code: str
+    message: str
+
+
+class Login(_Frame, tag=16, frozen=True):
+    """Client: who it is, and the signature over ``transcript.signed_login``."""
+
+    version: int
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+
+
+class Submission(_Frame, tag=17, frozen=True):
+    """Client: a message of the protocol follows.  Sent again, with its number, until it is acknowledged."""
+
+    number: Count
+    phase: Annotated[str, Meta(max_length=16)]
+    size: Size
+
+
+class Got(_Frame, tag=18, frozen=True):
+    """Client: it knows how the round ended, and has stored what it wanted of it."""
+
+
+ToClient: TypeAlias = Challenge | Welcome | Message | Ack | Progress | Sum | Refused
+ToServer: TypeAlias = Login | Submission | Got
+Frame: TypeAlias = ToClient | ToServer
+
+ABORT: Final = "ABORT"
+"""The phase of a client's ABORT message."""
+
+_encoder = msgspec.msgpack.Encoder()
+_to_client: Final[msgspec.msgpack.Decoder[ToClient]] = msgspec.msgpack.Decoder(ToClient)
+_to_server: Final[msgspec.msgpack.Decoder[ToServer]] = msgspec.msgpack.Decoder(ToServer)
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame's bytes."""
+    return _encoder.encode(frame)
+
+
+def decode_to_server(data: bytes) -> ToServer:
+    """A client's frame.  Raises RefusedError(MALFORMED)."""
+    try:
+        return _to_server.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise RefusedError(Refusal.MALFORMED, f"a frame that does not decode: {wrong}") from None
+
+
+def decode_to_client(data: bytes) -> ToClient:
+    """The server's frame.  Raises RefusedError(MALFORMED)."""
+    try:
+        return _to_client.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise RefusedError(Refusal.MALFORMED, f"the server sent a frame that does not decode: {wrong}") from None

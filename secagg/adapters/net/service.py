@@ -1,0 +1,399 @@
+"""The server's side of the network: connections, logins, limits, and the rounds behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import logging
+import os
+import re
+import ssl
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from websockets.asyncio.server import Server as Listener
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from secagg import crypto, transcript
+from secagg.adapters.net.channel import CLOSE_POLICY, ByteBudget, Channel
+from secagg.adapters.net.frames import (
+    ABORT,
+    CHALLENGE_BYTES,
+    FRAGMENT_BYTES,
+    FRAMES_VERSION,
+    MAX_FRAME_BYTES,
+    Ack,
+    Challenge,
+    Got,
+    Login,
+    Refusal,
+    Refused,
+    RefusedError,
+    Submission,
+    ToServer,
+    Welcome,
+    decode_to_server,
+)
+from secagg.adapters.net.hosted import PHASES, HostedRound, RoundSpec, snapshot_of
+from secagg.adapters.net.journal import Journal
+from secagg.errors import ParameterError
+
+_log = logging.getLogger("secagg.net.service")
+_ROUND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HEARTBEAT_SECONDS: Final = 10.0
+_FAREWELL_SECONDS: Final = 5.0
+_HONEST_LOGIN_SECONDS: Final = 1.0
+_REFUSED_BY_LIBRARY: Final = {
+    1002: Refusal.MALFORMED,
+    1003: Refusal.MALFORMED,
+    1007: Refusal.MALFORMED,
+    1009: Refusal.TOO_LARGE,
+    1011: Refusal.TOO_SLOW,
+}
+"""Close codes that the WebSocket library sends for what it refuses itself; 1011: no answer to its pings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What connections may take.
+
+    Attributes:
+        connections: at the same time; None: twice the seats of all rounds, and 64.
+        logging_in: of them, those that have not logged in; None: the seats of all rounds, and 64.
+        login_seconds: for the TLS and WebSocket handshakes, and again for the login.
+        bytes_per_second: the slowest that a message may come, beyond ``grace_seconds``.
+        grace_seconds: for any message.
+        held_bytes: messages in memory at the same time; others are not read from their sockets meanwhile.
+    """
+
+    connections: int | None = None
+    logging_in: int | None = None
+    login_seconds: float = 10.0
+    bytes_per_second: float = 16 * 1024
+    grace_seconds: float = 20.0
+    held_bytes: int = 256 * 2**20
+
+
+@final
+class _Session:
+    """A connection that is logged in."""
+
+    def __init__(self, hosted: HostedRound, index: int, channel: Channel[ToServer]) -> None:
+        self.hosted, self.index, self.channel = hosted, index, channel
+        self.task = asyncio.current_task()
+        self.replaced = False
+
+
+@final
+class Service:
+    """Hosts rounds behind one listening socket.
+
+    ``async with service.listen(host, port, tls): await service.finished(60)``.
+    """
+
+    def __init__(
+        self, specs: Iterable[RoundSpec], journal: Journal, *, certificate: bytes = b"", limits: Limits | None = None
+    ) -> None:
+        """Make it inside a running event loop.
+
+        Args:
+            specs: the rounds; their names are the last parts of their URLs.
+            journal: where they are kept; rounds that are in it go on.
+            certificate: SHA-256 of the TLS certificate; empty without TLS.
+            limits: what connections may take.
+        """
+        self.rounds = {spec.name: HostedRound(spec, journal) for spec in specs}
+        for name in self.rounds:
+            if not _ROUND_NAME.fullmatch(name):
+                raise ParameterError(f"round name {name!r}: letters, digits, '.', '_' and '-', at most 64")
+        seats = sum(hosted.config.clients for hosted in self.rounds.values())
+        self.limits = limits or Limits()
+        self._most = self.limits.connections or 2 * seats + 64
+        self._most_logging_in = self.limits.logging_in or seats + 64
+        largest = max((_largest(hosted) for hosted in self.rounds.values()), default=0)
+        self._budget = ByteBudget(max(self.limits.held_bytes, largest))
+        self.journal, self._certificate = journal, certificate
+        self._sessions: dict[tuple[str, int], _Session] = {}
+        self._connections = 0
+        self._logging_in: dict[asyncio.Timeout, float] = {}
+        self.refused: Counter[str] = Counter()
+        self.received_bytes = 0
+        self.logins = 0
+        self.started = time.time()
+
+    # What a host does.
+
+    @asynccontextmanager
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listener]:
+        """Open or resume the rounds, and serve them for the length of the block.
+
+        Raises what made a round stop: a bug, or a journal that cannot be written; nothing is acted on after that.
+        """
+        for hosted in self.rounds.values():
+            await hosted.start()
+        handshake: dict[str, Any] = {}
+        if tls is not None:
+            handshake["ssl_handshake_timeout"] = self.limits.login_seconds
+            handshake["ssl_shutdown_timeout"] = _FAREWELL_SECONDS
+        async with _ungrouped(), asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
+            try:
+                async with serve(
+                    self._handle,
+                    host,
+                    port,
+                    ssl=tls,
+                    process_request=self._admit,
+                    compression=None,  # masked vectors do not shrink
+                    server_header=None,
+                    open_timeout=self.limits.login_seconds,
+                    close_timeout=5,
+                    ping_interval=20,
+                    ping_timeout=60,
+                    max_size=(MAX_FRAME_BYTES, FRAGMENT_BYTES),
+                    max_queue=2,
+                    backlog=1024,
+                    logger=_quiet(),
+                    **handshake,
+                ) as listener:
+                    yield listener
+            finally:
+                for task in running:
+                    task.cancel()
+
+    async def finished(self, linger: float) -> None:
+        """Returns when every round is over and its clients know it, or ``linger`` seconds after the last one ended."""
+        for hosted in self.rounds.values():
+            while hosted.ending is None:
+                await hosted.changed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(linger):
+                for hosted in self.rounds.values():
+                    while not hosted.audience <= hosted.told:
+                        await hosted.changed()
+
+    def status(self) -> dict[str, Any]:
+        """What the status page and the metrics show; nothing secret."""
+        sessions = [name for name, _ in list(self._sessions)]  # the monitor's thread asks
+        return {
+            "uptime_seconds": round(time.time() - self.started, 1),
+            "connections": self._connections,
+            "logging_in": len(self._logging_in),
+            "logged_in": len(sessions),
+            "logins": self.logins,
+            "received_bytes": self.received_bytes,
+            "journal_commits": self.journal.commits,
+            "refused": dict(self.refused),
+            "rounds": [
+                {**snapshot_of(hosted), "connected": sessions.count(hosted.name)} for hosted in self.rounds.values()
+            ],
+        }
+
+    # A connection.
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        if self._connections >= self._most or not self._room_to_log_in():
+            self.refused[Refusal.SERVER_BUSY.value] += 1
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again\n")
+        if _round_name(request.path) not in self.rounds:
+            self.refused[Refusal.ROUND_UNKNOWN.value] += 1
+            return connection.respond(http.HTTPStatus.NOT_FOUND, "there is no round of this name\n")
+        return None
+
+    def _room_to_log_in(self) -> bool:
+        """An honest login takes milliseconds: when there are too many, one that takes long makes room."""
+        if len(self._logging_in) < self._most_logging_in:
+            return True
+        now = asyncio.get_running_loop().time()
+        for patience, began in self._logging_in.items():  # the oldest first
+            if now - began < _HONEST_LOGIN_SECONDS:
+                return False
+            if not patience.expired():
+                patience.reschedule(now)
+                return True
+        return False
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        channel = Channel(connection, decode_to_server)
+        hosted = self.rounds[_round_name(connection.request.path if connection.request else "")]
+        self._connections += 1
+        try:
+            await self._welcome_and_serve(hosted, channel)
+        except RefusedError as refused:
+            await self._refuse(hosted, channel, refused)
+        except ConnectionClosed as closed:
+            sent = None if closed.rcvd_then_sent else closed.sent
+            refusal = None if sent is None else _REFUSED_BY_LIBRARY.get(sent.code)
+            if refusal is not None:
+                self._count(hosted, refusal)
+        finally:
+            self._connections -= 1
+            self.received_bytes += channel.received_bytes
+
+    async def _welcome_and_serve(self, hosted: HostedRound, channel: Channel[ToServer]) -> None:
+        patience = asyncio.timeout(self.limits.login_seconds)
+        self._logging_in[patience] = asyncio.get_running_loop().time()
+        try:
+            async with patience:
+                index = await self._log_in(hosted, channel)
+        except TimeoutError:
+            raise RefusedError(Refusal.TOO_SLOW, "the login took too long") from None
+        finally:
+            del self._logging_in[patience]
+        session = _Session(hosted, index, channel)
+        key = (hosted.name, index)
+        if (older := self._sessions.get(key)) is not None and older.task is not None:
+            older.replaced = True
+            older.task.cancel()
+        self._sessions[key] = session
+        try:
+            await self._serve(session)
+        except RefusedError as refused:
+            await self._refuse(hosted, channel, refused)
+            if refused.code is Refusal.ROUND_ABORTED and channel.connection.close_code == CLOSE_POLICY:
+                hosted.tell(index)  # it has closed in turn, behind what it read
+        except asyncio.CancelledError:
+            if not session.replaced:
+                raise
+            if task := asyncio.current_task():
+                task.uncancel()
+            raise RefusedError(Refusal.REPLACED, "this client logged in again from elsewhere") from None
+        finally:
+            if self._sessions.get(key) is session:
+                del self._sessions[key]
+
+    async def _log_in(self, hosted: HostedRound, channel: Channel[ToServer]) -> int:
+        """Challenge and answer; returns the client's seat."""
+        challenge = os.urandom(CHALLENGE_BYTES)
+        await channel.send(Challenge(FRAMES_VERSION, challenge))
+        login = await channel.receive()
+        if not isinstance(login, Login):
+            raise RefusedError(Refusal.MALFORMED, f"a {type(login).__name__} frame before the login")
+        if login.version != FRAMES_VERSION:
+            raise RefusedError(
+                Refusal.WRONG_VERSION, f"frames of version {login.version}; this server speaks {FRAMES_VERSION}"
+            )
+        signed = transcript.signed_login(challenge, hosted.name, self._certificate)
+        try:
+            crypto.verify(login.key, signed, login.signature)
+        except crypto.CryptoError:
+            raise RefusedError(
+                Refusal.BAD_LOGIN,
+                "the login's signature does not hold for this server's certificate: somebody stands in between (a "
+                "proxy that ends TLS, say), or the identity is damaged",
+            ) from None
+        index = await hosted.seat_of(login.key)
+        self.logins += 1
+        _log.info("login", extra={"fields": {"round": hosted.name, "client": index}})
+        return index
+
+    async def _serve(self, session: _Session) -> None:
+        hosted, channel = session.hosted, session.channel
+        channel.connection.protocol.max_message_size = _largest(hosted)
+        await channel.send(Welcome(session.index, hosted.config.clients, hosted.spec.layout))
+        reader = asyncio.create_task(self._read(session))
+        writer = asyncio.create_task(self._write(session))
+        try:
+            done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _read(self, session: _Session) -> None:
+        hosted, channel = session.hosted, session.channel
+        while True:
+            match await channel.receive():
+                case Submission() as submission:
+                    verdict = await self._take(session, submission)
+                    await channel.send(Ack(submission.number, verdict))
+                    if verdict == Refusal.TOO_MANY_MESSAGES:
+                        raise RefusedError(Refusal.TOO_MANY_MESSAGES, "too many messages that had to be refused")
+                case Got():
+                    hosted.tell(session.index)
+                case other:
+                    raise RefusedError(Refusal.MALFORMED, f"a {type(other).__name__} frame after the login")
+
+    async def _take(self, session: _Session, submission: Submission) -> str:
+        hosted, size = session.hosted, submission.size
+        if submission.phase not in (*PHASES, ABORT) or size == 0:
+            raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
+        allowed = hosted.config.max_message_bytes("ADVERTISE" if submission.phase == ABORT else submission.phase)
+        if size > allowed:
+            raise RefusedError(
+                Refusal.TOO_LARGE, f"a {submission.phase} message of {size} bytes; at most {allowed} are allowed"
+            )
+        async with self._budget.hold(size):
+            try:
+                async with asyncio.timeout(self.limits.grace_seconds + size / self.limits.bytes_per_second):
+                    data = await session.channel.payload(size)
+            except TimeoutError:
+                raise RefusedError(Refusal.TOO_SLOW, f"{size} bytes took too long to come") from None
+            return await hosted.submit(session.index, submission.phase, data)
+
+    async def _write(self, session: _Session) -> None:
+        """Send what the round has for this client, each time that there is something new, and now and then a sign."""
+        hosted, channel, index = session.hosted, session.channel, session.index
+        interval = max(1.0, hosted.config.clients / 100)
+        sent, shown, shown_at = -1, ("", 0), 0.0
+        while True:
+            if (epoch := hosted.epoch) != sent and (outbound := await hosted.outbound(index)) is not None:
+                await channel.send(outbound.frame, outbound.payload)
+            sent = epoch
+            progress, now = hosted.progress(), time.monotonic()
+            if (progress.phase, progress.arrived) != shown or now - shown_at > _HEARTBEAT_SECONDS:
+                await channel.send(progress)
+                shown, shown_at = (progress.phase, progress.arrived), now
+            await hosted.new_epoch(sent, interval)
+
+    async def _refuse(self, hosted: HostedRound, channel: Channel[ToServer], refused: RefusedError) -> None:
+        """Say why, and close; the closing handshake tells that the client has read it."""
+        self._count(hosted, refused.code)
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                discarding = asyncio.create_task(channel.discard())
+                try:
+                    await channel.send(Refused(refused.code.value, str(refused)))
+                    await channel.connection.close(CLOSE_POLICY, refused.code.value)
+                finally:
+                    discarding.cancel()
+
+    def _count(self, hosted: HostedRound, refusal: Refusal) -> None:
+        self.refused[refusal.value] += 1
+        _log.info("refused", extra={"fields": {"round": hosted.name, "code": refusal.value}})
+
+
+@asynccontextmanager
+async def _ungrouped() -> AsyncIterator[None]:
+    """One exception of a task group comes out as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from None
+
+
+def _largest(hosted: HostedRound) -> int:
+    """The most bytes of a client's message, with its frame."""
+    return MAX_FRAME_BYTES + max(hosted.config.max_message_bytes(phase) for phase in PHASES)
+
+
+def _round_name(path: str) -> str:
+    return path.partition("?")[0].strip("/") or "default"
+
+
+def _quiet() -> logging.Logger:
+    """The library's own log of broken handshakes, which anybody on the network can cause, stays below warnings."""
+    logger = logging.getLogger("secagg.net.websockets")
+    logger.setLevel(logging.CRITICAL)
+    return logger

@@ -1,0 +1,144 @@
+"""A service inside the test's own event loop, over real sockets, and members as tasks beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secagg import Identity, MemoryDirectory, Policy, RoundConfig, ThreatModel
+from secagg.adapters.net.certificates import client_context, server_context
+from secagg.adapters.net.frames import Progress
+from secagg.adapters.net.hosted import PHASES, RoundSpec
+from secagg.adapters.net.journal import Journal
+from secagg.adapters.net.layout import Layout
+from secagg.adapters.net.member import Member, MemberOptions, Total
+from secagg.adapters.net.service import Limits, Service
+from secagg.adapters.net.store import ClientStore
+
+SHAPES = {"w": (4, 3), "b": (5,)}
+CLIP = 2.0
+LAYOUT = Layout.of(SHAPES, clip=CLIP, bits=18)
+
+
+def spec_of(
+    clients: int = 3,
+    *,
+    name: str = "default",
+    active: bool = False,
+    identities: Sequence[Identity] | None = None,
+    seconds: float = 20.0,
+    layout: Layout = LAYOUT,
+    **config: Any,
+) -> RoundSpec:
+    """A round; with identities, of a directory; without, open."""
+    encoder = layout.encoder()
+    keys = None if identities is None else tuple(identity.public_key for identity in identities)
+    directory = MemoryDirectory()
+    digest = directory.add(keys) if keys is not None else b""
+    agreed = RoundConfig.for_cohort(
+        clients,
+        encoder.length,
+        threat_model="active" if active else "semi_honest",
+        input_max=encoder.input_max,
+        context=encoder.layout_digest(),
+        cohort=digest if active else b"",
+        **{"delta": 0.0, "min_survivors": 3 if clients < 5 else None, **config},
+    )
+    deadlines = dict.fromkeys(PHASES, seconds)
+    return RoundSpec(name=name, config=agreed, layout=layout, deadlines=deadlines, keys=keys, directory=directory)
+
+
+@dataclass
+class Hosting:
+    """A running service.  ``url`` lacks the round's name."""
+
+    service: Service
+    url: str
+    port: int
+    tls: ssl.SSLContext
+    folder: Path
+    totals: dict[int, Total] = field(default_factory=dict)
+
+    def member(
+        self,
+        number: int,
+        *,
+        name: str = "default",
+        arrays: dict[str, Any] | None = None,
+        policy: Policy | None = None,
+        store: ClientStore | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        **options: Any,
+    ) -> Member:
+        """A client with a state file of its own."""
+        given = MemberOptions(
+            **{
+                "url": f"{self.url}/{name}",
+                "tls": self.tls,
+                "policy": policy or Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.2, min_survivors=3),
+                "give_up_seconds": 20.0,
+                **options,
+            }
+        )
+        return Member(
+            given,
+            store or ClientStore(self.folder / f"{name}{number}.state"),
+            arrays_of(number) if arrays is None else arrays,
+            on_total=lambda total: self.totals.__setitem__(number, total),
+            on_progress=on_progress,
+        )
+
+    def hosted(self, name: str = "default") -> Any:
+        """The hosted round."""
+        return self.service.rounds[name]
+
+
+def arrays_of(number: int) -> dict[str, np.ndarray[Any, Any]]:
+    """A member's input."""
+    rng = np.random.default_rng(number)
+    return {name: rng.uniform(-CLIP, CLIP, shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def check_total(total: Total, members: Sequence[int]) -> None:
+    """The total is the plain sum of these members' inputs."""
+    bound = total.encoder.error_bound(total.mean.count, total.mean.weight) * total.mean.weight
+    assert total.mean.count == len(members)
+    for name in SHAPES:
+        plain = np.sum([arrays_of(member)[name] for member in members], axis=0, dtype=np.float64)
+        assert np.abs(total.mean.mean[name] * total.mean.weight - plain).max() <= bound
+
+
+@asynccontextmanager
+async def hosting(
+    specs: Sequence[RoundSpec],
+    folder: Path,
+    tls_folder: Path,
+    *,
+    limits: Limits | None = None,
+    port: int = 0,
+    open_journal: Callable[[Path], Journal] = Journal,
+) -> AsyncIterator[Hosting]:
+    """Host rounds; their journal is in the folder."""
+    context, certificate = server_context(tls_folder / "server.pem", tls_folder / "server.key")
+    journal = open_journal(folder / "journal.sqlite")
+    try:
+        service = Service(specs, journal, certificate=certificate, limits=limits)
+        async with service.listen("localhost", port, context) as listener:
+            bound = next(iter(listener.sockets)).getsockname()[1]
+            yield Hosting(service, f"wss://localhost:{bound}", bound, client_context(tls_folder / "server.pem"), folder)
+    finally:
+        journal.close()
+
+
+async def eventually(what: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait until it is true."""
+    async with asyncio.timeout(seconds):
+        while not what():
+            await asyncio.sleep(0.01)

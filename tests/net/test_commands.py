@@ -1,0 +1,331 @@
+"""``secagg serve`` and ``secagg join`` as a user runs them: files, exit codes, one-line messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from processes import Command, free_port
+from prometheus_client.parser import text_string_to_metric_families
+from rounds_of_processes import Start
+from safetensors.numpy import load_file, save_file
+
+import secagg
+from secagg import Identity, save_directory
+
+SHAPES = {"layer.weight": (8, 4), "layer.bias": (4,), "steps": ()}
+
+
+def arrays_of(member: int) -> dict[str, Any]:
+    rng = np.random.default_rng(member)
+    return {name: np.asarray(rng.uniform(-1, 1, shape), dtype=np.float32) for name, shape in SHAPES.items()}
+
+
+def plain_sum(members: range) -> dict[str, Any]:
+    return {name: sum(arrays_of(member)[name].astype(np.float64) for member in members) for name in SHAPES}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Three members' files, in both formats, and their identities."""
+    members = []
+    for member in range(3):
+        np.savez(tmp_path / f"u{member}.npz", **arrays_of(member))
+        save_file(arrays_of(member), tmp_path / f"u{member}.safetensors")
+        identity = Identity.generate()
+        members.append((f"m{member}", identity.public_key))
+        content = {"name": f"m{member}", "key": identity.public_key.hex(), "private_key": identity.seed().hex()}
+        (tmp_path / f"m{member}.json").write_text(json.dumps(content))
+    save_directory(tmp_path / "cohort.json", members)
+    return tmp_path
+
+
+def launch(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    source = str(Path(secagg.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source + os.pathsep + os.environ.get("PYTHONPATH", "")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "secagg", *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def launched(files: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Fresh interpreters; none is left over."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start_one(*arguments: object) -> subprocess.Popen[str]:
+        running.append(launch(files, *arguments))
+        return running[-1]
+
+    yield start_one
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_three_organisations_sum_their_files(files: Path, launched: Callable[..., subprocess.Popen[str]]) -> None:
+    port, tls = free_port(), ("--ca", "tls/server.pem")
+    serve = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1, "--bits", 24, "--open")
+    server = launched(*serve, "--demo-cert", "tls", "--port", port, "--output", "server.npz", "--json")
+    assert server.stderr is not None
+    assert "listening" in server.stderr.readline()
+    url = f"wss://localhost:{port}/default"
+    clients = [
+        launched("join", url, "--input", "u0.npz", "--output", "sum0.npz", *tls),
+        launched("join", url, "--input", "u1.safetensors", "--output", "sum1.safetensors", *tls),
+        launched("join", url, "--input", "u2.npz", "--output", "mean2.safetensors", "--mean", *tls, "--json"),
+    ]
+    printed = [client.communicate(timeout=60) for client in clients]
+    assert [client.returncode for client in clients] == [0, 0, 0], printed
+    summary = json.loads(server.communicate(timeout=60)[0])
+    assert server.returncode == 0
+    assert summary["ok"]
+    assert summary["rounds"][0]["included"] == 3
+    bound = json.loads(printed[2][0])["error_bound"]
+    expected = plain_sum(range(3))
+    for found in (np.load(files / "sum0.npz"), np.load(files / "server.npz"), load_file(files / "sum1.safetensors")):
+        for name in SHAPES:
+            assert found[name].dtype == np.float64
+            assert found[name].shape == SHAPES[name]
+            assert np.abs(found[name] - expected[name]).max() <= 3 * bound
+    for name, mean in load_file(files / "mean2.safetensors").items():
+        assert mean.dtype == np.float32
+        assert np.abs(mean - expected[name] / 3).max() <= bound + 1e-6
+
+
+def test_active_with_a_server_that_is_killed_and_a_client_that_is_stopped(start: Start, files: Path) -> None:
+    port = free_port()
+    serve = (
+        *("serve", "--directory", "cohort.json", "--dim-from", "u0.safetensors", "--clip", 1, "--demo-cert", "tls"),
+        *("--port", port, "--log-format", "json", "--json"),
+    )
+
+    def join(member: int, name: str) -> Command:
+        url = f"wss://localhost:{port}/default"
+        trust = ("--identity", f"m{member}.json", "--directory", "cohort.json", "--ca", "tls/server.pem")
+        return start(name, "join", url, "--input", f"u{member}.npz", "--output", f"sum{member}.npz", *trust)
+
+    server = start("server", *serve)
+    server.await_log("listening")
+    first = join(0, "first")
+    server.await_log("login", '"client": 0')
+    assert first.terminate() == 3
+    assert "sum0.npz.state keeps the state: run the same command to go on" in first.errors()
+    server.kill()
+    server = start("server again", *serve)
+    clients = [join(member, f"client {member}") for member in range(3)]
+    assert [client.wait() for client in clients] == [0, 0, 0]
+    assert server.wait() == 0
+    assert server.result()["rounds"][0]["threat_model"] == "active"
+    for name, expected in plain_sum(range(3)).items():
+        assert np.abs(np.load(files / "sum0.npz")[name] - expected).max() < 1e-3
+
+
+def test_weights_over_plaintext_on_this_machine(start: Start, files: Path) -> None:
+    port = free_port()
+    serve = (
+        "serve",
+        "--directory",
+        "cohort.json",
+        "--threat-model",
+        "semi_honest",
+        "--dim-from",
+        "u0.npz",
+        "--clip",
+        1,
+    )
+    serve += ("--max-weight", 100, "--insecure-plaintext", "--port", port, "--round", "a.b", "--output", "{round}.npz")
+    server = start("server", *serve, "--linger", 5)
+    server.await_log("listening")
+    clients = [
+        start(
+            f"client {member}",
+            *("join", f"ws://localhost:{port}/a.b", "--insecure-plaintext", "--identity", f"m{member}.json"),
+            *("--input", f"u{member}.npz", "--output", f"mean{member}.npz", "--mean", "--weight", 10 * member + 10),
+        )
+        for member in range(3)
+    ]
+    assert [client.wait() for client in clients] == [0, 0, 0]
+    for name in SHAPES:
+        weighted = np.average([arrays_of(member)[name] for member in range(3)], axis=0, weights=[10, 20, 30])
+        assert np.abs(np.load(files / "mean1.npz")[name] - weighted).max() < 1e-3
+        assert np.abs(np.load(files / "a.b.npz")[name] - 60 * weighted).max() < 6e-2
+    assert server.wait() == 0
+    again = start("again", *serve, "--linger", 0.1)
+    assert again.wait() == 0
+    assert "round a.b is over, and is handed out again" in again.errors()
+
+
+def test_what_a_server_says_does_not_steer_the_terminal(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from secagg.cli.joining import _no
+
+    outcome = _no("no\x1b[2J\x1b]0;mine\x07 \nreally", 4)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "secagg join: no?[2J?]0;mine? really"
+    assert outcome.exit_code == 4
+
+
+def test_metrics_and_the_status_page(start: Start, files: Path) -> None:
+    port, monitor = free_port(), free_port()
+    serve = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1, "--open", "--demo-cert", "tls")
+    server = start("server", *serve, "--port", port, "--monitor-port", monitor, "--log-format", "json")
+    server.await_log("listening")
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://localhost:{monitor}/{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    join = ("--input", "u0.npz", "--output", "sum0.npz", "--ca", "tls/server.pem")
+    client = start("client", "join", f"wss://localhost:{port}/default", *join)
+    refused = start("refused", "join", f"wss://localhost:{port}/nowhere", *join, "--state", "other.state")
+    assert refused.wait() == 4
+    limit = time.monotonic() + 30
+    while json.loads(get("status.json"))["rounds"][0]["arrived"] < 1:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(get("metrics"))
+        for sample in family.samples
+    }
+    assert found["secagg_logged_in",] == 1
+    assert found["secagg_round_phase", "ADVERTISE", "default"] == 1
+    assert found["secagg_round_phase", "MASK", "default"] == 0
+    assert found["secagg_round_arrived", "default"] == 1
+    assert found["secagg_refused_total", "round-unknown"] == 1
+    assert found["secagg_journal_commits_total",] >= 3
+    assert "<table>" in get("status")
+    secret = (files / "sum0.npz.state").read_bytes()
+    assert secret
+    assert server.terminate() == 3
+    assert "secagg-journal.sqlite keeps the rounds" in server.errors()
+    client.kill()
+    assert not re.search(r"[0-9a-f]{65,}", server.errors()), "no keys or messages in the log"
+
+
+SERVE = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (SERVE, "--directory"),
+        ((*SERVE, "--open"), "--demo-cert"),
+        ((*SERVE, "--open", "--directory", "cohort.json", "--demo-cert", "tls"), "exclude each other"),
+        ((*SERVE, "--open", "--insecure-plaintext", "--host", "0.0.0.0"), "without TLS, listen on localhost only"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--threat-model", "active"), "needs the cohort's --directory"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--deadline", "LUNCH=9"), "PHASE=SECONDS"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--round", "a b"), "round name 'a b'"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--round", "a", "--round", "a"), "twice"),
+        ((*SERVE[:-1], -1, "--open", "--demo-cert", "tls"), "clip"),
+        ((*SERVE, "--open", "--cert", "u0.npz", "--key", "u0.npz"), "not a certificate in PEM"),
+        (("serve", "--clients", 4, *SERVE[3:], "--directory", "cohort.json", "--demo-cert", "tls"), "lists 3"),
+        (("join", "ws://localhost:1/x", "--input", "u0.npz", "--output", "s.npz"), "without TLS anybody on the way"),
+        (
+            ("join", "ws://example.org:1/x", "--insecure-plaintext", "--input", "u0.npz", "--output", "s.npz"),
+            "without TLS anybody on the way",
+        ),
+        (("join", "http://localhost", "--input", "u0.npz", "--output", "s.npz"), "wss://HOST:PORT/ROUND"),
+        (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.txt"), ".npz or .safetensors"),
+        (("join", "wss://localhost:1", "--input", "none.npz", "--output", "s.npz"), "there is no such file"),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--threat-model", "active"),
+            "needs --identity and --directory",
+        ),
+    ],
+)
+def test_what_cannot_be_carried_out_is_said_in_one_line(
+    start: Start, files: Path, arguments: tuple[object, ...], says: str
+) -> None:
+    command = start("command", *arguments)
+    assert command.wait() == 2
+    (line,) = command.errors().splitlines()
+    assert line.startswith(f"secagg {arguments[0]}: ")
+    assert says in line
+    assert not list(files.glob("*.state"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        (("--identity", "stranger.json"), 4, "does not hold this identity key (unknown-identity)"),
+        (("--gamma", "0.9"), 4, "colluders = 0"),
+        (("--input", "other.npz"), 2, "it lacks 'layer.bias'"),
+        (("--weight", "7"), 2, "this encoder has no weights"),
+        (("--ca", None), 4, "certificate is not trusted"),
+        (("--give-up-after", "1", "wrong port"), 3, "no word from the server for 1 s"),
+    ],
+)
+def test_every_refusal_has_its_exit_code_and_one_line(
+    start: Start, files: Path, changes: tuple[Any, ...], code: int, says: str
+) -> None:
+    np.savez(files / "other.npz", unrelated=np.zeros(3))
+    identity = Identity.generate()
+    stranger = {"name": "stranger", "key": identity.public_key.hex(), "private_key": identity.seed().hex()}
+    (files / "stranger.json").write_text(json.dumps(stranger))
+    port = free_port()
+    serve = ("serve", "--directory", "cohort.json", "--threat-model", "semi_honest", "--dim-from", "u0.npz")
+    server = start("server", *serve, "--clip", 1, "--demo-cert", "tls", "--port", port, "--log-format", "json")
+    server.await_log("listening")
+    options = {"--input": "u0.npz", "--output": "s.npz", "--ca": "tls/server.pem", "--identity": "m0.json"}
+    options[changes[0]] = changes[1]
+    given = [part for name, value in options.items() if value is not None for part in (name, value)]
+    others = [
+        start(f"other {member}", *("join", f"wss://localhost:{port}/default", "--input", f"u{member}.npz"),
+              *("--output", f"s{member}.npz", "--ca", "tls/server.pem", "--identity", f"m{member}.json"))
+        for member in (1, 2) if changes[0] == "--weight"
+    ]  # fmt: skip
+    target = free_port() if changes[-1] == "wrong port" else port
+    command = start("join", "join", f"wss://localhost:{target}/default", *given)
+    assert command.wait() == code, command.errors()
+    lines = [line for line in command.errors().splitlines() if line.startswith("secagg join: ")]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert "Traceback" not in command.errors()
+    for other in others:
+        other.kill()
+    server.kill()
+
+
+@pytest.mark.parametrize("module", ["websockets", "safetensors", "prometheus_client"])
+@pytest.mark.parametrize("arguments", [SERVE, ("join", "wss://localhost", "--input", "u0.npz", "--output", "s.npz")])
+def test_without_the_extra_it_says_what_to_install(files: Path, module: str, arguments: tuple[object, ...]) -> None:
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['secagg', *{[str(part) for part in arguments]!r}]; "
+        "from secagg.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=files, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"secagg {arguments[0]}: {module} is not installed, which this needs: pip install 'secagg[net]'\n"
+    )
+
+
+def test_a_journal_belongs_to_its_options(start: Start, files: Path) -> None:
+    serve = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--open", "--demo-cert", "tls", "--port", free_port())
+    server = start("server", *serve, "--clip", 1, "--log-format", "json")
+    server.await_log("listening")
+    second = start("second", *serve, "--clip", 1)
+    assert second.wait() == 2
+    assert "another process uses this journal" in second.errors()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 3
+    other = start("other", *serve, "--clip", 2)
+    assert other.wait() == 2
+    assert "with another config or layout" in other.errors()
