@@ -234,8 +234,8 @@ class Server:
         Raises StateError before UNMASK is closed; ParameterError when ``workers`` is below 1; PeerError(BAD_DEALER)
         when a client dealt shares that open to something else than it announced: the round is then ABORTED.
         """
-        if workers is not None and workers < 1:
-            raise ParameterError(f"workers = {workers}; an executor has one or more: leave it out if you do not know")
+        if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+            raise ParameterError(f"workers = {workers!r}: a whole number, 1 or more; leave it out if you do not know")
         if self._result is not None:
             return self._result
         data = self._data

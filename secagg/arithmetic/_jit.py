@@ -98,7 +98,31 @@ def _jit(function: Function, signature: Any) -> Function:
     except _CACHE_FAULTS as fault:
         _warn_once(fault)
         compiled = numba.njit(signature, nogil=True)(function)
+    if signature is None:
+        _bear_with_cache(compiled)
     return compiled
+
+
+def _bear_with_cache(dispatcher: Any) -> None:
+    """A kernel without a signature is loaded when it is first called, and saved after that: faults must not get out.
+
+    Numba has no public way to it; where it keeps its cache in another way, nothing is changed.
+    """
+    cache = getattr(dispatcher, "_cache", None)
+    for name in ("load_overload", "save_overload"):
+        if method := getattr(cache, name, None):
+            setattr(cache, name, _guarded(method))
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except _CACHE_FAULTS as fault:
+            _warn_once(fault)
+            return None  # not in the cache, and not put there
+
+    return call
 
 
 def _warn_once(fault: BaseException) -> None:

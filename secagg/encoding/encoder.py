@@ -274,6 +274,7 @@ class Encoder:
             raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")
         count = self._checked_sum(vector, count)
         weight = self._total_weight(vector, count)
+        self._check_reach(vector[: self._template.size], weight, count)
         factor = float(self._unit(weight))
         base = np.uint64(count * self._levels)
         values: list[object] = []
@@ -362,6 +363,21 @@ class Encoder:
         if weight == 0:
             raise InputError(f"all {count} clients in the sum have weight 0, so that there is no mean: skip this round")
         return weight
+
+    def _check_reach(self, elements: npt.NDArray[Any], weight: int, count: int) -> None:
+        """Values of this total weight are no larger: else a client gave less weight than it put into its values.
+
+        A client's value is at most levels times its share of max_weight, and rounding adds less than one.
+        """
+        middle = count * self._levels
+        reach = -(-self._levels * weight // (self._max_weight or 1)) + count
+        for extreme in (int(elements.min()), int(elements.max())) if elements.size else ():
+            if abs(extreme - middle) > reach:
+                raise InputError(
+                    f"a sum of values is {extreme - middle} steps from zero, and {count} clients of total weight "
+                    f"{weight} can reach {reach}: a client sent what no encoder makes, or the count or the layout is "
+                    "another than the clients'"
+                )
 
     def _impossible(self, what: str, met: int, allowed: int, count: int) -> InputError:
         return InputError(

@@ -86,8 +86,9 @@ def test_workers_say_how_finely_the_work_is_split(closed: Closed, workers: int) 
     assert all(len(future.result()) <= len(plain) for _, future in executor.jobs)
 
 
-def test_no_workers_at_all_are_refused(closed: Closed) -> None:
+@pytest.mark.parametrize("workers", [0, -1, 2.5, "2", True])
+def test_other_numbers_of_workers_are_refused(closed: Closed, workers: Any) -> None:
     server = Server.restore(closed[0])
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ParameterError, match="workers = 0"):
-        server.compute(executor, workers=0)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ParameterError, match="workers = "):
+        server.compute(executor, workers=workers)
     assert server.compute().sum.tolist() == closed[1]

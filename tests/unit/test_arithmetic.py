@@ -512,6 +512,27 @@ def test_no_two_kernels_share_a_cache_file(filled_cache: Path) -> None:
     assert len(list(filled_cache.rglob("*.nbi"))) == len(list(filled_cache.rglob("*.nbc"))) == KERNELS
 
 
+SHARING_SCRIPT = """
+import numpy as np
+from secagg import secret_sharing
+shares = secret_sharing.share(bytes(range(32)), np.arange(9), 5, np.arange(20, dtype=np.uint64).reshape(5, 4))
+print(secret_sharing.encode_shares(shares).hex())
+"""
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+def test_kernels_that_are_loaded_late_bear_with_a_damaged_cache_too(suffix: str, tmp_path: Path) -> None:
+    right = run(SHARING_SCRIPT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (right.returncode, right.stderr) == (0, "")
+    damaged = list(tmp_path.rglob(f"mersenne61*{suffix}"))
+    assert damaged
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    result = run(SHARING_SCRIPT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (result.returncode, result.stdout) == (0, right.stdout), result.stderr
+    assert result.stderr.count("RuntimeWarning") <= 1
+
+
 def test_a_damaged_cache_costs_a_warning_not_the_round(filled_cache: Path, tmp_path: Path) -> None:
     shutil.copytree(filled_cache, tmp_path, dirs_exist_ok=True)
     for index in tmp_path.rglob("*.nbi"):

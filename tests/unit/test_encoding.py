@@ -1021,7 +1021,8 @@ class TestDecode:
             with pytest.raises(InputError, match=message):
                 encoder.decode_sum(bad, 1)
             if at < 5:
-                assert encoder.decode_sum(bad, 2).count == 2
+                another = np.array([7, 7, 7, 7, 0, 0], np.uint64)  # zeros of weight zero
+                assert encoder.decode_sum(bad + another, 2).count == 2
 
     def test_total_weight_zero(self) -> None:
         encoder = Encoder(np.zeros(1), clip=1.0, max_weight=5)
@@ -1186,3 +1187,28 @@ class TestNpz:
             archive.writestr("notes.txt", "hello")
         with pytest.raises(InputError, match=r"'notes.txt' is no array"):
             load_npz(tmp_path / "x.npz")
+
+
+class TestWhatNoEncoderMakes:
+    def test_a_client_that_says_less_weight_than_it_gave(self) -> None:
+        encoder = Encoder(np.zeros(3), clip=1.0, max_weight=500)
+        modulus = encoder.modulus_for(8).value
+        honest = sum(encoder.encode(np.array([0.1, -0.2, 0.3]), weight=100).astype(int) for _ in range(7))
+        middle = 2**15 - 1
+        for total, others in ((1, False), (2, False), (690, True), (700, True)):
+            # Its values are zeros, and its weight is what makes the total so small.
+            liar = np.array([middle, middle, middle, (total - 700) % modulus])
+            vector = ((honest + liar) % modulus).astype(np.uint64)
+            if others:
+                assert np.abs(np.asarray(encoder.decode_sum(vector, 8).mean)).max() <= 1.0
+            else:
+                with pytest.raises(InputError, match="total weight"):
+                    encoder.decode_sum(vector, 8)
+
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_the_largest_values_are_taken(self, sign: int) -> None:
+        encoder = Encoder(np.zeros(2), clip=3.0, bits=8, max_weight=7)
+        vectors = [encoder.encode(np.full(2, 3.0 * sign), weight=weight) for weight in (0, 1, 3, 7)]
+        mean = encoder.decode_sum(sum(vector.astype(np.uint64) for vector in vectors), 4)
+        assert mean.weight == 11
+        assert np.abs(np.asarray(mean.mean) - 3.0 * sign).max() <= encoder.error_bound(4, 11)
