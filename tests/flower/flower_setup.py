@@ -25,7 +25,7 @@ def make(threat_model: str, directory: Path, nodes: int = NODES, **options: Any)
     """A strategy around FedAvg and a grid of ordinary clients, with identities in ``active``."""
     mod = secagg_mod
     if threat_model == "active":
-        options["directory"] = members(directory, nodes)
+        options |= {"directory": members(directory, nodes), "run_config": {}}
         mod = SecAggMod(
             identity=lambda context: directory / f"{context.node_id}.json",
             directory=directory / "cohort.json",

@@ -43,6 +43,7 @@ def main(grid: Grid, context: Context) -> None:
         gamma=0.1,
         delta=0.36,
         directory=DIRECTORY / "cohort.json",
+        run_config=context.run_config,
     )
     result = strategy.start(grid, record_of(model()), num_rounds=1)
     report = strategy.reports[1]

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from flower_grid import CLIPS, App, MemoryGrid, context_of, model, record_of, trained, weight_of
+from flower_grid import CLIPS, App, MemoryGrid, context_bytes, context_of, model, record_of, trained, weight_of
 from flower_setup import ODD, averaging, make, one_round, others, secure, with_node_config
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from test_flower_rounds import assert_mean
 
@@ -101,14 +102,28 @@ def no_model(content: RecordDict) -> None:
 
 def coarser(content: RecordDict) -> None:
     layout = Layout.from_bytes(content[RECORD]["layout"])
-    other = Layout(layout.clip * 4, layout.bits, layout.max_weight, layout.clips, layout.difference, layout.weighted_by)
+    other = Layout(
+        layout.clip * 4, layout.bits, layout.max_weight, layout.clips, layout.difference, layout.weighted_by, False
+    )
     content[RECORD]["layout"] = other.to_bytes()
 
 
 def by_loss(content: RecordDict) -> None:
     layout = Layout.from_bytes(content[RECORD]["layout"])
-    other = Layout(layout.clip, layout.bits, layout.max_weight, layout.clips, layout.difference, "loss")
+    other = Layout(layout.clip, layout.bits, layout.max_weight, layout.clips, layout.difference, "loss", False)
     content[RECORD]["layout"] = other.to_bytes()
+
+
+def other_config(content: RecordDict) -> None:
+    content["config"]["learning-rate"] = 0.0
+
+
+def another_config(content: RecordDict) -> None:
+    content["more"] = ConfigRecord({"learning-rate": 0.0})
+
+
+def metrics(content: RecordDict) -> None:
+    content["more"] = MetricRecord({"learning-rate": 0.0})
 
 
 def no_layout(content: RecordDict) -> None:
@@ -120,11 +135,15 @@ def bad_layout(content: RecordDict) -> None:
 
 
 def hostile_layout(content: RecordDict) -> None:
-    content[RECORD]["layout"] = Layout(float("nan"), 10**6, -1, {"x": 0.0}, True, "").to_bytes()
+    content[RECORD]["layout"] = Layout(float("nan"), 10**6, -1, {"x": 0.0}, True, "", False).to_bytes()
 
 
 @pytest.mark.parametrize(
-    "change", [other_model, another_model, no_model, coarser, by_loss, no_layout, bad_layout, hostile_layout]
+    "change",
+    [
+        *(other_model, another_model, no_model, other_config, another_config, metrics),
+        *(coarser, by_loss, no_layout, bad_layout, hostile_layout),
+    ],
 )
 def test_a_client_trains_only_the_model_that_the_round_was_announced_for(
     change: Callable[[RecordDict], None], caplog: pytest.LogCaptureFixture
@@ -143,6 +162,34 @@ def test_a_client_trains_only_the_model_that_the_round_was_announced_for(
     assert_mean(strategy, one_round(strategy, grid, model()), model(), others(grid))
     assert ODD not in ordinary.trained
     assert "this client leaves the round" in caplog.text
+
+
+def test_a_client_trains_only_with_the_run_config_of_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    strategy, grid = make("active", tmp_path)
+    context = context_of(grid.contexts[ODD])
+    context.run_config = {"learning-rate": 1.0}
+    grid.contexts[ODD] = context_bytes(context)
+    assert_mean(strategy, one_round(strategy, grid, model()), model(), others(grid))
+    assert strategy.reports[1].dropped["MASK"]
+    assert "the run's config" in caplog.text
+
+
+def test_in_active_the_run_config_is_bound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    strategy, grid = make("active", tmp_path)
+    strategy._layout = msgspec.structs.replace(strategy._layout, run_config=False)
+    strategy._run_config = None
+    assert one_round(strategy, grid, model()) is None
+    assert "has no run_config" in caplog.text
+
+
+@pytest.mark.parametrize("message_type", ["get_parameters", "get_properties", "reconnect"])
+def test_other_types_of_messages_are_refused(message_type: str) -> None:
+    app, grid = App(secagg_mod), MemoryGrid(App(secagg_mod).app, 1)
+    message = Message(RecordDict({"arrays": record_of(model())}), dst_node_id=101, message_type="train")
+    message.metadata.message_type = message_type
+    reply = secagg_mod(message, context_of(grid.contexts[101]), app.app)
+    assert "could hold this client's arrays" in reply.error.reason
+    assert app.trained == []
 
 
 @pytest.mark.parametrize("phase", ["ADVERTISE", "SHARE", "MASK", "UNMASK"])

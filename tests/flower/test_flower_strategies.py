@@ -144,6 +144,18 @@ REFUSED: dict[str, Callable[[], Strategy]] = {
 }
 
 
+def test_active_needs_the_run_config() -> None:
+    with pytest.raises(ParameterError, match="run_config"):
+        SecAggStrategy(FedAvg(), clip=1.0, max_weight=1, threat_model="active")
+
+
+def test_an_accountant_that_counts_replies_is_refused() -> None:
+    private = flower.DifferentialPrivacyClientSideFixedClipping(FedAvg(), 1.0, 1.0, 8)
+    private.accountant = object()  # type: ignore[assignment]
+    with pytest.raises(ParameterError, match="accountant"):
+        SecAggStrategy(private, clip=1.0, max_weight=1)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_strategies_that_need_each_reply_are_refused(name: str) -> None:
     with pytest.raises(ParameterError, match="every client's own reply"):
@@ -179,6 +191,7 @@ class Fixed(FedAvg):
     ("make", "says"),
     [
         (lambda node: RecordDict({"arrays": record_of(model(node))}), "different models"),
+        (lambda node: RecordDict({"arrays": record_of(model()), "c": ConfigRecord({"a": node})}), "different things"),
         (lambda node: RecordDict({"config": ConfigRecord({"a": 1})}), "0 array records"),
         (lambda node: RecordDict({"a": record_of(model()), "b": record_of(model())}), "2 array records"),
     ],
@@ -219,7 +232,7 @@ def test_too_few_nodes_are_refused_with_what_to_change() -> None:
         ({"bits": 99}, "bits"),
         ({"max_weight": 0}, "max_weight"),
         ({"threat_model": "paranoid"}, "paranoid"),
-        ({"threat_model": "active"}, "cohort"),
+        ({"threat_model": "active", "run_config": {}}, "cohort"),
         ({"gamma": 0.5, "delta": 0.5}, "gamma"),
     ],
 )

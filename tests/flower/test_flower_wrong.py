@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flower_grid import CLIPS, App, MemoryGrid, arrays_of, model, record_of
+from flower_grid import CLIPS, App, MemoryGrid, arrays_of, model, plain_mean, record_of
 from flower_setup import ODD, make, one_round, others, secure
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from test_flower_rounds import PHASES, assert_mean
@@ -55,19 +55,39 @@ WRONG: dict[str, Callable[[Message], Message]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_client_whose_app_goes_wrong_leaves_the_round(what: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_whose_app_goes_wrong_adds_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
     ordinary = App()
 
     def train(message: Message, context: Any) -> Message:
         return WRONG[what](message) if context.node_id == ODD else ordinary.ordinary(message, context)
 
     strategy, grid = secure(), MemoryGrid(App(secagg_mod, train=train).app, 8)
-    assert_mean(strategy, one_round(strategy, grid, model()), model(), others(grid))
-    assert strategy.reports[1].dropped == {"MASK": (2,)}
+    mean = one_round(strategy, grid, model())
     reply = next(reply for phase, reply in grid.replies if phase == "MASK" and reply.metadata.src_node_id == ODD)
-    if what not in ("an error", "an exception"):
-        assert list(reply.content) == [RECORD], "the reason stays at the client"
-        assert "this client leaves the round" in caplog.text
+    if what in ("an error", "an exception"):
+        assert_mean(strategy, mean, model(), others(grid))
+        assert strategy.reports[1].dropped == {"MASK": (2,)}
+        return
+    assert mean is not None
+    assert strategy.reports[1].dropped == {}, "leaving would tell something of the update"
+    for name, expected in plain_mean(model(), others(grid)).items():
+        bound = strategy.reports[1].error_bound * (CLIPS["*.batches"] if name.endswith("batches") else 1.0)
+        cast = np.finfo(mean[name].dtype).eps * np.abs(expected).max(initial=1.0)
+        assert np.abs(mean[name] - expected).max(initial=0.0) <= bound + cast, name
+    assert list(reply.content) == [RECORD], "the reason stays at the client"
+    assert "takes part with weight 0" in caplog.text
+
+
+def test_without_weights_a_client_whose_update_cannot_be_summed_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    ordinary = App()
+
+    def train(message: Message, context: Any) -> Message:
+        return WRONG["NaN"](message) if context.node_id == ODD else ordinary.ordinary(message, context)
+
+    strategy, grid = secure(max_weight=None), MemoryGrid(App(secagg_mod, train=train).app, 8)
+    assert one_round(strategy, grid, model()) is not None
+    assert strategy.reports[1].dropped == {"MASK": (2,)}
+    assert "this client leaves the round" in caplog.text
 
 
 def test_a_counter_is_still_one_when_it_has_been_averaged() -> None:
@@ -81,7 +101,7 @@ def test_a_counter_is_still_one_when_it_has_been_averaged() -> None:
     strategy, grid = secure(), MemoryGrid(App(secagg_mod, train=train).app, 8)
     mean = one_round(strategy, grid, arrays)
     assert mean is not None
-    assert strategy.reports[1].dropped == {"MASK": (2,)}
+    assert strategy.reports[1].dropped == {}
     assert abs(mean["norm.batches"] - 1100) <= CLIPS["*.batches"] * strategy.reports[1].error_bound + 1e-9
 
 

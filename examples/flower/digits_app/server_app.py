@@ -33,6 +33,7 @@ def main(grid: Grid, context: Context) -> None:
         delta=0.35,
         threat_model=str(context.run_config["threat-model"]),
         directory=Path(identities, "cohort.json") if identities else None,
+        run_config=context.run_config,
     )
     check = Check(strategy, grid, float(context.run_config["learning-rate"]))
     strategy.start(

@@ -31,6 +31,7 @@ PathOf: TypeAlias = FilePath | Callable[[Context], FilePath | None] | None
 """A path, or what gives a node's path, or none, from its context."""
 
 _ACTIVE_GAMMA: Final = 0.2
+_UNTOUCHED: Final = frozenset({MessageType.EVALUATE, MessageType.QUERY})
 
 
 class _RefusedError(Exception):
@@ -51,8 +52,11 @@ class SecAggMod:
 
     It runs the client's side of the protocol, lets the app train when the vector is asked for, and sends the masked
     vector in place of the app's reply: neither arrays nor metrics leave the client.  Messages of evaluation and queries
-    pass untouched.  A training message without the protocol is refused: the server could else have the plain update
-    by leaving the wrapper out.
+    pass untouched.  All others are refused, a training message without the protocol among them: the server could else
+    have the plain update by leaving the wrapper out.
+
+    An update that cannot be summed (a NaN, a weight beyond the largest) takes part as zeros of weight zero, so that the
+    server cannot learn of it by the client's leaving; this client's log says why.  Without weights the client leaves.
 
     Put it before mods that change the update (clipping, local noise): the first in the list is the last to see it.
     """
@@ -87,10 +91,13 @@ class SecAggMod:
         Raises OSError or ParameterError for an identity, a directory or a node config that cannot be used: Flower
         answers the server with an error then.
         """
-        if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN:
+        category = message.metadata.message_type.partition(".")[0]
+        if category in _UNTOUCHED:
             return call_next(message, context)
         with ExitStack() as cleanup:
             try:
+                if category != MessageType.TRAIN:
+                    raise _RefusedError(f"a message of type {category!r}: its answer could hold this client's arrays")
                 reply = self._answer(message, context, call_next, cleanup)
             except _RefusedError as refusal:
                 log.error("secagg: %s", refusal)
@@ -126,8 +133,9 @@ class SecAggMod:
         layout = records.bytes_of(record, records.LAYOUT) or b""
         below = copy.copy(message)  # the app and the mods below see what the strategy made
         below.content = RecordDict({key: value for key, value in message.content.items() if key != records.RECORD})
+        bound = credentials.identity is not None
         with credentials.resume(state) as client:
-            return _continue(client, data, memory, lambda: _train(client, layout, below, context, call_next))
+            return _continue(client, data, memory, lambda: _train(client, layout, bound, below, context, call_next))
 
 
 secagg_mod: Final = SecAggMod()
@@ -249,24 +257,46 @@ def _left(refused: PeerError) -> RecordDict:
 
 
 def _train(
-    client: Client, layout_bytes: bytes, message: Message, context: Context, call_next: ClientAppCallable
+    client: Client,
+    layout_bytes: bytes,
+    run_config_bound: bool,
+    message: Message,
+    context: Context,
+    call_next: ClientAppCallable,
 ) -> npt.NDArray[np.unsignedinteger]:
-    """The app's update as a vector.  Raises InputError when it cannot be summed, _AppFailedError for its error."""
+    """The app's update as a vector; ``run_config_bound``: whether the round's context must hold the run's config.
+
+    Raises InputError for what the server sent, and for an update without weights that cannot be summed; _AppFailedError
+    for the app's own error.
+    """
     if len(message.content.array_records) != 1:
         raise InputError(f"the server sent {len(message.content.array_records)} array records; it must send one model")
     model = next(iter(message.content.array_records.values()))
     try:
         layout = Layout.from_bytes(layout_bytes)
-        codec = Codec(model, layout)
+        run_config = context.run_config if layout.run_config else None
+        codec = Codec(model, layout, records.digest_of(message.content, message.metadata.message_type, run_config))
     except ParameterError as wrong:
         raise InputError(f"the server's model or layout cannot be encoded: {wrong}") from None
     if codec.context != client.config.context:
-        raise InputError("the model or its layout is not the one that this round was announced for")
+        raise InputError(
+            "the model, its layout, the configs beside it or the run's config are not those that this round was "
+            "announced for"
+        )
+    if run_config_bound and not layout.run_config:
+        raise InputError("the server's SecAggStrategy has no run_config: in active, clients must see that all have one")
     reply = call_next(message, context)
     if reply.has_error():
         raise _AppFailedError(reply)
-    arrays, weight = _update_of(reply.content, layout)
-    vector, clipped = codec.encode(arrays, weight)
+    try:
+        arrays, weight = _update_of(reply.content, layout)
+        vector, clipped = codec.encode(arrays, weight)
+    except InputError as unfit:
+        if layout.max_weight is None:
+            raise
+        # Leaving would tell the server something of the update.  The message speaks of data, and stays here.
+        log.error("secagg: this client's update is left out, it takes part with weight 0: %s", unfit)
+        return codec.nothing()
     for name, count in clipped.items():
         log.warning("secagg: %s: %d values were clipped", name, count)
     return vector

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from fnmatch import fnmatchcase
+from tokenize import TokenError
 from typing import Any, Final, final
 from zipfile import BadZipFile
 
@@ -25,13 +26,14 @@ _CONTEXT_LABEL: Final = b"secagg flower context 1\n"
 class Codec:
     """Turns a client's arrays into the vector that it submits, and the sum of such vectors into the mean arrays.
 
-    Both sides make one from the model that was sent out and the layout; ``context`` is equal for the two exactly when
-    both are.
+    Both sides make one from the model that was sent out, the layout, and the digest of what else the app is told;
+    ``context`` is equal for the two exactly when all three are.
     """
 
-    def __init__(self, model: ArrayRecord, layout: Layout) -> None:
+    def __init__(self, model: ArrayRecord, layout: Layout, told: bytes) -> None:
         """Raises ParameterError or InputError for a model or a layout that cannot be encoded; they name the array."""
         self.layout = layout
+        self._told = told
         self._model = {name: _numbers(name, array) for name, array in model.items()}
         self._digest = _digest(model)
         if unknown := sorted(layout.clips.keys() - self._model.keys()):
@@ -43,8 +45,8 @@ class Codec:
 
     @property
     def context(self) -> bytes:
-        """32 bytes that name the model, bit for bit, and how it is encoded: the round's public context."""
-        parts = (self._digest, self.encoder.layout_digest(), self.layout.to_bytes())
+        """32 bytes that name all that clients train from, and how it is encoded: the round's public context."""
+        parts = (self._digest, self._told, self.encoder.layout_digest(), self.layout.to_bytes())
         return hashlib.sha256(_CONTEXT_LABEL + b"".join(parts)).digest()
 
     def error_bound(self, count: int, total_weight: int, name: str | None = None) -> float:
@@ -68,6 +70,10 @@ class Codec:
                     f"give the strategy clips={{{name!r}: ...}} with a larger one, or leave the array out of the model"
                 )
         return vector, clipped
+
+    def nothing(self) -> npt.NDArray[np.unsignedinteger]:
+        """The vector of a client that adds nothing to the mean: zeros of weight zero, when there are weights."""
+        return self.encoder.encode({name: np.zeros(array.shape) for name, array in self._model.items()}, 0)
 
     def decode(self, result: SumResult) -> tuple[ArrayRecord, int]:
         """The mean arrays and the total weight.
@@ -116,7 +122,7 @@ def resolve_clips(model: ArrayRecord, patterns: dict[str, float]) -> dict[str, f
 def _numbers(name: str, array: Array) -> npt.NDArray[Any]:
     try:
         values = array.numpy()
-    except (TypeError, ValueError, EOFError, OSError, BadZipFile) as wrong:
+    except (TypeError, ValueError, EOFError, OSError, BadZipFile, MemoryError, OverflowError, TokenError) as wrong:
         raise InputError(f"{name} does not read as a NumPy array: {wrong}") from None
     if not isinstance(values, np.ndarray):  # numpy.load opens archives too
         raise InputError(f"{name} does not read as a NumPy array")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Final
@@ -36,6 +37,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         clips: another clip than ``clip``, by array.
         difference: whether the change of the model is summed, and not the model.
         weighted_by: the metric that is the client's weight.
+        run_config: whether the round's context holds the run's config too.
     """
 
     clip: float
@@ -44,6 +46,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clips: dict[str, float]
     difference: bool
     weighted_by: str
+    run_config: bool
 
     def to_bytes(self) -> bytes:
         """The same bytes for the same layout."""
@@ -56,6 +59,22 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return msgspec.msgpack.decode(data, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
             raise ParameterError(f"the server's layout does not decode: {wrong}") from None
+
+
+def digest_of(content: RecordDict, message_type: str, run_config: Mapping[str, object] | None) -> bytes:
+    """SHA-256 over all that an app is told in a training message beside the arrays themselves.
+
+    A number trains another model when the learning rate beside it is another one, so that the round's context must
+    hold it.  ``run_config``: None when it is not to be held.
+    """
+    told = [
+        message_type,
+        sorted(content.array_records),
+        {name: dict(record) for name, record in content.config_records.items() if name != RECORD},
+        {name: dict(record) for name, record in content.metric_records.items()},
+        None if run_config is None else dict(run_config),
+    ]
+    return hashlib.sha256(msgspec.msgpack.encode(told, order="sorted")).digest()
 
 
 def bytes_of(record: Mapping[str, object] | None, key: str) -> bytes | None:

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
+from secagg.adapters.flower import records
 from secagg.adapters.flower.codec import Codec, resolve_clips
 from secagg.adapters.flower.records import Layout, log
 from secagg.adapters.flower.round import Round
@@ -103,6 +104,7 @@ class SecAggStrategy(Strategy):
         delta: float = 0.2,
         directory: str | os.PathLike[str] | None = None,
         timeout: float | Mapping[str, float] | None = _DEFAULT_TIMEOUT_S,
+        run_config: Mapping[str, object] | None = None,
         executor: Executor | None = None,
         **options: Any,
     ) -> None:
@@ -123,6 +125,8 @@ class SecAggStrategy(Strategy):
                 wrapped strategy does not sample counts as lost.
             timeout: seconds to wait for a phase's answers, for all phases or by phase; None waits for ever.  MASK,
                 where clients train, has the timeout of ``start``.
+            run_config: ``context.run_config`` of the ServerApp.  The round's context then holds it, so that clients
+                train only when theirs is the same.  ``active`` needs it.
             executor: where masks are expanded; see ``Server.compute``.
             options: further arguments of ``RoundConfig.for_cohort``: ``min_survivors``, ``neighbours``, ``suite``, ...
 
@@ -132,7 +136,15 @@ class SecAggStrategy(Strategy):
         _check_strategy(strategy)
         self.strategy = strategy
         self.reports: dict[int, RoundReport] = {}
-        self._layout = Layout(float(clip), bits, max_weight, {}, difference, _weight_key(strategy))
+        if threat_model == ThreatModel.ACTIVE and run_config is None:
+            raise ParameterError(
+                "active: give SecAggStrategy the ServerApp's run_config=context.run_config; clients train only when "
+                "theirs is the same"
+            )
+        self._layout = Layout(
+            float(clip), bits, max_weight, {}, difference, _weight_key(strategy), run_config is not None
+        )
+        self._run_config = None if run_config is None else dict(run_config)
         self._clips = dict(clips or {})
         self._options = {**options, "threat_model": threat_model, "gamma": gamma, "delta": delta}
         self._timeout, self._executor = _checked_timeout(timeout), executor
@@ -157,7 +169,8 @@ class SecAggStrategy(Strategy):
         if not messages:
             return []
         model = _model_of(messages)
-        codec = Codec(model, msgspec.structs.replace(self._layout, clips=resolve_clips(model, self._clips)))
+        layout = msgspec.structs.replace(self._layout, clips=resolve_clips(model, self._clips))
+        codec = Codec(model, layout, _told_by(messages, self._run_config))
         server = Server(self._config(codec, len(messages)), directory=self._directory)
         round_ = Round(server, grid, messages, self._timeout_of, self._members)
         log.info("secagg: round %d: %d nodes invited", server_round, len(messages))
@@ -270,6 +283,11 @@ def _check_strategy(strategy: Strategy) -> None:
                 f"{type(inner).__name__} looks at every client's own reply; secure aggregation gives the mean alone: "
                 "use a strategy that averages, such as FedAvg, FedAvgM, FedProx, FedAdagrad, FedAdam or FedYogi"
             )
+        if getattr(inner, "accountant", None) is not None:
+            raise ParameterError(
+                f"{type(inner).__name__} with an accountant needs every client's own reply, to count them; leave the "
+                "accountant out, and do the accounting for the clients in strategy.reports"
+            )
         inner = getattr(inner, "strategy", None)
     if type(strategy).start is not Strategy.start:
         log.warning("secagg: %s.start is not called: the wrapper has the ordinary start", type(strategy).__name__)
@@ -282,6 +300,20 @@ def _weight_key(strategy: Strategy) -> str:
             return str(key)
         inner = getattr(inner, "strategy", None)
     return "num-examples"
+
+
+def _told_by(messages: Sequence[Message], run_config: Mapping[str, object] | None) -> bytes:
+    """The digest of what all nodes are told beside the model.  Raises ParameterError when it is not the same."""
+    kinds = {(id(message.content), message.metadata.message_type): message for message in messages}
+    digests = {
+        records.digest_of(message.content, message.metadata.message_type, run_config) for message in kinds.values()
+    }
+    if len(digests) != 1:
+        raise ParameterError(
+            "the strategy tells nodes different things beside the model (configs, metrics, the message's type); "
+            "clients train on what all are told"
+        )
+    return digests.pop()
 
 
 def _model_of(messages: Sequence[Message]) -> ArrayRecord:

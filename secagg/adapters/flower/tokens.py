@@ -38,8 +38,9 @@ class DurableTokens:
 class Memory:
     """A client's part of Flower's context: its suspended state, and the invitations it has accepted.
 
-    The context is written when the app's reply is, so that what was used in it is used up with the reply.  A context
-    that is restored, or handed to two processes at once, brings its own memory along: DurableTokens does not.
+    Flower stores the context after it has sent the app's reply.  A context that is restored, that a crash in between
+    kept from being stored, or that is handed to two processes at once brings its own memory along: DurableTokens does
+    not.
     """
 
     def __init__(self, context: Context) -> None:
