@@ -38,7 +38,7 @@ Batch: TypeAlias = tuple[bytes, int, bool]  # joined keys, the length of one, wh
 _BLOCK_BYTES: Final = 16
 _LEVEL_BLOCKS: Final = 1 << 64  # from the first counter of a level to the next one's
 
-_SLICE_BYTES: Final = 3 << 16
+_SLICE_BYTES: Final = 7 << 15
 _LIVE_STREAMS: Final = 256  # streams kept open from slice to slice: more are worked off in batches
 _SPAN_BYTES_PER_LANE: Final = 1 << 12  # as much keystream takes as long as to seek to a block and read it alone
 
