@@ -68,7 +68,11 @@ def join(
     ] = 600.0,
     state: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What a restart goes on from; OUTPUT.state.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="What a restart goes on from; IDENTITY.ROUND.state, or OUTPUT.state.",
+            show_default=False,
+        ),
     ] = None,
     log_format: LogFormat = LogFormatName.PAIRS,
     as_json: AsJson = False,
@@ -100,9 +104,17 @@ def join(
             ca=ca,
             plaintext=insecure_plaintext,
             give_up_after=give_up_after,
-            state=state or output.with_name(output.name + ".state"),
+            state=state or _state_of(url, output, identity),
             log_format=log_format,
         )
     if as_json:
         print_json(outcome.summary)
     raise typer.Exit(outcome.exit_code)
+
+
+def _state_of(url: str, output: Path, identity: Path | None) -> Path:
+    """Beside the identity: whatever an output is called, one member's rounds are remembered in one place."""
+    if identity is None:
+        return output.with_name(output.name + ".state")
+    name = "".join(letter for letter in url.rpartition("/")[2] if letter.isalnum() or letter in "._-") or "default"
+    return identity.with_name(f"{identity.name}.{name}.state")

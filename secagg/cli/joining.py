@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,8 @@ def run(
     """Take part to the end."""
     check_url(url, plaintext=plaintext)
     model_files.kind_of(output)
+    if not os.access(output.parent, os.W_OK):
+        raise ParameterError(f"{output}: {output.parent} is no directory that can be written")
     threat = threat or (ThreatModel.ACTIVE if directory is not None else ThreatModel.SEMI_HONEST)
     active = threat is ThreatModel.ACTIVE
     if active and (identity is None or directory is None):
@@ -109,6 +113,10 @@ def run(
         return _no(str(refused), EXIT_REFUSED)
     except GaveUpError as gave_up:
         return _no(str(gave_up), EXIT_STOPPED)
+    except sqlite3.Error as failure:
+        return _no(
+            f"{state}: cannot be written ({failure}); make room, and run the same command to go on", EXIT_STOPPED
+        )
     except (asyncio.CancelledError, KeyboardInterrupt):
         return _no(f"stopped; {state} keeps the state: run the same command to go on", EXIT_STOPPED)
     finally:

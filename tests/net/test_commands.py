@@ -126,7 +126,7 @@ def test_active_with_a_server_that_is_killed_and_a_client_that_is_stopped(start:
     first = join(0, "first")
     server.await_log("login", '"client": 0')
     assert first.terminate() == 3
-    assert "sum0.npz.state keeps the state: run the same command to go on" in first.errors()
+    assert "m0.json.default.state keeps the state: run the same command to go on" in first.errors()
     server.kill()
     server = start("server again", *serve)
     clients = [join(member, f"client {member}") for member in range(3)]
@@ -328,4 +328,4 @@ def test_a_journal_belongs_to_its_options(start: Start, files: Path) -> None:
     assert server.wait() == 3
     other = start("other", *serve, "--clip", 2)
     assert other.wait() == 2
-    assert "with another config or layout" in other.errors()
+    assert "with another config, layout or directory" in other.errors()

@@ -562,6 +562,31 @@ def test_a_limit_on_connections(tmp_path: Path, tls_folder: Path) -> None:
     run(test)
 
 
+def test_who_is_refused_and_does_not_hang_up_takes_nobodys_place(tmp_path: Path, tls_folder: Path) -> None:
+    async def test() -> None:
+        upgrade = (
+            b"GET /default HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        malformed = b"\x82\x81\0\0\0\0A"
+        async with hosting([spec_of(3)], tmp_path, tls_folder, limits=Limits(connections=6, logging_in=6)) as host:
+            rude = []
+            for number in range(1, 19):
+                reader, writer = await asyncio.open_connection("localhost", host.port, ssl=host.tls)
+                writer.write(upgrade)
+                assert b"101" in await reader.readuntil(b"\r\n\r\n")
+                writer.write(malformed)
+                rude.append(writer)  # its closing handshake never comes
+                await eventually(lambda: host.service.status()["refused"].get(Refusal.MALFORMED, 0) == number)  # noqa: B023
+            assert host.service.status()["connections"] == 0
+            for total in await asyncio.gather(*(host.member(number).run() for number in range(3))):
+                check_total(total, range(3))
+            for writer in rude:
+                writer.close()
+
+    run(test)
+
+
 def test_a_lost_state_file_is_said_to_be_lost(tmp_path: Path, tls_folder: Path) -> None:
     async def test() -> None:
         identities = [Identity.generate() for _ in range(3)]

@@ -60,10 +60,11 @@ def make_demo_certificate(directory: Path, names: Sequence[str] = ()) -> tuple[P
         directory: gets ``server.pem``, which clients are given as their CA, and ``server.key``, readable by its owner.
         names: more host names and addresses to be reached by.
 
-    Returns both paths.
+    Returns both paths.  Raises ParameterError for an existing one that is out of date, or for other names.
     """
     certificate, key_file = directory / CERTIFICATE_FILE, directory / KEY_FILE
     if certificate.exists() and key_file.exists():
+        _check_still_good(certificate, names)
         return certificate, key_file
     directory.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -76,6 +77,20 @@ def make_demo_certificate(directory: Path, names: Sequence[str] = ()) -> tuple[P
         out.write(private)
     certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     return certificate, key_file
+
+
+def _check_still_good(certificate: Path, names: Sequence[str]) -> None:
+    try:
+        found = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+        known = list(found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except (ValueError, x509.ExtensionNotFound) as wrong:
+        raise ParameterError(f"{certificate}: not a demo certificate ({wrong}); name another directory") from None
+    missing = [name for name in names if _general_name(name) not in known]
+    if missing or found.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
+        why = f"is not for {missing[0]}" if missing else "is out of date"
+        raise ParameterError(
+            f"{certificate}: {why}; remove it and {KEY_FILE}, and give clients the one that is made then"
+        )
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Certificate:

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar, final
 import msgspec
 
 from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum
-from secagg.adapters.net.journal import Journal, StoredRound
+from secagg.adapters.net.journal import Journal, JournalError, StoredRound
 from secagg.adapters.net.layout import Layout
 from secagg.arithmetic import pack
 from secagg.config import RoundConfig
@@ -192,7 +192,11 @@ class HostedRound:
         if free is None:
             raise RefusedError(Refusal.ROUND_FULL, f"all {self.config.clients} seats of round {self.name!r} are taken")
         self._seats[key] = free  # before the journal has it: nobody else may get it meanwhile
-        await self._journal.take_seat(self.name, free, key)
+        try:
+            await self._journal.take_seat(self.name, free, key)
+        except JournalError:
+            del self._seats[key]
+            raise
         self._met.add(free)
         return free
 
@@ -246,13 +250,14 @@ class HostedRound:
         """Open the round, or take it up where the journal left it."""
         stored = self._journal.load(self.name)
         config = self.config.to_bytes()
-        layout = msgspec.msgpack.encode(self.spec.layout)
+        seats = b"open" if self.spec.keys is None else hashlib.sha256(b"".join(self.spec.keys)).digest()
+        layout = msgspec.msgpack.encode((self.spec.layout, seats))
         if stored is None:
             await self._journal.open_round(self.name, config, layout)
         elif (stored.config, stored.layout) != (config, layout):
             raise ParameterError(
-                f"{self._journal.path}: holds round {self.name!r} with another config or layout; give the options that "
-                "it was begun with, or another --journal"
+                f"{self._journal.path}: holds round {self.name!r} with another config, layout or directory; give the "
+                "options that it was begun with, or another --journal"
             )
         if stored is not None:
             self._seats.update({key: index for index, key in stored.seats.items()})
@@ -270,7 +275,10 @@ class HostedRound:
         directory, phase = self.spec.directory, stored.phase
         self._server = server = await self._on_thread(lambda: Server.restore(stored.snapshot, directory=directory))
         self._stage_name, self._expected = phase, len(server.missing)
-        await self._act(server, [(sender, phase, data) for sender, data in stored.messages])
+        replayed = 0
+        for batch in self._journal.messages(self.name):
+            await self._act(server, [(sender, phase, data) for sender, data in batch])
+            replayed += len(batch)
         self._opened, self._deadline = time.monotonic(), stored.deadline
         grace = min(RECONNECT_SECONDS, self.spec.deadlines.get(phase, 0.0))
         if stored.deadline < time.time() + grace:
@@ -279,7 +287,7 @@ class HostedRound:
         self.epoch += 1
         _log.info(
             "resumed",
-            extra={"fields": {"round": self.name, "phase": phase, "replayed": len(stored.messages)}},
+            extra={"fields": {"round": self.name, "phase": phase, "replayed": replayed}},
         )
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
@@ -22,6 +22,7 @@ from secagg.errors import ParameterError, SecAggError
 _T = TypeVar("_T")
 _Operation = Callable[[sqlite3.Connection], Any]
 _GROUP: Final = 512
+_REPLAYED: Final = 8
 _VERSION: Final = 1
 
 _SCHEMA: Final = """
@@ -52,7 +53,6 @@ class StoredRound:
         config, layout: as they were stored when it was opened.
         phase, deadline, snapshot: of the last close; the deadline is wall-clock time.
         seats: identity keys by cohort index.
-        messages: (sender, data) of what was accepted since, in order.
         ending: how it ended, or None.
     """
 
@@ -62,7 +62,6 @@ class StoredRound:
     deadline: float
     snapshot: bytes
     seats: dict[int, bytes]
-    messages: list[tuple[int, bytes]]
     ending: bytes | None
 
 
@@ -125,9 +124,14 @@ class Journal:
             deadline=stage[1],
             snapshot=stage[2],
             seats=dict(read("SELECT seat, key FROM seats WHERE round = ?", (name,)).fetchall()),
-            messages=read("SELECT sender, data FROM messages WHERE round = ? ORDER BY id", (name,)).fetchall(),
             ending=None if ending is None else ending[0],
         )
+
+    def messages(self, name: str) -> Iterator[list[tuple[int, bytes]]]:
+        """(sender, data) of what was accepted since the last stage, in order, a few at a time: they may be large."""
+        rows = self._database.execute("SELECT sender, data FROM messages WHERE round = ? ORDER BY id", (name,))
+        while batch := rows.fetchmany(_REPLAYED):
+            yield batch
 
     async def open_round(self, name: str, config: bytes, layout: bytes) -> None:
         """A new round; its first stage follows."""

@@ -51,13 +51,14 @@ from secagg.client import Client
 from secagg.config import Policy, RoundConfig, decode_config
 from secagg.encoding import Encoder
 from secagg.encoding.encoder import Mean
-from secagg.errors import AbortCode, ParameterError, PeerError, SecAggError
+from secagg.errors import AbortCode, InputError, ParameterError, PeerError, SecAggError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Directory, Identity
 
 _log = logging.getLogger("secagg.net.member")
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 5.0
+_SILENCE: Final = 60.0  # without a frame; the server sends one every ten seconds
 _FAREWELL_SECONDS: Final = 1.0
 _GOOD_VERDICTS: Final = frozenset({"accepted", "duplicate", "late"})
 FINISHED: Final = "finished"
@@ -238,7 +239,7 @@ class Member:
             open_timeout=min(20.0, options.give_up_seconds),
             close_timeout=2,
             ping_interval=20,
-            ping_timeout=60,
+            ping_timeout=None,  # the server reads nothing while this client waits for room in its memory
             **ending,
         ) as connection:
             channel = Channel(connection, decode_to_client)
@@ -252,7 +253,7 @@ class Member:
                 self._heard = time.monotonic()  # a challenge alone is no word from the server
                 match frame:
                     case Message():
-                        data = await channel.payload(frame.size)
+                        data = await self._payload(channel, frame.size)
                         config = await asyncio.to_thread(self._step, welcome.index, frame.phase, bytes(data))
                         if self._ended is not None:
                             raise self._ended
@@ -268,11 +269,15 @@ class Member:
                         raise _refusal_of(frame, "what belongs to a round")
 
     async def _receive(self, channel: Channel[ToClient]) -> ToClient:
-        left = self._options.give_up_seconds
+        left = min(_SILENCE, self._options.give_up_seconds)
         if self._failure is not None:
             left = max(0.0, self._leave_by - time.monotonic())
         async with asyncio.timeout(left):
             return await channel.receive()
+
+    async def _payload(self, channel: Channel[ToClient], size: int) -> bytearray:
+        async with asyncio.timeout(self._options.give_up_seconds):
+            return await channel.payload(size)
 
     async def _log_in(self, channel: Channel[ToClient]) -> Welcome:
         challenge = await self._receive(channel)
@@ -293,7 +298,8 @@ class Member:
     async def _send_waiting(self, channel: Channel[ToClient], after: int) -> int:
         """Send what is stored and was not sent on this connection; returns the last number."""
         for number, phase, data in await asyncio.to_thread(self._store.unsent, after):
-            await channel.send(Submission(number, phase, len(data)), data)
+            async with asyncio.timeout(self._options.give_up_seconds):
+                await channel.send(Submission(number, phase, len(data)), data)
             after = number
         return after
 
@@ -309,9 +315,12 @@ class Member:
             _log.warning("late", extra={"fields": {"phase": phase}})
 
     async def _take_sum(self, channel: Channel[ToClient], frame: Sum) -> Total:
-        packed = await channel.payload(frame.size)
+        packed = await self._payload(channel, frame.size)
         total = await asyncio.to_thread(self._decode, frame, packed)
-        await asyncio.to_thread(self._on_total, total)
+        try:
+            await asyncio.to_thread(self._on_total, total)
+        except OSError as failure:  # not the network's
+            raise ParameterError(f"the total cannot be stored: {failure}") from failure
         await asyncio.to_thread(self._store.finish, FINISHED)
         await channel.send(Got())
         return total
@@ -379,6 +388,8 @@ class Member:
             directory=self._options.directory,
             consume=store.consume,
         ) as client:
+            if not store.consume(digest):
+                raise RefusedError(Refusal.ANOTHER_ROUND, "this client was in this very round already, on another seat")
             encoder.check_capacity(client.config.clients, client.config.modulus)
             store.push("ADVERTISE", client.start())
             part = TakingPart(seat, digest, client.config.to_bytes(), client.suspend(), None)
@@ -440,7 +451,10 @@ class Member:
             vector = unpack(packed, config.modulus, config.length)
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
-        mean = encoder.decode_sum(vector, len(included))
+        try:
+            mean = encoder.decode_sum(vector, len(included))
+        except InputError as wrong:  # a member that cheated, or weights that are all zero
+            raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
         return Total(mean, encoder, vector, included, part.seat, self._clipped)
 
     def _require_encoder(self) -> Encoder:

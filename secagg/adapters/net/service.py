@@ -55,9 +55,8 @@ _REFUSED_BY_LIBRARY: Final = {
     1003: Refusal.MALFORMED,
     1007: Refusal.MALFORMED,
     1009: Refusal.TOO_LARGE,
-    1011: Refusal.TOO_SLOW,
 }
-"""Close codes that the WebSocket library sends for what it refuses itself; 1011: no answer to its pings."""
+"""Close codes that the WebSocket library sends for what it refuses itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +120,7 @@ class Service:
         self._budget = ByteBudget(max(self.limits.held_bytes, largest))
         self.journal, self._certificate = journal, certificate
         self._sessions: dict[tuple[str, int], _Session] = {}
-        self._connections = 0
+        self._connections = self._farewells = 0
         self._logging_in: dict[asyncio.Timeout, float] = {}
         self.refused: Counter[str] = Counter()
         self.received_bytes = 0
@@ -156,7 +155,7 @@ class Service:
                     open_timeout=self.limits.login_seconds,
                     close_timeout=5,
                     ping_interval=20,
-                    ping_timeout=60,
+                    ping_timeout=None,  # while a client waits for room its socket is not read, nor its pongs
                     max_size=(MAX_FRAME_BYTES, FRAGMENT_BYTES),
                     max_queue=2,
                     backlog=1024,
@@ -225,7 +224,10 @@ class Service:
         hosted = self.rounds[_round_name(connection.request.path if connection.request else "")]
         self._connections += 1
         try:
-            await self._welcome_and_serve(hosted, channel)
+            try:
+                await self._welcome_and_serve(hosted, channel)
+            finally:
+                self._connections -= 1  # before the farewell: who is refused takes nobody's place
         except RefusedError as refused:
             await self._refuse(hosted, channel, refused)
         except ConnectionClosed as closed:
@@ -234,7 +236,6 @@ class Service:
             if refusal is not None:
                 self._count(hosted, refusal)
         finally:
-            self._connections -= 1
             self.received_bytes += channel.received_bytes
 
     async def _welcome_and_serve(self, hosted: HostedRound, channel: Channel[ToServer]) -> None:
@@ -334,11 +335,17 @@ class Service:
             )
         async with self._budget.hold(size):
             try:
-                async with asyncio.timeout(self.limits.grace_seconds + size / self.limits.bytes_per_second):
+                async with asyncio.timeout(self._patience(hosted, submission)):
                     data = await session.channel.payload(size)
             except TimeoutError:
                 raise RefusedError(Refusal.TOO_SLOW, f"{size} bytes took too long to come") from None
             return await hosted.submit(session.index, submission.phase, data)
+
+    def _patience(self, hosted: HostedRound, submission: Submission) -> float:
+        """How long a message may come: what it holds of the budget is others' then, too."""
+        slowest = self.limits.grace_seconds + submission.size / self.limits.bytes_per_second
+        phase_seconds = hosted.spec.deadlines.get(submission.phase, 0.0)
+        return min(slowest, max(self.limits.grace_seconds, phase_seconds / 2))
 
     async def _write(self, session: _Session) -> None:
         """Send what the round has for this client, each time that there is something new, and now and then a sign."""
@@ -358,14 +365,21 @@ class Service:
     async def _refuse(self, hosted: HostedRound, channel: Channel[ToServer], refused: RefusedError) -> None:
         """Say why, and close; the closing handshake tells that the client has read it."""
         self._count(hosted, refused.code)
-        with contextlib.suppress(ConnectionClosed, TimeoutError):
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                discarding = asyncio.create_task(channel.discard())
-                try:
-                    await channel.send(Refused(refused.code.value, str(refused)))
-                    await channel.connection.close(CLOSE_POLICY, refused.code.value)
-                finally:
-                    discarding.cancel()
+        if self._farewells >= self._most:
+            channel.connection.transport.abort()
+            return
+        self._farewells += 1
+        try:
+            with contextlib.suppress(ConnectionClosed, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    discarding = asyncio.create_task(channel.discard())
+                    try:
+                        await channel.send(Refused(refused.code.value, str(refused)))
+                        await channel.connection.close(CLOSE_POLICY, refused.code.value)
+                    finally:
+                        discarding.cancel()
+        finally:
+            self._farewells -= 1
 
     def _count(self, hosted: HostedRound, refusal: Refusal) -> None:
         self.refused[refusal.value] += 1

@@ -66,6 +66,7 @@ class ClientStore:
         if os.fspath(path) != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
+            os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)  # one that was there already too
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20.0)
         try:
@@ -78,7 +79,8 @@ class ClientStore:
         database = self._database
         # A rollback journal, not a log to be written ahead: old pages with secrets do not linger beside the file.
         database.execute("PRAGMA journal_mode = DELETE")
-        database.execute("PRAGMA synchronous = FULL")
+        # EXTRA: the directory is synced too, else a power cut could bring the journal back, and undo the last step.
+        database.execute("PRAGMA synchronous = EXTRA")
         database.execute("PRAGMA secure_delete = ON")
         found = database.execute("PRAGMA user_version").fetchone()[0]
         if found not in (0, _VERSION):
