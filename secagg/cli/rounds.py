@@ -61,9 +61,18 @@ class Cohort:
 
 
 def config_for(
-    clients: int, encoder: Encoder, threat: ThreatModel, gamma: float, delta: float, neighbours: str, suite: SuiteName
+    clients: int,
+    encoder: Encoder,
+    threat: ThreatModel,
+    gamma: float,
+    delta: float,
+    neighbours: str,
+    suite: SuiteName,
+    *,
+    min_survivors: int | None = None,
+    cohort: bytes = bytes(32),
 ) -> RoundConfig:
-    """The config that command-line options ask for; in ``active`` with zeros for the digest of a cohort to come."""
+    """The config that command-line options ask for; in ``active`` zeros stand for the digest of a cohort to come."""
     return RoundConfig.for_cohort(
         clients,
         encoder.length,
@@ -72,9 +81,10 @@ def config_for(
         delta=delta,
         neighbours=parse_neighbours(neighbours),
         input_max=encoder.input_max,
+        min_survivors=min_survivors,
         suite=suite.suite,
         context=encoder.layout_digest(),
-        cohort=bytes(32) if threat is ThreatModel.ACTIVE else b"",
+        cohort=cohort if threat is ThreatModel.ACTIVE else b"",
     )
 
 

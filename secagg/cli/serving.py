@@ -30,7 +30,7 @@ from secagg.adapters.net.service import Limits, Service
 from secagg.arithmetic import unpack
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
-from secagg.cli.rounds import SuiteName, parse_neighbours
+from secagg.cli.rounds import SuiteName, config_for
 from secagg.config import RoundConfig, ThreatModel
 from secagg.errors import ParameterError
 from secagg.identity import Directory, load_directory
@@ -95,19 +95,7 @@ def round_specs(
     encoder = layout.encoder()
 
     def config(least: int | None) -> RoundConfig:
-        return RoundConfig.for_cohort(
-            count,
-            encoder.length,
-            threat_model=threat,
-            gamma=gamma,
-            delta=delta,
-            neighbours=parse_neighbours(neighbours),
-            input_max=encoder.input_max,
-            min_survivors=least,
-            suite=suite.suite,
-            context=encoder.layout_digest(),
-            cohort=digest if threat is ThreatModel.ACTIVE else b"",
-        )
+        return config_for(count, encoder, threat, gamma, delta, neighbours, suite, min_survivors=least, cohort=digest)
 
     agreed = config(min_survivors)
     if min_survivors is None and agreed.min_survivors < _FEWEST:

@@ -274,7 +274,8 @@ class Encoder:
             raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")
         count = self._checked_sum(vector, count)
         weight = self._total_weight(vector, count)
-        self._check_reach(vector[: self._template.size], weight, count)
+        if self._max_weight is not None:  # else the largest element, which is checked, says it all
+            self._check_reach(vector[: self._template.size], weight, count, self._max_weight)
         factor = float(self._unit(weight))
         base = np.uint64(count * self._levels)
         values: list[object] = []
@@ -364,13 +365,13 @@ class Encoder:
             raise InputError(f"all {count} clients in the sum have weight 0, so that there is no mean: skip this round")
         return weight
 
-    def _check_reach(self, elements: npt.NDArray[Any], weight: int, count: int) -> None:
+    def _check_reach(self, elements: npt.NDArray[Any], weight: int, count: int, max_weight: int) -> None:
         """Values of this total weight are no larger: else a client gave less weight than it put into its values.
 
         A client's value is at most levels times its share of max_weight, and rounding adds less than one.
         """
         middle = count * self._levels
-        reach = -(-self._levels * weight // (self._max_weight or 1)) + count
+        reach = -(-self._levels * weight // max_weight) + count
         for extreme in (int(elements.min()), int(elements.max())) if elements.size else ():
             if abs(extreme - middle) > reach:
                 raise InputError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from installs import read_only_install
+
 ROUND = """
 import secagg
 from secagg import RoundConfig
@@ -21,19 +21,8 @@ print(secagg.__file__, outcome.included, outcome.sum.tolist())
 
 
 def test_a_round_in_a_read_only_install_without_a_cache(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "secagg", tmp_path / "secagg", ignore=shutil.ignore_patterns("__pycache__"))
-    # Permission bits do not bind root: a directory that would have to be made where a file is cannot be, by anybody.
-    obstacle = tmp_path / "file"
-    obstacle.touch()
-    for package in (tmp_path / "secagg", *(tmp_path / "secagg").rglob("*")):
-        if package.is_dir():
-            (package / "__pycache__").touch()
+    nowhere = read_only_install(tmp_path)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    nowhere = {
-        "NUMBA_CACHE_DIR": str(obstacle / "cache"),
-        "XDG_CACHE_HOME": str(obstacle / "xdg"),
-        "HOME": str(obstacle / "home"),
-    }
     result = subprocess.run(
         [sys.executable, "-c", ROUND],
         env={**inherited, **nowhere, "PYTHONPATH": str(tmp_path)},

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from installs import read_only_install
 
 import secagg
 from secagg import arithmetic, masking
@@ -472,20 +473,8 @@ def test_a_generic_processor() -> None:
 
 
 def test_a_read_only_install_without_a_cache_works_and_warns_once(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "secagg", tmp_path / "secagg", ignore=shutil.ignore_patterns("__pycache__"))
-    # Permission bits do not bind root: a directory that would have to be made where a file is cannot be, by anybody.
-    obstacle = tmp_path / "file"
-    obstacle.touch()
-    for package in (tmp_path / "secagg", *(tmp_path / "secagg").rglob("*")):
-        if package.is_dir():
-            (package / "__pycache__").touch()
-    result = run(
-        DIGEST_SCRIPT,
-        root=tmp_path,
-        NUMBA_CACHE_DIR=str(obstacle / "cache"),
-        XDG_CACHE_HOME=str(obstacle / "xdg"),
-        HOME=str(obstacle / "home"),
-    )
+    nowhere = read_only_install(tmp_path)
+    result = run(DIGEST_SCRIPT, root=tmp_path, **nowhere)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == expected_digest()
     assert result.stderr.count("RuntimeWarning") == 1

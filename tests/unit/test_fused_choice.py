@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from installs import read_only_install
 from llvmlite import binding
 from numba.core.registry import cpu_target
 
@@ -346,21 +347,8 @@ def test_another_target_has_its_own_kernels(filled_cache: Path, tmp_path: Path) 
 
 @on_kernels
 def test_a_read_only_install_without_a_cache(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "secagg", tmp_path / "secagg", ignore=shutil.ignore_patterns("__pycache__"))
-    # Permission bits do not bind root: a directory that would have to be made where a file is cannot be, by anybody.
-    obstacle = tmp_path / "file"
-    obstacle.touch()
-    for package in (tmp_path / "secagg", *(tmp_path / "secagg").rglob("*")):
-        if package.is_dir():
-            (package / "__pycache__").touch()
-    result = run(
-        TARGET_SCRIPT.replace('"error"', '"once"'),
-        "load",
-        root=tmp_path,
-        NUMBA_CACHE_DIR=str(obstacle / "cache"),
-        XDG_CACHE_HOME=str(obstacle / "xdg"),
-        HOME=str(obstacle / "home"),
-    )
+    nowhere = read_only_install(tmp_path)
+    result = run(TARGET_SCRIPT.replace('"error"', '"once"'), "load", root=tmp_path, **nowhere)
     assert result.stdout.split() == [str(HAS_AES), str(HAS_VAES), expected_digest()]
     assert result.stderr.count("RuntimeWarning") == 1
     assert "NUMBA_CACHE_DIR" in result.stderr

@@ -30,11 +30,12 @@ from secagg.identity import Directory
 from secagg.messages import encode_bitmap
 from secagg.server import Server
 from secagg.server_state import Result
+from secagg.transitions import SERVER_COLLECTS
 
 _T = TypeVar("_T")
 _log = logging.getLogger("secagg.net.round")
 
-PHASES: Final = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
+PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
 DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
     "ADVERTISE": 600.0,
     "SHARE": 120.0,
