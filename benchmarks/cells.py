@@ -108,12 +108,12 @@ def predict(cell: Cell, config: RoundConfig, full: int, costs: UnitCosts) -> tup
     return _START_S + _OVER_FLOOR * floors + pairs + shares + vectors, 25 * ring_bytes + _PAIR_BYTES * n * k
 
 
-def run(cell: Cell, full: int) -> Figures:
-    """One round, checked against the plain sum."""
+def run(cell: Cell, full: int, *, interleaved: bool = False) -> Figures:
+    """One round, checked against the plain sum; ``interleaved`` as in ``server_process``."""
     identities, directory, cohort = make_cohort(cell.clients) if cell.threat == "active" else ([], None, b"")
     config, inputs = cell.config(cohort), _Inputs(cell.dim)
     started = time.perf_counter()
-    outcome, server = run_round(inputs, config, cell.faults(), full, identities, directory)
+    outcome, server = run_round(inputs, config, cell.faults(), full, identities, directory, interleaved=interleaved)
     wall_s = time.perf_counter() - started
     if outcome.result is None or outcome.client_errors:
         raise SystemExit(f"{cell}: {outcome.failure} {outcome.client_errors}")

@@ -13,8 +13,10 @@ models, as far as --max-seconds for one run and --max-gb allow; what is left out
   them, nor is compiling, which is shown apart.
 - The floor (secagg.testing.floor) is measured right after each run, in the same process.
 - Elements are 16-bit values, so the plain vector, which bytes are compared with, has 2 m bytes.
-- The server runs in a process of its own; its memory is the most that the process holds above what it held with
-  libraries and compiled kernels before the round (benchmarks/server_process.py).
+- The server runs in a process of its own and takes messages in batches, so that clients on the same machine do not cool
+  its caches between any two of them; with --interleaved they do.
+- The server's memory is the most that its process holds above what it held with libraries and compiled kernels before
+  the round (benchmarks/server_process.py).
 - With --repeat, each figure is the median over the runs.
 - --output is written after every cell; with --resume, cells that it holds are taken from there.
 """
@@ -82,6 +84,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threat", choices=THREATS, nargs="+", default=THREATS)
     parser.add_argument("--repeat", type=int, default=3, help="runs a cell; the figures are medians")
     parser.add_argument("--full", type=int, default=20, help="clients that run in full")
+    parser.add_argument("--interleaved", action="store_true", help="the server takes each message when it is made")
     parser.add_argument("--max-seconds", type=float, default=600.0, help="leave out cells whose run is to take longer")
     parser.add_argument("--max-gb", type=float, default=6.0, help="leave out cells that are to take more memory")
     parser.add_argument("--quick", action="store_true", help="one small cell of each kind, once")
@@ -119,7 +122,9 @@ def measure_all(
         if config.modulus.value not in warmed:
             warmed.add(config.modulus.value)
             compile_s += warm_up(config.modulus, config.suite, config.threat_model)
-        found[cell] = median_of([run(cell, options.full) for _ in range(options.repeat)])
+        found[cell] = median_of(
+            [run(cell, options.full, interleaved=options.interleaved) for _ in range(options.repeat)]
+        )
         took = found[cell].wall_s
         print(f"{cell}: {duration(took)} a run, predicted {duration(seconds)}", file=sys.stderr, flush=True)
         if options.output:

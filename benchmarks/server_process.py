@@ -1,8 +1,13 @@
 """A server in a process of its own, so that its memory and CPU time are nobody else's.
 
 ``RemoteServer`` has the methods of ``secagg.Server`` that a simulated round calls.  The clients stay in the caller's
-process; messages go through a pipe, into one buffer that the server's process keeps, as a host would hold a message
-that arrives.  CPU time is the thread's around each call into Server, so that it leaves out the pipe.
+process.  What they send waits in a file in memory until there is a batch of it; then the server's process reads message
+by message into the one buffer that it keeps, as a host would from its sockets, and hands each to Server.  What it sends
+is made in batches too.  So neither side works with caches and clocks that the other has just been using, as they would
+not on machines of their own.  ``interleaved`` has the server take each message as soon as it is made: what many clients
+on the server's own machine cost it.
+
+CPU time is the thread's around each call into Server, so that it leaves out how messages travel.
 
 Peak memory is the kernel's high-water mark (VmHWM in /proc/self/status, reset after the warm-up) minus what the process
 held then: interpreter, libraries and compiled kernels are not counted, everything that the round brings is, the buffer
@@ -13,6 +18,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,17 +27,22 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from secagg import MemoryDirectory, RoundConfig, Server
 from secagg.cli.rounds import warm_up
 from secagg.errors import PeerError
-from secagg.events import Step
+from secagg.events import ServerEvent
 from secagg.graph import NeighbourGraph
 from secagg.server_state import Failure, Outgoing, Result
 from secagg.testing.faults import Faults
 from secagg.testing.prepared import PreparedSimulation, choose_full
 from secagg.testing.simulator import Inputs, Outcome
+
+BATCH_BYTES: Final = 1 << 28  # of clients' messages that wait for the server
+BATCH_MESSAGES: Final = 64  # that the server makes, and then sends
+
+_MEMORY: Final = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +61,36 @@ class ServerProcessCost:
 
 
 def run_round(
-    inputs: Inputs, config: RoundConfig, faults: Faults, full: int, identities: Sequence[Any], directory: Any
+    inputs: Inputs,
+    config: RoundConfig,
+    faults: Faults,
+    full: int,
+    identities: Sequence[Any],
+    directory: Any,
+    *,
+    interleaved: bool = False,
 ) -> tuple[Outcome, ServerProcessCost]:
     """A round with prepared clients here and its server elsewhere; see ``secagg.testing.prepared``."""
     keys = [identity.public_key for identity in identities]
     with_full = choose_full(config, faults, full)
     simulation = _Simulation(inputs, config, faults, None, None, None, identities, directory, None, with_full)
-    with RemoteServer(config, keys) as server:
-        simulation.server = server
+    with (
+        tempfile.NamedTemporaryFile(dir=_MEMORY if _MEMORY.is_dir() else None) as spool,
+        RemoteServer(config, keys, spool, interleaved=interleaved) as server,
+    ):
+        simulation.server, simulation.events = server, server.events
         outcome = simulation.run()
         return outcome, server.cost()
 
 
 class _Simulation(PreparedSimulation):
-    """Reads the server's CPU time where it was spent."""
+    """Leaves messages for the server, and reads its CPU time where it was spent."""
 
     server: RemoteServer  # type: ignore[assignment]
+
+    def deliver(self, phase: str, index: int, message: bytes) -> None:
+        with self.on_server(phase):
+            self.server.post(index, message)
 
     def on_server(self, phase: str) -> Any:
         return self.server.charging(self.costs[phase])
@@ -76,9 +102,16 @@ class _Simulation(PreparedSimulation):
 
 
 class RemoteServer:
-    """A ``Server`` in a process of its own; leaving the context ends the process."""
+    """A ``Server`` in a process of its own; leaving the context ends the process.
 
-    def __init__(self, config: RoundConfig, identity_keys: Sequence[bytes]) -> None:
+    Args:
+        spool: a file with a name, for what is sent to the server.
+        interleaved: no batches, in neither direction.
+    """
+
+    def __init__(
+        self, config: RoundConfig, identity_keys: Sequence[bytes], spool: Any, *, interleaved: bool = False
+    ) -> None:
         context = get_context("spawn")
         self._pipe, there = context.Pipe()
         arguments = (there, config.to_bytes(), list(identity_keys), _largest_message(config))
@@ -86,8 +119,14 @@ class RemoteServer:
         self._process.start()
         there.close()
         self._largest = _largest_message(config)
+        self._spool = spool
+        self._batch_bytes = 1 if interleaved else BATCH_BYTES
+        self.batch_messages = 1 if interleaved else BATCH_MESSAGES
+        self._waiting: list[tuple[int, int]] = []  # sender and size of each message in the spool
+        self._waiting_bytes = 0
+        self.events: list[ServerEvent] = []
         self.cpu_s = 0.0
-        self._call("warm_up")
+        self._call("warm_up", self._spool.name)
 
     def __enter__(self) -> RemoteServer:
         return self
@@ -99,6 +138,7 @@ class RemoteServer:
             self._process.terminate()
 
     def _call(self, name: str, *arguments: object) -> Any:
+        self._hand_over()
         self._pipe.send((name, arguments))
         return self._answer()
 
@@ -122,16 +162,25 @@ class RemoteServer:
     def outgoing(self) -> RemoteOutgoing:
         return RemoteOutgoing(self, self._call("outgoing"))
 
-    def message_to(self, index: int) -> bytes:
-        self._pipe.send(("message_to", (index,)))
-        message = self._pipe.recv_bytes()
-        self._answer()
-        return message
+    def messages_to(self, indices: Sequence[int]) -> list[bytes]:
+        """What the server sends to these clients."""
+        self._call("messages_to", indices)
+        return [self._pipe.recv_bytes() for _ in indices]
 
-    def receive(self, sender: int, data: bytes) -> Step:
-        self._pipe.send(("receive", (sender,)))
-        self._pipe.send_bytes(data[: self._largest])
-        return Step(event=self._answer())
+    def post(self, sender: int, data: bytes) -> None:
+        """Leave a message for the server, which gets it before the next call; its event joins ``events``."""
+        self._spool.write(data)
+        self._waiting.append((sender, len(data)))
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes >= self._batch_bytes:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            self._spool.flush()
+            waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            self.events += self._call("receive", waiting)
+            self._spool.seek(0)
 
     def close_phase(self) -> None:
         self._call("close_phase")
@@ -169,9 +218,14 @@ class RemoteOutgoing:
     def __init__(self, server: RemoteServer, recipients: tuple[int, ...]) -> None:
         self._server = server
         self.recipients = recipients
+        self._made: dict[int, bytes] = {}
 
     def to(self, index: int) -> bytes:
-        return self._server.message_to(index)
+        if index not in self._made:
+            first = self.recipients.index(index)
+            batch = self.recipients[first : first + self._server.batch_messages]
+            self._made = dict(zip(batch, self._server.messages_to(batch), strict=True))
+        return self._made.pop(index)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         return ((index, self.to(index)) for index in self.recipients)
@@ -210,30 +264,33 @@ class _Host:
         self._pipe, self._largest, self._buffer = pipe, largest, bytearray()
         self._server = Server(config, directory=directory)
         self._outgoing: Outgoing = self._server.outgoing()
-        self._imported, self._compile_s = 0, 0.0
+        self._imported, self._compile_s, self._spent = 0, 0.0, 0.0
+        self._sent: list[bytes] = []
+        self._spool = -1
         self._peaks: dict[str, int] = {}
 
     def handle(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if name == "receive":  # outside of the clock: a host has the message before it hands it over
-            arguments = (*arguments, self._received())
-        started = time.thread_time()
+        spent = self._spent
         try:
             answer, failed = getattr(self, name)(*arguments), False
         except PeerError as refused:
             answer, failed = refused, True
-        spent = time.thread_time() - started
-        if name == "message_to":
-            self._pipe.send_bytes(answer)
-            answer = None
-        self._pipe.send((answer, failed, spent))
+        self._pipe.send((answer, failed, self._spent - spent))
+        for message in self._sent:
+            self._pipe.send_bytes(message)
+        self._sent.clear()
 
-    def _received(self) -> memoryview:
-        if not self._buffer:
-            self._buffer = bytearray(self._largest)
-        return memoryview(self._buffer)[: self._pipe.recv_bytes_into(self._buffer)]
+    def _timed(self, work: Callable[..., Any], *arguments: object) -> Any:
+        """A call into Server, or the making of a message: what a round's CPU time consists of."""
+        started = time.thread_time()
+        try:
+            return work(*arguments)
+        finally:
+            self._spent += time.thread_time() - started
 
-    def warm_up(self) -> None:
+    def warm_up(self, spool: str) -> None:
         config = self._server.config
+        self._spool = os.open(spool, os.O_RDONLY)
         self._compile_s = warm_up(config.modulus, config.suite, config.threat_model)
         gc.collect()
         with suppress(OSError, AttributeError):
@@ -242,14 +299,25 @@ class _Host:
         _reset_peak()
 
     def outgoing(self) -> tuple[int, ...]:
-        self._outgoing = self._server.outgoing()
+        self._outgoing = self._timed(self._server.outgoing)
         return self._outgoing.recipients
 
-    def message_to(self, index: int) -> bytes:
-        return self._outgoing.to(index) or b""
+    def messages_to(self, indices: Sequence[int]) -> None:
+        self._sent = [self._timed(self._outgoing.to, index) or b"" for index in indices]
 
-    def receive(self, sender: int, data: memoryview) -> object:
-        return self._server.receive(sender, data).event
+    def receive(self, messages: Sequence[tuple[int, int]]) -> list[object]:
+        os.lseek(self._spool, 0, os.SEEK_SET)
+        return [self._timed(self._server.receive, sender, self._read(size)).event for sender, size in messages]
+
+    def _read(self, size: int) -> memoryview:
+        if size > self._largest:
+            raise SystemExit(f"a message of {size} bytes, where the largest has {self._largest}")
+        if not self._buffer:
+            self._buffer = bytearray(self._largest)
+        message, there = memoryview(self._buffer)[:size], 0
+        while there < size:
+            there += os.readv(self._spool, [message[there:]])
+        return message
 
     def close_phase(self) -> None:
         self._note_peak(self._server.phase.value, self._server.close_phase)
@@ -265,7 +333,7 @@ class _Host:
         return self._imported, self._peaks, self._compile_s
 
     def _note_peak(self, phase: str, work: Callable[[], Any]) -> Any:
-        result = work()
+        result = self._timed(work)
         if peak := _memory("VmHWM"):
             self._peaks[phase] = max(0, peak - self._imported)
         _reset_peak()
