@@ -1,9 +1,9 @@
 """Vectors on the wire: element i of b bits lies in bits i b to (i+1) b - 1; bit k is bit k % 8, from the lowest, of
 byte k // 8.
 
-64 elements take b words of 64 bits, which is the group of packing; unpacking works in groups of 64 bytes of lanes where
-``secagg.arithmetic.shuffles`` has a kernel for the target, else of eight elements.  A kernel is compiled for each b, so
-that every shift is a constant.  Where b is 8, 16, 32 or 64 the bytes are the lanes and no kernel is needed.
+Where ``secagg.arithmetic.shuffles`` has kernels for the target, both ways work in groups of 64 bytes of lanes; else
+packing in groups of 64 elements, which take b words of 64 bits, and unpacking of eight.  A kernel is compiled for each
+b, so that every shift is a constant.  Where b is 8, 16, 32 or 64 the bytes are the lanes and no kernel is needed.
 
 Kernels work on whole groups and never touch a byte outside of their arrays; the last few elements go through a padded
 copy.
@@ -66,12 +66,11 @@ def pack(vector: Lanes, modulus: Modulus) -> bytes:
     groups, rest = divmod(length, 64)
     words = np.empty((groups + bool(rest)) * bits, dtype=np.uint64)
     if length:
-        compress = _packer(bits)
-        compress(words, vector, groups)
+        _pack_groups(words, vector, groups, bits)
         if rest:
             padded = np.zeros(64, dtype=modulus.dtype)
             padded[:rest] = vector[length - rest :]
-            compress(words[groups * bits :], padded, 1)
+            _pack_groups(words[groups * bits :], padded, 1, bits)
     return words.view(np.uint8)[: modulus.packed_bytes(length)].tobytes()
 
 
@@ -92,7 +91,7 @@ def pack_in_place(vector: Lanes, modulus: Modulus) -> memoryview:
         words = whole.view(np.uint64)
         if not words.flags.aligned:  # a part of another array, of narrower lanes
             return memoryview(pack(vector, modulus))
-        _packer(bits)(words, whole, groups)
+        _pack_groups(words, whole, groups, bits)
         if rest:
             start = groups * 8 * bits
             last = pack(vector[length - rest :], modulus)
@@ -280,6 +279,49 @@ def _adder(bits: int) -> Callable[[Lanes, npt.NDArray[np.uint64], int], None]:
         _jit.scalar_of(np.int64),
     )
     return _jit.specialised(add_packed, f"add_packed_{bits}", *arguments)
+
+
+def _pack_groups(words: npt.NDArray[np.uint64], vector: Lanes, groups: int, bits: int) -> None:
+    """Pack ``groups`` times 64 elements into ``bits`` words each, by the fastest means that there is on this target."""
+    shuffled = _shuffled_packer(bits)
+    if shuffled is None:
+        _packer(bits)(words, vector, groups)
+        return
+    # Shuffles write all bytes of a group of lanes, of which the last one's must have room.
+    beyond = shuffled.group_bytes - shuffled.elements * bits // 8
+    fit = max(0, min(groups, (words.nbytes - beyond) // (8 * bits)))
+    shuffled.pack(words.view(np.uint8), vector, fit * 64 // shuffled.elements)
+    if fit < groups:
+        room = np.empty((groups - fit) * bits + shuffled.group_bytes // 8, dtype=np.uint64)
+        shuffled.pack(room.view(np.uint8), vector[fit * 64 :], (groups - fit) * 64 // shuffled.elements)
+        words[fit * bits : groups * bits] = room[: (groups - fit) * bits]
+
+
+class _ShuffledPacker(NamedTuple):
+    """Packs groups of lanes.
+
+    Attributes:
+        pack: (packed, vector, groups), from the first byte and the first lane on.
+        elements: of a group; 64 are a whole number of groups.
+        group_bytes: how many bytes, from its first on, are written for a group.
+    """
+
+    pack: Callable[[Bytes, Lanes, int], None]
+    elements: int
+    group_bytes: int
+
+
+@cache
+def _shuffled_packer(bits: int) -> _ShuffledPacker | None:
+    """The kernel that packs by shuffles, where there is one for the target."""
+    try:
+        from secagg.arithmetic import shuffles
+
+        if shuffles.can_pack(bits):
+            return _ShuffledPacker(shuffles.packer(bits), shuffles.elements(bits), shuffles.GROUP_BYTES)
+    except Exception as fault:  # whatever is raised by a Numba other than those that this was written for
+        warnings.warn(f"secagg packs {bits} bits by its slower kernel ({fault})", RuntimeWarning, stacklevel=2)
+    return None
 
 
 @cache

@@ -1,11 +1,15 @@
-"""Unpacking with byte shuffles: 64 bytes of lanes at a time, several times as fast as element by element.
+"""Packing and unpacking with byte shuffles: 64 bytes of lanes at a time, several times as fast as element by element.
 
-A group of packed elements is loaded in four parts of 16 bytes, each from the byte in which its first element begins.  A
-shuffle within the parts puts each element's bytes into its lane; a shift by the lane's own number of bits, and a mask,
-leave the element.  Where an element reaches into one byte more than a lane has, a second shuffle brings that byte.
+To unpack, a group of packed elements is loaded in four parts of 16 bytes, each from the byte in which its first element
+begins.  A shuffle within the parts puts each element's bytes into its lane; a shift by the lane's own number of bits,
+and a mask, leave the element.  Where an element reaches into one byte more than a lane has, a second shuffle brings
+that byte.
+
+To pack, neighbouring lanes are merged until they are words of 64 bits, each of which is shifted to where in a byte it
+begins.  Then two shuffles bring the even words and the odd ones to their bytes, since neighbours can share one.
 
 What is generated is plain LLVM, which any target can run.  It pays where the target shuffles bytes by one instruction,
-as x86-64 does with SSSE3, and with AVX2 and AVX-512 on wider registers; ``can_unpack`` says so.
+as x86-64 does with SSSE3, and with AVX2 and AVX-512 on wider registers; ``can_unpack`` and ``can_pack`` say so.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _PARTS: Final = 4
 _PART_BYTES: Final = 16
+GROUP_BYTES: Final = _PARTS * _PART_BYTES  # of lanes
 _WIDEST: Final = 61  # two elements of more bits do not fit into one part, wherever they begin
 
 _BYTE: Final = ir.IntType(8)
@@ -42,9 +47,14 @@ def can_unpack(bits: int) -> bool:
     return bits <= _WIDEST and "ssse3" in _jit.features_of(_jit.target())
 
 
+def can_pack(bits: int) -> bool:
+    """The same for packing: no word may reach beyond 64 bits when it is shifted."""
+    return _widest_shifted(bits) <= 64 and "ssse3" in _jit.features_of(_jit.target())
+
+
 def elements(bits: int) -> int:
     """How many elements are a group; they take a whole number of bytes."""
-    return _PARTS * _PART_BYTES * 8 // Modulus.ring(bits).lane_bits
+    return GROUP_BYTES * 8 // Modulus.ring(bits).lane_bits
 
 
 def reach(bits: int) -> int:
@@ -65,6 +75,34 @@ def adder(bits: int) -> Callable[[Lanes, Bytes, int], None]:
     return _jit.specialised(add_shuffled, f"add_shuffled_{bits}", lanes, packed, _jit.scalar_of(np.int64))
 
 
+@cache
+def packer(bits: int) -> Callable[[Bytes, Lanes, int], None]:
+    """(packed, vector, groups): packs so many groups, for a width that it ``can_pack``.
+
+    It writes 64 bytes a group, of which the next group's overwrite those that are too many.  ``packed`` may begin where
+    ``vector`` does: nothing is written where it was not read before.
+    """
+    lanes_a_group, group_bytes = elements(bits), elements(bits) * bits // 8
+
+    def pack_shuffled(packed: Any, vector: Any, groups: Any) -> None:
+        for group in range(groups):
+            _pack_group(packed, group * group_bytes, vector, group * lanes_a_group, bits)
+
+    packed, lanes = _jit.array_of(np.uint8), _jit.array_of(Modulus.ring(bits).dtype, writable=False)
+    return _jit.specialised(pack_shuffled, f"pack_shuffled_{bits}", packed, lanes, _jit.scalar_of(np.int64))
+
+
+def _word_bits(bits: int) -> int:
+    """How many bits of elements a word of 64 bits of lanes holds."""
+    return 64 // Modulus.ring(bits).lane_bits * bits
+
+
+def _widest_shifted(bits: int) -> int:
+    """How many bits a word has at most, with the empty ones in front of it in its first byte."""
+    size = _word_bits(bits)
+    return max(size + word * size % 8 for word in range(8))
+
+
 def _first_byte(part: int, bits: int) -> int:
     """Where a part begins in its group."""
     return part * (elements(bits) // _PARTS) * bits // 8
@@ -79,7 +117,7 @@ class _Plan(NamedTuple):
     further: list[int]
 
 
-_NOWHERE: Final = _PARTS * _PART_BYTES  # the first byte of a second, zero operand of the shuffle
+_NOWHERE: Final = GROUP_BYTES  # the first byte of a second, zero operand of the shuffle
 
 
 def _plan(bits: int) -> _Plan:
@@ -141,6 +179,51 @@ def _add_group_llvm(
     return signature, generate
 
 
+@intrinsic(prefer_literal=True)
+def _pack_group_llvm(
+    typing_context: Any, packed: Any, first: Any, vector: Any, lane: Any, bits: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Pack the group of elements that begins at ``vector[lane]`` to ``packed[first]`` and the 63 bytes behind it."""
+    i64 = numba.types.int64
+    signature = numba.types.void(packed, i64, vector, i64, bits)
+    width, lane_bits = bits.literal_value, vector.dtype.bitwidth
+    size = _word_bits(width)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def pointer(array: int, index: Any, to: Any) -> Any:
+            data = _make_array(signature.args[array])(context, builder, arguments[array]).data
+            return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
+
+        def brought(words: list[int]) -> Any:
+            places = [_NOWHERE] * GROUP_BYTES
+            for word in words:
+                first_bit = word * size
+                for byte in range(first_bit // 8, -(-(first_bit + size) // 8)):
+                    places[byte] = 8 * word + byte - first_bit // 8
+            return builder.shuffle_vector(source, nothing, _constants(_INDEX, places))
+
+        element, count = ir.IntType(lane_bits), GROUP_BYTES * 8 // lane_bits
+        lanes = builder.load(pointer(2, arguments[3], ir.VectorType(element, count)), align=lane_bits // 8)
+        value = builder.and_(lanes, _constants(element, [(1 << width) - 1] * count))
+        merged, taken = width, lane_bits  # bits of elements, and of lanes, that a word of the vector consists of
+        while taken < 64:
+            count //= 2
+            wider = ir.IntType(2 * taken)
+            value = builder.bitcast(value, ir.VectorType(wider, count))
+            low = builder.and_(value, _constants(wider, [(1 << taken) - 1] * count))
+            high = builder.lshr(value, _constants(wider, [taken] * count))
+            value = builder.or_(low, builder.shl(high, _constants(wider, [merged] * count)))
+            merged, taken = 2 * merged, 2 * taken
+        value = builder.shl(value, _constants(_WORD, [word * size % 8 for word in range(8)]))
+        source = builder.bitcast(value, ir.VectorType(_BYTE, GROUP_BYTES))
+        nothing = _constants(_BYTE, [0] * GROUP_BYTES)
+        result = builder.or_(brought([0, 2, 4, 6]), brought([1, 3, 5, 7]))
+        builder.store(result, pointer(0, arguments[1], ir.VectorType(_BYTE, GROUP_BYTES)), align=1)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 def _constants(kind: Any, values: Any) -> Any:
     values = list(values)
     return ir.Constant(ir.VectorType(kind, len(values)), values)
@@ -148,3 +231,4 @@ def _constants(kind: Any, values: Any) -> Any:
 
 # Called in kernels, without the typing context.
 _add_group: Final[Any] = _add_group_llvm
+_pack_group: Final[Any] = _pack_group_llvm

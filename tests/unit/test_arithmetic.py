@@ -119,11 +119,17 @@ def test_adding_packed_elements_from_any_buffer(bits: int, data: st.DataObject) 
 
 @pytest.fixture
 def without_shuffles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Unpacking goes element by element, as where no instruction shuffles bytes."""
+    """Packing and unpacking go element by element, as where no instruction shuffles bytes."""
     monkeypatch.setattr(shuffles, "can_unpack", lambda bits: False)
-    packing._unpacker.cache_clear()
+    monkeypatch.setattr(shuffles, "can_pack", lambda bits: False)
+    forget_kernels()
     yield
+    forget_kernels()
+
+
+def forget_kernels() -> None:
     packing._unpacker.cache_clear()
+    packing._shuffled_packer.cache_clear()
 
 
 @pytest.mark.usefixtures("without_shuffles")
@@ -136,6 +142,42 @@ def test_adding_packed_elements_one_by_one(bits: int) -> None:
         arithmetic.add_packed(accumulator, packed_by_hand(lanes.tolist(), modulus), modulus)
         arithmetic.reduce(accumulator, modulus)
         assert accumulator.tolist() == expected
+
+
+@pytest.mark.usefixtures("without_shuffles")
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_packing_elements_one_by_one(bits: int) -> None:
+    modulus = Modulus.ring(bits)
+    for length in (1, 63, 64, 65, 200):
+        lanes = random_lanes(modulus, length)
+        packed = packed_by_hand(lanes.tolist(), modulus)
+        assert arithmetic.pack(lanes, modulus) == packed
+        assert arithmetic.pack_in_place(lanes, modulus) == packed
+
+
+@pytest.mark.parametrize("bits", [bits for bits in range(1, 61) if bits not in (8, 16, 31, 32, 59)])
+def test_packing_by_shuffles(bits: int) -> None:
+    """Each width's kernel, whatever the target: to another array and in place, no byte beside its groups written."""
+    modulus, group = Modulus.ring(bits), shuffles.elements(bits)
+    pack, size = shuffles.packer(bits), group * bits // 8
+    for groups in (0, 1, 2, 5):
+        lanes = random_lanes(modulus, (groups + 1) * group)
+        before = lanes.tolist()
+        expected = packed_by_hand(before[: groups * group], modulus)
+        end = max(0, groups - 1) * size + (shuffles.GROUP_BYTES if groups else 0)
+        room = np.full(end + 8, 0xA5, np.uint8)
+        pack(room, lanes, groups)
+        assert room[: groups * size].tobytes() == expected
+        assert room[end:].tolist() == [0xA5] * 8
+        assert lanes.tolist() == before
+        pack(lanes.view(np.uint8), lanes, groups)
+        assert lanes.view(np.uint8)[: groups * size].tobytes() == expected
+        assert lanes[groups * group :].tolist() == before[groups * group :]
+
+
+@pytest.mark.parametrize("bits", [31, 59, 61, 62, 63])
+def test_words_that_a_shift_would_cut_are_not_packed_by_shuffles(bits: int) -> None:
+    assert not shuffles.can_pack(bits)
 
 
 @pytest.mark.parametrize("bits", [bits for bits in range(1, 62) if bits not in (8, 16, 32)])
@@ -159,17 +201,20 @@ def test_adding_packed_elements_by_shuffles(bits: int) -> None:
         ]
 
 
-def test_a_numba_without_shuffles_is_told_of_and_adds_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_numba_without_shuffles_is_told_of_and_works_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(bits: int) -> bool:
         raise NotImplementedError("a Numba of another shape")
 
     monkeypatch.setattr(shuffles, "can_unpack", fails)
-    packing._unpacker.cache_clear()
-    accumulator = np.zeros(100, np.uint32)
+    monkeypatch.setattr(shuffles, "can_pack", fails)
+    forget_kernels()
+    accumulator, modulus = np.zeros(100, np.uint32), Modulus.ring(19)
     with pytest.warns(RuntimeWarning, match="another shape"):
-        arithmetic.add_packed(accumulator, packed_by_hand(list(range(100)), Modulus.ring(19)), Modulus.ring(19))
-    packing._unpacker.cache_clear()
+        arithmetic.add_packed(accumulator, packed_by_hand(list(range(100)), modulus), modulus)
     assert accumulator.tolist() == list(range(100))
+    with pytest.warns(RuntimeWarning, match="another shape"):
+        assert arithmetic.pack(accumulator, modulus) == packed_by_hand(list(range(100)), modulus)
+    forget_kernels()
 
 
 @pytest.mark.parametrize("prime", PRIMES)
