@@ -595,7 +595,7 @@ def _input_lanes(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.u
         )
     if given.shape != (config.length,):
         raise InputError(f"the input vector has shape {given.shape}; this round's is ({config.length},)")
-    low, high = int(given.min()), int(given.max())
-    if low < 0 or high > config.input_max:
+    low = int(given.min()) if given.dtype.kind == "i" else 0
+    if low < 0 or int(given.max()) > config.input_max:
         raise InputError(f"the input vector has an element outside 0 .. {config.input_max}, this round's input_max")
     return given.astype(config.modulus.dtype, order="C", copy=True)

@@ -237,14 +237,17 @@ class Encoder:
         size = self._template.size
         out = np.empty(self.length, self._dtype)
         factor = fixed_point_factor(self._levels, self._clip, weight, self._max_weight or 1)
-        rounder = Rounder(self._levels, factor, self._randomness, size)
+        rounder = Rounder(self._levels, self._clip, factor, self._randomness, size)
         work = np.empty(min(BLOCK, size), np.float64)
         clipped: dict[str, int] = {}
         done = 0
         for pieces in _blocks(arrays):
-            filled = self._gather(pieces, arrays, work, clipped)
-            rounder.round(work[:filled], out[done : done + filled])
-            done += filled
+            block = _gathered(pieces, work)
+            rounded = out[done : done + len(block)]
+            if not rounder.round(block, rounded):
+                self._clip_block(block, pieces, arrays, clipped)
+                rounder.round(block, rounded)
+            done += len(block)
         for digit in range(self._digits):
             out[size + digit] = (weight >> (digit * self._bits)) & ((1 << self._bits) - 1)
         self._clipped = clipped
@@ -308,19 +311,10 @@ class Encoder:
             )
         return value
 
-    def _gather(
-        self, pieces: list[_Piece], arrays: list[RealArray], work: npt.NDArray[np.float64], clipped: dict[str, int]
-    ) -> int:
-        """Copy one block to float64, refuse what is not finite, clip.  Returns the block's size.
-
-        All is looked at after the copy: the update may be another thread's live memory.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):  # long double beyond float64: refused below as infinite
-            for piece in pieces:
-                work[piece.start : piece.stop] = piece.values
-        block = work[: pieces[-1].stop]
-        if block.min() >= -self._clip and block.max() <= self._clip:  # False when there is a NaN
-            return len(block)
+    def _clip_block(
+        self, block: npt.NDArray[np.float64], pieces: list[_Piece], arrays: list[RealArray], clipped: dict[str, int]
+    ) -> None:
+        """Refuse what is not finite, count what is too large, and clip it."""
         for piece in pieces:
             values = block[piece.start : piece.stop]
             if not np.isfinite(values).all():
@@ -330,7 +324,6 @@ class Encoder:
                 name = self._template.leaves[piece.index].name
                 clipped[name] = clipped.get(name, 0) + beyond
         np.clip(block, -self._clip, self._clip, out=block)
-        return len(block)
 
     def _checked_sum(self, vector: npt.NDArray[Any], count: int) -> int:
         if not isinstance(vector, np.ndarray) or vector.ndim != 1 or vector.dtype.kind != "u":
@@ -414,6 +407,14 @@ def _blocks(arrays: list[RealArray]) -> Iterator[list[_Piece]]:
                 pieces, filled = [], 0
     if pieces:
         yield pieces
+
+
+def _gathered(pieces: list[_Piece], work: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """One block as float64.  All is looked at in this copy: the update may be another thread's live memory."""
+    with np.errstate(over="ignore", invalid="ignore"):  # long double beyond float64: refused later as infinite
+        for piece in pieces:
+            work[piece.start : piece.stop] = piece.values
+    return work[: pieces[-1].stop]
 
 
 def _centred(part: npt.NDArray[Any], base: np.uint64, factor: float) -> npt.NDArray[np.float64]:

@@ -44,26 +44,32 @@ def fixed_point_factor(levels: int, clip: float, weight: int, max_weight: int) -
 class Rounder:
     """The rounding of one vector: fresh random bytes, and the memory for those of one block (0.25 MB)."""
 
-    __slots__ = ("_bytes", "_drawn", "_factor", "_levels", "_stream", "_zeros")
+    __slots__ = ("_bytes", "_clip", "_drawn", "_factor", "_levels", "_stream", "_zeros")
 
-    def __init__(self, levels: int, factor: float, randomness: Callable[[int], bytes], length: int) -> None:
+    def __init__(
+        self, levels: int, clip: float, factor: float, randomness: Callable[[int], bytes], length: int
+    ) -> None:
         """``levels`` < 2^31, ``factor`` from ``fixed_point_factor``; ``length`` elements will be rounded at most."""
         room = max(4, min(BLOCK, -(-length // 4) * 4))  # whole 16-byte blocks of the keystream
-        self._levels = levels
-        self._factor = factor
+        self._levels, self._clip, self._factor = levels, clip, factor
         self._stream = Keystream(_fresh_key(randomness))
         self._drawn = 0
         self._bytes = np.empty(4 * room, np.uint8)
         self._zeros = np.zeros(4 * room, np.uint8)
 
-    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
-        """Round one block of at most BLOCK values into ``out``."""
+    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> bool:
+        """Round one block of at most BLOCK values into ``out``.
+
+        Returns False when a value is NaN or larger than the clip: clip the block and round it again.
+        """
         size = len(values)
         taken = -(-size // 4) * 16  # bytes
         self._stream.read_into(self._bytes[:taken], self._zeros[:taken], self._drawn)
-        self._drawn += taken // 16
         random = self._bytes[: 4 * size].view(np.dtype("<u4"))
-        round_block(values, self._factor, self._levels, random, out)
+        within = round_block(values, self._factor, self._clip, self._levels, random, out)
+        if within:  # else the same bytes are taken again: they decided nothing that was kept
+            self._drawn += taken // 16
+        return within
 
 
 def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:

@@ -832,8 +832,28 @@ class TestRounding:
             random = np.array([0, 1, edge - 1, edge, edge + 1, 2**31, 2**32 - 1], np.int64) % 2**32
             out = np.empty(len(random), np.uint32)
             values = np.full(len(random), float(x))
-            round_block(values, 2.0**32, levels, random.astype(np.uint32), out)
+            assert round_block(values, 2.0**32, levels, levels, random.astype(np.uint32), out)
             assert out.tolist() == [(fixed + int(k) >> 32) + levels for k in random]
+
+    @pytest.mark.parametrize("value", [1.0000000000000002, -1.0000000000000002, 1e300, -1e300, np.inf, -np.inf, np.nan])
+    def test_a_block_with_a_value_beyond_the_bound_is_told_of(self, value: float) -> None:
+        random, out = np.zeros(37, np.uint32), np.zeros(37, np.uint32)
+        assert round_block(np.full(37, -1.0), 2.0**32, 1.0, 1, random, out)
+        for at in range(37):
+            values = np.ones(37)
+            values[at] = value
+            assert not round_block(values, 2.0**32, 1.0, 1, random, out)
+
+    def test_clipping_a_block_leaves_the_rounding_of_all_others_as_it_was(self) -> None:
+        values = np.linspace(-1, 1, 3 * BLOCK)
+        plain = Encoder(values, clip=1.0, bits=16, randomness=seeded(7))
+        clipping = Encoder(values, clip=1.0, bits=16, randomness=seeded(7))
+        beyond = values.copy()
+        beyond[[0, BLOCK, 2 * BLOCK - 1]] = -3.0, 5.0, 7.0
+        expected = plain.encode(values)
+        expected[[0, BLOCK, 2 * BLOCK - 1]] = 0, 2**16 - 2, 2**16 - 2
+        assert np.array_equal(clipping.encode(beyond), expected)
+        assert sum(clipping.clipped.values()) == 3
 
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 63, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
     def test_sizes_around_a_block(self, size: int) -> None:
