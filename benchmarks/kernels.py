@@ -5,7 +5,7 @@
 Prints JSON; ``targets.py`` runs it once with the fused kernel and once without.  Masking and unmasking on one thread:
 the ratio of their speed, in bytes of keystream a second of CPU time, to that of the keystream alone, as
 ``cryptography`` makes it in blocks of 256 KiB.  On two threads: how many times one thread's speed, by wall time, so
-that other work on the machine shows.
+that other work on the machine shows: the median over pairs of runs, one after the other, for some seconds.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ MODULI: Final = {
 }
 _BLOCK: Final = 1 << 18
 _RAW_BLOCKS: Final = 1 << 10
+_PAIRS_A_REPEAT: Final = 10
 
 
 def main() -> None:
@@ -68,19 +69,14 @@ def _ratios(modulus: Modulus, masks: int, dim: int, repeat: int, executor: Threa
     mask()  # compiles
     unmask(executor)
     raw_speed = _BLOCK * _RAW_BLOCKS / _median(_raw, time.thread_time, repeat)
-    mask_one, mask_both = _median(mask, _wall, repeat), _median(lambda: _both(executor, mask), _wall, repeat)
-    unmask_one, unmask_two = (_median(lambda: unmask(threads), _wall, repeat) for threads in (None, executor))  # noqa: B023
     return {
         "fused": fused.kernels_for(modulus, 16, masks, vectors[0].nbytes) is not None,
         "raw bytes a second": raw_speed,
         "masking": total / _median(mask, time.thread_time, repeat) / raw_speed,
         "unmasking": total / _median(lambda: unmask(None), time.thread_time, repeat) / raw_speed,
-        "masking, 2 threads over 1": 2 * mask_one / mask_both,
-        "unmasking, 2 threads over 1": unmask_one / unmask_two,
+        "masking, 2 threads over 1": 2 * _speed_up(mask, lambda: _both(executor, mask), repeat),
+        "unmasking, 2 threads over 1": _speed_up(lambda: unmask(None), lambda: unmask(executor), repeat),
     }
-
-
-_wall = time.perf_counter
 
 
 def _raw() -> None:
@@ -92,6 +88,17 @@ def _raw() -> None:
 
 def _both(executor: ThreadPoolExecutor, work: Callable[[int], None]) -> None:
     list(executor.map(work, (0, 1)))
+
+
+def _speed_up(slow: Callable[[], None], fast: Callable[[], None], repeat: int) -> float:
+    """The median ratio of wall times: each pair of runs has the machine in the same state."""
+    return statistics.median(_wall(slow) / _wall(fast) for _ in range(_PAIRS_A_REPEAT * repeat))
+
+
+def _wall(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _median(work: Callable[[], None], clock: Callable[[], float], repeat: int) -> float:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain, groupby, islice, pairwise
 from types import ModuleType
 from typing import Any, Final, Protocol, TypeAlias, final
@@ -102,9 +102,10 @@ def remove_masks(
 ) -> None:
     """Do what ``apply_masks`` does, on an executor: for a sum of masked vectors, where there are many masks to undo.
 
-    The vector is split among jobs, and where it is short the keys are.  Beyond the vector it takes memory for as much
-    again, or 8 MiB a worker.  A job carries keys and numbers, and returns its part of the net mask, so that any
-    executor will do: of threads, of processes, or of other machines, which then see the keys.
+    The vector is split among jobs, and where it is short the keys are.  A job carries keys and numbers, and returns its
+    part of the net mask, so that any executor will do: of threads, of processes, or of other machines, which then see
+    the keys.  That takes memory for the vector once more, or 8 MiB a worker.  The standard library's threads work on
+    their parts of the vector itself, where it is long enough to be split.
 
     Args:
         vector: as for ``apply_masks``.
@@ -116,7 +117,8 @@ def remove_masks(
 
     Raises:
         ValueError: as ``apply_masks``, keys differ in length, or ``workers`` is below 1.
-        Exception: whatever the executor or its jobs raise.  Then, with an executor, the vector is as before.
+        Exception: whatever the executor or its jobs raise.  Then the vector holds some of the masks, and jobs may still
+            be at work on it: it is of no more use.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers}: an executor has one or more; leave it out if you do not know")
@@ -125,15 +127,22 @@ def remove_masks(
         return
     arithmetic.check_lanes(vector, modulus)
     jobs = list(_jobs(len(vector), add, subtract, modulus, workers or _workers(executor)))
-    futures = [executor.submit(_net_mask_job, *job) for job in jobs]
+    in_place = isinstance(executor, ThreadPoolExecutor) and len({start for start, *_ in jobs}) == len(jobs)
+    futures: list[Future[Any]] = [
+        executor.submit(_add_net_mask, vector[job[0] : job[1]], *job)
+        if in_place
+        else executor.submit(_net_mask_job, *job)
+        for job in jobs
+    ]
     try:
-        parts = [future.result() for future in futures]
+        for (start, stop, *_), future in zip(jobs, futures, strict=True):
+            part: Lanes | None = future.result()
+            if part is not None:  # added while the jobs behind are at work
+                arithmetic.add(vector[start:stop], part, modulus)
     finally:
         for future in futures:
             future.cancel()
-    for (start, stop, *_), part in zip(jobs, parts, strict=True):
-        arithmetic.add(vector[start:stop], part, modulus)
-    if modulus.is_ring:
+    if modulus.is_ring and not in_place:
         arithmetic.reduce(vector, modulus)
 
 
@@ -297,9 +306,16 @@ def _joined(keys: Sequence[bytes], group: int, groups: int) -> bytes:
 def _net_mask_job(start: int, stop: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int) -> Lanes:
     """``net_mask`` with arguments that are small to pickle: the keys joined, the modulus as a number."""
     vector = np.zeros(stop - start, dtype=Modulus(modulus).dtype)
+    _add_net_mask(vector, start, stop, add, subtract, key_bytes, modulus)
+    return vector
+
+
+def _add_net_mask(
+    vector: Lanes, start: int, stop: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int
+) -> None:
+    """Add it to elements start .. stop - 1, which are ``vector``."""
     batches = chain(_split(add, key_bytes, False), _split(subtract, key_bytes, True))
     _apply(vector, batches, (len(add) + len(subtract)) // key_bytes, Modulus(modulus), start)
-    return vector
 
 
 def _split(keys: bytes, key_bytes: int, negate: bool) -> Iterator[Batch]:

@@ -61,17 +61,20 @@ def test_the_sum_is_the_same_on_every_executor(
     assert result.dropped == {"MASK": LOST}
 
 
-class Recording(ThreadPoolExecutor):
+class Recording(Executor):
     """Keeps what each job was given and what it gave back."""
 
     def __init__(self) -> None:
-        super().__init__(1)
+        self._thread = ThreadPoolExecutor(1)
         self.jobs: list[tuple[tuple[Any, ...], Future[Any]]] = []
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future = super().submit(fn, *args, **kwargs)
+        future = self._thread.submit(fn, *args, **kwargs)
         self.jobs.append((args, future))
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._thread.shutdown(wait, cancel_futures=cancel_futures)
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8])

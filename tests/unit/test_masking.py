@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg import arithmetic, masking
+from secagg import RoundConfig, arithmetic, masking, unmasking
 from secagg.arithmetic import Modulus, aes, fused
 
 Lanes = npt.NDArray[np.unsignedinteger]
@@ -343,12 +343,39 @@ def test_jobs_are_small_to_pickle() -> None:
     assert sum(len(pickle.dumps(job)) for job in executor.jobs) < 16 * 1500 + 300 * len(executor.jobs)
 
 
-def test_an_executor_that_breaks_leaves_the_vector_as_it_was() -> None:
+def test_an_executor_that_breaks_is_told_of() -> None:
     vector = np.arange(1000, dtype=np.uint32)
     executor = InThisThread(4, fails_at=3)
     with pytest.raises(ConnectionError, match="worker lost"):
         masking.remove_masks(vector, KEYS, (), Modulus.ring(32), executor)
-    assert vector.tolist() == list(range(1000))
+
+
+class BrokenThreads(ThreadPoolExecutor):
+    """Threads of which one job, in order, is lost."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__(2)
+        self._until_lost = lost
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self._until_lost -= 1
+        if self._until_lost == 0:
+            fn, args = int, ("no number",)
+        return super().submit(fn, *args, **kwargs)
+
+
+@pytest.mark.parametrize("length", [1000, 700_001])
+def test_a_sum_outlives_an_executor_that_breaks(length: int) -> None:
+    config = RoundConfig.for_cohort(10, length, gamma=0.1)
+    masked = np.arange(length, dtype=config.modulus.dtype) % config.modulus.value
+    before, broken = masked.copy(), BrokenThreads(2)
+    with broken, pytest.raises(ValueError, match="no number"):
+        unmasking.unmasked(masked, KEYS[:3], KEYS[3:], config, broken, None)
+    assert np.array_equal(masked, before)
+    expected = unmasking.unmasked(masked, KEYS[:3], KEYS[3:], config, None, None)
+    with ThreadPoolExecutor(2) as threads:
+        assert np.array_equal(unmasking.unmasked(masked, KEYS[:3], KEYS[3:], config, threads, None), expected)
+    assert np.array_equal(masked, before)
 
 
 def test_keys_of_two_lengths_are_refused_on_an_executor() -> None:
