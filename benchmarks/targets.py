@@ -125,8 +125,9 @@ def kernels(scale: float, repeat: int) -> Iterator[Target]:
             speed = PRIMES_AT_LEAST if modulus.startswith("p") else RINGS_AT_LEAST[variant]
             for work in ("masking", "unmasking"):
                 yield at_least(f"{work}, {modulus}, {variant}: speed over raw keystream", speed, ratios[work])
-                threads = f"{work}, 2 threads over 1"
-                yield at_least(f"{threads}, {modulus}, {variant}", TWO_THREADS_AT_LEAST, ratios[threads])
+                threads, raw = f"{work}, 2 threads over 1", ratios["raw, 2 threads over 1"]
+                name = f"{threads}, {modulus}, {variant} (raw keystream: {raw:.2f})"
+                yield at_least(name, TWO_THREADS_AT_LEAST, ratios[threads])
 
 
 # Rounds.

@@ -39,13 +39,16 @@ _BLOCK_BYTES: Final = 16
 _LEVEL_BLOCKS: Final = 1 << 64  # from the first counter of a level to the next one's
 
 _SLICE_BYTES: Final = 7 << 15
+_SHARED_SLICE_BYTES: Final = 7 << 17
+"""Of the library's keystream in one of several threads: longer, since threads wait for each other between two calls."""
 _LIVE_STREAMS: Final = 256  # streams kept open from slice to slice: more are worked off in batches
 _SPAN_BYTES_PER_LANE: Final = 1 << 12  # as much keystream takes as long as to seek to a block and read it alone
 
 _JOB_BYTES: Final = 1 << 20  # of the vector: that much of a stream takes twenty times as long as to open it
+_AMPLE_JOB_BYTES: Final = 1 << 22  # shorter jobs than that are made for workers that would have none, not for more each
 _JOBS_PER_WORKER: Final = 4
 
-_ZEROS: Final = np.zeros(_SLICE_BYTES, dtype=np.uint8)
+_ZEROS: Final = np.zeros(_SHARED_SLICE_BYTES, dtype=np.uint8)
 _ZEROS.flags.writeable = False
 
 
@@ -129,7 +132,7 @@ def remove_masks(
     jobs = list(_jobs(len(vector), add, subtract, modulus, workers or _workers(executor)))
     in_place = isinstance(executor, ThreadPoolExecutor) and len({start for start, *_ in jobs}) == len(jobs)
     futures: list[Future[Any]] = [
-        executor.submit(_add_net_mask, vector[job[0] : job[1]], *job)
+        executor.submit(_add_net_mask, vector[job[0] : job[1]], *job, shared=True)
         if in_place
         else executor.submit(_net_mask_job, *job)
         for job in jobs
@@ -176,11 +179,11 @@ class _KernelMasks:
 class _LibraryMasks:
     """Masks from the library's keystream, which is written to memory stream by stream and added up from there."""
 
-    def __init__(self, keys: bytes, key_bytes: int, modulus: Modulus, vector_bytes: int) -> None:
+    def __init__(self, keys: bytes, key_bytes: int, modulus: Modulus, slice_bytes: int) -> None:
         self._streams = [Keystream(keys[first : first + key_bytes]) for first in range(0, len(keys), key_bytes)]
         self._dtype = modulus.dtype
         self._add = arithmetic.accumulator_of(modulus)
-        self._buffer = np.empty(min(vector_bytes + 2 * _BLOCK_BYTES, _SLICE_BYTES), dtype=np.uint8)
+        self._buffer = np.empty(slice_bytes, dtype=np.uint8)
         # Candidates from here on are rejected; no lane of a ring is.
         self._bound = 0 if modulus.is_ring else (1 << modulus.lane_bits) // modulus.value * modulus.value
 
@@ -236,17 +239,21 @@ class _LibraryMasks:
         return keystream.view(self._dtype)[np.arange(len(elements)), elements % lanes_per_block]
 
 
-def _apply(vector: Lanes, batches: Iterable[Batch], streams: int, modulus: Modulus, start: int) -> None:
-    """Do what ``apply_masks`` does, with so many keys in all."""
+def _apply(
+    vector: Lanes, batches: Iterable[Batch], streams: int, modulus: Modulus, start: int, *, shared: bool = False
+) -> None:
+    """Do what ``apply_masks`` does, with so many keys in all; ``shared`` in one of several threads."""
     for keys, key_bytes, negate in batches:
         kernels = fused.kernels_for(modulus, key_bytes, streams, vector.nbytes)
         masks: _Masks
+        slice_bytes = _SLICE_BYTES
         if kernels is not None:
             masks = _KernelMasks(keys, key_bytes, modulus, kernels)
         else:
-            masks = _LibraryMasks(keys, key_bytes, modulus, vector.nbytes)
+            slice_bytes = _SHARED_SLICE_BYTES if shared else _SLICE_BYTES
+            masks = _LibraryMasks(keys, key_bytes, modulus, min(vector.nbytes + 2 * _BLOCK_BYTES, slice_bytes))
         try:
-            for low, high in _slices(start, start + len(vector), modulus):
+            for low, high in _slices(start, start + len(vector), slice_bytes // vector.itemsize):
                 masks.add_to(vector[low - start : high - start], negate, low)
         finally:
             masks.wipe()
@@ -263,9 +270,8 @@ def _batches(keys: Iterable[bytes], negate: bool) -> Iterator[Batch]:
             yield joined, key_bytes, negate
 
 
-def _slices(start: int, stop: int, modulus: Modulus) -> Iterator[tuple[int, int]]:
+def _slices(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
     """Split start .. stop at the multiples of a slice, so that only the first one can begin within a block."""
-    step = _SLICE_BYTES // modulus.dtype.itemsize
     while start < stop:
         end = min(stop, start - start % step + step)
         yield start, end
@@ -286,9 +292,10 @@ def _jobs(
     if len(sizes) > 1 or not sizes <= {16, 32}:
         raise ValueError(f"mask keys of {sorted(sizes)} bytes: all keys of one call must have one length, 16 or 32")
     key_bytes = max(sizes, default=16)
-    pieces = min(length * modulus.dtype.itemsize // _JOB_BYTES, workers * _JOBS_PER_WORKER)
+    size = length * modulus.dtype.itemsize
+    pieces = min(size // _JOB_BYTES, workers)
     if pieces >= workers:
-        pieces, groups = pieces - pieces % workers, 1
+        pieces, groups = workers * max(1, min(size // _AMPLE_JOB_BYTES // workers, _JOBS_PER_WORKER)), 1
     else:
         pieces = max(pieces, 1)
         groups = max(1, min(workers * _JOBS_PER_WORKER // pieces, len(add) + len(subtract)))
@@ -311,11 +318,19 @@ def _net_mask_job(start: int, stop: int, add: bytes, subtract: bytes, key_bytes:
 
 
 def _add_net_mask(
-    vector: Lanes, start: int, stop: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int
+    vector: Lanes,
+    start: int,
+    stop: int,
+    add: bytes,
+    subtract: bytes,
+    key_bytes: int,
+    modulus: int,
+    *,
+    shared: bool = False,
 ) -> None:
     """Add it to elements start .. stop - 1, which are ``vector``."""
     batches = chain(_split(add, key_bytes, False), _split(subtract, key_bytes, True))
-    _apply(vector, batches, (len(add) + len(subtract)) // key_bytes, Modulus(modulus), start)
+    _apply(vector, batches, (len(add) + len(subtract)) // key_bytes, Modulus(modulus), start, shared=shared)
 
 
 def _split(keys: bytes, key_bytes: int, negate: bool) -> Iterator[Batch]:

@@ -306,6 +306,7 @@ def test_jobs_cover_every_element_of_every_mask_once(
     length: int, workers: int, keys: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(masking, "_JOB_BYTES", 1000)
+    monkeypatch.setattr(masking, "_AMPLE_JOB_BYTES", 4000)
     executor, modulus = InThisThread(workers), Modulus.ring(32)
     monkeypatch.setattr(masking, "_net_mask_job", lambda start, stop, *rest: np.zeros(stop - start, np.uint32))
     monkeypatch.setattr(executor, "submit", lambda fn, *args: (executor.jobs.append(args), done(fn(*args)))[1])
@@ -360,7 +361,7 @@ class BrokenThreads(ThreadPoolExecutor):
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         self._until_lost -= 1
         if self._until_lost == 0:
-            fn, args = int, ("no number",)
+            fn, args, kwargs = int, ("no number",), {}
         return super().submit(fn, *args, **kwargs)
 
 
