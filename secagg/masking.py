@@ -139,8 +139,8 @@ def remove_masks(
     ]
     try:
         for (start, stop, *_), future in zip(jobs, futures, strict=True):
-            part: Lanes | None = future.result()
-            if part is not None:  # added while the jobs behind are at work
+            part = future.result()
+            if not in_place:  # added while the jobs behind are at work
                 arithmetic.add(vector[start:stop], part, modulus)
     finally:
         for future in futures:

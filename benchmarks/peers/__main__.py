@@ -13,6 +13,8 @@ after dealing its shares, in both.  Flower runs its own client mod and its own s
 CPU is the process' time: of the whole round; of the median client, floats in; of the server, mean out.  Upload is what
 that client sends in all phases.  Peak memory is the whole process', clients and server together, above what it held
 with its libraries before the round.  A ratio is the peer's figure over ours.
+
+A second table has parts of a round through other libraries, where they are installed (parts.py).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import parts
 from measured import Cell, Figures, run_side
 
 sys.path.append(str(Path(__file__).parent.parent))
@@ -42,6 +45,7 @@ CELLS = (
     Cell(100, 100_000, 99, 51),
 )
 SIDES = {"Flower SecAgg+": "flower", "secagg": "ours"}
+PART_COLUMNS = ("part", "library", "CPU", "secagg", "ratio")
 COLUMNS = ("round", "", "whole round, CPU", "client, CPU", "server, CPU", "client upload", "peak memory", "error")
 
 
@@ -61,8 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sides = {name: measure(module, cell, options.repeat) for name, module in SIDES.items()}
         found.append({**asdict(cell), **{name: asdict(figures) for name, figures in sides.items()}})
         print("\n".join(rows(cell, sides)), flush=True)
+    found_parts = list(parts.measure(options.quick))
+    if found_parts:
+        print(f"\n{table(PART_COLUMNS, [part_row(part) for part in found_parts])}")
+    for name in parts.missing():
+        print(f"\n{name} is not installed: pip install -e '.[bench-peers]'")
     if options.output:
-        save(options.output, {"machine": here, "repeat": options.repeat, "cells": found})
+        figures = {"cells": found, "parts": [asdict(part) for part in found_parts]}
+        save(options.output, {"machine": here, "repeat": options.repeat, **figures})
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -99,6 +109,10 @@ def rows(cell: Cell, sides: dict[str, Figures]) -> list[str]:
     ]
     lines.append(["", "ratio", *(f"{theirs / own:.3g}" for theirs, own in zip(peer, ours, strict=True)), ""])
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def part_row(part: parts.Part) -> list[str]:
+    return [part.what, part.peer, duration(part.peer_s), duration(part.ours_s), f"{part.peer_s / part.ours_s:.3g}"]
 
 
 def values(figures: Figures) -> tuple[float, ...]:

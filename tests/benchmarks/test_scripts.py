@@ -45,6 +45,8 @@ def test_a_script_prints_its_figures(script: str, tmp_path: Path) -> None:
     if saves:
         assert figures["machine"]["cores"] == os.cpu_count()
         assert "| --- |" in result.stdout
+    if script == "peers":
+        assert {part["peer"].split()[0] for part in figures["parts"]} == {"declearn", "shamirs"}
 
 
 def test_kernels_are_benchmarked() -> None:

@@ -351,6 +351,13 @@ def test_an_executor_that_breaks_is_told_of() -> None:
         masking.remove_masks(vector, KEYS, (), Modulus.ring(32), executor)
 
 
+def test_an_executor_that_loses_a_part_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = InThisThread(4)
+    monkeypatch.setattr(executor, "submit", lambda fn, *args: done(None))
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        masking.remove_masks(np.arange(1000, dtype=np.uint32), KEYS, (), Modulus.ring(32), executor)
+
+
 class BrokenThreads(ThreadPoolExecutor):
     """Threads of which one job, in order, is lost."""
 
