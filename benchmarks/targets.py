@@ -1,6 +1,7 @@
 """The project's performance targets beside what is measured here: one table, met or not met, nothing asserted.
 
-    python benchmarks/targets.py                # some minutes
+    python benchmarks/targets.py                # an hour, most of it servers on the complete graph
+    python benchmarks/targets.py --graphs sparse
     python benchmarks/targets.py --scale 0.1    # rounds of a tenth of the clients and elements: seconds
     python benchmarks/targets.py --only bytes sharing import
 
@@ -42,6 +43,8 @@ from secagg.cli.rounds import warm_up
 from secagg.cli.traffic import traffic
 from secagg.graph import NeighbourGraph
 
+GROUPS: Final = ("kernels", "client", "server", "sharing", "bytes", "import")
+GRAPHS: Final = ("sparse", "complete")
 VARIANTS: Final = {"fused": "1", "library": "0"}  # values of SECAGG_FUSED_AES
 RINGS_AT_LEAST: Final = {"fused": 1.6, "library": 0.78}  # times the raw keystream's speed
 PRIMES_AT_LEAST: Final = 0.65
@@ -72,20 +75,21 @@ class Target:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    groups = {
-        "kernels": kernels,
-        "client": clients,
-        "server": servers,
-        "sharing": sharing,
-        "bytes": uploads,
-        "import": imports,
-    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=groups, nargs="+", default=list(groups))
+    parser.add_argument("--only", choices=GROUPS, nargs="+", default=list(GROUPS))
+    parser.add_argument("--graphs", choices=GRAPHS, nargs="+", default=list(GRAPHS), help="of the server's rounds")
     parser.add_argument("--scale", type=float, default=1.0, help="of the clients and elements of rounds and kernels")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--output", type=Path, help="a JSON file to write")
     options = parser.parse_args(arguments)
+    groups: dict[str, Callable[[float, int], Iterator[Target]]] = {
+        "kernels": kernels,
+        "client": clients,
+        "server": partial(servers, options.graphs),
+        "sharing": sharing,
+        "bytes": uploads,
+        "import": imports,
+    }
     here = machine()
     print(f"{describe(here)}\n", flush=True)
     targets: list[Target] = []
@@ -141,9 +145,9 @@ def clients(scale: float, repeat: int) -> Iterator[Target]:
             yield at_most(f"{name}, {variant}", limit, _median_run(cell, 20, variant, repeat).client_over_floor)
 
 
-def servers(scale: float, repeat: int) -> Iterator[Target]:
+def servers(graphs: Sequence[str], scale: float, repeat: int) -> Iterator[Target]:
     """The complete graph is reported too; of its CPU nothing is asked."""
-    for graph in ("sparse", "complete"):
+    for graph in graphs:
         for dropout, limits in SERVERS_AT_MOST.items():
             cell = Cell(max(100, int(1000 * scale)), int(1_000_000 * scale), dropout, graph, "semi_honest")
             for variant, limit in limits.items():
