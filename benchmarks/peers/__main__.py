@@ -4,6 +4,7 @@
     python benchmarks/peers --quick        # n = 16: seconds
     python benchmarks/peers                # some minutes, most of them in the peer
     python benchmarks/peers --only 2 3     # single cells, as numbered by --list
+    python benchmarks/peers --parts        # the second table alone
 
 Both sides get the same floats and weights and give back the weighted mean, quantised to 22 bits, with as many
 neighbours and the same threshold: on 32 neighbours one that still completes when 30 % are lost.  Who is lost is lost
@@ -59,15 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells = QUICK if options.quick else [CELLS[number] for number in options.only]
     here = machine("flwr")
     print(f"{describe(here)}\n", flush=True)
-    print(table(COLUMNS, []), flush=True)
+    if options.parts:
+        cells = ()
+    else:
+        print(table(COLUMNS, []), flush=True)
     found = []
     for cell in cells:
         sides = {name: measure(module, cell, options.repeat) for name, module in SIDES.items()}
         found.append({**asdict(cell), **{name: asdict(figures) for name, figures in sides.items()}})
         print("\n".join(rows(cell, sides)), flush=True)
-    found_parts = list(parts.measure(options.quick))
-    if found_parts:
-        print(f"\n{table(PART_COLUMNS, [part_row(part) for part in found_parts])}")
+    found_parts = []
+    print(f"\n{table(PART_COLUMNS, [])}", flush=True)
+    for part in parts.measure(options.quick):
+        found_parts.append(part)
+        print(part_row(part), flush=True)
     for name in parts.missing():
         print(f"\n{name} is not installed: pip install -e '.[bench-peers]'")
     if options.output:
@@ -78,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the smallest cell alone")
+    parser.add_argument("--parts", action="store_true", help="the second table alone")
     parser.add_argument("--list", action="store_true", help="number the cells")
     parser.add_argument("--only", type=int, nargs="+", choices=range(len(CELLS)), default=range(len(CELLS)))
     parser.add_argument("--repeat", type=int, default=1, help="runs a cell and side; the figures are medians")
@@ -111,8 +118,9 @@ def rows(cell: Cell, sides: dict[str, Figures]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def part_row(part: parts.Part) -> list[str]:
-    return [part.what, part.peer, duration(part.peer_s), duration(part.ours_s), f"{part.peer_s / part.ours_s:.3g}"]
+def part_row(part: parts.Part) -> str:
+    ratio = f"{part.peer_s / part.ours_s:.3g}"
+    return f"| {' | '.join((part.what, part.peer, duration(part.peer_s), duration(part.ours_s), ratio))} |"
 
 
 def values(figures: Figures) -> tuple[float, ...]:
