@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     here = machine()
     print(f"{describe(here)}\n", flush=True)
     found, left_out, compile_s = measure_all(options, here)
+    found = dict(sorted(found.items(), key=lambda row: (row[0].dropout, row[0].clients, row[0].dim)))
     for graph, threat in itertools.product(GRAPHS, THREATS):
         part = {cell: figures for cell, figures in found.items() if (cell.graph, cell.threat) == (graph, threat)}
         if part:
