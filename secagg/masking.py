@@ -132,7 +132,7 @@ def remove_masks(
     jobs = list(_jobs(len(vector), add, subtract, modulus, workers or _workers(executor)))
     in_place = isinstance(executor, ThreadPoolExecutor) and len({start for start, *_ in jobs}) == len(jobs)
     futures: list[Future[Any]] = [
-        executor.submit(_add_net_mask, vector[job[0] : job[1]], *job, shared=True)
+        executor.submit(_add_net_mask, vector[job[0] : job[1]], job[0], *job[2:], shared=True)
         if in_place
         else executor.submit(_net_mask_job, *job)
         for job in jobs
@@ -313,22 +313,14 @@ def _joined(keys: Sequence[bytes], group: int, groups: int) -> bytes:
 def _net_mask_job(start: int, stop: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int) -> Lanes:
     """``net_mask`` with arguments that are small to pickle: the keys joined, the modulus as a number."""
     vector = np.zeros(stop - start, dtype=Modulus(modulus).dtype)
-    _add_net_mask(vector, start, stop, add, subtract, key_bytes, modulus)
+    _add_net_mask(vector, start, add, subtract, key_bytes, modulus)
     return vector
 
 
 def _add_net_mask(
-    vector: Lanes,
-    start: int,
-    stop: int,
-    add: bytes,
-    subtract: bytes,
-    key_bytes: int,
-    modulus: int,
-    *,
-    shared: bool = False,
+    vector: Lanes, start: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int, *, shared: bool = False
 ) -> None:
-    """Add it to elements start .. stop - 1, which are ``vector``."""
+    """Add it to ``vector``, the elements from ``start`` on."""
     batches = chain(_split(add, key_bytes, False), _split(subtract, key_bytes, True))
     _apply(vector, batches, (len(add) + len(subtract)) // key_bytes, Modulus(modulus), start, shared=shared)
 

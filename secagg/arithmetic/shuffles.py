@@ -15,7 +15,7 @@ as x86-64 does with SSSE3, and with AVX2 and AVX-512 on wider registers; ``can_u
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numba
@@ -148,9 +148,7 @@ def _add_group_llvm(
     plan = _plan(width)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def pointer(array: int, index: Any, to: Any) -> Any:
-            data = _make_array(signature.args[array])(context, builder, arguments[array]).data
-            return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
+        pointer = partial(_pointer, context, builder, signature, arguments)
 
         def part(number: int) -> Any:
             start = builder.add(arguments[3], ir.Constant(_WORD, _first_byte(number, width)))
@@ -190,9 +188,7 @@ def _pack_group_llvm(
     size = _word_bits(width)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def pointer(array: int, index: Any, to: Any) -> Any:
-            data = _make_array(signature.args[array])(context, builder, arguments[array]).data
-            return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
+        pointer = partial(_pointer, context, builder, signature, arguments)
 
         def brought(words: list[int]) -> Any:
             places = [_NOWHERE] * GROUP_BYTES
@@ -222,6 +218,12 @@ def _pack_group_llvm(
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: Any, to: Any) -> Any:
+    """The address of an element of one of the arguments, as of something else."""
+    data = _make_array(signature.args[array])(context, builder, arguments[array]).data
+    return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
 
 
 def _constants(kind: Any, values: Any) -> Any:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from hashlib import sha256
 from math import inf, nextafter
 from typing import Any, Final, Literal, Protocol, final
@@ -243,10 +244,8 @@ class Encoder:
         done = 0
         for pieces in _blocks(arrays):
             block = _gathered(pieces, work)
-            rounded = out[done : done + len(block)]
-            if not rounder.round(block, rounded):
-                self._clip_block(block, pieces, arrays, clipped)
-                rounder.round(block, rounded)
+            clip = partial(self._clip_block, block, pieces, arrays, clipped)
+            rounder.round(block, out[done : done + len(block)], clip)
             done += len(block)
         for digit in range(self._digits):
             out[size + digit] = (weight >> (digit * self._bits)) & ((1 << self._bits) - 1)

@@ -57,19 +57,19 @@ class Rounder:
         self._bytes = np.empty(4 * room, np.uint8)
         self._zeros = np.zeros(4 * room, np.uint8)
 
-    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> bool:
+    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any], clip: Callable[[], None]) -> None:
         """Round one block of at most BLOCK values into ``out``.
 
-        Returns False when a value is NaN or larger than the clip: clip the block and round it again.
+        When a value is NaN or larger than the clip, ``clip`` is called, which mends the block or raises.
         """
         size = len(values)
         taken = -(-size // 4) * 16  # bytes
         self._stream.read_into(self._bytes[:taken], self._zeros[:taken], self._drawn)
+        self._drawn += taken // 16
         random = self._bytes[: 4 * size].view(np.dtype("<u4"))
-        within = round_block(values, self._factor, self._clip, self._levels, random, out)
-        if within:  # else the same bytes are taken again: they decided nothing that was kept
-            self._drawn += taken // 16
-        return within
+        if not round_block(values, self._factor, self._clip, self._levels, random, out):
+            clip()
+            round_block(values, self._factor, self._clip, self._levels, random, out)
 
 
 def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:
