@@ -7,7 +7,7 @@ turns model updates into vectors and sums into means.  ``secagg.testing`` runs w
 from secagg.arithmetic.modulus import Modulus
 from secagg.client import Client
 from secagg.config import Policy, RoundConfig, Suite, ThreatModel
-from secagg.encoding import Encoder
+from secagg.encoding import Encoder, LayoutPolicy
 from secagg.errors import (
     AbortCode,
     ErrorCode,
@@ -40,6 +40,7 @@ from secagg.identity import (
     load_identity,
     save_directory,
 )
+from secagg.released import ReleasedInputs
 from secagg.server import Server
 from secagg.server_state import Blame, Failure, Outgoing, Result, Security
 from secagg.transitions import ClientState, ServerState
@@ -65,6 +66,7 @@ __all__ = [
     "InputError",
     "InputNeeded",
     "Late",
+    "LayoutPolicy",
     "MemoryDirectory",
     "Misbehaved",
     "Modulus",
@@ -72,6 +74,7 @@ __all__ = [
     "ParameterError",
     "PeerError",
     "Policy",
+    "ReleasedInputs",
     "Result",
     "RoundAborted",
     "RoundConfig",

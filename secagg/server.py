@@ -434,6 +434,7 @@ class Server:
             sum=total,
             modulus=config.modulus,
             included=tuple(data.masked),
+            min_survivors=config.min_survivors,
             dropped=self.dropped,
             blame=self.blame,
             security=Security(

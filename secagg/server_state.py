@@ -132,6 +132,7 @@ class Result:
         sum: shape (length,), dtype ``modulus.dtype``, read-only: the sum of the included vectors modulo ``modulus``.
         modulus: what it is counted in.
         included: whose vectors are in the sum, ascending.
+        min_survivors: the fewest that the config allows in a sum.
         dropped: by phase, who was lost in it; those of CONFIRM and UNMASK are in the sum all the same.
         blame: who broke which rule; none of it changed the sum.
         security: what held.
@@ -142,6 +143,7 @@ class Result:
     sum: npt.NDArray[np.unsignedinteger[Any]]
     modulus: Modulus
     included: tuple[int, ...]
+    min_survivors: int
     dropped: Mapping[str, tuple[int, ...]]
     blame: tuple[Blame, ...]
     security: Security

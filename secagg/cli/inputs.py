@@ -80,7 +80,7 @@ class EncodedInputs:
         self.encode_s: dict[int, float] = {}
         self._summed: set[int] = set()
         self._encoded = np.zeros(self.encoder.length, dtype=np.uint64)
-        self._plain = np.zeros(self.encoder.length, dtype=np.float64)
+        self._plain = np.zeros(updates.template.size, dtype=np.float64)
 
     def __call__(self, client: int) -> npt.NDArray[np.unsignedinteger[Any]]:
         """The client's vector."""

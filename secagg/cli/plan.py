@@ -36,14 +36,14 @@ def plan(
     with usage_errors("plan"):
         encoder = Encoder(Template.from_shapes((dim,)), clip=1.0, bits=bits)
         config = config_for(clients, encoder, threat, gamma, delta, neighbours, suite)
-        found = planned(config, gamma, delta)
+        found = planned(config, dim, gamma, delta)
     if as_json:
         print_json(found)
     else:
         show(found, config, results())
 
 
-def planned(config: RoundConfig, gamma: float, delta: float) -> dict[str, Any]:
+def planned(config: RoundConfig, dim: int, gamma: float, delta: float) -> dict[str, Any]:
     """The object that ``secagg plan --json`` prints."""
     warm_up(config.modulus, config.suite, config.threat_model)
     expected, bytes_by_phase = expect(config), traffic(config)
@@ -56,7 +56,7 @@ def planned(config: RoundConfig, gamma: float, delta: float) -> dict[str, Any]:
     }
     return {
         "clients": config.clients,
-        "dim": config.length,
+        "dim": dim,
         "ring_bits": config.modulus.bits,
         "graph": "complete" if config.is_complete else "sparse",
         "neighbours": config.neighbours,

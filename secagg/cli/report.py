@@ -51,7 +51,7 @@ def report(run: SimulatedRound) -> dict[str, Any]:
         "exact": exact,
         "abort": outcome.failure.reason if outcome.failure is not None else None,
         "clients": config.clients,
-        "dim": config.length,
+        "dim": run.inputs.encoder.template.size,
         "ring_bits": config.modulus.bits,
         "graph": "complete" if config.is_complete else "sparse",
         "neighbours": config.neighbours,

@@ -8,8 +8,10 @@ NumPy only: arrays of other libraries come in through DLPack or ``__array__``, a
 protocol core does not import this package; it sums the vectors, and knows of no floats.
 """
 
-from secagg.encoding.encoder import Encoder, Mean, SumResult
+from secagg.encoding.encoder import Encoder
+from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.encoding.npz import load_npz
+from secagg.encoding.sums import Mean, SumResult
 from secagg.encoding.template import Leaf, Template
 
-__all__ = ["Encoder", "Leaf", "Mean", "SumResult", "Template", "load_npz"]
+__all__ = ["Encoder", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "load_npz"]

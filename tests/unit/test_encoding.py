@@ -25,9 +25,11 @@ import pytest
 
 import secagg.encoding
 from secagg.arithmetic.modulus import Modulus
-from secagg.encoding import Encoder, Mean, Template, load_npz
+from secagg.config import RoundConfig
+from secagg.encoding import Encoder, LayoutPolicy, Mean, Template, load_npz
 from secagg.encoding.rounding import BLOCK, fixed_point_factor, round_block
-from secagg.errors import InputError, ParameterError
+from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.released import ReleasedInputs
 
 
 def seeded(seed: int) -> Callable[[int], bytes]:
@@ -158,31 +160,37 @@ def bfloat16_memory(values: np.ndarray) -> np.ndarray:
     return (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
+def encoded_values(encoder: Encoder, update: Any, weight: int = 1) -> np.ndarray:
+    """What ``encode`` makes of the values, without the weight and the counts behind them."""
+    return encoder.encode(update, weight=weight)[: encoder.template.size]
+
+
 class TestLayout:
     @pytest.mark.parametrize(
-        ("bits", "max_weight", "digits", "input_max", "dtype"),
+        ("bits", "max_weight", "tail", "input_max", "dtype"),
         [
-            (2, None, 0, 2, "u1"),
-            (8, None, 0, 254, "u1"),
-            (9, None, 0, 510, "u2"),
-            (16, None, 0, 65534, "u2"),
-            (17, None, 0, 2**17 - 2, "u4"),
-            (32, None, 0, 2**32 - 2, "u4"),
-            (16, 1, 1, 65534, "u2"),
-            (16, 65534, 1, 65534, "u2"),
-            (16, 65535, 1, 65535, "u2"),
-            (16, 65536, 2, 65535, "u2"),
-            (2, 3, 1, 3, "u1"),
-            (2, 4, 2, 3, "u1"),
-            (8, 2**53, 7, 255, "u1"),
-            (32, 2**53, 2, 2**32 - 1, "u4"),
+            (2, None, 2, 2, "u1"),
+            (8, None, 1, 254, "u1"),
+            (9, None, 1, 510, "u2"),
+            (16, None, 1, 65534, "u2"),
+            (17, None, 1, 2**17 - 2, "u4"),
+            (32, None, 1, 2**32 - 2, "u4"),
+            (16, 1, 1 + 1 + 1, 65534, "u2"),
+            (16, 65534, 1 + 1 + 1, 65534, "u2"),
+            (16, 65535, 2 + 1 + 1, 65534, "u2"),
+            (16, 65536, 2 + 1 + 1, 65534, "u2"),
+            (2, 2, 1 + 1 + 2, 2, "u1"),
+            (2, 3, 2 + 1 + 2, 2, "u1"),
+            (2, 9, 3 + 1 + 2, 2, "u1"),
+            (8, 2**53, 7 + 1 + 1, 254, "u1"),
+            (32, 2**53, 2 + 1 + 1, 2**32 - 2, "u4"),
         ],
     )
     def test_length_range_and_dtype(
-        self, bits: int, max_weight: int | None, digits: int, input_max: int, dtype: str
+        self, bits: int, max_weight: int | None, tail: int, input_max: int, dtype: str
     ) -> None:
         encoder = Encoder(np.zeros(5), clip=1.0, bits=bits, max_weight=max_weight)
-        assert encoder.length == 5 + digits
+        assert encoder.length == 5 + tail
         assert encoder.input_max == input_max
         assert encoder.dtype == np.dtype(dtype)
         vector = encoder.encode(np.array([-1.0, 1.0, 0.0, -9.0, 9.0]), weight=max_weight or 1)
@@ -260,7 +268,7 @@ class TestLayoutDigest:
 
     def test_frozen(self) -> None:
         digest = Encoder(self.UPDATE, clip=0.1, bits=12, max_weight=100).layout_digest()
-        assert digest.hex() == "e3ccec9e7ee176b806104615fb5b870ea5e4bbe66e4769cb10a92ff88c1e4b8e"
+        assert digest.hex() == "031c0f75ed2f28c00ab5f57b64314ffe1ee4d1b470ade1919b115ec305b86dd1"
 
     @pytest.mark.parametrize(
         "other",
@@ -326,7 +334,7 @@ class TestStructure:
 
     def test_the_vector_is_the_arrays_in_order(self) -> None:
         encoder = Encoder({"b": np.zeros((2, 2)), "a": np.zeros(1)}, clip=127.0, bits=8)
-        vector = encoder.encode({"a": np.array([5.0]), "b": np.array([[1.0, 2.0], [3.0, 4.0]])})
+        vector = encoded_values(encoder, {"a": np.array([5.0]), "b": np.array([[1.0, 2.0], [3.0, 4.0]])})
         assert (vector.astype(int) - 127).tolist() == [1, 2, 3, 4, 5]
 
     @pytest.mark.parametrize("dtype", ["float64", "template"])
@@ -509,7 +517,7 @@ class TestLeaves:
     CODED = (VALUES + 127).reshape(-1).tolist()
 
     def encode(self, update: Any, shape: tuple[int, ...] = (2, 3)) -> list[int]:
-        vector: list[int] = Encoder(np.zeros(shape), clip=127.0, bits=8).encode(update).tolist()
+        vector: list[int] = encoded_values(Encoder(np.zeros(shape), clip=127.0, bits=8), update).tolist()
         return vector
 
     @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g", ">f2", ">f4", ">f8", "i1", "i2", ">i4", "i8", "=i8"])
@@ -611,7 +619,8 @@ class TestOtherLibraries:
     CODED = (VALUES.astype(int) + 127).reshape(-1).tolist()
 
     def encode(self, update: Any, shape: tuple[int, ...] = (2, 3)) -> list[int]:
-        vector: list[int] = Encoder({"w": np.zeros(shape)}, clip=127.0, bits=8).encode({"w": update}).tolist()
+        encoder = Encoder({"w": np.zeros(shape)}, clip=127.0, bits=8)
+        vector: list[int] = encoded_values(encoder, {"w": update}).tolist()
         return vector
 
     @pytest.mark.parametrize("wrap", [OnlyDLPack, OldDLPack, OnlyArray, RecordsGradients])
@@ -703,7 +712,9 @@ class TestOtherLibraries:
         assert done.returncode == 0, done.stderr
 
     def test_exports(self) -> None:
-        assert sorted(secagg.encoding.__all__) == ["Encoder", "Leaf", "Mean", "SumResult", "Template", "load_npz"]
+        assert sorted(secagg.encoding.__all__) == [
+            "Encoder", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "load_npz",
+        ]  # fmt: skip
 
 
 class TestNotFinite:
@@ -786,7 +797,7 @@ class TestRounding:
     def test_the_ends_of_the_range_never_overshoot(self, bits: int, clip: float) -> None:
         encoder = Encoder(np.zeros(64), clip=clip, bits=bits, randomness=seeded(bits))
         ends = np.array([clip, -clip] * 32)
-        vector = encoder.encode(ends).astype(np.int64)
+        vector = encoded_values(encoder, ends).astype(np.int64)
         levels = 2 ** (bits - 1) - 1
         off = np.abs(vector - levels * (1 + np.sign(ends).astype(np.int64)))
         assert off.max() <= 1
@@ -797,7 +808,7 @@ class TestRounding:
         steps = np.arange(-127, 128)
         encoder = Encoder(steps, clip=127.0, bits=8)
         for _ in range(20):
-            assert (encoder.encode(steps).astype(int) - 127).tolist() == steps.tolist()
+            assert (encoded_values(encoder, steps).astype(int) - 127).tolist() == steps.tolist()
 
     @pytest.mark.parametrize("bits", [2, 16, 32])
     def test_weight_zero_is_the_middle_whatever_the_value(self, bits: int) -> None:
@@ -810,7 +821,7 @@ class TestRounding:
         """Seeded, so that it gives the same every time; six standard errors of 200,000 draws."""
         size = 200_000
         encoder = Encoder(np.zeros(size), clip=127.0, bits=8, randomness=seeded(11))
-        coded = encoder.encode(np.full(size, whole + fraction)).astype(np.int64) - 127
+        coded = encoded_values(encoder, np.full(size, whole + fraction)).astype(np.int64) - 127
         assert set(np.unique(coded)) == {whole, whole + 1}
         error = abs(coded.mean() - (whole + fraction))
         assert error <= 6 * math.sqrt(fraction * (1 - fraction) / size)
@@ -819,7 +830,7 @@ class TestRounding:
         size = 100_000
         encoder = Encoder(np.zeros(size), clip=127.0, bits=8, randomness=seeded(5))
         halves = np.full(size, 0.5)
-        first, second = (encoder.encode(halves).astype(np.int64) - 127 for _ in range(2))
+        first, second = (encoded_values(encoder, halves).astype(np.int64) - 127 for _ in range(2))
         for left, right in ((first, second), (first[1:], first[:-1]), (first[:-BLOCK], first[BLOCK:])):
             agree = np.count_nonzero(left == right) / len(left)
             assert abs(agree - 0.5) <= 6 * 0.5 / math.sqrt(len(left))
@@ -850,9 +861,9 @@ class TestRounding:
         clipping = Encoder(values, clip=1.0, bits=16, randomness=seeded(7))
         beyond = values.copy()
         beyond[[0, BLOCK, 2 * BLOCK - 1]] = -3.0, 5.0, 7.0
-        expected = plain.encode(values)
+        expected = encoded_values(plain, values)
         expected[[0, BLOCK, 2 * BLOCK - 1]] = 0, 2**16 - 2, 2**16 - 2
-        assert np.array_equal(clipping.encode(beyond), expected)
+        assert np.array_equal(encoded_values(clipping, beyond), expected)
         assert sum(clipping.clipped.values()) == 3
 
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 63, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
@@ -861,16 +872,21 @@ class TestRounding:
         encoder = Encoder(values, clip=127.0, bits=8, max_weight=300)
         vector = encoder.encode(values, weight=300)
         assert (vector[:size].astype(int) - 127 == values).all()
-        assert vector[size:].tolist() == [300 % 256, 300 // 256]
+        assert vector[size:].tolist() == [
+            300 % 255,
+            300 // 255,
+            1,
+            *[0] * (1 if size + 1 < 255 else 2 if size + 1 < 255**2 else 3),
+        ]
 
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, BLOCK + 1, BLOCK + 3])
     def test_every_element_has_random_bytes_of_its_own(self, size: int) -> None:
         """A short last group of four takes the same bytes as in a longer vector."""
         halves = np.full(2 * BLOCK, 0.5)
         for seed in range(12):
-            longer = Encoder(halves, clip=127.0, bits=8, randomness=seeded(seed)).encode(halves)
-            shorter = Encoder(halves[:size], clip=127.0, bits=8, randomness=seeded(seed)).encode(halves[:size])
-            np.testing.assert_array_equal(shorter, longer[:size])
+            whole = Encoder(halves, clip=127.0, bits=8, randomness=seeded(seed))
+            part = Encoder(halves[:size], clip=127.0, bits=8, randomness=seeded(seed))
+            np.testing.assert_array_equal(encoded_values(part, halves[:size]), encoded_values(whole, halves)[:size])
 
     def test_pieces_make_the_same_vector(self) -> None:
         values = np.random.default_rng(3).uniform(-1, 1, 2 * BLOCK + 77)
@@ -910,6 +926,7 @@ class TestRounding:
             10,
             13,
             14,
+            0,
         ]
 
     @pytest.mark.parametrize(("source", "met"), [(lambda n: bytes(n - 1), "31 bytes"), (lambda n: "x" * n, "str")])
@@ -946,22 +963,35 @@ class TestWeights:
 
     def test_default_is_one(self) -> None:
         encoder = Encoder(np.zeros(1), clip=1.0, max_weight=9)
-        assert encoder.encode(np.zeros(1))[-1] == 1
+        assert encoder.encode(np.zeros(1))[1:].tolist() == [1, 1, 0]
 
     def test_numpy_integers_are_integers(self) -> None:
         encoder = Encoder(np.zeros(1), clip=1.0, max_weight=9)
-        assert encoder.encode(np.zeros(1), weight=np.int16(7))[-1] == 7
-        assert encoder.encode(np.zeros(1), weight=np.array(7))[-1] == 7
+        assert encoder.encode(np.zeros(1), weight=np.int16(7))[1] == 7
+        assert encoder.encode(np.zeros(1), weight=np.array(7))[1] == 7
 
-    @pytest.mark.parametrize("weight", [-1, 10, 2.0, "3", None, True, np.True_, np.array([1, 2])])
-    def test_out_of_range(self, weight: Any) -> None:
-        with pytest.raises(InputError, match=r"^weight .*: must be an int from 0 to 9, the encoder's max_weight"):
+    @pytest.mark.parametrize("weight", [-1, 2.0, "3", None, True, np.True_, np.array([1, 2])])
+    def test_what_is_no_weight(self, weight: Any) -> None:
+        with pytest.raises(InputError, match=r"^weight .*: must be an int from 0 up"):
             Encoder(np.zeros(1), clip=1.0, max_weight=9).encode(np.zeros(1), weight=weight)
+
+    @pytest.mark.parametrize("weight", [10, 2**53 + 1, 10**30])
+    def test_a_weight_that_is_too_large_is_clamped_and_counted(self, weight: int) -> None:
+        """It was refused: a server could ask who has more examples than it said, and be answered by who left."""
+        encoder = Encoder(np.zeros(2), clip=1.0, bits=24, max_weight=9)
+        light = encoder.encode(np.array([1.0, 0.5]), weight=3)
+        assert not encoder.weight_clamped
+        heavy = encoder.encode(np.array([-1.0, 0.5]), weight=weight)
+        assert encoder.weight_clamped
+        assert encoder.clipped == {}
+        decoded = encoder.decode_sum(total([light, heavy]), 2)
+        assert (decoded.weight, decoded.contributors, decoded.clipped) == (12, 2, 1)
+        np.testing.assert_allclose(decoded.mean, [-0.5, 0.5], atol=encoder.error_bound(2, 12))
 
     @pytest.mark.parametrize("weight", [0, 2, 1.0, True])
     def test_encoder_without_weights(self, weight: Any) -> None:
         encoder = Encoder(np.zeros(1), clip=1.0)
-        assert len(encoder.encode(np.zeros(1), weight=1)) == 1
+        assert len(encoder.encode(np.zeros(1), weight=1)) == 2
         with pytest.raises(InputError, match="this encoder has no weights"):
             encoder.encode(np.zeros(1), weight=weight)
 
@@ -970,13 +1000,14 @@ class TestDecode:
     def test_takes_a_result(self) -> None:
         encoder = Encoder({"w": np.zeros(3)}, clip=1.0)
         vectors = [encoder.encode({"w": np.full(3, value)}) for value in (-1.0, 0.0, 1.0, 1.0)]
-        decoded = encoder.decode(SimpleNamespace(sum=total(vectors), included=frozenset({1, 4, 5, 9})))
+        decoded = encoder.decode(SimpleNamespace(sum=total(vectors), included=frozenset({1, 4, 5, 9}), min_survivors=4))
         assert isinstance(decoded, Mean)
         np.testing.assert_allclose(decoded.mean["w"], 0.25, rtol=1e-15)
         assert decoded.mean["w"].dtype == np.float64
         assert decoded.mean["w"].flags.writeable
         assert (decoded.weight, decoded.count) == (4, 4)
-        same = encoder.decode(SimpleNamespace(sum=total(vectors), included=[1, 4, 5, 9]), dtype="template")
+        summed = SimpleNamespace(sum=total(vectors), included=[1, 4, 5, 9], min_survivors=4)
+        same = encoder.decode(summed, dtype="template")
         assert same.mean["w"].tolist() == decoded.mean["w"].tolist()
 
     @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", ">u4"])
@@ -990,12 +1021,12 @@ class TestDecode:
         encoder = Encoder(np.zeros(3), clip=1.0, bits=32)
         count = (2**64 - 1) // encoder.input_max
         half = count * (2**31 - 1)
-        mean = encoder.decode_sum(np.array([0, half, 2 * half], np.uint64), count).mean
+        mean = encoder.decode_sum(np.array([0, half, 2 * half, 0], np.uint64), count).mean
         np.testing.assert_allclose(mean, [-1.0, 0.0, 1.0], rtol=1e-15)
         with pytest.raises(
             InputError, match=rf"count is {count + 1}: must be an int from 1 to {count}: it is the number"
         ):
-            encoder.decode_sum(np.zeros(3, np.uint64), count + 1)
+            encoder.decode_sum(np.zeros(4, np.uint64), count + 1)
 
     def test_more_than_a_block(self) -> None:
         values = np.arange(2 * BLOCK + 5) % 255 - 127
@@ -1010,7 +1041,7 @@ class TestDecode:
             (np.zeros((2, 1), np.uint8), "the sum is 2-d uint8"),
             (np.zeros(2, np.int64), "the sum is 1-d int64"),
             (np.zeros(2), "the sum is 1-d float64"),
-            (np.zeros(3, np.uint8), "the sum has 3 elements, this layout 2"),
+            (np.zeros(4, np.uint8), "the sum has 4 elements, this layout 3"),
         ],
     )
     def test_refuses_what_is_no_sum(self, vector: Any, message: str) -> None:
@@ -1020,35 +1051,58 @@ class TestDecode:
     @pytest.mark.parametrize("count", [0, -1, 1.0, True])
     def test_refuses_what_is_no_count(self, count: Any) -> None:
         with pytest.raises(InputError, match=r"^count is .*: it is the number of clients in the sum"):
-            Encoder(np.zeros(2), clip=1.0).decode_sum(np.zeros(2, np.uint8), count)
+            Encoder(np.zeros(2), clip=1.0).decode_sum(np.zeros(3, np.uint8), count)
 
     def test_refuses_an_unknown_dtype(self) -> None:
         with pytest.raises(ParameterError, match="dtype 'float32': allowed are 'float64' and 'template'"):
-            Encoder(np.zeros(1), clip=1.0).decode_sum(np.zeros(1, np.uint8), 1, "float32")  # type: ignore[arg-type]
+            Encoder(np.zeros(1), clip=1.0).decode_sum(np.zeros(2, np.uint8), 1, "float32")  # type: ignore[arg-type]
 
     def test_refuses_a_sum_that_no_clients_make(self) -> None:
         encoder = Encoder({"a": np.zeros(2), "e": np.zeros(0), "b": np.zeros(2)}, clip=1.0, bits=4, max_weight=20)
-        good = np.array([0, 0, 14, 0, 4, 1], np.uint64)  # weight 4 + 1 * 16
+        good = np.array([0, 0, 14, 0, 5, 1, 1, 5], np.uint64)  # weight 5 + 1 * 15, one contributor, 5 values clipped
         assert encoder.decode_sum(good, 1).weight == 20
         for at, value, message in (
             (1, 15, "an element of a is 15 in the sum, and 1 clients can reach 14"),
             (2, 15, "an element of b is 15"),
-            (5, 16, "a digit of the weight is 16 in the sum, and 1 clients can reach 15"),
-            (4, 5, "the total weight is 21 in the sum, and 1 clients can reach 20"),
+            (5, 15, "a digit of the weight is 15 in the sum, and 1 clients can reach 14"),
+            (4, 6, "the weight is 21 in the sum, and 1 clients can reach 20"),
+            (6, 2, "the number of contributors is 2 in the sum, and 1 clients can reach 1"),
+            (6, 0, "the total weight is 20 in the sum, and 0 clients with a weight from 1 to 20 cannot have that"),
+            (7, 6, "a digit of the number of clipped values is 6 in the sum, and 1 clients can reach 5"),
         ):
             bad = good.copy()
             bad[at] = value
             with pytest.raises(InputError, match=message):
                 encoder.decode_sum(bad, 1)
-            if at < 5:
-                another = np.array([7, 7, 7, 7, 0, 0], np.uint64)  # zeros of weight zero
+            if at in (1, 2):
+                another = np.array([7, 7, 7, 7, 0, 0, 0, 0], np.uint64)  # zeros of weight zero
                 assert encoder.decode_sum(bad + another, 2).count == 2
 
-    def test_total_weight_zero(self) -> None:
+    def test_too_few_contributors(self) -> None:
+        """It was the plain mean of whoever had a weight, said to be one of all clients in the sum."""
         encoder = Encoder(np.zeros(1), clip=1.0, max_weight=5)
-        vectors = [encoder.encode(np.ones(1), weight=0)] * 3
-        with pytest.raises(InputError, match="all 3 clients in the sum have weight 0, so that there is no mean"):
-            encoder.decode_sum(total(vectors), 3)
+        for heavy in range(4):
+            vectors = [encoder.encode(np.ones(1), weight=int(client < heavy)) for client in range(3)]
+            summed = SimpleNamespace(sum=total(vectors), included=range(3), min_survivors=3)
+            if heavy == 3:
+                assert encoder.decode(summed).contributors == 3
+                continue
+            message = f"^{heavy} of the 3 clients in the sum have a weight above 0, and at least 3 must contribute"
+            with pytest.raises(InputError, match=message):
+                encoder.decode(summed)
+            if heavy:
+                mean = encoder.decode_sum(total(vectors), 3)
+                assert (mean.count, mean.contributors) == (3, heavy)
+            else:
+                with pytest.raises(InputError, match=r"^0 of the 3 clients in the sum have a weight above 0"):
+                    encoder.decode_sum(total(vectors), 3)
+
+    @pytest.mark.parametrize("max_weight", [None, 9])
+    def test_clipped_values_are_counted_over_all_clients(self, max_weight: int | None) -> None:
+        encoder = Encoder({"a": np.zeros(300), "b": np.zeros(7)}, clip=1.0, bits=4, max_weight=max_weight)
+        updates = [{"a": np.full(300, 2.0), "b": np.zeros(7)}, {"a": np.zeros(300), "b": np.full(7, -5.0)}]
+        decoded = encoder.decode_sum(total([encoder.encode(update) for update in updates]), 2)
+        assert decoded.clipped == 307
 
     def test_template_dtypes_round_and_stay_in_range(self) -> None:
         update = {
@@ -1123,7 +1177,7 @@ class TestUse:
         again = pickle.loads(pickle.dumps(encoder))
         assert again.layout_digest() == encoder.layout_digest()
         assert again.template == encoder.template
-        assert again.encode({"a": Pair(np.ones(2), 1.0)}, weight=3)[-1] == 3
+        assert again.encode({"a": Pair(np.ones(2), 1.0)}, weight=3)[3] == 3
 
     def test_many_threads_on_one_encoder(self) -> None:
         steps = [np.roll(np.arange(40_000) % 255 - 127, k) for k in range(8)]
@@ -1131,7 +1185,7 @@ class TestUse:
         with ThreadPoolExecutor(4) as pool:
             vectors = list(pool.map(encoder.encode, steps))
         for vector, values in zip(vectors, steps, strict=True):
-            assert (vector.astype(int) - 127 == values).all()
+            assert (vector[: len(values)].astype(int) - 127 == values).all()
 
     def test_memory_is_the_vector_and_a_block(self) -> None:
         update = np.zeros(1_000_000, np.float32)
@@ -1217,7 +1271,7 @@ class TestWhatNoEncoderMakes:
         middle = 2**15 - 1
         for total, others in ((1, False), (2, False), (690, True), (700, True)):
             # Its values are zeros, and its weight is what makes the total so small.
-            liar = np.array([middle, middle, middle, (total - 700) % modulus])
+            liar = np.array([middle, middle, middle, (total - 700) % modulus, 0, 0])
             vector = ((honest + liar) % modulus).astype(np.uint64)
             if others:
                 assert np.abs(np.asarray(encoder.decode_sum(vector, 8).mean)).max() <= 1.0
@@ -1232,3 +1286,103 @@ class TestWhatNoEncoderMakes:
         mean = encoder.decode_sum(sum(vector.astype(np.uint64) for vector in vectors), 4)
         assert mean.weight == 11
         assert np.abs(np.asarray(mean.mean) - 3.0 * sign).max() <= encoder.error_bound(4, 11)
+
+
+class TestConfig:
+    """What a client's host checks before ADVERTISE, from public values alone."""
+
+    def config(self, encoder: Encoder, **changes: Any) -> RoundConfig:
+        shape = {"length": encoder.length, "input_max": encoder.input_max} | changes
+        return RoundConfig.for_cohort(10, gamma=0.2, delta=0.2, **shape)
+
+    @pytest.mark.parametrize("max_weight", [None, 7, 70_000])
+    def test_its_own_config_fits(self, max_weight: int | None) -> None:
+        encoder = Encoder(np.zeros(3), clip=1.0, max_weight=max_weight)
+        encoder.check_config(self.config(encoder))
+        encoder.check_config(self.config(encoder, input_max=encoder.input_max + 1))
+
+    def test_an_input_max_that_would_ask_who_is_above_it(self) -> None:
+        encoder = Encoder(np.zeros(3), clip=1.0)
+        for low in (1, encoder.input_max - 1):
+            with pytest.raises(ParameterError, match=f"^the round's input_max is {low}, and .* reach 65534"):
+                encoder.check_config(self.config(encoder, input_max=low))
+
+    @pytest.mark.parametrize("more", [-1, 1])
+    def test_another_length(self, more: int) -> None:
+        encoder = Encoder(np.zeros(3), clip=1.0)
+        with pytest.raises(ParameterError, match="elements, this encoder's 4: "):
+            encoder.check_config(self.config(encoder, length=encoder.length + more))
+
+    def test_a_modulus_that_wraps(self) -> None:
+        encoder = Encoder(np.zeros(3), clip=1.0)
+        with pytest.raises(ParameterError, match="cannot hold the sum"):
+            encoder.check_config(self.config(encoder, modulus=Modulus.ring(16), input_max=2**16 - 1))
+
+
+class TestInputDigest:
+    def test_tells_inputs_apart(self) -> None:
+        update = {"a": np.linspace(-3, 3, 2 * BLOCK + 5), "b": np.zeros(3, np.float32)}
+        other = {**update, "b": np.array([0, 0, 1e-9], np.float32)}
+        encoder = Encoder(update, clip=1.0, max_weight=10)
+        digests = {
+            encoder.input_digest(update, 3),
+            encoder.input_digest(update, 4),
+            encoder.input_digest(other, 3),
+            encoder.input_digest(update, 3, key=b"salt"),
+            Encoder(update, clip=2.0, max_weight=10).input_digest(update, 3),
+        }
+        assert len(digests) == 5
+        assert {len(digest) for digest in digests} == {32}
+
+    def test_is_the_same_for_the_same_contribution(self) -> None:
+        update = {"a": np.arange(6.0).reshape(2, 3)}
+        encoder = Encoder(update, clip=1.0, max_weight=10)
+        assert encoder.input_digest(update, 10) == encoder.input_digest({"a": update["a"].astype(np.float32)}, 99)
+
+
+class TestLayoutPolicy:
+    LAYOUT: ClassVar[dict[str, Any]] = {"clip": 1.0, "bits": 16, "max_weight": 100, "weighted_by": "num-examples"}
+
+    def test_allows_by_default_what_encoders_take(self) -> None:
+        LayoutPolicy().check(**self.LAYOUT)
+        LayoutPolicy().check(clip=1e-100, bits=2, max_weight=None)
+        LayoutPolicy().check(clip=1e100, bits=32, max_weight=2**53, clips=[5.0, 1e-9])
+
+    @pytest.mark.parametrize(
+        ("policy", "changes", "message"),
+        [
+            ({"max_clip": 0.5}, {}, "has clip 1.0; this client's policy allows 1e-100 to 0.5"),
+            ({"min_clip": 2.0}, {}, "has clip 1.0"),
+            ({"max_clip": 1.0}, {"clips": [0.1, 3.0]}, "has clip 3.0"),
+            ({}, {"clip": math.nan}, "has clip nan"),
+            ({"min_bits": 17}, {}, "has bits 16"),
+            ({"max_bits": 8}, {}, "has bits 16"),
+            ({"min_max_weight": 101}, {}, "has max_weight 100"),
+            ({"max_max_weight": 99}, {}, "has max_weight 100"),
+            ({}, {"weighted_by": "loss"}, "weights updates by 'loss'; this client's policy allows num-examples"),
+            ({}, {"difference": False}, "asks for the whole model"),
+        ],
+    )
+    def test_names_what_it_refuses(self, policy: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(PeerError) as refused:
+            LayoutPolicy(**policy).check(**{**self.LAYOUT, **changes})
+        assert refused.value.code is ErrorCode.CONFIG_BELOW_POLICY
+        assert message in str(refused.value)
+
+    def test_what_it_may_allow(self) -> None:
+        LayoutPolicy(weighted_by=frozenset({"loss"})).check(**{**self.LAYOUT, "weighted_by": "loss"})
+        LayoutPolicy(whole_model=True).check(**self.LAYOUT, difference=False)
+
+    def test_bounds_that_allow_nothing(self) -> None:
+        with pytest.raises(ParameterError, match="bits from 9 to 8"):
+            LayoutPolicy(min_bits=9, max_bits=8)
+
+
+def test_released_inputs_are_remembered() -> None:
+    released = ReleasedInputs()
+    assert b"a" not in released
+    released.add(b"a")
+    released.add(b"a")
+    assert b"a" in released
+    assert len(released) == 1
+    assert repr(released) == "<ReleasedInputs: 1 of them>"

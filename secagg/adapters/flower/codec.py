@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord
 
 from secagg.adapters.flower.records import Layout
 from secagg.encoding import Encoder
-from secagg.encoding.encoder import SumResult
+from secagg.encoding.sums import SumResult
 from secagg.errors import InputError, ParameterError
 
 _REAL: Final = "biuf"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.encoding import Encoder, Template
-from secagg.encoding.encoder import Mean
+from secagg.encoding.sums import Mean
 from secagg.errors import InputError
 
 _LISTED: Final = 4

@@ -50,7 +50,7 @@ from secagg.arithmetic import PackedError, unpack
 from secagg.client import Client
 from secagg.config import Policy, RoundConfig, decode_config
 from secagg.encoding import Encoder
-from secagg.encoding.encoder import Mean
+from secagg.encoding.sums import Mean
 from secagg.errors import AbortCode, InputError, ParameterError, PeerError, SecAggError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Directory, Identity

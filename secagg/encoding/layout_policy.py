@@ -1,0 +1,87 @@
+"""What a client lets a server say about how its update is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import final
+
+from secagg.encoding.limits import LARGEST_CLIP, LARGEST_WEIGHT, SMALLEST_CLIP
+from secagg.errors import ErrorCode, ParameterError, PeerError
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LayoutPolicy:
+    """The layouts that a client accepts.  A host checks it before ADVERTISE, so from public values only.
+
+    A server that sets the layout chooses what a client's values are cut to: a clip far below everybody's values but one
+    client's, or a metric as the weight that is 0 for all clients but one, leaves little in the sum but that client's
+    update.  Clamping keeps each client in the sum; these bounds keep what it adds near to what it has.
+
+    Attributes:
+        min_clip, max_clip: of the largest absolute value that is kept, in the update's own unit.  A clip below the
+            values keeps little but their signs; one far above them loses them in the rounding.
+        min_bits, max_bits: of one encoded value.
+        min_max_weight, max_max_weight: of the largest weight; a larger weight of this client is clamped to it.
+        weighted_by: the names of the numbers that may weigh an update, where a host lets the server name one.
+        whole_model: whether the server may ask for the arrays themselves instead of their change
+            (``difference=False``).
+    """
+
+    min_clip: float = SMALLEST_CLIP
+    max_clip: float = LARGEST_CLIP
+    min_bits: int = 2
+    max_bits: int = 32
+    min_max_weight: int = 1
+    max_max_weight: int = LARGEST_WEIGHT
+    weighted_by: frozenset[str] = field(default_factory=lambda: frozenset({"num-examples"}))
+    whole_model: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for bounds that no layout keeps."""
+        for name, low, high in (
+            ("clip", self.min_clip, self.max_clip),
+            ("bits", self.min_bits, self.max_bits),
+            ("max_weight", self.min_max_weight, self.max_max_weight),
+        ):
+            if not low <= high:
+                raise ParameterError(f"a layout policy with {name} from {low!r} to {high!r}: it allows nothing")
+
+    def check(
+        self,
+        *,
+        clip: float,
+        bits: int,
+        max_weight: int | None,
+        clips: Iterable[float] = (),
+        weighted_by: str | None = None,
+        difference: bool = True,
+    ) -> None:
+        """Raises PeerError(CONFIG_BELOW_POLICY), which names the value met and the value allowed.
+
+        Args:
+            clip, bits, max_weight: of the encoder; ``max_weight`` is None where there are no weights.
+            clips: those of single arrays.
+            weighted_by: the metric that is the weight; None where the client itself says its weight.
+            difference: whether the change of a model is summed, and not the model.
+        """
+        for value in (clip, *clips):
+            _within("clip", value, self.min_clip, self.max_clip)
+        _within("bits", bits, self.min_bits, self.max_bits)
+        if max_weight is not None:
+            _within("max_weight", max_weight, self.min_max_weight, self.max_max_weight)
+            if weighted_by is not None and weighted_by not in self.weighted_by:
+                allowed = ", ".join(sorted(self.weighted_by)) or "nothing"
+                raise _refused(f"weights updates by {weighted_by!r}; this client's policy allows {allowed}")
+        if not difference and not self.whole_model:
+            raise _refused("asks for the whole model; this client's policy allows its change alone (difference=True)")
+
+
+def _within(name: str, met: float, low: float, high: float) -> None:
+    if not low <= met <= high:
+        raise _refused(f"has {name} {met!r}; this client's policy allows {low!r} to {high!r}")
+
+
+def _refused(what: str) -> PeerError:
+    return PeerError(ErrorCode.CONFIG_BELOW_POLICY, f"the server's layout {what}")

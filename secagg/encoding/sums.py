@@ -1,0 +1,119 @@
+"""What ``Encoder`` needs of a round, and what it makes of the round's sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from math import nextafter
+from typing import Any, Protocol, final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.arithmetic.modulus import Modulus
+from secagg.encoding.rounding import BLOCK
+from secagg.encoding.tail import Counts
+from secagg.encoding.template import Leaf
+from secagg.errors import InputError
+
+
+class SumResult(Protocol):
+    """What ``Encoder.decode`` needs of a round's result."""
+
+    @property
+    def sum(self) -> npt.NDArray[Any]:
+        """The sum of the encoded vectors: 1-D, unsigned."""
+        ...
+
+    @property
+    def included(self) -> Sized:
+        """The clients in the sum; only their number is used."""
+        ...
+
+    @property
+    def min_survivors(self) -> int:
+        """The fewest clients that may be in a sum; so many must contribute to a mean."""
+        ...
+
+
+class RoundShape(Protocol):
+    """What ``Encoder.check_config`` looks at in a round's config: public values alone."""
+
+    @property
+    def clients(self) -> int:
+        """How many are invited."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """The elements of a vector."""
+        ...
+
+    @property
+    def input_max(self) -> int:
+        """The largest value of an element of a client's vector."""
+        ...
+
+    @property
+    def modulus(self) -> Modulus:
+        """The modulus of the sum."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Mean:
+    """A decoded sum.
+
+    Attributes:
+        mean: the weighted mean of the clipped updates, nested, named and shaped as the template.
+        weight: the exact sum of the clients' weights; their number if the encoder has no weights.
+        count: how many clients are in the sum.
+        contributors: how many of them have a weight above 0; all of them if the encoder has no weights.
+        clipped: how many values were clipped, over all clients; a weight that was clamped counts as one.
+    """
+
+    mean: Any
+    weight: int
+    count: int
+    contributors: int
+    clipped: int
+
+
+def check_contributors(counts: Counts, count: int, least: int) -> None:
+    if counts.contributors < least:
+        raise InputError(
+            f"{counts.contributors} of the {count} clients in the sum have a weight above 0, and at least {least} must "
+            "contribute (min_survivors): a mean of fewer says too much about each of them.  A client without data "
+            "should not join; look at what the clients take as their weight"
+        )
+
+
+def centred(part: npt.NDArray[Any], base: np.uint64, factor: float) -> npt.NDArray[np.float64]:
+    """(part - base) * factor in float64.
+
+    The difference is exact: it lies within +- base < 2^63 and so survives the wrap to 64 bits.
+    """
+    out = np.empty(len(part), np.float64)
+    for start in range(0, len(part), BLOCK):
+        difference = part[start : start + BLOCK].astype(np.uint64)
+        np.subtract(difference, base, out=difference)
+        np.multiply(difference.view(np.int64), factor, out=out[start : start + BLOCK])
+    return out
+
+
+def as_template(mean: npt.NDArray[np.float64], leaf: Leaf) -> object:
+    kind = leaf.dtype.kind
+    if kind == "V":
+        cast = np.asarray(mean.astype(leaf.dtype))
+    elif kind == "f":
+        limit = float(min(np.finfo(leaf.dtype).max, np.finfo(np.float64).max))
+        cast = np.asarray(np.clip(mean, -limit, limit), leaf.dtype)
+    elif kind == "b":
+        cast = np.asarray(np.rint(mean) >= 1)
+    else:
+        low, high = (float(bound) for bound in (np.iinfo(leaf.dtype).min, np.iinfo(leaf.dtype).max))
+        if leaf.dtype.itemsize == 8:  # the largest float64 that the type holds: 2^63 and 2^64 are one too many
+            high = nextafter(high, 0.0)
+        cast = np.asarray(np.clip(np.rint(mean), low, high), leaf.dtype)
+    return cast if leaf.scalar is None else leaf.scalar(cast)
