@@ -7,7 +7,7 @@ turns model updates into vectors and sums into means.  ``secagg.testing`` runs w
 from secagg.arithmetic.modulus import Modulus
 from secagg.client import Client
 from secagg.config import Policy, RoundConfig, Suite, ThreatModel
-from secagg.encoding import Encoder, LayoutPolicy
+from secagg.encoding import Encoder, Exact, LayoutPolicy
 from secagg.errors import (
     AbortCode,
     ErrorCode,
@@ -60,6 +60,7 @@ __all__ = [
     "Encoder",
     "ErrorCode",
     "Event",
+    "Exact",
     "Failure",
     "Finished",
     "Identity",

@@ -9,9 +9,10 @@ protocol core does not import this package; it sums the vectors, and knows of no
 """
 
 from secagg.encoding.encoder import Encoder
+from secagg.encoding.exact import Exact
 from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.encoding.npz import load_npz
 from secagg.encoding.sums import Mean, SumResult
 from secagg.encoding.template import Leaf, Template
 
-__all__ = ["Encoder", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "load_npz"]
+__all__ = ["Encoder", "Exact", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "load_npz"]

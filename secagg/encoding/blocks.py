@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ class Piece:
     stop: int
 
 
-def blocks_of(arrays: list[RealArray]) -> Iterator[list[Piece]]:
+def blocks_of(arrays: Sequence[RealArray]) -> Iterator[list[Piece]]:
     """Cut the flat vector into blocks of BLOCK elements, each a list of runs; the last block may be shorter."""
     pieces: list[Piece] = []
     filled = 0
@@ -42,11 +42,18 @@ def blocks_of(arrays: list[RealArray]) -> Iterator[list[Piece]]:
         yield pieces
 
 
-def gathered(pieces: list[Piece], work: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """One block as float64.  All is looked at in this copy: the update may be another thread's live memory."""
+def gathered(
+    pieces: list[Piece], work: npt.NDArray[np.float64], scales: Sequence[float] | None = None
+) -> npt.NDArray[np.float64]:
+    """One block as float64, each array times its scale.
+
+    All is looked at in this copy: the update may be another thread's live memory.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # long double beyond float64: refused later as infinite
         for piece in pieces:
             work[piece.start : piece.stop] = piece.values
+            if scales is not None and scales[piece.index] != 1.0:
+                work[piece.start : piece.stop] *= scales[piece.index]
     return work[: pieces[-1].stop]
 
 

@@ -6,29 +6,35 @@ import hmac
 import json
 import operator
 import os
-from collections.abc import Callable
-from fractions import Fraction
-from functools import partial
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from math import inf, nextafter
-from typing import Any, Final, Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.encoding.arrays import RealArray, type_name
-from secagg.encoding.blocks import Piece, blocks_of, gathered, not_finite
-from secagg.encoding.limits import LARGEST_CLIP, LARGEST_WEIGHT, SMALLEST_CLIP
-from secagg.encoding.rounding import BLOCK, Rounder, fixed_point_factor
-from secagg.encoding.sums import Mean, RoundShape, SumResult, as_template, centred, check_contributors
-from secagg.encoding.tail import Counts, Tail, impossible
+from secagg.encoding.arrays import type_name
+from secagg.encoding.blocks import blocks_of, gathered
+from secagg.encoding.exact import Exact, ExactPart
+from secagg.encoding.limits import (
+    FEWEST_BITS,
+    LARGEST_CLIP,
+    LARGEST_WEIGHT,
+    MOST_BITS,
+    SMALLEST_CLIP,
+    integer,
+    real,
+)
+from secagg.encoding.rounded import RoundedPart
+from secagg.encoding.rounding import BLOCK
+from secagg.encoding.settings import settings_of
+from secagg.encoding.sums import Mean, RoundShape, SumResult, as_template, check_contributors
+from secagg.encoding.tail import Tail
 from secagg.encoding.template import Template
 from secagg.errors import InputError, ParameterError
 
 UnsignedVector = npt.NDArray[np.unsignedinteger]
-
-_ULP: Final = Fraction(1, 2**53)  # of float64, relative, for one operation that rounds to nearest
 
 
 @final
@@ -37,7 +43,9 @@ class Encoder:
 
     A value v of a client with weight w is clipped to [-clip, clip], multiplied by w / max_weight, and rounded
     stochastically (unbiased) to one of the 2^bits - 1 whole multiples of clip / (2^(bits-1) - 1), counted from 0 up.
-    The mean of the roundings is the value itself up to 2^-33 + 2^(bits-51) steps.  At the end of the vector stand the
+    The mean of the roundings is the value itself up to 2^-33 + 2^(bits-51) steps.  Single arrays can have a clip or a
+    number of bits of their own, or be summed exactly (``Exact``): such an array takes several elements a value, where
+    one is too narrow, and stands behind the others.  At the end of the vector stand the
     weight, whether it is above 0, and how many values were clipped, as digits to the base 2^bits - 1: their sums are
     exact, and nobody's own are seen.
 
@@ -53,8 +61,8 @@ class Encoder:
     """
 
     __slots__ = (
-        "_bits", "_clip", "_clipped", "_dtype", "_levels", "_max_weight", "_randomness", "_tail", "_template",
-        "_weight_clamped",
+        "_bits", "_clip", "_clipped", "_dtype", "_exact", "_max_weight", "_randomness", "_rounded", "_settings",
+        "_tail", "_template", "_weight_clamped",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +72,9 @@ class Encoder:
         bits: int = 16,
         max_weight: int | None = None,
         *,
+        clips: Mapping[str, float] | None = None,
+        array_bits: Mapping[str, int] | None = None,
+        exact: Mapping[str, Exact] | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Fix the layout.
@@ -74,6 +85,9 @@ class Encoder:
             bits: bits of one encoded value, 2 to 32.
             max_weight: largest weight of a client, 1 to 2^53; None for a plain mean, without the weight's elements.
                 A larger weight is clamped to it; the error grows with max_weight / mean weight (``error_bound``).
+            clips, array_bits, exact: other settings for single arrays, by name or by pattern (``{"*.running_var":
+                50.0}``); the first pattern that matches counts.  An exact array has neither clip nor bits.  An array
+                with more bits than ``bits`` takes more elements of the vector, one with fewer is no shorter for it.
             randomness: returns as many random bytes as asked for.
 
         Raises:
@@ -83,15 +97,36 @@ class Encoder:
         self._template = Template.of(template)
         if self._template.size == 0:
             raise ParameterError("the template holds no elements: pass an update with at least one number")
-        self._clip = _real("clip", clip, SMALLEST_CLIP, LARGEST_CLIP)
-        self._bits = _integer("bits", bits, 2, 32)
-        self._levels = (1 << (self._bits - 1)) - 1
-        self._max_weight = None if max_weight is None else _integer("max_weight", max_weight, 1, LARGEST_WEIGHT)
-        self._tail = Tail(self._template.size, self._bits, self._max_weight)
+        self._clip = real("clip", clip, SMALLEST_CLIP, LARGEST_CLIP)
+        self._bits = integer("bits", bits, FEWEST_BITS, MOST_BITS)
+        self._max_weight = None if max_weight is None else integer("max_weight", max_weight, 1, LARGEST_WEIGHT)
+        self._settings = settings_of(self._template, self._clip, self._bits, clips, array_bits, exact)
+        self._rounded, self._exact = self._parts()
+        self._tail = Tail(self._template.size, self.input_max + 1, self._max_weight)
         self._dtype: np.dtype[np.unsignedinteger] = np.min_scalar_type(self.input_max)
         self._randomness = randomness
         self._clipped: dict[str, int] = {}
         self._weight_clamped = False
+
+    def _parts(self) -> tuple[list[tuple[tuple[int, ...], RoundedPart]], list[tuple[int, ExactPart]]]:
+        """The vector's parts in order, each with the positions of its arrays in the template."""
+        leaves, base = self._template.leaves, self.input_max + 1
+        clips_by_bits: dict[int, dict[int, float]] = {self._bits: {}}  # the encoder's own bits come first
+        exact: list[tuple[int, ExactPart]] = []
+        for index, (leaf, setting) in enumerate(zip(leaves, self._settings, strict=True)):
+            if isinstance(setting, Exact):
+                exact.append((index, ExactPart(leaf, setting, base, self._max_weight)))
+            elif leaf.size:
+                clips_by_bits.setdefault(setting.bits, {})[index] = setting.clip
+        rounded = [
+            (
+                tuple(clips),
+                RoundedPart([leaves[index] for index in clips], clips.values(), bits, base, self._max_weight),
+            )
+            for bits, clips in clips_by_bits.items()
+            if clips
+        ]
+        return rounded, exact
 
     @property
     def template(self) -> Template:
@@ -116,12 +151,13 @@ class Encoder:
     @property
     def length(self) -> int:
         """Elements of the vector: the template's, and those of the weight and the counts behind them."""
-        return self._template.size + self._tail.length
+        rounded = sum(part.length for _, part in self._rounded)
+        return rounded + sum(part.length for _, part in self._exact) + self._tail.length
 
     @property
     def input_max(self) -> int:
         """The largest value that any element of an encoded vector can take; the smallest is 0."""
-        return 2 * self._levels
+        return (1 << self._bits) - 2
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
@@ -182,39 +218,49 @@ class Encoder:
     def layout_digest(self) -> bytes:
         """32 bytes that are equal for two encoders exactly if their vectors can be summed.
 
-        SHA-256 of a canonical description: clip, bits, max_weight, and path and shape of every array in order.  Dtypes
-        and the kind of container do not enter: a float32 PyTorch client and a float64 NumPy server share a layout.
+        SHA-256 of a canonical description: bits, max_weight, and path, shape and setting of every array in order.
+        Dtypes and the kind of container do not enter: a float32 PyTorch client and a float64 NumPy server share a
+        layout.
         """
+        leaves = zip(self._template.leaves, self._settings, strict=True)
         description = {
-            "arrays": [[leaf.keys, leaf.shape] for leaf in self._template.leaves],
+            "arrays": [[leaf.keys, leaf.shape, setting.described()] for leaf, setting in leaves],
             "bits": self._bits,
-            "clip": self._clip.hex(),
             "max_weight": self._max_weight,
         }
         text = json.dumps(description, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
         return sha256(b"secagg encoding layout 2\n" + text.encode("ascii")).digest()
 
-    def error_bound(self, count: int, total_weight: int | None = None) -> float:
-        """The most by which any decoded value can differ from the true weighted mean of the clipped values.
+    def error_bound(self, count: int, total_weight: int | None = None, name: str | None = None) -> float:
+        """The most by which a decoded value can differ from the true weighted mean of the clipped values.
 
-        B = count * max_weight / (scale * total_weight), scale = (2^(bits-1) - 1) / clip, plus what float64 rounding can
-        add, less than (B + clip) * 2^-50 + B * 2^(bits-51).  Without weights total_weight is count, and B one step,
-        1 / scale.  It is a worst case: the roundings are independent with mean zero, so that the standard error is at
-        most B / (2 sqrt(count)).
+        Of array ``name``, or the largest of all arrays.  B = count * max_weight / (scale * total_weight), scale =
+        (2^(bits-1) - 1) / clip, plus what float64 rounding can add, less than (B + clip) * 2^-50 + B * 2^(bits-51) for
+        arrays without a clip of their own.  Without weights total_weight is count, and B one step, 1 / scale.  It is a
+        worst case: the roundings are independent with mean zero, so that the standard error is at most
+        B / (2 sqrt(count)).  An exact array's mean is off by the rounding of a float64 alone.
 
-        Raises ParameterError for a count or weight out of range.
+        Raises ParameterError for a count or weight out of range, or a name that is no array's.
         """
-        count = _integer("count", count, 1, 2**64)
+        count = integer("count", count, 1, 2**64)
         if self._max_weight is None:
-            total_weight = _integer("total_weight", count if total_weight is None else total_weight, count, count)
+            total_weight = integer("total_weight", count if total_weight is None else total_weight, count, count)
         elif total_weight is None:
             raise ParameterError("total_weight is missing: this encoder has weights, so pass their sum")
         else:
-            total_weight = _integer("total_weight", total_weight, 1, count * self._max_weight)
-        # Eight roundings on the way to the fixed point, in units of a step: levels * 8 ulp; four on the way back.
-        per_client = 1 + 8 * _ULP * self._levels
-        bound = count * per_client * self._unit(total_weight)
-        return nextafter(float(bound + 4 * _ULP * (Fraction(self._clip) + bound)), inf)
+            total_weight = integer("total_weight", total_weight, 1, count * self._max_weight)
+        leaves = self._template.leaves
+        bounds = {
+            leaves[index].name: part.error_bound(leaves[index].name, count, total_weight)
+            for members, part in self._rounded
+            for index in members
+        }
+        bounds |= {leaves[index].name: part.error_bound() for index, part in self._exact}
+        if name is None:
+            return max(bounds.values())
+        if name not in bounds:
+            raise ParameterError(f"name is {name!r}: must be one of {', '.join(bounds)}")
+        return bounds[name]
 
     def encode(self, update: object, weight: int = 1) -> UnsignedVector:
         """One client's update as a vector of ``length`` elements of ``dtype``: 1-D, C-contiguous, each 0 .. input_max.
@@ -235,19 +281,17 @@ class Encoder:
         """
         weight, clamped = self._checked_weight(weight)
         arrays = self._template.flatten(update)
-        size = self._template.size
         out = np.empty(self.length, self._dtype)
-        factor = fixed_point_factor(self._levels, self._clip, weight, self._max_weight or 1)
-        rounder = Rounder(self._levels, self._clip, factor, self._randomness, size)
-        work = np.empty(min(BLOCK, size), np.float64)
         clipped: dict[str, int] = {}
-        done = 0
-        for pieces in blocks_of(arrays):
-            block = gathered(pieces, work)
-            clip = partial(self._clip_block, block, pieces, arrays, clipped)
-            rounder.round(block, out[done : done + len(block)], clip)
-            done += len(block)
-        self._tail.write(out[size:], weight, sum(clipped.values()) + clamped)
+        start = 0
+        for members, rounded in self._rounded:
+            values = [arrays[index] for index in members]
+            rounded.encode(values, weight, out[start : start + rounded.length], clipped, self._randomness)
+            start += rounded.length
+        for index, exact in self._exact:
+            exact.encode(arrays[index], weight, out[start : start + exact.length], clipped)
+            start += exact.length
+        self._tail.write(out[start:], weight, sum(clipped.values()) + clamped)
         self._clipped, self._weight_clamped = clipped, clamped
         return out
 
@@ -299,27 +343,36 @@ class Encoder:
         if dtype not in ("float64", "template"):
             raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")
         count = self._checked_sum(vector, count)
-        counts = self._tail.read(vector[self._template.size :], count)
+        counts = self._tail.read(vector[len(vector) - self._tail.length :], count)
         check_contributors(counts, count, min_contributors)
-        if self._max_weight is not None:  # else the largest element, which is checked, says it all
-            self._check_reach(vector[: self._template.size], counts, count, self._max_weight)
-        factor = float(self._unit(counts.weight))
-        base = np.uint64(count * self._levels)
-        values: list[object] = []
-        for leaf in self._template.leaves:
-            mean = centred(vector[leaf.start : leaf.start + leaf.size], base, factor).reshape(leaf.shape)
-            values.append(mean if dtype == "float64" else as_template(mean, leaf))
-        return Mean(self._template.restore(values), counts.weight, count, counts.contributors, counts.clipped)
+        leaves, totals, start = self._template.leaves, {}, 0
+        means = [np.zeros(leaf.shape if leaf.size == 0 else 0) for leaf in leaves]
+        for members, rounded in self._rounded:
+            part = vector[start : start + rounded.length]
+            for index, mean in zip(members, rounded.decode(part, counts, count), strict=True):
+                means[index] = mean
+            start += rounded.length
+        for index, exact in self._exact:
+            part = vector[start : start + exact.length]
+            means[index], totals[leaves[index].name] = exact.decode(part, counts.weight, count)
+            start += exact.length
+        values: list[object] = [*means]
+        if dtype == "template":
+            values = [as_template(mean, leaf) for mean, leaf in zip(means, leaves, strict=True)]
+        return Mean(
+            mean=self._template.restore(values),
+            weight=counts.weight,
+            count=count,
+            contributors=counts.contributors,
+            clipped=counts.clipped,
+            totals=totals,
+        )
 
     def __repr__(self) -> str:
         return f"Encoder({self._template!r}, clip={self._clip!r}, bits={self._bits}, max_weight={self._max_weight})"
 
     def _bits_needed(self, clients: int) -> int:
-        return (_integer("clients", clients, 1, 2**64) * self.input_max).bit_length()
-
-    def _unit(self, total_weight: int) -> Fraction:
-        """What one step of the sum is worth in the mean: max_weight / (scale * total_weight)."""
-        return Fraction(self._max_weight or 1, self._levels * total_weight) * Fraction(self._clip)
+        return (integer("clients", clients, 1, 2**64) * self.input_max).bit_length()
 
     def _checked_weight(self, weight: int) -> tuple[int, bool]:
         """The weight that counts, and whether it is less than the one given."""
@@ -337,20 +390,6 @@ class Encoder:
             raise InputError(f"weight {weight!r}: must be an int from 0 up; round or scale the weights")
         return min(value, self._max_weight), value > self._max_weight
 
-    def _clip_block(
-        self, block: npt.NDArray[np.float64], pieces: list[Piece], arrays: list[RealArray], clipped: dict[str, int]
-    ) -> None:
-        """Refuse what is not finite, count what is too large, and clip it."""
-        for piece in pieces:
-            values = block[piece.start : piece.stop]
-            if not np.isfinite(values).all():
-                raise not_finite(self._template.leaves[piece.index], arrays[piece.index])
-            beyond = int(np.count_nonzero(np.abs(values) > self._clip))
-            if beyond:
-                name = self._template.leaves[piece.index].name
-                clipped[name] = clipped.get(name, 0) + beyond
-        np.clip(block, -self._clip, self._clip, out=block)
-
     def _checked_sum(self, vector: npt.NDArray[Any], count: int) -> int:
         if not isinstance(vector, np.ndarray) or vector.ndim != 1 or vector.dtype.kind != "u":
             met = f"{vector.ndim}-d {vector.dtype}" if isinstance(vector, np.ndarray) else type_name(vector)
@@ -361,47 +400,6 @@ class Encoder:
                 "that the clients encoded with"
             )
         try:
-            count = _integer("count", count, 1, (2**64 - 1) // self.input_max)
+            return integer("count", count, 1, (2**64 - 1) // self.input_max)
         except ParameterError as refused:
             raise InputError(f"{refused}: it is the number of clients in the sum") from None
-        size = self._template.size
-        if int(vector[:size].max()) > count * 2 * self._levels:
-            at = int(vector[:size].argmax())
-            leaf = next(leaf for leaf in self._template.leaves if at < leaf.start + leaf.size)
-            raise impossible(f"an element of {leaf.name}", int(vector[at]), count * 2 * self._levels, count)
-        return count
-
-    def _check_reach(self, elements: npt.NDArray[Any], counts: Counts, count: int, max_weight: int) -> None:
-        """Values of this total weight are no larger: else a client gave less weight than it put into its values.
-
-        A client's value is at most levels times its share of max_weight, and rounding adds less than one; the zeros of
-        a client of weight 0 are not rounded.
-        """
-        middle = count * self._levels
-        reach = -(-self._levels * counts.weight // max_weight) + counts.contributors
-        for extreme in (int(elements.min()), int(elements.max())) if elements.size else ():
-            if abs(extreme - middle) > reach:
-                raise InputError(
-                    f"a sum of values is {extreme - middle} steps from zero, and {counts.contributors} clients of "
-                    f"total weight {counts.weight} can reach {reach}: a client sent what no encoder makes, or the "
-                    "count or the layout is another than the clients'"
-                )
-
-
-def _integer(name: str, value: object, low: int, high: int) -> int:
-    try:
-        number = None if isinstance(value, (bool, np.bool)) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
-    if number is None or not low <= number <= high:
-        allowed = f"{low}" if low == high else f"an int from {low} to {high}"
-        raise ParameterError(f"{name} is {value!r}: must be {allowed}")
-    return number
-
-
-def _real(name: str, value: object, low: float, high: float) -> float:
-    number = float(value) if isinstance(value, np.floating) else value  # a float32 would compare in float32
-    real = isinstance(number, (int, float, np.integer)) and not isinstance(number, bool)
-    if not real or not low <= number <= high:  # type: ignore[operator]
-        raise ParameterError(f"{name} is {value!r}: must be a number from {low} to {high}")
-    return float(number)  # type: ignore[arg-type]

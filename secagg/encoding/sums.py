@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from math import nextafter
 from typing import Any, Protocol, final
@@ -71,6 +71,8 @@ class Mean:
         count: how many clients are in the sum.
         contributors: how many of them have a weight above 0; all of them if the encoder has no weights.
         clipped: how many values were clipped, over all clients; a weight that was clamped counts as one.
+        totals: by the name of each exact array (``Exact``), the sum of value * weight over the clients, in units of
+            10^-decimals: whole numbers of int64, or Python ints where they do not fit.
     """
 
     mean: Any
@@ -78,6 +80,7 @@ class Mean:
     count: int
     contributors: int
     clipped: int
+    totals: Mapping[str, npt.NDArray[Any]]
 
 
 def check_contributors(counts: Counts, count: int, least: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
+from secagg.encoding.digits import Digits, impossible
 from secagg.errors import InputError
 
 
@@ -39,32 +40,33 @@ class Tail:
     weight and the contributor (0 or 1), both only where there are weights; the clipped values.
     """
 
-    __slots__ = ("_base", "_clipped_digits", "_max_clipped", "_max_weight", "_weight_digits", "length")
+    __slots__ = ("_clipped", "_max_weight", "_weight", "length")
 
-    def __init__(self, size: int, bits: int, max_weight: int | None) -> None:
+    def __init__(self, size: int, base: int, max_weight: int | None) -> None:
         """The tail behind ``size`` values; ``max_weight`` is None where there are no weights."""
-        self._base, self._max_weight = (1 << bits) - 1, max_weight
-        self._max_clipped = size + (max_weight is not None)
-        self._weight_digits = 0 if max_weight is None else self._digits(max_weight)
-        self._clipped_digits = self._digits(self._max_clipped)
-        self.length: Final = self._weight_digits + (max_weight is not None) + self._clipped_digits
+        self._max_weight = max_weight
+        self._weight = None if max_weight is None else Digits(base, max_weight)
+        self._clipped = Digits(base, size + (max_weight is not None))
+        self.length: Final = self._clipped.count + (0 if self._weight is None else self._weight.count + 1)
 
     def write(self, out: npt.NDArray[np.unsignedinteger], weight: int, clipped: int) -> None:
         """One client's numbers into ``out``, which has ``length`` elements."""
-        elements = self._split(clipped, self._clipped_digits)
-        if self._max_weight is not None:
-            elements = [*self._split(weight, self._weight_digits), int(weight > 0), *elements]
-        out[:] = elements
+        planes = out.reshape(self.length, 1)
+        if self._weight is not None:
+            self._weight.split(np.array([weight], np.uint64), planes[: self._weight.count])
+            out[self._weight.count] = weight > 0
+        self._clipped.split(np.array([clipped], np.uint64), planes[-self._clipped.count :])
 
     def read(self, vector: npt.NDArray[Any], count: int) -> Counts:
         """The numbers in a sum of ``count`` tails.  Raises InputError when no such tails have that sum."""
-        elements = [int(element) for element in vector]
-        clipped_at = self.length - self._clipped_digits
-        clipped = self._number(elements[clipped_at:], self._max_clipped, count, "the number of clipped values")
-        if self._max_weight is None:
+        planes = vector.reshape(self.length, 1)
+        clipped = self._clipped.joined(
+            planes[-self._clipped.count :], count, lambda at: "the number of clipped values"
+        ).item()
+        if self._weight is None or self._max_weight is None:
             return Counts(count, count, clipped)
-        weight = self._number(elements[: self._weight_digits], self._max_weight, count, "the weight")
-        contributors = elements[self._weight_digits]
+        weight = self._weight.joined(planes[: self._weight.count], count, lambda at: "the weight").item()
+        contributors = int(vector[self._weight.count])
         if contributors > count:
             raise impossible("the number of contributors", contributors, count, count)
         if not contributors <= weight <= contributors * self._max_weight:
@@ -74,35 +76,3 @@ class Tail:
                 "is another than the clients'"
             )
         return Counts(weight, contributors, clipped)
-
-    def _number(self, digits: list[int], most: int, count: int, what: str) -> int:
-        largest = min(most, self._base - 1)
-        if max(digits) > count * largest:
-            raise impossible(f"a digit of {what}", max(digits), count * largest, count)
-        number = 0
-        for digit in reversed(digits):
-            number = number * self._base + digit
-        if number > count * most:
-            raise impossible(what, number, count * most, count)
-        return number
-
-    def _split(self, number: int, digits: int) -> list[int]:
-        elements = []
-        for _ in range(digits):
-            number, digit = divmod(number, self._base)
-            elements.append(digit)
-        return elements
-
-    def _digits(self, most: int) -> int:
-        digits, reach = 1, self._base
-        while most >= reach:
-            digits, reach = digits + 1, reach * self._base
-        return digits
-
-
-def impossible(what: str, met: int, allowed: int, count: int) -> InputError:
-    """The error for a number that ``count`` vectors of the layout cannot add up to."""
-    return InputError(
-        f"{what} is {met} in the sum, and {count} clients can reach {allowed}: the count or the layout is another than "
-        "the clients', the modulus is too small for them (check_capacity), or a client sent what no encoder makes"
-    )

@@ -28,6 +28,7 @@ PUBLIC = [
     "Encoder",
     "ErrorCode",
     "Event",
+    "Exact",
     "Failure",
     "Finished",
     "Identity",

@@ -1,0 +1,73 @@
+"""Which clip, bits or exact range each array has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeAlias, TypeVar, final
+
+from secagg.encoding.exact import Exact
+from secagg.encoding.limits import FEWEST_BITS, LARGEST_CLIP, MOST_BITS, SMALLEST_CLIP, integer, real
+from secagg.encoding.template import Template
+from secagg.errors import ParameterError
+
+_V = TypeVar("_V")
+
+
+@final
+@dataclass(frozen=True)
+class Rounding:
+    """An array whose values are clipped and rounded."""
+
+    clip: float
+    bits: int
+
+    def described(self) -> list[object]:
+        """For the layout's digest."""
+        return ["rounded", self.clip.hex(), self.bits]
+
+
+Setting: TypeAlias = Rounding | Exact
+
+
+def settings_of(
+    template: Template,
+    clip: float,
+    bits: int,
+    clips: Mapping[str, float] | None,
+    array_bits: Mapping[str, int] | None,
+    exact: Mapping[str, Exact] | None,
+) -> tuple[Setting, ...]:
+    """The setting of each leaf.  Raises ParameterError for a pattern that matches nothing or a value out of range."""
+    names = [leaf.name for leaf in template.leaves]
+    own_clips = _resolved("clips", names, clips or {})
+    own_bits = _resolved("array_bits", names, array_bits or {})
+    own_exact = _resolved("exact", names, exact or {})
+    settings: list[Setting] = []
+    for name in names:
+        if name in own_exact:
+            setting = own_exact[name]
+            if not isinstance(setting, Exact):
+                raise ParameterError(f"exact: {name} has {setting!r}; give secagg.Exact(low, high)")
+            settings.append(setting)
+            continue
+        settings.append(
+            Rounding(
+                real(f"clips: the clip of {name}", own_clips.get(name, clip), SMALLEST_CLIP, LARGEST_CLIP),
+                integer(f"array_bits: the bits of {name}", own_bits.get(name, bits), FEWEST_BITS, MOST_BITS),
+            )
+        )
+    return tuple(settings)
+
+
+def _resolved(option: str, names: list[str], patterns: Mapping[str, _V]) -> dict[str, _V]:
+    """The value of each name that a pattern matches; the first one counts."""
+    found: dict[str, _V] = {}
+    for pattern, value in patterns.items():
+        matched = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
+        if not matched:
+            raise ParameterError(f"{option}: {pattern!r} matches no array; there are {', '.join(names)}")
+        for name in matched:
+            found.setdefault(name, value)
+    return found
