@@ -27,6 +27,7 @@ from secagg.graph_bounds import (
     check_degree,
     check_int,
 )
+from secagg.graph_rates import LARGEST_LOSS, RATE_SLACK, colluders_and_dropouts, quorum
 
 __all__ = [
     "ACTIVE_SIGMA",
@@ -50,9 +51,6 @@ SEMI_HONEST_SIGMA: Final = 40.0
 ACTIVE_SIGMA: Final = 104.0
 """40 bits, and 64 more for a server that tries many graphs before it shows one."""
 DEFAULT_ETA: Final = 30.0
-
-_LARGEST_LOSS: Final = 0.9  # of gamma + delta, or gamma + 2 delta: beyond it degrees grow without use
-_RATE_SLACK: Final = 1e-14  # so that a rate of 0.29 of 100 clients is 29 of them, whatever binary fractions make of it
 
 
 # -- The finder --------------------------------------------------------------------------------------------------------
@@ -147,28 +145,6 @@ def find_parameters(
         connectivity_log2=bounds.connectivity_log2,
         correctness_log2=bounds.correctness_log2,
     )
-
-
-def colluders_and_dropouts(clients: int, gamma: float, delta: float, *, active: bool = False) -> tuple[int, int]:
-    """A = floor(gamma n) and D = floor(delta n).
-
-    Raises:
-        ParameterError: a rate is none, or gamma + delta (in `active`, gamma + 2 delta) exceeds 0.9.
-    """
-    check_int("clients", clients, FEWEST_CLIENTS)
-    for name, rate in (("gamma", gamma), ("delta", delta)):
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise ParameterError(f"{name} = {rate!r}: a rate must be a number with 0 <= {name} < 1")
-    weight, formula = (2, "gamma + 2 delta") if active else (1, "gamma + delta")
-    total = gamma + weight * delta
-    if total > _LARGEST_LOSS + _RATE_SLACK:
-        largest_delta = max(0.0, (_LARGEST_LOSS - gamma) / weight)
-        remedy = "gamma" if gamma > _LARGEST_LOSS else f"delta to at most {largest_delta:.4g}, or gamma"
-        raise ParameterError(
-            f"{formula} = {total:.4g} with gamma = {gamma:g}, delta = {delta:g}: at most {_LARGEST_LOSS} is allowed; "
-            f"lower {remedy}"
-        )
-    return math.floor((gamma + _RATE_SLACK) * clients), math.floor((delta + _RATE_SLACK) * clients)
 
 
 def choose_parameters(
@@ -268,11 +244,6 @@ def _complete_threshold(demand: Demand) -> int:
 # -- Checks ------------------------------------------------------------------------------------------------------------
 
 
-def quorum(clients: int, colluders: int) -> int:
-    """Q = floor((n + A) / 2) + 1: two sets of Q clients have an honest one in common."""
-    return (clients + colluders) // 2 + 1
-
-
 def check_parameters(
     clients: int,
     colluders: int,
@@ -322,9 +293,9 @@ def check_parameters(
 def _check_losses(clients: int, colluders: int, dropouts: int, active: bool) -> None:
     weight, formula = (2, "colluders + 2 dropouts") if active else (1, "colluders + dropouts")
     total = colluders + weight * dropouts
-    if total > (_LARGEST_LOSS + _RATE_SLACK) * clients:
+    if total > (LARGEST_LOSS + RATE_SLACK) * clients:
         raise ParameterError(
-            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most {_LARGEST_LOSS} of "
+            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most {LARGEST_LOSS} of "
             f"{clients} clients is allowed; lower either"
         )
     if active and quorum(clients, colluders) > clients - dropouts:
