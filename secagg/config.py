@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from secagg import graph, messages, transcript
+from secagg import explanation, graph, messages, transcript
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.graph_rates import check_rate, colluders_and_dropouts, count_of, default_colluders
@@ -284,6 +284,28 @@ class RoundConfig:
             return bounds
         return replace(bounds, connectivity_log2=assess(self.clients - self.min_survivors).connectivity_log2)
 
+    @property
+    def graph_parameters(self) -> graph.GraphParameters:
+        """Degree and threshold with what they were chosen for, and ``bounds``."""
+        sigma, eta = float(self.sigma + self.grinding_bits), float(self.eta)
+        none_below = self.is_complete and not graph.sparse_degree_exists(
+            self.clients, self.colluders, self.dropouts, active=self.is_active, sigma=sigma, eta=eta
+        )
+        return graph.GraphParameters(
+            clients=self.clients,
+            colluders=self.colluders,
+            dropouts=self.dropouts,
+            neighbours=self.neighbours,
+            threshold=self.threshold,
+            active=self.is_active,
+            sigma=sigma,
+            eta=eta,
+            no_sparse_degree=none_below,
+            privacy_log2=self.bounds.privacy_log2,
+            connectivity_log2=self.bounds.connectivity_log2,
+            correctness_log2=self.bounds.correctness_log2,
+        )
+
     def max_message_bytes(self, phase: str) -> int:
         """The most bytes that an honest message of a phase has, in either direction: a limit for transports."""
         kinds = [kind for kind, name in messages.PHASE_OF.items() if name == phase]
@@ -293,35 +315,7 @@ class RoundConfig:
 
     def explain(self) -> str:
         """What was chosen, what it guarantees, and what that supposes; several lines for a person."""
-        lines = [
-            f"{self.clients} clients, threat model {self.threat_model}: up to {self.colluders} collude with the "
-            f"server, up to {self.dropouts} are lost.",
-            *graph.explain(
-                self.clients,
-                self.colluders,
-                self.dropouts,
-                self.neighbours,
-                self.threshold,
-                active=self.is_active,
-                sigma=self.sigma + self.grinding_bits,
-                eta=self.eta,
-            ),
-            f"A sum is opened over at least {self.min_survivors} clients, so over at least "
-            f"{self.min_survivors - self.colluders} honest ones.",
-        ]
-        if self.input_max < self.modulus.value - 1:
-            lines.append(
-                f"Elements up to {self.input_max}: their sum over {self.clients} clients stays below {self.modulus} "
-                f"({self.modulus.bits} bits an element on the wire)."
-            )
-        else:
-            lines.append(f"Any element below {self.modulus} is allowed: the sum is taken modulo {self.modulus}.")
-        if self.is_active:
-            lines.append(
-                f"A client answers UNMASK after {self.quorum} confirmations of one survivor set; sigma = {self.sigma} "
-                f"with {self.grinding_bits} bits for a server that grinds the graph."
-            )
-        return "\n".join(lines)
+        return explanation.of_config(self)
 
     # On the wire.
 

@@ -15,6 +15,7 @@ from typing import Final, Literal, final
 import numpy as np
 import numpy.typing as npt
 
+from secagg import explanation
 from secagg.crypto import permute_blocks
 from secagg.errors import ParameterError
 from secagg.graph_bounds import (
@@ -40,9 +41,9 @@ __all__ = [
     "check_parameters",
     "choose_parameters",
     "colluders_and_dropouts",
-    "explain",
     "find_parameters",
     "quorum",
+    "sparse_degree_exists",
 ]
 
 IntArray = npt.NDArray[np.int64]
@@ -88,17 +89,8 @@ class GraphParameters(Bounds):
         return self.neighbours == self.clients - 1
 
     def explain(self) -> tuple[str, ...]:
-        """Sentences for a person; see the function ``explain``."""
-        return explain(
-            self.clients,
-            self.colluders,
-            self.dropouts,
-            self.neighbours,
-            self.threshold,
-            active=self.active,
-            sigma=self.sigma,
-            eta=self.eta,
-        )
+        """Sentences for a person: the degree and the threshold, the bounds they reach and what those rest on."""
+        return explanation.of_graph(self, self.dropouts)
 
 
 def find_parameters(
@@ -213,6 +205,13 @@ def _search(demand: Demand, threshold: int | None = None) -> tuple[int, int] | N
     return None
 
 
+def sparse_degree_exists(
+    clients: int, colluders: int, dropouts: int, *, active: bool = False, sigma: float | None = None, eta: float
+) -> bool:
+    """Whether an even degree below n - 1 reaches sigma and eta; arguments as for ``choose_parameters``."""
+    return _search(Demand(clients, colluders, dropouts, active, _security(active, sigma, eta), eta)) is not None
+
+
 def _threshold_interval(demand: Demand, neighbours: int) -> tuple[int, int]:
     least, most = demand.thresholds(neighbours)
     if least > most:
@@ -313,55 +312,6 @@ def _security(active: bool, sigma: float | None, eta: float) -> float:
         if isinstance(bits, bool) or not isinstance(bits, int | float) or not 0 <= bits < math.inf:
             raise ParameterError(f"{name} = {bits!r}: it must be a finite number of bits, 0 or more")
     return float(sigma)
-
-
-# -- In words ----------------------------------------------------------------------------------------------------------
-
-
-def explain(
-    clients: int,
-    colluders: int,
-    dropouts: int,
-    neighbours: int,
-    threshold: int,
-    *,
-    active: bool = False,
-    sigma: float | None = None,
-    eta: float = DEFAULT_ETA,
-) -> tuple[str, ...]:
-    """Sentences for a person: the degree and the threshold, the bounds they reach and what those rest on.
-
-    Arguments and errors as for ``check_parameters``, which it does not repeat: it describes good and bad parameters.
-    """
-    bounds = assess(clients, colluders, dropouts, neighbours, threshold, active=active)
-    sigma = _security(active, sigma, eta)
-    complete = neighbours == clients - 1
-    lines = [f"{neighbours} neighbours each; {threshold} shares reconstruct a secret, {threshold - 1} do not."]
-    if complete and _search(Demand(clients, colluders, dropouts, active, sigma, eta)) is None:
-        lines.append(
-            f"The graph is complete: no even degree below {neighbours} reaches sigma = {sigma:g} and eta = {eta:g}."
-        )
-    elif complete:
-        lines.append("The graph is complete: everyone is everyone's neighbour.")
-    lines += [
-        f"Privacy: a client's secrets open to {colluders} colluders {_chance(bounds.privacy_log2)}.",
-        f"Connectivity: the graph falls apart, and part of the sum opens, {_chance(bounds.connectivity_log2)}.",
-        f"Correctness: with {dropouts} lost, the round cannot complete {_chance(bounds.correctness_log2)}.",
-    ]
-    if complete:
-        lines.append("This holds whoever drops out, up to those numbers.")
-    elif active:
-        lines.append("Privacy holds whomever the server drops, even after seeing the graph.")
-        lines.append("Correctness supposes that dropouts do not depend on the graph.")
-    else:
-        lines.append("All this supposes that dropouts do not depend on the graph.")
-    return tuple(lines)
-
-
-def _chance(log2_probability: float) -> str:
-    if log2_probability == -math.inf:
-        return "never"
-    return f"with probability at most 2^{log2_probability:.1f}" if log2_probability < 0 else "with no bound below 1"
 
 
 # -- The graph itself --------------------------------------------------------------------------------------------------
