@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum, StrEnum
 from functools import cached_property, lru_cache
@@ -10,9 +9,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from secagg import graph, messages, transcript
+from secagg import explanation, graph, messages, transcript
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.graph_rates import check_rate, colluders_and_dropouts, count_of, default_colluders
+
+__all__ = ["Policy", "RoundConfig", "Suite", "ThreatModel", "decode_config", "default_colluders"]
 
 MAX_CLIENTS: Final = 2**20
 MAX_LENGTH: Final = 2**36
@@ -131,8 +133,8 @@ class RoundConfig:
         length: int,
         *,
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
-        gamma: float = 0.2,
-        delta: float = 0.1,
+        gamma: float | None = None,
+        delta: float | None = None,
         neighbours: int | Literal["auto", "complete"] = "auto",
         threshold: int | None = None,
         input_max: int | None = None,
@@ -148,8 +150,10 @@ class RoundConfig:
         """The config for ``clients`` invited clients with vectors of ``length`` elements.
 
         Args:
-            gamma: the largest share of the cohort that colludes with the server.
-            delta: the largest share of the cohort that is lost, from first to last.
+            gamma: the largest share of the cohort that colludes with the server, A = floor(gamma n); when not given,
+                ``default_colluders``: max(1, floor(0.2 n)).
+            delta: the largest share of the cohort that is lost, from first to last, D = floor(delta n); when not given,
+                max(1, floor(0.1 n)), or fewer where gamma, threshold or min_survivors leave less room.
             neighbours: ``"auto"`` for the smallest degree that keeps the bounds, ``"complete"``, or an even degree.
             threshold: found from the bounds when not given; checked when given.
             input_max: the largest element of a client's vector (``Encoder.input_max``).  Alone, it gives the
@@ -165,7 +169,9 @@ class RoundConfig:
         _int_in("clients", clients, 3, MAX_CLIENTS)
         grinding_bits = grinding_bits if active else 0
         chosen_modulus, chosen_max = _choose_modulus(clients, input_max, modulus)
-        colluders, dropouts = graph.colluders_and_dropouts(clients, gamma, delta, active=active)
+        colluders, dropouts = colluders_and_dropouts(
+            clients, gamma, delta, active=active, threshold=threshold, min_survivors=min_survivors
+        )
         degree, threshold = graph.choose_parameters(
             clients,
             colluders,
@@ -176,7 +182,7 @@ class RoundConfig:
             sigma=sigma + grinding_bits,
             eta=eta,
         )
-        quorum = (clients + colluders) // 2 + 1 if active else 0
+        quorum = graph.quorum(clients, colluders) if active else 0
         if min_survivors is None:
             min_survivors = max(quorum, threshold + 1, colluders + 2)
             if not active and degree != clients - 1:
@@ -278,6 +284,28 @@ class RoundConfig:
             return bounds
         return replace(bounds, connectivity_log2=assess(self.clients - self.min_survivors).connectivity_log2)
 
+    @property
+    def graph_parameters(self) -> graph.GraphParameters:
+        """Degree and threshold with what they were chosen for, and ``bounds``."""
+        sigma, eta = float(self.sigma + self.grinding_bits), float(self.eta)
+        none_below = self.is_complete and not graph.sparse_degree_exists(
+            self.clients, self.colluders, self.dropouts, active=self.is_active, sigma=sigma, eta=eta
+        )
+        return graph.GraphParameters(
+            clients=self.clients,
+            colluders=self.colluders,
+            dropouts=self.dropouts,
+            neighbours=self.neighbours,
+            threshold=self.threshold,
+            active=self.is_active,
+            sigma=sigma,
+            eta=eta,
+            no_sparse_degree=none_below,
+            privacy_log2=self.bounds.privacy_log2,
+            connectivity_log2=self.bounds.connectivity_log2,
+            correctness_log2=self.bounds.correctness_log2,
+        )
+
     def max_message_bytes(self, phase: str) -> int:
         """The most bytes that an honest message of a phase has, in either direction: a limit for transports."""
         kinds = [kind for kind, name in messages.PHASE_OF.items() if name == phase]
@@ -287,35 +315,7 @@ class RoundConfig:
 
     def explain(self) -> str:
         """What was chosen, what it guarantees, and what that supposes; several lines for a person."""
-        lines = [
-            f"{self.clients} clients, threat model {self.threat_model}: up to {self.colluders} collude with the "
-            f"server, up to {self.dropouts} are lost.",
-            *graph.explain(
-                self.clients,
-                self.colluders,
-                self.dropouts,
-                self.neighbours,
-                self.threshold,
-                active=self.is_active,
-                sigma=self.sigma + self.grinding_bits,
-                eta=self.eta,
-            ),
-            f"A sum is opened over at least {self.min_survivors} clients, so over at least "
-            f"{self.min_survivors - self.colluders} honest ones.",
-        ]
-        if self.input_max < self.modulus.value - 1:
-            lines.append(
-                f"Elements up to {self.input_max}: their sum over {self.clients} clients stays below {self.modulus} "
-                f"({self.modulus.bits} bits an element on the wire)."
-            )
-        else:
-            lines.append(f"Any element below {self.modulus} is allowed: the sum is taken modulo {self.modulus}.")
-        if self.is_active:
-            lines.append(
-                f"A client answers UNMASK after {self.quorum} confirmations of one survivor set; sigma = {self.sigma} "
-                f"with {self.grinding_bits} bits for a server that grinds the graph."
-            )
-        return "\n".join(lines)
+        return explanation.of_config(self)
 
     # On the wire.
 
@@ -413,8 +413,10 @@ class Policy:
         threat_model: ACTIVE refuses a round in ``semi_honest``; SEMI_HONEST takes both; None asks for ACTIVE of a
             client that brings an identity or a directory, and takes both of one that does not.
         min_clients, max_clients: how many may be invited.
-        gamma: the least share of the cohort that the config must count among the colluders.  A server that may say
-            that nobody colludes may choose a threshold that few colluders reach: ask for what you believe.
+        gamma: the least share of the cohort that the config must count among the colluders: at least floor(gamma n) of
+            them; ``"default"`` asks for those that ``RoundConfig.for_cohort`` counts when it is not told how many,
+            ``default_colluders(n)``.  A server that may say that nobody colludes may choose a threshold that few
+            colluders reach: ask for what you believe.
         min_sigma: bits of privacy.
         min_grinding_bits: asked of ``active`` configs only.
         min_neighbours, min_threshold, min_quorum, min_survivors: see RoundConfig.
@@ -427,7 +429,7 @@ class Policy:
     threat_model: ThreatModel | None = None
     min_clients: int = 3
     max_clients: int = MAX_CLIENTS
-    gamma: float = 0.0
+    gamma: float | Literal["default"] = 0.0
     min_sigma: int = 40
     min_grinding_bits: int = 64
     min_neighbours: int = 2
@@ -441,6 +443,13 @@ class Policy:
     max_length: int = 2**32
     context: bytes | None = None
 
+    def __post_init__(self) -> None:
+        if self.gamma != "default":
+            check_rate("gamma", self.gamma)
+
+    def _colluders(self, clients: int) -> int:
+        return default_colluders(clients) if self.gamma == "default" else count_of(clients, self.gamma)
+
     def check(self, config: RoundConfig, *, identified: bool = False) -> None:
         """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
 
@@ -453,7 +462,7 @@ class Policy:
             raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))
         floors = [
             ("clients", config.clients, self.min_clients),
-            ("colluders", config.colluders, math.floor((self.gamma + 1e-14) * config.clients)),
+            ("colluders", config.colluders, self._colluders(config.clients)),
             ("sigma", config.sigma, self.min_sigma),
             ("neighbours", config.neighbours, self.min_neighbours),
             ("threshold", config.threshold, self.min_threshold),

@@ -15,6 +15,7 @@ from typing import Final, Literal, final
 import numpy as np
 import numpy.typing as npt
 
+from secagg import explanation
 from secagg.crypto import permute_blocks
 from secagg.errors import ParameterError
 from secagg.graph_bounds import (
@@ -27,6 +28,7 @@ from secagg.graph_bounds import (
     check_degree,
     check_int,
 )
+from secagg.graph_rates import LARGEST_LOSS, RATE_SLACK, colluders_and_dropouts, quorum
 
 __all__ = [
     "ACTIVE_SIGMA",
@@ -39,9 +41,9 @@ __all__ = [
     "check_parameters",
     "choose_parameters",
     "colluders_and_dropouts",
-    "explain",
     "find_parameters",
     "quorum",
+    "sparse_degree_exists",
 ]
 
 IntArray = npt.NDArray[np.int64]
@@ -50,9 +52,6 @@ SEMI_HONEST_SIGMA: Final = 40.0
 ACTIVE_SIGMA: Final = 104.0
 """40 bits, and 64 more for a server that tries many graphs before it shows one."""
 DEFAULT_ETA: Final = 30.0
-
-_LARGEST_LOSS: Final = 0.9  # of gamma + delta, or gamma + 2 delta: beyond it degrees grow without use
-_RATE_SLACK: Final = 1e-14  # so that a rate of 0.29 of 100 clients is 29 of them, whatever binary fractions make of it
 
 
 # -- The finder --------------------------------------------------------------------------------------------------------
@@ -90,17 +89,8 @@ class GraphParameters(Bounds):
         return self.neighbours == self.clients - 1
 
     def explain(self) -> tuple[str, ...]:
-        """Sentences for a person; see the function ``explain``."""
-        return explain(
-            self.clients,
-            self.colluders,
-            self.dropouts,
-            self.neighbours,
-            self.threshold,
-            active=self.active,
-            sigma=self.sigma,
-            eta=self.eta,
-        )
+        """Sentences for a person: the degree and the threshold, the bounds they reach and what those rest on."""
+        return explanation.of_graph(self, self.dropouts)
 
 
 def find_parameters(
@@ -147,28 +137,6 @@ def find_parameters(
         connectivity_log2=bounds.connectivity_log2,
         correctness_log2=bounds.correctness_log2,
     )
-
-
-def colluders_and_dropouts(clients: int, gamma: float, delta: float, *, active: bool = False) -> tuple[int, int]:
-    """A = floor(gamma n) and D = floor(delta n).
-
-    Raises:
-        ParameterError: a rate is none, or gamma + delta (in `active`, gamma + 2 delta) exceeds 0.9.
-    """
-    check_int("clients", clients, FEWEST_CLIENTS)
-    for name, rate in (("gamma", gamma), ("delta", delta)):
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise ParameterError(f"{name} = {rate!r}: a rate must be a number with 0 <= {name} < 1")
-    weight, formula = (2, "gamma + 2 delta") if active else (1, "gamma + delta")
-    total = gamma + weight * delta
-    if total > _LARGEST_LOSS + _RATE_SLACK:
-        largest_delta = max(0.0, (_LARGEST_LOSS - gamma) / weight)
-        remedy = "gamma" if gamma > _LARGEST_LOSS else f"delta to at most {largest_delta:.4g}, or gamma"
-        raise ParameterError(
-            f"{formula} = {total:.4g} with gamma = {gamma:g}, delta = {delta:g}: at most {_LARGEST_LOSS} is allowed; "
-            f"lower {remedy}"
-        )
-    return math.floor((gamma + _RATE_SLACK) * clients), math.floor((delta + _RATE_SLACK) * clients)
 
 
 def choose_parameters(
@@ -237,6 +205,13 @@ def _search(demand: Demand, threshold: int | None = None) -> tuple[int, int] | N
     return None
 
 
+def sparse_degree_exists(
+    clients: int, colluders: int, dropouts: int, *, active: bool = False, sigma: float | None = None, eta: float
+) -> bool:
+    """Whether an even degree below n - 1 reaches sigma and eta; arguments as for ``choose_parameters``."""
+    return _search(Demand(clients, colluders, dropouts, active, _security(active, sigma, eta), eta)) is not None
+
+
 def _threshold_interval(demand: Demand, neighbours: int) -> tuple[int, int]:
     least, most = demand.thresholds(neighbours)
     if least > most:
@@ -266,11 +241,6 @@ def _complete_threshold(demand: Demand) -> int:
 
 
 # -- Checks ------------------------------------------------------------------------------------------------------------
-
-
-def quorum(clients: int, colluders: int) -> int:
-    """Q = floor((n + A) / 2) + 1: two sets of Q clients have an honest one in common."""
-    return (clients + colluders) // 2 + 1
 
 
 def check_parameters(
@@ -322,9 +292,9 @@ def check_parameters(
 def _check_losses(clients: int, colluders: int, dropouts: int, active: bool) -> None:
     weight, formula = (2, "colluders + 2 dropouts") if active else (1, "colluders + dropouts")
     total = colluders + weight * dropouts
-    if total > (_LARGEST_LOSS + _RATE_SLACK) * clients:
+    if total > (LARGEST_LOSS + RATE_SLACK) * clients:
         raise ParameterError(
-            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most {_LARGEST_LOSS} of "
+            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most {LARGEST_LOSS} of "
             f"{clients} clients is allowed; lower either"
         )
     if active and quorum(clients, colluders) > clients - dropouts:
@@ -342,55 +312,6 @@ def _security(active: bool, sigma: float | None, eta: float) -> float:
         if isinstance(bits, bool) or not isinstance(bits, int | float) or not 0 <= bits < math.inf:
             raise ParameterError(f"{name} = {bits!r}: it must be a finite number of bits, 0 or more")
     return float(sigma)
-
-
-# -- In words ----------------------------------------------------------------------------------------------------------
-
-
-def explain(
-    clients: int,
-    colluders: int,
-    dropouts: int,
-    neighbours: int,
-    threshold: int,
-    *,
-    active: bool = False,
-    sigma: float | None = None,
-    eta: float = DEFAULT_ETA,
-) -> tuple[str, ...]:
-    """Sentences for a person: the degree and the threshold, the bounds they reach and what those rest on.
-
-    Arguments and errors as for ``check_parameters``, which it does not repeat: it describes good and bad parameters.
-    """
-    bounds = assess(clients, colluders, dropouts, neighbours, threshold, active=active)
-    sigma = _security(active, sigma, eta)
-    complete = neighbours == clients - 1
-    lines = [f"{neighbours} neighbours each; {threshold} shares reconstruct a secret, {threshold - 1} do not."]
-    if complete and _search(Demand(clients, colluders, dropouts, active, sigma, eta)) is None:
-        lines.append(
-            f"The graph is complete: no even degree below {neighbours} reaches sigma = {sigma:g} and eta = {eta:g}."
-        )
-    elif complete:
-        lines.append("The graph is complete: everyone is everyone's neighbour.")
-    lines += [
-        f"Privacy: a client's secrets open to {colluders} colluders {_chance(bounds.privacy_log2)}.",
-        f"Connectivity: the graph falls apart, and part of the sum opens, {_chance(bounds.connectivity_log2)}.",
-        f"Correctness: with {dropouts} lost, the round cannot complete {_chance(bounds.correctness_log2)}.",
-    ]
-    if complete:
-        lines.append("This holds whoever drops out, up to those numbers.")
-    elif active:
-        lines.append("Privacy holds whomever the server drops, even after seeing the graph.")
-        lines.append("Correctness supposes that dropouts do not depend on the graph.")
-    else:
-        lines.append("All this supposes that dropouts do not depend on the graph.")
-    return tuple(lines)
-
-
-def _chance(log2_probability: float) -> str:
-    if log2_probability == -math.inf:
-        return "never"
-    return f"with probability at most 2^{log2_probability:.1f}" if log2_probability < 0 else "with no bound below 1"
 
 
 # -- The graph itself --------------------------------------------------------------------------------------------------

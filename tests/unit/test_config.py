@@ -334,8 +334,26 @@ def test_the_explanation(make: Any) -> None:
     told = [config.clients, config.colluders, config.dropouts, config.threshold, config.min_survivors, config.input_max]
     assert all(str(number) in text for number in told)
     assert str(config.threat_model) in text
-    assert (f"{config.quorum} confirmations" in text) == config.is_active
+    assert (f"after {config.quorum} clients have confirmed" in text) == config.is_active
     assert "modulo" in make(9).explain()
+
+
+@pytest.mark.parametrize("min_survivors", [300, 600, 750, 900])
+def test_the_explanation_has_the_bounds_of_the_config_and_no_others(min_survivors: int) -> None:
+    """Connectivity is that of the smallest sum that may open: of 300 clients there is no bound at all."""
+    config = RoundConfig.for_cohort(1000, 5, gamma=0.1, delta=0.1, min_survivors=min_survivors)
+    text, bounds = config.explain(), config.bounds
+    told = [f"at most 2^{bound:.1f}." for bound in dataclasses.astuple(bounds) if bound < 0]
+    assert text.count("with probability at most") == len(told)
+    assert all(bound in text for bound in told)
+    assert f"the graph of {min_survivors} clients falls apart" in text
+    assert ("nothing bounds the probability that the graph" in text) == (bounds.connectivity_log2 == 0)
+    assert (bounds.connectivity_log2 == 0) == (min_survivors == 300)
+
+
+def test_the_explanation_says_that_nobody_may_be_lost() -> None:
+    assert "0 clients may be lost" in RoundConfig.for_cohort(3, 5).explain()
+    assert "Up to 1 client may be lost." in RoundConfig.for_cohort(5, 5).explain()
 
 
 # Policy.

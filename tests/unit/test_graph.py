@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,14 @@ from hypothesis import strategies as st
 
 from secagg import graph
 from secagg.errors import ParameterError
-from secagg.graph import NeighbourGraph, assess, check_parameters, choose_parameters, explain, find_parameters
+from secagg.graph import (
+    GraphParameters,
+    NeighbourGraph,
+    assess,
+    check_parameters,
+    choose_parameters,
+    find_parameters,
+)
 from secagg.graph_bounds import Demand
 
 # -- Degrees and thresholds, against tables ----------------------------------------------------------------------------
@@ -270,7 +279,7 @@ def test_falling_back_to_the_complete_graph_is_said() -> None:
     assert found.complete
     assert found.no_sparse_degree
     assert found.threshold == 6  # the smallest with 2t > 9 + 2
-    assert any("no even degree below 9 reaches" in line for line in found.explain())
+    assert any("no smaller degree reaches" in line for line in found.explain())
     assert check_parameters(10, 2, 3, 9, 6, active=True, complete=True) == assess(10, 2, 3, 9, 6, active=True)
     plain = find_parameters(20, 0.45, 0.45)
     assert (plain.neighbours, plain.threshold, plain.no_sparse_degree) == (19, 10, True)
@@ -281,7 +290,7 @@ def test_the_complete_graph_can_be_asked_for() -> None:
     assert (found.neighbours, found.no_sparse_degree) == (999, False)
     assert found.threshold == (201 + 899 + 1) // 2  # the middle of (A, n - 1 - D]
     assert (found.privacy_log2, found.connectivity_log2, found.correctness_log2) == (-math.inf,) * 3
-    assert not any("no even degree" in line for line in found.explain())
+    assert not any("no smaller degree" in line for line in found.explain())
 
 
 def test_three_clients() -> None:
@@ -374,28 +383,62 @@ def test_what_is_refused_is_named(call: Callable[[], object], message: str) -> N
 # -- In words ----------------------------------------------------------------------------------------------------------
 
 
+def described(clients: int, colluders: int, dropouts: int, neighbours: int, threshold: int, **options: Any) -> str:
+    """What is said about a degree and a threshold, good or bad; as one text."""
+    bounds = assess(clients, colluders, dropouts, neighbours, threshold, active=options.get("active", False))
+    found = GraphParameters(
+        clients=clients,
+        colluders=colluders,
+        dropouts=dropouts,
+        neighbours=neighbours,
+        threshold=threshold,
+        **{"active": False, "sigma": 40.0, "eta": 30.0, "no_sparse_degree": False, **options},
+        **dataclasses.asdict(bounds),
+    )
+    return "\n".join(found.explain())
+
+
 def test_explanation_says_what_it_rests_on() -> None:
     lines = find_parameters(1000, 0.2, 0.3).explain()
-    assert "All this supposes that dropouts do not depend on the graph." in lines
-    assert any("160 neighbours each; 73 shares" in line for line in lines)
+    assert "These statements suppose that dropouts do not depend on the graph." in lines
+    assert any("160 neighbours. 73 shares" in line for line in lines)
     assert sum("probability at most 2^-" in line for line in lines) == 3
 
 
 def test_explanation_in_active_limits_the_supposition_to_correctness() -> None:
     lines = find_parameters(1000, 0.2, 0.1, active=True).explain()
     assert "Correctness supposes that dropouts do not depend on the graph." in lines
-    assert not any(line.startswith("All this supposes") for line in lines)
+    assert not any(line.startswith("These statements suppose") for line in lines)
 
 
 def test_explanation_of_the_complete_graph_supposes_nothing() -> None:
-    lines = explain(100, 20, 10, 99, 60)
-    assert any("complete" in line for line in lines)
-    assert sum(" never." in line for line in lines) == 3
-    assert not any("supposes" in line for line in lines)
+    text = described(100, 20, 10, 99, 60)
+    assert "complete" in text
+    assert "20 colluding clients never learn another client's secrets" in text
+    assert "the graph never falls apart" in text
+    assert "if 10 clients are lost, the round always completes" in text
+    assert "suppose" not in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentences"),
+    [
+        (
+            (10, 1, 1),
+            ("1 colluding client never learns another", "if 1 client is lost, the round always"),
+        ),
+        ((10, 0, 0), ("the server alone never learns a client's", "if no client is lost, the round always completes")),
+    ],
+)
+def test_explanation_counts_in_english(counts: tuple[int, int, int], sentences: tuple[str, ...]) -> None:
+    text = described(*counts, 9, 5)
+    assert all(sentence in text for sentence in sentences)
 
 
 def test_explanation_of_a_bad_threshold_admits_it() -> None:
-    assert any("with no bound below 1" in line for line in explain(100, 20, 10, 99, 20))
+    assert "Privacy: nothing bounds the probability that 20 coll" in described(100, 20, 10, 99, 20)
+    assert "nothing bounds the probability that the round fails" in described(100, 20, 10, 99, 95)
+    assert "nothing bounds the probability that the graph of 55 clients falls apart" in described(100, 45, 45, 6, 5)
 
 
 # -- The graph itself --------------------------------------------------------------------------------------------------
