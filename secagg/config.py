@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum, StrEnum
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Final, Literal
 
@@ -131,8 +132,8 @@ class RoundConfig:
         length: int,
         *,
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
-        gamma: float = 0.2,
-        delta: float = 0.1,
+        gamma: float | Fraction = 0.2,
+        delta: float | Fraction = 0.1,
         neighbours: int | Literal["auto", "complete"] = "auto",
         threshold: int | None = None,
         input_max: int | None = None,
@@ -148,7 +149,8 @@ class RoundConfig:
         """The config for ``clients`` invited clients with vectors of ``length`` elements.
 
         Args:
-            gamma: the largest share of the cohort that colludes with the server.
+            gamma: the largest share of the cohort that colludes with the server.  A float stands for the decimal or
+                the fraction that a person would write for it (``graph.exact_rate``).
             delta: the largest share of the cohort that is lost, from first to last.
             neighbours: ``"auto"`` for the smallest degree that keeps the bounds, ``"complete"``, or an even degree.
             threshold: found from the bounds when not given; checked when given.
@@ -427,7 +429,7 @@ class Policy:
     threat_model: ThreatModel | None = None
     min_clients: int = 3
     max_clients: int = MAX_CLIENTS
-    gamma: float = 0.0
+    gamma: float | Fraction = 0.0
     min_sigma: int = 40
     min_grinding_bits: int = 64
     min_neighbours: int = 2
@@ -453,7 +455,7 @@ class Policy:
             raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))
         floors = [
             ("clients", config.clients, self.min_clients),
-            ("colluders", config.colluders, math.floor((self.gamma + 1e-14) * config.clients)),
+            ("colluders", config.colluders, math.floor(graph.exact_rate("gamma", self.gamma) * config.clients)),
             ("sigma", config.sigma, self.min_sigma),
             ("neighbours", config.neighbours, self.min_neighbours),
             ("threshold", config.threshold, self.min_threshold),

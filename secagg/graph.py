@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final, Literal, final
 
 import numpy as np
@@ -39,6 +40,7 @@ __all__ = [
     "check_parameters",
     "choose_parameters",
     "colluders_and_dropouts",
+    "exact_rate",
     "explain",
     "find_parameters",
     "quorum",
@@ -51,8 +53,9 @@ ACTIVE_SIGMA: Final = 104.0
 """40 bits, and 64 more for a server that tries many graphs before it shows one."""
 DEFAULT_ETA: Final = 30.0
 
-_LARGEST_LOSS: Final = 0.9  # of gamma + delta, or gamma + 2 delta: beyond it degrees grow without use
-_RATE_SLACK: Final = 1e-14  # so that a rate of 0.29 of 100 clients is 29 of them, whatever binary fractions make of it
+_LARGEST_LOSS: Final = Fraction(9, 10)
+"""Of gamma + delta, or gamma + 2 delta: beyond it degrees grow without use."""
+_LARGEST_COHORT: Final = 2**20
 
 
 # -- The finder --------------------------------------------------------------------------------------------------------
@@ -105,8 +108,8 @@ class GraphParameters(Bounds):
 
 def find_parameters(
     clients: int,
-    gamma: float,
-    delta: float,
+    gamma: float | Fraction,
+    delta: float | Fraction,
     *,
     active: bool = False,
     sigma: float | None = None,
@@ -149,26 +152,44 @@ def find_parameters(
     )
 
 
-def colluders_and_dropouts(clients: int, gamma: float, delta: float, *, active: bool = False) -> tuple[int, int]:
-    """A = floor(gamma n) and D = floor(delta n).
+def exact_rate(name: str, rate: float | Fraction) -> Fraction:
+    """The rational number that a rate stands for, so that floor(rate n) is the same for everybody (section 4.2).
+
+    A float stands for the fraction that it is nearest to, if there is one whose denominator is at most 2^20, the
+    largest cohort: 0.29 of 100 clients are 29 and 1 / 3 of 3 is 1, although both floats lie below the fraction.  Any
+    other float stands for the shortest decimal that reads back as it.
+
+    Raises:
+        ParameterError: the rate is no number, or not in 0 <= rate < 1.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, int | float | Fraction) or not 0 <= rate < 1:
+        raise ParameterError(f"{name} = {rate!r}: a rate must be a number with 0 <= {name} < 1")
+    if isinstance(rate, Fraction):
+        return rate
+    simple = Fraction(rate).limit_denominator(_LARGEST_COHORT)
+    return simple if float(simple) == rate else Fraction(repr(float(rate)))
+
+
+def colluders_and_dropouts(
+    clients: int, gamma: float | Fraction, delta: float | Fraction, *, active: bool = False
+) -> tuple[int, int]:
+    """A = floor(gamma n) and D = floor(delta n), of the exact rates (``exact_rate``).
 
     Raises:
         ParameterError: a rate is none, or gamma + delta (in `active`, gamma + 2 delta) exceeds 0.9.
     """
     check_int("clients", clients, FEWEST_CLIENTS)
-    for name, rate in (("gamma", gamma), ("delta", delta)):
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise ParameterError(f"{name} = {rate!r}: a rate must be a number with 0 <= {name} < 1")
+    gamma, delta = exact_rate("gamma", gamma), exact_rate("delta", delta)
     weight, formula = (2, "gamma + 2 delta") if active else (1, "gamma + delta")
     total = gamma + weight * delta
-    if total > _LARGEST_LOSS + _RATE_SLACK:
-        largest_delta = max(0.0, (_LARGEST_LOSS - gamma) / weight)
+    if total > _LARGEST_LOSS:
+        largest_delta = float(max(Fraction(0), (_LARGEST_LOSS - gamma) / weight))
         remedy = "gamma" if gamma > _LARGEST_LOSS else f"delta to at most {largest_delta:.4g}, or gamma"
         raise ParameterError(
-            f"{formula} = {total:.4g} with gamma = {gamma:g}, delta = {delta:g}: at most {_LARGEST_LOSS} is allowed; "
-            f"lower {remedy}"
+            f"{formula} = {float(total):.4g} with gamma = {float(gamma):g}, delta = {float(delta):g}: at most "
+            f"{float(_LARGEST_LOSS)} is allowed; lower {remedy}"
         )
-    return math.floor((gamma + _RATE_SLACK) * clients), math.floor((delta + _RATE_SLACK) * clients)
+    return math.floor(gamma * clients), math.floor(delta * clients)
 
 
 def choose_parameters(
@@ -322,10 +343,10 @@ def check_parameters(
 def _check_losses(clients: int, colluders: int, dropouts: int, active: bool) -> None:
     weight, formula = (2, "colluders + 2 dropouts") if active else (1, "colluders + dropouts")
     total = colluders + weight * dropouts
-    if total > (_LARGEST_LOSS + _RATE_SLACK) * clients:
+    if total > _LARGEST_LOSS * clients:
         raise ParameterError(
-            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most {_LARGEST_LOSS} of "
-            f"{clients} clients is allowed; lower either"
+            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most "
+            f"{float(_LARGEST_LOSS)} of {clients} clients is allowed; lower either"
         )
     if active and quorum(clients, colluders) > clients - dropouts:
         raise ParameterError(
