@@ -216,9 +216,9 @@ def keys_usable(own: Sequence[bytes], keys: Sequence[bytes]) -> None:
         )
 
 
-def neighbours_drawn(ids: Collection[int], drawn: Sequence[int]) -> None:
-    """6: exactly the neighbours that the roster's digest draws."""
-    if sorted(ids) != list(drawn):
+def neighbours_drawn(present: Sequence[int], absent: Sequence[int], drawn: Sequence[int]) -> None:
+    """6: exactly the neighbours that the roster's digest draws, the absent ones in ascending order too."""
+    if sorted((*present, *absent)) != list(drawn) or list(absent) != sorted(absent):
         raise PeerError(ErrorCode.ROSTER_NEIGHBOURS, "the roster's neighbours are not those that its digest draws")
 
 

@@ -229,13 +229,12 @@ class Client:
                 thread when not given.
 
         Returns what to send, and an event: InputNeeded, Finished, RoundAborted, or None.  A message that came before,
-        byte for byte, changes nothing and returns an empty step; so does anything once the client is ABORTED.
+        byte for byte, changes nothing and returns an empty step; so does anything once the client is ABORTED.  Before
+        ``start``, no message has its place but an ABORT, which a server may well send to a client that is slow.
 
         Raises PeerError when the server, or another client through it, broke a rule: the client is then ABORTED, and
-        the error's ``reply`` is the ABORT message to send.  Raises StateError before ``start``.
+        the error's ``reply`` is the ABORT message to send.
         """
-        if self._state is ClientState.JOINED:
-            raise StateError("receive: call start() first, and send what it returns")
         if not isinstance(data, bytes | bytearray | memoryview):
             raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
         if self._state is ClientState.ABORTED:
@@ -436,7 +435,7 @@ class Client:
         checks.keys_usable(own, [key for both in keys for key in (both[:32], both[32:])])
         if config.is_active:
             graph = _graph(config.clients, config.neighbours, transcript.graph_key(roster.digest, session))
-            checks.neighbours_drawn((*present, *absent), graph.neighbours_of(index).tolist())
+            checks.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
             leaves = {index: transcript.leaf(index, *own)}
             leaves.update((absentee, transcript.empty_leaf(absentee)) for absentee in absent)
             leaves.update(

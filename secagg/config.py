@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum, StrEnum
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Final, Literal
 
@@ -12,7 +13,7 @@ import msgspec
 from secagg import explanation, graph, messages, transcript
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.graph_rates import check_rate, colluders_and_dropouts, count_of, default_colluders
+from secagg.graph_rates import colluders_and_dropouts, count_of, default_colluders, exact_rate
 
 __all__ = ["Policy", "RoundConfig", "Suite", "ThreatModel", "decode_config", "default_colluders"]
 
@@ -133,8 +134,8 @@ class RoundConfig:
         length: int,
         *,
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
-        gamma: float | None = None,
-        delta: float | None = None,
+        gamma: float | Fraction | None = None,
+        delta: float | Fraction | None = None,
         neighbours: int | Literal["auto", "complete"] = "auto",
         threshold: int | None = None,
         input_max: int | None = None,
@@ -151,7 +152,8 @@ class RoundConfig:
 
         Args:
             gamma: the largest share of the cohort that colludes with the server, A = floor(gamma n); when not given,
-                ``default_colluders``: max(1, floor(0.2 n)).
+                ``default_colluders``: max(1, floor(0.2 n)).  A float stands for the decimal or the fraction that a
+                person would write for it (``graph_rates.exact_rate``).
             delta: the largest share of the cohort that is lost, from first to last, D = floor(delta n); when not given,
                 max(1, floor(0.1 n)), or fewer where gamma, threshold or min_survivors leave less room.
             neighbours: ``"auto"`` for the smallest degree that keeps the bounds, ``"complete"``, or an even degree.
@@ -429,7 +431,7 @@ class Policy:
     threat_model: ThreatModel | None = None
     min_clients: int = 3
     max_clients: int = MAX_CLIENTS
-    gamma: float | Literal["default"] = 0.0
+    gamma: float | Fraction | Literal["default"] = 0.0
     min_sigma: int = 40
     min_grinding_bits: int = 64
     min_neighbours: int = 2
@@ -445,10 +447,10 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.gamma != "default":
-            check_rate("gamma", self.gamma)
+            exact_rate("gamma", self.gamma)
 
     def _colluders(self, clients: int) -> int:
-        return default_colluders(clients) if self.gamma == "default" else count_of(clients, self.gamma)
+        return default_colluders(clients) if self.gamma == "default" else count_of(clients, "gamma", self.gamma)
 
     def check(self, config: RoundConfig, *, identified: bool = False) -> None:
         """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final, Literal, final
 
 import numpy as np
@@ -28,7 +29,7 @@ from secagg.graph_bounds import (
     check_degree,
     check_int,
 )
-from secagg.graph_rates import LARGEST_LOSS, RATE_SLACK, colluders_and_dropouts, quorum
+from secagg.graph_rates import LARGEST_LOSS, colluders_and_dropouts, exact_rate, quorum
 
 __all__ = [
     "ACTIVE_SIGMA",
@@ -41,6 +42,7 @@ __all__ = [
     "check_parameters",
     "choose_parameters",
     "colluders_and_dropouts",
+    "exact_rate",
     "find_parameters",
     "quorum",
     "sparse_degree_exists",
@@ -95,8 +97,8 @@ class GraphParameters(Bounds):
 
 def find_parameters(
     clients: int,
-    gamma: float,
-    delta: float,
+    gamma: float | Fraction,
+    delta: float | Fraction,
     *,
     active: bool = False,
     sigma: float | None = None,
@@ -292,10 +294,10 @@ def check_parameters(
 def _check_losses(clients: int, colluders: int, dropouts: int, active: bool) -> None:
     weight, formula = (2, "colluders + 2 dropouts") if active else (1, "colluders + dropouts")
     total = colluders + weight * dropouts
-    if total > (LARGEST_LOSS + RATE_SLACK) * clients:
+    if total > LARGEST_LOSS * clients:
         raise ParameterError(
-            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most {LARGEST_LOSS} of "
-            f"{clients} clients is allowed; lower either"
+            f"{formula} = {total} with colluders = {colluders}, dropouts = {dropouts}: at most {float(LARGEST_LOSS)} "
+            f"of {clients} clients is allowed; lower either"
         )
     if active and quorum(clients, colluders) > clients - dropouts:
         raise ParameterError(

@@ -8,21 +8,41 @@ Where the rules leave no room for both, the colluder counts and the loss does no
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Final
 
 from secagg.errors import ParameterError
 from secagg.graph_bounds import FEWEST_CLIENTS, LOWEST_THRESHOLD, check_int
 
-DEFAULT_GAMMA: Final = 0.2
-DEFAULT_DELTA: Final = 0.1
+DEFAULT_GAMMA: Final = Fraction(1, 5)
+DEFAULT_DELTA: Final = Fraction(1, 10)
 
-LARGEST_LOSS: Final = 0.9  # of gamma + delta, or gamma + 2 delta: beyond it degrees grow without use
-RATE_SLACK: Final = 1e-14  # so that a rate of 0.29 of 100 clients is 29 of them, whatever binary fractions make of it
+LARGEST_LOSS: Final = Fraction(9, 10)
+"""Of gamma + delta, or gamma + 2 delta: beyond it degrees grow without use."""
+_LARGEST_COHORT: Final = 2**20
 
 
-def count_of(clients: int, rate: float) -> int:
-    """floor(rate x clients)."""
-    return math.floor((rate + RATE_SLACK) * clients)
+def exact_rate(name: str, rate: float | Fraction) -> Fraction:
+    """The rational number that a rate stands for, so that floor(rate n) is the same for everybody (section 4.2).
+
+    A float stands for the fraction that it is nearest to, if there is one whose denominator is at most 2^20, the
+    largest cohort: 0.29 of 100 clients are 29 and 1 / 3 of 3 is 1, although both floats lie below the fraction.  Any
+    other float stands for the shortest decimal that reads back as it.
+
+    Raises:
+        ParameterError: the rate is no number, or not in 0 <= rate < 1.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, int | float | Fraction) or not 0 <= rate < 1:
+        raise ParameterError(f"{name} = {rate!r}: a rate must be a number with 0 <= {name} < 1")
+    if isinstance(rate, Fraction):
+        return rate
+    simple = Fraction(rate).limit_denominator(_LARGEST_COHORT)
+    return simple if float(simple) == rate else Fraction(repr(float(rate)))
+
+
+def count_of(clients: int, name: str, rate: float | Fraction) -> int:
+    """floor(rate x clients), of the exact rate.  Raises ParameterError."""
+    return math.floor(exact_rate(name, rate) * clients)
 
 
 def quorum(clients: int, colluders: int) -> int:
@@ -40,7 +60,7 @@ def default_colluders(clients: int) -> int:
         ParameterError: ``clients`` is not an int of 3 or more.
     """
     check_int("clients", clients, FEWEST_CLIENTS)
-    return max(1, count_of(clients, DEFAULT_GAMMA))
+    return max(1, count_of(clients, "gamma", DEFAULT_GAMMA))
 
 
 def most_dropouts(
@@ -63,7 +83,7 @@ def most_dropouts(
         min_survivors: where it is fixed: so many clients must be left.
     """
     least_threshold = (clients - 1 + colluders) // 2 + 1 if active else max(colluders + 1, LOWEST_THRESHOLD)
-    spare = math.floor((LARGEST_LOSS + RATE_SLACK) * clients) - colluders
+    spare = math.floor(LARGEST_LOSS * clients) - colluders
     limits = [
         clients - 1 - (least_threshold if threshold is None else threshold),
         clients - (colluders + 2),
@@ -78,8 +98,8 @@ def most_dropouts(
 
 def colluders_and_dropouts(
     clients: int,
-    gamma: float | None,
-    delta: float | None,
+    gamma: float | Fraction | None,
+    delta: float | Fraction | None,
     *,
     active: bool = False,
     threshold: int | None = None,
@@ -95,34 +115,25 @@ def colluders_and_dropouts(
         ParameterError: a rate is none, or gamma + delta (in `active`, gamma + 2 delta) exceeds 0.9.
     """
     check_int("clients", clients, FEWEST_CLIENTS)
-    for name, rate in (("gamma", gamma), ("delta", delta)):
-        if rate is not None:
-            check_rate(name, rate)
     if gamma is not None and delta is not None:
-        _check_sum_of_rates(gamma, delta, active)
-    dropouts = max(1, count_of(clients, DEFAULT_DELTA)) if delta is None else count_of(clients, delta)
-    colluders = default_colluders(clients) if gamma is None else count_of(clients, gamma)
+        _check_sum_of_rates(exact_rate("gamma", gamma), exact_rate("delta", delta), active)
+    dropouts = max(1, count_of(clients, "delta", DEFAULT_DELTA)) if delta is None else count_of(clients, "delta", delta)
+    colluders = default_colluders(clients) if gamma is None else count_of(clients, "gamma", gamma)
     room = most_dropouts(clients, colluders, active=active, threshold=threshold, min_survivors=min_survivors)
     if delta is None:
         dropouts = min(dropouts, max(0, room))
     elif gamma is None and room < dropouts:
-        colluders = count_of(clients, DEFAULT_GAMMA)
+        colluders = count_of(clients, "gamma", DEFAULT_GAMMA)
     return colluders, dropouts
 
 
-def check_rate(name: str, rate: float) -> None:
-    """Raises ParameterError unless 0 <= rate < 1."""
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-        raise ParameterError(f"{name} = {rate!r}: a rate must be a number with 0 <= {name} < 1")
-
-
-def _check_sum_of_rates(gamma: float, delta: float, active: bool) -> None:
+def _check_sum_of_rates(gamma: Fraction, delta: Fraction, active: bool) -> None:
     weight, formula = (2, "gamma + 2 delta") if active else (1, "gamma + delta")
     total = gamma + weight * delta
-    if total > LARGEST_LOSS + RATE_SLACK:
-        largest_delta = max(0.0, (LARGEST_LOSS - gamma) / weight)
+    if total > LARGEST_LOSS:
+        largest_delta = float(max(Fraction(0), (LARGEST_LOSS - gamma) / weight))
         remedy = "gamma" if gamma > LARGEST_LOSS else f"delta to at most {largest_delta:.4g}, or gamma"
         raise ParameterError(
-            f"{formula} = {total:.4g} with gamma = {gamma:g}, delta = {delta:g}: at most {LARGEST_LOSS} is allowed; "
-            f"lower {remedy}"
+            f"{formula} = {float(total):.4g} with gamma = {float(gamma):g}, delta = {float(delta):g}: at most "
+            f"{float(LARGEST_LOSS)} is allowed; lower {remedy}"
         )

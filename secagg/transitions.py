@@ -61,7 +61,7 @@ class ClientState(StrEnum):
     JOINED = "JOINED"
     ADVERTISED = "ADVERTISED"
     SHARED = "SHARED"
-    INPUT = "INPUT"  # the one state in which it waits for its own host
+    INPUT = "INPUT"  # waiting for its own host, as in JOINED
     MASKED = "MASKED"
     CONFIRMED = "CONFIRMED"
     DONE = "DONE"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 
 from secagg.client import Client
 from secagg.config import Policy, RoundConfig, Suite, ThreatModel
-from secagg.errors import InputError, PeerError, StateError
+from secagg.errors import InputError, ParameterError, PeerError, StateError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, Step
 from secagg.identity import Identity, UsedTokens
 from secagg.server import Server
@@ -24,7 +25,11 @@ _EVENTS: Final[Mapping[type[object], str]] = {
     Late: "late",
     ClientAborted: "client-aborted",
 }
-_HOST_ERRORS: Final[Mapping[str, type[Exception]]] = {"state": StateError, "input": InputError}
+_HOST_ERRORS: Final[Mapping[str, type[Exception]]] = {
+    "state": StateError,
+    "input": InputError,
+    "index": ParameterError,
+}
 """What a vector calls the errors of a host, which are no peer's fault."""
 
 
@@ -86,7 +91,7 @@ class Replay:
         self._messages: Mapping[str, str] = setup["messages"]
         self._clients: dict[int, Client] = {}
         self._stored: dict[str, bytes] = {}
-        self._resumed = UsedTokens()
+        self._joined, self._resumed = UsedTokens(), UsedTokens()
         self._server: Server | None = None
 
     def run(self, operations: Sequence[Operation]) -> None:
@@ -116,11 +121,14 @@ class Replay:
                 policy=_policy(policy),
                 identity=self._identity(index),
                 directory=_FixedDirectory(keys) if active else None,
-                consume=lambda token: not operation.get("used", False),
-                randomness=self._client_draws[index],
+                consume=lambda token: self._joined(token) and not operation.get("used", False),
+                randomness=self._client_draws[index] if index < len(self._client_draws) else _Draws(()),
             )
         except PeerError as refused:
             self._expect_refusal(refused, operation)
+            return
+        except ParameterError as misuse:
+            expect("error", type(misuse), _HOST_ERRORS.get(operation.get("error", "")))
             return
         _expect_success(operation)
         self._clients[index] = client
@@ -128,8 +136,7 @@ class Replay:
 
     def _start(self, operation: Operation) -> None:
         client = self._clients[operation["client"]]
-        self._expect_message(client.start(), operation)
-        self._expect_state(client, operation)
+        self._step(client, operation, lambda: Step((client.start(),)))
 
     def _receive(self, operation: Operation) -> None:
         client = self._clients[operation["client"]]
@@ -176,7 +183,7 @@ class Replay:
         self._expect_state(self._clients[index], operation)
 
     def _identity(self, index: int) -> Identity | None:
-        return Identity(self._seeds[index]) if self._config.is_active else None
+        return Identity(self._seeds[index % len(self._seeds)]) if self._config.is_active else None
 
     def _step(self, client: Client, operation: Operation, action: Callable[[], Step]) -> None:
         expected = _HOST_ERRORS.get(operation.get("error", ""))
@@ -275,5 +282,12 @@ def _policy(values: Mapping[str, Any]) -> Policy:
         given["suites"] = frozenset(Suite(suite) for suite in given["suites"])
     if "context" in given:
         given["context"] = bytes.fromhex(given["context"])
+    if "gamma" in given:
+        given["gamma"] = _rate(given["gamma"])
     given["threat_model"] = ThreatModel(given["threat_model"])
     return Policy(**given)
+
+
+def _rate(written: str) -> float:
+    """The float that a host would give: its floor must be that of the exact number."""
+    return float(Fraction(written))

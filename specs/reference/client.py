@@ -52,6 +52,8 @@ class Client:
             self.config = config = read_config(encoded)  # 2
             require(transcript.round_id(config.digest, self.nonce) == self.round_id, "wrong-session")  # 20
             require(not (refusal := accept(config)), refusal)  # 1, 2
+            if index >= config.clients:
+                raise ValueError("this round has no such client")
             if config.active:  # 3
                 self.cohort = directory(config.cohort) or ()
                 require(transcript.cohort_digest(self.cohort) == config.cohort, "cohort-not-vouched")
@@ -68,6 +70,8 @@ class Client:
 
     def start(self) -> bytes:
         """ADVERTISE."""
+        if self.state != "JOINED":
+            raise ValueError("not now")
         self.channel_private, self.masking_private, self.share_secret = (self.draw(32) for _ in range(3))
         self.channel_key, self.masking_key = map(primitives.public_key, (self.channel_private, self.masking_private))
         signed = self._advertised(self.index, self.channel_key + self.masking_key)
@@ -123,7 +127,7 @@ class Client:
         require(len({*shown}) == len(shown) and not any(map(primitives.has_low_order, shown)), "roster-keys")
         if config.active:  # 6
             drawn = neighbours_of(self.index, config, digest, self.session)
-            require(sorted([*here, *gone]) == drawn, "roster-neighbours")
+            require(sorted([*here, *gone]) == drawn and gone == sorted(gone), "roster-neighbours")
             leaves = {member: transcript.empty_leaf(member) for member in gone} | {
                 member: transcript.leaf(member, both[:32], both[32:])
                 for member, both in [(self.index, own), *self.peers.items()]

@@ -34,7 +34,7 @@ ROUNDS = scenarios(configs(max_clients=6))
 
 
 def test_the_reference_is_small_and_stands_on_its_own() -> None:
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in REFERENCE) < 1000
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in REFERENCE) < 1100
     for path in REFERENCE:
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         named = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}

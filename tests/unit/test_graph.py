@@ -524,3 +524,38 @@ def test_a_million_clients() -> None:
     assert len(set(near.tolist())) == degree
     assert all(999_999 in big.neighbours_of(other) for other in near.tolist())
     assert (big.count_within(np.ones(clients, dtype=bool)) == degree).all()
+
+
+@pytest.mark.parametrize(
+    ("rate", "clients", "share"),
+    [
+        (0.29, 100, 29),  # the binary fraction lies below 0.29
+        (0.57, 100, 57),
+        (1 / 3, 3, 1),
+        (1 / 7, 7, 1),
+        (Fraction(1, 3), 2**20 - 1, (2**20 - 1) // 3),
+        (0.289999999999999, 100, 28),  # a decimal just below, which no slack may round up
+        (0.2899999999999, 10**6, 289999),
+        (1 - 2**-53, 2**20, 2**20 - 1),
+        (0, 10, 0),
+        (np.float64(0.29), 100, 29),
+    ],
+)
+def test_a_share_of_the_cohort_is_the_floor_of_the_exact_number(
+    rate: float | Fraction, clients: int, share: int
+) -> None:
+    assert math.floor(graph.exact_rate("gamma", rate) * clients) == share
+
+
+def test_every_share_of_two_decimals_and_every_ratio_is_exact() -> None:
+    for clients in (*range(3, 60), 1000):
+        for part in range(clients):
+            assert graph.exact_rate("gamma", part / clients) * clients == part
+        for hundredths in range(100):
+            assert math.floor(graph.exact_rate("gamma", hundredths / 100) * clients) == hundredths * clients // 100
+
+
+@pytest.mark.parametrize("rate", [math.nan, 1.0, -0.1, True, "0.2", None, math.inf])
+def test_a_share_that_is_no_rate_is_refused(rate: Any) -> None:
+    with pytest.raises(ParameterError, match="gamma = "):
+        graph.exact_rate("gamma", rate)

@@ -11,7 +11,7 @@ from reference.server import Server
 from reference.wire import Refused
 
 from .common import Test, entry, labelled, source
-from .rounds import LOOSE, Recorder, small, small_active, sparse_active
+from .rounds import LOOSE, Recorder, large_active, small, small_active, sparse_active
 
 KINDS = {number: name for name, (number, _) in wire.MESSAGES.items()}
 INDEX = 2
@@ -32,6 +32,7 @@ CHECKS = {
     **dict.fromkeys(("shares-range", "shares-commitment"), 10),
     "shares-too-few": 11,
     **dict.fromkeys(("state", "input"), 12),
+    "index": 3,
     **dict.fromkeys(("survivors-self", "survivors-too-few"), 13),
     "survivors-not-shared": 14,
     "survivors-neighbours": 15,
@@ -54,9 +55,11 @@ def setups() -> dict[str, Recorder]:
         "active": Recorder("refusals-active", active, {}),
         "sparse": Recorder("refusals-sparse", sparse_active(), LOOSE),
         "prime": Recorder("refusals-prime", prime, {}),
+        "large": Recorder("refusals-large", large_active(), {}),
     }
-    for recorder in recorders.values():
-        recorder.run({})
+    fates = {"large": {3: "NONE", 6: "NONE", 9: "SHARE"}}
+    for name, recorder in recorders.items():
+        recorder.run(fates.get(name, {}))
     return recorders
 
 

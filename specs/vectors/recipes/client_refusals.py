@@ -20,6 +20,7 @@ from .cases import (
     swapped,
     without_first,
 )
+from .client_rules import client_rules
 from .common import File, file, numbers
 from .refused_invitations import refused_invitations
 from .refused_rosters import refused_rosters
@@ -64,6 +65,8 @@ FLAGS = {
     "RESUMED": "a stored client that goes on otherwise than it would have",
     "ROLLED_BACK": "a client that answers once more from an older state",
     "LEDGER": "a ledger of used tokens that remembers the newest alone",
+    "RATE": "a share of the cohort that binary fractions round otherwise",
+    "INDEX": "a host that takes another cohort's index into a round",
     "SPENT": "a client that goes on beside its own stored state",
 }
 
@@ -82,6 +85,7 @@ def client_refusals() -> File:
     _encodings(tests)
     _aborts(tests)
     refused_states(tests)
+    client_rules(tests)
     about = "One client each. First replay the first `after` operations of the setup, then the test's own."
     used = {test["setup"] for test in tests.tests}
     made = {

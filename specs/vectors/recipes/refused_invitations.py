@@ -20,7 +20,7 @@ def refused_invitations(tests: ClientCases) -> None:
     _directories(tests)
 
 
-def _join(
+def join(
     tests: ClientCases,
     setup: str,
     error: str,
@@ -37,7 +37,7 @@ def _join(
     keys = given.get("directory", recorder.identities)
     shown = {**given, "directory": keys and [key.hex() for key in keys]} if "directory" in given else given
     try:
-        recorder.new_client(
+        client = recorder.new_client(
             INDEX,
             data,
             accept=acceptor({**recorder.policy, **given.get("policy", {})}, given.get("approve")),
@@ -46,7 +46,9 @@ def _join(
         )
     except Refused as refusal:
         case.refused("client.join", refusal, message=case.name(data, "wrong"), **shown)
-    tests.add(case, f"{requirement} CONFIG-14", comment, flag, error)
+    else:
+        case.note("client.join", message=case.name(data, "invitation"), **shown, state=client.state)
+    tests.add(case, f"{requirement} CONFIG-14" if error else requirement, comment, flag, error)
 
 
 def _invitations(tests: ClientCases) -> None:
@@ -54,7 +56,7 @@ def _invitations(tests: ClientCases) -> None:
     other = replace(semi, length=4)
     comment = "another config than the approved one"
     approved = other.digest.hex()
-    _join(tests, "semi_honest", "config-not-approved", "CONFIG-2", "APPROVAL", comment, approve=approved)
+    join(tests, "semi_honest", "config-not-approved", "CONFIG-2", "APPROVAL", comment, approve=approved)
     for comment, bad in {
         "a threshold that the colluders reach": replace(semi, threshold=1),
         "a quorum that two survivor sets reach": replace(active, quorum=3),
@@ -62,7 +64,7 @@ def _invitations(tests: ClientCases) -> None:
         "a sum that may wrap": replace(semi, input_max=2**18),
     }.items():
         setup, data = "active" if bad.active else "semi_honest", invitation(bad.to_bytes())
-        _join(tests, setup, "config-unsound", "CONFIG-10", "UNSOUND", comment, data)
+        join(tests, setup, "config-unsound", "CONFIG-10", "UNSOUND", comment, data)
     good = bytes.fromhex(tests.setups["semi_honest"].messages["invitation"])
     for requirement, flag, error, comment, data in (
         ("WIRE-6", "SESSION", "wrong-session", "a round id of another nonce", changed(good, nonce=flipped)),
@@ -73,7 +75,7 @@ def _invitations(tests: ClientCases) -> None:
         ("WIRE-4", "VERSION", "wrong-version", "version 2", changed(good, version=2)),
         ("WIRE-5", "SIZE", "too-large", "more than 4096 bytes", changed(good, config=bytes(4096))),
     ):
-        _join(tests, "semi_honest", error, requirement, flag, comment, data)
+        join(tests, "semi_honest", error, requirement, flag, comment, data)
 
 
 def _policies(tests: ClientCases) -> None:
@@ -93,10 +95,10 @@ def _policies(tests: ClientCases) -> None:
         "another context": {"context": b"another model".hex()},
     }
     for comment, policy in floors.items():
-        _join(tests, "semi_honest", "config-below-policy", "CONFIG-11", "POLICY", comment, policy=policy)
+        join(tests, "semi_honest", "config-below-policy", "CONFIG-11", "POLICY", comment, policy=policy)
     floors = {"fewer bits for grinding": {"min_grinding_bits": 65}, "a lower quorum": {"min_quorum": 5}}
     for comment, policy in floors.items():
-        _join(tests, "active", "config-below-policy", "CONFIG-11", "POLICY", comment, policy=policy)
+        join(tests, "active", "config-below-policy", "CONFIG-11", "POLICY", comment, policy=policy)
 
 
 def _directories(tests: ClientCases) -> None:
@@ -108,17 +110,17 @@ def _directories(tests: ClientCases) -> None:
         "one member more": [*keys, stranger],
         "another order": [*keys[1:], keys[0]],
     }.items():
-        _join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, directory=directory)
+        join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, directory=directory)
     moved = [*keys[:2], keys[3], keys[2], *keys[4:]]
     data = invitation(replace(active.config, cohort=transcript.cohort_digest(moved)).to_bytes())
     comment = "a vouched cohort that has another member at this client's index"
-    _join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, data, directory=moved)
+    join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, data, directory=moved)
     for comment, twice in {
         "one key at two indices": [*keys[:-1], keys[0]],
         "n distinct keys, one of them at two of n + 1 indices": [*keys, keys[0]],
     }.items():
         data = invitation(replace(active.config, cohort=transcript.cohort_digest(twice)).to_bytes())
-        _join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, data, directory=twice)
+        join(tests, "active", "cohort-not-vouched", "CONFIG-12", "DIRECTORY", comment, data, directory=twice)
     comment = "the token was used before"
     for setup in ("semi_honest", "active"):
-        _join(tests, setup, "already-joined", "CONFIG-13", "JOINED_TWICE", comment, used=True)
+        join(tests, setup, "already-joined", "CONFIG-13", "JOINED_TWICE", comment, used=True)

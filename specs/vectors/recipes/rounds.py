@@ -9,6 +9,7 @@ from typing import Any
 from reference import primitives, wire
 from reference.arithmetic import mask
 from reference.client import Client
+from reference.policy import accepted
 from reference.rules import Config
 from reference.server import PHASES, Server
 from reference.transcript import cohort_digest
@@ -17,43 +18,11 @@ from .common import File, Test, entry, file, labelled, numbers, source
 from .configs import base_config
 
 Policy = Mapping[str, int | str]
-MEASURES: dict[str, Callable[[Config], int]] = {
-    "clients": lambda config: config.clients,
-    "sigma": lambda config: config.sigma,
-    "grinding_bits": lambda config: config.grinding_bits,
-    "neighbours": lambda config: config.neighbours,
-    "threshold": lambda config: config.threshold,
-    "quorum": lambda config: config.quorum,
-    "survivors": lambda config: config.min_survivors,
-    "modulus_bits": lambda config: (config.modulus - 1).bit_length(),
-    "input_bits": lambda config: config.input_max.bit_length(),
-    "length": lambda config: config.length,
-}
 
 
 def acceptor(policy: Policy, approve: str | None = None) -> Callable[[Config], str]:
-    """What a client's host and its policy make of a config: the code of a refusal, or nothing."""
-
-    def accept(config: Config) -> str:
-        if approve is not None and config.digest.hex() != approve:
-            return "config-not-approved"
-        for name, bound in policy.items():
-            kind, _, measure = name.partition("_")
-            if name == "threat_model":
-                holds = config.threat_model == "active" or bound != "active"
-            elif name == "context":
-                holds = config.context.hex() == bound
-            elif name == "suites":
-                holds = config.suite in bound  # type: ignore[operator]
-            elif kind == "min":
-                holds = MEASURES[measure](config) >= bound  # type: ignore[operator]
-            else:
-                holds = MEASURES[measure](config) <= bound  # type: ignore[operator]
-            if not holds:
-                return "config-below-policy"
-        return ""
-
-    return accept
+    """What a client's host and its policy make of a config."""
+    return lambda config: accepted(config, policy, approve)
 
 
 class Recorder:
@@ -130,16 +99,16 @@ class Recorder:
             "operations": operations,
         }
 
-    def new_client(self, index: int, invitation: bytes, **changes: Any) -> Client:
+    def new_client(self, member: int, invitation: bytes, **changes: Any) -> Client:
         """A client that has joined."""
         given: dict[str, Any] = {
             "accept": acceptor(self.policy),
-            "identity": self.seeds[index] if self.config.active else b"",
+            "index": member,
+            "draw": source(f"{self.name} client {member}"),
+            "identity": self.seeds[member] if self.config.active else b"",
             "directory": lambda digest: self.identities if digest == self.config.cohort else None,
         }
-        return self.kinds.get(index, Client)(
-            invitation, index, source(f"{self.name} client {index}"), **{**given, **changes}
-        )
+        return self.kinds.get(member, Client)(invitation, **{**given, **changes})
 
     def run(self, fates: Mapping[int, str], leavers: Mapping[int, str] | None = None, *, compute: bool = True) -> None:
         """A round.  ``fates`` says which message of a client's is the last that arrives; who leaves says so."""
@@ -266,6 +235,12 @@ def small_active(**changes: Any) -> Config:
     given = {"threat_model": "active", "clients": 6, "neighbours": 5, "threshold": 3, "quorum": 4, "colluders": 0}
     given |= {"min_survivors": 4, "grinding_bits": 64, "cohort": bytes(32), "length": 3}
     return small(**{**given, **changes})
+
+
+def large_active(**changes: Any) -> Config:
+    """Ten, in `active`, whose sets take two bytes."""
+    given = {"clients": 10, "neighbours": 9, "dropouts": 3, "threshold": 5, "quorum": 6, "min_survivors": 6}
+    return small_active(**{**given, "length": 2, "ring_bits": 20, **changes})
 
 
 def sparse_active() -> Config:
@@ -411,6 +386,16 @@ def rounds() -> File:
         "enough masked inputs, but one survivor has too few neighbours among them: nobody is shown the survivors",
         {3: "SHARE", 4: "SHARE", 5: "SHARE"},
         policy=LOOSE,
+        ends="ABORTED",
+    )
+    add(
+        "too-few-unmask",
+        small(clients=5, neighbours=4, dropouts=1),
+        "UNMASK-5 ABORT-2",
+        "ABORTS",
+        "too few answers in UNMASK: everybody who was sent the survivors and did not leave is told, who is done too",
+        {1: "MASK", 2: "MASK", 3: "MASK"},
+        {4: "UNMASK"},
         ends="ABORTED",
     )
     flags = {

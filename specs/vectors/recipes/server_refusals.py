@@ -9,6 +9,7 @@ from reference.wire import Refused, encode
 from .cases import INDEX, Case, ServerCases, changed, fields, flipped, swapped
 from .common import LOW_ORDER, File, file, labelled
 from .rounds import Recorder, small
+from .server_rules import server_rules
 
 FLAGS = {
     "LOW_ORDER": "a key that every neighbour would refuse",
@@ -43,6 +44,7 @@ def server_refusals() -> File:
     _always(tests)
     _out_of_place(tests)
     _bad_dealers(tests)
+    server_rules(tests)
     about = (
         "One server each. First replay the first `after` operations of the setup, then the test's own. Where a message "
         "is refused, the right one is taken afterwards."

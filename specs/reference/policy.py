@@ -1,0 +1,48 @@
+"""What a client's host asks of a config before it joins: the config that it approved, or a policy."""
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+from .rules import Config
+
+MEASURES: Mapping[str, Callable[[Config], int]] = {
+    "clients": lambda config: config.clients,
+    "sigma": lambda config: config.sigma,
+    "grinding_bits": lambda config: config.grinding_bits,
+    "neighbours": lambda config: config.neighbours,
+    "threshold": lambda config: config.threshold,
+    "quorum": lambda config: config.quorum,
+    "survivors": lambda config: config.min_survivors,
+    "modulus_bits": lambda config: (config.modulus - 1).bit_length(),
+    "input_bits": lambda config: config.input_max.bit_length(),
+    "length": lambda config: config.length,
+}
+
+
+def share_of(rate: str, clients: int) -> int:
+    """floor(rate n), of a rate such as "0.29" or "1/3"."""
+    return floor(Fraction(rate) * clients)
+
+
+def accepted(config: Config, policy: Mapping[str, Any], approve: str | None = None) -> str:
+    """The code of a refusal, or nothing.  A policy has the names that it has in test vectors."""
+    if approve is not None and config.digest.hex() != approve:
+        return "config-not-approved"
+    return "" if all(_holds(config, name, asked) for name, asked in policy.items()) else "config-below-policy"
+
+
+def _holds(config: Config, name: str, asked: Any) -> bool:
+    if name == "threat_model":
+        return config.active or asked != "active"
+    if name == "context":
+        return config.context.hex() == asked
+    if name == "suites":
+        return config.suite in asked
+    if name == "gamma":
+        return config.colluders >= share_of(asked, config.clients)
+    if name == "min_grinding_bits" and not config.active:
+        return True
+    met = MEASURES[name[4:]](config)
+    return met >= asked if name.startswith("min_") else met <= asked
