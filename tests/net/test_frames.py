@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hosting import LAYOUT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +30,7 @@ from secagg.transcript import signed_advertisement, signed_login, signed_survivo
 TO_SERVER = [Login(1, bytes(32), bytes(64)), Submission(3, "MASK", 1000), Got()]
 TO_CLIENT = [
     Challenge(1, bytes(32)),
-    Welcome(2, 5, LAYOUT),
+    Welcome(2, 5, 100),
     Message("SHARE", 77),
     Ack(3, "accepted"),
     Progress("MASK", 1, 2, 3.5),

@@ -23,6 +23,7 @@ from secagg.adapters.net.certificates import client_context, make_demo_certifica
 from secagg.adapters.net.channel import ByteBudget, Channel
 from secagg.adapters.net.frames import (
     FRAMES_VERSION,
+    MAX_WELCOME_BYTES,
     Ack,
     Challenge,
     Login,
@@ -33,8 +34,10 @@ from secagg.adapters.net.frames import (
     Submission,
     Sum,
     Welcome,
+    decode_layout,
     decode_to_client,
     encode,
+    encode_layout,
 )
 from secagg.adapters.net.journal import JournalError
 from secagg.adapters.net.layout import Layout
@@ -377,7 +380,9 @@ async def logged_in(host: Hosting, identity: Identity) -> Any:
         assert isinstance(challenge, Challenge)
         signed = signed_login(challenge.challenge, "default", seen_of(connection))
         await channel.send(Login(FRAMES_VERSION, identity.public_key, identity.sign(signed)))
-        assert isinstance(await channel.receive(), Welcome)
+        welcome = await channel.receive()
+        assert isinstance(welcome, Welcome)
+        assert decode_layout(await channel.payload(welcome.size)) == host.hosted().spec.layout
         yield channel
 
 
@@ -429,7 +434,9 @@ def test_what_comes_instead_of_a_login(tmp_path: Path, tls_folder: Path, first: 
             hosting([spec_of(3)], tmp_path, tls_folder, limits=limits) as host,
             connect(f"{host.url}/default", ssl=host.tls) as connection,
         ):
-            login = await login_of(connection, version=9 if first == "version" else 1, spoil=first == "signature")
+            login = await login_of(
+                connection, version=9 if first == "version" else FRAMES_VERSION, spoil=first == "signature"
+            )
             match first:
                 case "garbage":
                     await connection.send(b"\xc1\xff\x00")
@@ -629,6 +636,8 @@ def test_a_lost_state_file_is_said_to_be_lost(tmp_path: Path, tls_folder: Path) 
         (["challenge", "welcome", "invitation", [encode(Sum(b"\x07", 3)), b"abc"]], RefusedError, "no vector"),
         (["challenge", "welcome", "invitation", [encode(Message("SHARE", 3)), b"abc"]], PeerError, "does not decode"),
         (["challenge", "other layout"], InputError, "has shape"),
+        (["challenge", [encode(Welcome(0, 3, 3)), b"abc"]], RefusedError, "a layout that does not decode"),
+        (["challenge", "welcome of 16 MB"], RefusedError, "does not decode"),
         (["challenge", bytes(10_000_000)], GaveUpError, "no word"),
         ([], GaveUpError, "no word"),
     ],
@@ -640,10 +649,18 @@ def test_a_server_that_is_none(
     context, _ = server_context(tls_folder / "server.pem", tls_folder / "server.key")
     spec = spec_of(3)
     invitation = Server(spec.config).invitation()
-    known = {
+
+    def welcome(layout: Layout) -> list[bytes]:
+        encoded = encode_layout(layout)
+        return [encode(Welcome(0, 3, len(encoded))), encoded]
+
+    known: dict[str, bytes | list[bytes]] = {
         "challenge": encode(Challenge(FRAMES_VERSION, bytes(32))),
-        "welcome": encode(Welcome(0, 3, LAYOUT)),
-        "other layout": encode(Welcome(0, 3, Layout.of({"w": (4, 4)}, clip=CLIP, bits=18))),
+        "welcome": welcome(LAYOUT),
+        "other layout": welcome(Layout.of({"w": (4, 4)}, clip=CLIP, bits=18)),
+        "welcome of 16 MB": encode(Welcome(0, 3, MAX_WELCOME_BYTES)).replace(
+            b"\xce\x00\x80\x00\x00", b"\xce\x01\0\0\0"
+        ),
         "invitation": [encode(Message("ADVERTISE", len(invitation))), invitation],
     }
 

@@ -1,7 +1,7 @@
 """What goes over a connection: one typed struct a frame, MessagePack, decoded strictly.
 
-A frame that carries bytes (a protocol message, a sum) says how many; they follow it in the same WebSocket message, as
-further fragments.  So a receiver knows the size before it takes the bytes.
+A frame that carries bytes (a layout, a protocol message, a sum) says how many; they follow it in the same WebSocket
+message, as further fragments.  So a receiver knows the size before it takes the bytes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import msgspec
 from msgspec import Meta
 
 from secagg.adapters.net.layout import Layout
-from secagg.errors import SecAggError
+from secagg.errors import ParameterError, SecAggError
 
-FRAMES_VERSION: Final = 1
+FRAMES_VERSION: Final = 2
 FRAGMENT_BYTES: Final = 2**16
 MAX_FRAME_BYTES: Final = 2048
 """A client's frames without the bytes behind them; it must stay below what a connection may send before its login."""
 MAX_WELCOME_BYTES: Final = 2**23
+"""The longest layout that follows a Welcome: an array's name and shape take some 60 bytes, so 100,000 arrays fit."""
 CHALLENGE_BYTES: Final = 32
 
 Size: TypeAlias = Annotated[int, Meta(ge=0, le=2**40)]
@@ -73,11 +74,11 @@ class Challenge(_Frame, tag=0, frozen=True):
 
 
 class Welcome(_Frame, tag=1, frozen=True):
-    """Server: the login was good; this is the client's seat, and what is summed."""
+    """Server: the login was good; this is the client's seat.  What is summed follows, see ``decode_layout``."""
 
     index: Count
     clients: Count
-    layout: Layout
+    size: Annotated[int, Meta(ge=1, le=MAX_WELCOME_BYTES)]
 
 
 class Message(_Frame, tag=2, frozen=True):
@@ -147,6 +148,7 @@ ABORT: Final = "ABORT"
 _encoder = msgspec.msgpack.Encoder()
 _to_client: Final[msgspec.msgpack.Decoder[ToClient]] = msgspec.msgpack.Decoder(ToClient)
 _to_server: Final[msgspec.msgpack.Decoder[ToServer]] = msgspec.msgpack.Decoder(ToServer)
+_layout: Final[msgspec.msgpack.Decoder[Layout]] = msgspec.msgpack.Decoder(Layout)
 
 
 def encode(frame: Frame) -> bytes:
@@ -168,3 +170,22 @@ def decode_to_client(data: bytes) -> ToClient:
         return _to_client.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise RefusedError(Refusal.MALFORMED, f"the server sent a frame that does not decode: {wrong}") from None
+
+
+def encode_layout(layout: Layout) -> bytes:
+    """The bytes behind a Welcome.  Raises ParameterError when they are more than a client takes."""
+    encoded = _encoder.encode(layout)
+    if len(encoded) > MAX_WELCOME_BYTES:
+        raise ParameterError(
+            f"the layout of {len(layout.arrays)} arrays takes {len(encoded)} bytes; at most {MAX_WELCOME_BYTES} can be "
+            "sent to a client: join small arrays into larger ones, or shorten their names"
+        )
+    return encoded
+
+
+def decode_layout(data: bytes | bytearray) -> Layout:
+    """The layout behind a Welcome.  Raises RefusedError(MALFORMED)."""
+    try:
+        return _layout.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise RefusedError(Refusal.MALFORMED, f"the server sent a layout that does not decode: {wrong}") from None

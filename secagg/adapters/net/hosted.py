@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, final
 
 import msgspec
 
-from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum
+from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.journal import Journal, JournalError, StoredRound
 from secagg.adapters.net.layout import Layout
 from secagg.arithmetic import pack
@@ -76,6 +76,7 @@ class RoundSpec:
         if self.config.context != encoder.layout_digest() or self.config.length != encoder.length:
             raise ParameterError(f"round {self.name}: the config's context and length must be those of its layout")
         encoder.check_capacity(self.config.clients, self.config.modulus)
+        encode_layout(self.layout)
         if self.keys is not None and len(self.keys) != self.config.clients:
             raise ParameterError(f"round {self.name}: {len(self.keys)} keys for {self.config.clients} clients")
         if self.config.is_active and (self.keys is None or self.directory is None):
@@ -125,6 +126,7 @@ class HostedRound:
     def __init__(self, spec: RoundSpec, journal: Journal) -> None:
         self.spec = spec
         self.name, self.config = spec.name, spec.config
+        self.layout_bytes = encode_layout(spec.layout)
         self.ending: Ending | None = None
         self.told: set[int] = set()
         """Who said that it knows the end."""

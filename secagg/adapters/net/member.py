@@ -41,6 +41,7 @@ from secagg.adapters.net.frames import (
     Sum,
     ToClient,
     Welcome,
+    decode_layout,
     decode_to_client,
 )
 from secagg.adapters.net.hosted import PHASES
@@ -235,7 +236,7 @@ class Member:
             ssl=tls,
             proxy=None if is_loopback(parts.hostname or "") else True,
             compression=None,
-            max_size=(MAX_WELCOME_BYTES, FRAGMENT_BYTES),
+            max_size=(MAX_FRAME_BYTES + MAX_WELCOME_BYTES, FRAGMENT_BYTES),
             open_timeout=min(20.0, options.give_up_seconds),
             close_timeout=2,
             ping_interval=20,
@@ -243,8 +244,8 @@ class Member:
             **ending,
         ) as connection:
             channel = Channel(connection, decode_to_client)
-            welcome = await self._log_in(channel)
-            part = await asyncio.to_thread(self._prepare, welcome.layout)
+            welcome, layout = await self._log_in(channel)
+            part = await asyncio.to_thread(self._prepare, layout)
             if part is not None:
                 self._allow(channel, decode_config(part.config))
             sent = await self._send_waiting(channel, 0)
@@ -279,7 +280,7 @@ class Member:
         async with asyncio.timeout(self._options.give_up_seconds):
             return await channel.payload(size)
 
-    async def _log_in(self, channel: Channel[ToClient]) -> Welcome:
+    async def _log_in(self, channel: Channel[ToClient]) -> tuple[Welcome, Layout]:
         challenge = await self._receive(channel)
         if not isinstance(challenge, Challenge):
             raise _refusal_of(challenge, "a challenge")
@@ -293,7 +294,7 @@ class Member:
         welcome = await self._receive(channel)
         if not isinstance(welcome, Welcome):
             raise _refusal_of(welcome, "a welcome")
-        return welcome
+        return welcome, decode_layout(await self._payload(channel, welcome.size))
 
     async def _send_waiting(self, channel: Channel[ToClient], after: int) -> int:
         """Send what is stored and was not sent on this connection; returns the last number."""
@@ -328,7 +329,7 @@ class Member:
     @staticmethod
     def _allow(channel: Channel[ToClient], config: RoundConfig) -> None:
         """Let the server send what is allowed in this round, and no more."""
-        channel.connection.protocol.max_message_size = max(MAX_WELCOME_BYTES, _largest(config))
+        channel.connection.protocol.max_message_size = max(MAX_FRAME_BYTES + MAX_WELCOME_BYTES, _largest(config))
 
     # Steps, on a thread.
 

@@ -298,7 +298,8 @@ class Service:
     async def _serve(self, session: _Session) -> None:
         hosted, channel = session.hosted, session.channel
         channel.connection.protocol.max_message_size = _largest(hosted)
-        await channel.send(Welcome(session.index, hosted.config.clients, hosted.spec.layout))
+        layout = hosted.layout_bytes
+        await channel.send(Welcome(session.index, hosted.config.clients, len(layout)), layout)
         reader = asyncio.create_task(self._read(session))
         writer = asyncio.create_task(self._write(session))
         try:
