@@ -229,7 +229,7 @@ def test_an_open_round_that_is_full(tmp_path: Path, tls_folder: Path) -> None:
     [
         ({"arrays": {"w": np.zeros((4, 3)), "c": np.zeros(5)}}, "lacks 'b'; it has 'c'"),
         ({"arrays": {"w": np.zeros((3, 4)), "b": np.zeros(5)}}, r"'w' has shape \(3, 4\), not \(4, 3\)"),
-        ({"policy": Policy(gamma=0.5)}, "colluders"),
+        ({"policy": Policy(gamma=0.7)}, "colluders"),
         ({"policy": Policy(min_survivors=4)}, "min_survivors = 3; this client's policy asks for at least 4"),
         ({"policy": ACTIVE}, "asks for active|threat_model"),
     ],
