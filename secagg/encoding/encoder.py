@@ -28,7 +28,7 @@ from secagg.encoding.limits import (
 )
 from secagg.encoding.rounded import RoundedPart
 from secagg.encoding.rounding import BLOCK
-from secagg.encoding.settings import settings_of
+from secagg.encoding.settings import Coarse, settings_of
 from secagg.encoding.sums import Mean, RoundShape, SumResult, as_template, check_contributors
 from secagg.encoding.tail import Tail
 from secagg.encoding.template import Template
@@ -214,6 +214,48 @@ class Encoder:
                 "the server must make its config with input_max=encoder.input_max"
             )
         self.check_capacity(config.clients, config.modulus)
+
+    def check_precision(self) -> None:
+        """Raises ParameterError for a layout in which a client of weight 1 adds more rounding than its values.
+
+        A value is rounded to whole steps of clip / (2^(bits-1) - 1) after it was multiplied by weight / max_weight:
+        with max_weight above the number of steps in a clip, a client of weight 1 has no whole step to give.
+        """
+        for members, part in self._rounded:
+            if (self._max_weight or 1) > part.levels:
+                name, bits = self._template.leaves[members[0]].name, (self._max_weight or 1).bit_length() + 1
+                remedy = (
+                    f"give it {bits} bits or more"
+                    if bits <= MOST_BITS
+                    else f"sum it exactly (Exact), or use {MOST_BITS} bits"
+                )
+                raise ParameterError(
+                    f"max_weight is {self._max_weight}, and a value of {name} has {part.levels} steps up to its clip: "
+                    f"what a client of weight 1 gives would be lost in the rounding; {remedy}, or lower max_weight"
+                )
+
+    def coarse(self, update: object, weight: int = 1) -> dict[str, Coarse]:
+        """By name, the arrays of one client's update that are small beside what the rounding may add to them.
+
+        Those whose largest absolute value is less than a hundred times the rounding that a client of this weight may
+        add, and arrays that the clip cuts to less than a hundredth.  For a warning to that client's own operator: it
+        tells of the data.
+
+        Raises InputError as ``encode`` does, but for values that are not finite.
+        """
+        weight, _ = self._checked_weight(weight)
+        found = {}
+        for leaf, array, setting in zip(
+            self._template.leaves, self._template.flatten(update), self._settings, strict=True
+        ):
+            if isinstance(setting, Exact) or not array.size:
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                largest = max(abs(float(array.max())), abs(float(array.min())))
+            rounding = setting.step * (self._max_weight or 1) / max(weight, 1)
+            if 0 < largest < 100 * rounding or largest > 100 * setting.clip:
+                found[leaf.name] = Coarse(largest, setting.clip, rounding)
+        return found
 
     def layout_digest(self) -> bytes:
         """32 bytes that are equal for two encoders exactly if their vectors can be summed.

@@ -35,10 +35,10 @@ class RoundedPart:
     ) -> None:
         """``clips`` are those of the leaves; the digits' base is 2^b - 1 for the encoder's own b bits."""
         self._leaves, self._clips, self._max_weight = leaves, tuple(clips), max_weight
-        self._levels = (1 << (bits - 1)) - 1
+        self.levels: Final = (1 << (bits - 1)) - 1
         self._reference = self._clips[0]
         self._scales = [1.0 if clip == self._reference else self._reference / clip for clip in self._clips]
-        self._digits = Digits(base, 2 * self._levels)
+        self._digits = Digits(base, 2 * self.levels)
         self._size = sum(leaf.size for leaf in leaves)
         self.length: Final = self._size * self._digits.count
 
@@ -51,8 +51,8 @@ class RoundedPart:
         randomness: Callable[[int], bytes],
     ) -> None:
         """Write the arrays' values, and count by name what was clipped.  Raises InputError for what is not finite."""
-        factor = fixed_point_factor(self._levels, self._reference, weight, self._max_weight or 1)
-        rounder = Rounder(self._levels, self._reference, factor, randomness, self._size)
+        factor = fixed_point_factor(self.levels, self._reference, weight, self._max_weight or 1)
+        rounder = Rounder(self.levels, self._reference, factor, randomness, self._size)
         work = np.empty(min(BLOCK, self._size), np.float64)
         planes = out.reshape(self._digits.count, self._size)
         single = self._digits.count == 1
@@ -73,7 +73,7 @@ class RoundedPart:
         numbers = self._joined(vector, count)
         if self._max_weight is not None:  # else the largest element, which is checked, says it all
             self._check_reach(numbers, counts, count, self._max_weight)
-        middle, start = np.uint64(count * self._levels), 0
+        middle, start = np.uint64(count * self.levels), 0
         for leaf, clip in zip(self._leaves, self._clips, strict=True):
             factor = float(self._unit(clip, counts.weight))
             yield centred(numbers[start : start + leaf.size], middle, factor).reshape(leaf.shape)
@@ -85,12 +85,12 @@ class RoundedPart:
         # Eight roundings on the way to the fixed point, in units of a step: levels * 8 ulp; two more with a clip of
         # its own, and four on the way back.
         roundings = 8 if clip == self._reference else 10
-        bound = count * (1 + roundings * _ULP * self._levels) * self._unit(clip, total_weight)
+        bound = count * (1 + roundings * _ULP * self.levels) * self._unit(clip, total_weight)
         return nextafter(float(bound + 4 * _ULP * (Fraction(clip) + bound)), inf)
 
     def _unit(self, clip: float, total_weight: int) -> Fraction:
         """What one step of the sum is worth in the mean: max_weight / (scale * total_weight)."""
-        return Fraction(self._max_weight or 1, self._levels * total_weight) * Fraction(clip)
+        return Fraction(self._max_weight or 1, self.levels * total_weight) * Fraction(clip)
 
     def _clip_block(
         self, block: npt.NDArray[np.float64], pieces: list[Piece], arrays: Sequence[RealArray], clipped: dict[str, int]
@@ -124,8 +124,8 @@ class RoundedPart:
         A client's value is at most levels times its share of max_weight, and rounding adds less than one; the zeros of
         a client of weight 0 are not rounded.
         """
-        middle = count * self._levels
-        reach = -(-self._levels * counts.weight // max_weight) + counts.contributors
+        middle = count * self.levels
+        reach = -(-self.levels * counts.weight // max_weight) + counts.contributors
         for extreme in (int(numbers.min()), int(numbers.max())):
             if abs(extreme - middle) > reach:
                 raise InputError(

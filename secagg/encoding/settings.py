@@ -23,9 +23,30 @@ class Rounding:
     clip: float
     bits: int
 
+    @property
+    def step(self) -> float:
+        """What two neighbouring encoded values are apart, at full weight."""
+        return self.clip / ((1 << (self.bits - 1)) - 1)
+
     def described(self) -> list[object]:
         """For the layout's digest."""
         return ["rounded", self.clip.hex(), self.bits]
+
+
+@final
+@dataclass(frozen=True)
+class Coarse:
+    """Why an array does not fit its clip and bits well.
+
+    Attributes:
+        largest: the largest absolute value of the update's array.
+        clip: what it is cut to.
+        rounding: the most that the rounding of this client may add to a value, in the update's own unit.
+    """
+
+    largest: float
+    clip: float
+    rounding: float
 
 
 Setting: TypeAlias = Rounding | Exact

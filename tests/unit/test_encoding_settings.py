@@ -223,3 +223,41 @@ def test_sums_that_no_clients_make() -> None:
         bad[at] = value
         with pytest.raises(InputError, match=message):
             encoder.decode_sum(bad, 1)
+
+
+@pytest.mark.parametrize(
+    ("bits", "max_weight", "remedy"),
+    [
+        (16, 2**15, "give it 17 bits or more"),
+        (16, 10**6, "give it 21 bits or more"),
+        (16, 2**40, "sum it exactly"),
+        (2, 2, "give it 3 bits or more"),
+    ],
+)
+def test_a_layout_in_which_small_weights_are_lost_is_refused(bits: int, max_weight: int, remedy: str) -> None:
+    """Weights near 100 under a max_weight of 10^6 gave an error of 320%, without a word."""
+    encoder = Encoder({"w": np.zeros(3)}, 1.0, bits, max_weight)
+    with pytest.raises(ParameterError, match=f"max_weight is {max_weight}, and a value of w has .*{remedy}"):
+        encoder.check_precision()
+    Encoder({"w": np.zeros(3)}, 1.0, bits, 2 ** (bits - 1) - 1).check_precision()
+    Encoder({"w": np.zeros(3)}, 1.0, bits, max_weight, exact={"w": Exact(0, 9)}).check_precision()
+
+
+def test_arrays_that_are_small_beside_the_rounding_are_named() -> None:
+    """A count of 1701 came out as 0 under a clip of 1e8."""
+    template = {"count": np.zeros(2), "weights": np.zeros(3), "zeros": np.zeros(2), "cut": np.zeros(1)}
+    update = {
+        "count": np.array([1701, -3]),
+        "weights": np.array([1e7, 0, 0]),
+        "zeros": np.zeros(2),
+        "cut": np.array([5e10]),
+    }
+    encoder = Encoder(template, 1e8, clips={"weights": 1e7})
+    found = encoder.coarse(update)
+    assert set(found) == {"count", "cut"}
+    assert (found["count"].largest, found["count"].clip) == (1701.0, 1e8)
+    assert found["count"].rounding == pytest.approx(1e8 / 32767)
+    weighted = Encoder({"w": np.zeros(1)}, 1.0, max_weight=10_000)
+    assert weighted.coarse({"w": np.ones(1)}, weight=10_000) == {}
+    assert weighted.coarse({"w": np.ones(1)}, weight=10)["w"].rounding == pytest.approx(1000 / 32767)
+    assert Encoder(template, 1e8, exact={"*": Exact(-(10**12), 10**12)}).coarse(update) == {}
