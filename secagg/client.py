@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg import arithmetic, checks, client_state, crypto, dealing, masking, messages, transcript
+from secagg.calls import ClearedOnError, OneCall
 from secagg.checks import Approve, Consume
 from secagg.client_state import Advertised, Confirmed, Ended, HasInput, Joined, Masked, Phase, Shared
 from secagg.config import Policy, RoundConfig, decode_config
@@ -70,6 +71,8 @@ class Client:
     Made by ``join`` or ``resume``.  ``start`` gives the first message, ``receive`` takes the server's, ``submit``
     the vector when the event InputNeeded came; ``done`` says when it is over.  As a context manager it wipes its
     secrets on the way out.
+
+    One thread at a time: a call that comes while another one is under way raises StateError and changes nothing.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Client:
         self._randomness = randomness
         self._state = phase.state
         self._failure: AbortCode | None = None
+        self._one_call = OneCall("client")
 
     # Making one.
 
@@ -124,7 +128,21 @@ class Client:
 
         Raises PeerError (checks 1 to 4), and ParameterError for arguments that do not go together.
         """
-        config: RoundConfig | None = None
+        with ClearedOnError():
+            return cls._join(invitation, index, approve, policy, identity, directory, consume, randomness)
+
+    @classmethod
+    def _join(
+        cls,
+        invitation: bytes,
+        index: int,
+        approve: Approve | None,
+        policy: Policy | None,
+        identity: Identity | None,
+        directory: Directory | None,
+        consume: Consume | None,
+        randomness: Randomness,
+    ) -> Client:
         round_id = bytes(32)
         try:
             opened = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
@@ -165,6 +183,23 @@ class Client:
 
         Raises PeerError(STATE_REUSED) (check 21), and ParameterError for bytes that are no suspended state.
         """
+        with ClearedOnError():
+            try:
+                return cls._resume(state, consume, key, identity, directory, randomness)
+            except BaseException:
+                state, key = b"", None  # this frame is in the traceback, and ends too late to be cleared
+                raise
+
+    @classmethod
+    def _resume(
+        cls,
+        state: bytes,
+        consume: Consume,
+        key: bytes | None,
+        identity: Identity | None,
+        directory: Directory | None,
+        randomness: Randomness,
+    ) -> Client:
         token, round_, phase, seen = client_state.load(state, key)
         config = decode_config(round_.config)
         if not 0 <= round_.index < config.clients:
@@ -213,12 +248,13 @@ class Client:
 
     def start(self) -> bytes:
         """The ADVERTISE message.  Once; raises StateError afterwards."""
-        self._require("start")
-        try:
-            return self._advertise()
-        except Exception:
-            self._end(ClientState.ABORTED, AbortCode.INTERNAL)
-            raise
+        with self._one_call("start"):
+            self._require("start")
+            try:
+                return self._advertise()
+            except Exception:
+                self._end(ClientState.ABORTED, AbortCode.INTERNAL)
+                raise
 
     def receive(self, data: bytes | bytearray | memoryview, executor: Executor | None = None) -> Step:
         """Take one message of the server's.
@@ -235,21 +271,22 @@ class Client:
         Raises PeerError when the server, or another client through it, broke a rule: the client is then ABORTED, and
         the error's ``reply`` is the ABORT message to send.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
-        if self._state is ClientState.ABORTED:
-            return Step()
-        phase = self._phase_name()
-        try:
-            return self._receive(data, executor)
-        except PeerError as refused:
-            refused.phase = phase
-            self._end(ClientState.ABORTED, AbortCode.PROTOCOL_VIOLATION)
-            refused.reply = self._abort_message(AbortCode.PROTOCOL_VIOLATION)
-            raise
-        except Exception:
-            self._end(ClientState.ABORTED, AbortCode.INTERNAL)
-            raise
+        with self._one_call("receive"):
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
+            if self._state is ClientState.ABORTED:
+                return Step()
+            phase = self._phase_name()
+            try:
+                return self._receive(data, executor)
+            except PeerError as refused:
+                refused.phase = phase
+                self._end(ClientState.ABORTED, AbortCode.PROTOCOL_VIOLATION)
+                refused.reply = self._abort_message(AbortCode.PROTOCOL_VIOLATION)
+                raise
+            except Exception:
+                self._end(ClientState.ABORTED, AbortCode.INTERNAL)
+                raise
 
     def submit(self, vector: npt.ArrayLike) -> Step:
         """Mask the input vector.
@@ -260,24 +297,22 @@ class Client:
         Raises InputError, with the client as it was, when the vector is another; StateError in any other state than
         INPUT.
         """
-        self._require("submit")
-        lanes = _input_lanes(vector, self._config)
-        try:
-            return self._mask(lanes)
-        except Exception:
-            self._end(ClientState.ABORTED, AbortCode.INTERNAL)
-            raise
+        with self._one_call("submit"):
+            self._require("submit")
+            return self._submit(_input_lanes(vector, self._config))
 
     def abort(self, code: AbortCode = AbortCode.CANCELLED) -> bytes:
         """Leave the round, wiping every secret.  Returns the ABORT message to send; the first code given stays."""
-        if self._state is not ClientState.ABORTED:
-            self._end(ClientState.ABORTED, code)
-        return self._abort_message(self._failure or code)
+        with self._one_call("abort"):
+            if self._state is not ClientState.ABORTED:
+                self._end(ClientState.ABORTED, code)
+            return self._abort_message(self._failure or code)
 
     def close(self) -> None:
         """Wipe every secret; a client that was not done is ABORTED.  Idempotent."""
-        if not self.done:
-            self._end(ClientState.ABORTED, AbortCode.CANCELLED)
+        with self._one_call("close"):
+            if not self.done:
+                self._end(ClientState.ABORTED, AbortCode.CANCELLED)
 
     def suspend(self, key: bytes | None = None) -> bytes:
         """Hand out the whole state, once, and spend this object: it is ABORTED afterwards.
@@ -285,13 +320,28 @@ class Client:
         The state holds secrets in clear unless ``key``, 32 secret bytes, is given to seal it.  Raises StateError when
         there is nothing to resume.
         """
+        with self._one_call("suspend"):
+            try:
+                return self._suspend(key)
+            except BaseException:
+                key = None  # this frame is in the traceback, and ends too late to be cleared
+                raise
+
+    # The machine.
+
+    def _submit(self, lanes: npt.NDArray[np.unsignedinteger]) -> Step:
+        try:
+            return self._mask(lanes)
+        except Exception:
+            self._end(ClientState.ABORTED, AbortCode.INTERNAL)
+            raise
+
+    def _suspend(self, key: bytes | None) -> bytes:
         if self.done:
             raise StateError(f"suspend: a client that is {self._state} has nothing to resume")
         state = client_state.dump(self._randomness(32), self._round, self._phase, self._seen, key)
         self._end(ClientState.ABORTED, AbortCode.CANCELLED)
         return state
-
-    # The machine.
 
     def _require(self, call: str) -> None:
         if (self._state, call) not in CLIENT[self._config.threat_model]:
@@ -302,14 +352,14 @@ class Client:
 
     def _in(self, kind: type[_P]) -> _P:
         if not isinstance(self._phase, kind):
-            raise StateError(f"internal: {kind.__name__} expected in state {self._state}")
+            raise RuntimeError(f"{kind.__name__} expected in state {self._state}")
         return self._phase
 
     def _advance(self, trigger: str, phase: Phase) -> None:
         """Follow an edge of the table; wipe what the new phase does not hold."""
         state = CLIENT[self._config.threat_model][self._state, trigger]
         if state is not phase.state:
-            raise StateError(f"internal: {trigger} leads to {state}, not {phase.state}")
+            raise RuntimeError(f"{trigger} leads to {state}, not {phase.state}")
         client_state.wipe(self._phase, keep=phase)
         self._phase, self._state = phase, state
 
@@ -523,7 +573,7 @@ class Client:
         if not config.is_active:
             return self._unmask("Survivors", phase, survivors)
         if self._identity is None:
-            raise ParameterError("active: resume this client with its identity")
+            raise RuntimeError("an active client without its identity")
         signature = self._identity.sign(transcript.signed_survivors(phase.session, message.survivors))
         self._advance(
             "Survivors",
@@ -565,7 +615,7 @@ def _verify_each(check: Verify, claims: Sequence[Claim], executor: Executor | No
     parts = [claims[start : start + _CLAIMS_PER_JOB] for start in range(0, len(claims), _CLAIMS_PER_JOB)]
     verified = sum(executor.map(partial(_verify_some, check), parts))
     if verified != len(claims):  # an executor that loses jobs must not let a signature through
-        raise ParameterError(f"the executor verified {verified} signatures of {len(claims)}: its map() drops jobs")
+        raise RuntimeError(f"the executor verified {verified} signatures of {len(claims)}: its map() drops jobs")
 
 
 def _verify_some(check: Verify, claims: Sequence[Claim]) -> int:

@@ -123,8 +123,10 @@ class PeerError(SecAggError):
         self.reply = b""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _peer_error, (self.code, str(self), self.phase, self.culprit)
+        return _peer_error, (self.code, str(self), self.phase, self.culprit, self.reply)
 
 
-def _peer_error(code: ErrorCode, message: str, phase: str, culprit: tuple[int, ...]) -> PeerError:
-    return PeerError(code, message, phase=phase, culprit=culprit)
+def _peer_error(code: ErrorCode, message: str, phase: str, culprit: tuple[int, ...], reply: bytes = b"") -> PeerError:
+    error = PeerError(code, message, phase=phase, culprit=culprit)
+    error.reply = reply
+    return error

@@ -52,15 +52,20 @@ def load_identity(path: str | os.PathLike[str]) -> Identity:
 
     Raises ParameterError when it is no such file, without saying what was in it; OSError when it cannot be read.
     """
-    damaged = ParameterError(f"{os.fspath(path)}: not an identity file; make one with secagg identity new")
-    try:
-        member = json.loads(Path(path).read_text(encoding="utf-8"))
-        identity = Identity(bytes.fromhex(member["private_key"]))
-        if identity.public_key.hex() != member["key"]:
-            raise damaged
-    except (ValueError, KeyError, TypeError):
-        raise damaged from None
+    # Read in a function of its own: the traceback of an error must not hold what was in the file.
+    identity = _identity_in(Path(path).read_text(encoding="utf-8", errors="replace"))
+    if identity is None:
+        raise ParameterError(f"{os.fspath(path)}: not an identity file; make one with secagg identity new")
     return identity
+
+
+def _identity_in(text: str) -> Identity | None:
+    try:
+        member = json.loads(text)
+        identity = Identity(bytes.fromhex(member["private_key"]))
+        return identity if identity.public_key.hex() == member["key"] else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 class Directory(Protocol):
@@ -105,7 +110,7 @@ def load_directory(path: str | os.PathLike[str]) -> tuple[MemoryDirectory, tuple
         members = json.loads(Path(path).read_text(encoding="utf-8"))["members"]
         names = tuple(str(member["name"]) for member in members)
         keys = [bytes.fromhex(member["key"]) for member in members]
-    except (ValueError, KeyError, TypeError) as wrong:
+    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
         raise ParameterError(
             f'{os.fspath(path)}: not a directory of the form {{"members": [{{"name": ..., "key": hex}}]}}: {wrong!r}'
         ) from None

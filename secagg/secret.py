@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NoReturn, final
 
-from secagg.errors import StateError
-
 
 @final
 class Secret:
@@ -22,9 +20,9 @@ class Secret:
         self._wiped = False
 
     def reveal(self) -> bytes:
-        """A copy of the bytes.  Raises StateError once they are wiped."""
+        """A copy of the bytes.  Raises RuntimeError once they are wiped: using them again is a bug."""
         if self._wiped:
-            raise StateError("this secret was wiped when its phase ended; it cannot be used again")
+            raise RuntimeError("this secret was wiped when its phase ended; it cannot be used again")
         return bytes(self._data)
 
     def wipe(self) -> None:

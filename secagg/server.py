@@ -15,7 +15,8 @@ from typing import Any, Final, NoReturn, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg import intake, messages, server_state, transcript, unmasking
+from secagg import failure_reasons, intake, messages, server_state, transcript, unmasking
+from secagg.calls import OneCall
 from secagg.config import RoundConfig, decode_config
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, Step
@@ -46,6 +47,9 @@ class Server:
     """One round.
 
     ``receive`` takes messages, ``close_phase`` ends a phase and gives what to send, ``compute`` the sum.
+
+    One thread at a time calls ``receive``, ``close_phase`` and ``abort``: a call that comes while another one is under
+    way raises StateError and changes nothing.  ``compute`` may run in a thread of its own beside them.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Server:
         self._largest = max(messages.max_bytes(config, kind) for kind in _TO_SERVER)
         self._blamed = {(entry.sender, entry.phase, entry.code) for entry in data.blame}
         self._result: Result | None = None
+        self._one_call, self._one_compute = OneCall("server"), OneCall("server's compute")
 
     @classmethod
     def restore(cls, snapshot: bytes, *, directory: Directory | None = None) -> Server:
@@ -156,15 +161,16 @@ class Server:
 
         Never raises for what a peer sent, never advances, never sends: the step holds an event alone.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
-        try:
-            return Step(event=self._receive(sender, data))
-        except PeerError as refused:
-            return Step(event=self._refuse(sender, refused))
-        except Exception as bug:
-            self._abort(f"unexpected {type(bug).__name__} while receiving", AbortCode.INTERNAL)
-            raise
+        with self._one_call("receive"):
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
+            try:
+                return Step(event=self._receive(sender, data))
+            except PeerError as refused:
+                return Step(event=self._refuse(sender, refused))
+            except Exception as bug:
+                self._abort(f"unexpected {type(bug).__name__} while receiving", AbortCode.INTERNAL)
+                raise
 
     def close_phase(self) -> Outgoing:
         """End the phase: decide with what is there, move on, and return what to send.
@@ -172,30 +178,8 @@ class Server:
         With too few answers the round is ABORTED, ``failure`` says why, and what to send is an ABORT for each client
         that may still be listening.  Raises StateError when there is no phase to close.
         """
-        state = self._data.state
-        if (state, "close") not in SERVER[self._config.threat_model]:
-            raise StateError(f"close_phase: there is no phase to close in state {state}")
-        closers = {
-            ServerState.ADVERTISE: self._close_advertise,
-            ServerState.SHARE: self._close_share,
-            ServerState.MASK: self._close_mask,
-            ServerState.CONFIRM: self._close_confirm,
-            ServerState.UNMASK: self._close_unmask,
-        }
-        try:
-            participants, awaited = closers[state]()
-        except _RoundOverError as ends:
-            self._abort(ends.reason, AbortCode.TOO_FEW_CLIENTS, missing=ends.missing)
-            return self.outgoing()
-        except Exception as bug:
-            self._abort(f"unexpected {type(bug).__name__} while closing {state}", AbortCode.INTERNAL)
-            raise
-        listening = [member for member in self._data.recipients if member not in self._data.left]
-        self._data.dismissed = sorted(set(listening) - set(participants)) if awaited else []
-        self._data.recipients = [member for member in participants if member not in self._data.left]
-        self._data.awaited = dict.fromkeys(self._data.recipients if awaited else ())
-        self._data.state = SERVER[self._config.threat_model][state, "close"]
-        return self.outgoing()
+        with self._one_call("close_phase"):
+            return self._close_phase()
 
     def outgoing(self) -> Outgoing:
         """What the last ``close_phase`` returned, again; before the first one, the invitation for everybody."""
@@ -236,28 +220,15 @@ class Server:
         """
         if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise ParameterError(f"workers = {workers!r}: a whole number, 1 or more; leave it out if you do not know")
-        if self._result is not None:
-            return self._result
-        data = self._data
-        if data.state not in (ServerState.COMPUTE, ServerState.DONE) or data.accumulator is None:
-            raise StateError(f"compute: not possible in state {data.state}; close the UNMASK phase first")
-        edges = self._round.edges
-        try:
-            add, subtract = unmasking.mask_keys(data, edges, self._round.survivors, self._config)
-        except PeerError as refused:
-            self._refuse(refused.culprit[0], refused)
-            self._abort(str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
-            raise
-        total = unmasking.unmasked(data.accumulator, add, subtract, self._config, executor, workers)
-        self._result = self._make_result(total)
-        data.state = ServerState.DONE
-        return self._result
+        with self._one_compute("compute"):
+            return self._compute(executor, workers)
 
     def abort(self, reason: str = "cancelled by the host") -> Outgoing:
         """End the round without a sum; returns an ABORT for each client that may still be listening."""
-        if not self.done:
-            self._abort(reason, AbortCode.CANCELLED)
-        return self.outgoing()
+        with self._one_call("abort"):
+            if not self.done:
+                self._abort(reason, AbortCode.CANCELLED)
+            return self.outgoing()
 
     # Receiving.
 
@@ -320,6 +291,32 @@ class Server:
         self._data.awaited.pop(sender, None)
         return ClientAborted(sender, self._data.state.value, code)
 
+    def _close_phase(self) -> Outgoing:
+        state = self._data.state
+        if (state, "close") not in SERVER[self._config.threat_model]:
+            raise StateError(f"close_phase: there is no phase to close in state {state}")
+        closers = {
+            ServerState.ADVERTISE: self._close_advertise,
+            ServerState.SHARE: self._close_share,
+            ServerState.MASK: self._close_mask,
+            ServerState.CONFIRM: self._close_confirm,
+            ServerState.UNMASK: self._close_unmask,
+        }
+        try:
+            participants, awaited = closers[state]()
+        except _RoundOverError as ends:
+            self._abort(ends.reason, AbortCode.TOO_FEW_CLIENTS, missing=ends.missing)
+            return self.outgoing()
+        except Exception as bug:
+            self._abort(f"unexpected {type(bug).__name__} while closing {state}", AbortCode.INTERNAL)
+            raise
+        listening = [member for member in self._data.recipients if member not in self._data.left]
+        self._data.dismissed = sorted(set(listening) - set(participants)) if awaited else []
+        self._data.recipients = [member for member in participants if member not in self._data.left]
+        self._data.awaited = dict.fromkeys(self._data.recipients if awaited else ())
+        self._data.state = SERVER[self._config.threat_model][state, "close"]
+        return self.outgoing()
+
     # Closing: each returns who takes part in the next phase, and whether they are awaited in it.
 
     def _close_advertise(self) -> tuple[list[int], bool]:
@@ -332,7 +329,7 @@ class Server:
         # Who stands in the roster with too few neighbours would refuse it: it is told so instead.
         able = [member for member in data.roster if degrees[member] >= config.threshold]
         self._lose("ADVERTISE", set(range(config.clients)) - set(able))
-        self._require_enough(able, "advertised their keys and have enough neighbours")
+        self._require_enough(able)
         data.sealed = np.zeros((len(edges), messages.SEALED_BYTES), dtype=np.uint8)
         data.commitments = np.zeros((len(edges), messages.COMMITMENTS_BYTES), dtype=np.uint8)
         return able, True
@@ -347,7 +344,7 @@ class Server:
             alive &= ~pruned
         data.shared = np.flatnonzero(alive).tolist()
         self._lose("SHARE", set(data.recipients) - set(data.shared))
-        self._require_enough(data.shared, "dealt their shares and have enough neighbours that did")
+        self._require_enough(data.shared)
         data.accumulator = np.zeros(config.length, dtype=config.modulus.dtype)
         return data.shared, True
 
@@ -356,15 +353,12 @@ class Server:
         data.masked.sort()
         survivors = self._round.survivors
         self._lose("MASK", set(data.shared) - set(data.masked))
-        self._require_enough(data.masked, "sent their masked vectors")
+        self._require_enough(data.masked)
         near = edges.degrees_within(survivors)
         stuck = [owner for owner in unmasking.owners(data, edges, survivors) if near[owner] < config.threshold]
         if stuck:
-            raise _RoundOverError(
-                f"the secrets of {len(stuck)} clients, {stuck[0]} among them, could not be reconstructed: fewer than "
-                f"{config.threshold} of their neighbours sent their masked vectors",
-                tuple(data.awaited),
-            )
+            reason = failure_reasons.stuck(data, data.recipients, stuck, config.threshold)
+            raise _RoundOverError(reason, tuple(data.awaited))
         data.sealed = None
         data.openings = np.zeros((len(edges), messages.SHARE_BYTES // 8), dtype=np.uint64)
         data.opened = np.zeros(len(edges), dtype=np.bool_)
@@ -372,38 +366,33 @@ class Server:
 
     def _close_confirm(self) -> tuple[list[int], bool]:
         data, config = self._data, self._config
+        self._lose("CONFIRM", set(data.masked) - set(data.signatures))
         if len(data.signatures) < config.quorum:
-            raise _RoundOverError(
-                f"{len(data.signatures)} clients confirmed the survivors; {config.quorum} are needed",
-                tuple(data.awaited),
-            )
+            reason = f"{failure_reasons.answers(data, data.recipients)}; {config.quorum} are needed"
+            raise _RoundOverError(reason, tuple(data.awaited))
         return sorted(data.signatures), True
 
     def _close_unmask(self) -> tuple[list[int], bool]:
         data, config, edges = self._data, self._config, self._round.edges
         survivors = self._round.survivors
         answered = data.digests.get("UNMASK", {})
-        silent = set(data.masked) - set(answered)
-        unconfirmed = silent - set(data.signatures) if config.is_active else set()
-        self._lose("CONFIRM", unconfirmed)
-        self._lose("UNMASK", silent - unconfirmed)
+        self._lose("UNMASK", set(data.signatures if config.is_active else data.masked) - set(answered))
         if data.opened is None:
             raise RuntimeError("no shares to count")
         returned = np.bincount(edges.ids[data.opened], minlength=config.clients)
         for owner in unmasking.owners(data, edges, survivors):
             if returned[owner] < config.threshold:
-                raise _RoundOverError(
-                    f"{returned[owner]} good shares of client {owner}'s secret came back; "
-                    f"{config.threshold} are needed",
-                    tuple(data.awaited),
-                )
+                good, holders = int(returned[owner]), edges.neighbours(owner).tolist()
+                bad = sum(holder in answered for holder in holders) - good
+                reason = failure_reasons.shares_missing(data, data.recipients, owner, good, bad, config.threshold)
+                raise _RoundOverError(reason, tuple(data.awaited))
         return [], False
 
-    def _require_enough(self, members: Sequence[int], what: str) -> None:
-        if len(members) < self._config.min_survivors:
-            raise _RoundOverError(
-                f"{len(members)} clients {what}; {self._config.min_survivors} are needed", tuple(self._data.awaited)
-            )
+    def _require_enough(self, able: Sequence[int]) -> None:
+        data, config = self._data, self._config
+        if len(able) < config.min_survivors:
+            reason = failure_reasons.too_few(data, data.recipients, able, config.threshold, config.min_survivors)
+            raise _RoundOverError(reason, tuple(data.awaited))
 
     def _lose(self, phase: str, members: set[int]) -> None:
         if members:
@@ -417,6 +406,26 @@ class Server:
         data.state = ServerState.ABORTED
         data.awaited = {}
         data.sealed = data.commitments = data.accumulator = data.openings = data.opened = None
+
+    def _compute(self, executor: Executor | None, workers: int | None) -> Result:
+        if self._result is not None:
+            return self._result
+        data = self._data
+        if data.state not in (ServerState.COMPUTE, ServerState.DONE) or data.accumulator is None:
+            raise StateError(f"compute: not possible in state {data.state}; close the UNMASK phase first")
+        edges = self._round.edges
+        try:
+            add, subtract = unmasking.mask_keys(data, edges, self._round.survivors, self._config)
+        except PeerError as refused:
+            self._refuse(refused.culprit[0], refused)
+            self._abort(str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
+            raise
+        total = unmasking.unmasked(data.accumulator, add, subtract, self._config, executor, workers)
+        if self._data.state is ServerState.ABORTED:  # by its host, from another thread
+            raise StateError("compute: the round was aborted while its sum was computed")
+        self._result = self._make_result(total)
+        data.state = ServerState.DONE
+        return self._result
 
     def _make_result(self, total: npt.NDArray[np.unsignedinteger[Any]]) -> Result:
         data, config = self._data, self._config

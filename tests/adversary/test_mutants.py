@@ -18,7 +18,6 @@ from secagg import (
     PeerError,
     Policy,
     Server,
-    StateError,
     checks,
     crypto,
     messages,
@@ -226,13 +225,13 @@ def a_message_of_another_round_misleads(patch: Patch) -> None:
 
 @story("in_phase")
 def the_client_falls_over_out_of_phase(patch: Patch) -> None:
-    """Survivors in place of shares: without the check an internal error comes out, and names the host's call."""
+    """Survivors in place of shares: without the check an internal error comes out."""
     lie = OutOfPhase("SHARE", to=(0,))
     assert refused(lied_to(lie), ErrorCode.WRONG_PHASE) == {0}
     without("in_phase")(patch)
     spoils = lied_to(lie)
     assert spoils.codes == set()
-    assert [(index, type(crash)) for index, crash in spoils.crashes] == [(0, StateError)]
+    assert [(index, type(crash)) for index, crash in spoils.crashes] == [(0, RuntimeError)]
 
 
 @story("not_conflicting")

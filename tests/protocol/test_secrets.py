@@ -276,7 +276,7 @@ def test_a_secret_hides() -> None:
     assert secret.reveal() == b"0123456789abcdef" * 2
     secret.wipe()
     assert repr(secret) == "Secret(wiped)"
-    with pytest.raises(StateError, match="wiped"):
+    with pytest.raises(RuntimeError, match="wiped"):
         secret.reveal()
     secret.wipe()
 
