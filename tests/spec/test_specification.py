@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable
 from types import ModuleType
@@ -18,6 +17,7 @@ from secagg import AbortCode, Suite, ThreatModel, config, messages, transcript
 from secagg.checks import CHECKS
 from secagg.config import Policy, RoundConfig
 from secagg.errors import ErrorCode
+from secagg.graph_rates import DEFAULT_DELTA, DEFAULT_GAMMA
 from secagg.messages import Abort, Invitation
 from secagg.transitions import CLIENT, SERVER
 
@@ -151,10 +151,10 @@ def test_the_ranges_of_a_config_are_those_of_the_code() -> None:
 
 def test_the_recommended_policy_is_the_codes_default() -> None:
     told = {row[0]: row[1] for row in rows("8.1 Joining")}
-    assert set(told) == {"sigma", "grinding_bits", "gamma", "min_survivors", "bits of inputs", "length", "context"}
+    assert set(told) == {"sigma", "grinding_bits", "colluders", "min_survivors", "bits of inputs", "length", "context"}
     assert (int(told["sigma"]), int(told["grinding_bits"])) == (Policy().min_sigma, Policy().min_grinding_bits)
-    assert "gamma" in inspect.signature(RoundConfig.for_cohort).parameters
-    assert str(inspect.signature(RoundConfig.for_cohort).parameters["gamma"].default) in told["gamma"]
+    assert f"max(1, floor({float(DEFAULT_GAMMA)} n))" in told["colluders"]
+    assert f"A = max(1, floor({float(DEFAULT_GAMMA)} n)) and D = max(1, floor({float(DEFAULT_DELTA)} n))" in TEXT
 
 
 def test_normative_text_points_at_no_file_of_code() -> None:
