@@ -161,6 +161,7 @@ def cohort_vouched(config: RoundConfig, index: int, identity: Identity, director
     if (
         keys is None
         or transcript.cohort_digest(keys) != config.cohort
+        or not all(map(crypto.is_signing_key, keys))
         or not (len(keys) == len(set(keys)) == config.clients)
     ):
         raise PeerError(

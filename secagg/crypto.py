@@ -97,6 +97,16 @@ def signing_key_pair(seed: bytes) -> tuple[bytes, bytes]:
     return public, secret
 
 
+def is_signing_key(public: bytes) -> bool:
+    """Whether these bytes are a well-formed Ed25519 public key: 32 of them, and a coordinate below 2^255 - 19.
+
+    Verifiers differ on others (R-SIGN-2).  The first comparison settles nearly every key, for a cohort may have many.
+    """
+    return len(public) == PUBLIC_KEY_BYTES and (
+        public[31] & 0x7F != 0x7F or int.from_bytes(public, "little") & ((1 << 255) - 1) < _P
+    )
+
+
 def sign(secret_key: bytes, message: bytes) -> bytes:
     """A 64-byte Ed25519 signature."""
     return nacl.bindings.crypto_sign(message, secret_key)[:SIGNATURE_BYTES]

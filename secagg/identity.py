@@ -88,8 +88,16 @@ class MemoryDirectory:
     def add(self, identity_keys: Sequence[bytes]) -> bytes:
         """Vouch for a cohort; returns its digest, which goes into the config."""
         keys = tuple(identity_keys)
-        if any(len(key) != IDENTITY_KEY_BYTES for key in keys):
-            raise ParameterError(f"an identity key has {IDENTITY_KEY_BYTES} bytes")
+        for place, key in enumerate(keys):
+            if len(key) != IDENTITY_KEY_BYTES:
+                raise ParameterError(
+                    f"member {place} has an identity key of {len(key)} bytes; an identity key has {IDENTITY_KEY_BYTES}"
+                )
+            if not crypto.is_signing_key(key):
+                raise ParameterError(
+                    f"member {place} has an identity key that is no canonical Ed25519 key: {key.hex()}; "
+                    "list the key that Identity.public_key shows"
+                )
         if len(set(keys)) != len(keys):
             raise ParameterError("two members of a cohort have the same identity key; each member is listed once")
         digest = transcript.cohort_digest(keys)

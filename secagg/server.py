@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg import failure_reasons, intake, messages, server_state, transcript, unmasking
+from secagg import crypto, failure_reasons, intake, messages, server_state, transcript, unmasking
 from secagg.calls import OneCall
 from secagg.config import RoundConfig, decode_config
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
@@ -72,6 +72,8 @@ class Server:
             identities = None if directory is None else directory.cohort(config.cohort)
         if identities is None or (config.is_active and len(identities) != config.clients):
             raise ParameterError("active: give the directory that holds the config's cohort")
+        if not all(map(crypto.is_signing_key, identities)):
+            raise ParameterError("active: the directory holds an identity key that is no canonical Ed25519 key")
         self._config, self._data = config, data
         self._round = Round(config, nonce, data, identities)
         self._largest = max(messages.max_bytes(config, kind) for kind in _TO_SERVER)

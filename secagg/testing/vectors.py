@@ -134,6 +134,15 @@ def _check_agreement(test: Test) -> None:
     expect("low order", crypto.has_low_order(public), not test["ok"])
 
 
+def _check_signature(test: Test) -> None:
+    met = ""
+    try:
+        crypto.verify(_bytes(test, "key"), _bytes(test, "signed"), _bytes(test, "signature"))
+    except crypto.CryptoError:
+        met = "bad-signature"
+    expect("error", met, test.get("error", ""))
+
+
 def _check_pair_key(test: Test) -> None:
     private, other = bytes.fromhex(test["lower_private"]), bytes.fromhex(test["higher_private"])
     own, public = crypto.public_key(private), crypto.public_key(other)
@@ -166,6 +175,7 @@ def _check_share_randomness(test: Test) -> None:
 
 _KEYS: Final[Mapping[str, Callable[[Test], None]]] = {
     "agree": _check_agreement,
+    "verify": _check_signature,
     "pairwise_mask": _check_pair_key,
     "channel": _check_pair_key,
     "seed": _check_seed,

@@ -57,6 +57,7 @@ class Client:
             if config.active:  # 3
                 self.cohort = directory(config.cohort) or ()
                 require(transcript.cohort_digest(self.cohort) == config.cohort, "cohort-not-vouched")
+                require(all(map(primitives.is_well_formed, self.cohort)), "cohort-not-vouched")
                 require(len(self.cohort) == len({*self.cohort}) == config.clients, "cohort-not-vouched")
                 require(self.cohort[index] == primitives.identity_key(identity), "cohort-not-vouched")
             require(consume(transcript.join_token(self.round_id, index)), "already-joined")  # 4

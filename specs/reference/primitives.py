@@ -47,6 +47,11 @@ def unseal(key: bytes, sealed: bytes, associated: bytes) -> bytes | None:
         return None
 
 
+def is_well_formed(identity: bytes) -> bool:
+    """Whether these bytes are an identity key on which all verifiers agree."""
+    return len(identity) == 32 and int.from_bytes(identity, "little") % 2**255 < 2**255 - 19
+
+
 def identity_key(seed: bytes) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
 

@@ -15,8 +15,9 @@ from vectors import recipes
 
 from secagg import AbortCode, Suite, ThreatModel, config, messages, transcript
 from secagg.checks import CHECKS
-from secagg.config import RoundConfig
+from secagg.config import Policy, RoundConfig
 from secagg.errors import ErrorCode
+from secagg.graph_rates import DEFAULT_DELTA, DEFAULT_GAMMA
 from secagg.messages import Abort, Invitation
 from secagg.transitions import CLIENT, SERVER
 
@@ -146,6 +147,19 @@ def test_the_ranges_of_a_config_are_those_of_the_code() -> None:
     exponents = {2 ** int(power) for power in re.findall(r"2\^(\d+)", rule[1])}
     assert exponents == {config.MAX_CLIENTS, config.MAX_LENGTH}
     assert f"{config.MAX_CONTEXT_BYTES} bytes" in rule[1]
+
+
+def test_the_recommended_policy_is_the_codes_default() -> None:
+    told = {row[0]: row[1] for row in rows("8.1 Joining")}
+    assert set(told) == {"sigma", "grinding_bits", "colluders", "min_survivors", "bits of inputs", "length", "context"}
+    assert (int(told["sigma"]), int(told["grinding_bits"])) == (Policy().min_sigma, Policy().min_grinding_bits)
+    assert f"max(1, floor({float(DEFAULT_GAMMA)} n))" in told["colluders"]
+    assert f"A = max(1, floor({float(DEFAULT_GAMMA)} n)) and D = max(1, floor({float(DEFAULT_DELTA)} n))" in TEXT
+
+
+def test_normative_text_points_at_no_file_of_code() -> None:
+    normative = TEXT[TEXT.index("\n## 1. ") :].replace(section("13. Test vectors"), "")
+    assert re.findall(r"[\w/]+\.py\b", normative) == []
 
 
 def test_examples_are_there_for_every_message_and_are_what_is_sent() -> None:

@@ -65,6 +65,7 @@ FLAGS = {
     "RESUMED": "a stored client that goes on otherwise than it would have",
     "ROLLED_BACK": "a client that answers once more from an older state",
     "LEDGER": "a ledger of used tokens that remembers the newest alone",
+    "TWO_FAULTS": "a message with two faults that is refused for the later one",
     "RATE": "a share of the cohort that binary fractions round otherwise",
     "INDEX": "a host that takes another cohort's index into a round",
     "SPENT": "a client that goes on beside its own stored state",

@@ -6,6 +6,7 @@ from reference import arithmetic, primitives, transcript
 
 from .common import LOW_ORDER, PRIME_16, File, Test, entry, file, labelled, numbers
 from .configs import base_config
+from .signatures import signatures
 
 CASES_OF_MODULI = {
     1 << 1: "a ring of one bit in lanes of 8",
@@ -141,7 +142,11 @@ def keys() -> File:
             comment = f"encoding {order} of a point of low order" + (", the highest bit set" if high_bit else "")
             low = entry("ROSTER-3 ADVERTISE-4", comment, "LOW_ORDER", error="low-order", function="agree")
             tests.append({**low, "private": private["lower"].hex(), "public": key.hex()})
-    flags = {"LOW_ORDER": "an agreement whose outcome everybody knows"}
+    tests += signatures()
+    flags = {
+        "LOW_ORDER": "an agreement whose outcome everybody knows",
+        "VERIFY": "signatures that one verifier takes and another refuses",
+    }
     return file("keys", "Key agreements, and the keys and commitments that are derived.", flags, tests)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .cases import INDEX, ServerCases, changed
+from .cases import INDEX, ServerCases, changed, flipped
 
 
 def server_rules(tests: ServerCases) -> None:
     """Adds the tests."""
     _late_inputs(tests)
+    _taken(tests)
 
 
 def _late_inputs(tests: ServerCases) -> None:
@@ -21,3 +22,12 @@ def _late_inputs(tests: ServerCases) -> None:
     late = changed(tests.message("large", f"masked-input-{INDEX}"), vector=lambda vector: bytes(len(vector)))
     comment = "a first masked input after the close"
     tests.sequence("large", "CONFIRM", "MASK-9", "ORDER", comment, lambda s: [(9, late)])
+
+
+def _taken(tests: ServerCases) -> None:
+    """An Unmask of which one opening is bad is taken all the same."""
+    honest = tests.message("active", f"unmask-{INDEX}")
+    bad = changed(honest, openings=lambda openings: flipped(openings, 3))
+    comment = "an answer with one bad share, the same again, and then the right one"
+    three = [(INDEX, bad), (INDEX, bad), (INDEX, honest)]
+    tests.sequence("active", "UNMASK", "UNMASK-4 WIRE-8", "BAD_SHARE", comment, lambda s: three)
