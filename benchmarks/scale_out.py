@@ -5,7 +5,7 @@
 What ``Server.compute`` does with its executor: keys of masks go out, slices of the net mask come back and are added
 to the vector.  Each executor does it once before it is timed, so that nothing is compiled or loaded then.  Wall time,
 the median of --repeat; every vector that comes out is compared with the first one.  The cluster is a
-``distributed.LocalCluster`` of single-threaded worker processes (``pip install 'secagg[dask]'``).
+``distributed.LocalCluster`` of single-threaded worker processes (``pip install -e '.[dask]'``).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The ``secagg`` command: one module a command, behind the extra ``secagg[cli]``; ``demo`` needs ``secagg[demo]``."""
+"""The ``secagg`` command: one module a command, behind the extra ``cli``; ``demo`` needs the extra ``demo``."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from secagg._install import how_to_install
+
 _MODULES_OF: Final = {
     "cli": frozenset({"typer", "click", "rich"}),
     "demo": frozenset({"sklearn", "matplotlib", "scipy", "joblib"}),
@@ -16,4 +18,4 @@ def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo", "net"]) -
     module = (missing.name or "").partition(".")[0]
     if module not in _MODULES_OF[extra]:
         raise missing
-    return f"{module} is not installed, which this needs: pip install 'secagg[{extra}]'"
+    return f"{module} is not installed, and this needs it: {how_to_install(extra)}"

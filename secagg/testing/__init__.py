@@ -1,6 +1,6 @@
 """Tools to test with, for this library and for the systems that embed it.
 
-``simulate`` needs nothing beyond the core; ``secagg.testing.strategies`` needs the extra ``secagg[testing]``.
+``simulate`` needs nothing beyond the core; ``secagg.testing.strategies`` needs the extra ``testing``.
 """
 
 from secagg.testing.faults import FATES, PHASES, Faults, Nuisance, Trouble, expected_sum

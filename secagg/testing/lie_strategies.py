@@ -1,4 +1,4 @@
-"""Hypothesis strategies for lies and whole attacks.  Needs the extra ``secagg[testing]``.
+"""Hypothesis strategies for lies and whole attacks.  Needs the extra ``testing``.
 
 Attacks shrink towards fewer lies, told to fewer clients, about the clients with the lowest indices.
 """

@@ -1,4 +1,4 @@
-"""A round as a Hypothesis state machine, to run over a transport of your own.  Needs the extra ``secagg[testing]``.
+"""A round as a Hypothesis state machine, to run over a transport of your own.  Needs the extra ``testing``.
 
     class OverMyTransport(RoundMachine):
         def carry(self, client, data, *, up):

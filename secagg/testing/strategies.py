@@ -1,4 +1,4 @@
-"""Hypothesis strategies for whole rounds: configs, inputs, fault schedules.  Needs the extra ``secagg[testing]``.
+"""Hypothesis strategies for whole rounds: configs, inputs, fault schedules.  Needs the extra ``testing``.
 
 What is drawn is plain data, and shrinks towards a small round on the complete graph, zeros for inputs, and no faults.
 """

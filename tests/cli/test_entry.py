@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import secagg
+from secagg._install import how_to_install
 from secagg.cli.extras import advice
 
 
@@ -44,7 +45,7 @@ def test_without_the_extra_it_says_what_to_install(run_process, module):
     done = run_process("simulate", without=module)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == f"secagg: {module} is not installed, which this needs: pip install 'secagg[cli]'\n"
+    assert done.stderr == f"secagg: {module} is not installed, and this needs it: {how_to_install('cli')}\n"
 
 
 def test_without_the_extra_it_still_has_a_version(run_process):
@@ -57,7 +58,7 @@ def test_the_demo_says_what_to_install(run_process, tmp_path, module):
     done = run_process("demo", without=module)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == f"secagg demo: {module} is not installed, which this needs: pip install 'secagg[demo]'\n"
+    assert done.stderr == f"secagg demo: {module} is not installed, and this needs it: {how_to_install('demo')}\n"
     assert list(tmp_path.iterdir()) == []
 
 

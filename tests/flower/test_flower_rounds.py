@@ -11,6 +11,7 @@ import pytest
 from flower_grid import CLIPS, Arrays, Fates, arrays_of, context_of, model, plain_mean, record_of
 from flower_setup import make, one_round
 
+from secagg._install import how_to_install
 from secagg.adapters.flower import SecAggStrategy
 from secagg.adapters.flower.records import STATE_RECORD
 
@@ -96,7 +97,7 @@ def test_too_few_give_no_model(
 def test_without_flower_the_adapter_says_what_to_install() -> None:
     program = "import sys; sys.modules['flwr'] = None; import secagg.adapters.flower"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "pip install 'secagg[flower]'" in done.stderr
+    assert how_to_install("flower") in done.stderr
 
 
 def test_the_summary_names_the_options_and_the_wrapped_strategy(

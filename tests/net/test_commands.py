@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 import secagg
 from secagg import Identity, save_directory
+from secagg._install import how_to_install
 
 SHAPES = {"layer.weight": (8, 4), "layer.bias": (4,), "steps": ()}
 
@@ -313,7 +314,7 @@ def test_without_the_extra_it_says_what_to_install(files: Path, module: str, arg
     done = subprocess.run([sys.executable, "-c", code], cwd=files, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        f"secagg {arguments[0]}: {module} is not installed, which this needs: pip install 'secagg[net]'\n"
+        f"secagg {arguments[0]}: {module} is not installed, and this needs it: {how_to_install('net')}\n"
     )
 
 

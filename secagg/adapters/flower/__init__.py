@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from secagg._install import how_to_install
+
 if find_spec("flwr") is None:
-    raise ModuleNotFoundError("flwr is not installed, which this needs: pip install 'secagg[flower]'", name="flwr")
+    raise ModuleNotFoundError(f"flwr is not installed, and this needs it: {how_to_install('flower')}", name="flwr")
 
 from secagg.adapters.flower.client import SecAggMod, secagg_mod
 from secagg.adapters.flower.records import phase_of
