@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from typing import Annotated, Final, NoReturn, TypeAlias, TypeVar, final
+from typing import Annotated, Final, TypeAlias, TypeVar, final
 
 import typer
 
@@ -155,9 +155,11 @@ def _by_name(option: str, texts: Iterable[str], value_of: Callable[[str, str], _
     for text in texts:
         name, equals, value = text.rpartition("=")
         if not equals or not name:
-            _refuse(option, text, "write it as ARRAY=VALUE, with the name of an array or a pattern such as 'bias*'")
+            raise _refused(
+                option, text, "write it as ARRAY=VALUE, with the name of an array or a pattern such as 'bias*'"
+            )
         if name in found:
-            _refuse(option, text, f"{name} is there twice; give it one value")
+            raise _refused(option, text, f"{name} is there twice; give it one value")
         found[name] = value_of(value.strip(), text)
     return found
 
@@ -166,30 +168,30 @@ def _clip(value: str, text: str) -> float:
     try:
         return real("the clip", float(value), SMALLEST_CLIP, LARGEST_CLIP)
     except ParameterError as refused:
-        _refuse("--clip", text, str(refused))
+        raise _refused("--clip", text, str(refused)) from None
     except ValueError:
-        _refuse("--clip", text, f"{value!r} is not a number")
+        raise _refused("--clip", text, f"{value!r} is not a number") from None
 
 
 def _bits(value: str, text: str) -> int:
     try:
         return integer("the number of bits", int(value), FEWEST_BITS, MOST_BITS)
     except ParameterError as refused:
-        _refuse("--array-bits", text, str(refused))
+        raise _refused("--array-bits", text, str(refused)) from None
     except ValueError:
-        _refuse("--array-bits", text, f"{value!r} is not a whole number")
+        raise _refused("--array-bits", text, f"{value!r} is not a whole number") from None
 
 
 def _exact(value: str, text: str) -> Exact:
     parts = _RANGE.fullmatch(value)
     if parts is None:
-        _refuse("--exact", text, "write the range as LOW..HIGH or LOW..HIGH:DECIMALS, such as 0..100000:2")
+        raise _refused("--exact", text, "write the range as LOW..HIGH or LOW..HIGH:DECIMALS, such as 0..100000:2")
     low, high = (_whole(parts[name], text) for name in ("low", "high"))
     decimals = _whole(parts["decimals"] or "0", text)
     try:
         return Exact(low, high, decimals)
     except ParameterError as refused:
-        _refuse("--exact", text, str(refused))
+        raise _refused("--exact", text, str(refused)) from None
 
 
 def _whole(number: str, text: str) -> int:
@@ -200,11 +202,11 @@ def _whole(number: str, text: str) -> int:
             return int(exactly)
     except InvalidOperation:
         pass
-    _refuse("--exact", text, f"{number.strip()!r} is not a whole number of at most {_MOST_DIGITS} digits")
+    raise _refused("--exact", text, f"{number.strip()!r} is not a whole number of at most {_MOST_DIGITS} digits")
 
 
-def _refuse(option: str, text: str, reason: str) -> NoReturn:
-    raise ParameterError(f"{option} '{text}': {reason}")
+def _refused(option: str, text: str, reason: str) -> ParameterError:
+    return ParameterError(f"{option} '{text}': {reason}")
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -106,7 +106,12 @@ def test_the_core_knows_nothing_of_what_is_built_on_it(name: str) -> None:
         ("secagg.events", {"secagg.errors"}),
         ("secagg.merkle", {"secagg.transcript"}),
         ("secagg.messages", {"secagg.errors", "secagg.transcript"}),
-        ("secagg.graph", {"secagg.crypto", "secagg.errors", "secagg.graph_bounds"}),
+        ("secagg.explanation", set()),
+        ("secagg.graph_rates", {"secagg.errors", "secagg.graph_bounds"}),
+        (
+            "secagg.graph",
+            {"secagg.crypto", "secagg.errors", "secagg.explanation", "secagg.graph_bounds", "secagg.graph_rates"},
+        ),
         ("secagg.arithmetic.modulus", {"secagg.errors"}),
     ],
 )
