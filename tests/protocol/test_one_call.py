@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 from staging import MODELS, Stage, semi_honest
 
-from secagg import AbortCode, Accepted, Client, ClientState, StateError, ThreatModel, arithmetic, masking, unmasking
+from secagg import (
+    AbortCode,
+    Accepted,
+    Client,
+    ClientState,
+    StateError,
+    ThreatModel,
+    UsageError,
+    arithmetic,
+    masking,
+    unmasking,
+)
 from secagg.testing import SeededRandomness
 
 OTHERS: dict[str, Callable[[Client], object]] = {
@@ -84,10 +95,10 @@ def test_a_call_from_within_a_call_is_one_too_many() -> None:
 def test_after_a_failure_a_client_can_be_called_again() -> None:
     client = Stage(semi_honest(4)).join(0)
     for _ in range(3):
-        with pytest.raises(StateError):
-            client.receive(b"")
-        with pytest.raises(StateError):
+        with pytest.raises(StateError, match="submit: not possible in state"):
             client.submit([1])
+        with pytest.raises(UsageError, match="receive"):
+            client.receive("text")  # type: ignore[arg-type]
     assert client.start()
     client.close()
     client.close()

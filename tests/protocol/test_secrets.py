@@ -286,3 +286,21 @@ def test_an_identity_hides() -> None:
     assert repr(identity) == f"Identity(public_key={identity.public_key.hex()})"
     with pytest.raises(TypeError):
         pickle.dumps(identity)
+
+
+def test_a_refusal_survives_pickling_whole() -> None:
+    """As when a client runs in another process: its host still has the ABORT message to send."""
+    stage = Stage(semi_honest(5)).play("MASK")
+    shares = bytearray(stage.server.outgoing().to(0) or b"")
+    shares[-200] ^= 1
+    with pytest.raises(PeerError) as caught:
+        stage.clients[0].receive(shares)
+    refused = caught.value
+    assert refused.reply
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(refused, protocol))
+        assert type(again) is PeerError
+        assert str(again) == str(refused)
+        for name in ("code", "phase", "culprit", "reply"):
+            assert getattr(again, name) == getattr(refused, name)
+    assert (refused.code, refused.phase, len(refused.culprit)) == ("shares-commitment", "SHARE", 1)
