@@ -26,6 +26,9 @@ from secagg import (
     StateError,
     ThreatModel,
     UsedTokens,
+    dealing,
+    messages,
+    server_state,
 )
 from secagg.secret import Secret
 from secagg.testing import SeededRandomness
@@ -286,6 +289,16 @@ def test_an_identity_hides() -> None:
     assert repr(identity) == f"Identity(public_key={identity.public_key.hex()})"
     with pytest.raises(TypeError):
         pickle.dumps(identity)
+
+
+def test_what_is_dealt_and_what_a_server_holds_hide() -> None:
+    """Records that a log line, or a failed assertion, could show whole."""
+    dealt = dealing.Dealt(bytes(32), b"sealed", bytes(2 * messages.COMMITMENTS_BYTES), b"seed", b"receive keys")
+    assert repr(dealt) == "Dealt(to 2 neighbours)"
+    stage = Stage(semi_honest(5)).play()
+    data = server_state.load(stage.server.snapshot())[2]
+    assert data.openings is not None
+    assert "array" not in repr(data)
 
 
 def test_a_refusal_survives_pickling_whole() -> None:
