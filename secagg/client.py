@@ -10,14 +10,13 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import lru_cache, partial
 from types import TracebackType
-from typing import Final, NoReturn, Self, TypeAlias, TypeVar, final
+from typing import NoReturn, Self, TypeAlias, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg import arithmetic, checks, client_state, crypto, dealing, masking, messages, transcript
+from secagg import arithmetic, checks, client_state, crypto, dealing, masking, messages, transcript, verification
 from secagg.calls import ClearedOnError, OneCall
 from secagg.checks import Approve, Consume
 from secagg.client_state import Advertised, Confirmed, Ended, HasInput, Joined, Masked, Phase, Shared
@@ -25,7 +24,6 @@ from secagg.config import Policy, RoundConfig, decode_config
 from secagg.dealing import Keys
 from secagg.errors import (
     AbortCode,
-    ErrorCode,
     InputError,
     ParameterError,
     PeerError,
@@ -33,7 +31,6 @@ from secagg.errors import (
     UsageError,
 )
 from secagg.events import Finished, InputNeeded, RoundAborted, Step
-from secagg.graph import NeighbourGraph
 from secagg.identity import Directory, Identity
 from secagg.messages import (
     Abort,
@@ -52,16 +49,7 @@ from secagg.transcript import VERSION
 from secagg.transitions import CLIENT, CLIENT_ENDED, ClientState
 
 Randomness: TypeAlias = Callable[[int], bytes]
-Claim: TypeAlias = tuple[bytes, bytes, bytes, int]
-Verify: TypeAlias = Callable[[bytes, bytes, bytes, int], None]
-_CLAIMS_PER_JOB: Final = 64  # some milliseconds: well above the cost of handing them out
 _P = TypeVar("_P", Joined, Advertised, Shared, HasInput, Masked, Confirmed)
-
-
-@lru_cache(maxsize=8)
-def _graph(clients: int, neighbours: int, key: bytes) -> NeighbourGraph:
-    """Remembered: many clients of one process are in the same round."""
-    return NeighbourGraph(clients, neighbours, key)
 
 
 @final
@@ -437,20 +425,22 @@ class Client:
         phase, config = self._in(Advertised), self._config
         present = messages.decode_ids(roster.present)
         absent = messages.decode_ids(roster.absent)
-        keys = messages.records(roster.keys, messages.KEYS_BYTES, len(present), "the neighbours' keys")
+        records = messages.records(roster.keys, messages.KEYS_BYTES, len(present), "the neighbours' keys")
+        keys = [Keys(both[:32], both[32:]) for both in records]
         session = transcript.session_id(config.digest, self._round.nonce, roster.digest)
-        self._check_roster(phase, roster, present, absent, keys, session, executor)
-
-        neighbours = {neighbour: Keys(both[:32], both[32:]) for neighbour, both in zip(present, keys, strict=True)}
+        own = Keys(phase.channel_key, phase.masking_key)
+        verification.check_roster(
+            roster, own, present, keys, absent, config, self._round, session, self._cohort, executor
+        )
         dealt = dealing.deal(
             config,
             session,
             self.index,
-            Keys(phase.channel_key, phase.masking_key),
+            own,
             phase.channel_private.reveal(),
             phase.masking_private.reveal(),
             phase.share_secret.reveal(),
-            neighbours,
+            dict(zip(present, keys, strict=True)),
         )
         self._advance(
             "Roster",
@@ -459,7 +449,7 @@ class Client:
                 neighbours=tuple(sorted((*present, *absent))),
                 present=present,
                 masking_key=phase.masking_key,
-                masking_keys=tuple(both.masking for both in neighbours.values()),
+                masking_keys=tuple(both.masking for both in keys),
                 masking_private=phase.masking_private,
                 seed=Secret(dealt.seed),
                 receive_keys=Secret(dealt.receive_keys),
@@ -467,48 +457,6 @@ class Client:
         )
         answer = Share(VERSION, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)
         return Step((messages.encode(answer),))
-
-    def _check_roster(
-        self,
-        phase: Advertised,
-        roster: Roster,
-        present: tuple[int, ...],
-        absent: tuple[int, ...],
-        keys: list[bytes],
-        session: bytes,
-        executor: Executor | None,
-    ) -> None:
-        config, index = self._config, self.index
-        own = (phase.channel_key, phase.masking_key)
-        checks.own_leaf(b"".join(own), roster.own)
-        checks.ids_valid(present, index, config)
-        checks.keys_usable(own, [key for both in keys for key in (both[:32], both[32:])])
-        if config.is_active:
-            graph = _graph(config.clients, config.neighbours, transcript.graph_key(roster.digest, session))
-            checks.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
-            leaves = {index: transcript.leaf(index, *own)}
-            leaves.update((absentee, transcript.empty_leaf(absentee)) for absentee in absent)
-            leaves.update(
-                (neighbour, transcript.leaf(neighbour, both[:32], both[32:]))
-                for neighbour, both in zip(present, keys, strict=True)
-            )
-            checks.leaves_in_roster(leaves, self._round.round_id, config.clients, roster.proof, roster.digest)
-            signatures = messages.records(
-                roster.signatures, messages.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
-            )
-            claims = [
-                (
-                    self._cohort[neighbour],
-                    transcript.signed_advertisement(config.digest, self._round.nonce, neighbour, both[:32], both[32:]),
-                    signature,
-                    neighbour,
-                )
-                for neighbour, both, signature in zip(present, keys, signatures, strict=True)
-            ]
-            _verify_each(checks.keys_signed, claims, executor)
-        elif roster.absent or roster.signatures or roster.proof:
-            raise PeerError(ErrorCode.MALFORMED, "a semi_honest roster has no absent ids, signatures or proof")
-        checks.neighbours_enough(present, config.threshold)
 
     # MASK.
 
@@ -597,7 +545,7 @@ class Client:
             (self._cohort[signer], signed, signature, signer)
             for signer, signature in zip(signers, signatures, strict=True)
         ]
-        _verify_each(checks.signatures_valid, claims, executor)
+        verification.verify_each(checks.signatures_valid, claims, executor)
         return self._unmask("Confirmations", phase, survivors)
 
     def _unmask(self, trigger: str, phase: Masked | Confirmed, survivors: frozenset[int]) -> Step:
@@ -605,23 +553,6 @@ class Client:
         revealed = dealing.reveal(phase.openings.reveal(), phase.dealers, survivors)
         self._advance(trigger, Ended(ClientState.DONE, phase.session))
         return Step((messages.encode(Unmask(VERSION, phase.session, revealed)),), Finished())
-
-
-def _verify_each(check: Verify, claims: Sequence[Claim], executor: Executor | None) -> None:
-    """Run a check on each (identity key, signed bytes, signature, signer); the first that fails is raised."""
-    if executor is None or len(claims) <= _CLAIMS_PER_JOB:
-        _verify_some(check, claims)
-        return
-    parts = [claims[start : start + _CLAIMS_PER_JOB] for start in range(0, len(claims), _CLAIMS_PER_JOB)]
-    verified = sum(executor.map(partial(_verify_some, check), parts))
-    if verified != len(claims):  # an executor that loses jobs must not let a signature through
-        raise RuntimeError(f"the executor verified {verified} signatures of {len(claims)}: its map() drops jobs")
-
-
-def _verify_some(check: Verify, claims: Sequence[Claim]) -> int:
-    for claim in claims:
-        check(*claim)
-    return len(claims)
 
 
 def _vouched_cohort(

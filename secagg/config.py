@@ -1,9 +1,8 @@
-"""What both sides of a round must agree on (RoundConfig), and the least that a client accepts (Policy)."""
+"""What both sides of a round must agree on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from enum import IntEnum, StrEnum
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Final, Literal
@@ -12,38 +11,35 @@ import msgspec
 
 from secagg import explanation, graph, messages, transcript
 from secagg.arithmetic.modulus import Modulus
-from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.graph_rates import colluders_and_dropouts, count_of, default_colluders, exact_rate
+from secagg.errors import ParameterError
+from secagg.graph_rates import colluders_and_dropouts, default_colluders
+from secagg.parameters import (
+    MAX_BITS,
+    MAX_CLIENTS,
+    MAX_CONTEXT_BYTES,
+    MAX_LENGTH,
+    Suite,
+    ThreatModel,
+    as_suite,
+    as_threat_model,
+    raw_bytes,
+    whole,
+)
+from secagg.policy import Policy
 
-__all__ = ["Policy", "RoundConfig", "Suite", "ThreatModel", "decode_config", "default_colluders"]
+__all__ = [
+    "MAX_CLIENTS",
+    "MAX_CONTEXT_BYTES",
+    "MAX_LENGTH",
+    "Policy",
+    "RoundConfig",
+    "Suite",
+    "ThreatModel",
+    "decode_config",
+    "default_colluders",
+]
 
-MAX_CLIENTS: Final = 2**20
-MAX_LENGTH: Final = 2**36
-MAX_CONTEXT_BYTES: Final = 1024
 _DEFAULT_INPUT_MAX: Final = 2**16 - 1
-
-
-class ThreatModel(StrEnum):
-    """What the server may do; in both, up to A clients pool what they know with it."""
-
-    SEMI_HONEST = "semi_honest"
-    """It follows the protocol."""
-    ACTIVE = "active"
-    """It does anything; identity keys are known beforehand."""
-
-
-class Suite(IntEnum):
-    """The primitives of a round.  Both use X25519, HKDF-SHA256 and SHA-256; the AES key size differs."""
-
-    AES_128 = 1
-    """AES-128-CTR masks, shares sealed with AES-128-GCM."""
-    AES_256 = 2
-    """AES-256-CTR masks, shares sealed with AES-256-GCM."""
-
-    @property
-    def key_bytes(self) -> int:
-        """Bytes of a mask key and of a sealing key."""
-        return 16 if self is Suite.AES_128 else 32
 
 
 class _ConfigFields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -113,6 +109,7 @@ class RoundConfig:
     cohort: bytes = b""
 
     def __post_init__(self) -> None:
+        self._take_types()
         self._check_ranges()
         self._check_survivors()
         graph.check_parameters(
@@ -167,9 +164,13 @@ class RoundConfig:
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
         """
-        active = _threat_model(threat_model) is ThreatModel.ACTIVE
-        _int_in("clients", clients, 3, MAX_CLIENTS)
-        grinding_bits = grinding_bits if active else 0
+        model = as_threat_model(threat_model)
+        active = model is ThreatModel.ACTIVE
+        clients = whole("clients", clients, 3, MAX_CLIENTS)
+        threshold = None if threshold is None else whole("threshold", threshold)
+        min_survivors = None if min_survivors is None else whole("min_survivors", min_survivors)
+        sigma, eta = whole("sigma", sigma, 1, MAX_BITS), whole("eta", eta, 1, MAX_BITS)
+        grinding_bits = whole("grinding_bits", grinding_bits, 0, MAX_BITS) if active else 0
         chosen_modulus, chosen_max = _choose_modulus(clients, input_max, modulus)
         colluders, dropouts = colluders_and_dropouts(
             clients, gamma, delta, active=active, threshold=threshold, min_survivors=min_survivors
@@ -178,7 +179,7 @@ class RoundConfig:
             clients,
             colluders,
             dropouts,
-            neighbours,
+            _degree(neighbours),
             threshold,
             active=active,
             sigma=sigma + grinding_bits,
@@ -191,8 +192,8 @@ class RoundConfig:
                 # Connectivity of a sparse graph is bounded for D losses and no more.
                 min_survivors = max(min_survivors, clients - dropouts)
         return cls(
-            threat_model=_threat_model(threat_model),
-            suite=Suite(suite),
+            threat_model=model,
+            suite=suite,
             clients=clients,
             length=length,
             modulus=chosen_modulus,
@@ -212,24 +213,37 @@ class RoundConfig:
 
     # The rules.
 
+    def _take_types(self) -> None:
+        """Every value in its own type: NumPy's integers become ints, names and numbers what they stand for."""
+        if not isinstance(self.modulus, Modulus):
+            raise ParameterError(f"modulus = {self.modulus!r}: must be a Modulus, such as Modulus.ring(32)")
+        taken: dict[str, object] = {
+            "threat_model": as_threat_model(self.threat_model),
+            "suite": as_suite(self.suite),
+            "context": raw_bytes("context", self.context, MAX_CONTEXT_BYTES),
+            "cohort": raw_bytes("cohort", self.cohort),
+        }
+        taken.update(
+            (field.name, whole(field.name, getattr(self, field.name)))
+            for field in fields(self)
+            if field.name not in taken and field.name != "modulus"
+        )
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
+
     def _check_ranges(self) -> None:
-        _int_in("clients", self.clients, 3, MAX_CLIENTS)
-        _int_in("length", self.length, 1, MAX_LENGTH)
-        _int_in("colluders", self.colluders, 0, self.clients - 1)
-        _int_in("dropouts", self.dropouts, 0, self.clients - 1)
-        _int_in("sigma", self.sigma, 1, 256)
-        _int_in("grinding_bits", self.grinding_bits, 0, 256)
-        _int_in("eta", self.eta, 1, 256)
-        _int_in("input_max", self.input_max, 1, self.modulus.value - 1)
+        whole("clients", self.clients, 3, MAX_CLIENTS)
+        whole("length", self.length, 1, MAX_LENGTH)
+        for name in ("colluders", "dropouts"):
+            whole(name, getattr(self, name), 0, self.clients - 1)
+        for name, least in (("sigma", 1), ("grinding_bits", 0), ("eta", 1)):
+            whole(name, getattr(self, name), least, MAX_BITS)
+        whole("input_max", self.input_max, 1, self.modulus.value - 1)
         if self.input_max < self.modulus.value - 1 and self.clients * self.input_max >= self.modulus.value:
             needed = (self.clients * self.input_max).bit_length()
             raise ParameterError(
                 f"modulus {self.modulus}: the sum of {self.clients} elements up to {self.input_max} can reach "
                 f"{self.clients * self.input_max}; use a ring of at least {needed} bits"
-            )
-        if len(self.context) > MAX_CONTEXT_BYTES:
-            raise ParameterError(
-                f"context of {len(self.context)} bytes; at most {MAX_CONTEXT_BYTES}: give a hash instead"
             )
         if self.is_active and len(self.cohort) != transcript.DIGEST_BYTES:
             raise ParameterError("active: cohort must be the 32-byte digest of the cohort's identity keys (Directory)")
@@ -254,7 +268,12 @@ class RoundConfig:
                 f"(threshold + 1 = {self.threshold + 1}, colluders + 2 = {self.colluders + 2}, "
                 f"quorum = {self.quorum}); lower gamma or delta, or invite more clients"
             )
-        _int_in("min_survivors", self.min_survivors, least, remain)
+        if not least <= self.min_survivors <= remain:
+            raise ParameterError(
+                f"min_survivors = {self.min_survivors}: must be at least {least} "
+                f"(threshold + 1 = {self.threshold + 1}, colluders + 2 = {self.colluders + 2}, "
+                f"quorum = {self.quorum}) and at most clients - dropouts = {remain}"
+            )
 
     # What follows from the constants.
 
@@ -353,7 +372,7 @@ class RoundConfig:
         for name in ("version", "ring_bits", "prime"):
             del values[name]
         values.update(
-            threat_model=_threat_model(wire.threat_model),
+            threat_model=as_threat_model(wire.threat_model),
             suite=Suite(wire.suite),
             modulus=Modulus(wire.prime) if wire.prime else Modulus.ring(wire.ring_bits),
         )
@@ -375,25 +394,26 @@ def decode_config(data: bytes) -> RoundConfig:
     return RoundConfig.from_bytes(data)
 
 
-def _threat_model(value: ThreatModel | str) -> ThreatModel:
+def _degree(neighbours: int | str) -> int | Literal["auto", "complete"]:
+    if isinstance(neighbours, str) and neighbours == "auto":
+        return "auto"
+    if isinstance(neighbours, str) and neighbours == "complete":
+        return "complete"
     try:
-        return ThreatModel(value)
-    except ValueError:
-        raise ParameterError(f"threat model {value!r}: one of {', '.join(ThreatModel)}") from None
-
-
-def _int_in(name: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ParameterError(f"{name} = {value!r}: must be an int from {low} to {high}")
+        return whole("neighbours", neighbours)
+    except ParameterError:
+        raise ParameterError(
+            f"neighbours = {neighbours!r}: must be 'auto', 'complete' or an even int below clients - 1"
+        ) from None
 
 
 def _choose_modulus(clients: int, input_max: int | None, modulus: Modulus | int | None) -> tuple[Modulus, int]:
-    if isinstance(modulus, int):
-        modulus = Modulus(modulus)
+    if modulus is not None and not isinstance(modulus, Modulus):
+        modulus = Modulus(whole("modulus", modulus))
     if input_max is None and modulus is None:
         input_max = _DEFAULT_INPUT_MAX
     if input_max is not None:
-        _int_in("input_max", input_max, 1, 2**64 - 1)
+        input_max = whole("input_max", input_max, 1, 2**64 - 1)
     if modulus is None:
         needed = (clients * (input_max or 0)).bit_length()
         if needed > 64:
@@ -403,95 +423,3 @@ def _choose_modulus(clients: int, input_max: int | None, modulus: Modulus | int 
             )
         modulus = Modulus.ring(needed)
     return modulus, modulus.value - 1 if input_max is None else input_max
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """The least that a client accepts of a config (check 2); a server cannot talk it below this.
-
-    A config is refused when a value of it is below the value here; each field is named after the config's.
-
-    Attributes:
-        threat_model: ACTIVE refuses a round in ``semi_honest``; SEMI_HONEST takes both; None asks for ACTIVE of a
-            client that brings an identity or a directory, and takes both of one that does not.
-        min_clients, max_clients: how many may be invited.
-        gamma: the least share of the cohort that the config must count among the colluders: at least floor(gamma n) of
-            them; ``"default"`` asks for those that ``RoundConfig.for_cohort`` counts when it is not told how many,
-            ``default_colluders(n)``.  A server that may say that nobody colludes may choose a threshold that few
-            colluders reach: ask for what you believe.
-        min_sigma: bits of privacy.
-        min_grinding_bits: asked of ``active`` configs only.
-        min_neighbours, min_threshold, min_quorum, min_survivors: see RoundConfig.
-        suites: the suites to accept.
-        min_modulus_bits, min_input_bits: so that the server cannot make inputs coarser than agreed.
-        min_length, max_length: elements of a vector.
-        context: when given, the config's context must be these very bytes.
-    """
-
-    threat_model: ThreatModel | None = None
-    min_clients: int = 3
-    max_clients: int = MAX_CLIENTS
-    gamma: float | Fraction | Literal["default"] = 0.0
-    min_sigma: int = 40
-    min_grinding_bits: int = 64
-    min_neighbours: int = 2
-    min_threshold: int = 2
-    min_quorum: int = 0
-    min_survivors: int = 2
-    suites: frozenset[Suite] = frozenset(Suite)
-    min_modulus_bits: int = 1
-    min_input_bits: int = 1
-    min_length: int = 1
-    max_length: int = 2**32
-    context: bytes | None = None
-
-    def __post_init__(self) -> None:
-        if self.gamma != "default":
-            exact_rate("gamma", self.gamma)
-
-    def _colluders(self, clients: int) -> int:
-        return default_colluders(clients) if self.gamma == "default" else count_of(clients, "gamma", self.gamma)
-
-    def check(self, config: RoundConfig, *, identified: bool = False) -> None:
-        """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
-
-        ``identified`` says that the client brings an identity or a directory.
-        """
-        asked = self.threat_model or (ThreatModel.ACTIVE if identified else ThreatModel.SEMI_HONEST)
-        if asked is ThreatModel.ACTIVE and not config.is_active:
-            raise _below("threat_model", config.threat_model, "active")
-        if config.suite not in self.suites:
-            raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))
-        floors = [
-            ("clients", config.clients, self.min_clients),
-            ("colluders", config.colluders, self._colluders(config.clients)),
-            ("sigma", config.sigma, self.min_sigma),
-            ("neighbours", config.neighbours, self.min_neighbours),
-            ("threshold", config.threshold, self.min_threshold),
-            ("quorum", config.quorum, self.min_quorum),
-            ("min_survivors", config.min_survivors, self.min_survivors),
-            ("modulus bits", config.modulus.bits, self.min_modulus_bits),
-            ("input bits", config.input_max.bit_length(), self.min_input_bits),
-            ("length", config.length, self.min_length),
-        ]
-        if config.is_active:
-            floors.append(("grinding_bits", config.grinding_bits, self.min_grinding_bits))
-        for name, met, allowed in floors:
-            if met < allowed:
-                raise _below(name, met, f"at least {allowed}")
-        for name, met, allowed in (
-            ("clients", config.clients, self.max_clients),
-            ("length", config.length, self.max_length),
-        ):
-            if met > allowed:
-                raise _below(name, met, f"at most {allowed}")
-        if self.context is not None and config.context != self.context:
-            raise _below("context", f"{config.context.hex() or 'nothing'}", self.context.hex())
-
-
-def _below(name: str, met: object, allowed: str) -> PeerError:
-    return PeerError(
-        ErrorCode.CONFIG_BELOW_POLICY,
-        f"the server's config has {name} = {met}; this client's policy asks for {allowed}",
-        phase="ADVERTISE",
-    )

@@ -37,6 +37,9 @@ class Dealt(NamedTuple):
     seed: bytes
     receive_keys: bytes
 
+    def __repr__(self) -> str:
+        return f"Dealt(to {len(self.commitments) // messages.COMMITMENTS_BYTES} neighbours)"
+
 
 @final
 class ShareRandomness:

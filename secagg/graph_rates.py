@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from numbers import Real
 from typing import Final
 
 from secagg.errors import ParameterError
@@ -32,10 +33,11 @@ def exact_rate(name: str, rate: float | Fraction) -> Fraction:
     Raises:
         ParameterError: the rate is no number, or not in 0 <= rate < 1.
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | float | Fraction) or not 0 <= rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < 1:
         raise ParameterError(f"{name} = {rate!r}: a rate must be a number with 0 <= {name} < 1")
     if isinstance(rate, Fraction):
         return rate
+    rate = float(rate)  # NumPy's as well
     simple = Fraction(rate).limit_denominator(_LARGEST_COHORT)
     return simple if float(simple) == rate else Fraction(repr(float(rate)))
 

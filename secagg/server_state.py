@@ -29,7 +29,7 @@ class Advert:
     signature: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Data:
     """Everything a server knows that a restart must not lose.  Arrays are as long as what their phase needs."""
 

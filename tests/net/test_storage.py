@@ -271,3 +271,11 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     for read in (model_files.read_arrays, model_files.read_shapes):
         with pytest.raises(InputError, match="Python objects"):
             read(tmp_path / "m.npz")
+
+
+def test_a_client_s_state_is_not_printed() -> None:
+    """It is suspended in clear: whoever prints what the store holds must not print the keys."""
+    secret = bytes(range(65, 91))
+    printed = repr(TakingPart(0, b"invitation", b"config", secret, None))
+    assert "invitation" in printed
+    assert secret.decode() not in printed

@@ -95,10 +95,10 @@ def test_a_call_from_within_a_call_is_one_too_many() -> None:
 def test_after_a_failure_a_client_can_be_called_again() -> None:
     client = Stage(semi_honest(4)).join(0)
     for _ in range(3):
-        with pytest.raises(UsageError):
-            client.receive("no bytes")  # type: ignore[arg-type]
-        with pytest.raises(StateError):
+        with pytest.raises(StateError, match="submit: not possible in state"):
             client.submit([1])
+        with pytest.raises(UsageError, match="receive"):
+            client.receive("text")  # type: ignore[arg-type]
     assert client.start()
     client.close()
     client.close()

@@ -26,6 +26,9 @@ from secagg import (
     StateError,
     ThreatModel,
     UsedTokens,
+    dealing,
+    messages,
+    server_state,
 )
 from secagg.secret import Secret
 from secagg.testing import SeededRandomness
@@ -286,3 +289,31 @@ def test_an_identity_hides() -> None:
     assert repr(identity) == f"Identity(public_key={identity.public_key.hex()})"
     with pytest.raises(TypeError):
         pickle.dumps(identity)
+
+
+def test_what_is_dealt_and_what_a_server_holds_hide() -> None:
+    """Records that a log line, or a failed assertion, could show whole."""
+    dealt = dealing.Dealt(bytes(32), b"sealed", bytes(2 * messages.COMMITMENTS_BYTES), b"seed", b"receive keys")
+    assert repr(dealt) == "Dealt(to 2 neighbours)"
+    stage = Stage(semi_honest(5)).play()
+    data = server_state.load(stage.server.snapshot())[2]
+    assert data.openings is not None
+    assert "array" not in repr(data)
+
+
+def test_a_refusal_survives_pickling_whole() -> None:
+    """As when a client runs in another process: its host still has the ABORT message to send."""
+    stage = Stage(semi_honest(5)).play("MASK")
+    shares = bytearray(stage.server.outgoing().to(0) or b"")
+    shares[-200] ^= 1
+    with pytest.raises(PeerError) as caught:
+        stage.clients[0].receive(shares)
+    refused = caught.value
+    assert refused.reply
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(refused, protocol))
+        assert type(again) is PeerError
+        assert str(again) == str(refused)
+        for name in ("code", "phase", "culprit", "reply"):
+            assert getattr(again, name) == getattr(refused, name)
+    assert (refused.code, refused.phase, len(refused.culprit)) == ("shares-commitment", "SHARE", 1)

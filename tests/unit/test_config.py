@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import wire
 from hypothesis import given
@@ -369,6 +371,7 @@ def policy_of(config: RoundConfig) -> Policy:
         min_sigma=config.sigma,
         min_grinding_bits=config.grinding_bits,
         min_neighbours=config.neighbours,
+        max_neighbours=config.neighbours,
         min_threshold=config.threshold,
         min_quorum=config.quorum,
         min_survivors=config.min_survivors,
@@ -386,33 +389,34 @@ def test_the_strictest_policy_that_a_config_meets(config: RoundConfig) -> None:
     policy_of(config).check(config)
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"min_clients": 13}, "clients = 12"),
-        ({"max_clients": 11}, "clients = 12"),
-        ({"gamma": 0.26}, "colluders = 2"),
-        ({"min_sigma": 41}, "sigma = 40"),
-        ({"min_grinding_bits": 65}, "grinding_bits = 64"),
-        ({"min_neighbours": 12}, "neighbours = 11"),
-        ({"min_threshold": 8}, "threshold = 7"),
-        ({"min_quorum": 9}, "quorum = 8"),
-        ({"min_survivors": 9}, "min_survivors = 8"),
-        ({"suites": frozenset({Suite.AES_256})}, "AES_128"),
-        ({"min_modulus_bits": 17}, "modulus bits = 16"),
-        ({"min_input_bits": 17}, "input bits = 16"),
-        ({"min_length": 6}, "length = 5"),
-        ({"max_length": 4}, "length = 5"),
-        ({"context": b"another model"}, "context"),
-    ],
-)
-def test_a_policy_is_not_talked_down(changes: dict[str, Any], told: str) -> None:
-    """Each of its floors, a step above what the config has."""
+FLOORS: list[tuple[str, Any, str]] = [
+    ("min_clients", 13, "clients = 12"),
+    ("max_clients", 11, "clients = 12"),
+    ("gamma", 0.26, "colluders = 2"),
+    ("min_sigma", 41, "sigma = 40"),
+    ("min_grinding_bits", 65, "grinding_bits = 64"),
+    ("min_neighbours", 12, "neighbours = 11"),
+    ("max_neighbours", 10, "neighbours = 11"),
+    ("min_threshold", 8, "threshold = 7"),
+    ("min_quorum", 9, "quorum = 8"),
+    ("min_survivors", 9, "min_survivors = 8"),
+    ("suites", frozenset({Suite.AES_256}), "AES_128"),
+    ("min_modulus_bits", 17, "modulus bits = 16"),
+    ("min_input_bits", 17, "input bits = 16"),
+    ("min_length", 6, "length = 5"),
+    ("max_length", 4, "length = 5"),
+    ("context", b"another model", "context"),
+]
+"""Of a policy that the config of twelve below just meets: a field, a step beyond, and what is then said."""
+
+
+@pytest.mark.parametrize(("name", "value", "told"), FLOORS)
+def test_a_policy_is_not_talked_down(name: str, value: Any, told: str) -> None:
     config = active(12, gamma=0.2, delta=0.1, context=b"model")
     policy = policy_of(config)
     policy.check(config)
     with pytest.raises(PeerError, match=told) as caught:
-        dataclasses.replace(policy, **changes).check(config)
+        dataclasses.replace(policy, **{name: value}).check(config)
     assert caught.value.code is ErrorCode.CONFIG_BELOW_POLICY
 
 
@@ -423,10 +427,92 @@ def test_a_policy_for_active_refuses_semi_honest() -> None:
 
 
 def test_every_floor_of_the_policy_is_tested() -> None:
-    tested = {"threat_model", "min_clients", "max_clients", "gamma", "min_sigma", "min_grinding_bits", "min_neighbours"}
-    tested |= {"min_threshold", "min_quorum", "min_survivors", "suites", "min_modulus_bits", "min_input_bits"}
-    tested |= {"min_length", "max_length", "context"}
-    assert tested == {field.name for field in dataclasses.fields(Policy)}
+    """The threat model in the test above: a config has no step beyond ``active``."""
+    assert {name for name, *_ in FLOORS} | {"threat_model"} == {field.name for field in dataclasses.fields(Policy)}
+
+
+def test_a_degree_that_would_keep_a_client_busy_for_hours_is_refused() -> None:
+    """Dealing shares takes work that grows with the square of the degree; the check comes before any of it."""
+    config = RoundConfig.for_cohort(2**20, 1, neighbours="complete", gamma=0.0, delta=0.0)
+    with pytest.raises(PeerError, match="neighbours = 1048575; this client's policy asks for at most 4096") as caught:
+        Policy().check(config)
+    assert caught.value.code is ErrorCode.CONFIG_BELOW_POLICY
+    Policy(max_neighbours=2**20).check(config)
+
+
+# Types.
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_integers_of_numpy_are_integers(kind: Any) -> None:
+    plain = RoundConfig.for_cohort(12, 5, input_max=100, threshold=6, min_survivors=9, neighbours="complete")
+    given = RoundConfig.for_cohort(
+        kind(12),
+        kind(5),
+        input_max=kind(100),
+        threshold=kind(6),
+        min_survivors=kind(9),
+        neighbours="complete",
+        sigma=kind(40),
+        eta=kind(30),
+        suite=kind(1),
+        gamma=np.float64(0.2),
+        delta=np.float32(0.1),
+    )
+    assert given == plain
+    assert given.to_bytes() == plain.to_bytes()
+    assert type(given.clients) is type(given.min_survivors) is int
+    built = RoundConfig(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
+    assert built.replace(clients=kind(12), length=kind(5), threshold=kind(6)).to_bytes() == plain.to_bytes()
+    assert RoundConfig.for_cohort(100, 5, modulus=np.int64(2**16), neighbours=kind(32)).neighbours == 32
+    assert Policy(min_clients=kind(3)).min_clients == 3
+
+
+NAMES = [field.name for field in dataclasses.fields(RoundConfig)]
+FOR_COHORT = ["clients", "length", "threat_model", "gamma", "delta", "neighbours", "threshold", "input_max", "modulus"]
+FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort"]
+
+
+@pytest.mark.parametrize("value", ["5", 1.5, [], object(), np.array([1, 2]), True])
+@pytest.mark.parametrize("name", FOR_COHORT)
+def test_a_parameter_of_another_type_is_named(name: str, value: Any) -> None:
+    """Whatever it is, with the value met; never a TypeError from the depths."""
+    options = {"clients": 12, "length": 5, "threat_model": "active", "cohort": bytes(32), name: value}
+    with pytest.raises(ParameterError, match=name.replace("threat_model", "threat model")):
+        RoundConfig.for_cohort(**options)
+
+
+def test_every_parameter_of_for_cohort_is_tried() -> None:
+    assert list(inspect.signature(RoundConfig.for_cohort).parameters) == FOR_COHORT
+
+
+@pytest.mark.parametrize("value", [None, "5", 1.5, [], object(), True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_value_of_another_type_is_named(name: str, value: Any) -> None:
+    """In a config that is built directly, or from another one."""
+    with pytest.raises(ParameterError, match=name.replace("threat_model", "threat model")):
+        active(12).replace(**{name: value})
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Policy)])
+@pytest.mark.parametrize("value", ["5", 1.5, [1.5], object(), True])
+def test_a_policy_s_value_of_another_type_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ParameterError, match=name.replace("threat_model", "threat model").rstrip("s")):
+        Policy(**{name: value})
+
+
+@pytest.mark.parametrize("make", [RoundConfig.for_cohort, lambda *given, **named: semi_honest(5).replace(**named)])
+def test_a_context_is_bytes_and_not_text(make: Any) -> None:
+    with pytest.raises(ParameterError, match="context = 'text': must be bytes, not str; encode it"):
+        make(5, 5, context="text")
+    assert make(5, 5, context=bytearray(b"text")).context == b"text"
+
+
+def test_a_minimum_of_survivors_that_does_not_fit_is_told_why() -> None:
+    with pytest.raises(
+        ParameterError, match=r"at least 4 \(threshold \+ 1 = 4, .*\) and at most clients - dropouts = 4"
+    ):
+        RoundConfig.for_cohort(5, 5, gamma=0.2, delta=0.2, min_survivors=3)
 
 
 def test_without_a_bound_inputs_have_16_bits() -> None:

@@ -325,10 +325,14 @@ def test_jobs_cover_every_element_of_every_mask_once(
         assert spans[-1][1] == length
         assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
     assert len(executor.jobs) <= 4 * workers
-    if keys == 11 or length >= 1000 * workers:
-        assert len(executor.jobs) >= min(workers, 11)
-    # One job a worker and a multiple of it, or keys split so finely that it does not matter.
-    assert len(executor.jobs) % workers == 0 or len(executor.jobs) >= 2 * workers or keys < 2 * workers
+    parts = 4 * length // 1000  # of the vector, each long enough for a job
+    if parts >= workers:
+        # The vector alone is split: every job has all keys, and no worker ends with a job that the others have not.
+        assert len(executor.jobs) % workers == 0
+        assert all(len(added + subtracted) == 16 * keys for _, _, added, subtracted, _, _ in executor.jobs)
+    else:
+        # The keys are split as well: three jobs a worker at least, as far as there are keys.
+        assert len(executor.jobs) >= min(3 * workers, max(parts, 1) * keys)
 
 
 def done(value: Any) -> Future[Any]:

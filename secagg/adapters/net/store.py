@@ -16,7 +16,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
@@ -52,7 +52,7 @@ class TakingPart:
     seat: int
     invitation: bytes
     config: bytes
-    state: bytes | None
+    state: bytes | None = field(repr=False)
     over: str | None
 
 
