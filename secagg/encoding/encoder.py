@@ -292,17 +292,17 @@ class Encoder:
         else:
             total_weight = integer("total_weight", total_weight, 1, count * self._max_weight)
         leaves = self._template.leaves
-        bounds = {
-            leaves[index].name: part.error_bound(leaves[index].name, count, total_weight)
+        bounds = [
+            part.error_bound(leaves[index].name, count, total_weight)
             for members, part in self._rounded
             for index in members
-        }
-        bounds |= {leaves[index].name: part.error_bound() for index, part in self._exact}
-        if name is None:
-            return max(bounds.values())
-        if name not in bounds:
-            raise ParameterError(f"name is {name!r}: must be one of {', '.join(bounds)}")
-        return bounds[name]
+            if name is None or name == leaves[index].name
+        ]
+        bounds += [part.error_bound() for index, part in self._exact if name is None or name == leaves[index].name]
+        if not bounds:
+            names = ", ".join(leaf.name for leaf in leaves if leaf.size)
+            raise ParameterError(f"name is {name!r}: must be one of {names}")
+        return max(bounds)
 
     def encode(self, update: object, weight: int = 1) -> UnsignedVector:
         """One client's update as a vector of ``length`` elements of ``dtype``: 1-D, C-contiguous, each 0 .. input_max.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from secagg.arithmetic.modulus import Modulus
 from secagg.encoding.rounding import BLOCK
 from secagg.encoding.tail import Counts
-from secagg.encoding.template import Leaf
+from secagg.encoding.template import Leaf, Template
 from secagg.errors import InputError
 
 
@@ -81,6 +81,37 @@ class Mean:
     contributors: int
     clipped: int
     totals: Mapping[str, npt.NDArray[Any]]
+
+
+def sums_by_name(mean: Mean, template: Template, decimals: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
+    """The weighted sums of a decoded result by array, each of the array's shape.
+
+    Exact arrays without decimals come in int64, or uint64 where only that holds them; all others in float64, which
+    has the nearest value.  A sum of whole numbers that neither type holds is in float64 as well.
+
+    Args:
+        mean: as decoded with dtype "float64".
+        template: the encoder's.
+        decimals: of each exact array, by name.
+    """
+    sums = {}
+    for leaf, values in zip(template.leaves, template.flatten(mean.mean), strict=True):
+        totals = mean.totals.get(leaf.name)
+        if totals is None:
+            sums[leaf.name] = np.asarray(values * float(mean.weight)).reshape(leaf.shape)
+        elif decimals[leaf.name] == 0:
+            sums[leaf.name] = _whole(totals)
+        else:
+            sums[leaf.name] = np.asarray(np.true_divide(totals, 10 ** decimals[leaf.name]), np.float64)
+    return sums
+
+
+def _whole(totals: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    for dtype in (np.int64, np.uint64):
+        limits = np.iinfo(dtype)
+        if totals.size == 0 or (totals.min() >= limits.min and totals.max() <= limits.max):
+            return totals.astype(dtype)
+    return totals.astype(np.float64)
 
 
 def check_contributors(counts: Counts, count: int, least: int) -> None:
