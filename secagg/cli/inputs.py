@@ -79,7 +79,7 @@ def from_files(files: Sequence[Path], layout: LayoutOptions) -> Updates:
     for file in files:
         try:
             for leaf, values in zip(template.leaves, template.flatten(read_arrays(file)), strict=True):
-                if not np.isfinite(values).all():
+                if not np.isfinite(values.astype(np.float64)).all():
                     raise InputError(f"{leaf.name} holds NaN or infinite values: only finite ones can be summed")
                 largest[leaf.name] = max(largest.get(leaf.name, 0.0), largest_of(values))
                 if (exact := layout.exact_of(leaf.name)) is not None:
@@ -104,7 +104,8 @@ def largest_of(values: npt.NDArray[Any]) -> float:
     """The largest absolute value; 0.0 of nothing."""
     if values.size == 0:
         return 0.0
-    return max(abs(float(values.max())), abs(float(values.min())))
+    widened = values.astype(np.float64, copy=False)
+    return max(abs(float(widened.max())), abs(float(widened.min())))
 
 
 class EncodedInputs:

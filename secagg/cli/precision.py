@@ -13,10 +13,13 @@ import numpy.typing as npt
 
 from secagg.cli.layout_options import LayoutOptions
 from secagg.encoding import Encoder, Exact
+from secagg.encoding.arrays import is_extension
 from secagg.encoding.limits import MOST_BITS
 
 _TOLERABLE: Final = 0.01
 """Of an array's largest value: an error above it is told."""
+_EPS_OF_EXTENSIONS: Final = 2.0**-8
+"""Of bfloat16.  Narrower types have less room, where a decimal number is seldom what is meant."""
 _NOISE: Final = 1e-6
 """In units of the last decimal: what a float is off from the decimal number that was meant."""
 
@@ -158,11 +161,12 @@ def lost_decimals(values: npt.NDArray[Any], exact: Exact) -> float:
 
     What a float is off from the decimal number that it stands for is no loss: 0.1 + 0.2 has one decimal.
     """
-    if values.dtype.kind != "f" or values.size == 0:
+    if values.dtype.kind in "biu" or values.size == 0:
         return 0.0
     units = np.clip(values.astype(np.float64), exact.low, exact.high) * exact.units
     off = np.abs(units - np.rint(units))
-    noise = np.maximum(_NOISE, np.abs(units) * float(np.finfo(values.dtype).eps))
+    narrow = float(np.finfo(values.dtype).eps) if not is_extension(values.dtype) else _EPS_OF_EXTENSIONS
+    noise = np.maximum(_NOISE, np.abs(units) * narrow)
     return float(np.where(off > noise, off, 0.0).max()) / exact.units
 
 

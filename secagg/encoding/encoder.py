@@ -375,8 +375,8 @@ class Encoder:
             count: how many vectors are in it.
             dtype: "float64" for float64 arrays throughout (0-d ones for Python numbers); "template" for the template's
                 own: floats cast to nearest, integers and bools rounded half to even, all kept within their type's
-                range (extension types, such as bfloat16, are cast by their own rules), and Python numbers where it had
-                such.
+                range, and Python numbers, PyTorch tensors (of their own dtype, on the CPU) and JAX arrays where it had
+                such: ``model.load_state_dict(encoder.decode(result, "template").mean)``.
             min_contributors: the fewest clients with a weight above 0; the config's ``min_survivors``.
 
         Raises:

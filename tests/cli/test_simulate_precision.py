@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from secagg import Encoder, Exact
 from secagg._install import how_to_install
@@ -202,15 +203,14 @@ def test_outputs_that_are_refused_before_the_round(invoke, files, tmp_path, name
 
 
 def test_safetensors_in_and_out(invoke_json, files, tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
     made = []
     for file in files:
         made.append(file.with_suffix(".safetensors"))
-        safetensors.save_file(dict(np.load(file)), made[-1])
+        save_file(dict(np.load(file)), made[-1])
     exact = ("--exact", "c*=-1000000..1000000:2")
     code, found = invoke_json("simulate", "--input", *made, *exact, "--output", tmp_path / "sum.safetensors")
     assert (code, found["warnings"]) == (0, [])
-    written = safetensors.load_file(tmp_path / "sum.safetensors")
+    written = load_file(tmp_path / "sum.safetensors")
     assert written["cost"].tolist() == [float(amount) for amount in money(files)]
     # Both kinds may be mixed.
     assert invoke_json("simulate", "--input", *made[:3], *files[3:])[0] == 0
