@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg.encoding import Encoder, Template, load_npz
+from secagg.cli.array_files import read_arrays
+from secagg.cli.layout_options import LayoutOptions
+from secagg.cli.precision import decimals_warning, lost_decimals
+from secagg.encoding import Exact, Template
+from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP
 from secagg.errors import InputError
 from secagg.testing import SeededRandomness
 
@@ -25,44 +30,82 @@ class Updates:
 
     Attributes:
         clients: how many there are.
-        template: the layout of every update.
-        clip: the largest absolute value that the encoder keeps.
+        template: the names, shapes and dtypes of every update.
+        layout: how they are encoded; each array has a clip or an exact range.
         of: makes the update of a client, the same each time.
+        warnings: what encoding will lose, beyond what the encoder itself counts.
     """
 
     clients: int
     template: Template
-    clip: float
+    layout: LayoutOptions
     of: Callable[[int], Any]
+    warnings: Sequence[str] = field(default=())
 
 
-def synthetic(clients: int, dim: int, clip: float | None, seed: int) -> Updates:
-    """Normal values, four spreads wide, cut off at the clip; a function of seed and client."""
+def synthetic(clients: int, dim: int, layout: LayoutOptions, seed: int) -> Updates:
+    """Normal values, four spreads wide, cut off at the clip; whole numbers in an exact layout's range, at its scale.
+
+    A function of seed and client.
+    """
+    template = Template.from_shapes((dim,))
+    name = template.leaves[0].name
+    exact = layout.exact_of(name)
+    clip = layout.clip_of(name)
     largest = _SYNTHETIC_CLIP if clip is None else clip
 
-    def of(client: int) -> npt.NDArray[np.float32]:
-        values = np.random.default_rng([seed, client]).standard_normal(dim, np.float32)
+    def of(client: int) -> npt.NDArray[Any]:
+        draw = np.random.default_rng([seed, client])
+        if exact is not None:
+            return _exact_values(draw, dim, exact)
+        values = draw.standard_normal(dim, np.float32)
         values *= largest / _SPREADS_IN_CLIP
         return np.clip(values, -largest, largest, out=values)
 
-    return Updates(clients, Template.from_shapes((dim,)), largest, of)
+    return Updates(clients, template, layout if clip is not None else replace(layout, clip=largest), of)
 
 
-def from_files(files: Sequence[Path], clip: float | None) -> Updates:
-    """One .npz archive a client.  Without a clip: the largest absolute value in any, so that none is cut off."""
-    template = Template.of(load_npz(files[0]))
-    largest = 0.0
+def _exact_values(draw: np.random.Generator, dim: int, exact: Exact) -> npt.NDArray[Any]:
+    units = draw.integers(exact.low * exact.units, exact.high * exact.units, dim, endpoint=True)
+    return units / exact.units if exact.decimals else units
+
+
+def from_files(files: Sequence[Path], layout: LayoutOptions) -> Updates:
+    """One file a client.  An array that the layout has no clip for gets its largest absolute value in any file."""
+    template = Template.of(read_arrays(files[0]))
+    layout.check_names([leaf.name for leaf in template.leaves])
+    largest: dict[str, float] = {}
+    lost: dict[str, float] = {}
     for file in files:
         try:
-            for leaf, values in zip(template.leaves, template.flatten(load_npz(file)), strict=True):
-                if not np.isfinite(values).all():
+            for leaf, values in zip(template.leaves, template.flatten(read_arrays(file)), strict=True):
+                if not np.isfinite(values.astype(np.float64)).all():
                     raise InputError(f"{leaf.name} holds NaN or infinite values: only finite ones can be summed")
-                largest = max(largest, float(np.abs(values.astype(np.float64)).max(initial=0.0)))
+                largest[leaf.name] = max(largest.get(leaf.name, 0.0), largest_of(values))
+                if (exact := layout.exact_of(leaf.name)) is not None:
+                    lost[leaf.name] = max(lost.get(leaf.name, 0.0), lost_decimals(values, exact))
         except InputError as refused:
             if str(file) in str(refused):
                 raise
             raise InputError(f"{file}: {refused} (the layout is that of {files[0]})") from refused
-    return Updates(len(files), template, clip or largest or _SYNTHETIC_CLIP, lambda client: load_npz(files[client]))
+    if layout.clip is None:
+        # Patterns of the user come first, and the first that matches counts.
+        own = {glob.escape(name): min(max(value, SMALLEST_CLIP), LARGEST_CLIP) for name, value in largest.items()}
+        layout = replace(layout, clip=_SYNTHETIC_CLIP, clips={**layout.clips, **own} | dict(layout.clips))
+    warnings = [
+        decimals_warning(name, amount, exact)
+        for name, amount in lost.items()
+        if amount and (exact := layout.exact_of(name)) is not None
+    ]
+    return Updates(len(files), template, layout, lambda client: read_arrays(files[client]), warnings)
+
+
+def largest_of(values: npt.NDArray[Any]) -> float:
+    """The largest absolute value; 0.0 of nothing."""
+    if values.size == 0:
+        return 0.0
+    widened = values.astype(np.float64, copy=False)
+    return max(abs(float(widened.max())), abs(float(widened.min())))
 
 
 class EncodedInputs:
@@ -70,15 +113,22 @@ class EncodedInputs:
 
     Attributes:
         encode_s: by client, the CPU seconds of its encoding.
-        encoder: that of client 0; the others differ in their random roundings alone.
+        encoder: everybody's; each client has random roundings of its own.
+        updates: what is encoded.
+        largest: by array, the largest absolute value of all updates that were encoded.
     """
 
     def __init__(self, updates: Updates, bits: int, rounding_seed: int) -> None:
         """``rounding_seed`` makes each client's roundings, the same each time that it is encoded."""
-        self._updates, self._bits, self._rounding_seed = updates, bits, rounding_seed
-        self.encoder = self._encoder_of(0)
+        self.updates, self._rounding_seed = updates, rounding_seed
+        self._roundings = SeededRandomness(rounding_seed, "rounding")
+        self.encoder: Final = updates.layout.encoder(
+            updates.template, bits, randomness=lambda length: self._roundings(length)
+        )
         self.encode_s: dict[int, float] = {}
+        self.largest: dict[str, float] = {}
         self._summed: set[int] = set()
+        self._clipped: dict[int, dict[str, int]] = {}
         self._encoded = np.zeros(self.encoder.length, dtype=np.uint64)
         self._plain = np.zeros(updates.template.size, dtype=np.float64)
 
@@ -100,24 +150,28 @@ class EncodedInputs:
             self._summed.remove(client)
         return self._encoded, self._plain
 
+    def clipped_of(self, included: Collection[int]) -> dict[str, int]:
+        """By array, how many values of these clients were clipped."""
+        found: dict[str, int] = {}
+        for client in included:
+            for name, count in self._clipped.get(client, {}).items():
+                found[name] = found.get(name, 0) + count
+        return found
+
     def flat(self, update: object) -> npt.NDArray[np.float64]:
         """An update as one vector."""
-        return np.concatenate([part.astype(np.float64) for part in self._updates.template.flatten(update)])
+        return np.concatenate([part.astype(np.float64) for part in self.updates.template.flatten(update)])
 
     def _account(self, client: int, add: np.ufunc) -> tuple[npt.NDArray[np.unsignedinteger[Any]], float]:
         """The client's vector and the CPU seconds of its encoding; puts it into the totals, or takes it out."""
-        update, encoder = self._updates.of(client), self._encoder_of(client)
+        update = self.updates.of(client)
+        self._roundings = SeededRandomness(self._rounding_seed, f"rounding of client {client}")
         started = time.thread_time()
-        vector = encoder.encode(update)
+        vector = self.encoder.encode(update)
         spent = time.thread_time() - started
+        self._clipped[client] = self.encoder.clipped
+        for leaf, values in zip(self.updates.template.leaves, self.updates.template.flatten(update), strict=True):
+            self.largest[leaf.name] = max(self.largest.get(leaf.name, 0.0), largest_of(values))
         add(self._encoded, vector, out=self._encoded)
         add(self._plain, self.flat(update), out=self._plain)
         return vector, spent
-
-    def _encoder_of(self, client: int) -> Encoder:
-        return Encoder(
-            self._updates.template,
-            clip=self._updates.clip,
-            bits=self._bits,
-            randomness=SeededRandomness(self._rounding_seed, f"rounding of client {client}"),
-        )

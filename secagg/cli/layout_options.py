@@ -15,13 +15,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from fnmatch import fnmatchcase
 from typing import Annotated, Final, TypeAlias, TypeVar, final
 
 import typer
 
 from secagg.encoding import Encoder, Exact, Template
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_CLIP, MOST_BITS, SMALLEST_CLIP, integer, real
+from secagg.encoding.settings import matching
 from secagg.errors import ParameterError
 
 ClipTexts: TypeAlias = Annotated[
@@ -77,14 +77,23 @@ class LayoutOptions:
 
     def check_names(self, names: Sequence[str]) -> None:
         """Raises ParameterError for a pattern that matches none of these arrays."""
+        known = frozenset(names)
         for option, patterns in (("--clip", self.clips), ("--array-bits", self.array_bits), ("--exact", self.exact)):
             for pattern in patterns:
-                if not any(_matches(pattern, name) for name in names):
+                if not matching(pattern, known):
                     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
                     raise ParameterError(
                         f"{option} '{pattern}=...': no array has this name; the arrays are "
                         f"{', '.join(names[:_LISTED])}{more}"
                     )
+
+    def exact_of(self, name: str) -> Exact | None:
+        """The exact range of this array; None where it is clipped and rounded."""
+        return next((exact for pattern, exact in self.exact.items() if _matches(pattern, name)), None)
+
+    def clip_of(self, name: str) -> float | None:
+        """The clip of this array; None where the options do not say."""
+        return next((clip for pattern, clip in self.clips.items() if _matches(pattern, name)), self.clip)
 
     def without_clip(self, names: Iterable[str]) -> list[str]:
         """The arrays that neither have a clip of their own nor are exact: ``clip`` is for these."""
@@ -197,12 +206,12 @@ def _exact(value: str, text: str) -> Exact:
 def _whole(number: str, text: str) -> int:
     try:
         exactly = Decimal(number.strip())
-        # A huge exponent would take memory before Exact could refuse it.
-        if exactly.is_finite() and exactly.adjusted() < _MOST_DIGITS and exactly == exactly.to_integral_value():
-            return int(exactly)
     except InvalidOperation:
-        pass
-    raise _refused("--exact", text, f"{number.strip()!r} is not a whole number of at most {_MOST_DIGITS} digits")
+        exactly = Decimal("NaN")
+    # A huge exponent would take memory before Exact could refuse it.
+    if not exactly.is_finite() or exactly.adjusted() >= _MOST_DIGITS or exactly != exactly.to_integral_value():
+        raise _refused("--exact", text, f"{number.strip()!r} is not a whole number of at most {_MOST_DIGITS} digits")
+    return int(exactly)
 
 
 def _refused(option: str, text: str, reason: str) -> ParameterError:
@@ -210,4 +219,4 @@ def _refused(option: str, text: str, reason: str) -> ParameterError:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
+    return bool(matching(pattern, (name,)))

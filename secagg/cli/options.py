@@ -10,15 +10,21 @@ import typer
 from secagg.cli.rounds import SuiteName
 from secagg.config import ThreatModel
 
-Threat: TypeAlias = Annotated[ThreatModel, typer.Option(help="What the server may do.")]
-Gamma: TypeAlias = Annotated[
-    float, typer.Option(help="The largest share of the clients that colludes with the server.")
+Threat: TypeAlias = Annotated[ThreatModel, typer.Option(help="Threat model: what the server may do.")]
+Gamma: TypeAlias = Annotated[float, typer.Option(help="Largest share of the clients that may collude with the server.")]
+Bits: TypeAlias = Annotated[
+    int, typer.Option(help="Number of bits of one encoded value. The ring of the sum follows from it.")
 ]
-Bits: TypeAlias = Annotated[int, typer.Option(help="Bits of one encoded value; the ring follows from them.")]
-Neighbours: TypeAlias = Annotated[str, typer.Option(metavar="auto|complete|K", help="Neighbours of a client.")]
-ChosenSuite: TypeAlias = Annotated[SuiteName, typer.Option(help="The cipher of masks and shares.")]
+Neighbours: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|complete|K",
+        help="Number of neighbours per client: auto chooses it, complete makes everybody a neighbour of everybody.",
+    ),
+]
+ChosenSuite: TypeAlias = Annotated[SuiteName, typer.Option(help="Cipher of the masks and of the shares.")]
 AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="One JSON object instead of tables; null stands for minus infinity.")
+    bool, typer.Option("--json", help="Print one JSON object instead of tables. Minus infinity is null in it.")
 ]
 
 
@@ -30,5 +36,5 @@ class LogFormatName(StrEnum):
 
 
 LogFormat: TypeAlias = Annotated[
-    LogFormatName, typer.Option(help="Log lines, on standard error: key=value pairs, or JSON objects.")
+    LogFormatName, typer.Option(help="Form of the log lines on standard error: key=value pairs or JSON objects.")
 ]

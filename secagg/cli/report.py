@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
+from rich.markup import escape
 
 from secagg import __version__
+from secagg.cli.array_files import write_arrays
 from secagg.cli.inputs import EncodedInputs
 from secagg.cli.output import fact_table, finite, power_of_two, ratio, seconds, size, table
+from secagg.cli.precision import ArrayPrecision, precision_of, warnings_of
 from secagg.cli.rounds import middle, phase_summary
 from secagg.config import RoundConfig
+from secagg.encoding import Exact, Mean
+from secagg.encoding.sums import sums_by_name
 from secagg.testing import PHASES, Outcome
 from secagg.testing.floor import measure, work_of
 
 _LISTED_IDS: Final = 12
+_LISTED_ARRAYS: Final = 12
+MOST_PRINTED: Final = 1000
+"""The values of an exact array that are printed; those of a larger one are in ``--output`` alone."""
 _LIBRARIES: Final = ("numpy", "numba", "cryptography", "pynacl", "msgspec")
 
 
@@ -38,12 +49,18 @@ class SimulatedRound:
     compile_s: float
     full: int | None = None
     """How many clients ran in full; None for all of them."""
+    output: Path | None = None
+    """Where the sum is to be written."""
 
 
 def report(run: SimulatedRound) -> dict[str, Any]:
-    """The object that ``secagg simulate --json`` prints."""
+    """The object that ``secagg simulate --json`` prints; writes the sum first, where there is one to be written."""
     config, outcome = run.config, run.outcome
-    exact, max_error = compare(run)
+    decoded, max_error = compare(run)
+    exact = decoded is not None
+    if decoded is not None and run.output is not None:
+        write_arrays(run.output, sums(run, decoded))
+    arrays = precision(run)
     client_floor, server_floor = floors(run)
     included = sorted(outcome.included)
     found: dict[str, Any] = {
@@ -70,6 +87,12 @@ def report(run: SimulatedRound) -> dict[str, Any]:
         "peak_rss_bytes": peak_rss_bytes(),
         "compile_s": run.compile_s,
         "max_error": max_error,
+        "error_bound": max(array.error_bound for array in arrays),
+        "clipped": decoded.clipped if decoded is not None else None,
+        "arrays": {array.name: array.as_json() for array in arrays},
+        "exact_sums": exact_sums(run, decoded),
+        "output": str(run.output) if run.output is not None and decoded is not None else None,
+        "warnings": [*run.inputs.updates.warnings, *warnings_of(arrays), *_wide(run, decoded)],
         "security": {
             "threat": config.threat_model.value,
             "gamma": run.gamma,
@@ -88,16 +111,66 @@ def report(run: SimulatedRound) -> dict[str, Any]:
     return found
 
 
-def compare(run: SimulatedRound) -> tuple[bool, float | None]:
-    """Whether the sum is exactly the plain one, and the largest error of the decoded mean; None without a sum."""
-    result, encoder = run.outcome.result, run.inputs.encoder
+def precision(run: SimulatedRound) -> list[ArrayPrecision]:
+    """What each array keeps; of all clients, where the round was aborted."""
+    included = run.outcome.included or range(run.config.clients)
+    inputs = run.inputs
+    return precision_of(
+        inputs.encoder,
+        inputs.updates.layout,
+        largest=inputs.largest,
+        clipped=inputs.clipped_of(included),
+        count=len(included),
+    )
+
+
+def sums(run: SimulatedRound, decoded: Mean) -> dict[str, npt.NDArray[Any]]:
+    """The sum by array, as ``--output`` writes it."""
+    decimals = {name: exact.decimals for name, exact in _exact_arrays(run).items()}
+    return sums_by_name(decoded, run.inputs.encoder.template, decimals)
+
+
+def exact_sums(run: SimulatedRound, decoded: Mean | None) -> dict[str, list[str]]:
+    """The sums of exact arrays as decimal numbers, flat; of arrays that are not too large to print."""
+    if decoded is None:
+        return {}
+    return {
+        name: [f"{Decimal(int(units)).scaleb(-exact.decimals):f}" for units in decoded.totals[name].reshape(-1)]
+        for name, exact in _exact_arrays(run).items()
+        if decoded.totals[name].size <= MOST_PRINTED
+    }
+
+
+def _exact_arrays(run: SimulatedRound) -> dict[str, Exact]:
+    layout = run.inputs.updates.layout
+    named = {leaf.name: layout.exact_of(leaf.name) for leaf in run.inputs.encoder.template.leaves}
+    return {name: exact for name, exact in named.items() if exact is not None}
+
+
+def _wide(run: SimulatedRound, decoded: Mean | None) -> Iterator[str]:
+    """Arrays whose exact sums a file's float64 cannot hold."""
+    if decoded is None or run.output is None:
+        return
+    for name, exact in _exact_arrays(run).items():
+        totals = decoded.totals[name]
+        largest = max((abs(int(units)) for units in (totals.max(), totals.min())), default=0) if totals.size else 0
+        if largest > (2**53 if exact.decimals else 2**64 - 1):
+            yield (
+                f"{name}: its sum has more digits than a float64, so that {run.output} has the nearest value; the JSON "
+                f"object has all digits of arrays of up to {MOST_PRINTED:,} values"
+            )
+
+
+def compare(run: SimulatedRound) -> tuple[Mean | None, float | None]:
+    """The decoded sum if it is exactly the plain one, and the largest error of its mean; None and None otherwise."""
+    result = run.outcome.result
     if result is None:
-        return False, None
+        return None, None
     encoded, plain = run.inputs.totals_of(result.included)
     if not np.array_equal(result.sum, encoded):
-        return False, None
-    decoded = run.inputs.flat(encoder.decode(result).mean)
-    return True, float(np.abs(decoded - plain / len(result.included)).max())
+        return None, None
+    decoded = run.inputs.encoder.decode_sum(result.sum, len(result.included))
+    return decoded, float(np.abs(run.inputs.flat(decoded.mean) - plain / len(result.included)).max())
 
 
 def floors(run: SimulatedRound) -> tuple[float | None, float | None]:
@@ -149,10 +222,16 @@ def versions() -> dict[str, str]:
 def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
     """Print the report for a person."""
     _show_outcome(found, config, console)
+    _show_arrays(found, console)
+    _show_exact_sums(found, console)
     _show_phases(found, console)
     _show_security(found, config, console)
     if "full" in found:
         console.print(f"{found['full']:,} clients ran in full: their CPU times are above. The others' were prepared.")
+    if found["output"] is not None:
+        console.print(f"The sum is in {found['output']}.", soft_wrap=True, markup=False)
+    for warning in found["warnings"]:
+        console.print(f"Warning: {warning}", style="yellow", soft_wrap=True, markup=False)
     if "seeded" in found:
         console.print(f"Note: {found['seeded']}.", style="yellow")
 
@@ -160,7 +239,7 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
 def _show_outcome(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
     rows = fact_table("The round")
     if found["ok"]:
-        rows.add_row("outcome", "the sum is exact: it equals the plain sum of the included vectors")
+        rows.add_row("outcome", _outcome(found))
     elif found["abort"] is not None:
         rows.add_row("outcome", f"ABORTED: {found['abort']}", style="red")
     else:
@@ -173,10 +252,48 @@ def _show_outcome(found: Mapping[str, Any], config: RoundConfig, console: Consol
     rows.add_row("vector", f"{found['dim']:,} elements of {found['ring_bits']} bits, {config.suite.name}")
     rows.add_row("graph", f"{found['graph']}, {found['neighbours']} neighbours, threshold {found['threshold']}")
     if found["max_error"] is not None:
-        rows.add_row("error of the mean", f"at most {found['max_error']:.3g}, against floats")
+        met, bound = found["max_error"], found["error_bound"]
+        rows.add_row("error of the mean", f"{met:.3g} at most, against the mean of the values as they were given")
+        rows.add_row("its bound", f"{bound:.3g}, for values that were not clipped")
     rows.add_row("memory", "-" if found["peak_rss_bytes"] is None else f"{size(found['peak_rss_bytes'])} at most")
     rows.add_row("compiling", f"{seconds(found['compile_s'])}, not counted below")
     rows.add_row("encoding", f"{seconds(found['encode_s'])} a client, not counted below")
+    console.print(rows)
+
+
+def _outcome(found: Mapping[str, Any]) -> str:
+    if not found["clipped"]:
+        return "the sum is exact: it equals the plain sum of the included vectors"
+    return (
+        f"the included vectors were summed exactly, but {found['clipped']:,} values had been clipped when they were "
+        "encoded, so that this is not the sum of the values as they were given"
+    )
+
+
+def _show_arrays(found: Mapping[str, Any], console: Console) -> None:
+    """The arrays that lose most, in proportion to their values."""
+    rows = table("Precision", "array", "largest value", "step", "error of the mean, at most", "clipped values")
+
+    def loss(item: tuple[str, Mapping[str, Any]]) -> tuple[bool, float]:
+        _, array = item
+        return array["clipped"] > 0, array["error_bound"] / array["largest"] if array["largest"] else 0.0
+
+    listed = sorted(found["arrays"].items(), key=loss, reverse=True)
+    for name, array in listed[:_LISTED_ARRAYS]:
+        largest = "-" if array["largest"] is None else f"{array['largest']:.4g}"
+        bound = "exact" if array["exact"] else f"{array['error_bound']:.2g}"
+        rows.add_row(escape(name), largest, f"{array['step']:.2g}", bound, f"{array['clipped']:,}")
+    console.print(rows)
+    if len(listed) > _LISTED_ARRAYS:
+        console.print(f"{len(listed) - _LISTED_ARRAYS:,} more arrays lose less than these.")
+
+
+def _show_exact_sums(found: Mapping[str, Any], console: Console) -> None:
+    if not found["exact_sums"]:
+        return
+    rows = fact_table("Exact sums")
+    for name, values in list(found["exact_sums"].items())[:_LISTED_ARRAYS]:
+        rows.add_row(escape(name), _listed(values))
     console.print(rows)
 
 
@@ -222,6 +339,6 @@ def _show_security(found: Mapping[str, Any], config: RoundConfig, console: Conso
         console.print("The analysis supposes that dropouts do not depend on the neighbour graph.")
 
 
-def _listed(members: list[int]) -> str:
+def _listed(members: list[int] | list[str]) -> str:
     shown = ", ".join(map(str, members[:_LISTED_IDS]))
     return f"{shown}, ..." if len(members) > _LISTED_IDS else shown

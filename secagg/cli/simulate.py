@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from secagg.cli.array_files import check_output
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, Updates, from_files, synthetic
+from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts, LayoutOptions, parse_layout
 from secagg.cli.options import AsJson, Bits, ChosenSuite, Gamma, Neighbours, Threat
 from secagg.cli.output import EXIT_FAILED, PhaseProgress, print_json, results, usage_errors
 from secagg.cli.report import SimulatedRound, report, show
@@ -28,17 +31,26 @@ _DEFAULT_DIM = 10_000
 
 def simulate(
     clients: Annotated[
-        int | None, typer.Option(help=f"How many are invited; {_DEFAULT_CLIENTS}, or one a file.", show_default=False)
+        int | None,
+        typer.Option(
+            help=f"Number of clients to invite (default: {_DEFAULT_CLIENTS}, or one per input file).",
+            show_default=False,
+        ),
     ] = None,
     dim: Annotated[
         int | None,
-        typer.Option(help=f"Values of an update; {_DEFAULT_DIM:,}, or those in a file.", show_default=False, min=1),
+        typer.Option(
+            help=f"Number of values in an update (default: {_DEFAULT_DIM:,}, or as many as the input files hold).",
+            show_default=False,
+            min=1,
+        ),
     ] = None,
     dropout: Annotated[
         str,
         typer.Option(
-            help="The share of the clients that is lost in MASK, after dealing its shares; or shares by the phase that "
-            "they are lost in: share=.02,mask=.05,unmask=.03, and advertise=, confirm=. Exactly floor(share x clients)."
+            help="Share of the clients that drops out in the phase MASK, after they have dealt their shares. Shares "
+            "for several phases are written as share=.02,mask=.05,unmask=.03; advertise= and confirm= exist too. The "
+            "number of clients is rounded down."
         ),
     ] = "0",
     neighbours: Neighbours = "auto",
@@ -46,25 +58,51 @@ def simulate(
     gamma: Gamma = 0.2,
     delta: Annotated[
         float | None,
-        typer.Option(help="The largest share that may be lost; the total of --dropout.", show_default=False),
+        typer.Option(
+            help="Largest share of the clients that may drop out, which the round is planned for (default: the total "
+            "of --dropout).",
+            show_default=False,
+        ),
     ] = None,
     bits: Bits = 16,
-    clip: Annotated[
-        float | None,
-        typer.Option(help="The largest absolute value kept; 1, or the largest one in the files.", show_default=False),
-    ] = None,
+    clip: ClipTexts = None,
+    array_bits: ArrayBitsTexts = None,
+    exact: ExactTexts = None,
     suite: ChosenSuite = SuiteName.AES_128,
-    seed: Annotated[int | None, typer.Option(help="Makes everything reproducible, for tests only.", min=0)] = None,
-    inputs: Annotated[
-        list[Path] | None, typer.Option("--input", metavar="FILE.npz ...", help="The clients' updates, a file each.")
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of all randomness, which makes the round reproducible. For tests only.",
+            min=0,
+            show_default=False,
+        ),
     ] = None,
-    more_inputs: Annotated[list[Path] | None, typer.Argument(metavar="FILE.npz", help="More of --input.")] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--input",
+            metavar="FILE ...",
+            help="The clients' updates, one .npz or .safetensors file per client (default: random values).",
+            show_default=False,
+        ),
+    ] = None,
+    more_inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="More input files, one per client.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to write the sum to, .npz or .safetensors (default: the sum is not written).",
+            show_default=False,
+        ),
+    ] = None,
     full: Annotated[
         int | None,
         typer.Option(
-            help="Run so many clients in full, and make the others' messages by a cheaper route: for large cohorts, "
-            "above all in active.",
-            show_default="all",
+            help="Number of clients to run in full; the messages of the others are made by a cheaper route, which is "
+            "for large cohorts, above all with --threat active (default: all).",
+            show_default=False,
             min=1,
         ),
     ] = None,
@@ -72,22 +110,32 @@ def simulate(
 ) -> None:
     """Run a round in this process and compare its sum with the plain one.
 
-    Exit code 0: the sum is exact. 1: it is not, or the round was aborted. 2: the command cannot be carried out.
+    Exit code 0: the included vectors were summed exactly. 1: they were not, or the round was aborted. 2: the command
+    cannot be carried out.
 
-    In the JSON object, a client's figures are medians: client_cpu_s and the bytes over those that stayed to the end,
-    without encoding (encode_s), those of a phase over whoever took part in it. A bound's log2 is null when it is minus
-    infinity; max_error and the floors are null when there is no sum to speak of. With --full, client_cpu_s and the
-    phases' are of the clients in full, and the key full says how many.
+    Without --clip, random values are drawn up to 1, and each array of the input files gets a clip of its own, which is
+    its largest absolute value. Values beyond a clip are clipped when they are encoded: the report counts them, and
+    warns where an array loses more than a hundredth of its largest value.
+
+    In the JSON object, a client's figures are medians: client_cpu_s and the bytes are medians over the clients that
+    stayed to the end, without encoding (encode_s); those of a phase are medians over the clients that took part in it.
+    A bound's log2 is null when it is minus infinity. max_error, clipped and the floors are null when there is no sum.
+    arrays and error_bound are in the unit of the values. exact_sums has the sums of the arrays of --exact as decimal
+    numbers, except for arrays of more than 1,000 values. With --full, client_cpu_s and the phases' figures are those of
+    the clients that ran in full, and the key full gives their number.
     """
     with usage_errors("simulate"):
         drawn = secrets.randbits(64) if seed is None else seed
-        updates = _updates([*(inputs or ()), *(more_inputs or ())], clients, dim, clip, drawn)
+        files = [*(inputs or ()), *(more_inputs or ())]
+        if output is not None:
+            check_output(output, files)
+        updates = _updates(files, clients, dim, parse_layout(clip, array_bits, exact), drawn)
         rates = parse_rates(dropout)
         delta = total_rate(rates, delta)
         encoded = EncodedInputs(updates, bits, drawn)
         config = config_for(updates.clients, encoded.encoder, threat, gamma, delta, neighbours, suite)
         run = _run(config, encoded, rates, gamma=gamma, delta=delta, seed=seed, dropout_seed=drawn, full=full)
-        found = report(run)
+        found = report(replace(run, output=output))
     if as_json:
         print_json(found)
     else:
@@ -135,14 +183,16 @@ def _run(
     )
 
 
-def _updates(files: list[Path], clients: int | None, dim: int | None, clip: float | None, seed: int) -> Updates:
+def _updates(files: list[Path], clients: int | None, dim: int | None, layout: LayoutOptions, seed: int) -> Updates:
     """What the clients hold: made up, or read from the files, which --clients and --dim must then agree with."""
     if not files:
         return synthetic(
-            _DEFAULT_CLIENTS if clients is None else clients, _DEFAULT_DIM if dim is None else dim, clip, seed
+            _DEFAULT_CLIENTS if clients is None else clients, _DEFAULT_DIM if dim is None else dim, layout, seed
         )
-    updates = from_files(files, clip)
+    updates = from_files(files, layout)
     for name, met, given in (("--clients", clients, len(files)), ("--dim", dim, updates.template.size)):
         if met is not None and met != given:
-            raise ParameterError(f"{name} {met}: the input files make it {given}; leave it out, or give other files")
+            raise ParameterError(
+                f"{name} {met}: the {len(files)} input files make it {given}; leave the option out, or give other files"
+            )
     return updates

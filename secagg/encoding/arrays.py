@@ -28,11 +28,11 @@ def to_array(value: object, name: str) -> RealArray:
     """``value`` as an array of real numbers, of its own shape; no copy where none is needed.
 
     Takes NumPy arrays and scalars, Python bool, int and float, and whatever offers ``__dlpack__`` or ``__array__``
-    (PyTorch, JAX, TensorFlow, pandas, ...).  A tensor that records gradients is detached first.  bfloat16 of a library
-    that NumPy knows nothing of (PyTorch) comes back as float32, which holds it exactly.
+    (PyTorch, JAX, TensorFlow, pandas, ...).  A tensor that records gradients is detached first.  bfloat16 and 8-bit
+    floats of a library that hands NumPy none (PyTorch) come back as float32, which holds them exactly.
 
     Raises InputError, with ``name`` in its message, for objects, strings, complex numbers, dates, records, masked
-    arrays, and tensors that are not in the memory of the CPU.
+    arrays, sparse arrays, and tensors that are not in the memory of the CPU.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise InputError(f"{name} is a masked array, whose mask a sum cannot keep: fill it (array.filled(0)) first")
@@ -40,6 +40,8 @@ def to_array(value: object, name: str) -> RealArray:
         array = np.asarray(value)
     elif is_foreign(value):
         array = _from_foreign(value, name)
+    elif (dense := _method_for_dense(value)) is not None:
+        raise _sparse(value, name, dense)
     else:
         raise InputError(
             f"{name} is a {type_name(value)}: allowed are arrays (NumPy, or anything with __dlpack__ or __array__), "
@@ -67,16 +69,23 @@ def type_name(value: object) -> str:
 def _is_real(dtype: np.dtype[Any]) -> bool:
     if dtype.kind in "biuf":
         return True
-    # Extension types (ml_dtypes) show as kind V, as records do; those that are floats narrower than float64 are taken.
+    # Most extension types (ml_dtypes) show as kind V, as records do; floats narrower than float64 are taken.
     narrower = np.can_cast(dtype, np.float64) and np.can_cast(np.float64, dtype, "same_kind")
     return dtype.kind == "V" and narrower and not np.can_cast(dtype, np.int64)
+
+
+def is_extension(dtype: np.dtype[Any]) -> bool:
+    """Whether this is a float type that is not NumPy's own, such as ``ml_dtypes.bfloat16``."""
+    return dtype.kind == "V" or (dtype.kind == "f" and not issubclass(dtype.type, np.floating))
 
 
 def _from_foreign(value: Any, name: str) -> RealArray:
     failure: BaseException | None = None
     if getattr(value, "requires_grad", False) is True and hasattr(value, "detach"):
         value = value.detach()
-    for protocol in (_through_dlpack, _through_array, _through_dlpack_bfloat16):
+    if _is_sparse_tensor(value):
+        raise _sparse(value, name, "to_dense")
+    for protocol in (_through_dlpack, _through_array, _through_dlpack_bfloat16, _through_float32):
         try:
             array = protocol(value)
         except _DECLINED as declined:
@@ -87,9 +96,28 @@ def _from_foreign(value: Any, name: str) -> RealArray:
     place = _device(value)
     if place is not None and place[0] not in _DLPACK_HOST_DEVICES:
         remedy = f"it is on DLPack device type {place[0]}, number {place[1]}: copy it to the CPU first"
+    elif (dense := _method_for_dense(value)) is not None:
+        raise _sparse(value, name, dense) from failure
     else:
-        remedy = "convert it (numpy.asarray, or a cast to float32) first"
+        remedy = "convert it to an array of float32 first"
     raise InputError(f"{name} is a {type_name(value)} that NumPy cannot read: {remedy}") from failure
+
+
+def _is_sparse_tensor(value: Any) -> bool:
+    """PyTorch's tensors say by their layout whether they are sparse; all of them have ``to_dense``."""
+    return "sparse" in str(getattr(value, "layout", "")) and hasattr(value, "to_dense")
+
+
+def _method_for_dense(value: object) -> str | None:
+    """The method that makes a dense array of a sparse one: of SciPy, of JAX and of PyData's ``sparse``, in turn."""
+    return next((method for method in ("toarray", "todense") if callable(getattr(value, method, None))), None)
+
+
+def _sparse(value: object, name: str, method: str) -> InputError:
+    return InputError(
+        f"{name} is a {type_name(value)}, which is sparse, and a sum has a value for every element: convert it with "
+        f".{method}() first"
+    )
 
 
 def _device(value: Any) -> tuple[int, int] | None:
@@ -111,6 +139,14 @@ def _through_array(value: Any) -> RealArray | None:
         return None
     array = value.__array__()
     return np.asarray(array) if isinstance(array, np.ndarray) else None
+
+
+def _through_float32(value: Any) -> RealArray | None:
+    """A tensor of floats that no protocol hands over, such as PyTorch's of 8 bits: the library widens it itself."""
+    is_float, widen = getattr(value, "is_floating_point", None), getattr(value, "float", None)
+    if not callable(is_float) or not callable(widen) or is_float() is not True:
+        return None
+    return _through_dlpack(widen())
 
 
 class _DLTensor(ctypes.Structure):

@@ -292,17 +292,17 @@ class Encoder:
         else:
             total_weight = integer("total_weight", total_weight, 1, count * self._max_weight)
         leaves = self._template.leaves
-        bounds = {
-            leaves[index].name: part.error_bound(leaves[index].name, count, total_weight)
+        bounds = [
+            part.error_bound(leaves[index].name, count, total_weight)
             for members, part in self._rounded
             for index in members
-        }
-        bounds |= {leaves[index].name: part.error_bound() for index, part in self._exact}
-        if name is None:
-            return max(bounds.values())
-        if name not in bounds:
-            raise ParameterError(f"name is {name!r}: must be one of {', '.join(bounds)}")
-        return bounds[name]
+            if name is None or name == leaves[index].name
+        ]
+        bounds += [part.error_bound() for index, part in self._exact if name is None or name == leaves[index].name]
+        if not bounds:
+            names = ", ".join(leaf.name for leaf in leaves if leaf.size)
+            raise ParameterError(f"name is {name!r}: must be one of {names}")
+        return max(bounds)
 
     def encode(self, update: object, weight: int = 1) -> UnsignedVector:
         """One client's update as a vector of ``length`` elements of ``dtype``: 1-D, C-contiguous, each 0 .. input_max.
@@ -375,8 +375,8 @@ class Encoder:
             count: how many vectors are in it.
             dtype: "float64" for float64 arrays throughout (0-d ones for Python numbers); "template" for the template's
                 own: floats cast to nearest, integers and bools rounded half to even, all kept within their type's
-                range (extension types, such as bfloat16, are cast by their own rules), and Python numbers where it had
-                such.
+                range, and Python numbers, PyTorch tensors (of their own dtype, on the CPU) and JAX arrays where it had
+                such: ``model.load_state_dict(encoder.decode(result, "template").mean)``.
             min_contributors: the fewest clients with a weight above 0; the config's ``min_survivors``.
 
         Raises:

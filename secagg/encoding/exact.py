@@ -110,7 +110,7 @@ class ExactPart:
     def _units_of(self, values: RealArray, array: RealArray) -> tuple[npt.NDArray[np.int64], int]:
         """Units above ``low``, and how many values were out of range."""
         low, high, units = self._exact.low, self._exact.high, self._exact.units
-        if values.dtype.kind == "f":
+        if values.dtype.kind not in "biu":  # float extension types among them
             with np.errstate(over="ignore", invalid="ignore"):
                 given = values.astype(np.float64)
             if not np.isfinite(given).all():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TypeAlias, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 from secagg.encoding.exact import Exact
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_CLIP, MOST_BITS, SMALLEST_CLIP, integer, real
@@ -13,6 +13,7 @@ from secagg.encoding.template import Template
 from secagg.errors import ParameterError
 
 _V = TypeVar("_V")
+_WILDCARDS: Final = frozenset("*?[")
 
 
 @final
@@ -61,7 +62,7 @@ def settings_of(
     exact: Mapping[str, Exact] | None,
 ) -> tuple[Setting, ...]:
     """The setting of each leaf.  Raises ParameterError for a pattern that matches nothing or a value out of range."""
-    names = [leaf.name for leaf in template.leaves]
+    names = {leaf.name: None for leaf in template.leaves}  # a set in the template's order
     own_clips = _resolved("clips", names, clips or {})
     own_bits = _resolved("array_bits", names, array_bits or {})
     own_exact = _resolved("exact", names, exact or {})
@@ -82,11 +83,18 @@ def settings_of(
     return tuple(settings)
 
 
-def _resolved(option: str, names: list[str], patterns: Mapping[str, _V]) -> dict[str, _V]:
+def matching(pattern: str, names: Collection[str]) -> list[str]:
+    """The names that a pattern stands for.  A pattern without ``*``, ``?`` and ``[`` is looked up, not searched."""
+    if not _WILDCARDS.intersection(pattern):
+        return [pattern] if pattern in names else []
+    return [name for name in names if name == pattern or fnmatchcase(name, pattern)]
+
+
+def _resolved(option: str, names: Collection[str], patterns: Mapping[str, _V]) -> dict[str, _V]:
     """The value of each name that a pattern matches; the first one counts."""
     found: dict[str, _V] = {}
     for pattern, value in patterns.items():
-        matched = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
+        matched = matching(pattern, names)
         if not matched:
             raise ParameterError(f"{option}: {pattern!r} matches no array; there are {', '.join(names)}")
         for name in matched:

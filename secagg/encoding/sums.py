@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
+from functools import lru_cache
 from math import nextafter
 from typing import Any, Protocol, final
 
@@ -11,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
+from secagg.encoding.arrays import is_extension
+from secagg.encoding.libraries import restored
 from secagg.encoding.rounding import BLOCK
 from secagg.encoding.tail import Counts
-from secagg.encoding.template import Leaf
+from secagg.encoding.template import Leaf, Template
 from secagg.errors import InputError
 
 
@@ -83,6 +86,37 @@ class Mean:
     totals: Mapping[str, npt.NDArray[Any]]
 
 
+def sums_by_name(mean: Mean, template: Template, decimals: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
+    """The weighted sums of a decoded result by array, each of the array's shape.
+
+    Exact arrays without decimals come in int64, or uint64 where only that holds them; all others in float64, which
+    has the nearest value.  A sum of whole numbers that neither type holds is in float64 as well.
+
+    Args:
+        mean: as decoded with dtype "float64".
+        template: the encoder's.
+        decimals: of each exact array, by name.
+    """
+    sums = {}
+    for leaf, values in zip(template.leaves, template.flatten(mean.mean), strict=True):
+        totals = mean.totals.get(leaf.name)
+        if totals is None:
+            sums[leaf.name] = np.asarray(values * float(mean.weight)).reshape(leaf.shape)
+        elif decimals[leaf.name] == 0:
+            sums[leaf.name] = _whole(totals)
+        else:
+            sums[leaf.name] = np.asarray(np.true_divide(totals, 10 ** decimals[leaf.name]), np.float64)
+    return sums
+
+
+def _whole(totals: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    for dtype in (np.int64, np.uint64):
+        limits = np.iinfo(dtype)
+        if totals.size == 0 or (totals.min() >= limits.min and totals.max() <= limits.max):
+            return totals.astype(dtype)
+    return totals.astype(np.float64)
+
+
 def check_contributors(counts: Counts, count: int, least: int) -> None:
     if counts.contributors < least:
         raise InputError(
@@ -106,9 +140,11 @@ def centred(part: npt.NDArray[Any], base: np.uint64, factor: float) -> npt.NDArr
 
 
 def as_template(mean: npt.NDArray[np.float64], leaf: Leaf) -> object:
+    """The mean in the dtype and of the library that the template had there."""
     kind = leaf.dtype.kind
-    if kind == "V":
-        cast = np.asarray(mean.astype(leaf.dtype))
+    if is_extension(leaf.dtype):
+        limit = _largest_finite(leaf.dtype)
+        cast = np.asarray(np.clip(mean, -limit, limit).astype(leaf.dtype))
     elif kind == "f":
         limit = float(min(np.finfo(leaf.dtype).max, np.finfo(np.float64).max))
         cast = np.asarray(np.clip(mean, -limit, limit), leaf.dtype)
@@ -119,4 +155,15 @@ def as_template(mean: npt.NDArray[np.float64], leaf: Leaf) -> object:
         if leaf.dtype.itemsize == 8:  # the largest float64 that the type holds: 2^63 and 2^64 are one too many
             high = nextafter(high, 0.0)
         cast = np.asarray(np.clip(np.rint(mean), low, high), leaf.dtype)
+    if leaf.origin is not None:
+        return restored(cast, leaf.origin)
     return cast if leaf.scalar is None else leaf.scalar(cast)
+
+
+@lru_cache(maxsize=32)
+def _largest_finite(dtype: np.dtype[Any]) -> float:
+    """The largest value of a float extension type, which NumPy's ``finfo`` knows nothing of: some have no infinity."""
+    patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}")
+    with np.errstate(invalid="ignore"):
+        values = patterns.view(dtype).astype(np.float64)
+    return float(values[np.isfinite(values)].max())

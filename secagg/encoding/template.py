@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, final
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg.encoding.arrays import RealArray, is_foreign, to_array, type_name
+from secagg.encoding.libraries import Origin, origin_of
 from secagg.errors import InputError
 
 Key = str | int
@@ -33,6 +34,8 @@ class Leaf:
         scalar: bool, int or float if the template held a Python number, else None.
         start: position of the first element in the flat vector.
         size: number of elements.
+        origin: the library that ``decode`` gives the array back to on request; None for NumPy and for Python numbers.
+            It makes no difference to whether two leaves are equal.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Leaf:
     scalar: type[bool] | type[int] | type[float] | None
     start: int
     size: int
+    origin: Origin | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ def _name(keys: tuple[Key, ...]) -> str:
 
 
 def _renamed(leaf: Leaf, name: str) -> Leaf:
-    return Leaf(name, leaf.keys, leaf.shape, leaf.dtype, leaf.scalar, leaf.start, leaf.size)
+    return replace(leaf, name=name)
 
 
 def _build(value: object, keys: tuple[Key, ...], leaves: list[Leaf]) -> _Node:
@@ -194,7 +198,8 @@ def _build(value: object, keys: tuple[Key, ...], leaves: list[Leaf]) -> _Node:
         return _Row(row, _children(zip(fields or range(len(value)), value, strict=True), keys, leaves))
     array = to_array(value, _name(keys))
     start = leaves[-1].start + leaves[-1].size if leaves else 0
-    leaves.append(Leaf(_name(keys), keys, array.shape, array.dtype, _scalar(value), start, array.size))
+    origin = origin_of(value)
+    leaves.append(Leaf(_name(keys), keys, array.shape, array.dtype, _scalar(value), start, array.size, origin))
     return _Array(len(leaves) - 1)
 
 

@@ -89,8 +89,14 @@ def phases_of(config: RoundConfig) -> tuple[str, ...]:
     return PHASES if config.is_active else tuple(phase for phase in PHASES if phase != "CONFIRM")
 
 
-def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph) -> frozenset[int] | None:
-    """Who must be in the sum; None when the round must abort.  Written from the protocol alone."""
+def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | None) -> frozenset[int] | None:
+    """Who must be in the sum; None when the round must abort.  Written from the protocol alone.
+
+    ``graph`` is the server's or the outcome's.  It is None in a round that was aborted before ADVERTISE was closed,
+    and such a round has no sum.
+    """
+    if graph is None:
+        return None
 
     def got(phase: str) -> set[int]:
         return {client for client in range(config.clients) if faults.delivers(client, phase)}

@@ -13,12 +13,14 @@ from secagg import Encoder, ParameterError
 from secagg.cli import simulate as command
 from secagg.cli.dropout import parse_rates, schedule
 from secagg.cli.inputs import EncodedInputs, synthetic
+from secagg.cli.layout_options import LayoutOptions
 from secagg.testing import PHASES, Faults
 
 KEYS = {
     "ok", "exact", "abort", "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "included", "dropped",
     "dropped_in", "phases", "client_cpu_s", "encode_s", "server_cpu_s", "client_floor_s", "server_floor_s",
-    "upload_bytes", "download_bytes", "peak_rss_bytes", "compile_s", "max_error", "security", "versions",
+    "upload_bytes", "download_bytes", "peak_rss_bytes", "compile_s", "max_error", "error_bound", "clipped", "arrays",
+    "exact_sums", "output", "warnings", "security", "versions",
 }  # fmt: skip
 SECURITY = {"threat", "gamma", "delta", "sigma", "privacy_log2", "connectivity_log2", "correctness_log2"}
 VERSIONS = {"secagg", "python", "numpy", "numba", "cryptography", "pynacl", "msgspec"}
@@ -298,9 +300,9 @@ def test_the_files_are_read_again_and_again_not_held(files, monkeypatch):
     from secagg.cli import inputs
 
     reads = []
-    honest = inputs.load_npz
-    monkeypatch.setattr(inputs, "load_npz", lambda file: reads.append(file) or honest(file))
-    updates = inputs.from_files(files, None)
+    honest = inputs.read_arrays
+    monkeypatch.setattr(inputs, "read_arrays", lambda file: reads.append(file) or honest(file))
+    updates = inputs.from_files(files, LayoutOptions())
     reads.clear()
     updates.of(2)
     updates.of(2)
@@ -362,7 +364,7 @@ def test_exactly_the_floor_of_the_rate_is_lost(rate, clients):
 
 
 def test_the_plain_totals_are_those_of_the_included_alone():
-    updates = synthetic(6, 20, None, seed=3)
+    updates = synthetic(6, 20, LayoutOptions(), seed=3)
     inputs = EncodedInputs(updates, 16, 3)
     vectors = [inputs(client).astype(np.uint64) for client in range(6)]
     included = (0, 2, 5)
@@ -374,7 +376,7 @@ def test_the_plain_totals_are_those_of_the_included_alone():
 
 
 def test_synthetic_updates_differ_and_stay_within_the_clip():
-    updates = synthetic(3, 5000, 0.5, seed=1)
+    updates = synthetic(3, 5000, LayoutOptions(clip=0.5), seed=1)
     assert np.array_equal(updates.of(1), updates.of(1))
     assert not np.array_equal(updates.of(1), updates.of(2))
     assert 0.3 < np.abs(updates.of(0)).max() <= 0.5

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from secagg import AlreadyMasked, ClientAborted, Duplicate, ErrorCode, Late, Misbehaved, Modulus, PeerError
@@ -130,6 +130,24 @@ class OverASocket(RoundMachine):
 
 class TestOverASocket(OverASocket.TestCase):  # type: ignore[name-defined]
     settings = settings(MACHINE_SETTINGS, max_examples=EXAMPLES // 4)
+
+
+class CancelledAtOnce(RoundMachine):
+    """A host that gives up before there is a graph: a round without a sum, and nothing to complain of."""
+
+    def teardown(self) -> None:
+        self.server.abort()
+        super().teardown()
+        assert self.result is None
+
+
+class TestCancelledAtOnce(CancelledAtOnce.TestCase):  # type: ignore[name-defined]
+    settings = settings(MACHINE_SETTINGS, max_examples=5, stateful_step_count=1)
+
+
+def test_a_round_without_a_graph_has_no_sum() -> None:
+    scenario = find(scenarios(configs(max_clients=4), max_lost=0, max_troubles=0), lambda drawn: True)
+    assert expected_sum(scenario.config, scenario.faults, None) is None
 
 
 class CorruptingTransport(RoundMachine):

@@ -1,0 +1,60 @@
+"""Files of arrays, as ``simulate`` takes and writes them: .npz always, .safetensors with the extra ``net``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from secagg.cli.extras import advice
+from secagg.encoding import load_npz
+from secagg.encoding.npz import save_npz
+from secagg.errors import ParameterError
+
+_NPZ: Final = ".npz"
+_SAFETENSORS: Final = ".safetensors"
+
+
+def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays by name.  Raises InputError or ParameterError, which name the file."""
+    if file.suffix == _SAFETENSORS:
+        arrays: dict[str, npt.NDArray[Any]] = _model_files(file).read_arrays(file)
+        return arrays
+    return load_npz(file)
+
+
+def write_arrays(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write the file whole or not at all; one that is there is replaced.  Raises OSError."""
+    if file.suffix == _SAFETENSORS:
+        _model_files(file).write_arrays(file, arrays)
+    else:
+        save_npz(file, arrays)
+
+
+def check_output(file: Path, inputs: Sequence[Path]) -> None:
+    """Before any work: raises ParameterError for a file that cannot be written, or that is one of the inputs."""
+    if file.suffix not in (_NPZ, _SAFETENSORS):
+        raise ParameterError(f"--output {file}: the name must end in {_NPZ} or {_SAFETENSORS}")
+    if file.suffix == _SAFETENSORS:
+        _model_files(file)
+    if not file.parent.is_dir():
+        raise ParameterError(f"--output {file}: there is no directory {file.parent}; make it first")
+    if not os.access(file.parent, os.W_OK):
+        raise ParameterError(f"--output {file}: the directory {file.parent} cannot be written")
+    if file.is_dir():
+        raise ParameterError(f"--output {file}: this is a directory; name a file")
+    for given in inputs:
+        if given.exists() and file.exists() and given.samefile(file):
+            raise ParameterError(f"--output {file}: this is an input file, which would be lost; name another file")
+
+
+def _model_files(file: Path) -> ModuleType:
+    try:
+        from secagg.adapters.net import model_files
+    except ModuleNotFoundError as missing:
+        raise ParameterError(f"{file}: {advice(missing, 'net')}") from None
+    return model_files
