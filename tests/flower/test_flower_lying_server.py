@@ -452,8 +452,8 @@ def test_a_metric_beyond_its_clip_is_clipped() -> None:
     ("metrics", "says"),
     [
         ({"num-examples": 1.0}, "'num-examples' is the weight"),
-        ({"loss": 0.0}, "metrics: loss has 0.0"),
-        ({"loss": float("nan")}, "metrics: loss has nan"),
+        ({"loss": 0.0}, r"the clip of metric loss is 0\.0"),
+        ({"loss": float("nan")}, "the clip of metric loss is nan"),
     ],
 )
 def test_metrics_that_cannot_be_summed_are_refused(metrics: dict[str, float], says: str) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
 from secagg.adapters.flower.layout import Announcement, array_of_metric
+from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import SumResult
 from secagg.errors import InputError
 
@@ -22,16 +23,18 @@ _LARGEST: Final = float(np.finfo(np.float64).max)
 
 @final
 @dataclass(frozen=True, slots=True)
-class Clipped:
-    """What ``Codec.encode`` cut off.  It tells of the client's data, and stays at the client.
+class Encoded:
+    """What ``Codec.encode`` did to an update.  It tells of the client's data, and stays at the client.
 
     Attributes:
-        values: by array, how many values were clipped.
-        weight: whether the weight was clamped to max_weight.
+        clipped: by array, how many values were clipped.
+        weight_clamped: whether the weight was clamped to max_weight.
+        coarse: the arrays whose values are small beside what rounding may add to them.
     """
 
-    values: Mapping[str, int]
-    weight: bool
+    clipped: Mapping[str, int]
+    weight_clamped: bool
+    coarse: Mapping[str, Coarse]
 
 
 @final
@@ -77,34 +80,31 @@ class Codec:
                 raise InputError(f"{name} is of type {self._model[name].dtype}: only real numbers can be summed")
             if self.layout.difference and not np.isfinite(self._model[name]).all():
                 raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
-        clips = announced.all_clips()
-        self._scale = {name: self.layout.clip / clip for name, clip in clips.items()}
+        self._leaf_of = {str(leaf.keys[0]): leaf.name for leaf in self.encoder.template.leaves}
+        """The encoder may call an array by another name than the model does."""
 
-    def error_bound(self, count: int, total_weight: int, array: str | None = None) -> float:
-        """The most by which a value of the mean can differ from the exact mean of what was clipped, before it is cast.
-
-        It is that of the arrays with the layout's ``clip``, or of ``array``.
-        """
-        bound = self.encoder.error_bound(count, total_weight if self.layout.max_weight is not None else None)
-        return bound if array is None else bound * (self.announced.clip_of(array) / self.layout.clip)
+    def error_bound(self, count: int, total_weight: int, array: str) -> float:
+        """The most by which a value of the array's mean can differ from that of what was clipped, before it is cast."""
+        if array in self._model and self._model[array].size == 0:
+            return 0.0
+        weight = total_weight if self.layout.max_weight is not None else None
+        return self.encoder.error_bound(count, weight, self._leaf_of[array])
 
     def encode(
         self, arrays: ArrayRecord, weight: int, metrics: Mapping[str, float]
-    ) -> tuple[npt.NDArray[np.unsignedinteger], Clipped]:
-        """The vector, and what was cut off to make it.
+    ) -> tuple[npt.NDArray[np.unsignedinteger], Encoded]:
+        """The vector, and what a client's operator is told about it.
 
         Every finite update fits.  Raises InputError for arrays that are not those of the model, or hold what is not
         finite.
         """
-        update: dict[str, Any] = {name: self._scaled(name, array) for name, array in arrays.items()}
-        for metric, value in metrics.items():
-            name = array_of_metric(metric)
-            update[name] = _finite(np.asarray(value), np.asarray(value * self._scale[name]))
+        update: dict[str, Any] = {name: self._change(name, array) for name, array in arrays.items()}
+        update |= {array_of_metric(metric): np.asarray(value) for metric, value in metrics.items()}
         vector = self.encoder.encode(update, weight)
-        # The encoder may call an array by another name than the model does; the first key of its path is the model's.
-        named = {leaf.name: str(leaf.keys[0]) for leaf in self.encoder.template.leaves}
-        clipped = {named[name]: count for name, count in self.encoder.clipped.items()}
-        return vector, Clipped(clipped, self.encoder.weight_clamped)
+        named = {leaf: name for name, leaf in self._leaf_of.items()}
+        clipped = {named[leaf]: count for leaf, count in self.encoder.clipped.items()}
+        coarse = {named[leaf]: why for leaf, why in self.encoder.coarse(update, weight).items()}
+        return vector, Encoded(clipped, self.encoder.weight_clamped, coarse)
 
     def decode(self, result: SumResult) -> MeanUpdate:
         """The mean.
@@ -114,26 +114,24 @@ class Codec:
         mean = self.encoder.decode(result)
         arrays = ArrayRecord({name: Array(self._restored(name, mean.mean[name])) for name in self._model})
         names = {metric: array_of_metric(metric) for metric in self.layout.metrics}
-        metrics = {metric: float(mean.mean[name] / self._scale[name]) for metric, name in names.items()}
+        metrics = {metric: float(mean.mean[name]) for metric, name in names.items()}
         return MeanUpdate(arrays, metrics, mean.weight, mean.contributors, mean.clipped)
 
-    def _scaled(self, name: str, array: Array) -> npt.NDArray[Any]:
+    def _change(self, name: str, array: Array) -> npt.NDArray[Any]:
+        """What is summed of a client's array."""
         value, base = _numbers(name, array), self._model.get(name)
-        if base is None or value.shape != base.shape or value.dtype.kind not in _REAL:
+        if base is None or value.shape != base.shape or value.dtype.kind not in _REAL or not self.layout.difference:
             return value  # the encoder says what is wrong with it
-        scaled = value
-        with np.errstate(over="ignore", invalid="ignore"):  # _finite sees to it
-            if self.layout.difference:
-                # In float64, where the difference of two float32 or of two counters is exact.
-                scaled = np.asarray(np.subtract(value, base, dtype=np.float64))
-            if name in self._scale:
-                scaled = np.asarray(np.multiply(scaled, self._scale[name], dtype=np.float64))
-        return value if scaled is value else _finite(value, scaled)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # In float64, where the difference of two float32 or of two counters is exact.
+            change = np.asarray(np.subtract(value, base, dtype=np.float64))
+        if np.isfinite(change).all() or not np.isfinite(value).all():
+            return change  # what was not finite before is refused by the encoder
+        # Two finite numbers whose difference overflows: it is clipped as any other large number is.
+        return np.asarray(np.clip(change, -_LARGEST, _LARGEST))
 
     def _restored(self, name: str, mean: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         base = self._model[name]
-        if name in self._scale:
-            mean = mean * (self.announced.clip_of(name) / self.layout.clip)
         if self.layout.difference:
             mean = mean + base.astype(np.float64)
         if base.dtype.kind != "f":
@@ -153,16 +151,6 @@ def whole_numbers(model: ArrayRecord) -> dict[str, str]:
         if kind in "biu":
             kinds[name] = array.dtype
     return kinds
-
-
-def _finite(value: npt.NDArray[Any], scaled: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """``scaled``, where an overflow of float64 on the way from a finite ``value`` counts as its largest number.
-
-    The encoder clips that as it clips any other number.  What was not finite before stays so, and is refused there.
-    """
-    if np.isfinite(scaled).all() or not np.isfinite(value).all():
-        return scaled
-    return np.clip(scaled, -_LARGEST, _LARGEST)
 
 
 def _numbers(name: str, array: Array) -> npt.NDArray[Any]:

@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from glob import escape
 from math import prod
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,6 +29,12 @@ _MOST_AXES: Final = 32
 _MOST_ELEMENTS: Final = 2**40
 """Of one array, its empty axes counted as 1: below what NumPy's own shapes can say."""
 
+_WHOLE_CLIP: Final = 2.0**24
+WHOLE_BITS: Final = 32
+"""Bits of an array of whole numbers, and of a metric, unless the strategy says otherwise."""
+
+_Value = TypeVar("_Value", int, float)
+
 Described = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, dtype and shape of every array of a model, in the model's order."""
 
@@ -37,7 +44,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         clip, bits, max_weight: of the Encoder.
-        clips: another clip than ``clip``, by array.
+        clips, array_bits: another clip than ``clip``, and other bits than ``bits``, by array.
         metrics: the clip of each metric of training that is summed beside the arrays, by the metric's name.
         difference: whether the change of the model is summed, and not the model.
         weighted_by: the metric that is the client's weight.
@@ -48,6 +55,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bits: int
     max_weight: int | None
     clips: dict[str, float]
+    array_bits: dict[str, int]
     metrics: dict[str, float]
     difference: bool
     weighted_by: str
@@ -98,17 +106,24 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             shapes[name] = shape
         if len(shapes) != len(self.arrays):
             raise ParameterError("two arrays of the model have the same name")
-        for metric, clip in sorted(self.layout.metrics.items()):  # bytes come in that order, whatever the dict's was
+        for metric in sorted(self.layout.metrics):  # bytes come in that order, whatever the dict's was
             if (name := array_of_metric(metric)) in shapes or metric == self.layout.weighted_by:
                 raise ParameterError(f"metrics: {metric!r} is the weight, or {name!r} an array of the model: rename it")
-            _check_clip("metrics", metric, clip)
             shapes[name] = ()
-        for name, clip in self.layout.clips.items():
-            if name not in shapes:
-                raise ParameterError(f"clips: {name!r} is no array of the model; it has {', '.join(shapes)}")
-            _check_clip("clips", name, clip)
-        layout = self.layout
-        return Encoder(Template.from_shapes(shapes), layout.clip, layout.bits, layout.max_weight)
+        for option, values in (("clips", self.layout.clips), ("array_bits", self.layout.array_bits)):
+            if unknown := sorted(values.keys() - shapes.keys()):
+                raise ParameterError(f"{option}: {unknown[0]!r} is no array of the model; it has {', '.join(shapes)}")
+        template, layout = Template.from_shapes(shapes), self.layout
+        # A leaf may be called otherwise than its array, and the encoder takes names for patterns.
+        pattern_of = {str(leaf.keys[0]): escape(leaf.name) for leaf in template.leaves}
+        return Encoder(
+            template,
+            layout.clip,
+            layout.bits,
+            layout.max_weight,
+            clips={pattern_of[name]: clip for name, clip in self.all_clips().items()},
+            array_bits={pattern_of[name]: bits for name, bits in self.layout.array_bits.items()},
+        )
 
     def clip_of(self, array: str) -> float:
         """The largest value of an array that counts; metrics go by ``array_of_metric``."""
@@ -169,34 +184,33 @@ def digest_of_told(content: RecordDict, message_type: str, run_config: Mapping[s
     return hashlib.sha256(msgspec.msgpack.encode(told, order="sorted")).digest()
 
 
-def resolve_clips(model: ArrayRecord, patterns: Mapping[str, float]) -> dict[str, float]:
-    """The clip of each array that a pattern matches; the first one counts.  Raises ParameterError for a useless one."""
-    clips: dict[str, float] = {}
-    for pattern, clip in patterns.items():
-        matched = [name for name in model if fnmatchcase(name, pattern)]
+def resolved(option: str, model: ArrayRecord, patterns: Mapping[str, _Value]) -> dict[str, _Value]:
+    """The value of each array that a pattern matches; the first one counts.
+
+    Raises ParameterError for a pattern that matches nothing.
+    """
+    values: dict[str, _Value] = {}
+    for pattern, value in patterns.items():
+        matched = [name for name in model if name == pattern or fnmatchcase(name, pattern)]
         if not matched:
-            raise ParameterError(f"clips: {pattern!r} matches no array of the model; it has {', '.join(model)}")
+            raise ParameterError(f"{option}: {pattern!r} matches no array of the model; it has {', '.join(model)}")
         for name in matched:
-            clips.setdefault(name, float(clip))
-    return clips
+            values.setdefault(name, value)
+    return values
 
 
-def clip_of_whole_numbers(dtype: npt.DTypeLike, clip: float, bits: int, *, difference: bool) -> float:
-    """The clip of an array of whole numbers for which nobody chose one.
+def clip_of_whole_numbers(dtype: npt.DTypeLike, clip: float, *, difference: bool) -> float:
+    """The clip of an array of whole numbers for which nobody chose one: the range of weights would cut off a counter.
 
-    The range of weights would cut off a counter.  So it is the type's whole range where a step of the encoding is at
-    most 1 then (bools, bytes); else the largest clip whose step is 1, 2^(bits-1) - 1, or ``clip`` when that is larger.
+    It is 2^24, or ``clip`` when that is larger, and no more than the type holds.  With WHOLE_BITS a step of the
+    encoding is then 1/128 or less: rounding adds less than 1 to the value of a client with a weight above
+    max_weight / 128.
     """
     kind = np.dtype(dtype)
     low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
     span = float(high - low if difference else max(high, -low))
-    return min(span, max(clip, float((1 << (bits - 1)) - 1)))
+    return min(span, max(clip, _WHOLE_CLIP))
 
 
 def _elements(shape: tuple[int, ...]) -> int:
     return prod(max(extent, 1) for extent in shape)
-
-
-def _check_clip(what: str, name: str, clip: float) -> None:
-    if not 1e-100 <= clip <= 1e100:
-        raise ParameterError(f"{what}: {name} has {clip!r}; a clip is a number from 1e-100 to 1e100")

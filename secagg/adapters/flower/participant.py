@@ -139,14 +139,15 @@ class TakingPart:
             raise _not_approved(
                 "the server's SecAggStrategy has no run_config: in active, clients must see that all have one"
             )
-        self._node.layout_policy.check(
-            clip=layout.clip,
-            bits=layout.bits,
-            max_weight=layout.max_weight,
-            clips=announced.all_clips().values(),
-            weighted_by=layout.weighted_by,
-            difference=layout.difference,
-        )
+        for bits in {layout.bits, *layout.array_bits.values()}:
+            self._node.layout_policy.check(
+                clip=layout.clip,
+                bits=bits,
+                max_weight=layout.max_weight,
+                clips=announced.all_clips().values(),
+                weighted_by=layout.weighted_by,
+                difference=layout.difference,
+            )
         try:
             announced.encoder().check_config(config)
         except (ParameterError, InputError) as wrong:

@@ -50,8 +50,8 @@ class RoundReport:
         blame: who broke which rule.
         total_weight: of the updates in the mean.
         error_bound: the most by which a value can differ from the exact mean of the clipped updates, for arrays with
-            the strategy's ``clip``.
-        error_bounds: the same for the arrays with a clip of their own and for metrics, by name.
+            the strategy's ``clip`` and ``bits``; 0 when there are none.
+        error_bounds: the same for the arrays with a clip or bits of their own and for metrics, by name.
         metrics: the weighted mean of each metric that is summed.
         failure: why there is no new model, and where to look; empty when there is one.
     """

@@ -14,12 +14,13 @@ from flwr.serverapp.strategy import Strategy
 
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.layout import (
+    WHOLE_BITS,
     Announcement,
     Layout,
     array_of_metric,
     clip_of_whole_numbers,
     context_of,
-    resolve_clips,
+    resolved,
 )
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
@@ -62,6 +63,7 @@ class SecAggStrategy(Strategy):
         max_weight: int | None,
         bits: int = 16,
         clips: Mapping[str, float] | None = None,
+        array_bits: Mapping[str, int] | None = None,
         difference: bool = True,
         metrics: Mapping[str, float] | None = None,
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
@@ -84,8 +86,9 @@ class SecAggStrategy(Strategy):
             bits: of an encoded value; see ``Encoder``.
             clips: other clips for some arrays, by name or pattern (``{"*.num_batches_tracked": 10_000}``); the first
                 pattern that matches counts.  An array's error grows with its clip.  Arrays of whole numbers that no
-                pattern matches get a wide clip: their type's range, at most 2^(bits-1) - 1 or ``clip`` when that is
-                larger.
+                pattern matches get a wide clip: 2^24, or what their type holds when that is less.
+            array_bits: other bits for some arrays, by name or pattern.  Arrays of whole numbers that no pattern matches
+                get 32.
             difference: sum the change of the model; False sums the arrays themselves, which ``clip`` then bounds, and
                 which clients refuse unless their layout policy has ``whole_model``.
             metrics: the largest absolute value of each metric of training that is summed beside the arrays, by name
@@ -118,13 +121,14 @@ class SecAggStrategy(Strategy):
             bits=bits,
             max_weight=max_weight,
             clips={},
+            array_bits={},
             metrics={name: float(largest) for name, largest in (metrics or {}).items()},
             difference=difference,
             weighted_by=weight_key(strategy),
             run_config=run_config is not None,
         )
         self._run_config = None if run_config is None else dict(run_config)
-        self._clips = dict(clips or {})
+        self._clips, self._array_bits = dict(clips or {}), dict(array_bits or {})
         self._whole: dict[str, str] = {}
         """The types of the arrays that held whole numbers when they were first met: their means are floats."""
         self._options = {**options, "threat_model": threat_model, "gamma": gamma, "delta": delta}
@@ -153,6 +157,7 @@ class SecAggStrategy(Strategy):
         model = model_of(messages)
         announced = Announcement.of(model, self._layout_of(model), told_by(messages, self._run_config))
         codec = Codec(model, announced)
+        codec.encoder.check_precision()
         server = Server(self._config(codec, len(messages)), directory=self._directory)
         round_ = Round(server, grid, messages, self._timeout_of, self._members)
         log.info("secagg: round %d: %d nodes invited", server_round, len(messages))
@@ -226,11 +231,12 @@ class SecAggStrategy(Strategy):
         return self._timeout
 
     def _layout_of(self, model: ArrayRecord) -> Layout:
-        """The layout of this round's model, with the clips of arrays of whole numbers that nobody chose."""
-        clips = resolve_clips(model, self._clips)
-        whole = {name: kind for name, kind in whole_numbers(model).items() if name not in self._whole}
-        self._whole |= whole
-        if unchosen := [name for name in whole if name not in clips]:
+        """The layout of this round's model, with the clips and bits of arrays of whole numbers that nobody chose."""
+        clips = {name: float(clip) for name, clip in resolved("clips", model, self._clips).items()}
+        bits = resolved("array_bits", model, self._array_bits)
+        new = {name: kind for name, kind in whole_numbers(model).items() if name not in self._whole}
+        self._whole |= new
+        if unchosen := [name for name in new if name not in clips]:
             listed = ", ".join(map(repr, unchosen[:_LISTED])) + (", ..." if len(unchosen) > _LISTED else "")
             log.warning(
                 "secagg: %d arrays of whole numbers have no clip of their own (%s): changes up to %r count, or what "
@@ -240,12 +246,17 @@ class SecAggStrategy(Strategy):
                 max(self._default_clip(name) for name in unchosen),
                 unchosen[0],
             )
-        clips = {name: self._default_clip(name) for name in model if name in self._whole} | clips
-        return msgspec.structs.replace(self._layout, clips=clips)
+        whole = [name for name in model if name in self._whole]
+        fine = [*whole, *map(array_of_metric, self._layout.metrics)]
+        return msgspec.structs.replace(
+            self._layout,
+            clips={name: self._default_clip(name) for name in whole} | clips,
+            array_bits=dict.fromkeys(fine, WHOLE_BITS) | bits,
+        )
 
     def _default_clip(self, name: str) -> float:
         layout = self._layout
-        return clip_of_whole_numbers(self._whole[name], layout.clip, layout.bits, difference=layout.difference)
+        return clip_of_whole_numbers(self._whole[name], layout.clip, difference=layout.difference)
 
     def _unmask(
         self, server_round: int, round_: Round, codec: Codec, replies: Iterable[Message]
@@ -280,17 +291,21 @@ class SecAggStrategy(Strategy):
 
 def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[str, Any]:
     """What a report says about a mean."""
-    own = {name: codec.error_bound(len(included), mean.weight, name) for name in codec.layout.clips}
-    metrics = {
-        name: codec.error_bound(len(included), mean.weight, array_of_metric(name)) for name in codec.layout.metrics
-    }
+
+    def bound(array: str) -> float:
+        return codec.error_bound(len(included), mean.weight, array)
+
+    layout = codec.layout
+    ordinary = [name for name, _, _ in codec.announced.arrays if name not in layout.clips | layout.array_bits]
+    own = [name for name, _, _ in codec.announced.arrays if name in layout.clips | layout.array_bits]
     return {
         "included": included,
         "contributors": mean.contributors,
         "clipped": mean.clipped,
         "total_weight": mean.weight,
-        "error_bound": codec.error_bound(len(included), mean.weight),
-        "error_bounds": own | metrics,
+        "error_bound": max(map(bound, ordinary), default=0.0),
+        "error_bounds": {name: bound(name) for name in own}
+        | {metric: bound(array_of_metric(metric)) for metric in layout.metrics},
         "metrics": mean.metrics,
     }
 

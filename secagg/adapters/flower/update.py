@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
-from secagg.adapters.flower.codec import Clipped, Codec
+from secagg.adapters.flower.codec import Codec, Encoded
 from secagg.adapters.flower.layout import Layout
 from secagg.adapters.flower.records import log
 from secagg.errors import InputError
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord)
+_LISTED: Final = 4
 _LARGEST_NUMBER: Final = 2**63
 """Above every weight, and within float64, whatever an app reports."""
 
@@ -50,8 +51,8 @@ def update_of(content: RecordDict, layout: Layout) -> Update:
 
 def vector_of(update: Update, codec: Codec) -> npt.NDArray[np.unsignedinteger]:
     """The vector to submit; the client's own log says what was cut off.  Raises InputError, as ``Codec.encode``."""
-    vector, clipped = codec.encode(update.arrays, update.weight, update.metrics)
-    _tell(update, codec, clipped)
+    vector, encoded = codec.encode(update.arrays, update.weight, update.metrics)
+    _tell(update, codec, encoded)
     return vector
 
 
@@ -87,20 +88,30 @@ def _number(metrics: MetricRecord, name: str) -> int | float:
     return value
 
 
-def _tell(update: Update, codec: Codec, clipped: Clipped) -> None:
-    """Say in the client's own log what was cut off, and what the server's operator would change."""
-    for name, count in clipped.values.items():
+def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
+    """Say in the client's own log what was cut off or lost, and what the server's operator would change."""
+    for name, count in encoded.clipped.items():
         clip = codec.announced.clip_of(name)
-        log.warning("secagg: %s: %d values were clipped to %r%s", name, count, clip, _remedy(update, codec, name, clip))
-    if clipped.weight:
+        log.warning("secagg: %s: %d values were clipped to %r%s", name, count, clip, _remedy(update, name, clip))
+    if encoded.weight_clamped:
         log.warning(
             "secagg: the weight %d counts as %d, the strategy's max_weight: ask for a larger one, or report less",
             update.weight,
             codec.layout.max_weight,
         )
+    for name, coarse in list(encoded.coarse.items())[:_LISTED]:
+        log.warning(
+            "secagg: %s: its largest value is %.2g, and rounding may add %.2g: ask for more bits (array_bits), a clip "
+            "closer to the values, or a smaller max_weight",
+            name,
+            coarse.largest,
+            coarse.rounding,
+        )
+    if len(encoded.coarse) > _LISTED:
+        log.warning("secagg: the same holds for %d more arrays", len(encoded.coarse) - _LISTED)
 
 
-def _remedy(update: Update, codec: Codec, name: str, clip: float) -> str:
+def _remedy(update: Update, name: str, clip: float) -> str:
     """For arrays of whole numbers: a clipped weight is only moderate, and a counter that is cut off is wrong."""
     array = update.arrays.get(name)
     if array is None or array.dtype.startswith("float"):
