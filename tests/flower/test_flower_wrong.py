@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flower_grid import CLIPS, App, MemoryGrid, arrays_of, model, record_of, trained, weight_of
 from flower_setup import ODD, make, one_round, others, secure
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from test_flower_rounds import PHASES, assert_mean
 
 from secagg.adapters.flower import secagg_mod
@@ -34,8 +34,20 @@ def raises(message: Message) -> Message:
     raise RuntimeError("no data")
 
 
+def with_header(message: Message, header: bytes) -> Message:
+    """An answer with an array whose bytes do not read."""
+    size = len(header).to_bytes(2, "little")
+    broken = Array("float64", (5,), "numpy.ndarray", b"\x93NUMPY\x01\x00" + size + header)
+    reply = reply_with(message, received(message))
+    reply.content["arrays"] = ArrayRecord({**reply.content.array_records["arrays"], "layer.bias": broken})
+    return reply
+
+
 LEAVES: dict[str, Callable[[Message], Message]] = {
     "an error": fails,
+    "no message": lambda m: None,  # type: ignore[dict-item,return-value]
+    "an array of rubbish": lambda m: with_header(m, b"rubbish"),
+    "an array of thousands of signs": lambda m: with_header(m, b"{'descr': " + b"-" * 9000 + b"1}"),
     "an exception": raises,
     "two models": lambda m: reply_with(m, received(m), more=record_of(model())),
     "two metric records": lambda m: reply_with(m, received(m), more=MetricRecord({"num-examples": 7})),

@@ -19,6 +19,11 @@ from secagg.errors import InputError
 
 _REAL: Final = "biuf"
 _LARGEST: Final = float(np.finfo(np.float64).max)
+_UNREADABLE: Final = (
+    *(TypeError, ValueError, EOFError, OSError, BadZipFile),
+    *(MemoryError, OverflowError, RecursionError, TokenError),
+)
+"""What reading an array raises for bytes that are none."""
 
 
 @final
@@ -156,7 +161,7 @@ def whole_numbers(model: ArrayRecord) -> dict[str, str]:
 def _numbers(name: str, array: Array) -> npt.NDArray[Any]:
     try:
         values = array.numpy()
-    except (TypeError, ValueError, EOFError, OSError, BadZipFile, MemoryError, OverflowError, TokenError) as wrong:
+    except _UNREADABLE as wrong:
         raise InputError(f"{name} does not read as a NumPy array: {wrong}") from None
     if not isinstance(values, np.ndarray):  # numpy.load opens archives too
         raise InputError(f"{name} does not read as a NumPy array")

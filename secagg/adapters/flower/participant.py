@@ -188,6 +188,8 @@ def _reply_of_app(message: Message, context: Context, call_next: ClientAppCallab
         # server, and the text may quote the client's data.
         log.exception("secagg: the app raised an exception while it trained")
         raise _LeavesError(f"the app raised {type(raised).__name__}") from None
+    if not isinstance(reply, Message):
+        raise _LeavesError(f"the app answered with {type(reply).__name__}; a Message is needed")
     if reply.has_error():
         raise _LeavesError(f"the app, or a mod below, answered with an error: {reply.error.reason}")
     return reply
