@@ -171,6 +171,11 @@ POLICIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "clip 0.002; this client's policy allows 0.5": ({"min_clip": 0.5}, {"metrics": {"loss": 0.002}}),
     "bits 16; this client's policy allows 20 to 32": ({"min_bits": 20}, {}),
     "bits 16; this client's policy allows 2 to 12": ({"max_bits": 12}, {}),
+    "bits 32; this client's policy allows 2 to 24": ({"max_bits": 24}, {}),
+    "bits 4; this client's policy allows 8 to 32": (
+        {"min_bits": 8},
+        {"array_bits": {"layer.bias": 4}, "max_weight": 7},
+    ),
     "by 'num-examples'; this client's policy allows a, b": ({"weighted_by": "b, a"}, {}),
     "asks for the whole model": ({}, {"difference": False}),
 }

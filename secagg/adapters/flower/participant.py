@@ -139,7 +139,7 @@ class TakingPart:
             raise _not_approved(
                 "the server's SecAggStrategy has no run_config: in active, clients must see that all have one"
             )
-        for bits in {layout.bits, *layout.array_bits.values()}:
+        for bits in sorted({layout.bits, *layout.array_bits.values()}):
             self._node.layout_policy.check(
                 clip=layout.clip,
                 bits=bits,
