@@ -82,7 +82,7 @@ class SecAggStrategy(Strategy):
             clip: the largest change of a value that counts.  Larger ones are clipped; the client's log and the round's
                 report count them.
             max_weight: the largest weight of a client; a larger one is clamped to it.  The error grows with
-                max_weight / mean weight.  None weighs all clients alike.
+                max_weight / mean weight, and one above 2^(bits-1) - 1 is refused.  None weighs all clients alike.
             bits: of an encoded value; see ``Encoder``.
             clips: other clips for some arrays, by name or pattern (``{"*.num_batches_tracked": 10_000}``); the first
                 pattern that matches counts.  An array's error grows with its clip.  Arrays of whole numbers that no
