@@ -67,8 +67,8 @@ class SecAggStrategy(Strategy):
         difference: bool = True,
         metrics: Mapping[str, float] | None = None,
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
-        gamma: float = 0.2,
-        delta: float = 0.2,
+        gamma: float | None = None,
+        delta: float | None = None,
         directory: str | os.PathLike[str] | None = None,
         timeout: float | Mapping[str, float] | None = _DEFAULT_TIMEOUT_S,
         run_config: Mapping[str, object] | None = None,
@@ -95,7 +95,8 @@ class SecAggStrategy(Strategy):
                 (``{"loss": 10.0, "accuracy": 1.0}``).  Its weighted mean is in the MetricRecord of the one reply, and
                 in the report.  A client whose reply lacks one leaves the round.
             threat_model: ``"semi_honest"`` or ``"active"``.
-            gamma, delta: the largest shares of the invited clients that collude with the server, and that are lost.
+            gamma, delta: the largest shares of the invited clients that collude with the server, and that are lost.  By
+                default those of ``RoundConfig.for_cohort``: a fifth and a tenth, and one client at least.
             directory: ``active``: the file of the members' keys.  All members are in every round's cohort; whoever the
                 wrapped strategy does not sample counts as lost.
             timeout: seconds to wait for a phase's answers, for all phases or by phase; None waits for ever.  MASK,
@@ -103,7 +104,8 @@ class SecAggStrategy(Strategy):
             run_config: ``context.run_config`` of the ServerApp.  The round's context then holds it, so that clients
                 train only when theirs is the same.  ``active`` needs it.
             executor: where masks are expanded; see ``Server.compute``.
-            options: further arguments of ``RoundConfig.for_cohort``: ``min_survivors``, ``neighbours``, ``suite``, ...
+            options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
+                ``neighbours``, ``suite``, ...
 
         Raises ParameterError for a strategy or arguments that cannot work.
         """
@@ -160,7 +162,14 @@ class SecAggStrategy(Strategy):
         codec.encoder.check_precision()
         server = Server(self._config(codec, len(messages)), directory=self._directory)
         round_ = Round(server, grid, messages, self._timeout_of, self._members)
-        log.info("secagg: round %d: %d nodes invited", server_round, len(messages))
+        log.info(
+            "secagg: round %d: %d nodes invited; a sum needs %d of %d clients, and %d may collude with the server",
+            server_round,
+            len(messages),
+            server.config.min_survivors,
+            server.config.clients,
+            server.config.colluders,
+        )
         self._round = round_, codec
         return round_.training_messages(round_.exchange_keys(announced.to_bytes()))
 
@@ -206,7 +215,10 @@ class SecAggStrategy(Strategy):
     def summary(self) -> None:
         """Log the options, and the wrapped strategy's."""
         log.info("\t├──> Secure aggregation: %s", self._options["threat_model"])
-        log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", self._options)
+        shares = {
+            name: "default" if self._options[name] is None else self._options[name] for name in ("gamma", "delta")
+        }
+        log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", shares)
         layout = self._layout
         log.info("\t│\t└── clip %s | bits %s | max weight %s", layout.clip, layout.bits, layout.max_weight)
         self.strategy.summary()
