@@ -68,6 +68,7 @@ if __name__ == "__main__":
         directory=DIRECTORY / "cohort.json",
         tokens=lambda context: DIRECTORY / f"{context.node_id}.sqlite",
         policy=Policy(gamma=0.1),
+        evaluate=True,
     )
     server = ServerApp()
     server.main()(main)

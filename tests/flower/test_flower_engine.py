@@ -39,7 +39,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         **os.environ,
         MARK: mark,
         "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "FLWR_HOME": str(tmp_path / "flwr"),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -156,6 +156,7 @@ def test_the_example_with_flwr_run(environment: dict[str, str], tmp_path: Path) 
         assert outcome["dropped"] == {"ADVERTISE": 1, "SHARE": 1, "MASK": 1, "UNMASK": 1}
         assert outcome["difference"] <= outcome["bound"] + 1e-6  # and the cast to float32
     assert rounds[-1]["accuracy"] > 0.9
+    assert rounds[0]["train_accuracy"] < rounds[-1]["train_accuracy"] <= 1.0, "summed beside the model"
 
 
 def free_port() -> int:

@@ -89,9 +89,10 @@ def test_too_few_give_no_model(
     lost = {node for _, node in fates}
     for node in set(grid.nodes) - lost:  # they were told, and have wiped their states
         assert "state" not in context_of(grid.contexts[node]).state.config_records[STATE_RECORD]
-    # The next round is as if nothing had been.
+    # The next round is as if nothing had been; but who has answered UNMASK for a model does not sum it again.
     grid.mute = set()
-    assert_mean(strategy, one_round(strategy, grid, model()), model(), grid.nodes)
+    following = model(seed=int(phase == "UNMASK"))
+    assert_mean(strategy, one_round(strategy, grid, following), following, grid.nodes)
 
 
 def test_without_flower_the_adapter_says_what_to_install() -> None:
@@ -107,6 +108,20 @@ def test_the_summary_names_the_options_and_the_wrapped_strategy(
     assert "semi_honest" in caplog.text
     assert "gamma 0.2 | delta 0.25" in caplog.text
     assert "Weighted by: 'num-examples'" in caplog.text
+
+
+@pytest.mark.parametrize("nodes", [3, 4, 5])
+def test_small_cohorts_count_a_colluder_and_bear_a_loss(
+    nodes: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By default, as ``RoundConfig.for_cohort`` and ``secagg serve`` do; three leave no room for a loss."""
+    strategy, grid = make("semi_honest", tmp_path, nodes=nodes, gamma=None, delta=None)
+    lost = nodes > 3
+    grid.mute = {("MASK", 101)} if lost else set()
+    assert_mean(strategy, one_round(strategy, grid, model()), model(), grid.nodes[1:] if lost else grid.nodes)
+    assert f"a sum needs {nodes - lost} of {nodes} clients, and 1 may collude" in caplog.text
+    strategy.summary()
+    assert "gamma default | delta default" in caplog.text
 
 
 def test_a_failed_round_leaves_the_model_and_the_next_one_goes_on(tmp_path: Path) -> None:

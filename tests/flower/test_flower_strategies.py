@@ -15,7 +15,8 @@ from flwr.clientapp.mod import fixedclipping_mod
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from secagg.adapters.flower import SecAggStrategy, secagg_mod
+from secagg import LayoutPolicy
+from secagg.adapters.flower import SecAggMod, SecAggStrategy, secagg_mod
 from secagg.errors import ParameterError
 
 ROUNDS = 3
@@ -61,7 +62,8 @@ def trained_by(strategy: Strategy, *mods: Any) -> Arrays:
 
 @pytest.mark.parametrize("name", AVERAGING)
 def test_the_same_model_as_the_plain_strategy(name: str) -> None:
-    secure = trained_by(SecAggStrategy(AVERAGING[name](), clip=2.0, max_weight=100, bits=24), secagg_mod)
+    mod = SecAggMod(layout_policy=LayoutPolicy(weighted_by=frozenset({"num-examples", "one"})))
+    secure = trained_by(SecAggStrategy(AVERAGING[name](), clip=2.0, max_weight=100, bits=24), mod)
     plain = trained_by(AVERAGING[name]())
     start = floats()
     for array in plain:
@@ -81,7 +83,8 @@ def test_weights_may_be_left_out() -> None:
 
 def test_the_arrays_themselves_may_be_summed() -> None:
     strategy = SecAggStrategy(flower.FedAvg(**NODES), clip=8.0, max_weight=100, bits=24, difference=False)
-    secure, plain = trained_by(strategy, secagg_mod), trained_by(flower.FedAvg(**NODES))
+    mod = SecAggMod(layout_policy=LayoutPolicy(whole_model=True))
+    secure, plain = trained_by(strategy, mod), trained_by(flower.FedAvg(**NODES))
     assert all(np.abs(secure[name] - plain[name]).max() < 1e-4 for name in plain)
 
 
@@ -112,7 +115,10 @@ def test_arrays_of_any_kind_come_out_as_they_do_in_flower() -> None:
         grid = MemoryGrid(App(*mods, train=fit).app, 6)
         return arrays_of(strategy.start(grid, record_of(start), num_rounds=2).arrays)
 
-    secure = result_of(SecAggStrategy(flower.FedAvg(**NODES), clip=2.0, max_weight=20, bits=28), secagg_mod)
+    strategy = SecAggStrategy(
+        flower.FedAvg(**NODES), clip=2.0, clips={"bytes": 2.0, "count": 2.0}, max_weight=20, bits=28
+    )
+    secure = result_of(strategy, secagg_mod)
     plain = result_of(flower.FedAvg(**NODES))
     for name, values in plain.items():
         assert secure[name].dtype == values.dtype, name

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flower_grid import CLIPS, App, MemoryGrid, arrays_of, model, plain_mean, record_of
+from flower_grid import CLIPS, App, MemoryGrid, arrays_of, model, record_of, trained, weight_of
 from flower_setup import ODD, make, one_round, others, secure
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from test_flower_rounds import PHASES, assert_mean
 
 from secagg.adapters.flower import secagg_mod
@@ -34,64 +34,127 @@ def raises(message: Message) -> Message:
     raise RuntimeError("no data")
 
 
-WRONG: dict[str, Callable[[Message], Message]] = {
+def with_header(message: Message, header: bytes) -> Message:
+    """An answer with an array whose bytes do not read."""
+    size = len(header).to_bytes(2, "little")
+    broken = Array("float64", (5,), "numpy.ndarray", b"\x93NUMPY\x01\x00" + size + header)
+    reply = reply_with(message, received(message))
+    reply.content["arrays"] = ArrayRecord({**reply.content.array_records["arrays"], "layer.bias": broken})
+    return reply
+
+
+LEAVES: dict[str, Callable[[Message], Message]] = {
     "an error": fails,
+    "no message": lambda m: None,  # type: ignore[dict-item,return-value]
+    "an array of rubbish": lambda m: with_header(m, b"rubbish"),
+    "an array of thousands of signs": lambda m: with_header(m, b"{'descr': " + b"-" * 9000 + b"1}"),
     "an exception": raises,
     "two models": lambda m: reply_with(m, received(m), more=record_of(model())),
+    "two metric records": lambda m: reply_with(m, received(m), more=MetricRecord({"num-examples": 7})),
     "no metrics": lambda m: reply_with(m, received(m), metrics=None),
-    "negative weight": lambda m: reply_with(m, received(m), -1),
-    "half a weight": lambda m: reply_with(m, received(m), 1.5),
     "a list of weights": lambda m: reply_with(m, received(m), [1, 2]),
     "no weight": lambda m: reply_with(m, received(m), metrics=MetricRecord({"loss": 1.0})),
     "NaN": lambda m: reply_with(m, received(m) | {"layer.bias": np.array([0, np.nan, 0, 0, 0])}),
+    "an infinity": lambda m: reply_with(m, received(m) | {"layer.bias": np.array([0, 0, -np.inf, 0, 0])}),
+    "a weight that is NaN": lambda m: reply_with(m, received(m), float("nan")),
+    "a weight that is infinite": lambda m: reply_with(m, received(m), float("inf")),
     "an array missing": lambda m: reply_with(m, {"layer.bias": np.zeros(5)}),
     "an array more": lambda m: reply_with(m, received(m) | {"other": np.zeros(5)}),
     "another shape": lambda m: reply_with(m, received(m) | {"layer.bias": np.zeros(1)}),
     "text": lambda m: reply_with(m, received(m) | {"layer.bias": np.array(["a"] * 5)}),
     "complex": lambda m: reply_with(m, received(m) | {"layer.bias": np.zeros(5, complex)}),
-    "a counter beyond its clip": lambda m: reply_with(m, received(m) | {"norm.batches": np.array(5000)}),
+}
+NAMED = {
+    "two models": "2 array records ('arrays', 'more')",
+    "two metric records": "2 metric records ('metrics', 'more')",
+    "no metrics": "0 metric records (none)",
+    "no weight": "lacks the metric 'num-examples'; it has 'loss'",
+    "an array missing": "lacks layer.weight, norm.scale",
+    "an array more": "holds unknown other",
+    "another shape": "layer.bias has shape (1,)",
+    "an exception": "no data",
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_a_client_whose_app_goes_wrong_adds_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
+def with_odd(train: Callable[[Message], Message]) -> App:
+    """Ordinary clients, and one that does something else."""
     ordinary = App()
+    return App(
+        secagg_mod,
+        train=lambda message, context: (
+            train(message) if context.node_id == ODD else ordinary.ordinary(message, context)
+        ),
+    )
 
-    def train(message: Message, context: Any) -> Message:
-        return WRONG[what](message) if context.node_id == ODD else ordinary.ordinary(message, context)
 
-    strategy, grid = secure(), MemoryGrid(App(secagg_mod, train=train).app, 8)
+@pytest.mark.parametrize("max_weight", [500, None])
+@pytest.mark.parametrize("what", LEAVES)
+def test_a_client_that_has_nothing_to_sum_leaves(
+    what: str, max_weight: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts as lost, and the others' sum is right.  Whatever the reason, the server is told the same."""
+    strategy, grid = secure(max_weight=max_weight), MemoryGrid(with_odd(LEAVES[what]).app, 8)
     mean = one_round(strategy, grid, model())
-    reply = next(reply for phase, reply in grid.replies if phase == "MASK" and reply.metadata.src_node_id == ODD)
-    if what in ("an error", "an exception"):
-        assert_mean(strategy, mean, model(), others(grid))
-        assert strategy.reports[1].dropped == {"MASK": (2,)}
+    if max_weight is None and ("metric" in what or "weight" in what):
+        assert strategy.reports[1].dropped == {}, "without weights nobody looks at metrics"
         return
-    assert mean is not None
-    assert strategy.reports[1].dropped == {}, "leaving would tell something of the update"
-    for name, expected in plain_mean(model(), others(grid)).items():
-        bound = strategy.reports[1].error_bound * (CLIPS["*.batches"] if name.endswith("batches") else 1.0)
-        cast = np.finfo(mean[name].dtype).eps * np.abs(expected).max(initial=1.0)
-        assert np.abs(mean[name] - expected).max(initial=0.0) <= bound + cast, name
-    assert list(reply.content) == [RECORD], "the reason stays at the client"
-    assert "takes part with weight 0" in caplog.text
-
-
-def test_without_weights_a_client_whose_update_cannot_be_summed_leaves(caplog: pytest.LogCaptureFixture) -> None:
-    ordinary = App()
-
-    def train(message: Message, context: Any) -> Message:
-        return WRONG["NaN"](message) if context.node_id == ODD else ordinary.ordinary(message, context)
-
-    strategy, grid = secure(max_weight=None), MemoryGrid(App(secagg_mod, train=train).app, 8)
-    assert one_round(strategy, grid, model()) is not None
     assert strategy.reports[1].dropped == {"MASK": (2,)}
+    assert mean is not None
+    if max_weight is not None:
+        assert_mean(strategy, mean, model(), others(grid))
+    reply = next(reply for phase, reply in grid.replies if phase == "MASK" and reply.metadata.src_node_id == ODD)
+    assert list(reply.content) == [RECORD]
+    assert len(reply.content.config_records[RECORD]["message"]) < 60, "an ABORT"
+    assert "left (CANCELLED)" in caplog.text
     assert "this client leaves the round" in caplog.text
+    assert NAMED.get(what, "") in caplog.text
 
 
-def test_a_counter_is_still_one_when_it_has_been_averaged() -> None:
-    """The mean of counters is a float; a client that counts on from there, in whole numbers, is not cut off."""
-    arrays = model() | {"norm.batches": np.array(1000.5)}
+FITTED: dict[str, tuple[float, int]] = {
+    "a weight too large": (501, 500),
+    "a weight far too large": (1e300, 500),
+    "a negative weight": (-7, 0),
+    "a negative infinite number of examples, nearly": (-1e300, 0),
+    "half a weight": (20.6, 21),
+}
+
+
+@pytest.mark.parametrize("what", FITTED)
+def test_a_weight_that_does_not_fit_is_rounded_and_clamped(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Were its client to leave, or to send zeros, a server could ask for weights by its max_weight."""
+    reported, counts = FITTED[what]
+    strategy, grid = (
+        secure(),
+        MemoryGrid(with_odd(lambda m: reply_with(m, trained(received(m), ODD), reported)).app, 8),
+    )
+    mean = one_round(strategy, grid, model())
+    report = strategy.reports[1]
+    assert report.dropped == {}
+    assert report.total_weight == sum(weight_of(node) for node in others(grid)) + counts
+    assert report.contributors == 7 + (counts > 0)
+    assert report.clipped == (reported > 500)
+    assert mean is not None
+    weights = [counts if node == ODD else weight_of(node) for node in grid.nodes]
+    expected = np.average([trained(model(), node)["layer.bias"] for node in grid.nodes], axis=0, weights=weights)
+    assert np.abs(mean["layer.bias"] - expected).max() <= report.error_bound
+    assert ("ask for a larger one" if reported > 500 else "a weight is a whole number from 0 up") in caplog.text
+
+
+def test_values_that_overflow_on_the_way_are_clipped() -> None:
+    """They are finite, so that their client must not leave."""
+    huge = np.array([1.7e308, 0, 0, 0, -1.7e308])
+    arrays = model() | {"layer.bias": -huge / 10}
+    app = with_odd(lambda m: reply_with(m, received(m) | {"layer.bias": huge}))
+    strategy, grid = secure(clips={**CLIPS, "layer.bias": 1e-20}), MemoryGrid(app.app, 8)
+    assert one_round(strategy, grid, arrays) is not None
+    assert strategy.reports[1].dropped == {}
+    assert strategy.reports[1].clipped >= 2
+
+
+@pytest.mark.parametrize("start", [1000, 1000.5])
+def test_a_counter_beyond_its_clip_is_clipped(start: float, caplog: pytest.LogCaptureFixture) -> None:
+    """Also in a model whose counters have been averaged, which makes them floats.  The log says what to change."""
+    arrays = model() | {"norm.batches": np.array(start)}
 
     def train(message: Message, context: Any) -> Message:
         far = 5000 if context.node_id == ODD else 1100
@@ -100,8 +163,12 @@ def test_a_counter_is_still_one_when_it_has_been_averaged() -> None:
     strategy, grid = secure(), MemoryGrid(App(secagg_mod, train=train).app, 8)
     mean = one_round(strategy, grid, arrays)
     assert mean is not None
-    assert strategy.reports[1].dropped == {}
-    assert abs(mean["norm.batches"] - 1100) <= CLIPS["*.batches"] * strategy.reports[1].error_bound + 1e-9
+    report = strategy.reports[1]
+    assert report.dropped == {}
+    assert report.clipped == 1
+    expected = (7 * 1100 + min(5000.0, start + CLIPS["*.batches"])) / 8
+    assert abs(mean["norm.batches"] - expected) <= report.error_bounds["norm.batches"] + 1e-9
+    assert "norm.batches: 1 values were clipped to 500.0; these are whole numbers: ask for clips=" in caplog.text
 
 
 def test_floats_are_clipped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +196,10 @@ def test_weights_that_are_all_zero_give_no_model() -> None:
     strategy = secure()
     grid = MemoryGrid(App(secagg_mod, train=lambda m, c: reply_with(m, received(m), 0)).app, 8)
     assert one_round(strategy, grid, model()) is None
-    assert "have a weight above 0" in strategy.reports[1].failure
+    failure = strategy.reports[1].failure
+    assert "0 of the 8 clients in the sum have a weight above 0" in failure
+    assert "usual causes" in failure
+    assert "'num-examples'" in failure
 
 
 def answer(fields: dict[str, Any]) -> Callable[[Message], RecordDict]:
@@ -191,12 +261,13 @@ def test_a_flipped_bit_never_gives_a_wrong_sum(threat_model: str, phase: str, tm
 
     grid.tamper_out = tamper
     outcomes = []
-    for _ in range(8):
-        mean = one_round(strategy, grid, model())
+    for number in range(8):
+        arrays = model(seed=number)  # none is summed twice
+        mean = one_round(strategy, grid, arrays)
         report = strategy.reports[1]
         outcomes.append(bool(report.blame) or len(report.dropped) > 0)
         if mean is not None:
-            assert_mean(strategy, mean, model(), sorted(report.nodes[index] for index in report.included))
+            assert_mean(strategy, mean, arrays, sorted(report.nodes[index] for index in report.included))
         else:
             assert report.failure
     assert any(outcomes)
@@ -219,6 +290,7 @@ def test_clients_without_the_mod_are_named_in_the_log(caplog: pytest.LogCaptureF
     strategy, grid = secure(), MemoryGrid(App().app, 8)
     assert one_round(strategy, grid, model()) is None
     assert "0 clients advertised" in strategy.reports[1].failure
+    assert "give the ClientApp mods=[secagg_mod]" in strategy.reports[1].failure
 
 
 def test_array_records_of_torch_like_order_do_not_matter() -> None:

@@ -58,15 +58,17 @@ class Round:
         self._grid, self._timeout_of = grid, timeout_of
         self._messages = {message.metadata.dst_node_id: message for message in chosen}
         self._index_of: dict[int, int] = {}
+        self.heard = False
+        """Whether any node has answered with a message of the protocol."""
         self._answered: set[int] = set()
         """The nodes that answered in this phase, so that somebody is there to be told of the round's end."""
 
-    def exchange_keys(self) -> Pending:
+    def exchange_keys(self, announcement: bytes) -> Pending:
         """ADVERTISE and SHARE.  Returns what goes out with the model, or nothing when the round has failed."""
-        pending = self._close(self._advertise())
+        pending = self._close(self._advertise(announcement))
         return self._close(self._exchange(pending)) if pending else {}
 
-    def training_messages(self, pending: Pending, layout: bytes) -> list[Message]:
+    def training_messages(self, pending: Pending) -> list[Message]:
         """The wrapped strategy's messages to the nodes that are left, each with its part of the protocol."""
         return [
             self._message(
@@ -74,9 +76,7 @@ class Round:
                 RecordDict(
                     {
                         **self._messages[node].content,  # a content of its own: strategies share one among all nodes
-                        **records.content(
-                            {records.PROTOCOL: data, records.LAYOUT: layout, records.PHASE: self.server.phase.value}
-                        ),
+                        **records.content({records.PROTOCOL: data, records.PHASE: self.server.phase.value}),
                     }
                 ),
             )
@@ -89,11 +89,15 @@ class Round:
         while pending:
             pending = self._close(self._exchange(pending))
 
-    def _advertise(self) -> Iterable[Message]:
+    def _advertise(self, announcement: bytes) -> Iterable[Message]:
         invitation, phase = self.server.invitation(), self.server.phase.value
         contents: dict[int, RecordDict] = {}
         for index, node in enumerate(sorted(self._messages)):
-            fields: dict[str, bytes | int | str] = {records.INVITATION: invitation, records.PHASE: phase}
+            fields: dict[str, bytes | int | str] = {
+                records.INVITATION: invitation,
+                records.ANNOUNCEMENT: announcement,
+                records.PHASE: phase,
+            }
             if not self.server.config.is_active:
                 fields[records.INDEX] = index
                 self._bind(index, node)
@@ -149,6 +153,7 @@ class Round:
         if data is None or node not in self._messages:
             log.warning("secagg: %s: node %d sent no message of this protocol: is secagg_mod in its mods?", phase, node)
             return
+        self.heard = True
         index = self._index_of.get(node)
         if index is None:
             index = records.index_of(record)

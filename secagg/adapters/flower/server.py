@@ -3,75 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, Final, final
 
 import msgspec
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
-from secagg.adapters.flower import records
-from secagg.adapters.flower.codec import Codec, resolve_clips
-from secagg.adapters.flower.records import Layout, log
+from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
+from secagg.adapters.flower.layout import (
+    WHOLE_BITS,
+    Announcement,
+    Layout,
+    array_of_metric,
+    clip_of_whole_numbers,
+    context_of,
+    resolved,
+)
+from secagg.adapters.flower.records import log
+from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
 from secagg.adapters.flower.round import Round
+from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
 from secagg.config import RoundConfig, ThreatModel
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory, load_directory
 from secagg.server import Server
-from secagg.server_state import Blame
 from secagg.transitions import SERVER_COLLECTS, ServerState
-
-_NEED_EACH_REPLY: Final = tuple(
-    getattr(flower, name)
-    for name in (
-        "Bulyan",
-        "DifferentialPrivacyClientSideAdaptiveClipping",
-        "DifferentialPrivacyServerSideAdaptiveClipping",
-        "DifferentialPrivacyServerSideFixedClipping",
-        "FedMedian",
-        "FedTrimmedAvg",
-        "FedXgbBagging",
-        "FedXgbCyclic",
-        "Krum",
-        "MultiKrum",
-        "QFedAvg",
-    )
-    if hasattr(flower, name)
-)
-"""They look at every client's own reply, which nobody sees here."""
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 _TIMED_PHASES: Final = tuple(state.value for state in SERVER_COLLECTS if state is not ServerState.MASK)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class RoundReport:
-    """What became of a round.
-
-    Attributes:
-        server_round: Flower's number of it.
-        nodes: by cohort index, the nodes that took part.
-        included: the cohort indices whose updates are in the mean; empty without one.
-        dropped: by phase, the cohort indices that were lost in it.
-        blame: who broke which rule.
-        total_weight: of the updates in the mean.
-        error_bound: the most by which a value can differ from the exact mean, for arrays with the strategy's ``clip``.
-        failure: why there is no new model; empty when there is one.
-    """
-
-    server_round: int
-    nodes: Mapping[int, int]
-    included: tuple[int, ...]
-    dropped: Mapping[str, tuple[int, ...]]
-    blame: tuple[Blame, ...]
-    total_weight: int
-    error_bound: float
-    failure: str
+_LISTED: Final = 4
+_COARSE: Final = 0.01
+"""Of the clip: an error bound above it is worth a line in the log."""
 
 
 @final
@@ -98,10 +63,12 @@ class SecAggStrategy(Strategy):
         max_weight: int | None,
         bits: int = 16,
         clips: Mapping[str, float] | None = None,
+        array_bits: Mapping[str, int] | None = None,
         difference: bool = True,
+        metrics: Mapping[str, float] | None = None,
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
-        gamma: float = 0.2,
-        delta: float = 0.2,
+        gamma: float | None = None,
+        delta: float | None = None,
         directory: str | os.PathLike[str] | None = None,
         timeout: float | Mapping[str, float] | None = _DEFAULT_TIMEOUT_S,
         run_config: Mapping[str, object] | None = None,
@@ -112,15 +79,24 @@ class SecAggStrategy(Strategy):
 
         Args:
             strategy: any that averages; it is not changed.
-            clip: the largest change of a value that counts; larger ones are clipped, and the client's log counts them.
-            max_weight: the largest weight of a client; a client with a larger one leaves the round.  None weighs all
-                clients alike.
+            clip: the largest change of a value that counts.  Larger ones are clipped; the client's log and the round's
+                report count them.
+            max_weight: the largest weight of a client; a larger one is clamped to it.  The error grows with
+                max_weight / mean weight, and one above 2^(bits-1) - 1 is refused.  None weighs all clients alike.
             bits: of an encoded value; see ``Encoder``.
             clips: other clips for some arrays, by name or pattern (``{"*.num_batches_tracked": 10_000}``); the first
-                pattern that matches counts.  An array's error grows with its clip.
-            difference: sum the change of the model; False sums the arrays themselves, which ``clip`` then bounds.
+                pattern that matches counts.  An array's error grows with its clip.  Arrays of whole numbers that no
+                pattern matches get a wide clip: 2^24, or what their type holds when that is less.
+            array_bits: other bits for some arrays, by name or pattern.  Arrays of whole numbers that no pattern matches
+                get 32.
+            difference: sum the change of the model; False sums the arrays themselves, which ``clip`` then bounds, and
+                which clients refuse unless their layout policy has ``whole_model``.
+            metrics: the largest absolute value of each metric of training that is summed beside the arrays, by name
+                (``{"loss": 10.0, "accuracy": 1.0}``).  Its weighted mean is in the MetricRecord of the one reply, and
+                in the report.  A client whose reply lacks one leaves the round.
             threat_model: ``"semi_honest"`` or ``"active"``.
-            gamma, delta: the largest shares of the invited clients that collude with the server, and that are lost.
+            gamma, delta: the largest shares of the invited clients that collude with the server, and that are lost.  By
+                default those of ``RoundConfig.for_cohort``: a fifth and a tenth, and one client at least.
             directory: ``active``: the file of the members' keys.  All members are in every round's cohort; whoever the
                 wrapped strategy does not sample counts as lost.
             timeout: seconds to wait for a phase's answers, for all phases or by phase; None waits for ever.  MASK,
@@ -128,12 +104,13 @@ class SecAggStrategy(Strategy):
             run_config: ``context.run_config`` of the ServerApp.  The round's context then holds it, so that clients
                 train only when theirs is the same.  ``active`` needs it.
             executor: where masks are expanded; see ``Server.compute``.
-            options: further arguments of ``RoundConfig.for_cohort``: ``min_survivors``, ``neighbours``, ``suite``, ...
+            options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
+                ``neighbours``, ``suite``, ...
 
         Raises ParameterError for a strategy or arguments that cannot work.
         """
         super().__init__()
-        _check_strategy(strategy)
+        check_strategy(strategy, SecAggStrategy)
         self.strategy = strategy
         self.reports: dict[int, RoundReport] = {}
         if threat_model == ThreatModel.ACTIVE and run_config is None:
@@ -142,10 +119,20 @@ class SecAggStrategy(Strategy):
                 "theirs is the same"
             )
         self._layout = Layout(
-            float(clip), bits, max_weight, {}, difference, _weight_key(strategy), run_config is not None
+            clip=float(clip),
+            bits=bits,
+            max_weight=max_weight,
+            clips={},
+            array_bits={},
+            metrics={name: float(largest) for name, largest in (metrics or {}).items()},
+            difference=difference,
+            weighted_by=weight_key(strategy),
+            run_config=run_config is not None,
         )
         self._run_config = None if run_config is None else dict(run_config)
-        self._clips = dict(clips or {})
+        self._clips, self._array_bits = dict(clips or {}), dict(array_bits or {})
+        self._whole: dict[str, str] = {}
+        """The types of the arrays that held whole numbers when they were first met: their means are floats."""
         self._options = {**options, "threat_model": threat_model, "gamma": gamma, "delta": delta}
         self._timeout, self._executor = _checked_timeout(timeout), executor
         self._directory: MemoryDirectory | None = None
@@ -155,6 +142,7 @@ class SecAggStrategy(Strategy):
             self._members = tuple(self._directory.cohort(digest) or ())
             self._options["cohort"] = digest
         self._round: tuple[Round, Codec] | None = None
+        self._warned_of_evaluation = False
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -168,14 +156,22 @@ class SecAggStrategy(Strategy):
         messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
         if not messages:
             return []
-        model = _model_of(messages)
-        layout = msgspec.structs.replace(self._layout, clips=resolve_clips(model, self._clips))
-        codec = Codec(model, layout, _told_by(messages, self._run_config))
+        model = model_of(messages)
+        announced = Announcement.of(model, self._layout_of(model), told_by(messages, self._run_config))
+        codec = Codec(model, announced)
+        codec.encoder.check_precision()
         server = Server(self._config(codec, len(messages)), directory=self._directory)
         round_ = Round(server, grid, messages, self._timeout_of, self._members)
-        log.info("secagg: round %d: %d nodes invited", server_round, len(messages))
+        log.info(
+            "secagg: round %d: %d nodes invited; a sum needs %d of %d clients, and %d may collude with the server",
+            server_round,
+            len(messages),
+            server.config.min_survivors,
+            server.config.clients,
+            server.config.colluders,
+        )
         self._round = round_, codec
-        return round_.training_messages(round_.exchange_keys(), codec.layout.to_bytes())
+        return round_.training_messages(round_.exchange_keys(announced.to_bytes()))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -189,17 +185,11 @@ class SecAggStrategy(Strategy):
         if mean is None:
             log.error("secagg: round %d gives no new model: %s", server_round, report.failure)
             return self.strategy.aggregate_train(server_round, [])
-        log.info(
-            "secagg: round %d: the mean of %d clients, total weight %d; lost by phase: %s",
-            server_round,
-            len(report.included),
-            report.total_weight,
-            {phase: len(lost) for phase, lost in report.dropped.items()} or "nobody",
-        )
+        _log_mean(report, codec)
         content = RecordDict(
             {
-                getattr(self.strategy, "arrayrecord_key", "arrays"): mean,
-                "metrics": MetricRecord({codec.layout.weighted_by: report.total_weight}),
+                getattr(self.strategy, "arrayrecord_key", "arrays"): mean.arrays,
+                "metrics": MetricRecord({**mean.metrics, codec.layout.weighted_by: mean.weight}),
             }
         )
         addressed = Message(RecordDict(), dst_node_id=0, message_type=MessageType.TRAIN)
@@ -209,7 +199,14 @@ class SecAggStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The wrapped strategy's."""
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
+        messages = list(self.strategy.configure_evaluate(server_round, arrays, config, grid))
+        if messages and self._options["threat_model"] == ThreatModel.ACTIVE and not self._warned_of_evaluation:
+            self._warned_of_evaluation = True
+            log.warning(
+                "secagg: in active, nodes refuse evaluation unless their own config has secagg-evaluate=true: give the "
+                "strategy fraction_evaluate=0.0, and have metrics of training summed with SecAggStrategy(metrics=...)"
+            )
+        return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The wrapped strategy's."""
@@ -218,7 +215,10 @@ class SecAggStrategy(Strategy):
     def summary(self) -> None:
         """Log the options, and the wrapped strategy's."""
         log.info("\t├──> Secure aggregation: %s", self._options["threat_model"])
-        log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", self._options)
+        shares = {
+            name: "default" if self._options[name] is None else self._options[name] for name in ("gamma", "delta")
+        }
+        log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", shares)
         layout = self._layout
         log.info("\t│\t└── clip %s | bits %s | max weight %s", layout.clip, layout.bits, layout.max_weight)
         self.strategy.summary()
@@ -229,7 +229,7 @@ class SecAggStrategy(Strategy):
                 len(self._members) or invited,
                 codec.encoder.length,
                 input_max=codec.encoder.input_max,
-                context=codec.context,
+                context=context_of(codec.announced.to_bytes()),
                 **self._options,
             )
         except ParameterError as wrong:
@@ -242,27 +242,110 @@ class SecAggStrategy(Strategy):
             return self._timeout.get(phase, _DEFAULT_TIMEOUT_S)
         return self._timeout
 
+    def _layout_of(self, model: ArrayRecord) -> Layout:
+        """The layout of this round's model, with the clips and bits of arrays of whole numbers that nobody chose."""
+        clips = {name: float(clip) for name, clip in resolved("clips", model, self._clips).items()}
+        bits = resolved("array_bits", model, self._array_bits)
+        new = {name: kind for name, kind in whole_numbers(model).items() if name not in self._whole}
+        self._whole |= new
+        if unchosen := [name for name in new if name not in clips]:
+            listed = ", ".join(map(repr, unchosen[:_LISTED])) + (", ..." if len(unchosen) > _LISTED else "")
+            log.warning(
+                "secagg: %d arrays of whole numbers have no clip of their own (%s): changes up to %r count, or what "
+                "their type holds when that is less; for another range give SecAggStrategy clips={%r: ...}",
+                len(unchosen),
+                listed,
+                max(self._default_clip(name) for name in unchosen),
+                unchosen[0],
+            )
+        whole = [name for name in model if name in self._whole]
+        fine = [*whole, *map(array_of_metric, self._layout.metrics)]
+        return msgspec.structs.replace(
+            self._layout,
+            clips={name: self._default_clip(name) for name in whole} | clips,
+            array_bits=dict.fromkeys(fine, WHOLE_BITS) | bits,
+        )
+
+    def _default_clip(self, name: str) -> float:
+        layout = self._layout
+        return clip_of_whole_numbers(self._whole[name], layout.clip, difference=layout.difference)
+
     def _unmask(
         self, server_round: int, round_: Round, codec: Codec, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, RoundReport]:
-        server, weight, bound, failure = round_.server, 0, 0.0, ""
-        mean: ArrayRecord | None = None
-        included: tuple[int, ...] = ()
+    ) -> tuple[MeanUpdate | None, RoundReport]:
+        server = round_.server
+        mean: MeanUpdate | None = None
+        figures: dict[str, Any] = {}
+        failure = ""
         if server.failure is None:
             round_.unmask(replies)
         if server.failure is not None:
-            failure = f"{server.failure.reason} (in {server.failure.phase})"
+            failure = why_failed(server.failure, heard=round_.heard)
         else:
             try:
                 result = server.compute(self._executor)
-                mean, weight = codec.decode(result)
-                included, bound = result.included, codec.error_bound(len(result.included), weight)
-            except (PeerError, InputError) as wrong:  # a client that dealt bad shares, or a sum that no clients have
+                mean = codec.decode(result)
+                figures = _figures(codec, mean, result.included)
+            except PeerError as wrong:  # a client that dealt bad shares
                 failure = str(wrong)
+            except InputError as wrong:  # too few that contribute, or a sum that no clients have
+                failure = why_no_mean(wrong, codec.layout.weighted_by)
         report = RoundReport(
-            server_round, dict(round_.node_of), included, server.dropped, server.blame, weight, bound, failure
+            server_round=server_round,
+            nodes=dict(round_.node_of),
+            dropped=server.dropped,
+            blame=server.blame,
+            failure=failure,
+            **figures,
         )
         return mean, report
+
+
+def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[str, Any]:
+    """What a report says about a mean."""
+
+    def bound(array: str) -> float:
+        return codec.error_bound(len(included), mean.weight, array)
+
+    layout = codec.layout
+    ordinary = [name for name, _, _ in codec.announced.arrays if name not in layout.clips | layout.array_bits]
+    own = [name for name, _, _ in codec.announced.arrays if name in layout.clips | layout.array_bits]
+    return {
+        "included": included,
+        "contributors": mean.contributors,
+        "clipped": mean.clipped,
+        "total_weight": mean.weight,
+        "error_bound": max(map(bound, ordinary), default=0.0),
+        "error_bounds": {name: bound(name) for name in own}
+        | {metric: bound(array_of_metric(metric)) for metric in layout.metrics},
+        "metrics": mean.metrics,
+    }
+
+
+def _log_mean(report: RoundReport, codec: Codec) -> None:
+    log.info(
+        "secagg: round %d: the mean of %d clients, %d of them with a weight; total weight %d; lost by phase: %s",
+        report.server_round,
+        len(report.included),
+        report.contributors,
+        report.total_weight,
+        {phase: len(lost) for phase, lost in report.dropped.items()} or "nobody",
+    )
+    if report.clipped:
+        log.warning(
+            "secagg: round %d: the clients clipped %d values in all (a clamped weight counts as one): a larger clip or "
+            "max_weight keeps them",
+            report.server_round,
+            report.clipped,
+        )
+    if report.error_bound > _COARSE * codec.layout.clip:
+        log.warning(
+            "secagg: round %d: a value of the mean may be off by %.2g, with a clip of %.2g: give the strategy more "
+            "bits, or a max_weight closer to the clients' weights",
+            report.server_round,
+            report.error_bound,
+            codec.layout.clip,
+        )
 
 
 def _checked_timeout(timeout: float | Mapping[str, float] | None) -> float | Mapping[str, float] | None:
@@ -271,63 +354,3 @@ def _checked_timeout(timeout: float | Mapping[str, float] | None) -> float | Map
             f"timeout: {unknown[0]!r} is none of {', '.join(_TIMED_PHASES)}; MASK has the timeout of start()"
         )
     return timeout
-
-
-def _check_strategy(strategy: Strategy) -> None:
-    if not isinstance(strategy, Strategy):
-        raise ParameterError(f"{strategy!r} is no flwr.serverapp.strategy.Strategy")
-    inner: object = strategy
-    while isinstance(inner, Strategy):
-        if isinstance(inner, (SecAggStrategy, *_NEED_EACH_REPLY)):
-            raise ParameterError(
-                f"{type(inner).__name__} looks at every client's own reply; secure aggregation gives the mean alone: "
-                "use a strategy that averages, such as FedAvg, FedAvgM, FedProx, FedAdagrad, FedAdam or FedYogi"
-            )
-        if getattr(inner, "accountant", None) is not None:
-            raise ParameterError(
-                f"{type(inner).__name__} with an accountant needs every client's own reply, to count them; leave the "
-                "accountant out, and do the accounting for the clients in strategy.reports"
-            )
-        inner = getattr(inner, "strategy", None)
-    if type(strategy).start is not Strategy.start:
-        log.warning("secagg: %s.start is not called: the wrapper has the ordinary start", type(strategy).__name__)
-
-
-def _weight_key(strategy: Strategy) -> str:
-    inner: object = strategy
-    while inner is not None:
-        if key := getattr(inner, "weighted_by_key", None):
-            return str(key)
-        inner = getattr(inner, "strategy", None)
-    return "num-examples"
-
-
-def _told_by(messages: Sequence[Message], run_config: Mapping[str, object] | None) -> bytes:
-    """The digest of what all nodes are told beside the model.  Raises ParameterError when it is not the same."""
-    kinds = {(id(message.content), message.metadata.message_type): message for message in messages}
-    digests = {
-        records.digest_of(message.content, message.metadata.message_type, run_config) for message in kinds.values()
-    }
-    if len(digests) != 1:
-        raise ParameterError(
-            "the strategy tells nodes different things beside the model (configs, metrics, the message's type); "
-            "clients train on what all are told"
-        )
-    return digests.pop()
-
-
-def _model_of(messages: Sequence[Message]) -> ArrayRecord:
-    """The one model that all nodes are sent.  Raises ParameterError."""
-    nodes = [message.metadata.dst_node_id for message in messages]
-    if len(set(nodes)) != len(nodes):
-        raise ParameterError("the strategy sends a node two messages in one round; secure aggregation takes one each")
-    models: list[ArrayRecord] = []
-    for content in {id(message.content): message.content for message in messages}.values():
-        if len(content.array_records) != 1:
-            raise ParameterError(
-                f"the strategy's messages have {len(content.array_records)} array records; there must be one, the model"
-            )
-        models.append(next(iter(content.array_records.values())))
-    if any(other is not models[0] and other != models[0] for other in models[1:]):
-        raise ParameterError("the strategy sends nodes different models; their updates cannot be summed")
-    return models[0]

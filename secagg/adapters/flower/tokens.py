@@ -1,33 +1,66 @@
-"""Which states and invitations a client has used: what keeps it from being rolled back."""
+"""Which states, invitations and inputs a client has used: what keeps it from being rolled back."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from typing import Final, final
+import stat
+from dataclasses import dataclass, field
+from typing import Final, Protocol, final
 
 from flwr.app import ConfigRecord, Context
 
-from secagg.adapters.flower.records import STATE_RECORD, bytes_of
+from secagg.adapters.flower.records import ANNOUNCEMENT, STATE_RECORD, bytes_of
 
+_OWNER_ONLY: Final = stat.S_IRUSR | stat.S_IWUSR
 _TOKEN_BYTES: Final = 32
 _STATE: Final = "state"
 _JOINED: Final = "joined"
+_RELEASED: Final = "released"
+
+
+class Releases(Protocol):
+    """Which models this client's input may have been summed for; see ``ReleasedInputs``."""
+
+    def is_released(self, digest: bytes) -> bool:
+        """Whether ``release`` was called with this digest."""
+        ...
+
+    def release(self, digest: bytes) -> bool:
+        """Remember it.  True the first time."""
+        ...
 
 
 @final
 class DurableTokens:
-    """Used tokens in an SQLite file: atomic, durable, and shared by the processes of a node."""
+    """Used tokens and released inputs in an SQLite file: atomic, durable, and shared by the processes of a node.
+
+    What a call has written outlives a power cut, and only the file's owner can read it.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises sqlite3.Error when the file can be neither opened nor made."""
+        """Open the file, or make it.  Raises OSError or sqlite3.Error when it can be neither opened nor made."""
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
+        os.chmod(path, _OWNER_ONLY)  # a file that was there already, too
         self._database = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-        self._database.execute("PRAGMA synchronous = FULL")
+        # EXTRA also syncs the directory after a commit, and with it the new file's own entry.  With FULL a power cut
+        # could bring the rollback journal back, which would make a used token new again.
+        self._database.execute("PRAGMA journal_mode = DELETE")
+        self._database.execute("PRAGMA synchronous = EXTRA")
         self._database.execute("CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY)")
+        self._database.execute("CREATE TABLE IF NOT EXISTS released (input BLOB PRIMARY KEY)")
 
     def __call__(self, token: bytes) -> bool:
-        """True the first time that a token comes, False ever after."""
+        """Mark a token as used.  True the first time that it comes, False ever after."""
         return self._database.execute("INSERT OR IGNORE INTO used VALUES (?)", (token,)).rowcount == 1
+
+    def is_released(self, digest: bytes) -> bool:
+        """Whether ``release`` was called with this digest, in any process."""
+        return self._database.execute("SELECT 1 FROM released WHERE input = ?", (digest,)).fetchone() is not None
+
+    def release(self, digest: bytes) -> bool:
+        """Remember that the input with this digest may be in a sum.  Durable when it returns; True the first time."""
+        return self._database.execute("INSERT OR IGNORE INTO released VALUES (?)", (digest,)).rowcount == 1
 
     def close(self) -> None:
         """Close the file."""
@@ -35,8 +68,22 @@ class DurableTokens:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """What a client keeps of its round between two messages.
+
+    Attributes:
+        state: the suspended client; it holds secrets.
+        announcement: what the server announced with the invitation.
+    """
+
+    state: bytes = field(repr=False)
+    announcement: bytes = field(repr=False)
+
+
+@final
 class Memory:
-    """A client's part of Flower's context: its suspended state, and the invitations it has accepted.
+    """A client's part of Flower's context: its suspended round, the invitations it has accepted, its released inputs.
 
     Flower stores the context after it has sent the app's reply.  A context that is restored, that a crash in between
     kept from being stored, or that is handed to two processes at once brings its own memory along: DurableTokens does
@@ -47,29 +94,49 @@ class Memory:
         """Nothing is read that another version wrote otherwise: it counts as absent."""
         self._context = context
         record = context.state.config_records.get(STATE_RECORD)
-        self._state = bytes_of(record, _STATE)
+        state, announcement = bytes_of(record, _STATE), bytes_of(record, ANNOUNCEMENT)
+        self._suspended = None if state is None or announcement is None else Suspended(state, announcement)
         self._joined = bytes_of(record, _JOINED) or b""
+        self._released = bytes_of(record, _RELEASED) or b""
 
-    def take(self) -> bytes | None:
-        """The suspended state, once: it is gone from the context, whatever becomes of the round."""
-        state, self._state = self._state, None
+    def take(self) -> Suspended | None:
+        """The suspended round, once: it is gone from the context, whatever becomes of the round."""
+        suspended, self._suspended = self._suspended, None
         self._write()
-        return state
+        return suspended
 
-    def keep(self, state: bytes) -> None:
-        """The state for the next message; there is one round at a time."""
-        self._state = state
+    def keep(self, suspended: Suspended) -> None:
+        """Keep it for the next message; there is one round at a time."""
+        self._suspended = suspended
         self._write()
 
     def join(self, token: bytes) -> bool:
         """Mark an invitation as accepted; True the first time."""
-        size = _TOKEN_BYTES
-        if token in {self._joined[start : start + size] for start in range(0, len(self._joined), size)}:
+        if _is_in(self._joined, token):
             return False
         self._joined += token
         self._write()
         return True
 
+    def is_released(self, digest: bytes) -> bool:
+        """Whether ``release`` was called with this digest."""
+        return _is_in(self._released, digest)
+
+    def release(self, digest: bytes) -> bool:
+        """Remember that the input with this digest may be in a sum; True the first time."""
+        if self.is_released(digest):
+            return False
+        self._released += digest
+        self._write()
+        return True
+
     def _write(self) -> None:
-        fields = {_JOINED: self._joined} | ({} if self._state is None else {_STATE: self._state})
+        fields = {_JOINED: self._joined, _RELEASED: self._released}
+        if self._suspended is not None:
+            fields |= {_STATE: self._suspended.state, ANNOUNCEMENT: self._suspended.announcement}
         self._context.state.config_records[STATE_RECORD] = ConfigRecord(dict(fields))
+
+
+def _is_in(listed: bytes, token: bytes) -> bool:
+    """Whether a list of 32-byte strings, one behind the other, holds this one."""
+    return token in {listed[start : start + _TOKEN_BYTES] for start in range(0, len(listed), _TOKEN_BYTES)}

@@ -1,0 +1,167 @@
+"""What the owner of a node decides: its files and its policies, from the mod's options and the node's own config.
+
+The server writes the run's config and the messages; it writes none of what is read here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, TypeAlias, final
+
+from flwr.app import Context
+
+from secagg.adapters.flower.tokens import DurableTokens, Memory, Releases
+from secagg.checks import Consume
+from secagg.client import Client
+from secagg.config import Policy
+from secagg.encoding import LayoutPolicy
+from secagg.errors import ParameterError
+from secagg.identity import Identity, MemoryDirectory, load_directory, load_identity
+
+FilePath: TypeAlias = str | os.PathLike[str]
+PathOf: TypeAlias = FilePath | Callable[[Context], FilePath | None] | None
+"""A path, or what gives a node's path, or none, from its context."""
+
+_ACTIVE_GAMMA: Final = 0.2
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What ``SecAggMod`` was given.  The node's config goes before all of it but the paths."""
+
+    policy: Policy | None
+    layout_policy: LayoutPolicy
+    evaluate: bool | None
+    paths: Mapping[str, PathOf]
+
+
+@final
+class Node:
+    """The node that a message has reached: its credentials, its policies, and what it remembers."""
+
+    def __init__(self, options: Options, context: Context, memory: Memory, cleanup: ExitStack) -> None:
+        """Read the node's files.  Raises OSError or ParameterError for what cannot be used."""
+        paths = {name: _path(name, given, context) for name, given in options.paths.items()}
+        self.identity: Identity | None = load_identity(paths["identity"]) if paths["identity"] else None
+        self.directory: MemoryDirectory | None = None
+        self._members: tuple[bytes, ...] = ()
+        if paths["directory"]:
+            self.directory, _, digest = load_directory(paths["directory"])
+            self._members = tuple(self.directory.cohort(digest) or ())
+        if self.identity is not None and not paths["tokens"]:
+            raise ParameterError(
+                "this client has an identity and no file of used tokens: give secagg-tokens in the node's config; "
+                "a context alone does not keep a server from having one state used twice"
+            )
+        self.joins: Consume = memory.join
+        self._states: Consume = lambda token: True  # Memory.take hands out a state once
+        self._releases: list[Releases] = [memory]
+        if paths["tokens"]:
+            durable = DurableTokens(paths["tokens"])
+            cleanup.callback(durable.close)
+            self.joins = self._states = durable
+            self._releases.append(durable)
+        self._again = _flag("again", context) or False
+        self.policy = _policy(options.policy, context, active=self.identity is not None)
+        self.layout_policy = _layout_policy(options.layout_policy, context)
+
+    def resume(self, state: bytes) -> Client:
+        """The suspended client.  Raises PeerError(STATE_REUSED) when it answered from that state before."""
+        return Client.resume(state, self._states, identity=self.identity, directory=self.directory)
+
+    def own_index(self) -> int:
+        """In ``active`` the client knows its index itself.  Raises ParameterError."""
+        if self.identity is None or self.identity.public_key not in self._members:
+            raise ParameterError("this client's identity is not in its directory: add it, or name another directory")
+        return self._members.index(self.identity.public_key)
+
+    def may_sum(self, digest: bytes) -> bool:
+        """Whether the input with this digest is in no sum yet, or the node's owner lets it be in another."""
+        return self._again or not any(remembered.is_released(digest) for remembered in self._releases)
+
+    def release(self, digest: bytes) -> bool:
+        """Remember that the input may be in a sum from now on; False when it must not be in this one.
+
+        The file decides at once for all processes of the node, so that of two rounds that run at the same time one
+        alone goes on.
+        """
+        new = [remembered.release(digest) for remembered in self._releases]
+        return self._again or all(new)
+
+
+def may_evaluate(options: Options, context: Context) -> bool:
+    """Whether evaluation messages and queries reach the app.  Raises ParameterError for a node config that is no bool.
+
+    Their answers leave in clear, and any number of them may be asked for: that is for a server that is trusted not to.
+    """
+    allowed = _flag("evaluate", context)
+    if allowed is None:
+        allowed = options.evaluate
+    return _path("identity", options.paths["identity"], context) is None if allowed is None else allowed
+
+
+def _path(name: str, given: PathOf, context: Context) -> FilePath | None:
+    path = given(context) if callable(given) else given
+    if path is not None:
+        return path
+    value = context.node_config.get(f"secagg-{name}")
+    if value is not None and not isinstance(value, str):
+        raise ParameterError(f"node config secagg-{name} is {value!r}: give the path of a file")
+    return value
+
+
+def _flag(name: str, context: Context) -> bool | None:
+    value = context.node_config.get(f"secagg-{name}")
+    if value is not None and not isinstance(value, bool):
+        raise ParameterError(f"node config secagg-{name} is {value!r}: give true or false")
+    return value
+
+
+def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
+    if policy is None:
+        policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0)
+    gamma, survivors = (context.node_config.get(f"secagg-{name}") for name in ("gamma", "min-survivors"))
+    if gamma is not None:
+        if isinstance(gamma, str | bool) or not 0 <= gamma < 1:
+            raise ParameterError(f"node config secagg-gamma is {gamma!r}: a number from 0 to 1")
+        policy = replace(policy, gamma=float(gamma))
+    if survivors is not None:
+        if isinstance(survivors, bool) or not isinstance(survivors, int):
+            raise ParameterError(f"node config secagg-min-survivors is {survivors!r}: a whole number")
+        policy = replace(policy, min_survivors=survivors)
+    return policy
+
+
+def _layout_policy(policy: LayoutPolicy, context: Context) -> LayoutPolicy:
+    """The policy with the node config's values: ``secagg-min-clip`` is ``min_clip``, and so on."""
+    given: dict[str, Any] = {}
+    for each in fields(policy):
+        key = f"secagg-{each.name.replace('_', '-')}"
+        if (value := context.node_config.get(key)) is not None:
+            given[each.name] = _like(getattr(policy, each.name), key, value)
+    return replace(policy, **given) if given else policy
+
+
+def _like(present: object, key: str, value: object) -> object:
+    """A value of a node's config as the field that now holds ``present`` takes it."""
+    if isinstance(present, bool):
+        if isinstance(value, bool):
+            return value
+        wanted = "true or false"
+    elif isinstance(present, frozenset):
+        if isinstance(value, str):
+            return frozenset(name.strip() for name in value.split(",") if name.strip())
+        wanted = "names of metrics with commas between them"
+    elif isinstance(present, float):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        wanted = "a number"
+    else:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        wanted = "a whole number"
+    raise ParameterError(f"node config {key} is {value!r}: give {wanted}")

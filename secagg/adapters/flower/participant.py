@@ -1,0 +1,195 @@
+"""One client in one round: whether it joins, what it answers, and when it leaves.
+
+Whether to join is decided before ADVERTISE, from public values alone.  What leaves the client after that depends on its
+data in one way, which ``update`` explains: an update that is not finite, or an app that fails, makes it leave.  (How
+long the app trains is not in our hands.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp.typing import ClientAppCallable
+
+from secagg.adapters.flower import records
+from secagg.adapters.flower.codec import Codec
+from secagg.adapters.flower.layout import Announcement, context_of, digest_of_model, digest_of_told
+from secagg.adapters.flower.node import Node
+from secagg.adapters.flower.records import log
+from secagg.adapters.flower.tokens import Memory, Suspended
+from secagg.adapters.flower.update import update_of, vector_of
+from secagg.client import Client
+from secagg.config import RoundConfig
+from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.events import Finished, InputNeeded, RoundAborted
+
+Vector: TypeAlias = npt.NDArray[np.unsignedinteger]
+
+_RELEASED_SINCE: Final = "another round with this very model has got its answer to UNMASK since it joined this one"
+
+
+class RefusedError(Exception):
+    """The server's message is answered with a Flower error; the reason holds nothing of the client's."""
+
+
+class _LeavesError(Exception):
+    """This client leaves the round; the reason may tell of its data, and stays in its own log."""
+
+
+@final
+class TakingPart:
+    """A client's part in the round of one announcement."""
+
+    def __init__(self, node: Node, memory: Memory, announcement: bytes) -> None:
+        """Raises RefusedError for an announcement that does not decode."""
+        self._node, self._memory, self._announcement = node, memory, announcement
+        try:
+            self._announced = Announcement.from_bytes(announcement)
+        except ParameterError as wrong:
+            raise RefusedError(str(wrong)) from None
+
+    def join(self, invitation: bytes, index: int | None) -> RecordDict:
+        """Answer an invitation; ``index`` is the one that the server gives.  Raises RefusedError."""
+        node = self._node
+        if not node.may_sum(self._announced.input_digest):
+            raise RefusedError(
+                "this client has answered UNMASK for this very model before, so that its update may be in a sum.  A "
+                "server that says that such a round failed can subtract two sums, and has what one client gave.  Train "
+                "on from another model; or, if you know why and trust the server, set the node config secagg-again=true"
+            )
+        extra: dict[str, bytes | int] = {}
+        if node.identity is not None:
+            index = node.own_index()
+            extra[records.INDEX] = index
+        if index is None:
+            raise RefusedError(
+                "an invitation without an index: the server is in active, and this client has no identity"
+            )
+        try:
+            client = Client.join(
+                invitation,
+                index,
+                approve=self._approve,
+                policy=node.policy,
+                identity=node.identity,
+                directory=node.directory,
+                consume=node.joins,
+            )
+        except PeerError as refused:
+            return _left(refused)
+        except ParameterError as refused:  # an active round and no identity, an index beyond the cohort
+            raise RefusedError(str(refused)) from None
+        with client:
+            advertisement = client.start()
+            self._memory.keep(Suspended(client.suspend(), self._announcement))
+        return records.content({records.PROTOCOL: advertisement, **extra})
+
+    def go_on(self, state: bytes, data: bytes, train: Callable[[], Vector]) -> RecordDict:
+        """Answer a message of the protocol; ``train`` gives the vector when it is asked for.  Raises RefusedError."""
+        try:
+            client = self._node.resume(state)
+        except PeerError as reused:
+            raise RefusedError(f"{reused.code}: this client answered from that state before") from None
+        with client:
+            try:
+                return self._answer(client, data, train)
+            except PeerError as refused:
+                return _left(refused)
+            except _LeavesError as reason:
+                # One answer for every reason: the server learns that this client leaves, and nothing else.
+                log.error("secagg: this client leaves the round: %s", reason)
+                return records.content({records.PROTOCOL: client.abort()})
+
+    def train(self, message: Message, context: Context, call_next: ClientAppCallable) -> Vector:
+        """The app's update as a vector.
+
+        Raises _LeavesError for a message that is not what was announced, which is public, and for an app that fails or
+        whose update cannot be summed, which is the one thing about a client's data that shows.
+        """
+        announced, content = self._announced, message.content
+        if len(content.array_records) != 1:
+            raise _LeavesError(f"the server sent {len(content.array_records)} array records; it must send one model")
+        model = next(iter(content.array_records.values()))
+        run_config = context.run_config if announced.layout.run_config else None
+        told = digest_of_told(content, message.metadata.message_type, run_config)
+        if (digest_of_model(model), told) != (announced.model, announced.told):
+            raise _LeavesError(
+                "the model, the configs beside it or the run's config are not those that this round was announced for"
+            )
+        try:
+            codec = Codec(model, announced)
+        except (ParameterError, InputError) as wrong:
+            raise _LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
+        reply = _reply_of_app(message, context, call_next)
+        try:
+            return vector_of(update_of(reply.content, announced.layout), codec)
+        except InputError as unfit:
+            raise _LeavesError(unfit) from None
+
+    def _approve(self, config: RoundConfig) -> bool:
+        """What this client asks of the announced layout.  Raises PeerError."""
+        announced, layout = self._announced, self._announced.layout
+        if context_of(self._announcement) != config.context:
+            raise _not_approved("the announced model and layout are not those of this round's context")
+        if config.is_active and not layout.run_config:
+            raise _not_approved(
+                "the server's SecAggStrategy has no run_config: in active, clients must see that all have one"
+            )
+        for bits in sorted({layout.bits, *layout.array_bits.values()}):
+            self._node.layout_policy.check(
+                clip=layout.clip,
+                bits=bits,
+                max_weight=layout.max_weight,
+                clips=announced.all_clips().values(),
+                weighted_by=layout.weighted_by,
+                difference=layout.difference,
+            )
+        try:
+            announced.encoder().check_config(config)
+        except (ParameterError, InputError) as wrong:
+            raise _not_approved(f"the announced layout does not fit the round: {wrong}") from None
+        return True
+
+    def _answer(self, client: Client, data: bytes, train: Callable[[], Vector]) -> RecordDict:
+        step = client.receive(data)
+        digest = self._announced.input_digest
+        if isinstance(step.event, InputNeeded):
+            if not self._node.may_sum(digest):
+                raise _LeavesError(_RELEASED_SINCE)
+            step = client.submit(train())
+        if isinstance(step.event, Finished) and not self._node.release(digest):
+            raise _LeavesError(_RELEASED_SINCE)
+        if isinstance(step.event, RoundAborted):
+            log.info("secagg: the server ended the round (%s)", step.event.code.name)
+        if not client.done:
+            self._memory.keep(Suspended(client.suspend(), self._announcement))
+        return records.content({records.PROTOCOL: step.outgoing[0] if step.outgoing else b""})
+
+
+def _not_approved(reason: str) -> PeerError:
+    return PeerError(ErrorCode.CONFIG_NOT_APPROVED, reason, phase="ADVERTISE")
+
+
+def _left(refused: PeerError) -> RecordDict:
+    log.error("secagg: this client leaves the round (%s): %s", refused.code, refused)
+    return records.content({records.PROTOCOL: refused.reply})
+
+
+def _reply_of_app(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """What the app answers.  Raises _LeavesError when it fails, in whatever way."""
+    try:
+        reply = call_next(message, context)
+    except Exception as raised:
+        # The app is somebody else's code, and may raise anything.  Flower would send the exception's text to the
+        # server, and the text may quote the client's data.
+        log.exception("secagg: the app raised an exception while it trained")
+        raise _LeavesError(f"the app raised {type(raised).__name__}") from None
+    if not isinstance(reply, Message):
+        raise _LeavesError(f"the app answered with {type(reply).__name__}; a Message is needed")
+    if reply.has_error():
+        raise _LeavesError(f"the app, or a mod below, answered with an error: {reply.error.reason}")
+    return reply

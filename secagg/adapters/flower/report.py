@@ -1,0 +1,82 @@
+"""What became of a round, for the server's operator: figures, and what to look at when there is no new model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from secagg.errors import InputError
+from secagg.server_state import Blame, Failure
+from secagg.transitions import ServerState
+
+_NO_MOD: Final = (
+    "no node has answered with a message of this protocol: give the ClientApp mods=[secagg_mod], and see the nodes' "
+    "own answers in the lines above"
+)
+_CAUSES: Final[Mapping[str, str]] = {
+    ServerState.ADVERTISE: (
+        "clients refuse a round whose config or layout is below their own policy, and a model whose update may be in a "
+        "sum already: their own logs say which value"
+    ),
+    ServerState.MASK: (
+        "clients leave here when their app fails, when its reply has other arrays than the model or lacks a metric, "
+        "and when their update is not finite because training has diverged: look for 'this client leaves the round' "
+        "in their own logs"
+    ),
+    ServerState.UNMASK: (
+        "clients that have answered UNMASK refuse this very model from now on, because they cannot know whether this "
+        "failure is true: see 'When a round failed in UNMASK' in docs/flower.md"
+    ),
+}
+_NO_MEAN: Final = (
+    "if too few contribute, the usual causes are: the apps report 0, a number below 0 or a fraction below 0.5 for "
+    "{metric!r}, or clients without data take part; the clients' own logs have a line for each"
+)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What became of a round.
+
+    Attributes:
+        server_round: Flower's number of it.
+        nodes: by cohort index, the nodes that took part.
+        included: the cohort indices whose updates are in the mean; empty without one.
+        contributors: how many of them have a weight above 0; all of them where there are no weights.
+        clipped: how many values were clipped, over all clients; a weight that was clamped to max_weight counts as one.
+        dropped: by phase, the cohort indices that were lost in it.
+        blame: who broke which rule.
+        total_weight: of the updates in the mean.
+        error_bound: the most by which a value can differ from the exact mean of the clipped updates, for arrays with
+            the strategy's ``clip`` and ``bits``; 0 when there are none.
+        error_bounds: the same for the arrays with a clip or bits of their own and for metrics, by name.
+        metrics: the weighted mean of each metric that is summed.
+        failure: why there is no new model, and where to look; empty when there is one.
+    """
+
+    server_round: int
+    nodes: Mapping[int, int]
+    included: tuple[int, ...] = ()
+    contributors: int = 0
+    clipped: int = 0
+    dropped: Mapping[str, tuple[int, ...]]
+    blame: tuple[Blame, ...]
+    total_weight: int = 0
+    error_bound: float = 0.0
+    error_bounds: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    failure: str
+
+
+def why_failed(failure: Failure, *, heard: bool) -> str:
+    """The reason of a failed round, with what usually causes it; ``heard``: whether any node spoke the protocol."""
+    reason = f"{failure.reason} (in {failure.phase})"
+    causes = _CAUSES.get(failure.phase) if heard else _NO_MOD
+    return f"{reason}; {causes}" if causes else reason
+
+
+def why_no_mean(reason: InputError, metric: str) -> str:
+    """The reason of a sum that gives no mean; ``metric`` is what weighs."""
+    return f"{reason}; {_NO_MEAN.format(metric=metric)}"

@@ -1,0 +1,119 @@
+"""What the app made, as the numbers that are summed.
+
+A client's data must not show in what it does once it has joined.  So whatever the app's reply says is rounded, clamped
+or clipped to what fits.  There is one exit that depends on data: an update, a weight or a metric that is not finite
+cannot be summed, and the client leaves.  A server sees who leaves, and counts it as lost.  (Zeros in its place would
+count it among the survivors while they hand out the others: a server that makes all but one diverge would have that
+one's update.)  A reply that lacks what is summed is a bug of the app; its client leaves, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final, TypeVar, final
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import ArrayRecord, MetricRecord, RecordDict
+
+from secagg.adapters.flower.codec import Codec, Encoded
+from secagg.adapters.flower.layout import Layout
+from secagg.adapters.flower.records import log
+from secagg.errors import InputError
+
+_Record = TypeVar("_Record", ArrayRecord, MetricRecord)
+_LISTED: Final = 4
+_LARGEST_NUMBER: Final = 2**63
+"""Above every weight, and within float64, whatever an app reports."""
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Update:
+    """One client's contribution: its arrays, its weight, and its metrics that are summed."""
+
+    arrays: ArrayRecord
+    weight: int
+    metrics: Mapping[str, float]
+
+
+def update_of(content: RecordDict, layout: Layout) -> Update:
+    """The app's reply.  Raises InputError for one that cannot be summed; the message may tell of the client's data."""
+    arrays = _only("array", dict(content.array_records))
+    if layout.max_weight is None and not layout.metrics:
+        return Update(arrays, 1, {})
+    metrics = _only("metric", dict(content.metric_records))
+    weight = 1 if layout.max_weight is None else _weight(metrics, layout.weighted_by)
+    return Update(arrays, weight, {name: _number(metrics, name) for name in layout.metrics})
+
+
+def vector_of(update: Update, codec: Codec) -> npt.NDArray[np.unsignedinteger]:
+    """The vector to submit; the client's own log says what was cut off.  Raises InputError, as ``Codec.encode``."""
+    vector, encoded = codec.encode(update.arrays, update.weight, update.metrics)
+    _tell(update, codec, encoded)
+    return vector
+
+
+def _only(kind: str, records: dict[str, _Record]) -> _Record:
+    if len(records) != 1:
+        names = ", ".join(map(repr, records)) or "none"
+        raise InputError(f"the app's reply has {len(records)} {kind} records ({names}); it must have one")
+    return next(iter(records.values()))
+
+
+def _weight(metrics: MetricRecord, name: str) -> int:
+    """The weight: rounded to a whole number, and 0 when it is below; the encoder clamps it to max_weight."""
+    value = _number(metrics, name)
+    weight = max(0, round(value))
+    if weight != value:
+        log.warning("secagg: the metric %r is %r; a weight is a whole number from 0 up: %d counts", name, value, weight)
+    if weight == 0:
+        log.warning("secagg: this client has weight 0, so that its update adds nothing; without data, do not join")
+    return weight
+
+
+def _number(metrics: MetricRecord, name: str) -> int | float:
+    value = metrics.get(name)
+    if value is None:
+        had = ", ".join(map(repr, metrics)) or "none"
+        raise InputError(f"the app's reply lacks the metric {name!r}; it has {had}")
+    if not isinstance(value, int | float):
+        raise InputError(f"the app's reply has {value!r} for the metric {name!r}; it must be one number")
+    if isinstance(value, int):
+        return max(-_LARGEST_NUMBER, min(value, _LARGEST_NUMBER))
+    if not isfinite(value):
+        raise InputError(f"the app's reply has {value!r} for the metric {name!r}; what is summed must be finite")
+    return value
+
+
+def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
+    """Say in the client's own log what was cut off or lost, and what the server's operator would change."""
+    for name, count in encoded.clipped.items():
+        clip = codec.announced.clip_of(name)
+        log.warning("secagg: %s: %d values were clipped to %r%s", name, count, clip, _remedy(update, name, clip))
+    if encoded.weight_clamped:
+        log.warning(
+            "secagg: the weight %d counts as %d, the strategy's max_weight: ask for a larger one, or report less",
+            update.weight,
+            codec.layout.max_weight,
+        )
+    for name, coarse in list(encoded.coarse.items())[:_LISTED]:
+        log.warning(
+            "secagg: %s: its largest value is %.2g, and rounding may add %.2g: ask for more bits (array_bits), a clip "
+            "closer to the values, or a smaller max_weight",
+            name,
+            coarse.largest,
+            coarse.rounding,
+        )
+    if len(encoded.coarse) > _LISTED:
+        log.warning("secagg: the same holds for %d more arrays", len(encoded.coarse) - _LISTED)
+
+
+def _remedy(update: Update, name: str, clip: float) -> str:
+    """For arrays of whole numbers: a clipped weight is only moderate, and a counter that is cut off is wrong."""
+    array = update.arrays.get(name)
+    if array is None or array.dtype.startswith("float"):
+        return ""
+    return f"; these are whole numbers: ask for clips={{{name!r}: ...}} above {clip!r} in the server's SecAggStrategy"
