@@ -33,7 +33,7 @@ def test_a_journal_has_what_was_written(tmp_path: Path) -> None:
         await journal.store_stage("r", "ADVERTISE", 12.5, b"first")
         await journal.append("r", [(0, b"old")])
         await journal.store_stage("r", "SHARE", 13.5, b"second")
-        await journal.take_seat("r", 1, b"key")
+        await journal.offer_seat("r", 1, b"key")
         await asyncio.gather(*(journal.append("r", [(index, bytes([index]))]) for index in range(200)))
         await journal.move_deadline("r", 99.0)
         assert journal.commits < 100, "those that wait together are one transaction"
@@ -72,7 +72,7 @@ def test_what_cannot_be_written_is_said_to_whoever_waits(tmp_path: Path) -> None
         await journal.open_round("r", b"", b"")
         with pytest.raises(JournalError, match="cannot be written"):
             await journal.open_round("r", b"", b"")
-        await journal.take_seat("r", 0, b"key")
+        await journal.offer_seat("r", 0, b"key")
         journal.close()
 
     asyncio.run(write())
