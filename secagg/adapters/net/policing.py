@@ -38,12 +38,12 @@ class Rate:
 
     def take(self, now: float) -> bool:
         """Whether one more is allowed now."""
-        self._tokens = min(self._burst, self._tokens + (now - self._since) * self._per_second) - 1
+        self._tokens = min(self._burst, self._tokens + (now - self._since) * self._per_second)
         self._since = now
-        if self._tokens >= 0:
-            return True
-        self._tokens = 0.0
-        return False
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
 
 @final
