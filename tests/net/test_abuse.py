@@ -130,7 +130,8 @@ def test_a_rate_lets_through_what_it_says() -> None:
     assert sum(rate.take(2.0 + n / 1000) for n in range(10_000)) in range(21, 24)
 
 
-def test_a_stranger_that_was_refused_is_not_read_on(tmp_path: Path, tls_folder: Path) -> None:
+@pytest.mark.parametrize("first", ["no login", "a closing handshake"])
+def test_a_stranger_that_was_refused_is_not_read_on(tmp_path: Path, tls_folder: Path, first: str) -> None:
     """It reads nothing, closes nothing, and sends until its connection breaks."""
     upgrade = (
         b"GET /default HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -144,8 +145,11 @@ def test_a_stranger_that_was_refused_is_not_read_on(tmp_path: Path, tls_folder: 
             reader, writer = await asyncio.open_connection("localhost", host.port, ssl=host.tls)
             writer.write(upgrade)
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(binary(b"no login").serialize(mask=True))
-            await eventually(lambda: host.service.status()["refused"] == {Refusal.MALFORMED: 1})
+            if first == "no login":
+                writer.write(binary(b"no login").serialize(mask=True))
+                await eventually(lambda: host.service.status()["refused"] == {Refusal.MALFORMED: 1})
+            else:
+                writer.write(Frame(Opcode.CLOSE, b"\x03\xe8", True).serialize(mask=True))
             flood = b"".join(binary(bytes(1000)).serialize(mask=True) for _ in range(1000))
             with suppress(OSError):
                 while sent < 300_000_000:
@@ -156,6 +160,33 @@ def test_a_stranger_that_was_refused_is_not_read_on(tmp_path: Path, tls_folder: 
 
     run(test)
     assert sent < 50_000_000  # what the system's buffers take
+
+
+def test_a_member_that_was_refused_is_not_read_on_for_long(tmp_path: Path, tls_folder: Path) -> None:
+    """It may end the message that it is in the middle of, and reads then why it was refused; this one goes on."""
+    sent = 0
+
+    async def test() -> None:
+        nonlocal sent
+        spec = spec_of(3, layout=type(LAYOUT).of({"v": (1_000_000,)}, clip=1.0))
+        size = spec.config.max_message_bytes("MASK")
+        async with (
+            hosting([spec], tmp_path, tls_folder, limits=PATIENT) as host,
+            logged_in(host, Identity.generate()) as bad,
+        ):
+            connection = bad.connection
+            connection.protocol.receive_data = lambda data: None  # type: ignore[method-assign]
+            write(connection, [binary(encode(Submission(1, "LUNCH", size)), fin=False)])
+            message = [*[more(bytes(60_000))] * (size // 60_000), more(b"x", fin=True), binary(b"x", fin=False)]
+            with suppress(OSError):
+                while not connection.transport.is_closing() and sent < 300_000_000:
+                    write(connection, message)
+                    sent += size
+                    await connection.drain()
+                    await asyncio.sleep(0)
+
+    run(test)
+    assert sent < 30_000_000  # a message, and what the system's buffers take
 
 
 def test_a_page_in_a_browser_cannot_connect(tmp_path: Path, tls_folder: Path) -> None:
