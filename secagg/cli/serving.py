@@ -236,9 +236,10 @@ def _terms(config: RoundConfig) -> dict[str, Any]:
 def _tolerates(config: RoundConfig) -> str:
     """What the round can stand, for whoever starts the server."""
     lost, colluders = config.dropouts, config.colluders
+    members = "member" if lost == 1 else "members"
     advice = "; when one is late there is no sum: invite more clients, or give other rates" if lost == 0 else ""
     return (
-        f"{config.clients} clients, {config.threat_model.value}; {lost} of them may be lost{advice}; a sum needs "
+        f"{config.clients} clients, {config.threat_model.value}; {lost} {members} may be lost{advice}; a sum needs "
         f"{config.min_survivors}; {colluders} may collude with the server"
     )
 
