@@ -14,13 +14,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final, TypeVar, final
 
 import msgspec
 
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
+from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
 from secagg.adapters.net.seats import Seats
@@ -41,16 +41,6 @@ RECONNECT_SECONDS: Final = 15.0
 """After a restart a phase stays open at least so long: its clients must find the way back."""
 TAKE: Final = ""
 """The verdict on a message that the server of the protocol must see."""
-_BATCH: Final = 256
-_QUEUE: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    index: int
-    phase: str
-    data: bytes | bytearray
-    verdict: asyncio.Future[str]
 
 
 @final
@@ -72,9 +62,9 @@ class HostedRound:
         self.refused: dict[str, int] = {}
         self._journal = journal
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"secagg-{spec.name}")
-        self._queue: asyncio.Queue[_Submitted] = asyncio.Queue(_QUEUE)
+        self._inbox = Inbox()
         self._changed, self._new_epoch = asyncio.Event(), asyncio.Event()
-        self._stopped, self._durable = False, True
+        self._durable = True
         self._stage = asyncio.Lock()
         self._server: Server | None = None
         self._met: set[int] = set()
@@ -178,14 +168,7 @@ class HostedRound:
 
     async def submit(self, index: int, phase: str, data: bytes | bytearray) -> str:
         """Hand in a client's message; returns when it is durable and acted on.  Waits while the queue is full."""
-        if self._stopped:
-            raise _stops()
-        verdict: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        item = _Submitted(index, phase, data, verdict)
-        await self._queue.put(item)
-        if self._stopped:  # while this waited for room
-            _reject([item])
-        return await verdict
+        return await self._inbox.submit(index, phase, data)
 
     def foresee(self, index: int, phase: str) -> str:
         """The verdict on a message whose bytes have not come yet; TAKE when they are needed for it."""
@@ -202,8 +185,8 @@ class HostedRound:
         async with self._stage:
             if self.ending is not None:
                 return self._farewell(index, self.ending)
-            if not self._durable or self._stopped:
-                raise _stops()
+            if not self._durable or self._inbox.is_closed:
+                raise stops()
             server = self._require_server()
             phase = server.phase.value
             if phase not in PHASES:  # between the last close and the end
@@ -299,37 +282,29 @@ class HostedRound:
             while True:  # who still sends something is told that it is over
                 await self._take_batch(None)
         finally:
-            self._stopped = True
-            while not self._queue.empty():
-                _reject([self._queue.get_nowait()])
+            self._inbox.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     # Steps.
 
     async def _take_batch(self, server: Server | None) -> None:
         """Journal what waits, act on it, answer."""
-        left = max(0.0, self._deadline - time.time()) if server is not None else None
-        try:
-            async with asyncio.timeout(left):
-                batch = [await self._queue.get()]
-        except TimeoutError:
-            return
-        while len(batch) < _BATCH and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
+        batch = await self._inbox.batch(None if server is None else self.seconds_left)
+        # An offered seat may be another client's by now.  A message of one that is gone was not acknowledged: it comes
+        # again, when its client does.
+        batch = [item for item in batch if not item.is_abandoned or item.index in self.seats.bound]
         with ExitStack() as seats:
             for item in batch:
-                seats.enter_context(self._used(item.index))  # also when its connection is gone
+                seats.enter_context(self._used(item.index))  # also when its connection ends meanwhile
             try:
                 verdicts = ["late"] * len(batch) if server is None else await self._judge(server, batch)
             except BaseException:
-                _reject(batch)
+                reject(batch)
                 raise
-            for item, verdict in zip(batch, verdicts, strict=True):
-                if not item.verdict.done():
-                    item.verdict.set_result(verdict)
+            answer(batch, verdicts)
         self._notify()
 
-    async def _judge(self, server: Server, batch: list[_Submitted]) -> list[str]:
+    async def _judge(self, server: Server, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
         verdicts = [self._without_the_server(server, item) for item in batch]
         news = [
@@ -345,7 +320,7 @@ class HostedRound:
             await self._journal.record(self.name, entries)
         return [verdict or next(decided) for verdict in verdicts]
 
-    def _without_the_server(self, server: Server, item: _Submitted) -> str:
+    def _without_the_server(self, server: Server, item: Submitted) -> str:
         """The verdict on a message that can change nothing; TAKE for all others."""
         if (item.index, item.phase) in self._taken:
             return self.repeated(item.index, item.phase, _digest(item.data))
@@ -500,18 +475,6 @@ class HostedRound:
 
     async def _on_thread(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-def _stops() -> RefusedError:
-    return RefusedError(Refusal.SERVER_STOPS, "the server stops; try again")
-
-
-def _reject(batch: Sequence[_Submitted]) -> None:
-    """Nobody may wait for a verdict that does not come."""
-    for item in batch:
-        if not item.verdict.done():
-            item.verdict.set_exception(_stops())
-            item.verdict.exception()  # it is no news if the client is gone
 
 
 def _digest(data: bytes | bytearray) -> bytes:
