@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.extras import advice
-from secagg.cli.options import AsJson, Bits, ChosenSuite, Gamma, LogFormat, LogFormatName, Neighbours
+from secagg.cli.options import AsJson, Bits, ChosenSuite, LogFormat, LogFormatName, Neighbours
 from secagg.cli.output import fail, print_json, usage_errors
 from secagg.cli.rounds import SuiteName
 from secagg.config import ThreatModel
@@ -69,11 +69,27 @@ def serve(
         int | None,
         typer.Option(help="The largest weight of a client; without it there are no weights.", rich_help_panel=_ROUND),
     ] = None,
-    gamma: Gamma = 0.2,
-    delta: Annotated[float, typer.Option(help="The largest share of the clients that may be lost.")] = 0.1,
+    gamma: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of the clients that colludes with the server (default: a fifth, and at least one "
+            "client).",
+            show_default=False,
+        ),
+    ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of the clients that may be lost (default: a tenth, and at least one client where "
+            "--gamma and --min-survivors leave room).",
+            show_default=False,
+        ),
+    ] = None,
     min_survivors: Annotated[
         int | None,
-        typer.Option(help="The fewest clients in a sum; at least 3, or what gamma asks for.", show_default=False),
+        typer.Option(
+            help="Fewest clients in a sum (default: what --gamma asks for, and at least 3).", show_default=False
+        ),
     ] = None,
     neighbours: Neighbours = "auto",
     suite: ChosenSuite = SuiteName.AES_128,
@@ -121,7 +137,8 @@ def serve(
     linger: Annotated[
         float,
         typer.Option(
-            help="Seconds to wait at the end for clients that have not got the sum.", rich_help_panel=_RUNNING
+            help="Seconds to wait at the end for clients that logged in and do not know yet how the round ended.",
+            rich_help_panel=_RUNNING,
         ),
     ] = 60.0,
     log_format: LogFormat = LogFormatName.PAIRS,

@@ -17,22 +17,26 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from secagg.adapters.net import model_files
 from secagg.adapters.net.certificates import make_demo_certificate, server_context
-from secagg.adapters.net.hosted import DEFAULT_DEADLINES, PHASES, HostedRound, RoundSpec
+from secagg.adapters.net.ending import Ending
+from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.layout import Layout, totals
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.member import is_loopback
 from secagg.adapters.net.monitor import monitor
+from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
+from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
 from secagg.cli.rounds import SuiteName, config_for
 from secagg.config import RoundConfig, ThreatModel
-from secagg.errors import ParameterError
+from secagg.errors import InputError, ParameterError
 from secagg.identity import Directory, load_directory
 
 _log = logging.getLogger("secagg.net.serve")
@@ -74,8 +78,8 @@ def round_specs(
     open_seats: bool,
     threat: ThreatModel | None,
     names: Sequence[str],
-    gamma: float,
-    delta: float,
+    gamma: float | None,
+    delta: float | None,
     min_survivors: int | None,
     neighbours: str,
     suite: SuiteName,
@@ -83,7 +87,7 @@ def round_specs(
 ) -> list[RoundSpec]:
     """The rounds that the options ask for.  Raises ParameterError and InputError."""
     layout = Layout.of(model_files.read_shapes(dim_from), clip=clip, bits=bits, max_weight=max_weight)
-    known, keys, digest = _cohort(directory, open_seats)
+    known, members, keys, digest = _cohort(directory, open_seats)
     if keys is not None and clients not in (None, len(keys)):
         raise ParameterError(f"--clients {clients}: {directory} lists {len(keys)}; leave --clients out")
     count = len(keys) if keys is not None else clients
@@ -104,22 +108,25 @@ def round_specs(
     if len(set(names)) < len(names):
         raise ParameterError(f"--round: {', '.join(names)} has a name twice")
     return [
-        RoundSpec(name=name, config=agreed, layout=layout, deadlines=seconds, keys=keys, directory=known)
+        RoundSpec(name=name, config=agreed, layout=layout, deadlines=seconds, keys=keys, names=members, directory=known)
         for name in names
     ]
 
 
-def _cohort(directory: Path | None, open_seats: bool) -> tuple[Directory | None, tuple[bytes, ...] | None, bytes]:
+def _cohort(
+    directory: Path | None, open_seats: bool
+) -> tuple[Directory | None, tuple[str, ...], tuple[bytes, ...] | None, bytes]:
+    """The directory, its members' names and keys, and its digest."""
     if directory is None:
         if not open_seats:
             raise ParameterError(
                 "give the cohort's --directory, so that only its members take part; or --open: anybody may take a seat"
             )
-        return None, None, b""
+        return None, (), None, b""
     if open_seats:
         raise ParameterError("--open and --directory exclude each other")
-    known, _, digest = load_directory(directory)
-    return known, tuple(known.cohort(digest) or ()), digest
+    known, names, digest = load_directory(directory)
+    return known, names, tuple(known.cohort(digest) or ()), digest
 
 
 def parse_deadlines(given: Sequence[str]) -> dict[str, float]:
@@ -194,6 +201,7 @@ async def _host(
         for name, hosted in service.rounds.items():
             fields = {"url": f"{scheme}://{where.host}:{bound}/{name}", "certificate": certificate.hex()}
             _log.info("listening", extra={"fields": {"round": name, "port": bound, **fields, **_terms(hosted.config)}})
+            typer.echo(f"round {name}: {_tolerates(hosted.config)}", err=True)
         for name in (name for name, hosted in service.rounds.items() if hosted.ending is not None):
             typer.echo(
                 f"round {name} is over, and is handed out again for {linger:g} s; for a new one give another --round "
@@ -203,13 +211,14 @@ async def _host(
         await stack.enter_async_context(_shown(service, f"{scheme}://{where.host}:{bound}"))
         written = [asyncio.create_task(_write_sum(hosted, output)) for hosted in service.rounds.values()]
         await service.finished(linger)
-        await asyncio.gather(*written)
+        unusable = await asyncio.gather(*written)
     status = service.status()
     rounds = status["rounds"]
+    for found, why in zip(rounds, unusable, strict=True):
+        found["failure"] = found["failure"] or why
+        told = f"no sum: {found['failure']}" if found["failure"] else f"the sum of {found['included']} clients"
+        typer.echo(f"round {found['name']}: {told}{_who_was_lost(found)}", err=True)
     ok = all(not found["failure"] for found in rounds)
-    for found in rounds:
-        told = f"the sum of {found['included']} clients" if not found["failure"] else f"no sum: {found['failure']}"
-        typer.echo(f"round {found['name']}: {told}", err=True)
     return ServeOutcome({"ok": ok, **status}, 0 if ok else EXIT_FAILED)
 
 
@@ -224,16 +233,46 @@ def _terms(config: RoundConfig) -> dict[str, Any]:
     }
 
 
-async def _write_sum(hosted: HostedRound, output: Path | None) -> None:
+def _tolerates(config: RoundConfig) -> str:
+    """What the round can stand, for whoever starts the server."""
+    lost, colluders = config.dropouts, config.colluders
+    members = "member" if lost == 1 else "members"
+    advice = "; when one is late there is no sum: invite more clients, or give other rates" if lost == 0 else ""
+    return (
+        f"{config.clients} clients, {config.threat_model.value}; {lost} {members} may be lost{advice}; a sum needs "
+        f"{config.min_survivors}; {colluders} may collude with the server"
+    )
+
+
+def _who_was_lost(found: dict[str, Any]) -> str:
+    """By phase, the names of those that the round lost, with what is known of why."""
+    lost = [f"{listed(names)} in {phase}" for phase, names in found["lost"].items()]
+    left = [f"{one['client']} ({one['code']})" for one in found["refusals"]]
+    parts = [f"lost {', '.join(lost)}" if lost else "", f"refused or left: {listed(left)}" if left else ""]
+    return "".join(f"; {part}" for part in parts if part)
+
+
+async def _write_sum(hosted: HostedRound, output: Path | None) -> str:
+    """Write the sum when it is there; returns why it is of no use, if it is of none."""
     while hosted.ending is None:
         await hosted.changed()
-    if output is None or hosted.ending.failure:
-        return
-    config, ending = hosted.config, hosted.ending
+    if hosted.ending.failure:
+        return ""
+    path = None if output is None else Path(str(output).replace("{round}", hosted.name))
+    return await asyncio.to_thread(_decode_and_write, hosted.spec, hosted.ending, path)
+
+
+def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> str:
+    config = spec.config
     vector = unpack(ending.packed, config.modulus, config.length)
-    mean = hosted.spec.layout.encoder().decode_sum(vector, len(ending.included))
-    path = Path(str(output).replace("{round}", hosted.name))
-    await asyncio.to_thread(model_files.write_arrays, path, totals(mean))
+    least = config.min_survivors
+    try:
+        mean = spec.layout.encoder().decode_sum(vector, len(ending.included), min_contributors=least)
+    except InputError as wrong:  # a member that cheated, or weights of 0
+        return str(wrong)
+    if path is not None:
+        model_files.write_arrays(path, totals(mean))
+    return ""
 
 
 def _tls(where: Where) -> tuple[ssl.SSLContext | None, bytes]:
@@ -291,10 +330,20 @@ async def _shown(service: Service, url: str) -> AsyncIterator[None]:
 def _table(service: Service, url: str) -> Table:
     status = service.status()
     made = Table(title=f"{url}   {status['logged_in']} connected", title_justify="left", title_style="bold")
-    for column in ("round", "phase", "arrived", "seconds left", "sum of"):
-        made.add_column(column)
+    for column in ("round", "phase", "arrived", "waits for", "seconds left", "seats", "lost, refused", "sum of"):
+        made.add_column(column, overflow="fold")
     for found in status["rounds"]:
-        arrived = f"{found['arrived']} of {found['expected']}" if found["expected"] else ""
+        seats = f"{found['seated']} of {found['clients']}" if found["open"] else str(found["clients"])
         outcome = found["failure"] or (str(found["included"]) if found["included"] else "")
-        made.add_row(found["name"], found["phase"], arrived, f"{found['seconds_left']:.0f}", outcome)
+        cells = (
+            f"{found['name']} ({found['threat_model']})",
+            found["phase"],
+            f"{found['arrived']} of {found['expected']}" if found["expected"] else "",
+            listed(found["awaited"]),
+            f"{found['seconds_left']:.0f}",
+            seats,
+            _who_was_lost(found).removeprefix("; "),
+            outcome,
+        )
+        made.add_row(*(Text(cell) for cell in cells))  # a member's name is text, whatever is in it
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,7 +127,7 @@ def test_active_with_a_server_that_is_killed_and_a_client_that_is_stopped(start:
     server = start("server", *serve)
     server.await_log("listening")
     first = join(0, "first")
-    server.await_log("login", '"client": 0')
+    server.await_log("login", '"client": "m0"')
     assert first.terminate() == 3
     assert "m0.json.default.state keeps the state: run the same command to go on" in first.errors()
     server.kill()
@@ -211,7 +213,11 @@ def test_metrics_and_the_status_page(start: Start, files: Path) -> None:
     assert found["secagg_round_arrived", "default"] == 1
     assert found["secagg_refused_total", "round-unknown"] == 1
     assert found["secagg_journal_commits_total",] >= 3
-    assert "<table>" in get("status")
+    assert found["secagg_client_awaited", "default", "seat 1"] == 1
+    assert found["secagg_round_seated", "default"] == 1
+    page = get("status")
+    assert "width=device-width" in page
+    assert "<table" not in page, "a table is wider than a telephone"
     secret = (files / "sum0.npz.state").read_bytes()
     assert secret
     assert server.terminate() == 3
@@ -265,8 +271,8 @@ def test_what_cannot_be_carried_out_is_said_in_one_line(
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [
-        (("--identity", "stranger.json"), 4, "does not hold this identity key (unknown-identity)"),
-        (("--gamma", "0.9"), 4, "colluders = 0"),
+        (("--identity", "stranger.json"), 4, "does not hold this identity key: "),
+        (("--gamma", "0.9"), 4, "colluders = 1; this client's policy asks for at least 2"),
         (("--input", "other.npz"), 2, "it lacks 'layer.bias'"),
         (("--weight", "7"), 2, "this encoder has no weights"),
         (("--ca", None), 4, "certificate is not trusted"),
@@ -316,6 +322,62 @@ def test_without_the_extra_it_says_what_to_install(files: Path, module: str, arg
     assert done.stderr == (
         f"secagg {arguments[0]}: {module} is not installed, and this needs it: {how_to_install('net')}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--clients", 3), "3 clients, semi_honest; 0 members may be lost; when one is late there is no sum"),
+        (("--clients", 4), "4 clients, semi_honest; 1 member may be lost; a sum needs 3; 1 may collude"),
+        (
+            ("--clients", 12, "--gamma", 0.25),
+            "1 member may be lost; a sum needs 11; 3 may collude with the server",
+        ),
+    ],
+)
+def test_it_says_at_the_start_what_the_round_tolerates(
+    start: Start, files: Path, options: tuple[object, ...], says: str
+) -> None:
+    serve = ("serve", *options, "--dim-from", "u0.npz", "--open", "--demo-cert", "tls", "--port", free_port())
+    server = start("server", *serve, "--clip", 1)
+    assert says in server.await_log("round default: ")
+    server.kill()
+
+
+def test_names_of_members_are_text_on_the_terminal() -> None:
+    """Whatever a directory calls its members, it is no markup and steers no terminal."""
+    from rich.console import Console
+
+    from secagg.cli.serving import _table
+
+    service: Any = SimpleNamespace(
+        status=lambda: {
+            "logged_in": 1,
+            "rounds": [
+                {
+                    "name": "r",
+                    "phase": "MASK",
+                    "threat_model": "active",
+                    "open": False,
+                    "seated": 2,
+                    "clients": 2,
+                    "arrived": 1,
+                    "expected": 2,
+                    "seconds_left": 3.0,
+                    "included": 0,
+                    "failure": "",
+                    "awaited": ["[red]ada[/red]", "[/]ben"],
+                    "lost": {"SHARE": ["cy"]},
+                    "refusals": [{"client": "cy", "phase": "SHARE", "code": "malformed", "by_client": False}],
+                }
+            ],
+        }
+    )
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(_table(service, "wss://x"))
+    shown = console.export_text()
+    for words in ("r (active)", "[red]ada[/red], [/]ben", "lost cy in SHARE; refused or left: cy (malformed)"):
+        assert words in shown
 
 
 def test_a_journal_belongs_to_its_options(start: Start, files: Path) -> None:

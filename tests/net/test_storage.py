@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hosting import LAYOUT, arrays_of, spec_of
+from hosting import LAYOUT, arrays_of, hosting, spec_of
 from safetensors.numpy import load_file, save_file
 
 from secagg import InputError, ParameterError, PeerError, Server
+from secagg.adapters.net import journal as journal_module
 from secagg.adapters.net import model_files
 from secagg.adapters.net.frames import RefusedError
 from secagg.adapters.net.journal import Journal, JournalError
+from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member, MemberOptions
+from secagg.adapters.net.standing import Entry
 from secagg.adapters.net.store import ClientStore, TakingPart
 
 # The journal.
@@ -33,7 +36,7 @@ def test_a_journal_has_what_was_written(tmp_path: Path) -> None:
         await journal.store_stage("r", "ADVERTISE", 12.5, b"first")
         await journal.append("r", [(0, b"old")])
         await journal.store_stage("r", "SHARE", 13.5, b"second")
-        await journal.take_seat("r", 1, b"key")
+        await journal.offer_seat("r", 1, b"key")
         await asyncio.gather(*(journal.append("r", [(index, bytes([index]))]) for index in range(200)))
         await journal.move_deadline("r", 99.0)
         assert journal.commits < 100, "those that wait together are one transaction"
@@ -72,10 +75,146 @@ def test_what_cannot_be_written_is_said_to_whoever_waits(tmp_path: Path) -> None
         await journal.open_round("r", b"", b"")
         with pytest.raises(JournalError, match="cannot be written"):
             await journal.open_round("r", b"", b"")
-        await journal.take_seat("r", 0, b"key")
+        await journal.offer_seat("r", 0, b"key")
         journal.close()
 
     asyncio.run(write())
+
+
+def test_large_values_are_stored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite takes 10^9 bytes at most: a masked vector, a snapshot and the sum come back whole, in order."""
+    monkeypatch.setattr(journal_module, "_PART_BYTES", 1000)
+    path = tmp_path / "journal.sqlite"
+    rng = np.random.default_rng(1)
+    vectors = [rng.bytes(size) for size in (0, 1, 999, 1000, 1001, 2000, 54_321)]
+    snapshot, packed = rng.bytes(3001), rng.bytes(2000)
+
+    async def write() -> None:
+        journal = Journal(path)
+        await journal.open_round("r", b"config", b"layout")
+        await journal.store_stage("r", "ADVERTISE", 1.0, rng.bytes(9000))
+        await journal.store_stage("r", "MASK", 1.0, snapshot)
+        twice = ([(n, data), (n, bytearray(data))] for n, data in enumerate(vectors))
+        await asyncio.gather(*(journal.append("r", messages) for messages in twice))
+        journal.close()
+
+    asyncio.run(write())
+    journal = Journal(path)
+    found = journal.load("r")
+    assert found is not None
+    assert found.snapshot == snapshot
+    stored = list(itertools.chain(*journal.messages("r")))
+    assert sorted(stored) == sorted((n, data) for n, data in enumerate(vectors) for _ in range(2))
+    longest = journal._database.execute("SELECT max(length(data)) FROM messages").fetchone()[0]
+    assert longest == 1000
+    asyncio.run(journal.end_round("r", b"ending", packed))
+    ended = journal.load("r")
+    assert ended is not None
+    assert (ended.ending, ended.packed, ended.snapshot) == (b"ending", packed, b"")
+    journal.close()
+
+
+def test_a_vector_above_sqlite_s_limit_goes_through_a_whole_round(
+    tmp_path: Path, tls_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is lowered here, to what a vector of 20 kB is above."""
+    monkeypatch.setattr(journal_module, "_PART_BYTES", 1000)
+    layout = Layout.of({"v": (8000,)}, clip=1.0)
+
+    def limited(path: Path) -> Journal:
+        journal = Journal(path)
+        journal._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1500)
+        return journal
+
+    async def test() -> None:
+        async with asyncio.timeout(60):
+            async with hosting([spec_of(3, layout=layout)], tmp_path, tls_folder, open_journal=limited) as host:
+                arrays = {"v": np.full(8000, 0.5)}
+                totals = await asyncio.gather(*(host.member(n, arrays=arrays).run() for n in range(3)))
+                assert np.abs(totals[0].mean.mean["v"] - 0.5).max() < 1e-3
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("bug", [OverflowError("BLOB longer than INT_MAX bytes"), MemoryError(), KeyError("bug")])
+def test_whatever_happens_on_the_journal_s_thread_ends_the_service_with_a_reason(
+    tmp_path: Path, tls_folder: Path, bug: Exception
+) -> None:
+    """Nobody hangs: not who waits, not who comes later, not the service."""
+
+    class Buggy(Journal):  # type: ignore[misc]
+        async def append(self, name: str, accepted: Any) -> None:
+            def operation(db: sqlite3.Connection) -> None:
+                raise bug
+
+            await self._do(operation)
+
+    async def host_it() -> None:
+        async with hosting([spec_of(3)], tmp_path, tls_folder, open_journal=Buggy) as host:
+            members = [asyncio.create_task(host.member(n, give_up_seconds=0.5).run()) for n in range(3)]
+            await host.service.finished(0)
+            await asyncio.gather(*members)
+
+    async def test() -> None:
+        async with asyncio.timeout(30):
+            with pytest.raises(JournalError, match=f"cannot be written.*{type(bug).__name__}"):
+                await host_it()
+
+    asyncio.run(test())
+
+
+def test_after_a_bug_nothing_more_is_written(tmp_path: Path) -> None:
+    async def write() -> None:
+        journal = Journal(tmp_path / "journal.sqlite")
+
+        def operation(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO rounds VALUES ('half', x'', x'')")
+            raise KeyError("bug")
+
+        with pytest.raises(JournalError, match="KeyError"):
+            await journal._do(operation)
+        for _ in range(2):
+            with pytest.raises(JournalError, match="KeyError"):
+                await journal.open_round("r", b"", b"")
+        assert journal.load("half") is None
+        journal.close()
+
+    asyncio.run(write())
+
+
+def test_refusals_are_remembered_once(tmp_path: Path) -> None:
+    entries = [Entry(2, "SHARE", "malformed"), Entry(1, "ADVERTISE", "CONFIG_REFUSED", by_client=True)]
+    journal = Journal(tmp_path / "journal.sqlite")
+    asyncio.run(journal.open_round("r", b"", b""))
+    for _ in range(2):
+        asyncio.run(journal.record("r", entries))
+    found = journal.load("r")
+    assert found is not None
+    assert found.refusals == tuple(entries)
+    journal.close()
+
+
+def test_a_journal_that_is_there_is_made_private_and_is_no_link(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.touch(mode=0o666)
+    path.chmod(0o666)
+    Journal(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ParameterError, match="symbolic link"):
+        Journal(tmp_path / "link")
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("length", "clients", "says"),
+    [(2**31, 3, r"2147483648 elements|elements take up to"), (10, 30_000, "the shares of 30000 clients")],
+)
+def test_what_no_snapshot_can_hold_is_refused_at_the_start(length: int, clients: int, says: str) -> None:
+    layout = Layout.of({"v": (length,)}, clip=1.0)
+    with pytest.raises(ParameterError, match=says):
+        spec_of(clients, layout=layout, delta=0.0, neighbours="auto" if clients < 10 else 2000, min_survivors=None)
 
 
 # A client's store.

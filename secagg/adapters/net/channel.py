@@ -1,11 +1,10 @@
-"""Frames over a WebSocket connection, and a bound on the bytes that connections hold at the same time."""
+"""Frames over a WebSocket connection."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Final, Generic, TypeVar, final
 
 from websockets.asyncio.connection import Connection
@@ -66,20 +65,38 @@ class Channel(Generic[_F]):
             await self._end(fragments)
         return frame
 
-    async def payload(self, size: int) -> bytearray:
-        """The ``size`` bytes behind the frame that was just received."""
+    async def payload(self, size: int, charge: Callable[[int], Awaitable[None]] | None = None) -> bytearray:
+        """The ``size`` bytes behind the frame that was just received.
+
+        ``charge`` is awaited with the length of each part before it is kept.
+        """
+        taken = bytearray()
+        async for part in self._parts(size):
+            if charge is not None:
+                await charge(len(part))
+            taken += part
+        return taken
+
+    async def digest(self, size: int) -> bytes:
+        """SHA-256 of the ``size`` bytes behind the frame that was just received; none of them is kept."""
+        hashed = hashlib.sha256()
+        async for part in self._parts(size):
+            hashed.update(part)
+        return hashed.digest()
+
+    async def _parts(self, size: int) -> AsyncIterator[bytes]:
         if self._fragments is None:
             raise RuntimeError("no bytes follow this frame")
         fragments, self._fragments = self._fragments, None
-        taken = bytearray()
+        count = 0
         async for part in fragments:
-            taken += part if isinstance(part, bytes) else part.encode()
+            count += len(part)
             self.received_bytes += len(part)
-            if len(taken) > size:
+            if count > size:
                 raise RefusedError(Refusal.MALFORMED, f"more bytes than the {size} that the frame says")
-        if len(taken) != size:
-            raise RefusedError(Refusal.MALFORMED, f"{len(taken)} bytes behind a frame that says {size}")
-        return taken
+            yield part if isinstance(part, bytes) else part.encode()
+        if count != size:
+            raise RefusedError(Refusal.MALFORMED, f"{count} bytes behind a frame that says {size}")
 
     async def discard(self) -> None:
         """Throw away what still comes, until the connection is closed: a peer that is still sending reads nothing."""
@@ -95,43 +112,3 @@ class Channel(Generic[_F]):
         async for part in fragments:
             if part:
                 raise RefusedError(Refusal.MALFORMED, "bytes behind a frame that has none")
-
-
-@final
-class ByteBudget:
-    """So many bytes may be held at the same time; whoever asks for more waits, first come, first served."""
-
-    def __init__(self, capacity: int) -> None:
-        self._free = self.capacity = capacity
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def hold(self, size: int) -> AsyncIterator[None]:
-        """Hold ``size`` bytes for the length of the block; at most the capacity."""
-        if self._waiting or size > self._free:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((size, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                self._give_back(size if turn.done() and not turn.cancelled() else 0)
-                raise
-        else:
-            self._free -= size
-        try:
-            yield
-        finally:
-            self._give_back(size)
-
-    def _give_back(self, size: int) -> None:
-        self._free += size
-        while self._waiting:
-            wanted, turn = self._waiting[0]
-            if turn.cancelled():
-                self._waiting.popleft()
-            elif wanted <= self._free:
-                self._waiting.popleft()
-                self._free -= wanted
-                turn.set_result(None)
-            else:
-                break

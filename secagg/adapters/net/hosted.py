@@ -11,112 +11,36 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, final
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Final, TypeVar, final
 
 import msgspec
 
+from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
-from secagg.adapters.net.journal import Journal, JournalError, StoredRound
-from secagg.adapters.net.layout import Layout
+from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
+from secagg.adapters.net.journal import Journal, StoredRound
+from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
+from secagg.adapters.net.seats import Seats
+from secagg.adapters.net.standing import Entry, Standing, listed
 from secagg.arithmetic import pack
-from secagg.config import RoundConfig
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent
-from secagg.identity import Directory
 from secagg.messages import encode_bitmap
 from secagg.server import Server
 from secagg.server_state import Result
-from secagg.transitions import SERVER_COLLECTS
+
+__all__ = ["DEFAULT_DEADLINES", "PHASES", "Ending", "HostedRound", "RoundSpec"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("secagg.net.round")
 
-PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
-DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
-    "ADVERTISE": 600.0,
-    "SHARE": 120.0,
-    "MASK": 600.0,
-    "CONFIRM": 120.0,
-    "UNMASK": 120.0,
-}
 RECONNECT_SECONDS: Final = 15.0
 """After a restart a phase stays open at least so long: its clients must find the way back."""
-_BATCH: Final = 256
-_QUEUE: Final = 256
-_ATTEMPTS: Final = 4
-"""Refused messages of one client in one phase that are journalled; then it is cut off."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundSpec:
-    """A round that the service is to host.
-
-    Attributes:
-        name: the last part of the URL.
-        config: its context is the layout's digest.
-        layout: what the clients' files must look like.
-        deadlines: seconds by phase.
-        keys: the identity key of each seat; None: open, whoever comes first takes a free seat.
-        directory: ``active``: holds the config's cohort.
-    """
-
-    name: str
-    config: RoundConfig
-    layout: Layout
-    deadlines: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINES))
-    keys: tuple[bytes, ...] | None = None
-    directory: Directory | None = None
-
-    def __post_init__(self) -> None:
-        encoder = self.layout.encoder()
-        if self.config.context != encoder.layout_digest() or self.config.length != encoder.length:
-            raise ParameterError(f"round {self.name}: the config's context and length must be those of its layout")
-        encoder.check_capacity(self.config.clients, self.config.modulus)
-        encode_layout(self.layout)
-        if self.keys is not None and len(self.keys) != self.config.clients:
-            raise ParameterError(f"round {self.name}: {len(self.keys)} keys for {self.config.clients} clients")
-        if self.config.is_active and (self.keys is None or self.directory is None):
-            raise ParameterError(f"round {self.name}: active needs the directory of its cohort")
-        if missing := [phase for phase in PHASES if self.deadlines.get(phase, 0) <= 0]:
-            raise ParameterError(f"round {self.name}: give {missing[0]} a deadline above 0 seconds")
-
-
-class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How a round ended, as the journal keeps it.
-
-    Attributes:
-        failure: why there is no sum; empty when there is one.
-        included: whose vectors are in the sum.
-        packed: the sum.
-        dropped: by phase.
-        transcript: the digest of what the server accepted and decided, in hex.
-    """
-
-    failure: str
-    included: tuple[int, ...] = ()
-    packed: bytes = b""
-    dropped: dict[str, tuple[int, ...]] = {}
-    transcript: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    index: int
-    phase: str
-    data: bytes | bytearray
-    verdict: asyncio.Future[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Outbound:
-    """A frame for one client, and the bytes behind it."""
-
-    frame: Message | Sum
-    payload: bytes
+TAKE: Final = ""
+"""The verdict on a message that the server of the protocol must see."""
 
 
 @final
@@ -127,29 +51,29 @@ class HostedRound:
         self.spec = spec
         self.name, self.config = spec.name, spec.config
         self.layout_bytes = encode_layout(spec.layout)
+        self.seats = Seats(spec.config.clients, spec.keys)
+        self.standing = Standing()
         self.ending: Ending | None = None
         self.told: set[int] = set()
-        """Who said that it knows the end."""
+        """Who said that it knows the end, or hung up after it was told that it is out of the round."""
         self.epoch = 0
         """Counts what there is to send: it grows at each close, and at the end."""
         self.phase_seconds: dict[str, float] = {}
         self.refused: dict[str, int] = {}
         self._journal = journal
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"secagg-{spec.name}")
-        self._queue: asyncio.Queue[_Submitted] = asyncio.Queue(_QUEUE)
+        self._inbox = Inbox()
         self._changed, self._new_epoch = asyncio.Event(), asyncio.Event()
-        self._stopped, self._durable = False, True
+        self._durable = True
         self._stage = asyncio.Lock()
         self._server: Server | None = None
-        self._seats: dict[bytes, int] = {}
         self._met: set[int] = set()
-        self._left: set[int] = set()
-        self._attempts: dict[tuple[int, str], int] = {}
         self._taken: dict[tuple[int, str], bytes] = {}
+        self._unrecorded: list[Entry] = []
+        self._dropped: dict[str, tuple[int, ...]] = {}
+        self._participants: frozenset[int] = frozenset()
         self._stage_name, self._expected = "", 0
         self._deadline, self._opened = 0.0, 0.0
-        if spec.keys is not None:
-            self._seats = {key: index for index, key in enumerate(spec.keys)}
 
     # What the service asks.
 
@@ -161,16 +85,27 @@ class HostedRound:
         return "OPENING" if self._server is None else self._server.phase.value
 
     @property
-    def seated(self) -> frozenset[int]:
-        """The seats that an identity is bound to."""
-        return frozenset(self._seats.values())
-
-    @property
     def audience(self) -> frozenset[int]:
-        """Who is to hear how the round ended: whoever is in the sum; without one, whoever has been here."""
+        """Who is to hear how the round ended: whoever is in the sum or has been here, but for those that left."""
         if self.ending is None:
             return frozenset()
-        return frozenset(self._met - self._left if self.ending.failure else self.ending.included)
+        return frozenset(self._met | set(self.ending.included)) - self.standing.left
+
+    @property
+    def awaited(self) -> tuple[int, ...]:
+        """Whom the present phase waits for."""
+        server = self._server
+        return () if server is None or self.ending is not None else tuple(server.missing)
+
+    @property
+    def dropped(self) -> dict[str, tuple[int, ...]]:
+        """By phase, who was lost in it so far."""
+        return self._dropped if self.ending is None else self.ending.dropped
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the present phase."""
+        return max(0.0, self._deadline - time.time())
 
     def progress(self) -> Progress:
         """Where the round stands."""
@@ -178,63 +113,95 @@ class HostedRound:
         if server is None or self.ending is not None:
             return Progress(self.phase, 0, 0, 0.0)
         arrived = max(0, self._expected - len(server.missing))
-        return Progress(self.phase, arrived, self._expected, max(0.0, round(self._deadline - time.time(), 1)))
+        return Progress(self.phase, arrived, self._expected, round(self.seconds_left, 1))
 
-    async def seat_of(self, key: bytes) -> int:
-        """The seat of an identity; in an open round a free one is taken.  Raises RefusedError."""
-        if (known := self._seats.get(key)) is not None:
-            self._met.add(known)
-            return known
-        if self.spec.keys is not None:
+    @asynccontextmanager
+    async def seat(self, key: bytes) -> AsyncIterator[int]:
+        """The seat of an identity, for as long as it is connected; in an open round it is offered a free one.
+
+        Raises RefusedError.
+        """
+        seat, offered = self.seats.of(key), False
+        if seat is None:
+            seat, offered = self._offer(key), True  # before the journal has it: nobody else may get it meanwhile
+        with self._used(seat):
+            if offered:
+                await self._journal.offer_seat(self.name, seat, key)
+            if self.standing.is_cut_off(seat):
+                raise RefusedError(Refusal.TOO_MANY_MESSAGES, "too many messages of this client had to be refused")
+            yield seat
+
+    def _offer(self, key: bytes) -> int:
+        if not self.seats.is_open:
             raise RefusedError(
-                Refusal.UNKNOWN_IDENTITY, f"the directory of round {self.name!r} does not hold this identity key"
+                Refusal.UNKNOWN_IDENTITY,
+                f"the directory of round {self.name!r} does not hold this identity key: {key.hex()}",
             )
+        if self.ending is not None and self.ending.failure:
+            raise self._aborted(self.ending)
         if self.phase != "ADVERTISE":
             raise RefusedError(Refusal.ROUND_BEGUN, f"round {self.name!r} has begun, and this client has no seat in it")
-        free = next((index for index in range(self.config.clients) if index not in self.seated), None)
-        if free is None:
+        seat = self.seats.offer(key)
+        if seat is None:
             raise RefusedError(Refusal.ROUND_FULL, f"all {self.config.clients} seats of round {self.name!r} are taken")
-        self._seats[key] = free  # before the journal has it: nobody else may get it meanwhile
+        return seat
+
+    @contextmanager
+    def _used(self, seat: int) -> Iterator[None]:
+        """A client is connected, or a message of it is under way."""
         try:
-            await self._journal.take_seat(self.name, free, key)
-        except JournalError:
-            del self._seats[key]
-            raise
-        self._met.add(free)
-        return free
+            with self.seats.used(seat):
+                yield
+        finally:
+            if self.seats.is_open and seat not in self.seats.taken:
+                self.standing.forget(seat)
+                self._met.discard(seat)
+
+    def meets(self, seat: int) -> None:
+        """The client on a seat is here: it will be told how the round ended."""
+        self._met.add(seat)
+        self.told.discard(seat)
+
+    def refuse_attempt(self, seat: int, *, broke_a_rule: bool) -> bool:
+        """Count a message that is not accepted, whatever the reason; whether the client may go on."""
+        return self.standing.count(seat, broke_a_rule=broke_a_rule)
 
     async def submit(self, index: int, phase: str, data: bytes | bytearray) -> str:
         """Hand in a client's message; returns when it is durable and acted on.  Waits while the queue is full."""
-        if self._stopped:
-            raise _stops()
-        verdict: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        item = _Submitted(index, phase, data, verdict)
-        await self._queue.put(item)
-        if self._stopped:  # while this waited for room
-            _reject([item])
-        return await verdict
+        return await self._inbox.submit(index, phase, data)
+
+    def foresee(self, index: int, phase: str) -> str:
+        """The verdict on a message whose bytes have not come yet; TAKE when they are needed for it."""
+        server = self._server
+        return "late" if server is None or self.ending is not None else self._out_of_order(server, index, phase)
+
+    def repeated(self, index: int, phase: str, digest: bytes) -> str:
+        """The verdict on a message that was taken already, by the digest of the one that came again."""
+        taken = self._taken.get((index, phase), digest)
+        return "duplicate" if phase == "MASK" or taken == digest else ErrorCode.CONFLICT.value
 
     async def outbound(self, index: int) -> Outbound | None:
         """What the server has for a client now, made for it alone.  Raises RefusedError when it is out of the round."""
         async with self._stage:
             if self.ending is not None:
                 return self._farewell(index, self.ending)
-            if not self._durable or self._stopped:
-                raise _stops()
+            if not self._durable or self._inbox.is_closed:
+                raise stops()
             server = self._require_server()
             phase = server.phase.value
             if phase not in PHASES:  # between the last close and the end
                 return None
+            if (why := self.standing.why_lost(index, self._dropped)) is not None:
+                raise RefusedError(Refusal.LEFT_OUT, f"round {self.name!r} went on without this client: {why}")
+            if index not in self._participants:  # its vector is in the sum, which it waits for
+                return None
             data = await self._on_thread(lambda: server.outgoing().to(index))
-        if data is None:
-            raise RefusedError(Refusal.LEFT_OUT, f"round {self.name!r} went on without this client, which was too late")
-        return Outbound(Message(phase, len(data)), data)
+        return None if data is None else Outbound(Message(phase, len(data)), data)
 
     def tell(self, index: int) -> None:
-        """A client knows how the round ended."""
-        if self.ending is not None:
-            self.told.add(index)
-            self._notify()
+        """A client knows how the round ended for it."""
+        self.told.add(index)
+        self._notify()
 
     async def changed(self) -> None:
         """Returns when anything has changed."""
@@ -263,10 +230,13 @@ class HostedRound:
                 "options that it was begun with, or another --journal"
             )
         if stored is not None:
-            self._seats.update({key: index for index, key in stored.seats.items()})
-            self._met.update(self._seats.values())  # who of them was here is not known any more
+            self.seats.restore(stored.seats)
+            self.standing.restore(stored.refusals)
+            # Nobody knows any more who of a directory's members was here.
+            self._met.update(range(self.config.clients) if self.spec.keys else stored.seats)
         if stored is not None and stored.ending is not None:
-            self.ending = msgspec.msgpack.decode(stored.ending, type=Ending)
+            self.ending = Ending.of(stored.ending, stored.packed)
+            self._bind_all(stored)
             self.epoch += 1
         elif stored is None or not stored.snapshot:
             self._server = Server(self.config, directory=self.spec.directory)
@@ -277,7 +247,9 @@ class HostedRound:
     async def _restore(self, stored: StoredRound) -> None:
         directory, phase = self.spec.directory, stored.phase
         self._server = server = await self._on_thread(lambda: Server.restore(stored.snapshot, directory=directory))
-        self._stage_name, self._expected = phase, len(server.missing)
+        self._enter_stage(server, phase)
+        if phase != "ADVERTISE":
+            self._bind_all(stored)
         replayed = 0
         for batch in self._journal.messages(self.name):
             await self._act(server, [(sender, phase, data) for sender, data in batch])
@@ -288,10 +260,11 @@ class HostedRound:
             self._deadline = time.time() + grace
             await self._journal.move_deadline(self.name, self._deadline)
         self.epoch += 1
-        _log.info(
-            "resumed",
-            extra={"fields": {"round": self.name, "phase": phase, "replayed": replayed}},
-        )
+        self._say("resumed", phase=phase, replayed=replayed)
+
+    def _bind_all(self, stored: StoredRound) -> None:
+        for seat in stored.seats:
+            self.seats.bind(seat)
 
     async def run(self) -> None:
         """Carry the round to its end.  Whatever it raises is a bug, or the journal's disk."""
@@ -309,59 +282,63 @@ class HostedRound:
             while True:  # who still sends something is told that it is over
                 await self._take_batch(None)
         finally:
-            self._stopped = True
-            while not self._queue.empty():
-                _reject([self._queue.get_nowait()])
+            self._inbox.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     # Steps.
 
     async def _take_batch(self, server: Server | None) -> None:
         """Journal what waits, act on it, answer."""
-        left = max(0.0, self._deadline - time.time()) if server is not None else None
-        try:
-            async with asyncio.timeout(left):
-                batch = [await self._queue.get()]
-        except TimeoutError:
-            return
-        while len(batch) < _BATCH and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        try:
-            verdicts = ["late"] * len(batch) if server is None else await self._judge(server, batch)
-        except BaseException:
-            _reject(batch)
-            raise
-        for item, verdict in zip(batch, verdicts, strict=True):
-            if not item.verdict.done():
-                item.verdict.set_result(verdict)
+        batch = await self._inbox.batch(None if server is None else self.seconds_left)
+        # An offered seat may be another client's by now.  A message of one that is gone was not acknowledged: it comes
+        # again, when its client does.
+        batch = [item for item in batch if not item.is_abandoned or item.index in self.seats.bound]
+        with ExitStack() as seats:
+            for item in batch:
+                seats.enter_context(self._used(item.index))  # also when its connection ends meanwhile
+            try:
+                verdicts = ["late"] * len(batch) if server is None else await self._judge(server, batch)
+            except BaseException:
+                reject(batch)
+                raise
+            answer(batch, verdicts)
         self._notify()
 
-    async def _judge(self, server: Server, batch: list[_Submitted]) -> list[str]:
+    async def _judge(self, server: Server, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
         verdicts = [self._without_the_server(server, item) for item in batch]
         news = [
-            (item.index, item.phase, item.data) for item, verdict in zip(batch, verdicts, strict=True) if not verdict
+            (item.index, item.phase, item.data)
+            for item, verdict in zip(batch, verdicts, strict=True)
+            if verdict == TAKE
         ]
         if news:
             await self._journal.append(self.name, [(index, data) for index, _, data in news])
         decided = iter(await self._act(server, news))
+        if self._unrecorded:
+            entries, self._unrecorded = self._unrecorded, []
+            await self._journal.record(self.name, entries)
         return [verdict or next(decided) for verdict in verdicts]
 
-    def _without_the_server(self, server: Server, item: _Submitted) -> str:
-        """The verdict on a message that can change nothing; empty for all others."""
+    def _without_the_server(self, server: Server, item: Submitted) -> str:
+        """The verdict on a message that can change nothing; TAKE for all others."""
+        if (item.index, item.phase) in self._taken:
+            return self.repeated(item.index, item.phase, _digest(item.data))
+        return self._out_of_order(server, item.index, item.phase)
+
+    def _out_of_order(self, server: Server, index: int, message_phase: str) -> str:
         phase = server.phase.value
-        if item.phase == ABORT:
-            if item.index in self._left:
+        if message_phase == ABORT:
+            if index in self.standing.left:
                 return "duplicate"
-        elif (taken := self._taken.get((item.index, item.phase))) is not None:
-            return "duplicate" if item.phase == "MASK" or taken == _digest(item.data) else ErrorCode.CONFLICT.value
-        elif item.phase != phase:
-            late = item.phase in PHASES and (phase not in PHASES or PHASES.index(item.phase) < PHASES.index(phase))
+            # Whoever sits on an offered seat hangs up: its ABORT would end the seat for whoever sits there next.
+            return TAKE if index in self.seats.bound else "late"
+        if (index, message_phase) in self._taken:
+            return "duplicate"
+        if message_phase != phase:
+            late = phase not in PHASES or PHASES.index(message_phase) < PHASES.index(phase)
             return "late" if late else ErrorCode.WRONG_PHASE.value
-        elif item.index not in server.missing:
-            return "late"
-        attempts = self._attempts[item.index, item.phase] = self._attempts.get((item.index, item.phase), 0) + 1
-        return "" if attempts <= _ATTEMPTS else Refusal.TOO_MANY_MESSAGES.value
+        return TAKE if index in server.missing else "late"
 
     async def _act(self, server: Server, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
         """Hand journalled messages to the server; returns its verdicts."""
@@ -372,19 +349,17 @@ class HostedRound:
             if isinstance(event, Accepted) and event.phase == phase:
                 # Masked vectors are not hashed: the first one counts.
                 self._taken[index, phase] = b"" if phase == "MASK" else _digest(data)
+                self.seats.bind(index)
         return [self._note(event) for event in events]  # type: ignore[arg-type]
 
     def _note(self, event: ServerEvent) -> str:
         match event:
             case Misbehaved():
                 self.refused[event.code.value] = self.refused.get(event.code.value, 0) + 1
-                fields = {"round": self.name, "client": event.sender, "phase": event.phase, "code": event.code.value}
-                _log.warning("misbehaved", extra={"fields": fields})
+                self._record("misbehaved", Entry(event.sender, event.phase, event.code.value))
                 return event.code.value
             case ClientAborted():
-                self._left.add(event.sender)
-                fields = {"round": self.name, "client": event.sender, "phase": event.phase, "code": event.code.name}
-                _log.warning("client-left", extra={"fields": fields})
+                self._record("client-left", Entry(event.sender, event.phase, event.code.name, by_client=True))
                 return "accepted"
             case Accepted():
                 return "accepted"
@@ -393,21 +368,26 @@ class HostedRound:
             case Duplicate() | AlreadyMasked():
                 return "duplicate"
 
+    def _record(self, event: str, entry: Entry) -> None:
+        if self.standing.record(entry):
+            if entry.seat in self.seats.bound:  # an offered seat may be another client's the next moment
+                self._unrecorded.append(entry)
+            self._say(event, logging.WARNING, client=self.spec.name_of(entry.seat), phase=entry.phase, code=entry.code)
+
     async def _close(self, server: Server) -> None:
-        phase, arrived = server.phase.value, self.progress()
+        phase, arrived, missing = server.phase.value, self.progress(), self.awaited
         async with self._stage:
             self._durable = False  # should the journal fail, nobody gets what it does not have
             await self._on_thread(server.close_phase)
             await self._begin_stage(server, await self._on_thread(server.snapshot))
             self._durable = True
-        fields = {
-            "round": self.name,
-            "phase": phase,
-            "arrived": arrived.arrived,
-            "missing": arrived.expected - arrived.arrived,
-            "next": server.phase.value,
-        }
-        _log.info("phase-closed", extra={"fields": fields})
+        self._say(
+            "phase-closed",
+            phase=phase,
+            arrived=arrived.arrived,
+            missing=[self.spec.name_of(seat) for seat in missing],
+            next=server.phase.value,
+        )
 
     async def _begin_stage(self, server: Server, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""
@@ -416,9 +396,14 @@ class HostedRound:
         await self._journal.store_stage(self.name, phase, deadline, snapshot)
         if self._opened:
             self.phase_seconds[self._stage_name] = now - self._opened
-        self._stage_name, self._expected = phase, len(server.missing)
+        self._enter_stage(server, phase)
         self._opened, self._deadline = now, deadline
         self._next_epoch()
+
+    def _enter_stage(self, server: Server, phase: str) -> None:
+        self._stage_name, self._expected = phase, len(server.missing)
+        self._participants, self._dropped = frozenset(server.missing), dict(server.dropped)
+        self.standing.new_phase()
 
     async def _compute(self, server: Server) -> None:
         try:
@@ -433,23 +418,40 @@ class HostedRound:
             packed = await self._on_thread(lambda: pack(result.sum, result.modulus))
             ending = Ending("", result.included, packed, dict(result.dropped), result.transcript_digest.hex())
         else:
-            failure = server.failure
-            reason = failure.reason if failure is not None else "the round was aborted"
-            ending = Ending(reason or AbortCode.UNSPECIFIED.name, dropped=dict(server.dropped))
-        await self._journal.end_round(self.name, msgspec.msgpack.encode(ending))
+            ending = Ending(self._why_failed(server), dropped=dict(server.dropped))
+        await self._journal.end_round(self.name, ending.head(), ending.packed)
         if result is not None:
             self.phase_seconds["COMPUTE"] = time.monotonic() - self._opened
         async with self._stage:
             self.ending, self._server = ending, None
             self._next_epoch()
-        fields = {"round": self.name, "included": len(ending.included), "failure": ending.failure}
-        _log.info("round-over", extra={"fields": fields})
+        self._say("round-over", included=len(ending.included), failure=ending.failure)
+
+    def _why_failed(self, server: Server) -> str:
+        """The server's reason, which counts, and the names that it knows nothing of."""
+        failure = server.failure
+        if failure is None:
+            return "the round was aborted"
+        reason = failure.reason or AbortCode.UNSPECIFIED.name
+        culprits = [self.spec.name_of(seat) for seat in failure.culprit]
+        parts = [
+            reason,
+            f"the shares of {listed(culprits)} were bad" if culprits else "",
+            self.standing.who(failure.missing, self.spec.name_of),
+        ]
+        return "; ".join(part for part in parts if part)
+
+    def _aborted(self, ending: Ending) -> RefusedError:
+        return RefusedError(Refusal.ROUND_ABORTED, f"round {self.name!r} ended without a sum: {ending.failure}")
 
     def _farewell(self, index: int, ending: Ending) -> Outbound:
         if ending.failure:
-            raise RefusedError(Refusal.ROUND_ABORTED, f"round {self.name!r} ended without a sum: {ending.failure}")
+            raise self._aborted(ending)
         if index not in ending.included:
-            raise RefusedError(Refusal.LEFT_OUT, f"round {self.name!r} is over, and this client is not in its sum")
+            why = self.standing.why_lost(index, ending.dropped) or "it was lost"
+            raise RefusedError(
+                Refusal.LEFT_OUT, f"round {self.name!r} is over, and this client is not in its sum: {why}"
+            )
         frame = Sum(encode_bitmap(ending.included, self.config.clients), len(ending.packed))
         return Outbound(frame, ending.packed)
 
@@ -468,43 +470,12 @@ class HostedRound:
             raise RuntimeError(f"round {self.name}: not started, or over")
         return self._server
 
+    def _say(self, event: str, level: int = logging.INFO, **fields: object) -> None:
+        _log.log(level, event, extra={"fields": {"round": self.name, **fields}})
+
     async def _on_thread(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _stops() -> RefusedError:
-    return RefusedError(Refusal.SERVER_STOPS, "the server stops; try again")
-
-
-def _reject(batch: Sequence[_Submitted]) -> None:
-    """Nobody may wait for a verdict that does not come."""
-    for item in batch:
-        if not item.verdict.done():
-            item.verdict.set_exception(_stops())
-            item.verdict.exception()  # it is no news if the client is gone
-
-
 def _digest(data: bytes | bytearray) -> bytes:
     return hashlib.sha256(data).digest()
-
-
-def snapshot_of(hosted: HostedRound) -> dict[str, Any]:
-    """What the status page shows of a round."""
-    progress = hosted.progress()
-    ending = hosted.ending
-    return {
-        "name": hosted.name,
-        "phase": hosted.phase,
-        "threat_model": hosted.config.threat_model.value,
-        "clients": hosted.config.clients,
-        "seated": len(hosted.seated),
-        "length": hosted.config.length,
-        "arrived": progress.arrived,
-        "expected": progress.expected,
-        "seconds_left": progress.seconds_left,
-        "phase_seconds": {phase: round(seconds, 3) for phase, seconds in list(hosted.phase_seconds.items())},
-        "refused": dict(hosted.refused),
-        "included": len(ending.included) if ending else 0,
-        "failure": ending.failure if ending else "",
-        "told": len(hosted.told),
-    }

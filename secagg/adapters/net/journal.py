@@ -2,42 +2,56 @@
 
 Work runs on one thread, in groups: everything that waits is one transaction, so that a thousand clients do not cost a
 thousand syncs to the disk.  A call returns when its transaction is durable.
+
+SQLite holds no value above 10^9 bytes.  What may be larger (a masked vector, a snapshot, the sum) is stored in parts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import queue
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeAlias, final
 
+from secagg.adapters.net.standing import Entry
 from secagg.errors import ParameterError, SecAggError
 
-_T = TypeVar("_T")
+_Bytes: TypeAlias = bytes | bytearray | memoryview
 _Operation = Callable[[sqlite3.Connection], Any]
 _GROUP: Final = 512
-_REPLAYED: Final = 8
-_VERSION: Final = 1
+_REPLAYED_BYTES: Final = 2**20
+_PART_BYTES: Final = 2**26
+_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS rounds (name TEXT PRIMARY KEY, config BLOB NOT NULL, layout BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS seats (
     round TEXT NOT NULL, seat INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (round, seat), UNIQUE (round, key)
 );
-CREATE TABLE IF NOT EXISTS stages (
-    round TEXT PRIMARY KEY, phase TEXT NOT NULL, deadline REAL NOT NULL, snapshot BLOB NOT NULL
-);
+CREATE TABLE IF NOT EXISTS stages (round TEXT PRIMARY KEY, phase TEXT NOT NULL, deadline REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS messages (
-    id INTEGER PRIMARY KEY, round TEXT NOT NULL, sender INTEGER NOT NULL, data BLOB NOT NULL
+    id INTEGER PRIMARY KEY, round TEXT NOT NULL, sender INTEGER NOT NULL, parts_left INTEGER NOT NULL,
+    data BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS endings (round TEXT PRIMARY KEY, ending BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS parts (
+    round TEXT NOT NULL, kind TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (round, kind, number)
+);
+CREATE TABLE IF NOT EXISTS refusals (
+    round TEXT NOT NULL, seat INTEGER NOT NULL, phase TEXT NOT NULL, code TEXT NOT NULL, by_client INTEGER NOT NULL,
+    PRIMARY KEY (round, seat, phase, code)
+);
 """
+_SNAPSHOT: Final = "snapshot"
+_SUM: Final = "sum"
 
 
 class JournalError(SecAggError):
@@ -52,8 +66,9 @@ class StoredRound:
     Attributes:
         config, layout: as they were stored when it was opened.
         phase, deadline, snapshot: of the last close; the deadline is wall-clock time.
-        seats: identity keys by cohort index.
-        ending: how it ended, or None.
+        seats: identity keys by cohort index; in an open round, to whom each seat was offered last.
+        refusals: what was refused so far.
+        ending: how it ended, or None; ``packed`` is the sum then.
     """
 
     config: bytes
@@ -61,8 +76,10 @@ class StoredRound:
     phase: str
     deadline: float
     snapshot: bytes
-    seats: dict[int, bytes]
-    ending: bytes | None
+    seats: Mapping[int, bytes] = field(default_factory=dict)
+    refusals: tuple[Entry, ...] = ()
+    ending: bytes | None = None
+    packed: bytes = b""
 
 
 @final
@@ -72,15 +89,19 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open or make the file, readable by its owner alone.  Raises ParameterError when it cannot serve."""
         self.path = Path(path)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
+        _make_private(self.path)
         self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1.0)
         try:
             self._prepare()
         except sqlite3.Error as failure:
             self._database.close()
             raise ParameterError(_why(self.path, failure)) from failure
+        except ParameterError:
+            self._database.close()
+            raise
         self.commits = 0
-        self._work: queue.SimpleQueue[tuple[_Operation, asyncio.Future[Any] | None] | None] = queue.SimpleQueue()
+        self._broken: JournalError | None = None
+        self._work: queue.SimpleQueue[tuple[_Operation, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="secagg-journal", daemon=True)
         self._thread.start()
 
@@ -115,42 +136,78 @@ class Journal:
         if opened is None:
             return None
         ending = read("SELECT ending FROM endings WHERE round = ?", (name,)).fetchone()
-        stage = read("SELECT phase, deadline, snapshot FROM stages WHERE round = ?", (name,)).fetchone()
-        stage = stage or ("", 0.0, b"")
+        phase, deadline = read("SELECT phase, deadline FROM stages WHERE round = ?", (name,)).fetchone() or ("", 0.0)
+        refusals = read("SELECT seat, phase, code, by_client FROM refusals WHERE round = ? ORDER BY rowid", (name,))
         return StoredRound(
             config=opened[0],
             layout=opened[1],
-            phase=stage[0],
-            deadline=stage[1],
-            snapshot=stage[2],
+            phase=phase,
+            deadline=deadline,
+            snapshot=self._parts(name, _SNAPSHOT),
             seats=dict(read("SELECT seat, key FROM seats WHERE round = ?", (name,)).fetchall()),
+            refusals=tuple(Entry(seat, when, code, bool(by_client)) for seat, when, code, by_client in refusals),
             ending=None if ending is None else ending[0],
+            packed=self._parts(name, _SUM),
         )
+
+    def _parts(self, name: str, kind: str) -> bytes:
+        rows = self._database.execute(
+            "SELECT data FROM parts WHERE round = ? AND kind = ? ORDER BY number", (name, kind)
+        )
+        return b"".join(data for (data,) in rows)
 
     def messages(self, name: str) -> Iterator[list[tuple[int, bytes]]]:
         """(sender, data) of what was accepted since the last stage, in order, a few at a time: they may be large."""
-        rows = self._database.execute("SELECT sender, data FROM messages WHERE round = ? ORDER BY id", (name,))
-        while batch := rows.fetchmany(_REPLAYED):
+        batch: list[tuple[int, bytes]] = []
+        parts: list[bytes] = []
+        size = 0
+        rows = self._database.execute(
+            "SELECT sender, parts_left, data FROM messages WHERE round = ? ORDER BY id", (name,)
+        )
+        for sender, parts_left, data in rows:
+            parts.append(data)
+            size += len(data)
+            if parts_left:
+                continue
+            batch.append((sender, parts[0] if len(parts) == 1 else b"".join(parts)))
+            parts = []
+            if size >= _REPLAYED_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
             yield batch
 
     async def open_round(self, name: str, config: bytes, layout: bytes) -> None:
         """A new round; its first stage follows."""
         await self._do(lambda db: db.execute("INSERT INTO rounds VALUES (?, ?, ?)", (name, config, layout)))
 
-    async def take_seat(self, name: str, seat: int, key: bytes) -> None:
-        """Bind a seat to an identity."""
-        await self._do(lambda db: db.execute("INSERT INTO seats VALUES (?, ?, ?)", (name, seat, key)))
+    async def offer_seat(self, name: str, seat: int, key: bytes) -> None:
+        """Remember to whom a seat was offered; that replaces whoever had it before."""
+        await self._do(lambda db: db.execute("INSERT OR REPLACE INTO seats VALUES (?, ?, ?)", (name, seat, key)))
 
     async def append(self, name: str, accepted: Sequence[tuple[int, bytes | bytearray]]) -> None:
         """Messages that the server is about to act on."""
-        rows = [(name, sender, data) for sender, data in accepted]
-        await self._do(lambda db: db.executemany("INSERT INTO messages (round, sender, data) VALUES (?, ?, ?)", rows))
+        insert = "INSERT INTO messages (round, sender, parts_left, data) VALUES (?, ?, ?, ?)"
+
+        def operation(db: sqlite3.Connection) -> None:
+            for sender, data in accepted:
+                parts = list(_cut(data))
+                left = range(len(parts) - 1, -1, -1)
+                db.executemany(insert, ((name, sender, after, part) for after, part in zip(left, parts, strict=True)))
+
+        await self._do(operation)
+
+    async def record(self, name: str, entries: Sequence[Entry]) -> None:
+        """What was refused, so that a restarted server still says it."""
+        rows = [(name, entry.seat, entry.phase, entry.code, entry.by_client) for entry in entries]
+        await self._do(lambda db: db.executemany("INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?)", rows))
 
     async def store_stage(self, name: str, phase: str, deadline: float, snapshot: bytes) -> None:
         """A phase began: this snapshot stands for all messages so far."""
 
         def operation(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?)", (name, phase, deadline, snapshot))
+            db.execute("INSERT OR REPLACE INTO stages VALUES (?, ?, ?)", (name, phase, deadline))
+            _store_parts(db, name, _SNAPSHOT, snapshot)
             db.execute("DELETE FROM messages WHERE round = ?", (name,))
 
         await self._do(operation)
@@ -159,11 +216,13 @@ class Journal:
         """Give a phase more time."""
         await self._do(lambda db: db.execute("UPDATE stages SET deadline = ? WHERE round = ?", (deadline, name)))
 
-    async def end_round(self, name: str, ending: bytes) -> None:
-        """The round is over; what led to it is not needed any more."""
+    async def end_round(self, name: str, ending: bytes, packed: bytes = b"") -> None:
+        """The round is over, with this sum; what led to it is not needed any more."""
 
         def operation(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR REPLACE INTO endings VALUES (?, ?)", (name, ending))
+            _store_parts(db, name, _SUM, packed)
+            _store_parts(db, name, _SNAPSHOT, b"")
             db.execute("DELETE FROM messages WHERE round = ?", (name,))
             db.execute("DELETE FROM stages WHERE round = ?", (name,))
 
@@ -172,6 +231,8 @@ class Journal:
     # Group commit.
 
     async def _do(self, operation: _Operation) -> None:
+        if self._broken is not None:
+            raise self._broken
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._work.put((operation, done))
         await done
@@ -182,27 +243,60 @@ class Journal:
             while len(group) < _GROUP and not self._work.empty():
                 group.append(self._work.get())
             work = [item for item in group if item is not None]
-            failed = self._commit([operation for operation, _ in work]) if work else None
-            failure = None if failed is None else JournalError(f"{self.path}: cannot be written ({failed})")
+            failure = self._broken or (self._commit([operation for operation, _ in work]) if work else None)
             for _, done in work:
-                if done is not None:
-                    _settle(done, failure)
+                _settle(done, failure)
             if len(work) < len(group):
                 return
 
-    def _commit(self, operations: list[_Operation]) -> sqlite3.Error | None:
+    def _commit(self, operations: list[_Operation]) -> JournalError | None:
         database = self._database
         try:
             database.execute("BEGIN IMMEDIATE")
             for operation in operations:
                 operation(database)
             database.execute("COMMIT")
-        except sqlite3.Error as failure:
+        except Exception as failure:
+            # Whatever it is, it must reach those that wait: an exception that ended this thread would leave them, and
+            # everybody after them, waiting for good.
             if database.in_transaction:
                 database.execute("ROLLBACK")
-            return failure
+            expected = isinstance(failure, sqlite3.Error)
+            why = str(failure) if expected else f"{type(failure).__name__}: {failure}"
+            wrong = JournalError(f"{self.path}: cannot be written ({why})")
+            wrong.__cause__ = failure
+            if not expected:  # a bug: whether the next operation would do what it should is anybody's guess
+                self._broken = wrong
+            return wrong
         self.commits += 1
         return None
+
+
+def _cut(data: _Bytes) -> Iterator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, max(1, len(view)), _PART_BYTES):
+        yield view[start : start + _PART_BYTES]
+
+
+def _store_parts(db: sqlite3.Connection, name: str, kind: str, data: bytes) -> None:
+    db.execute("DELETE FROM parts WHERE round = ? AND kind = ?", (name, kind))
+    rows = ((name, kind, number, part) for number, part in enumerate(_cut(data)))
+    db.executemany("INSERT INTO parts VALUES (?, ?, ?, ?)", rows if data else ())
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, or narrow the rights of the one that is there."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+    try:
+        descriptor = os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR)
+    except OSError as failure:
+        if failure.errno == errno.ELOOP:
+            raise ParameterError(f"{path}: is a symbolic link; name the journal's file itself") from None
+        raise
+    try:
+        os.chmod(descriptor if os.chmod in os.supports_fd else path, stat.S_IRUSR | stat.S_IWUSR)
+    finally:
+        os.close(descriptor)
 
 
 def _settle(done: asyncio.Future[Any], failure: JournalError | None) -> None:

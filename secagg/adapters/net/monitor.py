@@ -15,39 +15,68 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
-from secagg.adapters.net.hosted import PHASES
+from secagg.adapters.net.round_spec import PHASES
 
 _PAGE: Final = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>secagg</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>secagg</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; color: #222 }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0 }
-th { border-bottom: 1px solid #999 } progress { width: 8rem }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem; max-width: 48rem; color: #222 }
+section { border-top: 1px solid #999; padding: .5rem 0 }
+h1, h2 { margin: .3rem 0; font-size: 1.25rem } progress { width: 100%; max-width: 24rem }
+dl { display: grid; grid-template-columns: minmax(7rem, max-content) minmax(0, 1fr); gap: .1rem .8rem; margin: .3rem 0 }
+dt { color: #555 } dd { margin: 0; overflow-wrap: anywhere }
 </style>
-<h1>secagg</h1><p id="service">...</p>
-<table><thead><tr><th>round<th>phase<th>arrived<th><th>seconds left<th>connected<th>refused<th>outcome</tr></thead>
-<tbody id="rounds"></tbody></table>
+<h1>secagg</h1><p id="service">...</p><div id="rounds"></div>
 <script>
-function cell(row, content) {
-  const made = row.insertCell();
-  if (content instanceof Node) made.append(content); else made.textContent = content;
+const SHOWN = 20;
+function listed(words) {
+  const more = words.length > SHOWN ? `, and ${words.length - SHOWN} more` : "";
+  return words.slice(0, SHOWN).join(", ") + more;
+}
+function refusal(one) {
+  return one.by_client ? `${one.client} left in ${one.phase} (${one.code})`
+    : `${one.client}: ${one.phase} refused (${one.code})`;
+}
+function show(round) {
+  const section = document.createElement("section"), list = document.createElement("dl");
+  const title = section.appendChild(document.createElement("h2"));
+  title.textContent = `${round.name}: ${round.phase}`;
+  if (round.expected) {
+    const bar = section.appendChild(document.createElement("progress"));
+    bar.max = round.expected; bar.value = round.arrived;
+  }
+  const seats = round.open ? `${round.seated} of ${round.clients} taken, ${round.offered} offered` : round.clients;
+  const facts = {
+    "arrived": round.expected ? `${round.arrived} of ${round.expected}` : "",
+    "seconds left": round.expected ? round.seconds_left : "",
+    "waits for": listed(round.awaited),
+    "connected": round.connected,
+    "seats": seats,
+    "threat model": round.threat_model,
+    "may be lost": `${round.may_be_lost}; a sum needs ${round.min_survivors}`,
+    "lost": Object.entries(round.lost).map(([phase, names]) => `${phase}: ${listed(names)}`).join("; "),
+    "refused": listed(round.refusals.map(refusal)),
+    "outcome": round.failure || (round.included ? `sum of ${round.included} clients` : ""),
+  };
+  for (const [name, fact] of Object.entries(facts)) {
+    if (fact === "") continue;
+    list.appendChild(document.createElement("dt")).textContent = name;
+    list.appendChild(document.createElement("dd")).textContent = fact;
+  }
+  section.append(list);
+  return section;
 }
 async function update() {
-  const body = document.getElementById("rounds"), service = document.getElementById("service");
+  const service = document.getElementById("service");
   try {
     const status = await (await fetch("status.json")).json();
-    service.textContent = `${status.logged_in} clients connected, ${status.journal_commits} journal commits, ` +
-      `refused: ${Object.entries(status.refused).map(([code, count]) => code + " " + count).join(", ") || "none"}`;
-    body.replaceChildren();
-    for (const round of status.rounds) {
-      const row = body.insertRow(), bar = document.createElement("progress");
-      bar.max = round.expected || 1; bar.value = round.arrived;
-      const outcome = round.failure || (round.included ? `sum over ${round.included} clients` : "");
-      const refused = Object.values(round.refused).reduce((one, other) => one + other, 0);
-      for (const content of [round.name, round.phase, `${round.arrived} of ${round.expected}`, bar,
-        round.seconds_left, `${round.connected} of ${round.clients}`, refused, outcome]) cell(row, content);
-    }
-  } catch (failure) { service.textContent = "the service does not answer"; }
+    const codes = Object.entries(status.refused).map(([code, count]) => `${code} ${count}`).join(", ") || "none";
+    const strangers = status.strangers.map(one => `${one.key.slice(0, 16)}... from ${one.address}`);
+    service.textContent = `${status.logged_in} clients connected. Connections refused: ${codes}.` +
+      (strangers.length ? ` Keys that no directory lists: ${listed(strangers)}.` : "");
+    document.getElementById("rounds").replaceChildren(...status.rounds.map(show));
+  } catch (failure) { service.textContent = "The service does not answer."; }
 }
 update(); setInterval(update, 1000);
 </script></html>
@@ -90,11 +119,21 @@ class _ServiceCollector(Collector):
         )
         seconds = GaugeMetricFamily("secagg_phase_seconds", "How long a phase took.", labels=["round", "phase"])
         refused = CounterMetricFamily("secagg_misbehaved", "Messages that broke a rule.", labels=["round", "code"])
+        awaited = GaugeMetricFamily(
+            "secagg_client_awaited", "1 for a client that the phase waits for.", labels=["round", "client"]
+        )
+        turned_away = GaugeMetricFamily(
+            "secagg_client_refused",
+            "1 for a client whose message was refused, or that left, by the rule's or its ABORT's code.",
+            labels=["round", "client", "phase", "code"],
+        )
         counts = {
             name: GaugeMetricFamily(f"secagg_round_{name}", what, labels=["round"])
             for name, what in (
                 ("clients", "Clients invited."),
-                ("seated", "Seats taken."),
+                ("seated", "Seats that belong to somebody for good."),
+                ("offered", "Seats of an open round that somebody was offered and has not taken yet."),
+                ("may_be_lost", "Clients that may be lost from first to last."),
                 ("connected", "Clients connected."),
                 ("arrived", "Messages of the phase that have arrived."),
                 ("expected", "Messages of the phase that are expected."),
@@ -109,9 +148,13 @@ class _ServiceCollector(Collector):
                 seconds.add_metric([name, state], value)
             for code, count in found["refused"].items():
                 refused.add_metric([name, code], count)
+            for client in found["awaited"]:
+                awaited.add_metric([name, client], 1)
+            for one in found["refusals"]:
+                turned_away.add_metric([name, one["client"], one["phase"], one["code"]], 1)
             for key, gauge in counts.items():
                 gauge.add_metric([name], found[key])
-        yield from (phase, seconds, refused, *counts.values())
+        yield from (phase, seconds, refused, awaited, turned_away, *counts.values())
 
 
 class _Silent(WSGIRequestHandler):

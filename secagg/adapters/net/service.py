@@ -10,7 +10,7 @@ import os
 import re
 import ssl
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from secagg import crypto, transcript
-from secagg.adapters.net.channel import CLOSE_POLICY, ByteBudget, Channel
+from secagg.adapters.net.budget import ByteBudget
+from secagg.adapters.net.channel import CLOSE_POLICY, Channel
 from secagg.adapters.net.frames import (
     ABORT,
     CHALLENGE_BYTES,
@@ -41,14 +42,21 @@ from secagg.adapters.net.frames import (
     Welcome,
     decode_to_server,
 )
-from secagg.adapters.net.hosted import PHASES, HostedRound, RoundSpec, snapshot_of
+from secagg.adapters.net.hosted import TAKE, HostedRound
 from secagg.adapters.net.journal import Journal
+from secagg.adapters.net.policing import PolicedConnection
+from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.status import status_of
 from secagg.errors import ParameterError
 
 _log = logging.getLogger("secagg.net.service")
 _ROUND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEARTBEAT_SECONDS: Final = 10.0
 _FAREWELL_SECONDS: Final = 5.0
+_LAST_BYTES_OF_STRANGERS: Final = 4096
+_STRANGERS_SHOWN: Final = 20
+_BREAK_NO_RULE: Final = frozenset({"duplicate", "late"})
+_OUT_OF_THE_ROUND: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.LEFT_OUT})
 _HONEST_LOGIN_SECONDS: Final = 1.0
 _REFUSED_BY_LIBRARY: Final = {
     1002: Refusal.MALFORMED,
@@ -122,6 +130,7 @@ class Service:
         self._sessions: dict[tuple[str, int], _Session] = {}
         self._connections = self._farewells = 0
         self._logging_in: dict[asyncio.Timeout, float] = {}
+        self._strangers: deque[dict[str, str]] = deque(maxlen=_STRANGERS_SHOWN)
         self.refused: Counter[str] = Counter()
         self.received_bytes = 0
         self.logins = 0
@@ -149,6 +158,8 @@ class Service:
                     host,
                     port,
                     ssl=tls,
+                    create_connection=PolicedConnection,
+                    origins=[None],  # a browser sends one: whatever page it shows has no business here
                     process_request=self._admit,
                     compression=None,  # masked vectors do not shrink
                     server_header=None,
@@ -190,8 +201,9 @@ class Service:
             "received_bytes": self.received_bytes,
             "journal_commits": self.journal.commits,
             "refused": dict(self.refused),
+            "strangers": list(self._strangers),
             "rounds": [
-                {**snapshot_of(hosted), "connected": sessions.count(hosted.name)} for hosted in self.rounds.values()
+                {**status_of(hosted), "connected": sessions.count(hosted.name)} for hosted in self.rounds.values()
             ],
         }
 
@@ -223,42 +235,52 @@ class Service:
         channel = Channel(connection, decode_to_server)
         hosted = self.rounds[_round_name(connection.request.path if connection.request else "")]
         self._connections += 1
+        key = b""
         try:
             try:
-                await self._welcome_and_serve(hosted, channel)
+                key = await self._log_in_within_limits(hosted, channel)
+                async with hosted.seat(key) as index:
+                    await self._serve_newest(_Session(hosted, index, channel))
             finally:
                 self._connections -= 1  # before the farewell: who is refused takes nobody's place
         except RefusedError as refused:
-            await self._refuse(hosted, channel, refused)
+            if refused.code is Refusal.UNKNOWN_IDENTITY:
+                self._note_stranger(hosted, channel, key)
+            await self._refuse(hosted, channel, refused, _LAST_BYTES_OF_STRANGERS)
         except ConnectionClosed as closed:
-            sent = None if closed.rcvd_then_sent else closed.sent
-            refusal = None if sent is None else _REFUSED_BY_LIBRARY.get(sent.code)
-            if refusal is not None:
+            if (refusal := _refused_by_parser(connection, closed)) is not None:
                 self._count(hosted, refusal)
         finally:
             self.received_bytes += channel.received_bytes
 
-    async def _welcome_and_serve(self, hosted: HostedRound, channel: Channel[ToServer]) -> None:
+    async def _log_in_within_limits(self, hosted: HostedRound, channel: Channel[ToServer]) -> bytes:
         patience = asyncio.timeout(self.limits.login_seconds)
         self._logging_in[patience] = asyncio.get_running_loop().time()
         try:
             async with patience:
-                index = await self._log_in(hosted, channel)
+                return await self._log_in(hosted, channel)
         except TimeoutError:
             raise RefusedError(Refusal.TOO_SLOW, "the login took too long") from None
         finally:
             del self._logging_in[patience]
-        session = _Session(hosted, index, channel)
+
+    async def _serve_newest(self, session: _Session) -> None:
+        """Serve a client until its connection ends, or it connects once more from elsewhere."""
+        hosted, index, channel = session.hosted, session.index, session.channel
+        self.logins += 1
+        _log.info("login", extra={"fields": {"round": hosted.name, "client": hosted.spec.name_of(index)}})
         key = (hosted.name, index)
         if (older := self._sessions.get(key)) is not None and older.task is not None:
             older.replaced = True
             older.task.cancel()
         self._sessions[key] = session
+        hosted.meets(index)
         try:
             await self._serve(session)
         except RefusedError as refused:
-            await self._refuse(hosted, channel, refused)
-            if refused.code is Refusal.ROUND_ABORTED and channel.connection.close_code == CLOSE_POLICY:
+            # It may be in the middle of a message, and reads when that is sent.
+            await self._refuse(hosted, channel, refused, _largest(hosted), client=index)
+            if refused.code in _OUT_OF_THE_ROUND and channel.connection.close_code == CLOSE_POLICY:
                 hosted.tell(index)  # it has closed in turn, behind what it read
         except asyncio.CancelledError:
             if not session.replaced:
@@ -270,8 +292,8 @@ class Service:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
 
-    async def _log_in(self, hosted: HostedRound, channel: Channel[ToServer]) -> int:
-        """Challenge and answer; returns the client's seat."""
+    async def _log_in(self, hosted: HostedRound, channel: Channel[ToServer]) -> bytes:
+        """Challenge and answer; returns the identity key that the client has."""
         challenge = os.urandom(CHALLENGE_BYTES)
         await channel.send(Challenge(FRAMES_VERSION, challenge))
         login = await channel.receive()
@@ -290,10 +312,7 @@ class Service:
                 "the login's signature does not hold for this server's certificate: somebody stands in between (a "
                 "proxy that ends TLS, say), or the identity is damaged",
             ) from None
-        index = await hosted.seat_of(login.key)
-        self.logins += 1
-        _log.info("login", extra={"fields": {"round": hosted.name, "client": index}})
-        return index
+        return login.key
 
     async def _serve(self, session: _Session) -> None:
         hosted, channel = session.hosted, session.channel
@@ -318,35 +337,50 @@ class Service:
                 case Submission() as submission:
                     verdict = await self._take(session, submission)
                     await channel.send(Ack(submission.number, verdict))
-                    if verdict == Refusal.TOO_MANY_MESSAGES:
-                        raise RefusedError(Refusal.TOO_MANY_MESSAGES, "too many messages that had to be refused")
+                    if verdict != "accepted":
+                        self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
                 case Got():
                     hosted.tell(session.index)
                 case other:
                     raise RefusedError(Refusal.MALFORMED, f"a {type(other).__name__} frame after the login")
 
-    async def _take(self, session: _Session, submission: Submission) -> str:
-        hosted, size = session.hosted, submission.size
-        if submission.phase not in (*PHASES, ABORT) or size == 0:
-            raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
-        allowed = hosted.config.max_message_bytes("ADVERTISE" if submission.phase == ABORT else submission.phase)
-        if size > allowed:
-            raise RefusedError(
-                Refusal.TOO_LARGE, f"a {submission.phase} message of {size} bytes; at most {allowed} are allowed"
-            )
-        async with self._budget.hold(size):
-            try:
-                async with asyncio.timeout(self._patience(hosted, submission)):
-                    data = await session.channel.payload(size)
-            except TimeoutError:
-                raise RefusedError(Refusal.TOO_SLOW, f"{size} bytes took too long to come") from None
-            return await hosted.submit(session.index, submission.phase, data)
+    def _count_attempt(self, session: _Session, *, broke_a_rule: bool) -> None:
+        if not session.hosted.refuse_attempt(session.index, broke_a_rule=broke_a_rule):
+            raise RefusedError(Refusal.TOO_MANY_MESSAGES, "too many messages of this client had to be refused")
 
-    def _patience(self, hosted: HostedRound, submission: Submission) -> float:
-        """How long a message may come: what it holds of the budget is others' then, too."""
-        slowest = self.limits.grace_seconds + submission.size / self.limits.bytes_per_second
-        phase_seconds = hosted.spec.deadlines.get(submission.phase, 0.0)
-        return min(slowest, max(self.limits.grace_seconds, phase_seconds / 2))
+    async def _take(self, session: _Session, submission: Submission) -> str:
+        """The verdict on a message whose frame has come, and whose bytes follow."""
+        hosted, size, phase = session.hosted, submission.size, submission.phase
+        if phase not in (*PHASES, ABORT) or size == 0:
+            self._count_attempt(session, broke_a_rule=True)
+            raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
+        allowed = hosted.config.max_message_bytes("ADVERTISE" if phase == ABORT else phase)
+        if size > allowed:
+            self._count_attempt(session, broke_a_rule=True)
+            raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + hosted.seconds_left if hosted.ending is None else float("inf")
+        patience = asyncio.timeout_at(min(latest, loop.time() + self._pace(size)))
+        try:
+            foreseen = hosted.foresee(session.index, phase)
+            if foreseen != TAKE:  # nothing of it is needed: it is read past, and takes no room
+                async with patience:
+                    digest = await session.channel.digest(size)
+                return hosted.repeated(session.index, phase, digest) if foreseen == "duplicate" else foreseen
+            with self._budget.message(size, patience, latest) as held:
+                async with patience:
+                    data = await session.channel.payload(size, held.charge)
+                return await hosted.submit(session.index, phase, data)
+        except TimeoutError:
+            self._count_attempt(session, broke_a_rule=False)
+            raise RefusedError(Refusal.TOO_SLOW, f"{size} bytes of {phase} took too long to come") from None
+        except ConnectionClosed:
+            hosted.refuse_attempt(session.index, broke_a_rule=False)
+            raise
+
+    def _pace(self, size: int) -> float:
+        """How many seconds a message may take, when its phase lasts so long."""
+        return self.limits.grace_seconds + size / self.limits.bytes_per_second
 
     async def _write(self, session: _Session) -> None:
         """Send what the round has for this client, each time that there is something new, and now and then a sign."""
@@ -363,12 +397,26 @@ class Service:
                 shown, shown_at = (progress.phase, progress.arrived), now
             await hosted.new_epoch(sent, interval)
 
-    async def _refuse(self, hosted: HostedRound, channel: Channel[ToServer], refused: RefusedError) -> None:
-        """Say why, and close; the closing handshake tells that the client has read it."""
-        self._count(hosted, refused.code)
+    async def _refuse(
+        self,
+        hosted: HostedRound,
+        channel: Channel[ToServer],
+        refused: RefusedError,
+        last_bytes: int,
+        *,
+        client: int | None = None,
+    ) -> None:
+        """Say why, and close; the closing handshake tells that the client has read it.
+
+        The connection is dropped when more than ``last_bytes`` come meanwhile.
+        """
+        self._count(hosted, refused.code, client)
+        connection = channel.connection
         if self._farewells >= self._most:
-            channel.connection.transport.abort()
+            connection.transport.abort()
             return
+        if isinstance(connection, PolicedConnection):
+            connection.allow_no_more_than(last_bytes)
         self._farewells += 1
         try:
             with contextlib.suppress(ConnectionClosed, TimeoutError):
@@ -376,15 +424,31 @@ class Service:
                     discarding = asyncio.create_task(channel.discard())
                     try:
                         await channel.send(Refused(refused.code.value, str(refused)))
-                        await channel.connection.close(CLOSE_POLICY, refused.code.value)
+                        await connection.close(CLOSE_POLICY, refused.code.value)
                     finally:
                         discarding.cancel()
         finally:
             self._farewells -= 1
 
-    def _count(self, hosted: HostedRound, refusal: Refusal) -> None:
+    def _count(self, hosted: HostedRound, refusal: Refusal, client: int | None = None) -> None:
         self.refused[refusal.value] += 1
-        _log.info("refused", extra={"fields": {"round": hosted.name, "code": refusal.value}})
+        who = {} if client is None else {"client": hosted.spec.name_of(client)}
+        _log.info("refused", extra={"fields": {"round": hosted.name, **who, "code": refusal.value}})
+
+    def _note_stranger(self, hosted: HostedRound, channel: Channel[ToServer], key: bytes) -> None:
+        """Show whose key it was: most often it is a member's, whom the directory lists with another."""
+        address = channel.connection.remote_address
+        stranger = {"round": hosted.name, "key": key.hex(), "address": str(address[0]) if address else ""}
+        self._strangers.append(stranger)
+        _log.warning("unknown-identity", extra={"fields": stranger})
+
+
+def _refused_by_parser(connection: ServerConnection, closed: ConnectionClosed) -> Refusal | None:
+    """The rule by which the connection was dropped in the middle of its frames; None when the client closed it."""
+    if isinstance(connection, PolicedConnection) and connection.police.broke is not None:
+        return connection.police.broke
+    sent = None if closed.rcvd_then_sent else closed.sent
+    return None if sent is None else _REFUSED_BY_LIBRARY.get(sent.code)
 
 
 @asynccontextmanager

@@ -1,0 +1,137 @@
+"""A bound on the bytes of messages that are in memory at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, final
+
+_STALL_SECONDS: Final = 5.0
+
+
+@final
+class Held:
+    """What one message holds of the budget; ``charge`` it for bytes as they come."""
+
+    def __init__(self, budget: ByteBudget, size: int, patience: asyncio.Timeout | None, latest: float) -> None:
+        self._budget, self._size, self._patience, self._end = budget, size, patience, latest
+        self._latest = None if patience is None else patience.when()
+        self.charged = 0
+
+    @property
+    def missing(self) -> int:
+        """The bytes that are still to come."""
+        return self._size - self.charged
+
+    @property
+    def waits_for_nobody(self) -> bool:
+        """Whether the message is small enough to pass by others: all such ones together are few bytes."""
+        return self._size <= self._budget.small
+
+    async def charge(self, count: int) -> None:
+        """Take ``count`` bytes of the budget, or wait until they are free.
+
+        Time spent waiting is not the sender's, and is added to its patience.
+        """
+        await self._budget.take(self, count)
+        if self.missing <= 0:
+            self._patience = None  # it is here: its sender can be asked for nothing more
+
+    def waited(self, seconds: float) -> None:
+        """Give back to the sender what it waited for others; never beyond the end of its phase."""
+        if self._patience is not None and self._latest is not None and not self._patience.expired():
+            self._latest = min(self._end, self._latest + seconds)
+            self._patience.reschedule(self._latest)
+
+    def hurry(self, seconds: float | None) -> None:
+        """Others wait for this message: it may stand still for so long; None: they do not any more."""
+        if self._patience is None or self._latest is None or self._patience.expired():
+            return
+        soon = self._latest if seconds is None else asyncio.get_running_loop().time() + seconds
+        self._patience.reschedule(min(self._latest, soon))
+
+
+@final
+class ByteBudget:
+    """So many bytes may be held at the same time; they are taken as they arrive, not as they are announced.
+
+    So a message that was announced and does not come keeps nobody waiting.  When the budget is full of messages that
+    are halfway here, the waiting one that lacks the fewest bytes goes beyond the budget, alone, and has to keep coming
+    while it does: it is done soonest, and then makes room.  Small messages never wait.
+    """
+
+    def __init__(self, capacity: int, *, small: int = 2**16, stall_seconds: float = _STALL_SECONDS) -> None:
+        """Make it inside a running event loop.
+
+        Args:
+            capacity: bytes; the message that goes beyond it adds at most its own.
+            small: messages up to this size do not wait.
+            stall_seconds: how long a message that others wait for may stand still.
+        """
+        self.free = self.capacity = capacity
+        self.small, self._stall = small, stall_seconds
+        self._waiting: dict[Held, tuple[int, asyncio.Future[None]]] = {}
+        self._ahead: Held | None = None
+
+    @contextmanager
+    def message(
+        self, size: int, patience: asyncio.Timeout | None = None, latest: float = float("inf")
+    ) -> Iterator[Held]:
+        """A message of ``size`` bytes; what it was charged is free again after the block.
+
+        Args:
+            size: bytes that it says it has.
+            patience: an entered timeout with a limit, within which the message must be here.
+            latest: to when, in the event loop's time, that limit may move for what the message waits for others.
+        """
+        held = Held(self, size, patience, latest)
+        try:
+            yield held
+        finally:
+            if self._ahead is held:
+                self._ahead = None
+            self.free += held.charged
+            self._wake()
+
+    async def take(self, held: Held, count: int) -> None:
+        """See ``Held.charge``."""
+        if held is self._ahead:
+            held.hurry(self._stall)
+        elif not held.waits_for_nobody and (self._waiting or count > self.free):
+            await self._turn(held, count)
+            return
+        self._charge(held, count)
+
+    async def _turn(self, held: Held, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        began, turn = loop.time(), loop.create_future()
+        self._waiting[held] = count, turn
+        self._wake()
+        try:
+            await turn  # whoever wakes it has charged it
+        finally:
+            self._waiting.pop(held, None)
+        if held is not self._ahead:
+            held.waited(loop.time() - began)
+
+    def _wake(self) -> None:
+        while self._waiting:
+            held = min(self._waiting, key=lambda one: one.missing)
+            count, turn = self._waiting[held]
+            if count > self.free:
+                if self._ahead is not None:
+                    return
+                self._ahead = held
+                held.hurry(self._stall)
+            del self._waiting[held]
+            if not turn.done():
+                self._charge(held, count)
+                turn.set_result(None)
+        if self._ahead is not None and self.free >= 0:
+            self._ahead.hurry(None)
+            self._ahead = None
+
+    def _charge(self, held: Held, count: int) -> None:
+        held.charged += count
+        self.free -= count

@@ -1,0 +1,44 @@
+"""How a round ends, as the journal keeps it and as each client is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from secagg.adapters.net.frames import Message, Sum
+
+
+class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How a round ended.
+
+    Attributes:
+        failure: why there is no sum; empty when there is one.
+        included: whose vectors are in the sum.
+        packed: the sum; the journal keeps it beside the rest.
+        dropped: by phase.
+        transcript: the digest of what the server accepted and decided, in hex.
+    """
+
+    failure: str
+    included: tuple[int, ...] = ()
+    packed: bytes = b""
+    dropped: dict[str, tuple[int, ...]] = {}
+    transcript: str = ""
+
+    def head(self) -> bytes:
+        """All but the sum, for the journal."""
+        return msgspec.msgpack.encode(msgspec.structs.replace(self, packed=b""))
+
+    @classmethod
+    def of(cls, head: bytes, packed: bytes) -> Ending:
+        """The ending that the journal has."""
+        return msgspec.structs.replace(msgspec.msgpack.decode(head, type=cls), packed=packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A frame for one client, and the bytes behind it."""
+
+    frame: Message | Sum
+    payload: bytes

@@ -1,0 +1,87 @@
+"""What a round of the service is: its config, its layout, its cohort, its deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from secagg.adapters.net.frames import encode_layout
+from secagg.adapters.net.layout import Layout
+from secagg.config import RoundConfig
+from secagg.errors import ParameterError
+from secagg.identity import Directory
+from secagg.transitions import SERVER_COLLECTS
+
+PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
+DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
+    "ADVERTISE": 600.0,
+    "SHARE": 120.0,
+    "MASK": 600.0,
+    "CONFIRM": 120.0,
+    "UNMASK": 120.0,
+}
+LARGEST_MESSAGE: Final = 2**32 - 2**20
+"""MessagePack counts the bytes of a string in 32 bits; a snapshot's strings have some bytes around them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSpec:
+    """A round that the service is to host.
+
+    Attributes:
+        name: the last part of the URL.
+        config: its context is the layout's digest.
+        layout: what the clients' files must look like.
+        deadlines: seconds by phase.
+        keys: the identity key of each seat; None: open, whoever comes first takes a free seat.
+        names: what logs and the status page call each seat; empty: they say ``seat 3``.
+        directory: ``active``: holds the config's cohort.
+
+    Raises ParameterError when it is made with what cannot be hosted, sent or stored.
+    """
+
+    name: str
+    config: RoundConfig
+    layout: Layout
+    deadlines: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINES))
+    keys: tuple[bytes, ...] | None = None
+    names: tuple[str, ...] = ()
+    directory: Directory | None = None
+
+    def __post_init__(self) -> None:
+        encoder, config = self.layout.encoder(), self.config
+        if config.context != encoder.layout_digest():
+            raise ParameterError(f"round {self.name}: the config's context must be the digest of its layout")
+        encoder.check_config(config)
+        encode_layout(self.layout)
+        self._check_sizes()
+        for what, given in (("keys", self.keys), ("names", self.names)):
+            if given and len(given) != config.clients:
+                raise ParameterError(f"round {self.name}: {len(given)} {what} for {config.clients} clients")
+        if config.is_active and (self.keys is None or self.directory is None):
+            raise ParameterError(f"round {self.name}: active needs the directory of its cohort")
+        if missing := [phase for phase in PHASES if self.deadlines.get(phase, 0) <= 0]:
+            raise ParameterError(f"round {self.name}: give {missing[0]} a deadline above 0 seconds")
+
+    def _check_sizes(self) -> None:
+        """The round must fit into the messages and the snapshots that it will need; better to know it now."""
+        config = self.config
+        running_sum = config.length * config.modulus.dtype.itemsize
+        largest = max(running_sum, *(config.max_message_bytes(phase) for phase in PHASES))
+        if largest > LARGEST_MESSAGE:
+            raise ParameterError(
+                f"round {self.name}: {config.length} elements take up to {largest} bytes in one message or snapshot; "
+                f"at most {LARGEST_MESSAGE} are possible: sum the arrays in several rounds"
+            )
+        shares = config.clients * config.max_message_bytes("SHARE")
+        if shares > LARGEST_MESSAGE:
+            raise ParameterError(
+                f"round {self.name}: the shares of {config.clients} clients with {config.neighbours} neighbours each "
+                f"take {shares} bytes in a snapshot; at most {LARGEST_MESSAGE} are possible: invite fewer clients, or "
+                "give them fewer neighbours"
+            )
+
+    def name_of(self, seat: int) -> str:
+        """What a person calls the client on a seat."""
+        return self.names[seat] if self.names else f"seat {seat}"

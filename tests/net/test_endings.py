@@ -1,0 +1,223 @@
+"""How rounds end, and that everybody who was there hears it, with the names of those that it was about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosting import Hosting, check_total, eventually, hosting, spec_of
+from prometheus_client import CollectorRegistry
+from raw import RefusedLoginError, logged_in, read_to_the_end
+
+from secagg import Identity, MemoryDirectory, Policy, ThreatModel, messages
+from secagg.adapters.net.frames import ABORT, Message, Refusal, Refused, RefusedError, Submission
+from secagg.adapters.net.monitor import _ServiceCollector
+from secagg.adapters.net.round_spec import RoundSpec
+from secagg.adapters.net.store import ClientStore
+from secagg.errors import AbortCode
+
+NAMES = ("ada", "ben", "cy", "dee", "eve")
+TRUSTING = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await test()
+
+    asyncio.run(limited())
+
+
+def named_spec(identities: list[Identity], *, seconds: float = 20.0, **options: Any) -> RoundSpec:
+    """A round of a directory."""
+    spec = spec_of(len(identities), identities=identities, seconds=seconds, **options)
+    return replace(spec, names=NAMES[: len(identities)])
+
+
+async def members(host: Hosting, identities: list[Identity], numbers: range) -> list[Any]:
+    """Honest members to the end of the round."""
+    running = (host.member(n, identity=identities[n], policy=TRUSTING).run() for n in numbers)
+    return await asyncio.gather(*running, return_exceptions=True)
+
+
+def test_who_was_left_out_hears_it_and_why_also_of_a_restarted_server(tmp_path: Path, tls_folder: Path) -> None:
+    """One sends nonsense, one comes too late; both are told at once, and again, as often as they ask."""
+    identities = [Identity.generate() for _ in range(5)]
+    spec = named_spec(identities, delta=0.4, gamma=0.0, min_survivors=3)
+    spec = replace(spec, deadlines={**spec.deadlines, "ADVERTISE": 3.0})
+
+    async def why(host: Hosting, number: int) -> str:
+        async with logged_in(host, identities[number]) as asking:
+            last = (await read_to_the_end(asking))[-1]
+        assert isinstance(last, Refused)
+        assert last.code == Refusal.LEFT_OUT
+        return last.message
+
+    async def test() -> None:
+        async with hosting([spec], tmp_path, tls_folder) as host:
+            running = asyncio.create_task(members(host, identities, range(3)))
+            async with logged_in(host, identities[3]) as bad:
+                await bad.send(Submission(1, "ADVERTISE", 5), b"wrong")
+                last = (await read_to_the_end(bad))[-1]
+                assert isinstance(last, Refused)
+                assert last.code == Refusal.LEFT_OUT, last.message
+                assert "ADVERTISE refused (malformed)" in last.message
+            assert "its ADVERTISE message did not come in time" in await why(host, 4)
+            for total in await running:
+                check_total(total, range(3))
+            assert host.hosted().audience == {0, 1, 2, 3, 4}
+            await host.service.finished(20)
+            assert host.hosted().told == {0, 1, 2, 3, 4}
+        async with hosting([spec], tmp_path, tls_folder) as host:
+            assert "ADVERTISE refused (malformed)" in await why(host, 3)
+            assert "its ADVERTISE message did not come in time" in await why(host, 4)
+            status = host.service.status()["rounds"][0]
+            assert status["lost"] == {"ADVERTISE": ["dee", "eve"]}
+            assert status["refusals"] == [
+                {"client": "dee", "phase": "ADVERTISE", "code": "malformed", "by_client": False}
+            ]
+
+    run(test)
+
+
+def test_the_server_lingers_for_everybody_that_logged_in(tmp_path: Path, tls_folder: Path) -> None:
+    """One was there, went away before the round was aborted, and comes back."""
+    identities = [Identity.generate() for _ in range(3)]
+
+    async def test() -> None:
+        async with hosting([named_spec(identities, seconds=2.0)], tmp_path, tls_folder) as host:
+            async with logged_in(host, identities[2]):
+                pass
+            ends = await members(host, identities, range(2))
+            assert all(isinstance(end, RefusedError) and end.code is Refusal.ROUND_ABORTED for end in ends)
+            lingering = asyncio.create_task(host.service.finished(600))
+            await asyncio.sleep(0.1)
+            assert not lingering.done(), "one that logged in has not heard it"
+            with pytest.raises(RefusedError, match="waited in vain for cy") as refused:
+                await host.member(2, identity=identities[2]).run()
+            assert refused.value.code is Refusal.ROUND_ABORTED
+            await lingering
+
+    run(test)
+
+
+def test_the_reason_names_who_was_turned_away_and_who_did_not_come(tmp_path: Path, tls_folder: Path) -> None:
+    """Not "0 advertised" alone, when two did and one was turned away."""
+    identities = [Identity.generate() for _ in range(4)]
+
+    async def test() -> None:
+        async with hosting([named_spec(identities, seconds=2.0)], tmp_path, tls_folder) as host:
+            running = asyncio.create_task(members(host, identities, range(2)))
+            async with logged_in(host, identities[2]) as bad:
+                await bad.send(Submission(1, "ADVERTISE", 5), b"wrong")
+                await read_to_the_end(bad)
+            await running
+            failure = host.hosted().ending.failure
+            assert "waited in vain for dee" in failure
+            assert "cy: ADVERTISE refused (malformed)" in failure
+
+    run(test)
+
+
+def test_a_client_s_own_refusal_is_told_by_its_code(tmp_path: Path, tls_folder: Path) -> None:
+    identities = [Identity.generate() for _ in range(4)]
+    spec = named_spec(identities, delta=0.25, gamma=0.0)
+
+    async def test() -> None:
+        async with hosting([spec], tmp_path, tls_folder) as host:
+            async with logged_in(host, identities[3]) as leaving:
+                invitation = await leaving.receive()
+                assert isinstance(invitation, Message)
+                await leaving.payload(invitation.size)
+                data = messages.encode_abort(host.hosted()._server._round.round_id, AbortCode.CONFIG_REFUSED)
+                await leaving.send(Submission(1, ABORT, len(data)), data)
+                await eventually(lambda: host.hosted().standing.left == {3})
+            assert host.service.status()["rounds"][0]["refusals"] == [
+                {"client": "dee", "phase": "ADVERTISE", "code": "CONFIG_REFUSED", "by_client": True}
+            ]
+            for total in await members(host, identities, range(3)):
+                check_total(total, range(3))
+            assert 3 not in host.hosted().audience, "who left waits for nothing"
+
+    run(test)
+
+
+def test_status_and_metrics_have_names(tmp_path: Path, tls_folder: Path) -> None:
+    identities = [Identity.generate() for _ in range(3)]
+
+    async def test() -> None:
+        async with hosting([named_spec(identities)], tmp_path, tls_folder) as host:
+            running = asyncio.create_task(members(host, identities, range(1)))
+            await eventually(lambda: host.hosted().progress().arrived == 1)
+            stranger = Identity.generate()
+            with pytest.raises(RefusedLoginError, match=stranger.public_key.hex()):
+                await logged_in(host, stranger).__aenter__()
+            status = host.service.status()
+            (shown,) = status["rounds"]
+            assert shown["awaited"] == ["ben", "cy"]
+            assert (shown["seated"], shown["offered"], shown["threat_model"]) == (3, 0, "semi_honest")
+            assert (shown["may_be_lost"], shown["min_survivors"]) == (0, 3)
+            (found,) = status["strangers"]
+            assert found["key"] == stranger.public_key.hex()
+            assert found["address"] in ("127.0.0.1", "::1")
+            registry = CollectorRegistry()
+            registry.register(_ServiceCollector(host.service.status))
+            label = {"round": "default", "client": "ben"}
+            assert registry.get_sample_value("secagg_client_awaited", label) == 1
+            assert registry.get_sample_value("secagg_round_offered", {"round": "default"}) == 0
+            running.cancel()
+
+    run(test)
+
+
+def test_a_survivor_that_does_not_confirm_still_gets_the_sum(tmp_path: Path, tls_folder: Path) -> None:
+    """Its vector is in the sum: it is not told that it was left out."""
+    identities = [Identity.generate() for _ in range(4)]
+    keys = [identity.public_key for identity in identities]
+    spec = named_spec(identities, active=True, delta=0.25)
+    spec = replace(spec, deadlines={**spec.deadlines, "CONFIRM": 1.5})
+
+    class GoneError(Exception):
+        pass
+
+    class GoesBeforeItConfirms(ClientStore):  # type: ignore[misc]
+        gone = False
+
+        def unsent(self, after: int) -> list[tuple[int, str, bytes]]:
+            waiting: list[tuple[int, str, bytes]] = super().unsent(after)
+            if not self.gone and any(phase == "CONFIRM" for _, phase, _ in waiting):
+                self.gone = True
+                raise GoneError
+            return waiting
+
+    async def test() -> None:
+        async with hosting([spec], tmp_path, tls_folder) as host:
+
+            def member(number: int, store: ClientStore | None = None) -> Any:
+                return host.member(
+                    number,
+                    store=store,
+                    identity=identities[number],
+                    directory=MemoryDirectory(keys),
+                    policy=Policy(threat_model=ThreatModel.ACTIVE, gamma=0.2, min_survivors=3),
+                )
+
+            others = [asyncio.create_task(member(number).run()) for number in range(3)]
+            store = GoesBeforeItConfirms(tmp_path / "gone.state")
+            with pytest.raises(GoneError):
+                await member(3, store).run()
+            await eventually(lambda: host.hosted().phase not in ("MASK", "CONFIRM"))
+            check_total(await member(3, store).run(), range(4))
+            for total in await asyncio.gather(*others):
+                check_total(total, range(4))
+
+    run(test)
+
+
+def test_everybody_has_a_name() -> None:
+    assert spec_of(3).name_of(2) == "seat 2"
+    assert replace(spec_of(3), names=("a", "b", "c")).name_of(2) == "c"
