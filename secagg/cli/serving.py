@@ -19,12 +19,12 @@ from rich.live import Live
 from rich.table import Table
 
 from secagg.adapters.net import model_files
+from secagg.adapters.net.addresses import is_loopback
 from secagg.adapters.net.certificates import make_demo_certificate, server_context
 from secagg.adapters.net.hosted import DEFAULT_DEADLINES, PHASES, HostedRound, RoundSpec
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.layout import Layout, totals
 from secagg.adapters.net.logs import configure
-from secagg.adapters.net.member import is_loopback
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.service import Limits, Service
 from secagg.arithmetic import unpack

@@ -327,7 +327,9 @@ class HostedRound:
         while len(batch) < _BATCH and not self._queue.empty():
             batch.append(self._queue.get_nowait())
         try:
-            verdicts = ["late"] * len(batch) if server is None else await self._judge(server, batch)
+            verdicts = (
+                [self._after_the_end(item) for item in batch] if server is None else await self._judge(server, batch)
+            )
         except BaseException:
             _reject(batch)
             raise
@@ -335,6 +337,11 @@ class HostedRound:
             if not item.verdict.done():
                 item.verdict.set_result(verdict)
         self._notify()
+
+    def _after_the_end(self, item: _Submitted) -> str:
+        """A client whose vector is in the sum, and that never heard so, must not take it for lost."""
+        included = self.ending.included if self.ending is not None else ()
+        return "duplicate" if item.phase == "MASK" and item.index in included else "late"
 
     async def _judge(self, server: Server, batch: list[_Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
