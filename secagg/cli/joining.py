@@ -41,9 +41,10 @@ from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_ANOTHER_INPUT, EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProgress
 from secagg.config import Policy, ThreatModel
 from secagg.encoding import LayoutPolicy
-from secagg.errors import ParameterError, PeerError
+from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.identity import load_directory, load_identity
 
+_HINT: Final = "see 'What this client insists on' in secagg join --help for the options that set what it accepts"
 _LONGEST_REASON: Final = 1000
 _PHASES: Final = frozenset({*PHASES, "COMPUTE", "DONE", "ABORTED"})
 _ROUND_ENDED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.ROUND_BEGUN, Refusal.LEFT_OUT})
@@ -123,7 +124,8 @@ def run(
     except RefusedError as refused:
         return _no(f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED)
     except PeerError as refused:
-        return _no(f"refused what the server sent: {refused} ({refused.code})", EXIT_REFUSED)
+        hint = f"; {_HINT}" if refused.code is ErrorCode.CONFIG_BELOW_POLICY else ""
+        return _no(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED)
     except NotTrustedError as refused:
         return _no(str(refused), EXIT_REFUSED)
     except (AnotherInputError, MaybeSummedError) as refused:
