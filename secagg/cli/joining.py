@@ -102,10 +102,10 @@ def run(
     model_files.check_writable(
         output, {name: array.dtype if mean else np.dtype(np.float64) for name, array in arrays.items()}
     )
-    OwnInput(arrays, weight)  # before there is a state
+    own = OwnInput(arrays, weight)  # before there is a state
     on_terminal = Console(stderr=True).is_terminal
     configure(
-        sys.stderr, as_json=log_format is LogFormatName.JSON, level=logging.ERROR if on_terminal else logging.INFO
+        sys.stderr, as_json=log_format is LogFormatName.JSON, level=logging.WARNING if on_terminal else logging.INFO
     )
 
     def write(total: Total) -> None:
@@ -119,7 +119,7 @@ def run(
                 phase = progress.phase if progress.phase in _PHASES else "?"  # what the server says is no markup
                 bar(phase, progress.arrived, progress.expected or 1)
 
-            member = Member(options, store, arrays, on_total=write, on_progress=show)
+            member = Member(options, store, own, on_total=write, on_progress=show)
             total = asyncio.run(_stoppable(member))
     except RefusedError as refused:
         return _no(f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED)

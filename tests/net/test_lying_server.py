@@ -239,6 +239,21 @@ def test_connections_are_no_progress(tmp_path: Path, tls_folder: Path) -> None:
     run(test)
 
 
+def test_a_client_waits_for_others_as_long_as_the_server_said(tmp_path: Path, tls_folder: Path) -> None:
+    """However short its own patience is: the signs of life come seconds apart, and are not what it waits for."""
+
+    async def test() -> None:
+        async with hosting([spec_of(3)], tmp_path, tls_folder) as host:
+            first = asyncio.create_task(host.member(0, give_up_seconds=0.1).run())
+            await eventually(lambda: host.hosted().progress().arrived == 1)
+            await asyncio.sleep(0.4)
+            assert host.service.logins == 1
+            others = [host.member(n).run() for n in (1, 2)]
+            check_total((await asyncio.gather(first, *others))[0], range(3))
+
+    run(test)
+
+
 # What a server sets.
 
 

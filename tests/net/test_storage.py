@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from secagg import Identity, InputError, ParameterError, PeerError, Server
 from secagg.adapters.net import model_files
+from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
 from secagg.adapters.net.frames import Progress, RefusedError
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.layout import Layout
@@ -354,6 +355,28 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
         database.execute("PRAGMA user_version = 7")
     with pytest.raises(ParameterError, match="version 7"):
         ClientStore(tmp_path / "newer")
+
+
+def test_a_demo_key_is_private_however_it_was_left(tmp_path: Path) -> None:
+    make_demo_certificate(tmp_path)
+    (tmp_path / "server.key").chmod(0o644)
+    _, key = make_demo_certificate(tmp_path)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    (tmp_path / "precious").write_text("precious")
+    for name in ("server.pem", "server.key"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+    (tmp_path / "precious").rename(tmp_path / "gone")  # the links lead nowhere: a pair is made
+    make_demo_certificate(tmp_path)
+    assert not (tmp_path / "precious").exists()
+
+
+def test_files_of_a_certificate_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"none\.pem"):
+        client_context(tmp_path / "none.pem")
+    certificate, _ = make_demo_certificate(tmp_path)
+    with pytest.raises(OSError, match=r"none\.key"):
+        server_context(certificate, tmp_path / "none.key")
 
 
 # Model files.

@@ -80,7 +80,7 @@ class Member:
         self,
         options: MemberOptions,
         store: ClientStore,
-        arrays: Arrays,
+        arrays: Arrays | OwnInput,
         *,
         on_total: Callable[[Total], None],
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -90,7 +90,7 @@ class Member:
         Args:
             options: how it takes part.
             store: its file.
-            arrays: its input, by name.
+            arrays: its input by name; or an ``OwnInput``, which has its weight with it.
             on_total: stores the sum, durably; the server is told only afterwards.
             on_progress: called now and then.
 
@@ -98,11 +98,12 @@ class Member:
         """
         self._options, self._store = options, store
         self._on_total, self._on_progress = on_total, on_progress
-        self._own = OwnInput(arrays, options.weight)
+        self._own = arrays if isinstance(arrays, OwnInput) else OwnInput(arrays, options.weight)
         self._login = options.identity or Identity(store.identity_seed())
         self._steps = Steps(options, store, self._own, self._login)
         self._patience = Patience(options.give_up_seconds)
         self._leave_by = 0.0
+        self._trouble_said = ""
 
     async def run(self) -> Total:
         """Take part until the round is over.
@@ -134,7 +135,13 @@ class Member:
             delay = _FIRST_DELAY if self._steps.taken > taken else min(_LONGEST_DELAY, 2 * delay)
             if not self._patience.left():
                 raise self._gave_up(trouble)
-            _log.info("reconnect", extra={"fields": {"trouble": trouble}})
+            # One line says what is wrong also where only warnings are shown; that it goes on is no news.
+            _log.log(
+                logging.INFO if trouble == self._trouble_said else logging.WARNING,
+                "reconnect",
+                extra={"fields": {"trouble": trouble}},
+            )
+            self._trouble_said = trouble
             await asyncio.sleep(min(self._patience.left(), delay * random.uniform(0.5, 1.0)))
 
     async def _trouble(self, failure: Exception) -> str:

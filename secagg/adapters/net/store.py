@@ -19,7 +19,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
@@ -241,7 +241,8 @@ class ClientStore:
         with self.step():
             self.drop_outgoing()
             self._database.execute("UPDATE taking_part SET state = NULL, over = ?", (why,))
-        with self._lock:
+        # A disk that is full refuses this alone: the end is stored, and the room is given back another time.
+        with self._lock, suppress(sqlite3.OperationalError):
             self._database.execute("VACUUM")
 
 
