@@ -280,7 +280,7 @@ def odd_files(folder: Path) -> None:
         (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--identity", "no.js"), "no.js"),
         (("join", "wss://localhost:1", "--input", "nan.npz", "--output", "s.npz"), "w holds a NaN or an infinity"),
         (("join", "wss://localhost:1", "--input", "text.npz", "--output", "s.npz"), "w holds <U4 elements"),
-        (("join", "wss://localhost:1", "--input", "twice.npz", "--output", "s.npz"), "holds 'w' twice"),
+        (("join", "wss://localhost:1", "--input", "twice.npz", "--output", "s.npz"), "holds the array 'w' twice"),
         (("join", "wss://localhost:1", "--input", "huge.npz", "--output", "s.npz"), "the file is damaged"),
         (("join", "wss://localhost:1", "--input", "signs.npz", "--output", "s.npz"), "array 'w' cannot be read"),
         (

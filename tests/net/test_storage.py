@@ -132,6 +132,7 @@ def test_a_step_that_is_cut_off_has_not_happened(tmp_path: Path, phase: str) -> 
                 with pytest.raises(PowerCutError):
                     steps.take(index, current, data)
                 assert answers(stores[0]) == before
+                assert not may_hold_in_a_sum(stores[0])
                 stores[0].close()
                 stores[0] = ClientStore(tmp_path / "0.state")  # type: ignore[assignment]
                 steps = steps_with(stores[0])
@@ -142,6 +143,12 @@ def test_a_step_that_is_cut_off_has_not_happened(tmp_path: Path, phase: str) -> 
             server.receive(index, once)
         server.close_phase()
     assert server.compute().included == (0, 1, 2)
+    assert all(may_hold_in_a_sum(store, number) for number, store in enumerate(stores))
+
+
+def may_hold_in_a_sum(store: ClientStore, number: int = 0) -> bool:
+    with store.step():
+        return bool(store.is_released(store.keyed(OwnInput(arrays_of(number)).values_digest)))
 
 
 def test_unmask_is_answered_once(tmp_path: Path) -> None:
@@ -519,6 +526,6 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_client_s_state_is_not_printed() -> None:
     """It is suspended in clear: whoever prints what the store holds must not print the keys."""
     secret = bytes(range(65, 91))
-    printed = repr(TakingPart(0, b"invitation", b"config", secret, None))
+    printed = repr(TakingPart(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
     assert "invitation" in printed
     assert secret.decode() not in printed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ class Total:
     vector: np.ndarray[Any, Any]
     included: tuple[int, ...]
     seat: int
-    clipped: Mapping[str, int]
-    weight_clamped: bool
-    coarse: Mapping[str, Coarse]
+    clipped: Mapping[str, int] = field(repr=False)
+    weight_clamped: bool = field(repr=False)
+    coarse: Mapping[str, Coarse] = field(repr=False)
 
     def mean_as_input(self) -> dict[str, np.ndarray[Any, Any]]:
         """The mean in the dtypes of this client's own arrays."""
