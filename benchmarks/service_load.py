@@ -50,7 +50,8 @@ from secagg.adapters.net.certificates import client_context, seen_certificate
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import FRAMES_VERSION, Challenge, Login, Submission, decode_to_client, encode
 from secagg.adapters.net.layout import totals
-from secagg.adapters.net.member import Member, MemberOptions
+from secagg.adapters.net.member import Member
+from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
 from secagg.config import ThreatModel
 from secagg.errors import SecAggError

@@ -26,7 +26,24 @@ def join(
         bool,
         typer.Option(help="Write the (weighted) mean, in the input's dtypes, instead of the sum in float64."),
     ] = False,
-    weight: Annotated[int, typer.Option(help="Of this client, up to the server's --max-weight.", min=0)] = 1,
+    weight: Annotated[
+        int | None,
+        typer.Option(
+            help="The weight of this client's file, such as its number of examples. A weight above the server's "
+            "--max-weight counts as that. Leave it out where the server has no weights.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            help="Take part although your file may be in a sum already, or although an earlier round with this state "
+            "is not over. The risk: a server can open a sum in secret, say that the round was aborted, and invite "
+            "everybody again but one member; the difference of the two sums is that member's file. Give this option "
+            "only when you know that nobody has a sum with your file, or when two of them do no harm."
+        ),
+    ] = False,
     identity: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="This member's identity file.", show_default=False, rich_help_panel=_TRUST),
@@ -51,6 +68,49 @@ def join(
     ] = None,
     min_survivors: Annotated[int, typer.Option(help="The fewest clients in a sum.", min=2, rich_help_panel=_TRUST)] = 3,
     gamma: Gamma = 0.2,
+    min_clip: Annotated[
+        float | None,
+        typer.Option(
+            help="The smallest --clip of the server to accept: values beyond it are cut off, so that a small one "
+            "leaves little of your file (default: any).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None,
+    max_clip: Annotated[
+        float | None,
+        typer.Option(
+            help="The largest --clip of the server to accept: a large one makes the steps between values wide "
+            "(default: any).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None,
+    min_bits: Annotated[
+        int, typer.Option(help="The fewest --bits of the server to accept.", min=2, max=32, rich_help_panel=_TRUST)
+    ] = 2,
+    max_bits: Annotated[
+        int, typer.Option(help="The most --bits of the server to accept.", min=2, max=32, rich_help_panel=_TRUST)
+    ] = 32,
+    min_max_weight: Annotated[
+        int | None,
+        typer.Option(
+            help="The smallest --max-weight of the server to accept: a larger weight of yours counts as that "
+            "(default: any).",
+            min=1,
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None,
+    max_max_weight: Annotated[
+        int | None,
+        typer.Option(
+            help="The largest --max-weight of the server to accept: the error grows with it (default: any).",
+            min=1,
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None,
     ca: Annotated[
         Path | None,
         typer.Option(
@@ -64,13 +124,20 @@ def join(
         bool, typer.Option(help="Allow ws://, to this machine only.", rich_help_panel=_NETWORK)
     ] = False,
     give_up_after: Annotated[
-        float, typer.Option(help="Seconds without a word from the server.", min=1, rich_help_panel=_NETWORK)
+        float,
+        typer.Option(
+            help="Seconds without progress of the round, beyond the deadlines that the server names, after which this "
+            "client stops. The state is kept.",
+            min=1,
+            rich_help_panel=_NETWORK,
+        ),
     ] = 600.0,
     state: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What a restart goes on from; IDENTITY.ROUND.state, or OUTPUT.state.",
+            help="The file that a restart goes on from (default: IDENTITY.HOST-PORT.ROUND.state, or "
+            "INPUT.HOST-PORT.ROUND.state without an identity).",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +150,7 @@ def join(
 
     Exit code 0: the total is in the file. 1: the round ended without a sum, or without this client. 2: the command
     cannot be carried out. 3: it was stopped, or gave up, before the end; the state is kept. 4: the server was refused,
-    or refuses this client.
+    or refuses this client. 5: the input is not the one that the state remembers, or it may be in a sum already.
     """
     try:
         from secagg.cli import joining
@@ -104,17 +171,18 @@ def join(
             ca=ca,
             plaintext=insecure_plaintext,
             give_up_after=give_up_after,
-            state=state or _state_of(url, output, identity),
+            state=state,
+            again=again,
+            layout_policy=joining.layout_policy(
+                min_clip=min_clip,
+                max_clip=max_clip,
+                min_bits=min_bits,
+                max_bits=max_bits,
+                min_max_weight=min_max_weight,
+                max_max_weight=max_max_weight,
+            ),
             log_format=log_format,
         )
     if as_json:
         print_json(outcome.summary)
     raise typer.Exit(outcome.exit_code)
-
-
-def _state_of(url: str, output: Path, identity: Path | None) -> Path:
-    """Beside the identity: whatever an output is called, one member's rounds are remembered in one place."""
-    if identity is None:
-        return output.with_name(output.name + ".state")
-    name = "".join(letter for letter in url.rpartition("/")[2] if letter.isalnum() or letter in "._-") or "default"
-    return identity.with_name(f"{identity.name}.{name}.state")

@@ -19,6 +19,7 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_STOPPED: Final = 3
 EXIT_REFUSED: Final = 4
+EXIT_ANOTHER_INPUT: Final = 5
 
 _PLAIN_WIDTH: Final = 100  # of tables, where there is no terminal
 

@@ -20,13 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from secagg.adapters.net import model_files
+from secagg.adapters.net.addresses import is_loopback
 from secagg.adapters.net.certificates import make_demo_certificate, server_context
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.layout import Layout, totals
 from secagg.adapters.net.logs import configure
-from secagg.adapters.net.member import is_loopback
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
 from secagg.adapters.net.service import Limits, Service

@@ -18,7 +18,8 @@ from secagg.adapters.net.frames import Progress
 from secagg.adapters.net.hosted import PHASES, RoundSpec
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.layout import Layout
-from secagg.adapters.net.member import Member, MemberOptions, Total
+from secagg.adapters.net.member import Member
+from secagg.adapters.net.membership import MemberOptions, Total
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
 

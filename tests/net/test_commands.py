@@ -7,10 +7,13 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
 import urllib.request
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,7 +132,8 @@ def test_active_with_a_server_that_is_killed_and_a_client_that_is_stopped(start:
     first = join(0, "first")
     server.await_log("login", '"client": "m0"')
     assert first.terminate() == 3
-    assert "m0.json.default.state keeps the state: run the same command to go on" in first.errors()
+    state = f"m0.json.localhost-{port}.default.state"
+    assert f"{state} keeps the state: run the same command to go on" in first.errors()
     server.kill()
     server = start("server again", *serve)
     clients = [join(member, f"client {member}") for member in range(3)]
@@ -218,8 +222,7 @@ def test_metrics_and_the_status_page(start: Start, files: Path) -> None:
     page = get("status")
     assert "width=device-width" in page
     assert "<table" not in page, "a table is wider than a telephone"
-    secret = (files / "sum0.npz.state").read_bytes()
-    assert secret
+    assert (files / f"u0.npz.localhost-{port}.default.state").exists()  # whatever the output is called
     assert server.terminate() == 3
     assert "secagg-journal.sqlite keeps the rounds" in server.errors()
     client.kill()
@@ -227,6 +230,27 @@ def test_metrics_and_the_status_page(start: Start, files: Path) -> None:
 
 
 SERVE = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1)
+
+
+def odd_files(folder: Path) -> None:
+    """Input files that cannot be summed, or not be written again."""
+    np.savez(folder / "nan.npz", w=np.array([1.0, np.nan]))
+    np.savez(folder / "text.npz", w=np.array(["text"]))
+    np.savez(folder / "named.npz", __metadata__=np.zeros(3))
+    np.savez(folder / "long.npz", w=np.zeros(3, np.longdouble))
+    (folder / "link.npz").hardlink_to(folder / "u0.npz")
+    ends = b" " * 20 + b"\n"
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }" + ends
+    signs = b"{'descr': '<f8', 'fortran_order': False, 'shape': (" + b"-" * 9000 + b"3,), }" + ends
+    for name, text in (("huge", header), ("signs", signs)):
+        with zipfile.ZipFile(folder / f"{name}.npz", "w") as archive:
+            archive.writestr("w.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(8))
+    one = io.BytesIO()
+    np.save(one, np.zeros(2))
+    with zipfile.ZipFile(folder / "twice.npz", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("w.npy", one.getvalue())
+        archive.writestr("w.npy", one.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -250,6 +274,32 @@ SERVE = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1)
         ),
         (("join", "http://localhost", "--input", "u0.npz", "--output", "s.npz"), "wss://HOST:PORT/ROUND"),
         (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.txt"), ".npz or .safetensors"),
+        (("join", "wss://localhost:99999", "--input", "u0.npz", "--output", "s.npz"), "from 1 to 65535"),
+        (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "u0.npz"), "would replace the file of --input"),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "link.npz"),
+            "would replace the file of --input",
+        ),
+        (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "none/s.npz"), "none is no directory"),
+        (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--ca", "no.pem"), "no.pem: No such"),
+        (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--identity", "no.js"), "no.js"),
+        (("join", "wss://localhost:1", "--input", "nan.npz", "--output", "s.npz"), "w holds a NaN or an infinity"),
+        (("join", "wss://localhost:1", "--input", "text.npz", "--output", "s.npz"), "w holds <U4 elements"),
+        (("join", "wss://localhost:1", "--input", "twice.npz", "--output", "s.npz"), "holds the array 'w' twice"),
+        (("join", "wss://localhost:1", "--input", "huge.npz", "--output", "s.npz"), "the file is damaged"),
+        (("join", "wss://localhost:1", "--input", "signs.npz", "--output", "s.npz"), "array 'w' cannot be read"),
+        (
+            ("join", "wss://localhost:1", "--input", "named.npz", "--output", "s.safetensors"),
+            "cannot hold an array named '__metadata__'",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "long.npz", "--output", "s.safetensors", "--mean"),
+            "which .safetensors has not",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--min-clip", 2, "--max-clip", 1),
+            "it allows nothing",
+        ),
         (("join", "wss://localhost:1", "--input", "none.npz", "--output", "s.npz"), "there is no such file"),
         (
             ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--threat-model", "active"),
@@ -260,6 +310,7 @@ SERVE = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1)
 def test_what_cannot_be_carried_out_is_said_in_one_line(
     start: Start, files: Path, arguments: tuple[object, ...], says: str
 ) -> None:
+    odd_files(files)
     command = start("command", *arguments)
     assert command.wait() == 2
     (line,) = command.errors().splitlines()
@@ -274,7 +325,9 @@ def test_what_cannot_be_carried_out_is_said_in_one_line(
         (("--identity", "stranger.json"), 4, "does not hold this identity key: "),
         (("--gamma", "0.9"), 4, "colluders = 1; this client's policy asks for at least 2"),
         (("--input", "other.npz"), 2, "it lacks 'layer.bias'"),
-        (("--weight", "7"), 2, "this encoder has no weights"),
+        (("--weight", "7"), 2, "the round has no weights"),
+        (("--min-clip", "2"), 4, "clip 1.0; this client's policy allows 2.0"),
+        (("--min-bits", "20"), 4, "bits 16; this client's policy allows 20"),
         (("--ca", None), 4, "certificate is not trusted"),
         (("--give-up-after", "1", "wrong port"), 3, "no word from the server for 1 s"),
     ],
@@ -308,6 +361,59 @@ def test_every_refusal_has_its_exit_code_and_one_line(
     for other in others:
         other.kill()
     server.kill()
+
+
+def test_another_file_than_the_state_remembers(start: Start, files: Path) -> None:
+    """The old total for a new file, a file that may be in a sum, and a weight that is too large: all are said."""
+    port = free_port()
+    serve = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1, "--open", "--demo-cert", "tls")
+    serve += ("--port", port, "--max-weight", 5, "--linger", 30)
+
+    def join(member: int, name: str, *more: object) -> Command:
+        ca = ("--ca", "tls/server.pem", "--give-up-after", 30)
+        url = f"wss://localhost:{port}/default"
+        return start(name, "join", url, "--input", f"u{member}.npz", "--output", f"{name}.npz", *ca, *more)
+
+    server = start("server", *serve)
+    server.await_log("listening")
+    first = [join(member, f"first{member}", "--weight", 4 + member, "--json") for member in range(3)]
+    assert [client.wait() for client in first] == [0, 0, 0], first[0].errors()
+    assert "your weight is above the server's --max-weight, and counted as 5" in first[2].errors()
+    assert first[2].result()["weight"] == 14
+    assert first[2].result()["weight_clamped"]
+    server = start("server again", *serve)  # on the same journal: it hands out the old sum
+    server.await_log("listening")
+    np.savez(files / "u0.npz", **{**arrays_of(0), "steps": np.float32(0.25)})
+    changed = join(0, "changed", "--weight", 4)
+    assert changed.wait() == 5
+    assert "its sum is over another file or weight than this one" in changed.errors()
+    assert not (files / "changed.npz").exists()
+    assert join(1, "same", "--weight", 5).wait() == 0
+    server.terminate()
+    server = start("new server", *serve, "--journal", "new.sqlite")
+    server.await_log("listening")
+    again = join(1, "again", "--weight", 5)
+    assert again.wait() == 5
+    assert "your file may be in a sum already" in again.errors()
+    assert "--again" in again.errors()
+    more = [
+        join(0, "new0", "--weight", 4),
+        join(1, "new1", "--weight", 5, "--again"),
+        join(2, "new2", "--weight", 5, "--again"),
+    ]
+    assert [client.wait() for client in more] == [0, 0, 0], more[1].errors()
+
+
+def test_a_tls_port_that_is_called_without_tls(start: Start, files: Path) -> None:
+    port = free_port()
+    serve = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 1, "--open", "--port", port)
+    server = start("server", *serve, "--demo-cert", "tls")
+    server.await_log("listening")
+    join = ("join", f"ws://localhost:{port}/default", "--insecure-plaintext", "--input", "u0.npz", "--output", "s.npz")
+    client = start("client", *join)
+    assert client.wait() == 2
+    (line,) = [line for line in client.errors().splitlines() if line.startswith("secagg join: ")]
+    assert "speaks TLS: give wss://" in line
 
 
 @pytest.mark.parametrize("module", ["websockets", "safetensors", "prometheus_client"])

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import sqlite3
 import stat
+import struct
+import sys
+import types
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +19,19 @@ import pytest
 from hosting import LAYOUT, arrays_of, hosting, spec_of
 from safetensors.numpy import load_file, save_file
 
-from secagg import InputError, ParameterError, PeerError, Server
+from secagg import Identity, InputError, ParameterError, PeerError, Server
 from secagg.adapters.net import journal as journal_module
 from secagg.adapters.net import model_files
-from secagg.adapters.net.frames import RefusedError
+from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
+from secagg.adapters.net.frames import Progress, RefusedError
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.layout import Layout
-from secagg.adapters.net.member import Member, MemberOptions
+from secagg.adapters.net.membership import MemberOptions
+from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.standing import Entry
-from secagg.adapters.net.store import ClientStore, TakingPart
+from secagg.adapters.net.steps import Steps
+from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
 
 # The journal.
 
@@ -220,9 +229,11 @@ def test_what_no_snapshot_can_hold_is_refused_at_the_start(length: int, clients:
 # A client's store.
 
 
-def member_with(store: ClientStore, number: int = 0) -> Member:
-    made = Member(MemberOptions(url="wss://localhost/x"), store, arrays_of(number), on_total=lambda total: None)
-    made._encoder = LAYOUT.encoder_for(arrays_of(number))
+def steps_with(store: ClientStore, number: int = 0, *, layout: Layout = LAYOUT, **options: Any) -> Steps:
+    """A client's steps, after its login."""
+    given = MemberOptions(url="wss://localhost/x", **options)
+    made = Steps(given, store, OwnInput(arrays_of(number)), Identity(bytes(32)))
+    made.prepare(layout, b"")
     return made
 
 
@@ -253,22 +264,29 @@ def test_a_step_that_is_cut_off_has_not_happened(tmp_path: Path, phase: str) -> 
     stores[0].phase = phase
     while not server.ready_to_compute:
         for index, data in server.outgoing():
-            member, current = member_with(stores[index], index), server.phase.value
+            steps, current = steps_with(stores[index], index), server.phase.value
             if index == 0 and current == phase:
                 before = answers(stores[0])
                 with pytest.raises(PowerCutError):
-                    member._step(index, current, data)
+                    steps.take(index, current, data)
                 assert answers(stores[0]) == before
+                assert not may_hold_in_a_sum(stores[0])
                 stores[0].close()
                 stores[0] = ClientStore(tmp_path / "0.state")  # type: ignore[assignment]
-                member = member_with(stores[0])
-            member._step(index, current, data)
+                steps = steps_with(stores[0])
+            steps.take(index, current, data)
             once = answers(stores[index])[current]
-            member._step(index, current, data)  # the same message again
+            steps.take(index, current, data)  # the same message again
             assert answers(stores[index])[current] == once
             server.receive(index, once)
         server.close_phase()
     assert server.compute().included == (0, 1, 2)
+    assert all(may_hold_in_a_sum(store, number) for number, store in enumerate(stores))
+
+
+def may_hold_in_a_sum(store: ClientStore, number: int = 0) -> bool:
+    with store.step():
+        return bool(store.is_released(store.keyed(OwnInput(arrays_of(number)).values_digest)))
 
 
 def test_unmask_is_answered_once(tmp_path: Path) -> None:
@@ -278,7 +296,7 @@ def test_unmask_is_answered_once(tmp_path: Path) -> None:
     stores = [ClientStore(tmp_path / f"{number}.state") for number in range(4)]
     while server.phase.value != "UNMASK":
         for index, data in server.outgoing():
-            member_with(stores[index], index)._step(index, server.phase.value, data)
+            steps_with(stores[index], index).take(index, server.phase.value, data)
             if server.phase.value == "MASK" and index == 3:
                 before_mask = server.snapshot()
             server.receive(index, answers(stores[index])[server.phase.value])
@@ -289,11 +307,11 @@ def test_unmask_is_answered_once(tmp_path: Path) -> None:
     assert first is not None
     assert second is not None
     assert first != second
-    member_with(stores[0])._step(0, "UNMASK", first)
+    steps_with(stores[0]).take(0, "UNMASK", first)
     stored = answers(stores[0])["UNMASK"]
     stores[0].close()
     again = ClientStore(tmp_path / "0.state")
-    member_with(again)._step(0, "UNMASK", second)
+    steps_with(again).take(0, "UNMASK", second)
     assert answers(again)["UNMASK"] == stored
     with again.step():
         part = again.load()
@@ -307,7 +325,7 @@ def test_a_store_forgets_its_secrets(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     secret = b"a secret of this client, thirty-two" * 20
     with store.step():
-        store.save(TakingPart(0, b"invitation", b"config", secret, None))
+        store.save(TakingPart(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
         store.push("MASK", secret)
     assert secret in path.read_bytes()
     store.finish("finished")
@@ -315,21 +333,152 @@ def test_a_store_forgets_its_secrets(tmp_path: Path) -> None:
     assert secret[:35] not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
+def test_a_store_shrinks_when_its_round_is_over(tmp_path: Path) -> None:
+    path = tmp_path / "client.state"
+    store = ClientStore(path)
+    with store.step():
+        store.push("MASK", bytes(5_000_000))
+    assert path.stat().st_size > 5_000_000
+    store.finish("finished")
+    assert path.stat().st_size < 100_000
+    store.close()
+
+
+def test_a_store_of_the_first_version(tmp_path: Path) -> None:
+    """Its tokens stay used; a round in the middle of which it stands cannot go on."""
+    for over in ("finished", None):
+        path = tmp_path / f"{over}.state"
+        with closing(sqlite3.connect(path)) as database:
+            database.executescript(FIRST_VERSION)
+            database.execute("INSERT INTO used VALUES (?)", (b"token",))
+            database.execute("INSERT INTO taking_part VALUES (1, 0, x'00', x'00', NULL, ?)", (over,))
+            database.commit()
+        if over is None:
+            with pytest.raises(ParameterError, match="an older version of secagg is in the middle of a round"):
+                ClientStore(path)
+            continue
+        store = ClientStore(path)
+        with store.step():
+            assert not store.consume(b"token")
+            assert store.load() is None
+        store.close()
+
+
+FIRST_VERSION = """
+CREATE TABLE used (token BLOB PRIMARY KEY);
+CREATE TABLE identity (seed BLOB NOT NULL);
+CREATE TABLE taking_part (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seat INTEGER NOT NULL, invitation BLOB NOT NULL, config BLOB NOT NULL, state BLOB, over TEXT
+);
+CREATE TABLE outgoing (number INTEGER PRIMARY KEY AUTOINCREMENT, phase TEXT NOT NULL, data BLOB NOT NULL);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_state_is_never_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "client.state").symlink_to(tmp_path / "precious")
+    with pytest.raises(ParameterError, match="a symbolic link"):
+        ClientStore(tmp_path / "client.state")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_what_a_store_keeps_of_an_input_cannot_be_tried_out(tmp_path: Path) -> None:
+    """Two stores keep other digests of one input; without its own file's key, one says nothing."""
+    values = OwnInput(arrays_of(0)).values_digest
+    stores = [ClientStore(tmp_path / f"{number}.state") for number in range(2)]
+    kept = []
+    for store in stores:
+        with store.step():
+            kept.append(store.keyed(values))
+            store.release(kept[-1])
+    assert kept[0] != kept[1]
+    assert values not in kept
+    assert may_hold(tmp_path / "0.state", values)
+    assert not may_hold(tmp_path / "0.state", OwnInput(arrays_of(1)).values_digest)
+    assert not may_hold(tmp_path / "none.state", values)
+
+
+def test_the_digest_of_an_input_is_of_its_values() -> None:
+    """Not of dtypes, memory order, or the sign of a zero: all are the same data to whoever has two sums."""
+    values = {"w": np.array([[0.5, -0.0], [2.0, 3.0]]), "b": np.array([1.0])}
+    same = {"b": np.array([1]), "w": np.array([[0.5, 0.0], [2.0, 3.0]], np.float32, order="F")}
+    digest = OwnInput(values).values_digest
+    assert OwnInput(same, 7).values_digest == digest
+    assert OwnInput({"w": values["w"].reshape(4), "b": values["b"]}).values_digest != digest
+    assert OwnInput({"w": values["b"], "b": values["w"]}).values_digest != digest
+    assert OwnInput(values, 7).digest(b"layout") != OwnInput(values, 8).digest(b"layout")
+    assert OwnInput(values, 7).digest(b"layout") != OwnInput(values, 7).digest(b"other")
+
+
+def test_the_phase_of_an_answer_is_the_clients_own_word(tmp_path: Path) -> None:
+    """A server that calls the roster's phase MASK must not have its acknowledgement count for a vector."""
+    server = Server(spec_of(3).config)
+    stores = [ClientStore(tmp_path / f"{number}.state") for number in range(3)]
+    for index, data in server.outgoing():
+        steps_with(stores[index], index).take(index, "ADVERTISE", data)
+        server.receive(index, answers(stores[index])["ADVERTISE"])
+    server.close_phase()
+    roster = server.outgoing().to(0)
+    assert roster is not None
+    steps = steps_with(stores[0])
+    steps.take(0, "MASK", roster)
+    assert stores[0].waiting() == ["ADVERTISE", "SHARE"]
+    for number, _, _ in stores[0].unsent(0):
+        steps.acknowledge(number, "accepted")
+    with stores[0].step():
+        part = stores[0].load()
+    assert part is not None
+    assert not part.masked
+
+
+def test_patience_counts_from_the_last_progress() -> None:
+    now = 0.0
+    patience = Patience(5.0, lambda: now)
+
+    def show(phase: str, arrived: int, left: float) -> None:
+        patience.show(Progress(phase, arrived, 3, left), clients=3)
+
+    show("ADVERTISE", 1, 100.0)
+    assert patience.left() == 105.0  # the server may wait for others as long as it said
+    now = 50.0
+    show("ADVERTISE", 1, 1e9)  # and not longer
+    show("ADVERTISE", 0, 1e9)
+    show("LUNCH", 3, 1e9)
+    assert patience.left() == 55.0
+    now = 104.0
+    show("ADVERTISE", 2, 1e9)
+    assert patience.left() == 5.0
+    show("ADVERTISE", 1000, 0.0)  # no more than there are clients
+    now = 108.0
+    show("ADVERTISE", 2000, 0.0)
+    assert patience.left() == 1.0
+    show("SHARE", 0, float("inf"))
+    assert patience.left() == 5.0
+    show("MASK", 0, 1e12)
+    assert patience.left() == 24 * 3600 + 5.0  # a day at most
+    now += 24 * 3600 + 5.0
+    assert patience.left() == 0.0
+    patience.moved()
+    assert patience.left() == 5.0
+
+
 def test_a_store_keeps_used_tokens_over_rounds(tmp_path: Path) -> None:
     """The same invitation is not joined twice, also when the round is over for this client."""
     invitation = Server(spec_of(3).config).invitation()
     store = ClientStore(tmp_path / "client.state")
-    member_with(store)._step(0, "ADVERTISE", invitation)
+    steps_with(store).take(0, "ADVERTISE", invitation)
     store.finish("left")
     with pytest.raises(PeerError) as refused:
-        member_with(store)._step(0, "ADVERTISE", invitation)
+        steps_with(store).take(0, "ADVERTISE", invitation)
     assert refused.value.code == "already-joined"
     assert store.unsent(0) == [], "nothing that would end what another process of this client does"
     another = Server(spec_of(3).config).invitation()
-    fresh = member_with(store)
-    fresh._step(0, "ADVERTISE", another)
+    fresh = steps_with(store)
+    fresh.take(0, "ADVERTISE", another)
     with pytest.raises(RefusedError, match="in the middle of another"):
-        fresh._step(0, "ADVERTISE", Server(spec_of(3).config).invitation())
+        fresh.take(0, "ADVERTISE", Server(spec_of(3).config).invitation())
 
 
 def test_a_step_is_on_the_disk_with_its_directory(tmp_path: Path) -> None:
@@ -353,6 +502,28 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
         ClientStore(tmp_path / "newer")
 
 
+def test_a_demo_key_is_private_however_it_was_left(tmp_path: Path) -> None:
+    make_demo_certificate(tmp_path)
+    (tmp_path / "server.key").chmod(0o644)
+    _, key = make_demo_certificate(tmp_path)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    (tmp_path / "precious").write_text("precious")
+    for name in ("server.pem", "server.key"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+    (tmp_path / "precious").rename(tmp_path / "gone")  # the links lead nowhere: a pair is made
+    make_demo_certificate(tmp_path)
+    assert not (tmp_path / "precious").exists()
+
+
+def test_files_of_a_certificate_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"none\.pem"):
+        client_context(tmp_path / "none.pem")
+    certificate, _ = make_demo_certificate(tmp_path)
+    with pytest.raises(OSError, match=r"none\.key"):
+        server_context(certificate, tmp_path / "none.key")
+
+
 # Model files.
 
 ARRAYS = {"z.w": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.float64(3.5).reshape(()), "n": np.arange(4)}
@@ -369,6 +540,84 @@ def test_a_model_file_comes_back(tmp_path: Path, name: str) -> None:
         assert np.array_equal(read[key], array)
     assert model_files.read_shapes(path) == {key: ARRAYS[key].shape for key in sorted(ARRAYS)}
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["model.npz", "model.safetensors"])
+def test_names_that_writers_have_other_uses_for(tmp_path: Path, name: str) -> None:
+    """``numpy.savez`` takes ``file`` and ``allow_pickle`` for its own arguments; ``.npy`` is cut off a name once."""
+    arrays = {key: np.full(2, place) for place, key in enumerate(("file", "allow_pickle", "a", "a.npy", "args/0", "é"))}
+    model_files.write_arrays(tmp_path / name, arrays)
+    read = model_files.read_arrays(tmp_path / name)
+    assert {key: array.tolist() for key, array in read.items()} == {key: a.tolist() for key, a in arrays.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "says"),
+    [
+        ("m.safetensors", {"__metadata__": np.zeros(2)}, "cannot hold an array named '__metadata__'"),
+        ("m.safetensors", {"v": np.zeros(2, np.longdouble)}, "which .safetensors has not"),
+        ("m.npz", {"a\0b": np.zeros(2)}, "cannot hold an array named"),
+        ("m.npz", {"\ud800": np.zeros(2)}, "no Unicode text"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said_before_anything_is_written(
+    tmp_path: Path, name: str, arrays: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        model_files.write_arrays(tmp_path / name, arrays)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_byte_orders_and_strides_are_written_as_they_are(tmp_path: Path) -> None:
+    arrays = {
+        "big": np.arange(6, dtype=">f8"),
+        "turned": np.arange(6.0).reshape(2, 3).T,
+        "flags": np.array([True, False]),
+    }
+    for name in ("m.npz", "m.safetensors"):
+        model_files.write_arrays(tmp_path / name, arrays)
+        for key, array in model_files.read_arrays(tmp_path / name).items():
+            assert array.tolist() == arrays[key].tolist()
+    assert load_file(tmp_path / "m.safetensors")["flags"].dtype == np.bool_
+
+
+def test_a_total_is_never_written_through_a_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "sum.npz").symlink_to(precious)
+    model_files.write_arrays(tmp_path / "sum.npz", ARRAYS)
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "sum.npz").is_symlink()
+
+
+def bfloat16_file(path: Path, code: str = "BF16") -> None:
+    """Three numbers in bfloat16: 1, -2.5, and 0.25; or as many bytes of another type."""
+    data = np.array([1.0, -2.5, 0.25], np.float32).view(np.uint32)
+    raw = (data >> 16).astype("<u2").tobytes() if code == "BF16" else bytes([0x38, 0xC0, 0x00])
+    header = json.dumps({"v": {"dtype": code, "shape": [3], "data_offsets": [0, len(raw)]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + raw)
+
+
+def test_bfloat16_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bfloat16_file(tmp_path / "m.safetensors")
+    assert model_files.read_shapes(tmp_path / "m.safetensors") == {"v": (3,)}
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(InputError, match="'v' has dtype BF16, which NumPy has not by itself: pip install ml_dtypes"):
+        model_files.read_arrays(tmp_path / "m.safetensors")
+
+
+def test_types_of_an_extension_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's part is played by types of the same widths: what is read are the right bytes of the right type."""
+    stand_in = types.SimpleNamespace(bfloat16=np.dtype("<u2"), float8_e4m3fn=np.dtype("u1"))
+    monkeypatch.setitem(sys.modules, "ml_dtypes", stand_in)  # type: ignore[arg-type]
+    bfloat16_file(tmp_path / "m.safetensors")
+    read = model_files.read_arrays(tmp_path / "m.safetensors")["v"]
+    assert read.tolist() == [0x3F80, 0xC020, 0x3E80]
+    bfloat16_file(tmp_path / "m.safetensors", "F8_E4M3")
+    assert model_files.read_arrays(tmp_path / "m.safetensors")["v"].tolist() == [0x38, 0xC0, 0x00]
+    bfloat16_file(tmp_path / "m.safetensors", "F8_E8M0")
+    with pytest.raises(InputError, match="dtype F8_E8M0, which cannot be summed"):
+        model_files.read_arrays(tmp_path / "m.safetensors")
 
 
 def test_files_of_other_writers_are_read(tmp_path: Path) -> None:
@@ -415,6 +664,6 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_client_s_state_is_not_printed() -> None:
     """It is suspended in clear: whoever prints what the store holds must not print the keys."""
     secret = bytes(range(65, 91))
-    printed = repr(TakingPart(0, b"invitation", b"config", secret, None))
+    printed = repr(TakingPart(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
     assert "invitation" in printed
     assert secret.decode() not in printed

@@ -8,7 +8,13 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     service         connections, logins, limits
     hosted          one round: journal first, then act, then answer
     journal         the server's SQLite file
-    member          a client: steps, reconnections
+    member          a client: connections and reconnections
+    membership      how a client takes part, and how that can end
+    steps           a client: what it does with what the server sends, durably
+    own_input       a client's arrays and weight
+    patience        how long a client waits
+    closings        what the closing of a connection says
+    addresses       the URL of a round
     store           a client's SQLite file
     layout          names and shapes of what is summed
     model_files     .npz and .safetensors
@@ -22,13 +28,22 @@ from secagg.adapters.net.frames import Progress, Refusal, RefusedError
 from secagg.adapters.net.hosted import DEFAULT_DEADLINES, Ending, HostedRound, RoundSpec
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.layout import Layout, totals
-from secagg.adapters.net.member import GaveUpError, Member, MemberOptions, NotTrustedError, Total
+from secagg.adapters.net.member import Member
+from secagg.adapters.net.membership import (
+    AnotherInputError,
+    GaveUpError,
+    MaybeSummedError,
+    MemberOptions,
+    NotTrustedError,
+    Total,
+)
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
 
 __all__ = [
     "DEFAULT_DEADLINES",
+    "AnotherInputError",
     "ClientStore",
     "Ending",
     "GaveUpError",
@@ -37,6 +52,7 @@ __all__ = [
     "JournalError",
     "Layout",
     "Limits",
+    "MaybeSummedError",
     "Member",
     "MemberOptions",
     "NotTrustedError",

@@ -26,7 +26,8 @@ KEY_FILE: Final = "server.key"
 
 
 def server_context(certificate: Path, key: Path) -> tuple[ssl.SSLContext, bytes]:
-    """A context for the server, TLS 1.3, and the SHA-256 of its certificate.  Raises ParameterError."""
+    """A context for the server, TLS 1.3, and the SHA-256 of its certificate.  Raises ParameterError and OSError."""
+    _check_readable(certificate, key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
@@ -38,7 +39,12 @@ def server_context(certificate: Path, key: Path) -> tuple[ssl.SSLContext, bytes]
 
 
 def client_context(ca: Path | None) -> ssl.SSLContext:
-    """A context for a client, TLS 1.3: trusts the certificates in ``ca`` alone, or those of the system."""
+    """A context for a client, TLS 1.3: trusts the certificates in ``ca`` alone, or those of the system.
+
+    Raises ParameterError, and OSError for a file that cannot be read.
+    """
+    if ca is not None:
+        _check_readable(ca)
     try:
         context = ssl.create_default_context(cafile=ca)
     except ssl.SSLError as wrong:
@@ -65,6 +71,8 @@ def make_demo_certificate(directory: Path, names: Sequence[str] = ()) -> tuple[P
     certificate, key_file = directory / CERTIFICATE_FILE, directory / KEY_FILE
     if certificate.exists() and key_file.exists():
         _check_still_good(certificate, names)
+        if os.name == "posix":
+            key_file.chmod(stat.S_IRUSR | stat.S_IWUSR)
         return certificate, key_file
     directory.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -72,11 +80,23 @@ def make_demo_certificate(directory: Path, names: Sequence[str] = ()) -> tuple[P
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(private)
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    _write_new(key_file, private, stat.S_IRUSR | stat.S_IWUSR)
+    _write_new(certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
     return certificate, key_file
+
+
+def _write_new(file: Path, content: bytes, mode: int) -> None:
+    """Half of a pair that is left over is replaced; a symbolic link is, too, and never followed."""
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+        out.write(content)
+
+
+def _check_readable(*files: Path) -> None:
+    """Raises OSError with the file's name, which the TLS library leaves out."""
+    for file in files:
+        with file.open("rb"):
+            pass
 
 
 def _check_still_good(certificate: Path, names: Sequence[str]) -> None:

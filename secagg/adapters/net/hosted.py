@@ -297,12 +297,21 @@ class HostedRound:
             for item in batch:
                 seats.enter_context(self._used(item.index))  # also when its connection ends meanwhile
             try:
-                verdicts = ["late"] * len(batch) if server is None else await self._judge(server, batch)
+                verdicts = (
+                    [self._after_the_end(item) for item in batch]
+                    if server is None
+                    else await self._judge(server, batch)
+                )
             except BaseException:
                 reject(batch)
                 raise
             answer(batch, verdicts)
         self._notify()
+
+    def _after_the_end(self, item: Submitted) -> str:
+        """A client whose vector is in the sum, and that never heard so, must not take it for lost."""
+        included = self.ending.included if self.ending is not None else ()
+        return "duplicate" if item.phase == "MASK" and item.index in included else "late"
 
     async def _judge(self, server: Server, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import zipfile
-import zlib
-from collections.abc import Mapping
+import importlib
+import json
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from secagg.encoding import load_npz
+from secagg.encoding.arrays import is_extension
+from secagg.encoding.npz import npz_shapes, replacing, save_npz
 from secagg.errors import InputError, ParameterError
 
 NPZ: Final = ".npz"
 SAFETENSORS: Final = ".safetensors"
-_UNREADABLE: Final = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_METADATA: Final = "__metadata__"
+_LENGTH: Final = struct.Struct("<Q")
+_ALIGNMENT: Final = 8
+_DTYPES: Final = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+_EXTENSION_DTYPES: Final = {
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+_CODES: Final = {name: code for code, name in (_DTYPES | _EXTENSION_DTYPES).items()}
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -33,81 +48,113 @@ def kind_of(path: Path) -> str:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The arrays by name, names ascending.  Raises InputError or ParameterError, which name the file and the array."""
+    """The arrays by name, names ascending.  Raises InputError or ParameterError, which name the file and the array.
+
+    bfloat16 and the 8-bit floats of a .safetensors file come as the types of ``ml_dtypes``, where that is installed.
+    """
     if kind_of(path) == NPZ:
         arrays = load_npz(path)
         return {name: arrays[name] for name in sorted(arrays)}
-    arrays = {}
     with _safetensors(path) as file:
-        for name in sorted(file.keys()):
-            try:
-                arrays[name] = file.get_tensor(name)
-            except (TypeError, AttributeError, KeyError):
-                dtype = file.get_slice(name).get_dtype()
-                raise InputError(f"{path}: {name!r} has dtype {dtype}, which NumPy has not; store it as F32") from None
-    return arrays
+        return {name: _tensor(path, file, name) for name in sorted(file.keys())}
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes alone: no array's values are read.  Raises InputError and ParameterError."""
     if kind_of(path) == NPZ:
-        return _npz_shapes(path)
+        return dict(sorted(npz_shapes(path).items()))
     with _safetensors(path) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write the file whole or not at all, durably; one that is there is replaced."""
+def check_writable(path: Path, dtypes: Mapping[str, np.dtype[Any]]) -> None:
+    """Whether a file of this kind can hold arrays of these names and dtypes.  Raises InputError and ParameterError."""
     kind = kind_of(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    for name, dtype in dtypes.items():
+        if not _utf8(name):
+            raise InputError(f"{path}: the name {name!r} is no Unicode text that a file can hold; rename the array")
+        if kind == SAFETENSORS and name == _METADATA:
+            raise InputError(f"{path}: a {SAFETENSORS} file cannot hold an array named {name!r}; write {NPZ}")
+        if kind == SAFETENSORS and dtype.name not in _CODES:
+            raise InputError(f"{path}: {name!r} has dtype {dtype}, which {SAFETENSORS} has not; write {NPZ}")
+        if kind == NPZ and "\0" in name:
+            raise InputError(f"{path}: an {NPZ} file cannot hold an array named {name!r}; write {SAFETENSORS}")
+        if kind == NPZ and is_extension(dtype):
+            raise InputError(f"{path}: {name!r} has dtype {dtype}, which {NPZ} has not; write {SAFETENSORS}")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write the file whole or not at all, durably; one that is there, or a symbolic link, is replaced.
+
+    Raises what ``check_writable`` raises.
+    """
+    check_writable(path, {name: array.dtype for name, array in arrays.items()})
+    if kind_of(path) == NPZ:
+        save_npz(path, arrays)
+        return
+    with replacing(path) as out:
+        _write_safetensors(out, arrays)
+
+
+def _utf8(name: str) -> bool:
     try:
-        if kind == NPZ:
-            with temporary.open("wb") as out:
-                np.savez(out, **dict(arrays))  # type: ignore[arg-type]
-        else:
-            # Contiguous and at least 1-d is what the format's writer takes as it is; 0-d arrays keep their shape.
-            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary)
-        _sync(temporary)
-        temporary.replace(path)
-        if os.name == "posix":
-            _sync(path.parent)  # so that the new name survives a power cut as well
-    finally:
-        temporary.unlink(missing_ok=True)
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _write_safetensors(out: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """A length, a header in JSON, the arrays' bytes; wide elements first, so that each array is aligned."""
+    header: dict[str, Any] = {}
+    done = 0
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    for name, array in ordered:
+        header[name] = {
+            "dtype": _CODES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [done, done + array.nbytes],
+        }
+        done += array.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    out.write(_LENGTH.pack(len(text)) + text)
+    for _, array in ordered:
+        swapped = not is_extension(array.dtype) and array.dtype.byteorder == ">"
+        little = array.astype(array.dtype.newbyteorder("<")) if swapped else array
+        out.write(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+
+
+def _tensor(path: Path, file: Any, name: str) -> npt.NDArray[Any]:
+    code = file.get_slice(name).get_dtype()
+    if code in _EXTENSION_DTYPES:
+        return _extension_tensor(path, name, code)
+    if code not in _DTYPES:
+        raise InputError(f"{path}: {name!r} has dtype {code}, which cannot be summed; store it as F32")
+    tensor: npt.NDArray[Any] = file.get_tensor(name)
+    return tensor
+
+
+def _extension_tensor(path: Path, name: str, code: str) -> npt.NDArray[Any]:
+    """A tensor of a type that NumPy alone has not, of a file whose header has been checked."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    shapes: dict[str, tuple[int, ...]] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as array:
-                    version = np.lib.format.read_magic(array)
-                    read = np.lib.format.read_array_header_1_0
-                    if version != (1, 0):
-                        read = np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(array)
-                if dtype.hasobject:
-                    raise ValueError("Python objects")
-                shapes[member.removesuffix(".npy")] = tuple(int(extent) for extent in shape)
-    except _UNREADABLE as wrong:
-        raise InputError(f"{path}: not an .npz archive of arrays ({wrong})") from None
-    if not shapes:
-        raise InputError(f"{path}: holds no arrays; write some with numpy.savez(path, name=array, ...)")
-    return dict(sorted(shapes.items()))
+        dtype = np.dtype(getattr(importlib.import_module("ml_dtypes"), _EXTENSION_DTYPES[code]))
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path}: {name!r} has dtype {code}, which NumPy has not by itself: pip install ml_dtypes, or store it as "
+            "F32"
+        ) from None
+    with path.open("rb") as raw:
+        (length,) = _LENGTH.unpack(raw.read(_LENGTH.size))
+        entry = json.loads(raw.read(length))[name]
+        start, end = entry["data_offsets"]
+        raw.seek(_LENGTH.size + length + start)
+        data = bytearray(raw.read(end - start))
+    return np.frombuffer(data, dtype).reshape(entry["shape"])
 
 
 @contextlib.contextmanager
-def _safetensors(path: Path) -> Any:
+def _safetensors(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     try:
@@ -115,5 +162,5 @@ def _safetensors(path: Path) -> Any:
             if not file.keys():
                 raise InputError(f"{path}: holds no arrays")
             yield file
-    except SafetensorError as wrong:
-        raise InputError(f"{path}: not a safetensors file ({wrong})") from None
+    except (SafetensorError, MemoryError) as wrong:
+        raise InputError(f"{path}: not a safetensors file that can be read ({wrong})") from None

@@ -6,29 +6,39 @@ sent nothing, and begins the step again; one that is killed after it sends the s
 
 The file is readable by its owner alone, and not sealed under a key: the key would have to lie beside it, and whoever
 can read the one can read the other.  What is deleted is overwritten.
+
+Beyond the round it remembers which rounds it was in, and which arrays may be in a sum that somebody has: the digest of
+the arrays is written in the transaction that makes this client's UNMASK message durable.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
 from secagg.errors import ParameterError
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+_FIRST_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS released (digest BLOB PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS identity (seed BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS digest_key (one INTEGER PRIMARY KEY CHECK (one = 1), key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS bound (one INTEGER PRIMARY KEY CHECK (one = 1), url TEXT NOT NULL, key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS taking_part (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    seat INTEGER NOT NULL, invitation BLOB NOT NULL, config BLOB NOT NULL, state BLOB, over TEXT
+    seat INTEGER NOT NULL, invitation BLOB NOT NULL, config BLOB NOT NULL, layout BLOB NOT NULL,
+    certificate BLOB NOT NULL, values_digest BLOB NOT NULL, input_digest BLOB NOT NULL, masked INTEGER NOT NULL,
+    state BLOB, over TEXT
 );
 CREATE TABLE IF NOT EXISTS outgoing (
     number INTEGER PRIMARY KEY AUTOINCREMENT, phase TEXT NOT NULL, data BLOB NOT NULL
@@ -45,6 +55,11 @@ class TakingPart:
         seat: its index.
         invitation: SHA-256 of the invitation.
         config: the round's.
+        layout: the layout that it joined with, as ``layout_bytes`` makes it.
+        certificate: SHA-256 of the certificate that the server showed when it joined; empty without TLS.
+        values_digest: of its arrays alone, under the file's key; see ``OwnInput``.
+        input_digest: of its arrays, weight and layout, under the file's key.
+        masked: whether the server acknowledged its masked vector.
         state: the suspended client; None once it has answered for the last time.
         over: why there is nothing more to do, or None while there is.
     """
@@ -52,6 +67,11 @@ class TakingPart:
     seat: int
     invitation: bytes
     config: bytes
+    layout: bytes
+    certificate: bytes
+    values_digest: bytes
+    input_digest: bytes
+    masked: bool
     state: bytes | None = field(repr=False)
     over: str | None
 
@@ -65,8 +85,7 @@ class ClientStore:
         self.path = path
         if os.fspath(path) != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
-            os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)  # one that was there already too
+            _make_private(path)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20.0)
         try:
@@ -74,6 +93,9 @@ class ClientStore:
         except sqlite3.Error as failure:
             self._database.close()
             raise ParameterError(f"{os.fspath(path)}: not a client's state ({failure}); give another --state") from None
+        except ParameterError:
+            self._database.close()
+            raise
 
     def _prepare(self) -> None:
         database = self._database
@@ -82,14 +104,28 @@ class ClientStore:
         # EXTRA: the directory is synced too, else a power cut could bring the journal back, and undo the last step.
         database.execute("PRAGMA synchronous = EXTRA")
         database.execute("PRAGMA secure_delete = ON")
+        database.execute("PRAGMA temp_store = MEMORY")  # what VACUUM copies stays out of shared folders
         found = database.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, _VERSION):
+        if found not in (0, _FIRST_VERSION, _VERSION):
             raise ParameterError(f"{self.path!s}: a state of version {found}; this library writes {_VERSION}")
+        if found == _VERSION:
+            return
         with self.step():
+            if found == _FIRST_VERSION:
+                self._leave_the_first_version()
             for statement in _SCHEMA.split(";"):
                 database.execute(statement)
-            if not found:
-                database.execute(f"PRAGMA user_version = {_VERSION}")
+            database.execute("INSERT OR IGNORE INTO digest_key VALUES (1, ?)", (os.urandom(32),))
+            database.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _leave_the_first_version(self) -> None:
+        """Its used tokens and its identity stay; a round that it is in the middle of says nothing about its input."""
+        if self._database.execute("SELECT 1 FROM taking_part WHERE over IS NULL").fetchone() is not None:
+            raise ParameterError(
+                f"{self.path!s}: an older version of secagg is in the middle of a round with this state; end the round "
+                "with that version, or give another --state"
+            )
+        self._database.execute("DROP TABLE taking_part")
 
     def close(self) -> None:
         """Close the file."""
@@ -115,14 +151,19 @@ class ClientStore:
 
     def load(self) -> TakingPart | None:
         """The round that this client is or was in."""
-        row = self._database.execute("SELECT seat, invitation, config, state, over FROM taking_part").fetchone()
-        return None if row is None else TakingPart(*row)
+        row = self._database.execute(
+            "SELECT seat, invitation, config, layout, certificate, values_digest, input_digest, masked, state, over "
+            "FROM taking_part"
+        ).fetchone()
+        if row is None:
+            return None
+        part = TakingPart(*row)
+        return replace(part, masked=bool(part.masked))
 
     def save(self, part: TakingPart) -> None:
         """Replace it."""
         self._database.execute(
-            "INSERT OR REPLACE INTO taking_part VALUES (1, ?, ?, ?, ?, ?)",
-            (part.seat, part.invitation, part.config, part.state, part.over),
+            "INSERT OR REPLACE INTO taking_part VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(part)
         )
 
     def push(self, phase: str, data: bytes | memoryview) -> None:
@@ -133,7 +174,36 @@ class ClientStore:
         """Nothing that waits is to be sent any more."""
         self._database.execute("DELETE FROM outgoing")
 
+    def keyed(self, digest: bytes) -> bytes:
+        """What the file keeps of a digest: without the file's key nobody can try out what the data may be."""
+        (key,) = self._database.execute("SELECT key FROM digest_key").fetchone()
+        return _keyed(key, digest)
+
+    def is_released(self, keyed_digest: bytes) -> bool:
+        """Whether these arrays may be in a sum that somebody has."""
+        query = "SELECT 1 FROM released WHERE digest = ?"
+        return self._database.execute(query, (keyed_digest,)).fetchone() is not None
+
+    def release(self, keyed_digest: bytes) -> None:
+        """From now on these arrays may be in a sum."""
+        self._database.execute("INSERT OR IGNORE INTO released VALUES (?)", (keyed_digest,))
+
     # Steps of their own.
+
+    def bind(self, url: str, key: bytes) -> None:
+        """Tie the file to one round's URL and one identity.  Raises ParameterError when it is tied to others."""
+        with self.step():
+            row = self._database.execute("SELECT url, key FROM bound").fetchone()
+            if row is None:
+                self._database.execute("INSERT INTO bound VALUES (1, ?, ?)", (url, key))
+                return
+        if row[0] != url:
+            raise ParameterError(f"{self.path!s}: this state belongs to {row[0]}, not to {url}; give another --state")
+        if row[1] != key:
+            raise ParameterError(
+                f"{self.path!s}: this state belongs to another identity than the one that is given; give that one as "
+                "--identity, or another --state"
+            )
 
     def identity_seed(self) -> bytes:
         """The seed of this file's own identity, drawn when it is first asked for."""
@@ -152,15 +222,61 @@ class ClientStore:
             )
             return rows.fetchall()
 
-    def acknowledged(self, number: int) -> str | None:
-        """The server has it; returns its phase."""
+    def waiting(self) -> list[str]:
+        """The phases of what was not acknowledged yet."""
+        with self._lock:
+            return [str(phase) for (phase,) in self._database.execute("SELECT phase FROM outgoing ORDER BY number")]
+
+    def acknowledged(self, number: int, *, accepted: bool) -> str | None:
+        """The server has it, and took it or came too late for it; returns its phase, None for a number not awaited."""
         with self.step():
             row = self._database.execute("SELECT phase FROM outgoing WHERE number = ?", (number,)).fetchone()
             self._database.execute("DELETE FROM outgoing WHERE number = ?", (number,))
+            if row is not None and row[0] == "MASK" and accepted:
+                self._database.execute("UPDATE taking_part SET masked = 1")
         return None if row is None else str(row[0])
 
     def finish(self, why: str) -> None:
-        """The round is over for this client: forget its state and what it would still send."""
+        """The round is over for this client: forget its state and what it would still send, and give the room back."""
         with self.step():
             self.drop_outgoing()
             self._database.execute("UPDATE taking_part SET state = NULL, over = ?", (why,))
+        # A disk that is full refuses this alone: the end is stored, and the room is given back another time.
+        with self._lock, suppress(sqlite3.OperationalError):
+            self._database.execute("VACUUM")
+
+
+def may_hold(path: Path, values_digest: bytes) -> bool:
+    """Whether, by another state file, these arrays may be in a sum, or are in a round that is not over.
+
+    A file that is none, or that is no state of this version, says nothing.
+    """
+    query = (
+        "SELECT 1 FROM released WHERE digest = :digest "
+        "UNION ALL SELECT 1 FROM taking_part WHERE over IS NULL AND values_digest = :digest"
+    )
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=20.0)) as database:
+            (key,) = database.execute("SELECT key FROM digest_key").fetchone()
+            return database.execute(query, {"digest": _keyed(key, values_digest)}).fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
+def _keyed(key: bytes, digest: bytes) -> bytes:
+    return hmac.digest(key, digest, "sha256")
+
+
+def _make_private(path: str | os.PathLike[str]) -> None:
+    """Make the file, or narrow the mode of one that is there; what a symbolic link leads to is left alone."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), stat.S_IRUSR | stat.S_IWUSR)
+    except OSError:
+        if Path(path).is_symlink():
+            raise ParameterError(f"{os.fspath(path)}: a symbolic link; name the state file itself") from None
+        raise
+    try:
+        if os.name == "posix":
+            os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR)
+    finally:
+        os.close(descriptor)

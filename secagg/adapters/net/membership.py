@@ -1,0 +1,93 @@
+"""How a client takes part in a round, and how that can end."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secagg.config import Policy
+from secagg.encoding import Encoder, LayoutPolicy
+from secagg.encoding.settings import Coarse
+from secagg.encoding.sums import Mean
+from secagg.errors import SecAggError
+from secagg.identity import Directory, Identity
+
+
+class GaveUpError(SecAggError):
+    """The round has made no progress for too long."""
+
+
+class NotTrustedError(SecAggError):
+    """The server's TLS certificate is not to be trusted."""
+
+
+class AnotherInputError(SecAggError):
+    """The input is not the one that the client's state remembers."""
+
+
+class MaybeSummedError(SecAggError):
+    """The input may be in a sum already: with a second one, a server could take the two apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What a client gets.  The last three attributes are for this client's own operator: they tell of its data.
+
+    Attributes:
+        mean: the weighted mean in float64, with the total weight and the number of clients in it.
+        encoder: of this client's layout.
+        vector: the sum as it came.
+        included: their seats.
+        seat: the client's own, which is among them.
+        clipped: how many of the client's own values were cut off, by array.
+        weight_clamped: whether the client's own weight was above the layout's largest, and counted as that.
+        coarse: the client's own arrays that are lost in the rounding, or behind the clip; see ``Encoder.coarse``.
+    """
+
+    mean: Mean
+    encoder: Encoder
+    vector: np.ndarray[Any, Any]
+    included: tuple[int, ...]
+    seat: int
+    clipped: Mapping[str, int] = field(repr=False)
+    weight_clamped: bool = field(repr=False)
+    coarse: Mapping[str, Coarse] = field(repr=False)
+
+    def mean_as_input(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The mean in the dtypes of this client's own arrays."""
+        return dict(self.encoder.decode_sum(self.vector, self.mean.count, "template").mean)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberOptions:
+    """How a client takes part.
+
+    Attributes:
+        url: ``wss://host:port/round``.
+        tls: for ``wss``; see ``certificates.client_context``.
+        weight: of its input; a weight above the layout's largest counts as that.  None: 1, in rounds with and without
+            weights.
+        policy: the least that it accepts; the layout's digest is added as the context.
+        layout_policy: the layouts that it accepts.
+        identity: what it logs in with; None: one that its store makes.
+        directory: ``active``: the client's own copy.
+        give_up_seconds: without progress of the round; see ``patience``.
+        again: take part although the input may be in a sum already, or an earlier round with this store is not over.
+        other_states: state files in which the same input may be found as well; those that do not exist are ignored.
+    """
+
+    url: str
+    tls: ssl.SSLContext | None = None
+    weight: int | None = None
+    policy: Policy = Policy()  # noqa: RUF009  (frozen)
+    layout_policy: LayoutPolicy = LayoutPolicy()  # noqa: RUF009  (frozen)
+    identity: Identity | None = None
+    directory: Directory | None = None
+    give_up_seconds: float = 600.0
+    again: bool = False
+    other_states: tuple[Path, ...] = ()

@@ -1,0 +1,56 @@
+"""How long a client waits: it counts from the last progress of the round, whatever the server says meanwhile."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final, final
+
+from secagg.adapters.net.frames import Progress
+from secagg.transitions import ServerState
+
+_ORDER: Final = {state.value: place for place, state in enumerate(ServerState)}
+_LONGEST_PHASE: Final = 24 * 3600.0
+_LONGEST_COMPUTE: Final = 3600.0
+
+
+@final
+class Patience:
+    """Ends ``seconds`` after the last progress.
+
+    Progress is a step of this client's, a message of its that the server has taken, a phase that begins, or somebody
+    who arrives in it.  A server may keep a phase open until its deadline without anybody arriving: a client waits until
+    the deadline that is named when the phase begins, a day at most, and ``seconds`` more.  A server that sends signs of
+    life for ever holds nobody.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds, self._clock = seconds, clock
+        self._until = clock() + seconds
+        self._furthest = (-1, 0)
+        self.heard = False
+
+    def moved(self) -> None:
+        """The round has made progress."""
+        self.heard = True
+        self._until = max(self._until, self._clock() + self.seconds)
+
+    def show(self, progress: Progress, clients: int) -> None:
+        """The server says where the round stands."""
+        self.heard = True
+        phase = _ORDER.get(progress.phase, -1)
+        reached = (phase, min(progress.arrived, clients))
+        if reached <= self._furthest:
+            return
+        begins = phase > self._furthest[0]
+        self._furthest = reached
+        self.moved()
+        announced = _LONGEST_COMPUTE if progress.phase == ServerState.COMPUTE else progress.seconds_left
+        if begins and math.isfinite(announced):
+            patient = min(max(0.0, announced), _LONGEST_PHASE)
+            self._until = max(self._until, self._clock() + patient + self.seconds)
+
+    def left(self) -> float:
+        """The seconds that are left; 0 when it is over."""
+        return max(0.0, self._until - self._clock())

@@ -1,0 +1,362 @@
+"""What a client does with what the server sends: one durable step each, on a thread, without a connection.
+
+Before it advertises its keys, a client may refuse for any reason of its own.  Afterwards nothing about its data makes
+it leave or answer otherwise: everything that could is asked in ``prepare`` and ``_take_invitation``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from typing import Any, Final, final
+
+import msgspec
+
+from secagg import messages
+from secagg.adapters.net.addresses import round_of
+from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
+from secagg.adapters.net.hosted import PHASES
+from secagg.adapters.net.layout import Layout
+from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
+from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
+from secagg.arithmetic import PackedError, unpack
+from secagg.client import Client
+from secagg.config import RoundConfig, decode_config
+from secagg.encoding import Encoder
+from secagg.errors import AbortCode, ErrorCode, InputError, ParameterError, PeerError
+from secagg.events import Finished, InputNeeded, RoundAborted
+from secagg.identity import Identity
+from secagg.messages import Confirmations, Roster, Shares, Survivors
+from secagg.transitions import ClientState
+
+_log = logging.getLogger("secagg.net.member")
+FINISHED: Final = "finished"
+_LEFT: Final = "left for another round"
+_OPENING: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
+    "SHARE": (Roster,),
+    "MASK": (Shares,),
+    "CONFIRM": (Survivors,),
+    "UNMASK": (Survivors, Confirmations),
+}
+_ACCEPTED: Final = frozenset({"accepted", "duplicate"})
+
+
+def largest_message(config: RoundConfig | None, phase: str) -> int:
+    """The most bytes of the server's message that opens a phase; before there is a config, of an invitation."""
+    kinds = _OPENING.get(phase, ())
+    if config is None or not kinds:
+        return messages.MAX_INVITATION_BYTES
+    return max(messages.max_bytes(config, kind) for kind in kinds)
+
+
+@final
+class Steps:
+    """A client's steps, and what they find out.
+
+    Attributes:
+        taken: how many there were in this process.
+        failure: why this client has left the round, once it has.
+        ended: the server's word that the round is over, once it came as a message of the protocol.
+    """
+
+    def __init__(self, options: MemberOptions, store: ClientStore, own: OwnInput, login: Identity) -> None:
+        self._options, self._store, self._own, self._login = options, store, own, login
+        self._round = round_of(options.url)
+        self._layout, self._certificate = b"", b""
+        self._encoder: Encoder | None = None
+        self.taken = 0
+        self.failure: PeerError | None = None
+        self.ended: RefusedError | None = None
+
+    # Before anything is sent.
+
+    def check_input(self) -> None:
+        """Before connecting.  Raises AnotherInputError in the middle of a round that was joined with other data."""
+        with self._store.step():
+            part = self._store.load()
+            if part is None or part.over is not None or self._is_input_of(part):
+                return
+            if self._options.again:
+                self._store.drop_outgoing()
+                self._store.save(replace(part, state=None, over=_LEFT))
+                return
+        raise AnotherInputError(
+            f"the input or its weight has changed since this client joined round {self._round!r}, which is not over: "
+            "give the same file and weight to go on; or add --again to leave that round and to join the next one with "
+            "this file"
+        )
+
+    def prepare(self, layout: Layout, certificate: bytes) -> RoundConfig | None:
+        """Fit the input to the round's layout, before anybody waits for it.
+
+        Returns the config of the round that this client is or was in.  Raises InputError when the input has another
+        layout, and RefusedError for one that nobody could use.
+        """
+        encoded = encode_layout(layout)
+        if self._encoder is None or encoded != self._layout:
+            encoder = self._fitted(layout)
+            encoder.encode(self._own.arrays, weight=self._weight)  # for what it tells this client's operator
+            self._encoder = encoder
+        self._layout, self._certificate = encoded, certificate
+        with self._store.step():
+            part = self._store.load()
+            if part is None:
+                return None
+            if part.over is None:
+                self._check_unchanged(part)
+            elif self.failure is None:
+                self._store.drop_outgoing()  # of a round that this client has left
+            return decode_config(part.config)
+
+    @property
+    def _weight(self) -> int:
+        return 1 if self._own.weight is None else self._own.weight
+
+    def _fitted(self, layout: Layout) -> Encoder:
+        if self._own.weight is not None and layout.max_weight is None:  # whatever the weight is
+            raise ParameterError("the round has no weights, and this client brings one: leave --weight out")
+        self._options.layout_policy.check(clip=layout.clip, bits=layout.bits, max_weight=layout.max_weight)
+        try:
+            layout.encoder()
+        except (ParameterError, InputError) as wrong:
+            raise RefusedError(Refusal.MALFORMED, f"the server's layout cannot be used: {wrong}") from None
+        return layout.encoder_for(self._own.arrays)
+
+    def _check_unchanged(self, part: TakingPart) -> None:
+        """The server is the one that this client joined with, and wants what it wanted then."""
+        changed = "layout" if part.layout != self._layout else ""
+        changed = "certificate" if part.certificate != self._certificate else changed
+        if changed:
+            raise RefusedError(
+                Refusal.ANOTHER_ROUND,
+                f"the server shows another {changed} than when this client joined round {self._round!r}; ask who runs "
+                "it why. To leave that round for good, add --again (see its help first)",
+            )
+
+    # What the server sends.
+
+    def check_size(self, frame: Message | Sum, config: RoundConfig | None) -> None:
+        """Before a byte behind the frame is read.  Raises RefusedError for more than belongs to this round."""
+        if isinstance(frame, Sum):
+            if config is None:
+                raise self._not_in_it()
+            allowed = exactly = config.modulus.packed_bytes(config.length)
+            named = "sum"
+            if len(frame.included) != (config.clients + 7) // 8:
+                raise RefusedError(Refusal.MALFORMED, "the server's sum does not say who is in it")
+        else:
+            if frame.phase not in PHASES:
+                raise RefusedError(Refusal.MALFORMED, "the server sent a message of no phase of the protocol")
+            allowed, exactly, named = largest_message(config, frame.phase), 0, f"{frame.phase} message"
+        if frame.size > allowed or frame.size < exactly:
+            raise RefusedError(
+                Refusal.TOO_LARGE if frame.size > allowed else Refusal.MALFORMED,
+                f"the server announced a {named} of {frame.size} bytes; this round's has "
+                f"{'' if exactly else 'at most '}{allowed}",
+            )
+
+    def take(self, seat: int, phase: str, data: bytes) -> RoundConfig:
+        """Take one message of the server's; what it leads to is durable when this returns."""
+        self.taken += 1
+        with self._store.step():
+            part = self._store.load()
+            if phase == "ADVERTISE":
+                part = self._take_invitation(part, seat, data)
+            elif part is None or part.seat != seat:
+                raise RefusedError(
+                    Refusal.ROUND_BEGUN,
+                    f"round {self._round!r} is in {phase}, and this client's state knows nothing of it: its file is "
+                    "lost, or the client comes too late",
+                )
+            elif part.state is not None:
+                part = self._go_on(part, part.state, data)
+            return decode_config(part.config)
+
+    def _take_invitation(self, part: TakingPart | None, seat: int, data: bytes) -> TakingPart:
+        store, digest = self._store, hashlib.sha256(data).digest()
+        if part is not None and part.over is None:
+            if part.invitation == digest and part.seat == seat:
+                return part
+            if not self._options.again:
+                raise RefusedError(
+                    Refusal.ANOTHER_ROUND,
+                    "the server opens a new round while this client is in the middle of another: it has lost its "
+                    "journal; to leave the old round for good, add --again (see its help first)",
+                )
+        self._check_not_summed()
+        store.drop_outgoing()
+        encoder = self._require_encoder()
+        policy = replace(self._options.policy, context=encoder.layout_digest())
+        active = self._options.directory is not None
+        # When this client refuses the config, the step is undone and the server not told: its member may think better.
+        with Client.join(
+            data,
+            seat,
+            policy=policy,
+            identity=self._login if active else None,
+            directory=self._options.directory,
+            consume=store.consume,
+        ) as client:
+            if not store.consume(digest):
+                raise RefusedError(Refusal.ANOTHER_ROUND, "this client was in this very round already, on another seat")
+            _check_config(encoder, client.config)
+            store.push("ADVERTISE", client.start())
+            part = TakingPart(
+                seat=seat,
+                invitation=digest,
+                config=client.config.to_bytes(),
+                layout=self._layout,
+                certificate=self._certificate,
+                values_digest=store.keyed(self._own.values_digest),
+                input_digest=store.keyed(self._own.digest(self._layout)),
+                masked=False,
+                state=client.suspend(),
+                over=None,
+            )
+        store.save(part)
+        agreed = client.config
+        fields: dict[str, Any] = {"seat": seat, "clients": agreed.clients, "threat_model": agreed.threat_model.value}
+        fields |= {"colluders": agreed.colluders, "min_survivors": agreed.min_survivors, "clip": encoder.clip}
+        _log.info("joins", extra={"fields": fields})
+        return part
+
+    def _is_input_of(self, part: TakingPart) -> bool:
+        return part.input_digest == self._store.keyed(self._own.digest(part.layout))
+
+    def _check_not_summed(self) -> None:
+        """A server that opened a sum, and said that it did not, must not get the same input again."""
+        values = self._own.values_digest
+        if self._options.again:
+            return
+        where = str(self._store.path) if self._store.is_released(self._store.keyed(values)) else ""
+        where = where or next((str(path) for path in self._options.other_states if may_hold(path, values)), "")
+        if where:
+            raise MaybeSummedError(
+                f"your file may be in a sum already: {where} has it in a round that reached its end, whatever the "
+                "server said of it, or that is going on. Whoever has two sums with your file can take them apart; to "
+                "take part all the same, add --again (see its help first)"
+            )
+
+    def _go_on(self, part: TakingPart, state: bytes, data: bytes) -> TakingPart:
+        store, options = self._store, self._options
+        active = options.directory is not None
+        identity = self._login if active else None
+        try:
+            with Client.resume(state, store.consume, identity=identity, directory=options.directory) as client:
+                answers = _answers(client)
+                step = client.receive(data)
+                if isinstance(step.event, InputNeeded):
+                    encoder = self._require_encoder()
+                    step = client.submit(encoder.encode(self._own.arrays, weight=self._weight))
+                for message in step.outgoing:
+                    store.push(answers, message)
+                match step.event:
+                    case RoundAborted(code):
+                        self.ended = _ended(code)
+                        part = replace(part, state=None, over=str(self.ended))
+                        store.drop_outgoing()
+                    case Finished():
+                        store.release(part.values_digest)
+                        part = replace(part, state=None)
+                    case _:
+                        part = replace(part, state=client.suspend())
+        except PeerError as refused:
+            part = self._leave(part, refused)
+        store.save(part)
+        return part
+
+    def _leave(self, part: TakingPart, refused: PeerError) -> TakingPart:
+        """Forget the state, and tell the server; the error is raised once it knows, or is gone."""
+        self.failure = refused
+        self._store.drop_outgoing()
+        if refused.reply:
+            self._store.push(ABORT, refused.reply)
+        return replace(part, state=None, over=str(refused))
+
+    # What becomes of a client's messages.
+
+    def acknowledge(self, number: int, verdict: str) -> str | None:
+        """The server has taken a message; returns its phase."""
+        return self._store.acknowledged(number, accepted=verdict in _ACCEPTED)
+
+    def awaits_mask(self) -> bool:
+        """Whether the masked vector is on its way, so that a sum must wait for what becomes of it."""
+        return any(phase == "MASK" for phase in self._store.waiting())
+
+    def decode(self, frame: Sum, packed: bytearray) -> Total:
+        """The total.
+
+        Raises RefusedError for a sum that is none of this client's round, AnotherInputError for one of another input.
+        """
+        with self._store.step():
+            part = self._store.load()
+            known = part is not None and self._is_input_of(part)
+        encoder = self._require_encoder()
+        if part is None or part.over not in (None, FINISHED):
+            raise self._not_in_it()
+        self._check_unchanged(part)
+        if not known:
+            raise AnotherInputError(
+                f"round {self._round!r} is over, and its sum is over another file or weight than this one: give the "
+                "file that this client joined with to get that sum; for this file, the server must open a new round "
+                "(with another --round or another --journal)"
+            )
+        if not part.masked:
+            raise RefusedError(
+                Refusal.LEFT_OUT, f"the server sent a sum, and never took this client's input for round {self._round!r}"
+            )
+        config = decode_config(part.config)
+        included = messages.decode_bitmap(frame.included, config.clients)
+        if part.seat not in included or len(included) < config.min_survivors:
+            raise RefusedError(
+                Refusal.MALFORMED,
+                f"the server's sum is over {len(included)} clients, this one {'' if part.seat in included else 'not '}"
+                f"among them; at least {config.min_survivors} were agreed",
+            )
+        try:
+            vector = unpack(packed, config.modulus, config.length)
+        except PackedError as wrong:
+            raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
+        try:
+            mean = encoder.decode_sum(vector, len(included), min_contributors=config.min_survivors)
+        except InputError as wrong:  # a member that cheated, or too few with a weight above 0
+            raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
+        coarse = encoder.coarse(self._own.arrays, self._weight)
+        return Total(mean, encoder, vector, included, part.seat, encoder.clipped, encoder.weight_clamped, coarse)
+
+    def _not_in_it(self) -> RefusedError:
+        return RefusedError(Refusal.LEFT_OUT, f"round {self._round!r} is over, and this client was not in it")
+
+    def _require_encoder(self) -> Encoder:
+        if self._encoder is None:
+            raise RuntimeError("no layout yet")
+        return self._encoder
+
+
+def _answers(client: Client) -> str:
+    """The phase of this client's next message: its own state says so, not the frame of a server."""
+    match client.state:
+        case ClientState.ADVERTISED:
+            return "SHARE"
+        case ClientState.SHARED | ClientState.INPUT:
+            return "MASK"
+        case ClientState.MASKED if client.config.is_active:
+            return "CONFIRM"
+        case _:
+            return "UNMASK"
+
+
+def _check_config(encoder: Encoder, config: RoundConfig) -> None:
+    """The round takes every input of this layout: else leaving it later would say something about this one."""
+    try:
+        encoder.check_config(config)
+    except ParameterError as wrong:
+        raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, str(wrong), phase="ADVERTISE") from None
+
+
+def _ended(code: AbortCode) -> RefusedError:
+    if code is AbortCode.EXCLUDED:
+        return RefusedError(Refusal.LEFT_OUT, "the round went on without this client, which was too late")
+    return RefusedError(Refusal.ROUND_ABORTED, f"the server ended the round: {code.name}")
