@@ -64,15 +64,18 @@ def config_for(
     clients: int,
     encoder: Encoder,
     threat: ThreatModel,
-    gamma: float,
-    delta: float,
+    gamma: float | None,
+    delta: float | None,
     neighbours: str,
     suite: SuiteName,
     *,
     min_survivors: int | None = None,
     cohort: bytes = bytes(32),
 ) -> RoundConfig:
-    """The config that command-line options ask for; in ``active`` zeros stand for the digest of a cohort to come."""
+    """The config that command-line options ask for; in ``active`` zeros stand for the digest of a cohort to come.
+
+    ``gamma`` and ``delta`` of None mean the defaults of ``RoundConfig.for_cohort``.
+    """
     return RoundConfig.for_cohort(
         clients,
         encoder.length,
