@@ -103,7 +103,7 @@ def _run_block(block: Block, path: Path, namespace: dict[str, object]) -> str:
             code = compile("\n" * block.line + block.text, str(path), "exec")
             exec(code, namespace)  # noqa: S102
         else:
-            for line in block.text.splitlines():
+            for line in block.text.replace("\\\n", " ").splitlines():
                 if line.startswith("secagg "):
                     _run_command(line)
     return out.getvalue()

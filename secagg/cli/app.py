@@ -11,7 +11,7 @@ from secagg.cli import demo, identity, join, plan, serve, simulate, vectors, war
 
 # Without typer's own tracebacks: they can show the values of local variables.
 app = typer.Typer(
-    help="Secure aggregation: a server learns the sum of its clients' vectors, and nothing else about any of them.",
+    help="Secure aggregation: a server learns the sum of its clients' vectors and nothing else about any of them.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

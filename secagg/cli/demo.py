@@ -40,21 +40,29 @@ class Data(StrEnum):
 
 
 def demo(
-    data: Annotated[Data, typer.Option(help="What to train on.")] = Data.BOTH,
-    rounds: Annotated[int, typer.Option(help="Rounds of federated averaging.", min=1, max=1000)] = 15,
+    data: Annotated[Data, typer.Option(help="Data set to train on.")] = Data.BOTH,
+    rounds: Annotated[int, typer.Option(help="Number of rounds of federated averaging.", min=1, max=1000)] = 15,
     threat: Threat = ThreatModel.SEMI_HONEST,
-    output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("secagg-demo.png"),
+    output: Annotated[Path, typer.Option(help="File to write the picture to. Its suffix gives the format.")] = Path(
+        "secagg-demo.png"
+    ),
     seed: Annotated[
-        int, typer.Option(help="For the data and the dropouts; the protocol's randomness is the system's.", min=0)
+        int,
+        typer.Option(
+            help="Seed of the data's split and of the dropouts. The protocol itself uses the system's randomness.",
+            min=0,
+        ),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train on data that ships with scikit-learn, split over clients, some of which drop out in every round.
 
-    Each round's update goes through secure aggregation, the clients' numbers of samples hidden inside it. Beside it:
-    plain federated averaging with the same dropouts, and central training on all data.
+    Each round's update goes through secure aggregation, which also hides how many samples each client has. For
+    comparison, the demo trains the same model by plain federated averaging with the same dropouts, and centrally on all
+    data.
 
-    Exit code 1: an aggregate was further from the plain one than its encoding allows, or a round was aborted.
+    Exit code 0: every aggregate was right. 1: an aggregate was further from the plain one than its encoding allows, or
+    a round was aborted. 2: the command cannot be carried out.
     """
     try:
         from secagg.cli import federated, picture
@@ -158,14 +166,15 @@ class Run:
         if self.abort is not None:
             console.print(f"ABORTED: {self.abort}", style="red")
         if not self.ok:
-            console.print("An aggregate differs from the plain one.", style="red")
+            console.print("An aggregate differs from the plain one by more than its encoding allows.", style="red")
         console.print(
-            f"Lost: in {' + '.join(phases)}; whoever is lost after MASK is in the sum. Accuracy on test data: averaged "
-            "securely, averaged in the clear with the same dropouts, and trained centrally on all data.\n"
-            f"{self.clients} {self.members}, {self.parameters:,} parameters. A round costs a client "
+            f"The column 'lost' counts the clients that dropped out in {' + '.join(phases)}. A client that drops out "
+            "after MASK is still in the sum. The accuracies are those on test data of three models: averaged securely, "
+            "averaged in the clear with the same dropouts, and trained centrally on all data.\n"
+            f"There were {self.clients} {self.members} and {self.parameters:,} parameters. A round cost a client "
             f"{size(self.upload_bytes)} of upload and {seconds(self.client_cpu_s)} of CPU time for the protocol.\n"
-            "The server saw only sums: nobody's update, and nobody's number of samples. The error is that of the mean "
-            "update, from rounding.\n",
+            "The server saw only sums: it saw nobody's update, and nobody's number of samples. The error is that of "
+            "the mean update; it comes from rounding.\n",
             soft_wrap=True,
         )
 

@@ -19,14 +19,15 @@ from secagg.cli.output import print_json, results, table, usage_errors
 from secagg.errors import ParameterError
 from secagg.identity import IDENTITY_KEY_BYTES, Identity, load_directory, save_directory
 
-app = typer.Typer(help="Make and look at identities, and the directory of a cohort.", no_args_is_help=True)
+app = typer.Typer(help="Make and show identities, and the directory of a cohort.", no_args_is_help=True)
 
 
 @app.command("new")
 def new(
-    file: Annotated[Path, typer.Argument(help="The identity file to write; its public half goes to FILE.pub.")],
+    file: Annotated[Path, typer.Argument(help="Identity file to write. Its public half is written to FILE.pub.")],
     name: Annotated[
-        str | None, typer.Option(help="The member's name; the file's, without its suffix.", show_default=False)
+        str | None,
+        typer.Option(help="Name of the member (default: the file's name without its suffix).", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,19 +37,21 @@ def new(
         public_file = _public_file(file)
         member = {"name": name or file.stem, "key": identity.public_key.hex()}
         if public_file.exists():
-            raise ParameterError(f"{public_file}: exists already; name another file, or remove it")
+            raise ParameterError(f"{public_file}: this file exists already; name another file, or remove it")
         _write_private(file, {**member, "private_key": identity.seed().hex()})
         public_file.write_text(json.dumps(member, indent=2) + "\n", encoding="utf-8")
     if as_json:
         print_json(member)
     else:
         typer.echo(f"{member['key']}  {member['name']}")
-        typer.echo(f"{file} is private: keep it here. {public_file} is for the cohort's directory.", err=True)
+        typer.echo(
+            f"{file} is private: keep it on this machine. Give {public_file} to whoever makes the directory.", err=True
+        )
 
 
 @app.command("show")
 def show(
-    file: Annotated[Path, typer.Argument(help="An identity file, or a public half.")],
+    file: Annotated[Path, typer.Argument(help="Identity file, or the .pub file with its public half.")],
     as_json: AsJson = False,
 ) -> None:
     """Show a member's name and public key."""
@@ -65,10 +68,13 @@ def show(
 
 @app.command("directory")
 def directory(
-    file: Annotated[Path, typer.Argument(help="The directory file.")],
+    file: Annotated[Path, typer.Argument(help="Directory file to write, or to show.")],
     members: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE.pub", help="Public halves in cohort order; none: show the directory."),
+        typer.Argument(
+            metavar="FILE.pub",
+            help="Public halves in the order of the cohort (default: none, and the directory is shown).",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,7 +98,7 @@ def directory(
 
 def _write_directory(file: Path, members: list[Path]) -> None:
     if file.exists():
-        raise ParameterError(f"{file}: exists already; name another file, or remove it")
+        raise ParameterError(f"{file}: this file exists already; name another file, or remove it")
     listed = [(member["name"], _key(path, member["key"])) for path in members for member in [_read_member(path)]]
     first: dict[bytes, Path] = {}
     for path, (name, key) in zip(members, listed, strict=True):
@@ -109,7 +115,9 @@ def _write_private(file: Path, content: dict[str, str]) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
     except FileExistsError:
-        raise ParameterError(f"{file}: exists already; an identity is never overwritten, name another file") from None
+        raise ParameterError(
+            f"{file}: this file exists already, and an identity is never overwritten; name another file"
+        ) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.write(json.dumps(content, indent=2) + "\n")
 
@@ -120,7 +128,9 @@ def _read_member(file: Path) -> dict[str, Any]:
     except ValueError:
         member = None
     if not isinstance(member, dict) or not {"name", "key"} <= member.keys() <= {"name", "key", "private_key"}:
-        raise ParameterError(f"{file}: neither an identity file nor a public half; make both with secagg identity new")
+        raise ParameterError(
+            f"{file}: this is neither an identity file nor a public half; make both with secagg identity new"
+        )
     _key(file, member["key"])
     return member
 

@@ -48,8 +48,8 @@ ExactTexts: TypeAlias = Annotated[
     typer.Option(
         "--exact",
         metavar="ARRAY=LOW..HIGH[:DECIMALS]",
-        help="Sum these arrays without rounding: whole numbers from LOW to HIGH, or numbers with so many DECIMALS. "
-        "Values out of the range are clipped. The option may be repeated.",
+        help="Sum these arrays without rounding: numbers from LOW to HIGH that are whole, or that have at most "
+        "DECIMALS digits after the point. Values outside of the range are clipped. The option may be repeated.",
         show_default=False,
     ),
 ]

@@ -12,6 +12,15 @@ from secagg.config import ThreatModel
 
 Threat: TypeAlias = Annotated[ThreatModel, typer.Option(help="Threat model: what the server may do.")]
 Gamma: TypeAlias = Annotated[float, typer.Option(help="Largest share of the clients that may collude with the server.")]
+RoundGamma: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--gamma",
+        help="Largest share of the clients that may collude with the server (default: a fifth, and at least one "
+        "client).",
+        show_default=False,
+    ),
+]
 Bits: TypeAlias = Annotated[
     int, typer.Option(help="Number of bits of one encoded value. The ring of the sum follows from it.")
 ]

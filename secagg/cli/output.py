@@ -128,7 +128,7 @@ def ratio(value: float | None, floor: float | None) -> str:
 
 def power_of_two(log2: float | None) -> str:
     """A probability for a person: its log2, None where it is zero."""
-    return "never" if log2 is None else f"2^{log2:.1f}"
+    return "0" if log2 is None else f"2^{log2:.1f}"
 
 
 def finite(value: float) -> float | None:

@@ -8,34 +8,44 @@ import typer
 from rich.console import Console
 
 from secagg.cli.calibration import expect
-from secagg.cli.options import AsJson, Bits, ChosenSuite, Gamma, Neighbours, Threat
+from secagg.cli.layout_options import LayoutOptions
+from secagg.cli.option_words import option_words
+from secagg.cli.options import AsJson, Bits, ChosenSuite, Neighbours, RoundGamma, Threat
 from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
 from secagg.cli.rounds import SuiteName, config_for, warm_up
 from secagg.cli.traffic import traffic
 from secagg.config import RoundConfig, ThreatModel
-from secagg.encoding import Encoder, Template
+from secagg.encoding import Template
 from secagg.messages import SIGNATURE_BYTES
 
 
 def plan(
-    clients: Annotated[int, typer.Option(help="How many are invited.")],
-    dim: Annotated[int, typer.Option(help="Values of an update.", min=1)],
-    gamma: Gamma = 0.2,
-    delta: Annotated[float, typer.Option(help="The largest share of the clients that may be lost.")] = 0.1,
+    clients: Annotated[int, typer.Option(help="Number of clients to invite.")],
+    dim: Annotated[int, typer.Option(help="Number of values in an update.", min=1)],
+    gamma: RoundGamma = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of the clients that may drop out (default: a tenth, and at least one client where "
+            "--gamma leaves room).",
+            show_default=False,
+        ),
+    ] = None,
     threat: Threat = ThreatModel.SEMI_HONEST,
     bits: Bits = 16,
     neighbours: Neighbours = "auto",
     suite: ChosenSuite = SuiteName.AES_128,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a round will take: degree, threshold, ring, bytes, and CPU time here, of a client and of the server.
+    """Say what a round will take: neighbours, threshold, ring, and the bytes and CPU time of a client and the server.
 
-    Times come from a few seconds of small rounds on this machine, scaled up, for a round that loses as many as it may
-    after they dealt their shares; treat them as expectations.
+    The times are estimates. They come from a few seconds of small rounds on this machine and are scaled up to a round
+    in which the largest allowed number of clients drops out after dealing their shares.
     """
     with usage_errors("plan"):
-        encoder = Encoder(Template.from_shapes((dim,)), clip=1.0, bits=bits)
-        config = config_for(clients, encoder, threat, gamma, delta, neighbours, suite)
+        encoder = LayoutOptions(clip=1.0).encoder(Template.from_shapes((dim,)), bits)
+        with option_words():
+            config = config_for(clients, encoder, threat, gamma, delta, neighbours, suite)
         found = planned(config, dim, gamma, delta)
     if as_json:
         print_json(found)
@@ -43,7 +53,7 @@ def plan(
         show(found, config, results())
 
 
-def planned(config: RoundConfig, dim: int, gamma: float, delta: float) -> dict[str, Any]:
+def planned(config: RoundConfig, dim: int, gamma: float | None, delta: float | None) -> dict[str, Any]:
     """The object that ``secagg plan --json`` prints."""
     warm_up(config.modulus, config.suite, config.threat_model)
     expected, bytes_by_phase = expect(config), traffic(config)
@@ -83,6 +93,8 @@ def planned(config: RoundConfig, dim: int, gamma: float, delta: float) -> dict[s
             "threat": config.threat_model.value,
             "gamma": gamma,
             "delta": delta,
+            "colluders": config.colluders,
+            "dropouts": config.dropouts,
             "sigma": config.sigma,
             "privacy_log2": finite(config.bounds.privacy_log2),
             "connectivity_log2": finite(config.bounds.connectivity_log2),
@@ -95,12 +107,17 @@ def planned(config: RoundConfig, dim: int, gamma: float, delta: float) -> dict[s
 def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
     """Print the plan for a person."""
     facts = fact_table("The round")
-    facts.add_row("clients", f"{config.clients:,}: {config.colluders:,} may collude, {config.dropouts:,} may be lost")
+    facts.add_row(
+        "clients",
+        f"{config.clients:,}: {config.colluders:,} may collude with the server, {config.dropouts:,} may drop out",
+    )
     facts.add_row("vector", f"{config.length:,} elements of {config.modulus.bits} bits, {config.suite.name}")
     facts.add_row("graph", f"{found['graph']}, {config.neighbours} neighbours, threshold {config.threshold}")
     facts.add_row("in the sum", f"at least {config.min_survivors:,} clients")
     console.print(facts)
-    rows = table("Expected of one client, and of the server", "phase", "sent", "received", "client CPU", "server CPU")
+    rows = table(
+        "Expected cost of one client and of the server", "phase", "sent", "received", "client CPU", "server CPU"
+    )
     for phase, cost in found["phases"].items():
         if phase == "CONFIRM" and not config.is_active:
             continue
@@ -127,10 +144,10 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
     if found["confirm"] is not None:
         confirm = found["confirm"]
         console.print(
-            f"CONFIRM costs a client {confirm['signatures_sent']} signature sent and "
-            f"{confirm['signatures_verified']:,} verified: {size(confirm['bytes_down'])} and "
-            f"{seconds(confirm['verify_cpu_s'])}, counted in UNMASK above; the server verifies "
-            f"{confirm['server_signatures_verified']:,}.",
+            f"In CONFIRM, a client sends {confirm['signatures_sent']} signature. It then verifies "
+            f"{confirm['signatures_verified']:,} signatures of others, which takes {size(confirm['bytes_down'])} and "
+            f"{seconds(confirm['verify_cpu_s'])}; the table counts both in UNMASK. The server verifies "
+            f"{confirm['server_signatures_verified']:,} signatures.",
             soft_wrap=True,
         )
     console.print()

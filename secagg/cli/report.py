@@ -43,7 +43,7 @@ class SimulatedRound:
     config: RoundConfig
     outcome: Outcome
     inputs: EncodedInputs
-    gamma: float
+    gamma: float | None
     delta: float
     seed: int | None
     compile_s: float
@@ -97,6 +97,8 @@ def report(run: SimulatedRound) -> dict[str, Any]:
             "threat": config.threat_model.value,
             "gamma": run.gamma,
             "delta": run.delta,
+            "colluders": config.colluders,
+            "dropouts": config.dropouts,
             "sigma": config.sigma,
             "privacy_log2": finite(config.bounds.privacy_log2),
             "connectivity_log2": finite(config.bounds.connectivity_log2),
@@ -227,7 +229,9 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
     _show_phases(found, console)
     _show_security(found, config, console)
     if "full" in found:
-        console.print(f"{found['full']:,} clients ran in full: their CPU times are above. The others' were prepared.")
+        console.print(
+            f"{found['full']:,} clients ran in full, and the CPU times are theirs. The others' messages were prepared."
+        )
     if found["output"] is not None:
         console.print(f"The sum is in {found['output']}.", soft_wrap=True, markup=False)
     for warning in found["warnings"]:
@@ -256,8 +260,8 @@ def _show_outcome(found: Mapping[str, Any], config: RoundConfig, console: Consol
         rows.add_row("error of the mean", f"{met:.3g} at most, against the mean of the values as they were given")
         rows.add_row("its bound", f"{bound:.3g}, for values that were not clipped")
     rows.add_row("memory", "-" if found["peak_rss_bytes"] is None else f"{size(found['peak_rss_bytes'])} at most")
-    rows.add_row("compiling", f"{seconds(found['compile_s'])}, not counted below")
-    rows.add_row("encoding", f"{seconds(found['encode_s'])} a client, not counted below")
+    rows.add_row("compiling", f"{seconds(found['compile_s'])} (not counted below)")
+    rows.add_row("encoding", f"{seconds(found['encode_s'])} per client (not counted below)")
     console.print(rows)
 
 
@@ -322,21 +326,35 @@ def _show_phases(found: Mapping[str, Any], console: Console) -> None:
         ratio(found["server_cpu_s"], found["server_floor_s"]),
     )
     console.print(rows)
-    console.print("Medians over clients. The floor: keystream, key agreements, signatures, one addition a vector.")
+    console.print(
+        "The figures of clients are medians. The floor is the time of what no protocol of this kind can save: the "
+        "keystream, the key agreements, the signatures, and one addition per vector.",
+        soft_wrap=True,
+    )
 
 
 def _show_security(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
     security = found["security"]
     console.print(
-        f"\n{security['threat']}: up to {config.colluders} clients (gamma {security['gamma']:g}) may pool what they "
-        f"know with the server, up to {config.dropouts} (delta {security['delta']:g}) may be lost.\n"
-        f"Bounds on failure: privacy {power_of_two(security['privacy_log2'])}, "
+        f"\nThreat model {security['threat']}: {_clients(config.colluders)}{_share('gamma', security['gamma'])} may "
+        f"pool what they know with the server, and {_clients(config.dropouts)}{_share('delta', security['delta'])} may "
+        "drop out.\n"
+        "The probability that the protocol's graph fails them is at most: "
+        f"privacy {power_of_two(security['privacy_log2'])}, "
         f"connectivity {power_of_two(security['connectivity_log2'])}, "
         f"correctness {power_of_two(security['correctness_log2'])}.",
         soft_wrap=True,
     )
     if security["threat"] == "semi_honest":
-        console.print("The analysis supposes that dropouts do not depend on the neighbour graph.")
+        console.print("The analysis assumes that dropouts do not depend on the neighbour graph.")
+
+
+def _clients(count: int) -> str:
+    return f"up to {count:,} {'client' if count == 1 else 'clients'}" if count else "no client"
+
+
+def _share(name: str, value: float | None) -> str:
+    return "" if value is None else f" ({name} {value:g})"
 
 
 def _listed(members: list[int] | list[str]) -> str:

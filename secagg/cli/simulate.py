@@ -15,7 +15,8 @@ from secagg.cli.array_files import check_output
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, Updates, from_files, synthetic
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts, LayoutOptions, parse_layout
-from secagg.cli.options import AsJson, Bits, ChosenSuite, Gamma, Neighbours, Threat
+from secagg.cli.option_words import option_words
+from secagg.cli.options import AsJson, Bits, ChosenSuite, Neighbours, RoundGamma, Threat
 from secagg.cli.output import EXIT_FAILED, PhaseProgress, print_json, results, usage_errors
 from secagg.cli.report import SimulatedRound, report, show
 from secagg.cli.rounds import Cohort, SuiteName, config_for, warm_up
@@ -55,7 +56,7 @@ def simulate(
     ] = "0",
     neighbours: Neighbours = "auto",
     threat: Threat = ThreatModel.SEMI_HONEST,
-    gamma: Gamma = 0.2,
+    gamma: RoundGamma = None,
     delta: Annotated[
         float | None,
         typer.Option(
@@ -133,7 +134,8 @@ def simulate(
         rates = parse_rates(dropout)
         delta = total_rate(rates, delta)
         encoded = EncodedInputs(updates, bits, drawn)
-        config = config_for(updates.clients, encoded.encoder, threat, gamma, delta, neighbours, suite)
+        with option_words():
+            config = config_for(updates.clients, encoded.encoder, threat, gamma, delta, neighbours, suite)
         run = _run(config, encoded, rates, gamma=gamma, delta=delta, seed=seed, dropout_seed=drawn, full=full)
         found = report(replace(run, output=output))
     if as_json:
@@ -149,7 +151,7 @@ def _run(
     encoded: EncodedInputs,
     rates: Rates,
     *,
-    gamma: float,
+    gamma: float | None,
     delta: float,
     seed: int | None,
     dropout_seed: int,

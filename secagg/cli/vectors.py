@@ -15,10 +15,16 @@ app = typer.Typer(help="Replay test vectors of the protocol.", no_args_is_help=T
 
 @app.command("check")
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files as in specs/vectors/v1.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Files of test vectors, in the form of those in specs/vectors/v1."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Replay every test of some files: whether this library does, byte for byte, what they say."""
+    """Replay every test of some files, and say whether this library does what they say, byte for byte.
+
+    Exit code 0: every test passed. 1: a test failed. 2: the command cannot be carried out.
+    """
     with usage_errors("vectors check"):
         checked = {str(file): check_file(file) for file in files}
     failed = {file: [result for result in found if not result.ok] for file, found in checked.items()}

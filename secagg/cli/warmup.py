@@ -25,12 +25,17 @@ _ENCODED_BITS = (8, 16, 24)  # one for each width of an encoded value in memory
 def warmup(
     bits: Annotated[
         list[int] | None,
-        typer.Option(help="A ring's bits; may be repeated. Those of common rounds, 10 to 40.", show_default=False),
+        typer.Option(
+            help="Bits of a ring to compile for. The option may be repeated (default: 10 to 40, the rings of common "
+            "rounds).",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Fill the cache of compiled kernels, as when an image is built.
+    """Fill the cache of compiled kernels, for example when an image is built.
 
-    Where the cache lies is up to Numba: next to the installed package, or in NUMBA_CACHE_DIR.
+    Numba chooses where the cache lies: beside the installed package, in the user's cache directory, or in the directory
+    that NUMBA_CACHE_DIR names.
     """
     with usage_errors("warmup"):
         moduli = [Modulus.ring(ring_bits) for ring_bits in (bits or _COMMON_RING_BITS)]
@@ -42,4 +47,4 @@ def warmup(
         for encoded_bits in _ENCODED_BITS:
             Encoder(np.zeros(1), clip=1.0, bits=encoded_bits).encode(np.zeros(1))
     named = f"{len(moduli)} rings" if len(moduli) > 1 else f"the ring {moduli[0]}"
-    typer.echo(f"the kernels of {named} are ready after {seconds(time.perf_counter() - started)}")
+    typer.echo(f"The kernels of {named} are ready after {seconds(time.perf_counter() - started)}")

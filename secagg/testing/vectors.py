@@ -57,7 +57,7 @@ def check_file(path: str | os.PathLike[str]) -> list[VectorResult]:
         check, tests = _CHECKS[content["kind"]], [(test["id"], test) for test in content["tests"]]
     except (ValueError, KeyError, TypeError) as wrong:
         raise ParameterError(
-            f"{os.fspath(path)}: not a file of test vectors that this version knows: {wrong!r}"
+            f"{os.fspath(path)}: not a file of test vectors that this version knows ({type(wrong).__name__}: {wrong})"
         ) from None
     if met != PROTOCOL:
         raise ParameterError(f"{os.fspath(path)}: vectors of {met[0]} version {met[1]}; this library speaks {PROTOCOL}")

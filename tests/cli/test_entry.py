@@ -82,7 +82,7 @@ def test_other_missing_modules_are_not_explained_away(run_process):
 def test_warmup_compiles_and_says_how_long_it_took(invoke):
     done = invoke("warmup", "--bits", 11)
     assert done.exit_code == 0
-    assert done.stdout.startswith("the kernels of the ring 2^11 are ready after ")
+    assert done.stdout.startswith("The kernels of the ring 2^11 are ready after ")
 
 
 def test_warmup_refuses_a_ring_that_does_not_exist(invoke):

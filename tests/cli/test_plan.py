@@ -101,7 +101,7 @@ def test_what_confirm_costs(invoke, invoke_json):
         "server_signatures_verified": 900,
     }
     shown = " ".join(invoke("plan", *options).stdout.split())
-    assert f"1 signature sent and {quorum} verified" in shown
+    assert f"verifies {quorum} signatures of others" in shown
 
 
 @pytest.mark.usefixtures("no_calibration")
@@ -134,7 +134,7 @@ def test_for_a_person(invoke):
     ("arguments", "named"),
     [
         (("--clients", 2), "clients"),
-        (("--clients", 100, "--gamma", 0.8, "--delta", 0.2), "gamma + delta"),
+        (("--clients", 100, "--gamma", 0.8, "--delta", 0.2), "--gamma + --delta"),
         (("--clients", 100, "--neighbours", 7), "7"),
         (("--clients", 100, "--neighbours", 4), "4"),
         (("--clients", 100, "--bits", 1), "bits"),

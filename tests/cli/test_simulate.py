@@ -22,7 +22,10 @@ KEYS = {
     "upload_bytes", "download_bytes", "peak_rss_bytes", "compile_s", "max_error", "error_bound", "clipped", "arrays",
     "exact_sums", "output", "warnings", "security", "versions",
 }  # fmt: skip
-SECURITY = {"threat", "gamma", "delta", "sigma", "privacy_log2", "connectivity_log2", "correctness_log2"}
+SECURITY = {
+    "threat", "gamma", "delta", "colluders", "dropouts", "sigma", "privacy_log2", "connectivity_log2",
+    "correctness_log2",
+}  # fmt: skip
 VERSIONS = {"secagg", "python", "numpy", "numba", "cryptography", "pynacl", "msgspec"}
 
 
@@ -110,7 +113,7 @@ def test_the_table_says_what_matters(invoke):
     text = " ".join(shown.stdout.split())
     assert shown.exit_code == 0
     assert "the sum is exact" in text
-    assert "supposes that dropouts do not depend on the neighbour graph" in text
+    assert "assumes that dropouts do not depend on the neighbour graph" in text
     assert "seed 5: for tests only" in text
     assert "times the floor" in text
 
@@ -236,15 +239,16 @@ def test_an_aborted_round(invoke, invoke_json, monkeypatch, fate, phase):
         (("--dropout", "confirm=.1"), "confirm"),
         (("--dropout", ".2", "--delta", ".1"), "--delta 0.1"),
         (("--neighbours", "many"), "many"),
-        (("--neighbours", "5"), "5"),
-        (("--clients", "2"), "clients"),
-        (("--clients", "-3"), "-3"),
-        (("--gamma", "0.95"), "0.95"),
-        (("--delta", "0.85"), "gamma + delta"),
+        (("--neighbours", "5"), "--neighbours 5: "),
+        (("--clients", "2"), "--clients 2: must be"),
+        (("--clients", "-3"), "--clients -3"),
+        (("--gamma", "0.95"), "lower --gamma"),
+        (("--delta", "0.85"), "lower --delta"),
+        (("--gamma", "0.2", "--delta", "0.85"), "--gamma + --delta"),
         (("--bits", "33"), "33"),
         (("--clip", "-1"), "-1"),
         (("--clip", "nan"), "nan"),
-        (("--threat", "active", "--delta", "0.4"), "gamma + 2 delta"),
+        (("--threat", "active", "--gamma", "0.2", "--delta", "0.4"), "--gamma + 2 --delta"),
     ],
 )
 def test_what_cannot_be_carried_out_is_one_line(invoke, arguments, named):
