@@ -96,7 +96,8 @@ def test_a_seat_is_bound_by_an_accepted_advertise(tmp_path: Path, tls_folder: Pa
             await asyncio.gather(first, return_exceptions=True)
             await eventually(lambda: host.service.status()["logged_in"] == 0)
             assert len(host.hosted().seats.bound) == 1
-        async with hosting([spec], tmp_path, tls_folder) as host:
+            port = host.port
+        async with hosting([spec], tmp_path, tls_folder, port=port) as host:
             assert len(host.hosted().seats.bound) == 1
             async with AsyncExitStack() as stack:
                 for _ in range(2):
@@ -135,7 +136,8 @@ def test_a_client_whose_line_broke_gets_its_seat_again(tmp_path: Path, tls_folde
                     await host.member(1, store=store).run()
             async with logged_in(host, Identity.generate()):
                 pass
-        async with hosting([spec], tmp_path, tls_folder) as host:
+            port = host.port
+        async with hosting([spec], tmp_path, tls_folder, port=port) as host:
             totals = await asyncio.gather(
                 host.member(1, store=store).run(), *(host.member(number).run() for number in (0, 2, 3))
             )

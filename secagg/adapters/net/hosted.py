@@ -173,7 +173,9 @@ class HostedRound:
     def foresee(self, index: int, phase: str) -> str:
         """The verdict on a message whose bytes have not come yet; TAKE when they are needed for it."""
         server = self._server
-        return "late" if server is None or self.ending is not None else self._out_of_order(server, index, phase)
+        if server is None or self.ending is not None:
+            return self._after_the_end(index, phase)
+        return self._out_of_order(server, index, phase)
 
     def repeated(self, index: int, phase: str, digest: bytes) -> str:
         """The verdict on a message that was taken already, by the digest of the one that came again."""
@@ -298,7 +300,7 @@ class HostedRound:
                 seats.enter_context(self._used(item.index))  # also when its connection ends meanwhile
             try:
                 verdicts = (
-                    [self._after_the_end(item) for item in batch]
+                    [self._after_the_end(item.index, item.phase) for item in batch]
                     if server is None
                     else await self._judge(server, batch)
                 )
@@ -308,10 +310,10 @@ class HostedRound:
             answer(batch, verdicts)
         self._notify()
 
-    def _after_the_end(self, item: Submitted) -> str:
+    def _after_the_end(self, index: int, phase: str) -> str:
         """A client whose vector is in the sum, and that never heard so, must not take it for lost."""
         included = self.ending.included if self.ending is not None else ()
-        return "duplicate" if item.phase == "MASK" and item.index in included else "late"
+        return "duplicate" if phase == "MASK" and index in included else "late"
 
     async def _judge(self, server: Server, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
