@@ -9,7 +9,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -81,7 +81,8 @@ def run(
     """Take part to the end."""
     check_url(url, plaintext=plaintext)
     state = state or default_state(url, identity or inputs)
-    _check_output(output, {"--input": inputs, "--identity": identity, "--directory": directory, "--ca": ca})
+    read = {"--input": inputs, "--identity": identity, "--directory": directory, "--ca": ca, "--state": state}
+    _check_output(output, read)
     threat = threat or (ThreatModel.ACTIVE if directory is not None else ThreatModel.SEMI_HONEST)
     active = threat is ThreatModel.ACTIVE
     if active and (identity is None or directory is None):
@@ -111,6 +112,14 @@ def run(
     def write(total: Total) -> None:
         model_files.write_arrays(output, total.mean_as_input() if mean else totals(total.mean))
 
+    ended = _take_part(options, state, own, write)
+    return _told(ended, output, "mean" if mean else "sum") if isinstance(ended, Total) else ended
+
+
+def _take_part(
+    options: MemberOptions, state: Path, own: OwnInput, write: Callable[[Total], None]
+) -> Total | JoinOutcome:
+    """The total, or the line and the exit code for every other end."""
     store = ClientStore(state)
     try:
         with PhaseProgress("connecting") as bar:
@@ -120,7 +129,7 @@ def run(
                 bar(phase, progress.arrived, progress.expected or 1)
 
             member = Member(options, store, own, on_total=write, on_progress=show)
-            total = asyncio.run(_stoppable(member))
+            return asyncio.run(_stoppable(member))
     except RefusedError as refused:
         return _no(f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED)
     except PeerError as refused:
@@ -140,7 +149,6 @@ def run(
         return _no(f"stopped; {state} keeps the state: run the same command to go on", EXIT_STOPPED)
     finally:
         store.close()
-    return _told(total, output, "mean" if mean else "sum")
 
 
 def layout_policy(
