@@ -366,6 +366,11 @@ class NeighbourGraph:
         """Whether everyone is everyone's neighbour."""
         return self._neighbours == self._clients - 1
 
+    @property
+    def ring(self) -> IntArray:
+        """The clients in the order of the ring: int64, shape (n,), a copy; shape (0,) on the complete graph."""
+        return np.empty(0, dtype=np.int64) if self.complete else self._ring.copy()
+
     def neighbours_of(self, client: int) -> IntArray:
         """The k neighbours of a client, ascending: int64, shape (k,).  Raises ParameterError for an unknown client."""
         check_int("client", client, 0, self._clients - 1)

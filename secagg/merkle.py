@@ -27,6 +27,11 @@ class MerkleTree:
             self._levels.append(level)
 
     @property
+    def levels(self) -> list[list[bytes]]:
+        """A copy of all levels, the leaves first, the root alone in the last."""
+        return [list(level) for level in self._levels]
+
+    @property
     def root(self) -> bytes:
         """The root, 32 bytes."""
         return self._levels[-1][0]

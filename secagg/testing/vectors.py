@@ -23,6 +23,7 @@ from secagg import arithmetic, crypto, graph, masking, merkle, messages, secret_
 from secagg.arithmetic.modulus import Modulus
 from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.errors import ParameterError, PeerError
+from secagg.testing.intermediate import Intermediate
 from secagg.testing.replay import Mismatch, Replay, expect
 
 Test: TypeAlias = Mapping[str, Any]
@@ -254,9 +255,9 @@ def _check_parameters(test: Test, content: Content) -> None:
 
 
 def _check_config(test: Test, content: Content) -> None:
-    encoded = _bytes(test, "encoded")
+    received = _bytes(test, "received" if "received" in test else "encoded")
     try:
-        config = RoundConfig.from_bytes(encoded)
+        config = RoundConfig.from_bytes(received)
     except ParameterError:
         expect("error", "config-unsound", test.get("error"))
         return
@@ -315,7 +316,8 @@ def _check_message(test: Test, content: Content) -> None:
         values = [_field(value) for value in test["fields"].values()]
     made = kind(transcript.VERSION, _bytes(test, "session"), *values)
     expect("encoded", messages.encode(made).hex(), encoded.hex())
-    expect("encoded again", messages.encode(_decoded(kind, encoded)).hex(), encoded.hex())
+    received = _bytes(test, "received") if "received" in test else encoded
+    expect("encoded again", messages.encode(_decoded(kind, received)).hex(), encoded.hex())
 
 
 def _field(value: Any) -> Any:
@@ -331,6 +333,8 @@ def _decoded(kind: type[Any], encoded: bytes) -> Any:
 
 def _check_round(test: Test, content: Content) -> None:
     Replay(test).run(test["operations"])
+    for name, value in Intermediate(test).of(test["intermediate"]).items():
+        expect(name, value, test["intermediate"][name])
 
 
 def _check_refusal(test: Test, content: Content) -> None:

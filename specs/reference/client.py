@@ -188,8 +188,10 @@ class Client:
 
     def submit(self, vector: Sequence[int]) -> bytes:
         """MASK: the vector, its own mask, and one for each dealer: the lower id adds it, the higher subtracts it."""
-        if self.state != "INPUT" or not 0 <= min(vector) <= max(vector) <= self.config.input_max:  # 12
-            raise ValueError("not now, or not this input")
+        if self.state != "INPUT":  # 12
+            raise ValueError("not now")
+        if len(vector) != self.config.length or min(vector) < 0 or max(vector) > self.config.input_max:
+            raise ValueError("not this input")
         own = derive(self.seed, self.session, transcript.self_mask_info(self.suite, self.index), self.key_bytes)
         length, modulus = self.config.length, self.config.modulus
         masked = [x + y for x, y in zip(vector, mask(own, 0, length, modulus), strict=True)]

@@ -132,13 +132,18 @@ def quantile(population: int, marked: int, draws: int, chance: int) -> int:
     return x
 
 
+def ring_of(config: Config, roster: bytes, session: bytes) -> list[int]:
+    """The cohort in the order of the ids' images under AES-256."""
+    images = aes_blocks(transcript.graph_key(roster, session), range(config.clients))
+    return sorted(range(config.clients), key=lambda other: images[16 * other : 16 * other + 16])
+
+
 def neighbours_of(member: int, config: Config, roster: bytes, session: bytes) -> list[int]:
-    """The k neighbours of a member, ascending: k/2 on either side in the order of the ids' images under AES-256."""
+    """The k neighbours of a member, ascending: k/2 on either side of the ring."""
     n, k = config.clients, config.neighbours
     if k == n - 1:
         return [other for other in range(n) if other != member]
-    images = aes_blocks(transcript.graph_key(roster, session), range(n))
-    ring = sorted(range(n), key=lambda other: images[16 * other : 16 * other + 16])
+    ring = ring_of(config, roster, session)
     place = ring.index(member)
     return sorted(ring[(place + step) % n] for step in range(-(k // 2), k // 2 + 1) if step)
 

@@ -11,7 +11,7 @@ from reference.server import Server
 from reference.wire import Refused
 
 from .common import Test, entry, labelled, source
-from .rounds import LOOSE, Recorder, large_active, small, small_active, sparse_active
+from .rounds import LOOSE, Recorder, large_active, ring, small, small_active, sparse_active
 
 KINDS = {number: name for name, (number, _) in wire.MESSAGES.items()}
 INDEX = 2
@@ -56,6 +56,7 @@ def setups() -> dict[str, Recorder]:
         "sparse": Recorder("refusals-sparse", sparse_active(), LOOSE),
         "prime": Recorder("refusals-prime", prime, {}),
         "large": Recorder("refusals-large", large_active(), {}),
+        "ring": Recorder("refusals-ring", ring(), LOOSE),
     }
     fates = {"large": {3: "NONE", 6: "NONE", 9: "SHARE"}}
     for name, recorder in recorders.items():

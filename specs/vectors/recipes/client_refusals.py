@@ -25,6 +25,7 @@ from .common import File, file, numbers
 from .refused_invitations import refused_invitations
 from .refused_rosters import refused_rosters
 from .refused_states import refused_states
+from .two_faults import client_faults
 
 FLAGS = {
     "APPROVAL": "a round that the host never agreed to",
@@ -65,6 +66,7 @@ FLAGS = {
     "RESUMED": "a stored client that goes on otherwise than it would have",
     "ROLLED_BACK": "a client that answers once more from an older state",
     "LEDGER": "a ledger of used tokens that remembers the newest alone",
+    "SURPLUS": "a record more than there are neighbours, dealers or signers, that nobody looks at",
     "TWO_FAULTS": "a message with two faults that is refused for the later one",
     "RATE": "a share of the cohort that binary fractions round otherwise",
     "INDEX": "a host that takes another cohort's index into a round",
@@ -87,6 +89,7 @@ def client_refusals() -> File:
     _aborts(tests)
     refused_states(tests)
     client_rules(tests)
+    client_faults(tests)
     about = "One client each. First replay the first `after` operations of the setup, then the test's own."
     used = {test["setup"] for test in tests.tests}
     made = {

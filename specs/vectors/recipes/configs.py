@@ -8,7 +8,9 @@ from typing import Any
 from reference import rules, transcript, wire
 from reference.rules import Config
 
-from .common import PRIME_16, File, entry, file, labelled
+from .common import PRIME_16, File, Test, entry, file, labelled
+from .config_edges import RARE, sound_edges, unsound_edges
+from .encodings import config_encodings, negatives
 
 
 def base_config(**changes: Any) -> Config:
@@ -86,19 +88,23 @@ def parameters() -> File:
                 if colluding + (2 if model == "active" else 1) * lost > 90:
                     continue
                 a, d = clients * colluding // 100, clients * lost // 100
-                found = choose(base_config(threat_model=model, clients=clients, colluders=a, dropouts=d, sigma=sigma))
-                given = {"threat_model": model, "clients": clients, "colluders": a, "dropouts": d}
-                given |= {"sigma": sigma, "eta": 30}
-                if found is None:
-                    tests.append(entry("CONFIG-9", "", "INFEASIBLE", error="infeasible", **given))
-                else:
-                    tests.append(entry("CONFIG-9", "", **given, neighbours=found[0], threshold=found[1]))
+                tests.append(_chosen("", model, clients, a, d, sigma, 30))
+    tests += [_chosen(comment, *case) for case, comment in RARE.items()]
     return file(
         "parameters",
         "The smallest degree and threshold for what is asked; sigma includes the bits for grinding.",
         {"INFEASIBLE": "a degree and threshold where even the complete graph has none"},
         tests,
     )
+
+
+def _chosen(comment: str, model: str, clients: int, colluders: int, dropouts: int, sigma: int, eta: int) -> Test:
+    given: dict[str, Any] = {"threat_model": model, "clients": clients, "colluders": colluders, "dropouts": dropouts}
+    given |= {"sigma": sigma, "eta": eta}
+    found = choose(base_config(**given))
+    if found is None:
+        return entry("CONFIG-9", comment, "INFEASIBLE", error="infeasible", **given)
+    return entry("CONFIG-9", comment, **given, neighbours=found[0], threshold=found[1])
 
 
 def configs() -> File:
@@ -131,15 +137,7 @@ def configs() -> File:
             ring_bits=30,
         ),
     }
-    tests = []
-    for comment, config in sound.items():
-        shown = {
-            name: value.hex() if isinstance(value, bytes) else str(value) if name in ("prime", "input_max") else value
-            for name, value in asdict(config).items()
-        }
-        tests.append(
-            entry("CONFIG-1", comment, config=shown, encoded=config.to_bytes().hex(), digest=config.digest.hex())
-        )
+    tests = [_sound(comment, config) for comment, config in sound.items()]
     sparse = sound["a sparse graph"]
     unsound: list[tuple[str, str, str, Config]] = [
         ("CONFIG-3", "VALUES", "another threat model", base_config(threat_model="honest")),
@@ -189,10 +187,10 @@ def configs() -> File:
         ("CONFIG-9", "THRESHOLD", "too high on a sparse graph", replace(sparse, threshold=23, min_survivors=24)),
         ("CONFIG-9", "LOSSES", "more than nine tenths", base_config(clients=20, colluders=8, dropouts=11)),
     ]
-    for requirement, flag, comment, config in unsound:
-        if rules.is_sound(config):
-            raise ValueError(f"{comment}: this config is sound")
-        tests.append(entry(requirement, comment, flag, error="config-unsound", encoded=config.to_bytes().hex()))
+    edges = [
+        _sound(f"{comment}: an edge", config) for comment, config in sound_edges(base_config(), active_config()).items()
+    ]
+    tests += map(_unsound, unsound)
     good = base_config().to_bytes()
     elements = wire.unpack(good)
     for comment, bad in {
@@ -206,6 +204,17 @@ def configs() -> File:
         "nothing": b"",
     }.items():
         tests.append(entry("CONFIG-3", comment, "ENCODING", error="config-unsound", encoded=bad.hex()))
+    tests += edges + [_unsound(edge) for edge in unsound_edges(base_config(), active_config())]
+    longer, wrong = config_encodings(base_config())
+    for comment, received in longer.items():
+        tests.append(
+            {
+                **_sound(f"{comment}: the digest is that of the canonical bytes", base_config()),
+                "received": received.hex(),
+            }
+        )
+    for comment, bad in {**wrong, **negatives(base_config())}.items():
+        tests.append(entry("CONFIG-3", comment, "ENCODING", error="config-unsound", encoded=bad.hex()))
     flags = {
         "VALUES": "values that no round has",
         "MODULUS": "masks that are not uniform, or a modulus that arithmetic is not made for",
@@ -218,6 +227,23 @@ def configs() -> File:
         "ENCODING": "bytes that are no config",
     }
     return file("configs", "Configs, their bytes and digests; those that a client must refuse.", flags, tests)
+
+
+def _sound(comment: str, config: Config) -> Test:
+    if not rules.is_sound(config):
+        raise ValueError(f"{comment}: this config is not sound")
+    shown = {
+        name: value.hex() if isinstance(value, bytes) else str(value) if name in ("prime", "input_max") else value
+        for name, value in asdict(config).items()
+    }
+    return entry("CONFIG-1", comment, config=shown, encoded=config.to_bytes().hex(), digest=config.digest.hex())
+
+
+def _unsound(case: tuple[str, str, str, Config]) -> Test:
+    requirement, flag, comment, config = case
+    if rules.is_sound(config):
+        raise ValueError(f"{comment}: this config is sound")
+    return entry(requirement, comment, flag, error="config-unsound", encoded=config.to_bytes().hex())
 
 
 def proofs() -> File:

@@ -11,6 +11,8 @@ from reference.wire import Refused
 
 from .common import File, Test, entry, file
 from .configs import active_config, base_config
+from .encodings import FLAGS as ENCODINGS
+from .encodings import encodings
 from .rounds import LOOSE, Recorder, sparse_active
 
 PHASES = {
@@ -86,7 +88,9 @@ def messages() -> File:
         tests.append(entry("WIRE-7 SURVIVORS-1", "a bitmap", **shown, ids=wire.ids(members).hex()))
     for kind in wire.MESSAGES:
         tests += _malformed(kind)
+    tests += encodings()
     flags = {
+        **ENCODINGS,
         "HEADERS": "lengths that are not written in the shortest form",
         "SHAPE": "messages with another number of fields, another type of one, or another length of a fixed one",
     }

@@ -163,6 +163,14 @@ def masks() -> File:
         tests.append(_mask(key, 2**33 - 1, 2**33 + 4, modulus, "a slice that begins far within a block", "FAR_SLICE"))
     for start, stop in ((0, 48), (17, 23), (40, 41), (47, 48), (7, 7)):
         tests.append(_mask(key, start, stop, PRIME_16, "slices of one mask agree where they meet", "PRIME_REJECTS"))
+    key, at = labelled("mask at the bound", 16), 0
+    stream = primitives.aes_blocks(key, range(256))
+    for modulus, lane in ((3, 1), (251, 1)):
+        bound = 256 // modulus * modulus
+        at = next(at for at in range(0, len(stream), lane) if stream[at] == bound)
+        tests.append(_mask(key, at, at + 1, modulus, "a candidate that equals the bound is rejected", "PRIME_REJECTS"))
+        at = next(at for at in range(0, len(stream), lane) if stream[at] == bound - 1)
+        tests.append(_mask(key, at, at + 1, modulus, "a candidate just below it is taken", "PRIME_REJECTS"))
     flags = {
         "PRIME_REJECTS": "elements whose first candidates are rejected: the next one lies 2^64 blocks further on, "
         "at the same lane, whatever the slice",
@@ -199,6 +207,18 @@ def packing() -> File:
                 bad = arithmetic.pack_vector(wrong, modulus)
                 comment = f"element {place} is {element}"
                 tests.append(entry("MASK-6", comment, "RANGE", error="element-range", **common, packed=bad.hex()))
+    both = arithmetic.pack_vector([3] * 11, 3)
+    both = both[:-1] + bytes([both[-1] | 0x80])
+    common = {"modulus": "3", "length": 11}
+    for comment, error, bad in (
+        ("bits after the last element, and elements of 3: the bits are found first", "padding", both),
+        ("a byte too many, bits and elements of 3: the length is found first", "wrong-length", both + b"\0"),
+    ):
+        tests.append(
+            entry(
+                "MASK-6 WIRE-9", comment, error.upper().removeprefix("WRONG-"), error=error, **common, packed=bad.hex()
+            )
+        )
     flags = {
         "LENGTH": "a vector of another length than the config's",
         "PADDING": "bits after the last element, which would let one vector have several encodings",

@@ -16,6 +16,8 @@ from reference.transcript import cohort_digest
 
 from .common import File, Test, entry, file, labelled, numbers, source
 from .configs import base_config
+from .intermediate import intermediate_of
+from .round_edges import round_edges
 
 Policy = Mapping[str, int | str]
 
@@ -29,9 +31,16 @@ class Recorder:
     """Runs the reference's parties of one round, and writes down what they do."""
 
     def __init__(
-        self, name: str, config: Config, policy: Policy, kinds: Mapping[int, type[Client]] | None = None
+        self,
+        name: str,
+        config: Config,
+        policy: Policy,
+        kinds: Mapping[int, type[Client]] | None = None,
+        *,
+        largest: bool = False,
     ) -> None:
-        """``kinds``: clients that are not what they should be."""
+        """``kinds``: clients that are not what they should be; ``largest``: every element is input_max."""
+        self.largest = largest
         self.name, self.policy, self.kinds = name, policy, kinds or {}
         self.seeds = [labelled(f"{name} identity {i}", 32) for i in range(config.clients)] if config.active else []
         self.identities = [primitives.identity_key(seed) for seed in self.seeds]
@@ -60,6 +69,8 @@ class Recorder:
     def vector(self, index: int) -> list[int]:
         """A client's input."""
         config = self.config
+        if self.largest:
+            return [config.input_max] * config.length
         return [value % (config.input_max + 1) for value in mask(self._input_key(index), 0, config.length, 1 << 64)]
 
     def _input_key(self, index: int) -> bytes:
@@ -243,6 +254,11 @@ def large_active(**changes: Any) -> Config:
     return small_active(**{**given, "length": 2, "ring_bits": 20, **changes})
 
 
+def ring(**changes: Any) -> Config:
+    """Seven on a ring in `semi_honest`, with hardly any security asked for."""
+    return small(**{"clients": 7, "neighbours": 4, "sigma": 1, "eta": 1, "length": 1, **changes})
+
+
 def sparse_active() -> Config:
     """Six clients of four neighbours each, with hardly any security asked for."""
     return small_active(neighbours=4, dropouts=1, sigma=1, eta=1, grinding_bits=0)
@@ -262,12 +278,14 @@ def rounds() -> File:
         leavers: Mapping[int, str] | None = None,
         policy: Policy | None = None,
         ends: str = "DONE",
+        largest: bool = False,
     ) -> None:
-        recorder = Recorder(name, config, policy or {})
+        recorder = Recorder(name, config, policy or {}, largest=largest)
         recorder.run(fates or {}, leavers)
         if recorder.server.phase != ends:
             raise ValueError(f"{name} ends {recorder.server.phase}")
-        tests.append(entry(requirements, comment, flags, **recorder.setup()))
+        between = intermediate_of(recorder.server, recorder.clients)
+        tests.append(entry(requirements, comment, flags, **recorder.setup(), intermediate=between))
 
     everything = "SHARE-7 SHARES-6 MASK-1 MASK-3 MASK-9 UNMASK-1 UNMASK-8 STATE-1 STATE-2"
     add(
@@ -398,7 +416,22 @@ def rounds() -> File:
         {4: "UNMASK"},
         ends="ABORTED",
     )
+    for edge in round_edges(small, small_active, ring):
+        add(
+            edge.name,
+            edge.config,
+            edge.requirements,
+            edge.flags,
+            edge.comment,
+            edge.fates,
+            edge.leavers,
+            LOOSE if edge.config.sigma == 1 else None,
+            edge.ends,
+            edge.largest,
+        )
     flags = {
+        "EDGE": "a server that asks for one more than it needs, or a value at the edge of its range",
+        "BITMAP": "sets of several bytes, whose bits are counted otherwise",
         "PRUNED": "a client left among too few neighbours, whose secrets nobody could reconstruct",
         "DROPOUTS": "masks of lost clients that stay in the sum, or survivors taken for lost",
         "PRIME_REJECTS": "masks modulo a prime that follow another rule of rejection",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from unittest.mock import patch
+
 from reference import arithmetic, primitives, transcript, wire
 from reference.client import Client
 from reference.wire import Refused, encode
@@ -10,6 +13,7 @@ from .cases import INDEX, Case, ServerCases, changed, fields, flipped, swapped
 from .common import LOW_ORDER, File, file, labelled
 from .rounds import Recorder, small
 from .server_rules import server_rules
+from .two_faults import server_faults
 
 FLAGS = {
     "LOW_ORDER": "a key that every neighbour would refuse",
@@ -29,6 +33,7 @@ FLAGS = {
     "FIRST_COUNTS": "a masked input that is added twice, or replaced",
     "ORDER": "a message out of its place",
     "LEAVES": "a client that said it left, and is waited for",
+    "TWO_FAULTS": "a message with two faults that is refused for the later one",
     "STRANGER": "a sender that is not of the cohort",
 }
 
@@ -45,6 +50,8 @@ def server_refusals() -> File:
     _out_of_place(tests)
     _bad_dealers(tests)
     server_rules(tests)
+    server_faults(tests)
+    _wide_secrets(tests)
     about = (
         "One server each. First replay the first `after` operations of the setup, then the test's own. Where a message "
         "is refused, the right one is taken afterwards."
@@ -195,17 +202,51 @@ class _OtherKey(Client):
         return dealt
 
 
+class _WideSecret(Client):
+    """Shares something in the place of one secret that has a limb of more than 52 bits."""
+
+    kind = 0
+
+    def _deal(self) -> bytes:
+        dealt = 0
+
+        def wide(secret: bytes, rows: Sequence[Sequence[int]], holder: int) -> bytes:
+            nonlocal dealt
+            shared, dealt = arithmetic.share(secret, rows, holder), dealt + 1
+            if (dealt - 1) % 2 != self.kind:
+                return shared
+            first = (int.from_bytes(shared[:8], "little") + 2**59) % arithmetic.FIELD
+            return first.to_bytes(8, "little") + shared[8:]
+
+        with patch("reference.client.share", wide):
+            return super()._deal()
+
+
+class _WideSeed(_WideSecret):
+    kind = 1
+
+
 def _bad_dealers(tests: ServerCases) -> None:
-    for name, kind, fates, comment in (
-        ("bad-seed", _OtherSeed, {}, "a survivor committed to another seed than it shared"),
-        ("bad-key", _OtherKey, {3: "SHARE"}, "a lost client shared another masking key than it advertised"),
-    ):
-        recorder = Recorder(name, small(length=1, min_survivors=4, dropouts=1), {}, {3: kind})
-        recorder.run(fates, compute=False)
-        tests.setups[name] = recorder
-        case = Case(name, recorder, "server", len(recorder.of("server")))
-        try:
-            recorder.server.compute()
-        except Refused as refused:
-            case.note("server.compute", error=refused.code, culprits=[*refused.culprits], state="ABORTED")
-        tests.tests.append(case.test("UNMASK-7", comment, "BAD_DEALER"))
+    _bad_dealer(tests, "bad-seed", _OtherSeed, {}, "a survivor committed to another seed than it shared")
+    _bad_dealer(
+        tests, "bad-key", _OtherKey, {3: "SHARE"}, "a lost client shared another masking key than it advertised"
+    )
+
+
+def _wide_secrets(tests: ServerCases) -> None:
+    _bad_dealer(
+        tests, "wide-key", _WideSecret, {3: "SHARE"}, "a lost client shared a masking key of more than 256 bits"
+    )
+    _bad_dealer(tests, "wide-seed", _WideSeed, {}, "a survivor shared a seed of more than 256 bits")
+
+
+def _bad_dealer(tests: ServerCases, name: str, kind: type[Client], fates: Mapping[int, str], comment: str) -> None:
+    recorder = Recorder(name, small(length=1, min_survivors=4, dropouts=1), {}, {3: kind})
+    recorder.run(fates, compute=False)
+    tests.setups[name] = recorder
+    case = Case(name, recorder, "server", len(recorder.of("server")))
+    try:
+        recorder.server.compute()
+    except Refused as refused:
+        case.note("server.compute", error=refused.code, culprits=[*refused.culprits], state="ABORTED")
+    tests.tests.append(case.test("UNMASK-7", comment, "BAD_DEALER"))

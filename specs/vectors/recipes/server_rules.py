@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from .cases import INDEX, ServerCases, changed, flipped
+from reference import wire
+from reference.arithmetic import FIELD
+
+from .cases import INDEX, ServerCases, changed, fields, flipped
+from .common import LOW_ORDER
 
 
 def server_rules(tests: ServerCases) -> None:
     """Adds the tests."""
     _late_inputs(tests)
     _taken(tests)
+    _keys(tests)
+    _surplus(tests)
 
 
 def _late_inputs(tests: ServerCases) -> None:
@@ -31,3 +37,62 @@ def _taken(tests: ServerCases) -> None:
     comment = "an answer with one bad share, the same again, and then the right one"
     three = [(INDEX, bad), (INDEX, bad), (INDEX, honest)]
     tests.sequence("active", "UNMASK", "UNMASK-4 WIRE-8", "BAD_SHARE", comment, lambda s: three)
+
+
+def _keys(tests: ServerCases) -> None:
+    """Keys in an Advertise that no neighbour could use, or that somebody showed before."""
+    for setup in ("semi_honest", "active"):
+        wrong = tests.rule(setup, "advertise", "key-unusable", "ADVERTISE-4", "LOW_ORDER")
+        for field in ("channel_key", "masking_key"):
+            for low in (LOW_ORDER[0], LOW_ORDER[3], LOW_ORDER[5]):
+                high = low[:31] + bytes([low[31] | 0x80])
+                comment = f"a {field} of low order with its highest bit set: {high.hex()[:8]}"
+                wrong(comment, lambda m, field=field, high=high: changed(m, **{field: high}))  # type: ignore[misc]
+        first, second = tests.message(setup, "advertise-0"), tests.message(setup, f"advertise-{INDEX}")
+        left = wire.abort(tests.setups[setup].server.round_id, "cancelled")
+        for own, other in (
+            ("channel_key", "masking_key"),
+            ("masking_key", "channel_key"),
+            ("masking_key", "masking_key"),
+        ):
+            stolen = changed(second, **{own: fields(first)[other]})
+            comment = f"the {other} of a client that advertised and left, as the own {own}"
+            given = [(0, first), (0, left), (INDEX, stolen)]
+            tests.sequence(setup, "ADVERTISE", "ADVERTISE-4", "REPEATED", comment, lambda s, given=given: given)  # type: ignore[misc]
+        comment = "a client that left advertises: what it sends is late"
+        given = [(INDEX, left), (INDEX, second)]
+        tests.sequence(setup, "ADVERTISE", "ADVERTISE-5 WIRE-9", "LEAVES", comment, lambda s, given=given: given)  # type: ignore[misc]
+    first = tests.message("semi_honest", "advertise-0")
+    wrong_key = changed(first, channel_key=LOW_ORDER[0])
+    comment = "the other key of an Advertise that was refused may come from somebody else"
+    given = [(INDEX, wrong_key), (0, first)]
+    tests.sequence("semi_honest", "ADVERTISE", "WIRE-10 ADVERTISE-4", "REPEATED", comment, lambda s: given)
+
+
+def _surplus(tests: ServerCases) -> None:
+    wrong = tests.rule("large", "share", "wrong-length", "SHARE-8", "LENGTH")
+    wrong("a sealed pair more than neighbours", lambda m: changed(m, sealed=lambda s: s + s[: wire.SEALED]))
+    wrong("commitments more than neighbours", lambda m: changed(m, commitments=lambda s: s + s[:64]))
+    wrong(
+        "pairs and commitments for k neighbours, two of whom are absent",
+        lambda m: changed(m, sealed=bytes(9 * wire.SEALED), commitments=bytes(9 * 64)),
+    )
+    wrong = tests.rule("large", "unmask", "wrong-length", "UNMASK-4", "LENGTH")
+    wrong("an opening more than dealers", lambda m: changed(m, openings=lambda o: o + o[: wire.OPENING]))
+    wrong("no opening", lambda m: changed(m, openings=b""))
+    wrong = tests.rule("large", "unmask", "bad-share", "UNMASK-4", "BAD_SHARE", then="conflict")
+    wrong(
+        "the last share's element is the prime",
+        lambda m: changed(m, openings=lambda o: o[:-40] + FIELD.to_bytes(8, "little") + o[-32:]),
+    )
+    wrong(
+        "the salt of the first is that of the second",
+        lambda m: changed(m, openings=lambda o: o[:40] + o[112:144] + o[72:]),
+    )
+    limit = max(map(tests.setups["large"].config.max_bytes, wire.TO_SERVER))
+    for size, comment in ((limit, "exactly as large as the largest message"), (limit + 1, "a byte larger")):
+        data = tests.message("large", f"masked-input-{INDEX}")
+        data = changed(data, vector=lambda v, size=size, data=data: bytes(size + len(v) - len(data) - 1))
+        data += bytes(size - len(data)) if len(data) < size else b""
+        given = [(INDEX, data)]
+        tests.sequence("large", "MASK", "WIRE-5", "SIZE", comment, lambda s, given=given: given)  # type: ignore[misc]

@@ -1,0 +1,93 @@
+"""The intermediate values of a recorded round, made again with this library's functions: tree, ring, seeds, keys.
+
+They help whoever writes another implementation to find the first value that differs.  The chain is anchored in what was
+sent: the tree leads to the roster digest, and that to the session, under which every later message of the round stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from secagg import crypto, graph, merkle, transcript
+from secagg.config import RoundConfig
+
+
+class Intermediate:
+    """Recomputes the values that a round of a vector file gives under ``intermediate``."""
+
+    def __init__(self, setup: Mapping[str, Any]) -> None:
+        self._config = RoundConfig.from_bytes(bytes.fromhex(setup["config"]))
+        (nonce,) = setup["draws"]["server"]
+        self._nonce = bytes.fromhex(nonce)
+        self._draws = [[bytes.fromhex(draw) for draw in drawn] for drawn in setup["draws"]["clients"]]
+        self._session = b""
+
+    def of(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The values for the roster's members and the pairs that ``given`` names."""
+        config = self._config
+        round_id = transcript.round_id(config.digest, self._nonce)
+        if "session" not in given:
+            return {"round_id": round_id.hex()}
+        tree = self._tree(given["tree"][0])
+        digest = transcript.roster_digest(round_id, config.clients, tree[-1][0])
+        self._session = transcript.session_id(config.digest, self._nonce, digest)
+        return {
+            "round_id": round_id.hex(),
+            "tree": [[node.hex() for node in level] for level in tree],
+            "roster_digest": digest.hex(),
+            "session": self._session.hex(),
+            "ring": self._ring(digest),
+            "clients": {index: self._client(int(index)) for index in given["clients"]},
+            "pairs": [self._pair(*pair["clients"]) for pair in given["pairs"]],
+        }
+
+    def _keys(self, index: int) -> tuple[bytes, bytes]:
+        channel, masking, _ = self._draws[index]
+        return crypto.public_key(channel), crypto.public_key(masking)
+
+    def _tree(self, shown: Sequence[str]) -> list[list[bytes]]:
+        """The levels; a leaf is that of a member or, where another is shown, an empty one."""
+        leaves = []
+        for index, leaf in enumerate(shown):
+            full = transcript.leaf(index, *self._keys(index))
+            leaves.append(full if full.hex() == leaf else transcript.empty_leaf(index))
+        return merkle.MerkleTree(leaves).levels
+
+    def _ring(self, digest: bytes) -> list[int]:
+        config = self._config
+        if config.is_complete:
+            return []
+        key = transcript.graph_key(digest, self._session)
+        ring: list[int] = graph.NeighbourGraph(config.clients, config.neighbours, key).ring.tolist()
+        return ring
+
+    def _client(self, index: int) -> dict[str, str]:
+        suite, size = int(self._config.suite), self._config.suite.key_bytes
+        info = transcript.share_randomness_info(suite, index, "seed")
+        seed = crypto.derive(self._draws[index][2], self._session, info, 32)
+        mask_info = transcript.self_mask_info(suite, index)
+        commitment_info = transcript.seed_commitment_info(suite, index)
+        return {
+            "seed": seed.hex(),
+            "self_mask_key": crypto.derive(seed, self._session, mask_info, size).hex(),
+            "seed_commitment": crypto.derive(seed, self._session, commitment_info, 32).hex(),
+        }
+
+    def _pair(self, lower: int, higher: int) -> dict[str, Any]:
+        suite, size = int(self._config.suite), self._config.suite.key_bytes
+        (own_channel, own_masking), (channel, masking) = self._keys(lower), self._keys(higher)
+        channel_agreed = crypto.agree(self._draws[lower][0], channel)
+        masking_agreed = crypto.agree(self._draws[higher][1], own_masking)
+        infos = (
+            transcript.channel_info(suite, lower, higher, own_channel, channel),
+            transcript.channel_info(suite, higher, lower, channel, own_channel),
+        )
+        mask_info = transcript.pairwise_mask_info(suite, lower, higher, own_masking, masking)
+        return {
+            "clients": [lower, higher],
+            "channel_agreed": channel_agreed.hex(),
+            "sealing_keys": [crypto.derive(channel_agreed, self._session, info, size).hex() for info in infos],
+            "masking_agreed": masking_agreed.hex(),
+            "mask_key": crypto.derive(masking_agreed, self._session, mask_info, size).hex(),
+        }
