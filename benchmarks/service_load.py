@@ -4,22 +4,21 @@
 
 The server is ``secagg serve`` in a process of its own.  The clients are real ones (``secagg.adapters.net.member``),
 each with its own identity, connection and state file, as tasks of a few processes.  Those that vanish deal their
-shares and
-are gone before their vector.  Meanwhile these connect, again and again, until the round is over:
-
-- slow loris: one that never finishes its TLS handshake, one that sends a byte of its HTTP request a second, and one
-  that logs in as a member and sends a byte of a message a second;
-- garbage: random bytes instead of TLS, instead of a login, and, logged in, instead of a frame and of a message;
-- 100 MB: before the login in one frame, and as a member, in one frame and in fragments.
+shares and are gone before their vector.  Meanwhile strangers and members abuse the service in every way that
+``service_abuse.Abuser`` knows, again and again, until the round is over.
 
 Printed: wall time, the server's CPU time and peak memory (Linux), bytes, and whether the sum is the plain one.
+
+    python benchmarks/service_load.py --logins [--seconds 5] [--connections 8] [--json FILE]
+
+prints how long an honest login takes while each abuse goes on alone, over several connections at a time and as fast as
+it can.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import multiprocessing
@@ -27,14 +26,12 @@ import os
 import random
 import resource
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -42,24 +39,19 @@ from typing import Any
 
 import numpy as np
 from machine import describe, machine, save, size, table
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from service_abuse import CERTIFICATES, Abuser, Attempt, seed_of
+from websockets.exceptions import InvalidStatus
 
 from secagg import Identity, Policy, save_directory
-from secagg.adapters.net.certificates import client_context, seen_certificate
-from secagg.adapters.net.channel import Channel
-from secagg.adapters.net.frames import FRAMES_VERSION, Challenge, Login, Submission, decode_to_client, encode
+from secagg.adapters.net.certificates import client_context
 from secagg.adapters.net.layout import totals
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
 from secagg.config import ThreatModel
 from secagg.errors import SecAggError
-from secagg.transcript import signed_login
 
 CLIP, BITS = 1.0, 16
-HUNDRED_MB = 100_000_000
-CERTIFICATES = "tls"
 EARLY = frozenset({"OPENING", "ADVERTISE", "SHARE"})
 
 
@@ -79,11 +71,6 @@ class VanishingStore(ClientStore):  # type: ignore[misc]
 def vector_of(client: int, length: int) -> np.ndarray[Any, Any]:
     """A client's values, the same in every process."""
     return np.random.default_rng(client).uniform(-1, 1, length).astype(np.float32)
-
-
-def seed_of(client: int) -> bytes:
-    """A client's identity, the same in every process: this is no secret."""
-    return client.to_bytes(32, "little")
 
 
 # Clients.
@@ -128,117 +115,120 @@ async def _clients(url: str, folder: Path, members: list[int], vanishing: set[in
     await asyncio.gather(*(run(client) for client in members))
 
 
-# Abuse.
-
-
 def abuse_process(url: str, monitor: int, folder: str, members: list[int], counts: Any) -> None:
     """Everything that a stranger, or a bad member, may try; until it is terminated."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it sends to connections that were closed on it
-    asyncio.run(_abuse(url, monitor, Path(folder), members, counts))
+    asyncio.run(_abuse(Abuser(url, Path(folder), members), monitor, counts))
 
 
-async def _abuse(url: str, monitor: int, folder: Path, members: list[int], counts: Any) -> None:
-    port = int(url.split(":")[2].split("/")[0])
-    tls = client_context(folder / CERTIFICATES / "server.pem")
-    loris, garbage, large = members
-
-    async def logged_in(client: int, do: Callable[[ClientConnection], Awaitable[None]]) -> None:
-        async with connect(url, ssl=tls, compression=None, proxy=None, max_size=None) as connection:
-            channel = Channel(connection, decode_to_client)
-            challenge = await channel.receive()
-            assert isinstance(challenge, Challenge)
-            identity = Identity(seed_of(client))
-            seen = seen_certificate(connection.transport.get_extra_info("ssl_object"))
-            signature = identity.sign(signed_login(challenge.challenge, "default", seen))
-            await channel.send(Login(FRAMES_VERSION, identity.public_key, signature))
-            await do(connection)
-            await connection.wait_closed()
-
-    async def slow_message(connection: ClientConnection) -> None:
-        async def drip() -> Any:
-            yield encode(Submission(1, "MASK", 30_000))
-            while True:
-                yield b"x"
-                await asyncio.sleep(1)
-
-        await connection.send(drip())
-
-    async def slow_request() -> None:
-        reader, writer = await asyncio.open_connection("localhost", port, ssl=tls)
-        for byte in b"GET /default HTTP/1.1\r\nHost: localhost\r\n" * 100:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(1)
-            if reader.at_eof():
-                return
-
-    async def slow_handshake() -> None:
-        reader, writer = await asyncio.open_connection("localhost", port)
-        await reader.read()
-        writer.close()
-
-    async def no_tls() -> None:
-        reader, writer = await asyncio.open_connection("localhost", port)
-        writer.write(os.urandom(100_000))
-        await reader.read()
-        writer.close()
-        await asyncio.sleep(0.2)
-
-    async def no_login() -> None:
-        async with connect(url, ssl=tls, compression=None, proxy=None) as connection:
-            await connection.send(os.urandom(500))
-            await connection.wait_closed()
-        await asyncio.sleep(0.2)
-
-    async def no_frame(connection: ClientConnection) -> None:
-        await connection.send(os.urandom(1000))
-        await asyncio.sleep(0.2)
-
-    async def no_message(connection: ClientConnection) -> None:
-        noise = os.urandom(2000)
-        for number in range(10):
-            await connection.send([encode(Submission(number, "MASK", len(noise))), noise])
-        await asyncio.sleep(0.2)
-
-    async def large_before_login() -> None:
-        async with connect(url, ssl=tls, compression=None, proxy=None, ping_interval=None) as connection:
-            await connection.send(bytes(HUNDRED_MB))
-            await connection.wait_closed()
-
-    async def large_frame(connection: ClientConnection) -> None:
-        await connection.send(bytes(HUNDRED_MB))
-
-    async def large_message(connection: ClientConnection) -> None:
-        part = bytes(60_000)
-        await connection.send([encode(Submission(1, "MASK", 30_000)), *[part] * (HUNDRED_MB // len(part))])
-
-    async def again(name: str, attempt: Callable[[], Awaitable[None]], *, as_member: bool) -> None:
+async def _abuse(abuser: Abuser, monitor: int, counts: Any) -> None:
+    async def again(name: str, attempt: Attempt, *, as_member: bool) -> None:
         while as_member and (await asyncio.to_thread(read_status, monitor))["rounds"][0]["phase"] in EARLY:
             await asyncio.sleep(0.5)
         await asyncio.sleep(10 if as_member else 0)  # they log in as those that vanish in MASK, when these are gone
-        while True:
-            counts[name] = counts.get(name, 0) + 1
-            with contextlib.suppress(OSError, WebSocketException, TimeoutError, ssl.SSLError, EOFError):
-                await attempt()
-            await asyncio.sleep(0.5)
+        await abuser.repeat(name, attempt, counts, pause=0.5)
 
-    by_strangers = {
-        "slow TLS handshake": slow_handshake,
-        "slow HTTP request": slow_request,
-        "garbage for TLS": no_tls,
-        "garbage for a login": no_login,
-        "100 MB before the login": large_before_login,
-    }
-    by_members = {
-        "slow message": lambda: logged_in(loris, slow_message),
-        "garbage for a frame": lambda: logged_in(garbage, no_frame),
-        "garbage for a message": lambda: logged_in(garbage, no_message),
-        "100 MB in a frame": lambda: logged_in(large, large_frame),
-        "100 MB in fragments": lambda: logged_in(large, large_message),
-    }
+    by_members = abuser.by_members()
     async with asyncio.TaskGroup() as tasks:
-        for name, attempt in {**by_strangers, **by_members}.items():
+        for name, attempt in {**abuser.by_strangers(), **by_members}.items():
             tasks.create_task(again(name, attempt, as_member=name in by_members))
+
+
+# How long an honest login takes meanwhile.
+
+
+def one_abuse_process(url: str, folder: str, members: list[int], name: str, counts: Any) -> None:
+    """One kind of abuse, over several connections at a time, as fast as it can; until it is terminated."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    asyncio.run(_one_abuse(url, Path(folder), members, name, counts))
+
+
+async def _one_abuse(url: str, folder: Path, members: list[int], name: str, counts: Any) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for member in members:
+            abuser = Abuser(url, folder, [member])
+            attempt = {**abuser.by_strangers(), **abuser.by_members()}[name]
+            tasks.create_task(abuser.repeat(name, attempt, counts, pause=0.0))
+
+
+async def honest_logins(url: str, folder: Path, members: range, seconds: float) -> list[float]:
+    """The seconds of each login, from the first packet to the layout, one after the other."""
+    took: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        honest = Abuser(url, folder, [members[len(took) % len(members)]])
+        started = time.perf_counter()
+        while True:
+            try:
+                async with asyncio.timeout(60), honest.connection() as connection:
+                    await honest.log_in(connection)
+                    took.append(time.perf_counter() - started)
+                break
+            except InvalidStatus:  # the server is busy: a client tries again
+                await asyncio.sleep(0.1)
+    return took
+
+
+def measure_logins(seconds: float, connections: int) -> list[dict[str, Any]]:
+    """Honest login times, alone and under each abuse."""
+    cohort = 50 + connections
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    names = ["nothing", *Abuser.names()]
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="secagg-logins-") as made, context.Manager() as shared:
+            folder, counts = Path(made), shared.dict()
+            port, monitor = free_port(), free_port()
+            prepare(folder, cohort, 100_000)
+            server = start_server(folder, port, monitor, 0.1)
+            url = f"wss://localhost:{port}/default"
+            arguments = (url, str(folder), list(range(50, cohort)), name, counts)
+            abuser = context.Process(target=one_abuse_process, args=arguments, daemon=True)
+            try:
+                if name != "nothing":
+                    abuser.start()
+                    while not counts:
+                        time.sleep(0.05)
+                    time.sleep(0.5)
+                before = cpu_seconds(server.pid)
+                took = asyncio.run(honest_logins(url, folder, range(50), seconds))
+                used = cpu_seconds(server.pid) - before
+            finally:
+                if abuser.is_alive():
+                    abuser.kill()
+                    abuser.join()
+                server.kill()
+                server.wait()
+            rows.append(
+                {
+                    "abuse": name,
+                    "attempts": sum(counts.values()),
+                    "logins": len(took),
+                    "median_ms": round(1000 * float(np.median(took)), 1),
+                    "largest_ms": round(1000 * max(took), 1),
+                    "server_cpu": round(used / seconds, 2),
+                }
+            )
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def show_logins(rows: list[dict[str, Any]]) -> None:
+    """The table for the documentation."""
+    titles = ["abuse", "attempts", "honest logins", "median", "slowest", "server's CPU"]
+    print(
+        table(
+            titles,
+            [
+                [
+                    *(row["abuse"], f"{row['attempts']:,}", f"{row['logins']:,}"),
+                    *(f"{row['median_ms']:.0f} ms", f"{row['largest_ms']:.0f} ms", f"{row['server_cpu']:.0%}"),
+                ]
+                for row in rows
+            ],
+        )
+    )
+    print(describe(machine("websockets")))
 
 
 # The measurement.
@@ -249,9 +239,7 @@ def measure(clients: int, length: int, vanish: float, processes: int, abused: bo
     vanishing = random.Random(1).sample(range(clients), int(vanish * clients))
     with tempfile.TemporaryDirectory(prefix="secagg-load-") as name:
         folder = Path(name)
-        np.savez(folder / "layout.npz", values=np.zeros(length, np.float32))
-        members = [(f"client{index}", Identity(seed_of(index)).public_key) for index in range(clients)]
-        save_directory(folder / "cohort.json", members)
+        prepare(folder, clients, length)
         port, monitor = free_port(), free_port()
         server = start_server(folder, port, monitor, vanish)
         try:
@@ -259,6 +247,13 @@ def measure(clients: int, length: int, vanish: float, processes: int, abused: bo
         finally:
             if server.returncode is None:
                 server.kill()
+
+
+def prepare(folder: Path, clients: int, length: int) -> None:
+    """The layout's file, and the cohort's directory."""
+    np.savez(folder / "layout.npz", values=np.zeros(length, np.float32))
+    members = [(f"client{index}", Identity(seed_of(index)).public_key) for index in range(clients)]
+    save_directory(folder / "cohort.json", members)
 
 
 def start_server(folder: Path, port: int, monitor: int, vanish: float) -> subprocess.Popen[bytes]:
@@ -277,7 +272,7 @@ def start_server(folder: Path, port: int, monitor: int, vanish: float) -> subpro
             str(BITS),
         ),
         *("--directory", "cohort.json", "--threat-model", "semi_honest", "--delta", str(vanish), "--gamma", "0.2"),
-        *("--demo-cert", CERTIFICATES, "--port", str(port), "--monitor-port", str(monitor), "--linger", "600"),
+        *("--demo-cert", CERTIFICATES, "--port", str(port), "--monitor-port", str(monitor), "--linger", "20"),
         "--json",
         *("--deadline", "120", "--deadline", "MASK=30"),
     ]
@@ -322,7 +317,7 @@ def run_round(
             process.start()
         got = [outcomes.get(timeout=600) for _ in range(clients)]
         wall = time.perf_counter() - started
-        _, _, used = os.wait4(server.pid, 0)  # it ends when all that stayed have the sum
+        _, _, used = os.wait4(server.pid, 0)  # it lingers for those that vanished, which have not heard the end
         server.returncode = 0
         if abused:
             abuser.terminate()
@@ -389,6 +384,12 @@ def peak_bytes(process: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+def cpu_seconds(process: int) -> float:
+    """The CPU time that a process has used so far; Linux."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def show(found: dict[str, Any]) -> None:
     """The figures as a table, for the documentation."""
     rows = [
@@ -420,7 +421,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--no-abuse", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--logins", action="store_true", help="only measure honest logins under each abuse")
+    parser.add_argument("--seconds", type=float, default=5.0, help="with --logins, for each abuse")
+    parser.add_argument("--connections", type=int, default=8, help="with --logins, of the abuse at a time")
     options = parser.parse_args()
+    if options.logins:
+        rows = measure_logins(options.seconds, options.connections)
+        show_logins(rows)
+        if options.json is not None:
+            save(options.json, {"logins": rows, "machine": machine("websockets")})
+        return
     found = measure(options.clients, options.length, options.vanish, options.processes, not options.no_abuse)
     show(found)
     if options.json is not None:

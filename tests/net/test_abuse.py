@@ -298,6 +298,8 @@ async def hold_back(host: Hosting, identity: Identity, member: Any, stopped: typ
         ("ADVERTISE", 30, "malformed", 4),
         ("LUNCH", 30, None, 4),
         ("SHARE", 2**30, None, 4),
+        ("garbage", 30, None, 4),
+        ("flood", 30, None, 4),
     ],
 )
 def test_every_message_that_is_not_accepted_counts(
@@ -310,8 +312,12 @@ def test_every_message_that_is_not_accepted_counts(
         async with hosting([spec_of(3, identities=identities)], tmp_path, tls_folder) as host:
             for _ in range(most):
                 async with logged_in(host, identities[0]) as bad:
-                    head = binary(encode(Submission(1, phase, size)), fin=False)
-                    write(bad.connection, [head, more(b"x" * 30, fin=True)])
+                    if phase == "flood":
+                        write(bad.connection, [ping()] * 1000)
+                        await read_to_the_end(bad)
+                        continue
+                    head = b"\xc1" if phase == "garbage" else encode(Submission(1, phase, size))
+                    write(bad.connection, [binary(head, fin=False), more(b"x" * 30, fin=True)])
                     (*_, answer) = await frames_until(bad, Ack | Refused)
                     assert verdict is None or answer.verdict == verdict
             with pytest.raises(RefusedLoginError, match="too-many-messages"):

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -56,6 +57,7 @@ _FAREWELL_SECONDS: Final = 5.0
 _LAST_BYTES_OF_STRANGERS: Final = 4096
 _STRANGERS_SHOWN: Final = 20
 _BREAK_NO_RULE: Final = frozenset({"duplicate", "late"})
+_BREAKS_A_RULE: Final = frozenset({Refusal.MALFORMED, Refusal.TOO_LARGE})
 _OUT_OF_THE_ROUND: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.LEFT_OUT})
 _HONEST_LOGIN_SECONDS: Final = 1.0
 _REFUSED_BY_LIBRARY: Final = {
@@ -277,7 +279,13 @@ class Service:
         hosted.meets(index)
         try:
             await self._serve(session)
+        except ConnectionClosed as closed:
+            if _refused_by_parser(channel.connection, closed) is not None:
+                hosted.refuse_attempt(index, broke_a_rule=True)
+            raise
         except RefusedError as refused:
+            if refused.code in _BREAKS_A_RULE:
+                hosted.refuse_attempt(index, broke_a_rule=True)
             # It may be in the middle of a message, and reads when that is sent.
             await self._refuse(hosted, channel, refused, _largest(hosted), client=index)
             if refused.code in _OUT_OF_THE_ROUND and channel.connection.close_code == CLOSE_POLICY:
@@ -352,11 +360,9 @@ class Service:
         """The verdict on a message whose frame has come, and whose bytes follow."""
         hosted, size, phase = session.hosted, submission.size, submission.phase
         if phase not in (*PHASES, ABORT) or size == 0:
-            self._count_attempt(session, broke_a_rule=True)
             raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
         allowed = hosted.config.max_message_bytes("ADVERTISE" if phase == ABORT else phase)
         if size > allowed:
-            self._count_attempt(session, broke_a_rule=True)
             raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
         loop = asyncio.get_running_loop()
         latest = loop.time() + hosted.seconds_left if hosted.ending is None else float("inf")
@@ -443,7 +449,7 @@ class Service:
         _log.warning("unknown-identity", extra={"fields": stranger})
 
 
-def _refused_by_parser(connection: ServerConnection, closed: ConnectionClosed) -> Refusal | None:
+def _refused_by_parser(connection: Connection, closed: ConnectionClosed) -> Refusal | None:
     """The rule by which the connection was dropped in the middle of its frames; None when the client closed it."""
     if isinstance(connection, PolicedConnection) and connection.police.broke is not None:
         return connection.police.broke
