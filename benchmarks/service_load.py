@@ -169,13 +169,12 @@ async def honest_logins(url: str, folder: Path, members: range, seconds: float) 
     return took
 
 
-def measure_logins(seconds: float, connections: int) -> list[dict[str, Any]]:
+def measure_logins(seconds: float, connections: int, names: list[str]) -> list[dict[str, Any]]:
     """Honest login times, alone and under each abuse."""
     cohort = 50 + connections
     context = multiprocessing.get_context("spawn")
     rows = []
-    names = ["nothing", *Abuser.names()]
-    for name in names:
+    for name in ["nothing", *names]:
         with tempfile.TemporaryDirectory(prefix="secagg-logins-") as made, context.Manager() as shared:
             folder, counts = Path(made), shared.dict()
             port, monitor = free_port(), free_port()
@@ -423,10 +422,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--logins", action="store_true", help="only measure honest logins under each abuse")
     parser.add_argument("--seconds", type=float, default=5.0, help="with --logins, for each abuse")
+    parser.add_argument("--only", nargs="*", choices=Abuser.names(), help="with --logins, these kinds of abuse")
     parser.add_argument("--connections", type=int, default=8, help="with --logins, of the abuse at a time")
     options = parser.parse_args()
     if options.logins:
-        rows = measure_logins(options.seconds, options.connections)
+        rows = measure_logins(options.seconds, options.connections, options.only or Abuser.names())
         show_logins(rows)
         if options.json is not None:
             save(options.json, {"logins": rows, "machine": machine("websockets")})

@@ -49,6 +49,17 @@ def test_a_script_prints_its_figures(script: str, tmp_path: Path) -> None:
         assert {part["peer"].split()[0] for part in figures["parts"]} == {"declearn", "shamirs"}
 
 
+def test_honest_logins_are_measured_under_abuse(tmp_path: Path) -> None:
+    output = tmp_path / "logins.json"
+    options = ["--logins", "--seconds", "0.3", "--connections", "2", "--json", output]
+    result = run(BENCHMARKS / "service_load.py", *options, "--only", "empty fragments", "pings before the login")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(output.read_text(encoding="utf-8"))["logins"]
+    assert [row["abuse"] for row in rows] == ["nothing", "empty fragments", "pings before the login"]
+    assert all(row["logins"] for row in rows)
+    assert all(row["attempts"] for row in rows[1:])
+
+
 def test_kernels_are_benchmarked() -> None:
     some = ["-k", "wire or many_short or pack"]
     options = ["-q", "-p", "no:cacheprovider", "--benchmark-disable"]
