@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -17,6 +17,7 @@ from secagg.errors import ParameterError
 
 _NPZ: Final = ".npz"
 _SAFETENSORS: Final = ".safetensors"
+_RESERVED: Final = "__metadata__"
 
 
 def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
@@ -28,11 +29,14 @@ def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def write_arrays(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write the file whole or not at all; one that is there is replaced.  Raises OSError."""
-    if file.suffix == _SAFETENSORS:
-        _model_files(file).write_arrays(file, arrays)
-    else:
-        save_npz(file, arrays)
+    """Write the file whole or not at all; one that is there is replaced.  Raises OSError, which names the file."""
+    try:
+        if file.suffix == _SAFETENSORS:
+            _model_files(file).write_arrays(file, arrays)
+        else:
+            save_npz(file, arrays)
+    except OSError as failure:  # a full disk says no name
+        raise OSError(failure.errno, failure.strerror or str(failure), str(file)) from failure
 
 
 def check_output(file: Path, inputs: Sequence[Path]) -> None:
@@ -50,6 +54,14 @@ def check_output(file: Path, inputs: Sequence[Path]) -> None:
     for given in inputs:
         if given.exists() and file.exists() and given.samefile(file):
             raise ParameterError(f"--output {file}: this is an input file, which would be lost; name another file")
+
+
+def check_names(file: Path, names: Iterable[str]) -> None:
+    """Raises ParameterError for an array that the file's format has no name for."""
+    if file.suffix == _SAFETENSORS and _RESERVED in names:
+        raise ParameterError(
+            f"--output {file}: {_SAFETENSORS} files cannot hold an array called {_RESERVED}; write .npz"
+        )
 
 
 def _model_files(file: Path) -> ModuleType:

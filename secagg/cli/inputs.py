@@ -17,9 +17,11 @@ from secagg.cli.layout_options import LayoutOptions
 from secagg.cli.precision import decimals_warning, lost_decimals
 from secagg.encoding import Exact, Template
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP
-from secagg.errors import InputError
+from secagg.errors import InputError, ParameterError
 from secagg.testing import SeededRandomness
 
+_FEWEST: Final = 3
+"""Clients of a round; see ``RoundConfig``."""
 _SYNTHETIC_CLIP: Final = 1.0
 _SPREADS_IN_CLIP: Final = 4.0
 
@@ -72,7 +74,11 @@ def _exact_values(draw: np.random.Generator, dim: int, exact: Exact) -> npt.NDAr
 
 def from_files(files: Sequence[Path], layout: LayoutOptions) -> Updates:
     """One file a client.  An array that the layout has no clip for gets its largest absolute value in any file."""
-    template = Template.of(read_arrays(files[0]))
+    if len(files) < _FEWEST:
+        raise ParameterError(
+            f"--input: each file is one client, and a round needs at least {_FEWEST} of them, not {len(files)}"
+        )
+    template = _template_of(files[0])
     layout.check_names([leaf.name for leaf in template.leaves])
     largest: dict[str, float] = {}
     lost: dict[str, float] = {}
@@ -98,6 +104,15 @@ def from_files(files: Sequence[Path], layout: LayoutOptions) -> Updates:
         if amount and (exact := layout.exact_of(name)) is not None
     ]
     return Updates(len(files), template, layout, lambda client: read_arrays(files[client]), warnings)
+
+
+def _template_of(file: Path) -> Template:
+    try:
+        return Template.of(read_arrays(file))
+    except InputError as refused:
+        if str(file) in str(refused):
+            raise
+        raise InputError(f"{file}: {refused}") from refused
 
 
 def largest_of(values: npt.NDArray[Any]) -> float:

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from secagg.cli.array_files import check_output
+from secagg.cli.array_files import check_names, check_output
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, Updates, from_files, synthetic
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts, LayoutOptions, parse_layout
@@ -131,6 +131,8 @@ def simulate(
         if output is not None:
             check_output(output, files)
         updates = _updates(files, clients, dim, parse_layout(clip, array_bits, exact), drawn)
+        if output is not None:
+            check_names(output, [leaf.name for leaf in updates.template.leaves])
         rates = parse_rates(dropout)
         delta = total_rate(rates, delta)
         encoded = EncodedInputs(updates, bits, drawn)

@@ -202,6 +202,27 @@ def test_outputs_that_are_refused_before_the_round(invoke, files, tmp_path, name
     assert files[0].read_bytes() == before
 
 
+def test_a_name_that_the_format_reserves_is_refused_before_the_round(invoke, tmp_path):
+    """The round went well, and the file that came of it could not be read."""
+    made = [tmp_path / f"{client}.npz" for client in range(3)]
+    for file in made:
+        np.savez(file, __metadata__=np.ones(2))
+    refused = invoke("simulate", "--input", *made, "--output", tmp_path / "sum.safetensors")
+    assert refused.exit_code == 2
+    assert "cannot hold an array called __metadata__; write .npz" in refused.stderr
+    assert invoke("simulate", "--input", *made, "--output", tmp_path / "sum.npz").exit_code == 0
+
+
+def test_a_full_disk_is_said_with_the_files_name(invoke, files, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("secagg.cli.array_files.save_npz", full)
+    refused = invoke("simulate", "--input", *files, "--output", tmp_path / "sum.npz")
+    assert refused.exit_code == 2
+    assert refused.stderr == f"secagg simulate: {tmp_path / 'sum.npz'}: No space left on device\n"
+
+
 def test_safetensors_in_and_out(invoke_json, files, tmp_path):
     made = []
     for file in files:
@@ -218,7 +239,7 @@ def test_safetensors_in_and_out(invoke_json, files, tmp_path):
 
 def test_safetensors_without_the_extra(run_process, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"")
-    for arguments in (("--input", "x.safetensors"), ("--clients", 5, "--output", "sum.safetensors")):
+    for arguments in (("--input", *["x.safetensors"] * 3), ("--clients", 5, "--output", "sum.safetensors")):
         done = run_process("simulate", *arguments, without="safetensors,websockets")
         assert done.returncode == 2
         assert done.stderr.endswith(f"is not installed, and this needs it: {how_to_install('net')}\n")
