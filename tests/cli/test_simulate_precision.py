@@ -100,6 +100,17 @@ def test_without_a_clip_every_array_has_its_own(invoke_json, files):
         assert array["error_bound"] < array["largest"] / 10_000
 
 
+def test_a_model_of_many_arrays_fits_a_screen(invoke, invoke_json, tmp_path):
+    made = [tmp_path / f"{client}.npz" for client in range(3)]
+    for file in made:
+        np.savez(file, **{f"layer{layer}": np.full(2, 1e-6) for layer in range(40)})
+    shown = invoke("simulate", "--input", *made, "--clip", 1).stdout
+    assert shown.count("Warning: layer") == 12
+    assert "there are 28 more warnings; --json prints all of them." in shown
+    assert "28 more arrays lose less than these." in shown
+    assert len(invoke_json("simulate", "--input", *made, "--clip", 1)[1]["warnings"]) == 40
+
+
 def test_names_that_look_like_patterns_have_their_own_clip_too(invoke_json, tmp_path):
     made = [tmp_path / f"{client}.npz" for client in range(4)]
     for file in made:
