@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from secagg.cli.extras import advice
@@ -17,7 +18,6 @@ from secagg.errors import ParameterError
 
 _NPZ: Final = ".npz"
 _SAFETENSORS: Final = ".safetensors"
-_RESERVED: Final = "__metadata__"
 
 
 def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
@@ -56,12 +56,13 @@ def check_output(file: Path, inputs: Sequence[Path]) -> None:
             raise ParameterError(f"--output {file}: this is an input file, which would be lost; name another file")
 
 
-def check_names(file: Path, names: Iterable[str]) -> None:
-    """Raises ParameterError for an array that the file's format has no name for."""
-    if file.suffix == _SAFETENSORS and _RESERVED in names:
-        raise ParameterError(
-            f"--output {file}: {_SAFETENSORS} files cannot hold an array called {_RESERVED}; write .npz"
-        )
+def check_names(file: Path, names: Iterable[str], inputs: Sequence[Path]) -> None:
+    """Raises InputError for an array that the file's format has no name for.
+
+    Names that an .npz file cannot have come from .safetensors files alone.
+    """
+    if _SAFETENSORS in {file.suffix, *(given.suffix for given in inputs)}:
+        _model_files(file).check_writable(file, dict.fromkeys(names, np.dtype(np.float64)))
 
 
 def _model_files(file: Path) -> ModuleType:

@@ -133,7 +133,7 @@ def simulate(
             check_output(output, files)
         updates = _updates(files, clients, dim, parse_layout(clip, array_bits, exact), drawn)
         if output is not None:
-            check_names(output, [leaf.name for leaf in updates.template.leaves])
+            check_names(output, [leaf.name for leaf in updates.template.leaves], files)
         rates = parse_rates(dropout)
         delta = total_rate(rates, delta)
         encoded = EncodedInputs(updates, bits, drawn)

@@ -220,7 +220,7 @@ def test_a_name_that_the_format_reserves_is_refused_before_the_round(invoke, tmp
         np.savez(file, __metadata__=np.ones(2))
     refused = invoke("simulate", "--input", *made, "--output", tmp_path / "sum.safetensors")
     assert refused.exit_code == 2
-    assert "cannot hold an array called __metadata__; write .npz" in refused.stderr
+    assert "sum.safetensors: a .safetensors file cannot hold an array named '__metadata__'" in refused.stderr
     assert invoke("simulate", "--input", *made, "--output", tmp_path / "sum.npz").exit_code == 0
 
 
