@@ -120,7 +120,8 @@ def load_directory(path: str | os.PathLike[str]) -> tuple[MemoryDirectory, tuple
         keys = [bytes.fromhex(member["key"]) for member in members]
     except (ValueError, KeyError, TypeError, RecursionError) as wrong:
         raise ParameterError(
-            f'{os.fspath(path)}: not a directory of the form {{"members": [{{"name": ..., "key": hex}}]}}: {wrong!r}'
+            f'{os.fspath(path)}: not a directory of the form {{"members": [{{"name": ..., "key": hex}}]}}: '
+            f"{type(wrong).__name__}"  # without its text, which may be the file's: an identity given by mistake, say
         ) from None
     directory = MemoryDirectory()
     return directory, names, directory.add(keys)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from secagg.cli.extras import advice
@@ -28,11 +29,14 @@ def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def write_arrays(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write the file whole or not at all; one that is there is replaced.  Raises OSError."""
-    if file.suffix == _SAFETENSORS:
-        _model_files(file).write_arrays(file, arrays)
-    else:
-        save_npz(file, arrays)
+    """Write the file whole or not at all; one that is there is replaced.  Raises OSError, which names the file."""
+    try:
+        if file.suffix == _SAFETENSORS:
+            _model_files(file).write_arrays(file, arrays)
+        else:
+            save_npz(file, arrays)
+    except OSError as failure:  # a full disk says no name
+        raise OSError(failure.errno, failure.strerror or str(failure), str(file)) from failure
 
 
 def check_output(file: Path, inputs: Sequence[Path]) -> None:
@@ -50,6 +54,15 @@ def check_output(file: Path, inputs: Sequence[Path]) -> None:
     for given in inputs:
         if given.exists() and file.exists() and given.samefile(file):
             raise ParameterError(f"--output {file}: this is an input file, which would be lost; name another file")
+
+
+def check_names(file: Path, names: Iterable[str], inputs: Sequence[Path]) -> None:
+    """Raises InputError for an array that the file's format has no name for.
+
+    Names that an .npz file cannot have come from .safetensors files alone.
+    """
+    if _SAFETENSORS in {file.suffix, *(given.suffix for given in inputs)}:
+        _model_files(file).check_writable(file, dict.fromkeys(names, np.dtype(np.float64)))
 
 
 def _model_files(file: Path) -> ModuleType:

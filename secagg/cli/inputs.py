@@ -17,9 +17,11 @@ from secagg.cli.layout_options import LayoutOptions
 from secagg.cli.precision import decimals_warning, lost_decimals
 from secagg.encoding import Exact, Template
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP
-from secagg.errors import InputError
+from secagg.errors import InputError, ParameterError
 from secagg.testing import SeededRandomness
 
+_FEWEST: Final = 3
+"""Clients of a round; see ``RoundConfig``."""
 _SYNTHETIC_CLIP: Final = 1.0
 _SPREADS_IN_CLIP: Final = 4.0
 
@@ -50,8 +52,8 @@ def synthetic(clients: int, dim: int, layout: LayoutOptions, seed: int) -> Updat
     """
     template = Template.from_shapes((dim,))
     name = template.leaves[0].name
-    exact = layout.exact_of(name)
-    clip = layout.clip_of(name)
+    exact = layout.exact_of([name]).get(name)
+    clip = layout.clips_of([name]).get(name)
     largest = _SYNTHETIC_CLIP if clip is None else clip
 
     def of(client: int) -> npt.NDArray[Any]:
@@ -72,8 +74,14 @@ def _exact_values(draw: np.random.Generator, dim: int, exact: Exact) -> npt.NDAr
 
 def from_files(files: Sequence[Path], layout: LayoutOptions) -> Updates:
     """One file a client.  An array that the layout has no clip for gets its largest absolute value in any file."""
-    template = Template.of(read_arrays(files[0]))
-    layout.check_names([leaf.name for leaf in template.leaves])
+    if len(files) < _FEWEST:
+        raise ParameterError(
+            f"--input: each file is one client, and a round needs at least {_FEWEST} of them, not {len(files)}"
+        )
+    template = _template_of(files[0])
+    names = [leaf.name for leaf in template.leaves]
+    layout.check_names(names)
+    ranges = layout.exact_of(names)
     largest: dict[str, float] = {}
     lost: dict[str, float] = {}
     for file in files:
@@ -82,8 +90,9 @@ def from_files(files: Sequence[Path], layout: LayoutOptions) -> Updates:
                 if not np.isfinite(values.astype(np.float64)).all():
                     raise InputError(f"{leaf.name} holds NaN or infinite values: only finite ones can be summed")
                 largest[leaf.name] = max(largest.get(leaf.name, 0.0), largest_of(values))
-                if (exact := layout.exact_of(leaf.name)) is not None:
-                    lost[leaf.name] = max(lost.get(leaf.name, 0.0), lost_decimals(values, exact))
+                if leaf.name in ranges:
+                    amount = lost_decimals(values, ranges[leaf.name])
+                    lost[leaf.name] = max(lost.get(leaf.name, 0.0), amount)
         except InputError as refused:
             if str(file) in str(refused):
                 raise
@@ -92,12 +101,17 @@ def from_files(files: Sequence[Path], layout: LayoutOptions) -> Updates:
         # Patterns of the user come first, and the first that matches counts.
         own = {glob.escape(name): min(max(value, SMALLEST_CLIP), LARGEST_CLIP) for name, value in largest.items()}
         layout = replace(layout, clip=_SYNTHETIC_CLIP, clips={**layout.clips, **own} | dict(layout.clips))
-    warnings = [
-        decimals_warning(name, amount, exact)
-        for name, amount in lost.items()
-        if amount and (exact := layout.exact_of(name)) is not None
-    ]
+    warnings = [decimals_warning(name, amount, ranges[name]) for name, amount in lost.items() if amount]
     return Updates(len(files), template, layout, lambda client: read_arrays(files[client]), warnings)
+
+
+def _template_of(file: Path) -> Template:
+    try:
+        return Template.of(read_arrays(file))
+    except InputError as refused:
+        if str(file) in str(refused):
+            raise
+        raise InputError(f"{file}: {refused}") from refused
 
 
 def largest_of(values: npt.NDArray[Any]) -> float:

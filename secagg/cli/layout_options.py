@@ -87,17 +87,21 @@ class LayoutOptions:
                         f"{', '.join(names[:_LISTED])}{more}"
                     )
 
-    def exact_of(self, name: str) -> Exact | None:
-        """The exact range of this array; None where it is clipped and rounded."""
-        return next((exact for pattern, exact in self.exact.items() if _matches(pattern, name)), None)
+    def exact_of(self, names: Iterable[str]) -> dict[str, Exact]:
+        """The exact range of each of these arrays that has one."""
+        return _resolved(self.exact, names)
 
-    def clip_of(self, name: str) -> float | None:
-        """The clip of this array; None where the options do not say."""
-        return next((clip for pattern, clip in self.clips.items() if _matches(pattern, name)), self.clip)
+    def clips_of(self, names: Iterable[str]) -> dict[str, float]:
+        """The clip of each of these arrays that the options say one for."""
+        names = list(names)
+        everybodys = {} if self.clip is None else dict.fromkeys(names, self.clip)
+        return everybodys | _resolved(self.clips, names)
 
     def without_clip(self, names: Iterable[str]) -> list[str]:
         """The arrays that neither have a clip of their own nor are exact: ``clip`` is for these."""
-        return [name for name in names if not any(_matches(own, name) for own in (*self.clips, *self.exact))]
+        names = list(names)
+        own = _resolved({**self.clips, **self.exact}, names)
+        return [name for name in names if name not in own]
 
     def encoder(
         self,
@@ -218,5 +222,11 @@ def _refused(option: str, text: str, reason: str) -> ParameterError:
     return ParameterError(f"{option} '{text}': {reason}")
 
 
-def _matches(pattern: str, name: str) -> bool:
-    return bool(matching(pattern, (name,)))
+def _resolved(patterns: Mapping[str, _V], names: Iterable[str]) -> dict[str, _V]:
+    """The value of each name that a pattern matches; the first one counts, as in ``Encoder``."""
+    known = dict.fromkeys(names)
+    found: dict[str, _V] = {}
+    for pattern, value in patterns.items():
+        for name in matching(pattern, known):
+            found.setdefault(name, value)
+    return found

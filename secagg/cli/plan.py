@@ -41,6 +41,9 @@ def plan(
 
     The times are estimates. They come from a few seconds of small rounds on this machine and are scaled up to a round
     in which the largest allowed number of clients drops out after dealing their shares.
+
+    In the JSON object, gamma and delta are null where they were not given: colluders and dropouts are the numbers of
+    clients that the round bears.
     """
     with usage_errors("plan"):
         encoder = LayoutOptions(clip=1.0).encoder(Template.from_shapes((dim,)), bits)

@@ -81,20 +81,23 @@ def precision_of(
         count, weight: of the sum, as ``Encoder.error_bound`` takes them.
     """
     found = []
+    names = [leaf.name for leaf in encoder.template.leaves]
+    ranges, clips = layout.exact_of(names), layout.clips_of(names)
+    alone = encoder.error_bounds(1, encoder.max_weight)  # of one client that has the largest weight
+    bounds = encoder.error_bounds(count, weight)
     for leaf in encoder.template.leaves:
         if leaf.size == 0:
             continue
-        exact = layout.exact_of(leaf.name)
-        alone = encoder.error_bound(1, encoder.max_weight, leaf.name)  # of one client that has the largest weight
+        exact = ranges.get(leaf.name)
         found.append(
             ArrayPrecision(
                 name=leaf.name,
                 largest=largest.get(leaf.name),
-                step=alone if exact is None else 1 / exact.units,
-                error_bound=encoder.error_bound(count, weight, leaf.name),
+                step=alone[leaf.name] if exact is None else 1 / exact.units,
+                error_bound=bounds[leaf.name],
                 clipped=clipped.get(leaf.name, 0),
                 exact=exact,
-                clip=None if exact is not None else (layout.clip_of(leaf.name) or encoder.clip),
+                clip=None if exact is not None else clips.get(leaf.name, encoder.clip),
             )
         )
     return found

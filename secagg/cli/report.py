@@ -144,9 +144,7 @@ def exact_sums(run: SimulatedRound, decoded: Mean | None) -> dict[str, list[str]
 
 
 def _exact_arrays(run: SimulatedRound) -> dict[str, Exact]:
-    layout = run.inputs.updates.layout
-    named = {leaf.name: layout.exact_of(leaf.name) for leaf in run.inputs.encoder.template.leaves}
-    return {name: exact for name, exact in named.items() if exact is not None}
+    return run.inputs.updates.layout.exact_of(leaf.name for leaf in run.inputs.encoder.template.leaves)
 
 
 def _wide(run: SimulatedRound, decoded: Mean | None) -> Iterator[str]:
@@ -234,8 +232,11 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
         )
     if found["output"] is not None:
         console.print(f"The sum is in {found['output']}.", soft_wrap=True, markup=False)
-    for warning in found["warnings"]:
+    for warning in found["warnings"][:_LISTED_ARRAYS]:
         console.print(f"Warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+    if len(found["warnings"]) > _LISTED_ARRAYS:
+        more = len(found["warnings"]) - _LISTED_ARRAYS
+        console.print(f"Warning: there are {more:,} more warnings; --json prints all of them.", style="yellow")
     if "seeded" in found:
         console.print(f"Note: {found['seeded']}.", style="yellow")
 

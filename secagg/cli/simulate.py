@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from secagg.cli.array_files import check_output
+from secagg.cli.array_files import check_names, check_output
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, Updates, from_files, synthetic
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts, LayoutOptions, parse_layout
@@ -120,7 +120,8 @@ def simulate(
 
     In the JSON object, a client's figures are medians: client_cpu_s and the bytes are medians over the clients that
     stayed to the end, without encoding (encode_s); those of a phase are medians over the clients that took part in it.
-    A bound's log2 is null when it is minus infinity. max_error, clipped and the floors are null when there is no sum.
+    A bound's log2 is null when it is minus infinity. gamma is null where it was not given: colluders and dropouts are
+    the numbers of clients that the round bears. max_error, clipped and the floors are null when there is no sum.
     arrays and error_bound are in the unit of the values. exact_sums has the sums of the arrays of --exact as decimal
     numbers, except for arrays of more than 1,000 values. With --full, client_cpu_s and the phases' figures are those of
     the clients that ran in full, and the key full gives their number.
@@ -131,6 +132,8 @@ def simulate(
         if output is not None:
             check_output(output, files)
         updates = _updates(files, clients, dim, parse_layout(clip, array_bits, exact), drawn)
+        if output is not None:
+            check_names(output, [leaf.name for leaf in updates.template.leaves], files)
         rates = parse_rates(dropout)
         delta = total_rate(rates, delta)
         encoded = EncodedInputs(updates, bits, drawn)

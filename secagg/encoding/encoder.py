@@ -284,6 +284,15 @@ class Encoder:
 
         Raises ParameterError for a count or weight out of range, or a name that is no array's.
         """
+        bounds = self.error_bounds(count, total_weight)
+        if name is None:
+            return max(bounds.values())
+        if name not in bounds:
+            raise ParameterError(f"name is {name!r}: must be one of {', '.join(bounds)}")
+        return bounds[name]
+
+    def error_bounds(self, count: int, total_weight: int | None = None) -> dict[str, float]:
+        """``error_bound`` of every array that has elements, by name."""
         count = integer("count", count, 1, 2**64)
         if self._max_weight is None:
             total_weight = integer("total_weight", count if total_weight is None else total_weight, count, count)
@@ -292,17 +301,12 @@ class Encoder:
         else:
             total_weight = integer("total_weight", total_weight, 1, count * self._max_weight)
         leaves = self._template.leaves
-        bounds = [
-            part.error_bound(leaves[index].name, count, total_weight)
+        bounds = {
+            leaves[index].name: part.error_bound(position, count, total_weight)
             for members, part in self._rounded
-            for index in members
-            if name is None or name == leaves[index].name
-        ]
-        bounds += [part.error_bound() for index, part in self._exact if name is None or name == leaves[index].name]
-        if not bounds:
-            names = ", ".join(leaf.name for leaf in leaves if leaf.size)
-            raise ParameterError(f"name is {name!r}: must be one of {names}")
-        return max(bounds)
+            for position, index in enumerate(members)
+        }
+        return bounds | {leaves[index].name: part.error_bound() for index, part in self._exact}
 
     def encode(self, update: object, weight: int = 1) -> UnsignedVector:
         """One client's update as a vector of ``length`` elements of ``dtype``: 1-D, C-contiguous, each 0 .. input_max.

@@ -79,9 +79,9 @@ class RoundedPart:
             yield centred(numbers[start : start + leaf.size], middle, factor).reshape(leaf.shape)
             start += leaf.size
 
-    def error_bound(self, name: str, count: int, total_weight: int) -> float:
-        """See ``Encoder.error_bound``."""
-        clip = next(clip for leaf, clip in zip(self._leaves, self._clips, strict=True) if leaf.name == name)
+    def error_bound(self, position: int, count: int, total_weight: int) -> float:
+        """Of the array at this position of the part; see ``Encoder.error_bound``."""
+        clip = self._clips[position]
         # Eight roundings on the way to the fixed point, in units of a step: levels * 8 ulp; two more with a clip of
         # its own, and four on the way back.
         roundings = 8 if clip == self._reference else 10

@@ -46,6 +46,18 @@ def test_identities_differ(members):
     assert len({json.loads(file.read_text())["private_key"] for file in members}) == 3
 
 
+def test_a_file_that_is_no_directory_is_not_shown(invoke, tmp_path):
+    """An identity given by mistake: the message had the bytes of the file in it."""
+    file = tmp_path / "key.bin"
+    file.write_bytes(b"\xff private private private")
+    for arguments in (("directory", file), ("show", file)):
+        refused = invoke("identity", *arguments)
+        assert refused.exit_code == 2
+        assert str(file) in refused.stderr
+        assert "private private" not in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+
+
 def test_new_never_overwrites(invoke, members):
     before = members[0].read_bytes()
     again = invoke("identity", "new", members[0])

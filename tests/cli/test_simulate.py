@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from fractions import Fraction
 
@@ -331,15 +332,19 @@ def test_files_that_will_not_do_are_named(invoke, files, tmp_path):
     bad["text"].write_text("no archive")
     np.savez(bad["shape"], weight=np.zeros((4, 5)), bias=np.zeros(6))
     np.savez(bad["nan"], weight=np.full((4, 6), np.nan), bias=np.zeros(6))
-    for file in bad.values():
-        refused = invoke("simulate", "--input", *files, file)
+    bad["complex"] = tmp_path / "complex.npz"
+    np.savez(bad["complex"], weight=np.zeros((4, 6), complex), bias=np.zeros(6))
+    for file, first in itertools.product(bad.values(), (False, True)):
+        refused = invoke("simulate", "--input", *((file, *files) if first and file != bad["shape"] else (*files, file)))
         assert refused.exit_code == 2
         assert str(file) in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
 
 
 def test_too_few_files(invoke, files):
-    assert invoke("simulate", "--input", *files[:2]).exit_code == 2
+    refused = invoke("simulate", "--input", *files[:2])
+    assert refused.exit_code == 2
+    assert "--input: each file is one client, and a round needs at least 3 of them, not 2" in refused.stderr
 
 
 # The mini-language, and the schedule.

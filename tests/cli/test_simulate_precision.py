@@ -100,6 +100,17 @@ def test_without_a_clip_every_array_has_its_own(invoke_json, files):
         assert array["error_bound"] < array["largest"] / 10_000
 
 
+def test_a_model_of_many_arrays_fits_a_screen(invoke, invoke_json, tmp_path):
+    made = [tmp_path / f"{client}.npz" for client in range(3)]
+    for file in made:
+        np.savez(file, **{f"layer{layer}": np.full(2, 1e-6) for layer in range(40)})
+    shown = invoke("simulate", "--input", *made, "--clip", 1).stdout
+    assert shown.count("Warning: layer") == 12
+    assert "there are 28 more warnings; --json prints all of them." in shown
+    assert "28 more arrays lose less than these." in shown
+    assert len(invoke_json("simulate", "--input", *made, "--clip", 1)[1]["warnings"]) == 40
+
+
 def test_names_that_look_like_patterns_have_their_own_clip_too(invoke_json, tmp_path):
     made = [tmp_path / f"{client}.npz" for client in range(4)]
     for file in made:
@@ -202,6 +213,27 @@ def test_outputs_that_are_refused_before_the_round(invoke, files, tmp_path, name
     assert files[0].read_bytes() == before
 
 
+def test_a_name_that_the_format_reserves_is_refused_before_the_round(invoke, tmp_path):
+    """The round went well, and the file that came of it could not be read."""
+    made = [tmp_path / f"{client}.npz" for client in range(3)]
+    for file in made:
+        np.savez(file, __metadata__=np.ones(2))
+    refused = invoke("simulate", "--input", *made, "--output", tmp_path / "sum.safetensors")
+    assert refused.exit_code == 2
+    assert "sum.safetensors: a .safetensors file cannot hold an array named '__metadata__'" in refused.stderr
+    assert invoke("simulate", "--input", *made, "--output", tmp_path / "sum.npz").exit_code == 0
+
+
+def test_a_full_disk_is_said_with_the_files_name(invoke, files, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("secagg.cli.array_files.save_npz", full)
+    refused = invoke("simulate", "--input", *files, "--output", tmp_path / "sum.npz")
+    assert refused.exit_code == 2
+    assert refused.stderr == f"secagg simulate: {tmp_path / 'sum.npz'}: No space left on device\n"
+
+
 def test_safetensors_in_and_out(invoke_json, files, tmp_path):
     made = []
     for file in files:
@@ -218,7 +250,7 @@ def test_safetensors_in_and_out(invoke_json, files, tmp_path):
 
 def test_safetensors_without_the_extra(run_process, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"")
-    for arguments in (("--input", "x.safetensors"), ("--clients", 5, "--output", "sum.safetensors")):
+    for arguments in (("--input", *["x.safetensors"] * 3), ("--clients", 5, "--output", "sum.safetensors")):
         done = run_process("simulate", *arguments, without="safetensors,websockets")
         assert done.returncode == 2
         assert done.stderr.endswith(f"is not installed, and this needs it: {how_to_install('net')}\n")
