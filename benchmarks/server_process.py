@@ -35,9 +35,9 @@ from secagg.errors import PeerError
 from secagg.events import ServerEvent
 from secagg.graph import NeighbourGraph
 from secagg.server_state import Failure, Outgoing, Result
-from secagg.testing.faults import Faults
-from secagg.testing.prepared import PreparedSimulation, choose_full
-from secagg.testing.simulator import Inputs, Outcome
+from secagg.simulation.faults import Faults
+from secagg.simulation.prepared import PreparedSimulation, choose_full
+from secagg.simulation.rounds import Inputs, Outcome
 
 BATCH_BYTES: Final = 1 << 28  # of clients' messages that wait for the server
 BATCH_MESSAGES: Final = 64  # that the server makes, and then sends
@@ -70,7 +70,7 @@ def run_round(
     *,
     interleaved: bool = False,
 ) -> tuple[Outcome, ServerProcessCost]:
-    """A round with prepared clients here and its server elsewhere; see ``secagg.testing.prepared``."""
+    """A round with prepared clients here and its server elsewhere; see ``secagg.simulation.prepared``."""
     keys = [identity.public_key for identity in identities]
     with_full = choose_full(config, faults, full)
     simulation = _Simulation(inputs, config, faults, None, None, None, identities, directory, None, with_full)

@@ -1,7 +1,7 @@
 """Secure aggregation: a server learns the sum of its clients' vectors, and nothing else about any of them.
 
 ``Client`` and ``Server`` are state machines without input or output, ``RoundConfig`` is what they agree on, ``Encoder``
-turns model updates into vectors and sums into means.  ``secagg.testing`` runs whole rounds in memory.
+turns model updates into vectors and sums into means.  ``secagg.simulation`` runs whole rounds in memory.
 """
 
 from secagg.arithmetic.modulus import Modulus

@@ -10,7 +10,7 @@ import wire
 
 from secagg import Client, ClientState, InputNeeded, Policy, Result, RoundConfig, Server, ThreatModel, UsedTokens
 from secagg.events import ServerEvent
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 from secagg.testing.strategies import cohort, shapes
 
 

@@ -18,7 +18,7 @@ from secagg.cli.precision import decimals_warning, lost_decimals
 from secagg.encoding import Exact, Template
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP
 from secagg.errors import InputError
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 
 _SYNTHETIC_CLIP: Final = 1.0
 _SPREADS_IN_CLIP: Final = 4.0

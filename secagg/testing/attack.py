@@ -12,11 +12,11 @@ from secagg.client import Client
 from secagg.config import Policy, RoundConfig
 from secagg.errors import ErrorCode, PeerError
 from secagg.identity import Directory, Identity, UsedTokens
+from secagg.simulation.rounds import SeededRandomness, make_cohort
 from secagg.testing.bookkeeping import Input, Ledger, Opening
 from secagg.testing.lies import Lie
 from secagg.testing.malicious_client import ClientLie
 from secagg.testing.malicious_server import Host, MaliciousServer, World
-from secagg.testing.simulator import SeededRandomness, make_cohort
 
 _COHORT_SEED = 0
 

@@ -13,11 +13,11 @@ from secagg.events import InputNeeded, ServerEvent
 from secagg.identity import UsedTokens
 from secagg.server import Server
 from secagg.server_state import Blame, Failure, Result
+from secagg.simulation.faults import FATES
+from secagg.simulation.rounds import SeededRandomness
 from secagg.testing.attack import known_cohort, true_inputs
 from secagg.testing.bookkeeping import Input, Ledger, Opening, View
-from secagg.testing.faults import FATES
 from secagg.testing.malicious_client import ClientLie, MaliciousClient
-from secagg.testing.simulator import SeededRandomness
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Coalition:
     Attributes:
         config: the round's.
         liars: by client, the lies it tells; none for one that is only curious.
-        fates: by honest client, the last of its messages that the server gets in time (``secagg.testing.FATES``).
+        fates: by honest client, the last of its messages that the server gets in time (``secagg.simulation.FATES``).
         late: whether messages of lost clients still arrive, after their phase was closed.
         wire: changes what reaches an honest client (phase, client, message), as a transport that mixes things up.
         seed: of everybody's randomness.

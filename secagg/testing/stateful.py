@@ -36,8 +36,8 @@ from secagg.events import (
 from secagg.identity import MemoryDirectory, UsedTokens
 from secagg.server import Server
 from secagg.server_state import Result
-from secagg.testing.faults import PHASES, Faults, expected_sum
-from secagg.testing.simulator import SeededRandomness
+from secagg.simulation.faults import PHASES, Faults, expected_sum
+from secagg.simulation.rounds import SeededRandomness
 from secagg.testing.strategies import Scenario, cohort, configs, scenarios
 from secagg.transitions import SERVER_COLLECTS, ClientState
 

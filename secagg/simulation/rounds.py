@@ -22,7 +22,7 @@ from secagg.graph import NeighbourGraph
 from secagg.identity import Identity, MemoryDirectory, UsedTokens
 from secagg.server import Server
 from secagg.server_state import Failure, Result
-from secagg.testing.faults import PHASES, Faults, Nuisance, phases_of, shuffled
+from secagg.simulation.faults import PHASES, Faults, Nuisance, phases_of, shuffled
 
 Inputs: TypeAlias = Callable[[int], npt.ArrayLike] | Sequence[npt.ArrayLike] | Mapping[int, npt.ArrayLike]
 Progress: TypeAlias = Callable[[str, int, int], None]

@@ -46,8 +46,8 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
-from secagg.testing.faults import Faults
-from secagg.testing.simulator import Inputs, Outcome, Progress, _Simulation
+from secagg.simulation.faults import Faults
+from secagg.simulation.rounds import Inputs, Outcome, Progress, _Simulation
 from secagg.transcript import KEY_SHARE, SEED_SHARE, VERSION
 
 Randomness: TypeAlias = Callable[[int], bytes]
