@@ -15,9 +15,9 @@ from secagg.server import Server
 from secagg.server_state import Blame, Failure, Result
 from secagg.simulation.faults import FATES
 from secagg.simulation.rounds import SeededRandomness
-from secagg.testing.attack import known_cohort, true_inputs
-from secagg.testing.bookkeeping import Input, Ledger, Opening, View
-from secagg.testing.malicious_client import ClientLie, MaliciousClient
+from secagg.testing.adversary.attack import known_cohort, true_inputs
+from secagg.testing.adversary.client import ClientLie, MaliciousClient
+from secagg.testing.adversary.ledger import Input, Ledger, Opening, View
 
 
 @dataclass(frozen=True)
