@@ -22,6 +22,8 @@ from secagg.events import (
     Accepted,
     AlreadyMasked,
     ClientAborted,
+    ClientEvent,
+    ClientStep,
     Duplicate,
     Event,
     Finished,
@@ -29,6 +31,8 @@ from secagg.events import (
     Late,
     Misbehaved,
     RoundAborted,
+    ServerEvent,
+    ServerStep,
     Step,
 )
 from secagg.identity import (
@@ -40,6 +44,7 @@ from secagg.identity import (
     load_identity,
     save_directory,
 )
+from secagg.machines import ClientMachine, ServerMachine
 from secagg.released import ReleasedInputs
 from secagg.server import Server
 from secagg.server_state import Blame, Failure, Outgoing, Result, Security
@@ -54,7 +59,10 @@ __all__ = [
     "Blame",
     "Client",
     "ClientAborted",
+    "ClientEvent",
+    "ClientMachine",
     "ClientState",
+    "ClientStep",
     "Directory",
     "Duplicate",
     "Encoder",
@@ -82,7 +90,10 @@ __all__ = [
     "SecAggError",
     "Security",
     "Server",
+    "ServerEvent",
+    "ServerMachine",
     "ServerState",
+    "ServerStep",
     "StateError",
     "Step",
     "Suite",

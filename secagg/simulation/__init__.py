@@ -8,9 +8,11 @@ Two modules tell what a round costs without running it: ``secagg.simulation.cost
 needs and times them here, and ``secagg.simulation.traffic`` gives the bytes that a client sends and gets.
 """
 
+from secagg.simulation.cohort import SeededRandomness, make_cohort
+from secagg.simulation.driver import RoundDriver
 from secagg.simulation.faults import FATES, PHASES, Faults, Nuisance, Trouble, expected_sum, phases_of
 from secagg.simulation.prepared import choose_full, simulate_prepared
-from secagg.simulation.rounds import Outcome, PhaseCost, SeededRandomness, make_cohort, simulate
+from secagg.simulation.rounds import Outcome, PhaseCost, simulate
 
 __all__ = [
     "FATES",
@@ -19,6 +21,7 @@ __all__ = [
     "Nuisance",
     "Outcome",
     "PhaseCost",
+    "RoundDriver",
     "SeededRandomness",
     "Trouble",
     "choose_full",

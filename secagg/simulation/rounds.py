@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -14,35 +12,20 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secagg.client import Client
 from secagg.config import Policy, RoundConfig
-from secagg.errors import InputError, PeerError
-from secagg.events import InputNeeded, ServerEvent
+from secagg.errors import PeerError
+from secagg.events import ServerEvent
 from secagg.graph import NeighbourGraph
-from secagg.identity import Identity, MemoryDirectory, UsedTokens
-from secagg.server import Server
+from secagg.identity import Identity, MemoryDirectory
+from secagg.machines import ServerMachine
 from secagg.server_state import Failure, Result
-from secagg.simulation.faults import PHASES, Faults, Nuisance, phases_of, shuffled
+from secagg.simulation.driver import Inputs, RoundDriver
+from secagg.simulation.faults import PHASES, Faults, Nuisance, shuffled
 
-Inputs: TypeAlias = Callable[[int], npt.ArrayLike] | Sequence[npt.ArrayLike] | Mapping[int, npt.ArrayLike]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a phase, how many clients are through, and how many there are."""
 
 _HEADER_BYTES = 38  # array and type, version, session
-
-
-class SeededRandomness:
-    """Reproducible bytes for tests and replays; never for a real round."""
-
-    def __init__(self, seed: int, label: str) -> None:
-        """Different labels give independent streams."""
-        self._key = hashlib.sha256(f"secagg testing {seed} {label}".encode()).digest()
-        self._calls = 0
-
-    def __call__(self, length: int) -> bytes:
-        """The next ``length`` bytes."""
-        self._calls += 1
-        return hashlib.shake_256(self._key + self._calls.to_bytes(8, "little")).digest(length)
 
 
 @dataclass
@@ -89,15 +72,6 @@ class Outcome:
         return self.result.sum
 
 
-def make_cohort(
-    clients: int, randomness: Callable[[int], bytes] = os.urandom
-) -> tuple[list[Identity], MemoryDirectory, bytes]:
-    """Identities for a cohort, a directory that vouches for it, and its digest for the config."""
-    identities = [Identity.generate(randomness) for _ in range(clients)]
-    directory = MemoryDirectory()
-    return identities, directory, directory.add([identity.public_key for identity in identities])
-
-
 def simulate(
     inputs: Inputs,
     config: RoundConfig,
@@ -124,140 +98,106 @@ def simulate(
 
     Returns the outcome; a client's or server's own failure is in it.  Raises UsageError for inputs that do not fit.
     """
-    faults = faults or Faults()
-    faults.check(config)
-    return _Simulation(inputs, config, faults, seed, executor, policy, identities, directory, progress).run()
+    return Simulation(
+        inputs,
+        config,
+        faults=faults,
+        seed=seed,
+        executor=executor,
+        policy=policy,
+        identities=identities,
+        directory=directory,
+        progress=progress,
+    ).run()
 
 
-class _Simulation:
+class Simulation(RoundDriver):
+    """A round under a schedule of faults, measured; use ``simulate``."""
+
     def __init__(
         self,
         inputs: Inputs,
         config: RoundConfig,
-        faults: Faults,
-        seed: int | None,
-        executor: Executor | None,
-        policy: Policy | None,
-        identities: Sequence[Identity],
-        directory: MemoryDirectory | None,
-        progress: Progress | None,
+        *,
+        faults: Faults | None = None,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+        server: ServerMachine | None = None,
+        seed: int | None = None,
+        policy: Policy | None = None,
+        identities: Sequence[Identity] = (),
+        directory: MemoryDirectory | None = None,
     ) -> None:
-        self.inputs, self.config, self.faults, self.seed, self.executor = inputs, config, faults, seed, executor
-        self.policy = policy or Policy(min_sigma=config.sigma, min_grinding_bits=config.grinding_bits)
-        self.identities, self.directory = identities, directory
+        super().__init__(
+            inputs, config, server=server, seed=seed, policy=policy, identities=identities, directory=directory
+        )
+        self.faults = faults or Faults()
+        self.faults.check(config)
+        self.executor = executor
         self.progress = progress or (lambda phase, through, total: None)
-        self.server = Server(config, directory=directory, randomness=self.randomness("server"))
-        self.clients: dict[int, Client] = {}
         self.costs = {phase: PhaseCost() for phase in PHASES}
-        self.events: list[ServerEvent] = []
-        self.errors: dict[int, PeerError] = {}
-        self.late: list[tuple[int, bytes]] = []
-
-    def randomness(self, label: str) -> Callable[[int], bytes]:
-        return os.urandom if self.seed is None else SeededRandomness(self.seed, label)
 
     def run(self) -> Outcome:
-        for phase in phases_of(self.config):
-            with self.on_server(phase):
-                outgoing = self.server.outgoing()
-            members = shuffled(list(outgoing.recipients), self.faults, phase)
-            for through, index in enumerate(members, 1):
-                with self.on_server(phase):
-                    message = outgoing.to(index)
-                self.run_client(phase, index, message or b"")
-                self.progress(phase, through, len(members))
-            with self.on_server(phase):
-                self.server.close_phase()
-            late, self.late = self.late, []
-            for index, message in late:
-                self.deliver(phase, index, message)
-            if self.server.done:
-                break
+        """The whole round."""
+        self.play_phases()
         result = self.compute() if self.server.ready_to_compute else None
         self.tell_the_end()
-        return self.outcome(result)
-
-    def run_client(self, phase: str, index: int, message: bytes) -> None:
-        """Let a client take the server's message, and the server take its answer, as far as the schedule lets them."""
-        cost, delivers = self.costs[phase], self.faults.delivers(index, phase)
-        if not delivers and not any(trouble.kind is Nuisance.LATE for trouble in self.faults.of(index, phase)):
-            return
-        cost.bytes_down[index] = len(message)
-        answer = self.answer(phase, index, message)
-        if answer is None:
-            return
-        cost.bytes_up[index] = len(answer)
-        if not delivers:
-            self.late.append((index, answer))
-            return
-        for trouble in self.faults.of(index, phase):
-            self.trouble_before(phase, index, answer, trouble.kind, trouble.at)
-        self.deliver(phase, index, answer)
-        for trouble in self.faults.of(index, phase):
-            if trouble.kind is Nuisance.DUPLICATE:
-                self.deliver(phase, index, answer)
-            elif trouble.kind is Nuisance.LATE_DUPLICATE:
-                self.late.append((index, answer))
-
-    def answer(self, phase: str, index: int, message: bytes) -> bytes | None:
-        try:
-            if phase == "ADVERTISE":
-                with self.on_client(phase, index):
-                    client = self.clients[index] = self.join(index, message)
-                    return client.start()
-            if index not in self.clients:  # told that it is out, without ever having been in
-                return None
-            client = self.clients[index]
-            with self.on_client(phase, index):
-                step = client.receive(message)
-            if isinstance(step.event, InputNeeded):
-                vector = self.input_of(index)
-                with self.on_client(phase, index):
-                    step = client.submit(vector)
-            return step.outgoing[0] if step.outgoing else None
-        except PeerError as refused:
-            self.errors[index] = refused
-            if refused.reply:
-                self.deliver(phase, index, refused.reply)
-            return None
-
-    def join(self, index: int, invitation: bytes) -> Client:
-        active = self.config.is_active
-        return Client.join(
-            invitation,
-            index,
-            approve=self.config.digest,
-            policy=self.policy,
-            identity=self.identities[index] if active else None,
-            directory=self.directory if active else None,
-            consume=UsedTokens(),
-            randomness=self.randomness(f"client {index}"),
+        return Outcome(
+            result=result,
+            failure=self.server.failure,
+            events=tuple(self.events),
+            client_errors=self.errors,
+            costs=self.costs,
+            dropped=self.server.dropped,
+            graph=self.server.graph,
         )
 
-    def input_of(self, index: int) -> npt.ArrayLike:
-        if callable(self.inputs):
-            return self.inputs(index)
-        try:
-            return self.inputs[index]
-        except (IndexError, KeyError):
-            raise InputError(f"no input for client {index}; there are {len(self.inputs)}") from None
+    def in_order(self, phase: str, recipients: Sequence[int]) -> Iterator[int]:
+        """As the schedule shuffles them; progress is told of each that is through."""
+        members = shuffled(list(recipients), self.faults, phase)
+        for through, index in enumerate(members, 1):
+            yield index
+            self.progress(phase, through, len(members))
+
+    def exchange(self, phase: str, index: int, message: bytes) -> None:
+        """As far as the schedule lets them."""
+        cost, delivers = self.costs[phase], self.faults.delivers(index, phase)
+        troubles = self.faults.of(index, phase)
+        if not delivers and not any(trouble.kind is Nuisance.LATE for trouble in troubles):
+            return
+        cost.bytes_down[index] = len(message)
+        for answer in self.answers_to(phase, index, message):
+            cost.bytes_up[index] = len(answer)
+            if not delivers:
+                self.late.append((index, answer))
+                continue
+            for trouble in troubles:
+                self.trouble_before(phase, index, answer, trouble.kind, trouble.at)
+            self.hand_in(phase, index, answer)
+            for trouble in troubles:
+                if trouble.kind is Nuisance.DUPLICATE:
+                    self.hand_in(phase, index, answer)
+                elif trouble.kind is Nuisance.LATE_DUPLICATE:
+                    self.late.append((index, answer))
+
+    def leave(self, phase: str, index: int, abort: bytes) -> Sequence[bytes]:
+        """The schedule says what becomes of a phase's messages; an ABORT is none, and arrives."""
+        if abort:
+            self.hand_in(phase, index, abort)
+        return ()
 
     def trouble_before(self, phase: str, index: int, answer: bytes, kind: Nuisance, at: int) -> None:
+        """Hand in the damaged copy that arrives before the answer itself, if the trouble is of that kind."""
         if kind is Nuisance.FLIPPED_HEADER:
             bit = at % (8 * min(_HEADER_BYTES, len(answer)))
             damaged = bytearray(answer)
             damaged[bit // 8] ^= 1 << bit % 8
-            self.deliver(phase, index, bytes(damaged))
+            self.hand_in(phase, index, bytes(damaged))
         elif kind is Nuisance.TRUNCATED:
-            self.deliver(phase, index, answer[: len(answer) - 1 - at % len(answer)])
-
-    def deliver(self, phase: str, index: int, message: bytes) -> None:
-        with self.on_server(phase):
-            step = self.server.receive(index, message)
-        if step.event is not None:
-            self.events.append(step.event)  # type: ignore[arg-type]
+            self.hand_in(phase, index, answer[: len(answer) - 1 - at % len(answer)])
 
     def compute(self) -> Result | None:
+        """On the executor, measured."""
         started, threads = time.thread_time(), time.process_time()
         try:
             return self.server.compute(self.executor)
@@ -277,19 +217,9 @@ class _Simulation:
         for client in self.clients.values():
             client.close()
 
-    def outcome(self, result: Result | None) -> Outcome:
-        return Outcome(
-            result=result,
-            failure=self.server.failure,
-            events=tuple(self.events),
-            client_errors=self.errors,
-            costs=self.costs,
-            dropped=self.server.dropped,
-            graph=self.server.graph,
-        )
-
     @contextmanager
     def on_server(self, phase: str) -> Iterator[None]:
+        """Measured in thread CPU time."""
         started = time.thread_time()
         try:
             yield
@@ -298,6 +228,7 @@ class _Simulation:
 
     @contextmanager
     def on_client(self, phase: str, index: int) -> Iterator[None]:
+        """Measured in thread CPU time."""
         started, spent = time.thread_time(), self.costs[phase].client_cpu_s
         try:
             yield

@@ -26,7 +26,10 @@ PUBLIC = [
     "Blame",
     "Client",
     "ClientAborted",
+    "ClientEvent",
+    "ClientMachine",
     "ClientState",
+    "ClientStep",
     "Directory",
     "Duplicate",
     "Encoder",
@@ -54,7 +57,10 @@ PUBLIC = [
     "SecAggError",
     "Security",
     "Server",
+    "ServerEvent",
+    "ServerMachine",
     "ServerState",
+    "ServerStep",
     "StateError",
     "Step",
     "Suite",
@@ -72,6 +78,7 @@ SIMULATION = [
     "Nuisance",
     "Outcome",
     "PhaseCost",
+    "RoundDriver",
     "SeededRandomness",
     "Trouble",
     "choose_full",
@@ -95,7 +102,9 @@ MOVED_TO_SIMULATION = [
     "make_cohort",
     "simulate",
 ]
-UNIONS = {"Event"}
+UNIONS = {"ClientEvent", "Event", "ServerEvent"}
+FORMER = {"Step": "ClientStep"}
+"""Names that stay for one release, and what they are called now."""
 HEAVY = ("numba", "llvmlite", "scipy", "torch", "sklearn", "matplotlib", "typer", "rich", "hypothesis", "pytest")
 
 
@@ -141,6 +150,11 @@ def explainable(thing: object) -> bool:
 def explained(thing: object) -> bool:
     text = getattr(thing, "__doc__", None)
     return bool(text and len(text.split()) >= 2)
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_former_name_is_the_same_thing(name: str) -> None:
+    assert getattr(secagg, name) is getattr(secagg, FORMER[name])
 
 
 @pytest.mark.parametrize("name", sorted(set(PUBLIC) - UNIONS))

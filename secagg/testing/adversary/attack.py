@@ -12,7 +12,7 @@ from secagg.client import Client
 from secagg.config import Policy, RoundConfig
 from secagg.errors import ErrorCode, PeerError
 from secagg.identity import Directory, Identity, UsedTokens
-from secagg.simulation.rounds import SeededRandomness, make_cohort
+from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.testing.adversary.client import ClientLie
 from secagg.testing.adversary.ledger import Input, Ledger, Opening
 from secagg.testing.adversary.lies.lie import Lie

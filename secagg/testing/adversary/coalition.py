@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from secagg.client import Client
-from secagg.config import Policy, RoundConfig
+from secagg import messages
+from secagg.config import RoundConfig
 from secagg.errors import PeerError
-from secagg.events import InputNeeded, ServerEvent
-from secagg.identity import UsedTokens
-from secagg.server import Server
+from secagg.events import ServerEvent
 from secagg.server_state import Blame, Failure, Result
+from secagg.simulation.driver import RoundDriver
 from secagg.simulation.faults import FATES
-from secagg.simulation.rounds import SeededRandomness
 from secagg.testing.adversary.attack import known_cohort, true_inputs
 from secagg.testing.adversary.client import ClientLie, MaliciousClient
 from secagg.testing.adversary.ledger import Input, Ledger, Opening, View
@@ -70,46 +67,23 @@ class Coalition:
         return _CoalitionRound(self).run()
 
 
-class _CoalitionRound:
+class _CoalitionRound(RoundDriver):
     def __init__(self, coalition: Coalition) -> None:
-        self.coalition, self.config = coalition, coalition.config
-        self.identities, self.directory, _ = known_cohort(self.config.clients)
-        self.inputs = true_inputs(self.config, coalition.seed)
-        self.server = Server(
-            self.config,
-            directory=self.directory if self.config.is_active else None,
-            randomness=self.random("server"),
+        config, seed = coalition.config, coalition.seed
+        identities, directory, _ = known_cohort(config.clients)
+        self.coalition = coalition
+        self.true_inputs = true_inputs(config, seed)
+        super().__init__(
+            lambda index: self.true_inputs[index, 0], config, seed=seed, identities=identities, directory=directory
         )
-        self.nonce = self.random("server")(32)
-        self.ledger = Ledger(self.config)
-        self.clients: dict[int, Client] = {}
+        self.nonce = self.randomness("server")(messages.NONCE_BYTES)
+        self.ledger = Ledger(config)
         self.liars: dict[int, MaliciousClient] = {}
         self.views: dict[int, View] = {}
-        self.events: list[ServerEvent] = []
-        self.errors: dict[int, PeerError] = {}
-
-    def random(self, label: str) -> Callable[[int], bytes]:
-        return SeededRandomness(self.coalition.seed, label)
 
     def run(self) -> CoalitionOutcome:
-        while not (self.server.ready_to_compute or self.server.done):
-            phase = self.server.phase.value
-            late: list[tuple[int, bytes]] = []
-            for index, message in self.server.outgoing():
-                for answer in self.answers(phase, index, message):
-                    if self.in_time(phase, index):
-                        self.deliver(index, answer)
-                    elif self.coalition.late:
-                        late.append((index, answer))
-            self.server.close_phase()
-            for index, answer in late:
-                self.deliver(index, answer)
-        result = None
-        if self.server.ready_to_compute:
-            try:
-                result = self.server.compute()
-            except PeerError:
-                result = None
+        self.play_phases()
+        result = self.compute() if self.server.ready_to_compute else None
         return CoalitionOutcome(
             result,
             self.server.failure,
@@ -118,68 +92,47 @@ class _CoalitionRound:
             self.ledger.openings(),
             self.ledger.both_kinds(),
             self.server.blame,
-            self.inputs,
+            self.true_inputs,
             self.ledger,
         )
 
     def in_time(self, phase: str, index: int) -> bool:
         return FATES.index(self.coalition.fates.get(index, "UNMASK")) >= FATES.index(phase)
 
-    def deliver(self, index: int, data: bytes) -> None:
-        event = self.server.receive(index, data).event
-        if event is not None:
-            self.events.append(event)  # type: ignore[arg-type]
+    def exchange(self, phase: str, index: int, message: bytes) -> None:
+        for answer in self.answers_to(phase, index, message):
+            if self.in_time(phase, index):
+                self.hand_in(phase, index, answer)
+            elif self.coalition.late:
+                self.late.append((index, answer))
 
-    def answers(self, phase: str, index: int, message: bytes) -> list[bytes]:
+    def answers_to(self, phase: str, index: int, message: bytes) -> Sequence[bytes]:
         if index in self.coalition.liars:
-            return list(self.liar_answers(phase, index, message))
-        try:
-            return self.honest_answers(phase, index, message)
-        except PeerError as refused:
-            self.errors[index] = refused
-            return [refused.reply]
-
-    def liar_answers(self, phase: str, index: int, message: bytes) -> list[bytes]:
+            return self.liar_answers(phase, index, message)
         if phase == "ADVERTISE":
-            liar = self.liars[index] = MaliciousClient(
-                self.config,
-                self.nonce,
-                index,
-                randomness=self.random(f"client {index}"),
-                identity=self.identities[index] if self.config.is_active else None,
-                lies=self.coalition.liars[index],
-                vector=self.inputs[index, 0],
-            )
-            self.ledger.learn(liar.channel_private, liar.masking_private)
-            return list(liar.start())
-        return list(self.liars[index].receive(message))
+            answers = super().answers_to(phase, index, message)
+            if index in self.clients:
+                view = self.views[index] = self.ledger.watch(index)
+                view.sent(answers[0])
+            return answers
+        shown = message if self.coalition.wire is None else self.coalition.wire(phase, index, message)
+        answers = super().answers_to(phase, index, shown)
+        if index not in self.errors and (self.in_time(phase, index) or self.coalition.late):
+            for answer in answers:
+                self.views[index].answered(self.config, self.nonce, shown, answer)
+        return answers
 
-    def honest_answers(self, phase: str, index: int, message: bytes) -> list[bytes]:
-        if phase == "ADVERTISE":
-            client, advert = self.join(index, message)
-            self.clients[index], self.views[index] = client, self.ledger.watch(index)
-            self.views[index].sent(advert)
-            return [advert]
-        if self.coalition.wire is not None:
-            message = self.coalition.wire(phase, index, message)
-        client = self.clients[index]
-        step = client.receive(message)
-        if isinstance(step.event, InputNeeded):
-            step = client.submit(self.inputs[index, 0])
-        for answer in step.outgoing:
-            if self.in_time(phase, index) or self.coalition.late:
-                self.views[index].answered(self.config, self.nonce, message, answer)
-        return list(step.outgoing)
-
-    def join(self, index: int, invitation: bytes) -> tuple[Client, bytes]:
-        trust: dict[str, Any] = {}
-        if self.config.is_active:
-            trust = {"identity": self.identities[index], "directory": self.directory, "consume": UsedTokens()}
-        client = Client.join(
-            invitation,
+    def liar_answers(self, phase: str, index: int, message: bytes) -> Sequence[bytes]:
+        if phase != "ADVERTISE":
+            return self.liars[index].receive(message)
+        liar = self.liars[index] = MaliciousClient(
+            self.config,
+            self.nonce,
             index,
-            policy=Policy(min_sigma=self.config.sigma, min_grinding_bits=self.config.grinding_bits),
-            randomness=self.random(f"client {index}"),
-            **trust,
+            randomness=self.randomness(f"client {index}"),
+            identity=self.identities[index] if self.config.is_active else None,
+            lies=self.coalition.liars[index],
+            vector=self.true_inputs[index, 0],
         )
-        return client, client.start()
+        self.ledger.learn(liar.channel_private, liar.masking_private)
+        return liar.start()
