@@ -13,8 +13,8 @@ import numpy.typing as npt
 from server_process import ServerProcessCost, run_round
 
 from secagg import RoundConfig
-from secagg.testing import PHASES, Faults, Outcome, make_cohort
-from secagg.testing.floor import UnitCosts, client_work, measure, server_work, work_of
+from secagg.simulation import PHASES, Faults, Outcome, make_cohort
+from secagg.simulation.costs import UnitCosts, client_work, measure, server_work, work_of
 
 INPUT_BITS: Final = 16
 GAMMA: Final = 0.2

@@ -7,11 +7,11 @@
 Without arguments: every n in 100, 1,000, 10,000, m in 1,000 to 10,000,000, 0, 10 and 30 % lost, both graphs and threat
 models, as far as --max-seconds for one run and --max-gb allow; what is left out is named with its prediction.
 
-- Every message is real and the sum is checked, but only --full clients run in full (see secagg.testing.prepared); the
-  figures of a client are medians over those.  Config: gamma = 0.2, delta = the share that is lost, after dealing.
+- Every message is real and the sum is checked, but only --full clients run in full (see secagg.simulation.prepared);
+  the figures of a client are medians over those.  Config: gamma = 0.2, delta = the share that is lost, after dealing.
 - CPU seconds are thread time around the calls into Client and Server, after a warm-up round; encoding floats is not in
   them, nor is compiling, which is shown apart.
-- The floor (secagg.testing.floor) is measured right after each run, in the same process.
+- The floor (secagg.simulation.costs) is measured right after each run, in the same process.
 - Elements are 16-bit values, so the plain vector, which bytes are compared with, has 2 m bytes.
 - The server runs in a process of its own and takes messages in batches, so that clients on the same machine do not cool
   its caches between any two of them; with --interleaved they do.
@@ -38,8 +38,8 @@ from machine import describe, duration, machine, save, size, table
 
 from secagg import ParameterError
 from secagg.cli.rounds import warm_up
-from secagg.testing import PHASES
-from secagg.testing.floor import measure
+from secagg.simulation import PHASES
+from secagg.simulation.costs import measure
 
 CLIENTS, DIMS, DROPOUTS = (100, 1_000, 10_000), (1_000, 100_000, 1_000_000, 10_000_000), (0.0, 0.1, 0.3)
 GRAPHS, THREATS = ("sparse", "complete"), ("semi_honest", "active")

@@ -35,9 +35,11 @@ from secagg.errors import PeerError
 from secagg.events import ServerEvent
 from secagg.graph import NeighbourGraph
 from secagg.server_state import Failure, Outgoing, Result
-from secagg.testing.faults import Faults
-from secagg.testing.prepared import PreparedSimulation, choose_full
-from secagg.testing.simulator import Inputs, Outcome
+from secagg.simulation.driver import Inputs
+from secagg.simulation.faults import Faults
+from secagg.simulation.prepared import PreparedSimulation
+from secagg.simulation.rounds import Outcome
+from secagg.transitions import ServerState
 
 BATCH_BYTES: Final = 1 << 28  # of clients' messages that wait for the server
 BATCH_MESSAGES: Final = 64  # that the server makes, and then sends
@@ -70,15 +72,16 @@ def run_round(
     *,
     interleaved: bool = False,
 ) -> tuple[Outcome, ServerProcessCost]:
-    """A round with prepared clients here and its server elsewhere; see ``secagg.testing.prepared``."""
+    """A round with prepared clients here and its server elsewhere; see ``secagg.simulation.prepared``."""
     keys = [identity.public_key for identity in identities]
-    with_full = choose_full(config, faults, full)
-    simulation = _Simulation(inputs, config, faults, None, None, None, identities, directory, None, with_full)
     with (
         tempfile.NamedTemporaryFile(dir=_MEMORY if _MEMORY.is_dir() else None) as spool,
         RemoteServer(config, keys, spool, interleaved=interleaved) as server,
     ):
-        simulation.server, simulation.events = server, server.events
+        simulation = _Simulation(
+            inputs, config, full=full, faults=faults, server=server, identities=identities, directory=directory
+        )
+        simulation.events = server.events
         outcome = simulation.run()
         return outcome, server.cost()
 
@@ -88,7 +91,7 @@ class _Simulation(PreparedSimulation):
 
     server: RemoteServer  # type: ignore[assignment]
 
-    def deliver(self, phase: str, index: int, message: bytes) -> None:
+    def hand_in(self, phase: str, index: int, message: bytes) -> None:
         with self.on_server(phase):
             self.server.post(index, message)
 
@@ -188,6 +191,11 @@ class RemoteServer:
     def compute(self) -> Result:
         result: Result = self._call("compute")
         return result
+
+    @property
+    def phase(self) -> ServerState:
+        phase: ServerState = self._call("get", "phase")
+        return phase
 
     @property
     def done(self) -> bool:

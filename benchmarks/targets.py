@@ -40,8 +40,8 @@ from secagg import Modulus, RoundConfig, masking, secret_sharing
 from secagg.arithmetic import fused
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.cli.rounds import warm_up
-from secagg.cli.traffic import traffic
 from secagg.graph import NeighbourGraph
+from secagg.simulation.traffic import traffic
 
 GROUPS: Final = ("kernels", "client", "server", "sharing", "bytes", "import")
 GRAPHS: Final = ("sparse", "complete")

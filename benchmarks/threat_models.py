@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from secagg import Modulus, RoundConfig
-from secagg.testing import PHASES, Faults, Outcome, make_cohort, simulate
+from secagg.simulation import PHASES, Faults, Outcome, make_cohort, simulate
 
 GAMMA, DROPOUT = 0.2, 0.05
 

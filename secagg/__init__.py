@@ -1,7 +1,7 @@
 """Secure aggregation: a server learns the sum of its clients' vectors, and nothing else about any of them.
 
 ``Client`` and ``Server`` are state machines without input or output, ``RoundConfig`` is what they agree on, ``Encoder``
-turns model updates into vectors and sums into means.  ``secagg.testing`` runs whole rounds in memory.
+turns model updates into vectors and sums into means.  ``secagg.simulation`` runs whole rounds in memory.
 """
 
 from secagg.arithmetic.modulus import Modulus
@@ -22,6 +22,8 @@ from secagg.events import (
     Accepted,
     AlreadyMasked,
     ClientAborted,
+    ClientEvent,
+    ClientStep,
     Duplicate,
     Event,
     Finished,
@@ -29,6 +31,8 @@ from secagg.events import (
     Late,
     Misbehaved,
     RoundAborted,
+    ServerEvent,
+    ServerStep,
     Step,
 )
 from secagg.identity import (
@@ -40,6 +44,7 @@ from secagg.identity import (
     load_identity,
     save_directory,
 )
+from secagg.machines import ClientMachine, ServerMachine
 from secagg.released import ReleasedInputs
 from secagg.server import Server
 from secagg.server_state import Blame, Failure, Outgoing, Result, Security
@@ -54,7 +59,10 @@ __all__ = [
     "Blame",
     "Client",
     "ClientAborted",
+    "ClientEvent",
+    "ClientMachine",
     "ClientState",
+    "ClientStep",
     "Directory",
     "Duplicate",
     "Encoder",
@@ -82,7 +90,10 @@ __all__ = [
     "SecAggError",
     "Security",
     "Server",
+    "ServerEvent",
+    "ServerMachine",
     "ServerState",
+    "ServerStep",
     "StateError",
     "Step",
     "Suite",

@@ -30,7 +30,7 @@ from secagg.errors import (
     StateError,
     UsageError,
 )
-from secagg.events import Finished, InputNeeded, RoundAborted, Step
+from secagg.events import ClientStep, Finished, InputNeeded, RoundAborted
 from secagg.identity import Directory, Identity
 from secagg.messages import (
     Abort,
@@ -244,7 +244,7 @@ class Client:
                 self._end(ClientState.ABORTED, AbortCode.INTERNAL)
                 raise
 
-    def receive(self, data: bytes | bytearray | memoryview, executor: Executor | None = None) -> Step:
+    def receive(self, data: bytes | bytearray | memoryview, executor: Executor | None = None) -> ClientStep:
         """Take one message of the server's.
 
         Args:
@@ -263,7 +263,7 @@ class Client:
             if not isinstance(data, bytes | bytearray | memoryview):
                 raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
             if self._state is ClientState.ABORTED:
-                return Step()
+                return ClientStep()
             phase = self._phase_name()
             try:
                 return self._receive(data, executor)
@@ -276,7 +276,7 @@ class Client:
                 self._end(ClientState.ABORTED, AbortCode.INTERNAL)
                 raise
 
-    def submit(self, vector: npt.ArrayLike) -> Step:
+    def submit(self, vector: npt.ArrayLike) -> ClientStep:
         """Mask the input vector.
 
         Args:
@@ -317,7 +317,7 @@ class Client:
 
     # The machine.
 
-    def _submit(self, lanes: npt.NDArray[np.unsignedinteger]) -> Step:
+    def _submit(self, lanes: npt.NDArray[np.unsignedinteger]) -> ClientStep:
         try:
             return self._mask(lanes)
         except Exception:
@@ -358,7 +358,7 @@ class Client:
     def _abort_message(self, code: AbortCode) -> bytes:
         return messages.encode_abort(self._round.round_id, code)
 
-    def _receive(self, data: bytes | bytearray | memoryview, executor: Executor | None) -> Step:
+    def _receive(self, data: bytes | bytearray | memoryview, executor: Executor | None) -> ClientStep:
         message = messages.to_client.decode(data, self._largest_message())
         if isinstance(message, Abort):
             return self._aborted_by_server(message)
@@ -369,14 +369,14 @@ class Client:
                 checks.survivors_once(seen, digest)
             else:
                 checks.not_conflicting(seen, digest, kind)
-            return Step()
+            return ClientStep()
         checks.in_phase((self._state, kind) in CLIENT[self._config.threat_model], kind, self._state)
         checks.of_session(message.session, self._expected_session())
         step = self._handle(message, executor)
         self._seen[kind] = digest
         return step
 
-    def _handle(self, message: Roster | Shares | Survivors | Confirmations, executor: Executor | None) -> Step:
+    def _handle(self, message: Roster | Shares | Survivors | Confirmations, executor: Executor | None) -> ClientStep:
         match message:
             case Roster():
                 return self._share(message, executor)
@@ -394,14 +394,14 @@ class Client:
     def _expected_session(self) -> bytes:
         return self._phase.session or self._round.round_id
 
-    def _aborted_by_server(self, message: Abort) -> Step:
+    def _aborted_by_server(self, message: Abort) -> ClientStep:
         if message.session != self._phase.session:
             checks.of_session(message.session, self._round.round_id)
         if self._state is ClientState.DONE:
-            return Step()
+            return ClientStep()
         code = messages.abort_code(message)
         self._end(ClientState.ABORTED, code)
-        return Step(event=RoundAborted(code))
+        return ClientStep(event=RoundAborted(code))
 
     # ADVERTISE.
 
@@ -421,7 +421,7 @@ class Client:
 
     # SHARE.
 
-    def _share(self, roster: Roster, executor: Executor | None) -> Step:
+    def _share(self, roster: Roster, executor: Executor | None) -> ClientStep:
         phase, config = self._in(Advertised), self._config
         present = messages.decode_ids(roster.present)
         absent = messages.decode_ids(roster.absent)
@@ -456,11 +456,11 @@ class Client:
             ),
         )
         answer = Share(VERSION, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)
-        return Step((messages.encode(answer),))
+        return ClientStep((messages.encode(answer),))
 
     # MASK.
 
-    def _take_shares(self, message: Shares) -> Step:
+    def _take_shares(self, message: Shares) -> ClientStep:
         phase, config, index = self._in(Shared), self._config, self.index
         session, size = phase.session, self._config.suite.key_bytes
         dealers = messages.decode_ids(message.dealers)
@@ -492,9 +492,9 @@ class Client:
                 openings=Secret(pairs),
             ),
         )
-        return Step(event=InputNeeded(config.length, config.modulus.value, config.input_max))
+        return ClientStep(event=InputNeeded(config.length, config.modulus.value, config.input_max))
 
-    def _mask(self, lanes: npt.NDArray[np.unsignedinteger]) -> Step:
+    def _mask(self, lanes: npt.NDArray[np.unsignedinteger]) -> ClientStep:
         phase, config, size = self._in(HasInput), self._config, self._config.suite.key_bytes
         pairwise = messages.records_of(phase.mask_keys.reveal(), size)
         lower = sum(dealer < self.index for dealer in phase.dealers)  # dealers are ascending
@@ -507,11 +507,11 @@ class Client:
             "submit",
             Masked(session=phase.session, neighbours=phase.neighbours, dealers=phase.dealers, openings=phase.openings),
         )
-        return Step((messages.encode(MaskedInput(VERSION, phase.session, packed)),))
+        return ClientStep((messages.encode(MaskedInput(VERSION, phase.session, packed)),))
 
     # CONFIRM and UNMASK.
 
-    def _take_survivors(self, message: Survivors) -> Step:
+    def _take_survivors(self, message: Survivors) -> ClientStep:
         phase, config = self._in(Masked), self._config
         survivors = frozenset(messages.decode_bitmap(message.survivors, config.clients))
         checks.survivors_include_self(survivors, self.index)
@@ -532,9 +532,9 @@ class Client:
                 openings=phase.openings,
             ),
         )
-        return Step((messages.encode(Confirm(VERSION, phase.session, signature)),))
+        return ClientStep((messages.encode(Confirm(VERSION, phase.session, signature)),))
 
-    def _take_confirmations(self, message: Confirmations, executor: Executor | None) -> Step:
+    def _take_confirmations(self, message: Confirmations, executor: Executor | None) -> ClientStep:
         phase, config = self._in(Confirmed), self._config
         survivors = frozenset(messages.decode_bitmap(phase.survivors, config.clients))
         signers = messages.decode_bitmap(message.signers, config.clients)
@@ -548,11 +548,11 @@ class Client:
         verification.verify_each(checks.signatures_valid, claims, executor)
         return self._unmask("Confirmations", phase, survivors)
 
-    def _unmask(self, trigger: str, phase: Masked | Confirmed, survivors: frozenset[int]) -> Step:
+    def _unmask(self, trigger: str, phase: Masked | Confirmed, survivors: frozenset[int]) -> ClientStep:
         """Reveal one share a dealer (18), and keep nothing (19)."""
         revealed = dealing.reveal(phase.openings.reveal(), phase.dealers, survivors)
         self._advance(trigger, Ended(ClientState.DONE, phase.session))
-        return Step((messages.encode(Unmask(VERSION, phase.session, revealed)),), Finished())
+        return ClientStep((messages.encode(Unmask(VERSION, phase.session, revealed)),), Finished())
 
 
 def _vouched_cohort(

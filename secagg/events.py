@@ -86,11 +86,19 @@ Event: TypeAlias = ClientEvent | ServerEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What a call did: the messages to send, in order, and what happened.
-
-    A client's messages go to the server.  A server's ``receive`` never has any.
-    """
+class ClientStep:
+    """What a call to a client did: the messages to send to the server, in order, and what happened, if anything did."""
 
     outgoing: tuple[bytes, ...] = ()
-    event: Event | None = None
+    event: ClientEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStep:
+    """What a message did to a server.  There is nothing to send: only ``close_phase`` makes messages."""
+
+    event: ServerEvent
+
+
+Step: TypeAlias = ClientStep
+"""What ``ClientStep`` was called before; this name stays for one release."""

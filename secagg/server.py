@@ -19,7 +19,7 @@ from secagg import crypto, failure_reasons, intake, messages, server_state, tran
 from secagg.calls import OneCall
 from secagg.config import RoundConfig, decode_config
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
-from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, Step
+from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, ServerStep
 from secagg.graph import NeighbourGraph
 from secagg.identity import Directory
 from secagg.messages import Abort, Advertise, Confirm, MaskedInput, Share, ToServer, Unmask
@@ -158,7 +158,7 @@ class Server:
         """Config and nonce, the same bytes for everybody."""
         return self._round.invitation(0)
 
-    def receive(self, sender: int, data: bytes | bytearray | memoryview) -> Step:
+    def receive(self, sender: int, data: bytes | bytearray | memoryview) -> ServerStep:
         """Take one message that the host's channel says is ``sender``'s.
 
         Never raises for what a peer sent, never advances, never sends: the step holds an event alone.
@@ -167,9 +167,9 @@ class Server:
             if not isinstance(data, bytes | bytearray | memoryview):
                 raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
             try:
-                return Step(event=self._receive(sender, data))
+                return ServerStep(event=self._receive(sender, data))
             except PeerError as refused:
-                return Step(event=self._refuse(sender, refused))
+                return ServerStep(event=self._refuse(sender, refused))
             except Exception as bug:
                 self._abort(f"unexpected {type(bug).__name__} while receiving", AbortCode.INTERNAL)
                 raise

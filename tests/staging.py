@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import wire
 
-from secagg import Client, ClientState, InputNeeded, Policy, Result, RoundConfig, Server, ThreatModel, UsedTokens
+from secagg import Client, ClientState, Result, RoundConfig, Server, ThreatModel
 from secagg.events import ServerEvent
-from secagg.testing import SeededRandomness
+from secagg.simulation import RoundDriver, SeededRandomness
 from secagg.testing.strategies import cohort, shapes
 
 
@@ -61,14 +61,15 @@ def message_for(server: Server, index: int) -> bytes:
     return message
 
 
-class Stage:
+class Stage(RoundDriver):
     """A round under way.  With the same config and seed everybody draws, and sends, the same bytes."""
 
+    server: Server
+    clients: dict[int, Client]
+
     def __init__(self, config: RoundConfig, seed: int = 1) -> None:
-        self.config, self.seed = config, seed
-        self.identities, self.directory, _ = cohort(config.clients)
-        self.server = Server(config, randomness=SeededRandomness(seed, "server"), **self.trust)
-        self.clients: dict[int, Client] = {}
+        identities, directory, _ = cohort(config.clients)
+        super().__init__(self.vector, config, seed=seed, identities=identities, directory=directory)
         self.sent: dict[str, dict[int, bytes]] = {}
         """By phase: every answer that a client gave, whether it was delivered or not."""
 
@@ -91,16 +92,10 @@ class Stage:
         columns = zip(*(self.vector(index).tolist() for index in included), strict=True)
         return [sum(column) % self.config.modulus.value for column in columns]
 
-    def join(self, index: int, **changes: Any) -> Client:
-        """A new client; it replaces the one that was there."""
-        options = {
-            "policy": Policy(min_sigma=self.config.sigma, min_grinding_bits=self.config.grinding_bits),
-            "consume": UsedTokens(),
-            "randomness": SeededRandomness(self.seed, f"client {index}"),
-            **self.trust_of(index),
-            **changes,
-        }
-        self.clients[index] = Client.join(self.server.invitation(), index, **options)
+    def join(self, index: int, invitation: bytes | None = None, **changes: Any) -> Client:
+        """A new client, which accepts what its policy allows; it replaces the one that was there."""
+        invitation = self.server.invitation() if invitation is None else invitation
+        self.clients[index] = super().join(index, invitation, **{"approve": None, **changes})
         return self.clients[index]
 
     def answer(self, index: int) -> bytes:
@@ -109,10 +104,7 @@ class Stage:
             client = self.clients.get(index) or self.join(index)
             answer = client.start()
         else:
-            step = self.clients[index].receive(message_for(self.server, index))
-            if isinstance(step.event, InputNeeded):
-                step = self.clients[index].submit(self.vector(index))
-            (answer,) = step.outgoing
+            (answer,) = self.step(self.server.phase, index, message_for(self.server, index)).outgoing
         self.sent.setdefault(self.server.phase.value, {})[index] = answer
         return answer
 
@@ -135,7 +127,7 @@ class Stage:
         while self.server.phase != until:
             assert not self.server.done, f"the round ended: {self.server.failure}"
             self.collect((silent or {}).get(self.server.phase.value, ()))
-            self.server.close_phase()
+            self.close()
         return self
 
     def finish(self) -> Result:

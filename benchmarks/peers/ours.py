@@ -11,7 +11,7 @@ from measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter
 from secagg import Encoder, RoundConfig
 from secagg.cli.rounds import warm_up
 from secagg.encoding import Template
-from secagg.testing import PHASES, Faults, simulate
+from secagg.simulation import PHASES, Faults, simulate
 
 
 def run(cell: Cell) -> Figures:

@@ -18,8 +18,8 @@ import numpy as np
 from secagg import masking
 from secagg.cli.rounds import small_round
 from secagg.config import RoundConfig
-from secagg.testing import PHASES, Outcome
-from secagg.testing.floor import UnitCosts, client_work, measure, server_work
+from secagg.simulation import PHASES, Outcome
+from secagg.simulation.costs import UnitCosts, client_work, measure, server_work
 
 _CLIENTS: Final = 33
 _LOST: Final = 6

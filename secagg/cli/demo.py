@@ -20,8 +20,8 @@ from secagg.cli.report import client_cpu_s, per_client
 from secagg.cli.rounds import Cohort, middle, warm_up
 from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.encoding import Encoder
-from secagg.testing import Faults, Outcome, simulate
-from secagg.testing.faults import phases_of
+from secagg.simulation import Faults, Outcome, simulate
+from secagg.simulation.faults import phases_of
 
 if TYPE_CHECKING:
     from secagg.cli import federated

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from secagg.errors import ParameterError
-from secagg.testing import PHASES, Faults
+from secagg.simulation import PHASES, Faults
 
 Rates = Mapping[str, Fraction]
 

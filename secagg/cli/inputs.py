@@ -18,7 +18,7 @@ from secagg.cli.precision import decimals_warning, lost_decimals
 from secagg.encoding import Exact, Template
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP
 from secagg.errors import InputError, ParameterError
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 
 _FEWEST: Final = 3
 """Clients of a round; see ``RoundConfig``."""

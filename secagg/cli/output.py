@@ -96,7 +96,7 @@ class PhaseProgress:
         self._bar.stop()
 
     def __call__(self, phase: str, through: int, total: int) -> None:
-        """What ``secagg.testing.simulate`` calls."""
+        """What ``secagg.simulation.simulate`` calls."""
         if phase != self._phase:
             self._phase = phase
             self._bar.reset(self._task, total=total, description=phase)

@@ -13,10 +13,10 @@ from secagg.cli.option_words import option_words
 from secagg.cli.options import AsJson, Bits, ChosenSuite, Neighbours, RoundGamma, Threat
 from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
 from secagg.cli.rounds import SuiteName, config_for, warm_up
-from secagg.cli.traffic import traffic
 from secagg.config import RoundConfig, ThreatModel
 from secagg.encoding import Template
 from secagg.messages import SIGNATURE_BYTES
+from secagg.simulation.traffic import traffic
 
 
 def plan(

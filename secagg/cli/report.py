@@ -26,8 +26,8 @@ from secagg.cli.rounds import middle, phase_summary
 from secagg.config import RoundConfig
 from secagg.encoding import Exact, Mean
 from secagg.encoding.sums import sums_by_name
-from secagg.testing import PHASES, Outcome
-from secagg.testing.floor import measure, work_of
+from secagg.simulation import PHASES, Outcome
+from secagg.simulation.costs import measure, work_of
 
 _LISTED_IDS: Final = 12
 _LISTED_ARRAYS: Final = 12

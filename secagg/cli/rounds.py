@@ -16,7 +16,7 @@ from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.encoding import Encoder
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.testing import Faults, Outcome, PhaseCost, SeededRandomness, make_cohort, simulate
+from secagg.simulation import Faults, Outcome, PhaseCost, SeededRandomness, make_cohort, simulate
 
 WARM_UP_LENGTH = 1000
 

@@ -22,9 +22,9 @@ from secagg.cli.report import SimulatedRound, report, show
 from secagg.cli.rounds import Cohort, SuiteName, config_for, warm_up
 from secagg.config import RoundConfig, ThreatModel
 from secagg.errors import ParameterError
-from secagg.testing import simulate as run_simulation
-from secagg.testing.faults import phases_of
-from secagg.testing.prepared import simulate_prepared
+from secagg.simulation import simulate as run_simulation
+from secagg.simulation.faults import phases_of
+from secagg.simulation.prepared import simulate_prepared
 
 _DEFAULT_CLIENTS = 100
 _DEFAULT_DIM = 10_000

@@ -11,7 +11,7 @@ import numpy as np
 from secagg.client import Client
 from secagg.config import Policy, RoundConfig, Suite, ThreatModel
 from secagg.errors import InputError, ParameterError, PeerError, StateError
-from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, Step
+from secagg.events import Accepted, AlreadyMasked, ClientAborted, ClientStep, Duplicate, Late, Misbehaved
 from secagg.identity import Identity, UsedTokens
 from secagg.server import Server
 
@@ -136,7 +136,7 @@ class Replay:
 
     def _start(self, operation: Operation) -> None:
         client = self._clients[operation["client"]]
-        self._step(client, operation, lambda: Step((client.start(),)))
+        self._step(client, operation, lambda: ClientStep((client.start(),)))
 
     def _receive(self, operation: Operation) -> None:
         client = self._clients[operation["client"]]
@@ -185,7 +185,7 @@ class Replay:
     def _identity(self, index: int) -> Identity | None:
         return Identity(self._seeds[index % len(self._seeds)]) if self._config.is_active else None
 
-    def _step(self, client: Client, operation: Operation, action: Callable[[], Step]) -> None:
+    def _step(self, client: Client, operation: Operation, action: Callable[[], ClientStep]) -> None:
         expected = _HOST_ERRORS.get(operation.get("error", ""))
         try:
             step = action()

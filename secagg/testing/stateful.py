@@ -27,17 +27,18 @@ from secagg.events import (
     Accepted,
     AlreadyMasked,
     ClientAborted,
+    ClientStep,
     Duplicate,
     Late,
     Misbehaved,
     RoundAborted,
-    Step,
+    ServerStep,
 )
 from secagg.identity import MemoryDirectory, UsedTokens
 from secagg.server import Server
 from secagg.server_state import Result
-from secagg.testing.faults import PHASES, Faults, expected_sum
-from secagg.testing.simulator import SeededRandomness
+from secagg.simulation.cohort import SeededRandomness
+from secagg.simulation.faults import PHASES, Faults, expected_sum
 from secagg.testing.strategies import Scenario, cohort, configs, scenarios
 from secagg.transitions import SERVER_COLLECTS, ClientState
 
@@ -286,13 +287,13 @@ class RoundMachine(RuleBasedStateMachine):
         expected, phase = self._expected_event(letter), self.server.phase
         step = self._receive(letter.client, letter.data)
         met = f"{letter.kind} in {phase} met with {step.event}, not {expected.__name__}"
-        _demand(isinstance(step.event, expected) and not step.outgoing, met)
+        _demand(isinstance(step.event, expected), met)
         if isinstance(step.event, ClientAborted):
             self.left[phase].add(letter.client)
         elif isinstance(step.event, Accepted):
             self.taken[phase].add(letter.client)
 
-    def _receive(self, client: int, data: bytes) -> Step:
+    def _receive(self, client: int, data: bytes) -> ServerStep:
         """What comes out of the transport goes to the server; what the server took, into the journal."""
         data = self.carry(client, data, up=True)
         step = self.server.receive(client, data)
@@ -359,7 +360,7 @@ class RoundMachine(RuleBasedStateMachine):
             randomness=self._randomness(f"client {index}"),
         )
 
-    def _answer(self, index: int, step: Step) -> None:
+    def _answer(self, index: int, step: ClientStep) -> None:
         phase = _ANSWERED.get(self.clients[index].state, "")
         self.up += [Letter(index, data, phase) for data in step.outgoing]
 

@@ -19,8 +19,9 @@ from secagg.arithmetic.modulus import MERSENNE_61, Modulus
 from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.testing.faults import Faults, Nuisance, Trouble, phases_of
-from secagg.testing.simulator import Outcome, SeededRandomness, make_cohort, simulate
+from secagg.simulation.cohort import SeededRandomness, make_cohort
+from secagg.simulation.faults import Faults, Nuisance, Trouble, phases_of
+from secagg.simulation.rounds import Outcome, simulate
 
 MODULI: Final = (
     *(Modulus.ring(bits) for bits in (16, 1, 7, 8, 20, 32, 33, 64)),

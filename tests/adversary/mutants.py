@@ -31,7 +31,7 @@ from secagg import (
 )
 from secagg.client_state import Confirmed, HasInput, Masked
 from secagg.secret import Secret
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 from secagg.testing.adversary import (
     Attack,
     ChooseNeighbours,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secagg import Modulus
 from secagg.testing.adversary import Attack, Opening
-from secagg.testing.elimination import Combination, bare, reduced
+from secagg.testing.adversary.algebra import Combination, bare, reduced
 
 FACTORS = st.integers(-3, 3).filter(bool)
 COMBINATIONS = st.dictionaries(st.integers(0, 4), FACTORS, max_size=4)

@@ -6,7 +6,7 @@ from attack_stage import active, semi_honest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secagg.testing import FATES
+from secagg.simulation import FATES
 from secagg.testing.adversary import Coalition
 
 CONFIGS = (

@@ -28,8 +28,8 @@ from secagg.testing.adversary import (
     SwapKeys,
     TwoLeaves,
 )
-from secagg.testing.lie_strategies import attacks
-from secagg.testing.malicious_server import Member, World
+from secagg.testing.adversary.strategies import attacks
+from secagg.testing.adversary.world import Member, World
 
 CONFIGS = (
     active(5, 1, 1),

@@ -30,7 +30,7 @@ from secagg.testing.adversary import (
     WrongLength,
     WrongSecret,
 )
-from secagg.testing.lie_strategies import client_lies, wire_lies
+from secagg.testing.adversary.strategies import client_lies, wire_lies
 from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 MODELS = (semi_honest(7, 1, 2, threshold=4), active(7, 1, 2))

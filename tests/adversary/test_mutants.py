@@ -23,7 +23,7 @@ from secagg import (
     messages,
 )
 from secagg.messages import Roster, Survivors
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 from secagg.testing.adversary import (
     Attack,
     BadCommitment,

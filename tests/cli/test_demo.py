@@ -7,7 +7,7 @@ import pytest
 
 from secagg import Encoder, ThreatModel
 from secagg.cli import demo, federated
-from secagg.testing import Faults
+from secagg.simulation import Faults
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from secagg import RoundConfig, crypto, masking
-from secagg.testing import Faults, make_cohort, simulate
-from secagg.testing.floor import UnitCosts, Work, client_work, measure, server_work, work_of
+from secagg.simulation import Faults, make_cohort, simulate
+from secagg.simulation.costs import UnitCosts, Work, client_work, measure, server_work, work_of
 
 LENGTH = 100
 

@@ -6,8 +6,8 @@ import pytest
 
 from secagg.cli import calibration
 from secagg.config import RoundConfig
-from secagg.testing import PHASES
-from secagg.testing.floor import UnitCosts
+from secagg.simulation import PHASES
+from secagg.simulation.costs import UnitCosts
 
 KEYS = {
     "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "quorum", "min_survivors", "phases",

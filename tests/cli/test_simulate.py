@@ -15,7 +15,7 @@ from secagg.cli import simulate as command
 from secagg.cli.dropout import parse_rates, schedule
 from secagg.cli.inputs import EncodedInputs, synthetic
 from secagg.cli.layout_options import LayoutOptions
-from secagg.testing import PHASES, Faults
+from secagg.simulation import PHASES, Faults
 
 KEYS = {
     "ok", "exact", "abort", "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "included", "dropped",

@@ -187,7 +187,7 @@ def test_the_sum_of_synthetic_updates_is_written(invoke_json, tmp_path):
 
 def test_an_aborted_round_writes_nothing(invoke_json, files, tmp_path, monkeypatch):
     from secagg.cli import simulate as command
-    from secagg.testing import Faults
+    from secagg.simulation import Faults
 
     monkeypatch.setattr(command, "schedule", lambda *arguments: Faults(dict.fromkeys(range(4), "NONE")))
     code, found = invoke_json("simulate", "--input", *files, "--output", tmp_path / "sum.npz")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import secagg
-import secagg.testing
+import secagg.simulation
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS))
@@ -47,7 +47,7 @@ def test_every_public_name_is_in_the_api_reference() -> None:
     reference = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.glob("api/*.md"))
     named = set(re.findall(r"^::: (secagg[\w.]*)$", reference, flags=re.MULTILINE))
     wanted = {f"secagg.{name}" for name in secagg.__all__}
-    wanted |= {f"secagg.testing.{name}" for name in secagg.testing.__all__}
+    wanted |= {f"secagg.simulation.{name}" for name in secagg.simulation.__all__}
     assert wanted - named == set()
 
 

@@ -41,7 +41,7 @@ from secagg import (
     ThreatModel,
     server_state,
 )
-from secagg.testing.faults import PHASES
+from secagg.simulation.faults import PHASES
 from secagg.transitions import CLIENT
 
 DEPTH = settings().max_examples / 100

@@ -11,8 +11,8 @@ from hypothesis import Phase, find, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from secagg import AlreadyMasked, ClientAborted, Duplicate, ErrorCode, Late, Misbehaved, Modulus, PeerError
-from secagg.testing import Nuisance, Outcome, Trouble, expected_sum
-from secagg.testing.faults import PHASES
+from secagg.simulation import Nuisance, Outcome, Trouble, expected_sum
+from secagg.simulation.faults import PHASES
 from secagg.testing.stateful import RoundMachine
 from secagg.testing.strategies import MODULI, Scenario, configs, scenarios
 

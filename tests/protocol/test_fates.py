@@ -14,8 +14,8 @@ import pytest
 from staging import active, semi_honest, sparse
 
 from secagg import RoundConfig, ThreatModel
-from secagg.testing import Faults, Nuisance, Outcome, Trouble, expected_sum, simulate
-from secagg.testing.faults import phases_of
+from secagg.simulation import Faults, Nuisance, Outcome, Trouble, expected_sum, simulate
+from secagg.simulation.faults import phases_of
 from secagg.testing.strategies import cohort
 
 Fates = Mapping[int, str]

@@ -21,7 +21,7 @@ from secagg import (
     masking,
     unmasking,
 )
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 
 OTHERS: dict[str, Callable[[Client], object]] = {
     "start": Client.start,

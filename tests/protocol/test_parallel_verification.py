@@ -22,7 +22,7 @@ from secagg import (
     messages,
 )
 from secagg.messages import Confirmations
-from secagg.testing import SeededRandomness, make_cohort
+from secagg.simulation import SeededRandomness, make_cohort
 
 CLIENTS = 150  # on the complete graph: more signatures in a roster, and in the confirmations, than one job takes
 

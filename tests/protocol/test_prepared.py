@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from secagg import ParameterError, RoundConfig, Suite
-from secagg.testing import Faults, Nuisance, Outcome, SeededRandomness, Trouble, make_cohort, simulate
-from secagg.testing.prepared import choose_full, simulate_prepared
+from secagg.simulation import Faults, Nuisance, Outcome, SeededRandomness, Trouble, make_cohort, simulate
+from secagg.simulation.prepared import choose_full, simulate_prepared
 
 CLIENTS, LENGTH, SEED = 40, 257, 7
 FATES = {3: "NONE", 8: "ADVERTISE", 11: "SHARE", 17: "SHARE", 20: "SHARE", 29: "MASK", 30: "CONFIRM"}

@@ -12,7 +12,7 @@ from installs import read_only_install
 ROUND = """
 import secagg
 from secagg import RoundConfig
-from secagg.testing import Faults, simulate
+from secagg.simulation import Faults, simulate
 
 config = RoundConfig.for_cohort(6, 11, gamma=0.0, delta=0.2, modulus=2**20)
 outcome = simulate(lambda client: [client] * 11, config, faults=Faults({2: "SHARE"}))

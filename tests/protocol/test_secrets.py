@@ -31,7 +31,7 @@ from secagg import (
     server_state,
 )
 from secagg.secret import Secret
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 
 CLIENTS, LOST = 6, 4
 SHARE, SALT, KEY = 40, 32, 16

@@ -27,7 +27,7 @@ from secagg import (
     ThreatModel,
     UsageError,
 )
-from secagg.testing.faults import phases_of
+from secagg.simulation.faults import phases_of
 
 SEMI_HONEST, ACTIVE = ThreatModel.SEMI_HONEST, ThreatModel.ACTIVE
 PRIME = Modulus(2**19 + 21)  # twenty bits; three elements leave four bits of padding

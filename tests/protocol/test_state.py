@@ -37,8 +37,8 @@ from secagg import (
     UsedTokens,
 )
 from secagg.secret import Secret
-from secagg.testing import SeededRandomness
-from secagg.testing.faults import phases_of
+from secagg.simulation import SeededRandomness
+from secagg.simulation.faults import phases_of
 from secagg.testing.strategies import cohort
 from secagg.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_COLLECTS, SERVER_ENDED
 

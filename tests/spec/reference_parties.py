@@ -12,7 +12,7 @@ from reference.wire import Refused
 
 from secagg import Client, InputNeeded, PeerError, Policy, Server, UsedTokens
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved
-from secagg.testing import SeededRandomness
+from secagg.simulation import SeededRandomness
 from secagg.testing.strategies import Scenario, cohort
 
 SPECS: Final = Path(__file__).parents[2] / "specs"

@@ -26,7 +26,7 @@ from reference_parties import (
 
 from secagg import ParameterError, PeerError, RoundConfig, messages
 from secagg.graph_bounds import Demand
-from secagg.testing.faults import Nuisance, phases_of
+from secagg.simulation.faults import Nuisance, phases_of
 from secagg.testing.strategies import Scenario, configs, scenarios
 
 REFERENCE = sorted((SPECS / "reference").glob("*.py"))

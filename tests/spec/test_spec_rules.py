@@ -26,7 +26,7 @@ from secagg import (
 )
 from secagg.events import Accepted
 from secagg.secret import Secret
-from secagg.testing import SeededRandomness, make_cohort
+from secagg.simulation import SeededRandomness, make_cohort
 from secagg.transcript import VERSION
 
 IDENTITIES, DIRECTORY, COHORT = make_cohort(5, SeededRandomness(0, "cohort"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from staging import MODELS, Stage, active, semi_honest
 
 from secagg import ErrorCode, Modulus, ParameterError, PeerError, Policy, RoundConfig, Suite, ThreatModel
-from secagg.testing.faults import phases_of
+from secagg.simulation.faults import phases_of
 from secagg.testing.strategies import configs
 
 FIELDS = [

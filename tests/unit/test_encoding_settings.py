@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from secagg import Encoder, Exact, InputError, ParameterError, RoundConfig
 from secagg.encoding.rounding import BLOCK
-from secagg.testing import simulate
+from secagg.simulation import simulate
 
 
 def total(vectors: list[np.ndarray]) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 
 from secagg import MemoryDirectory, ParameterError, RoundConfig, Server
 from secagg.crypto import is_signing_key
-from secagg.testing import SeededRandomness, make_cohort
+from secagg.simulation import SeededRandomness, make_cohort
 
 _, DIRECTORY, COHORT = make_cohort(5, SeededRandomness(0, "cohort"))
 KEYS = list(DIRECTORY.cohort(COHORT) or ())

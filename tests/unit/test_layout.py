@@ -12,10 +12,10 @@ import pytest
 import secagg
 
 PACKAGE = Path(secagg.__file__).parent
-OUTER = {"encoding", "privacy", "testing", "adapters", "cli", "__main__"}
+OUTER = {"encoding", "privacy", "simulation", "testing", "adapters", "cli", "__main__"}
 """What the protocol core must not know of."""
 FACADE = "secagg"  # __init__.py
-MEASURES_THE_BARE_LIBRARY = {"secagg.testing.floor"}
+MEASURES_THE_BARE_LIBRARY = {"secagg.simulation.costs"}
 MAKES_CERTIFICATES = "secagg.adapters.net.certificates"
 
 
@@ -94,6 +94,16 @@ def test_the_core_knows_nothing_of_what_is_built_on_it(name: str) -> None:
     own = {module for module in imports(name) if top(module) == "secagg"}
     assert {module for module in own if area(module) in OUTER} == set()
     assert FACADE not in own, "the facade imports the core, not the other way round"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if area(name) == "simulation"))
+def test_the_simulation_knows_nothing_of_those_who_use_it(name: str) -> None:
+    assert {area(module) for module in imports(name)} & {"testing", "adapters", "cli"} == set()
+
+
+def test_only_the_command_that_replays_vectors_uses_what_the_library_tests_itself_with() -> None:
+    users = {name for name in MODULES if "testing" in {area(module) for module in imports(name)}}
+    assert {name for name in users if area(name) != "testing"} == {"secagg.cli.vectors"}
 
 
 @pytest.mark.parametrize(

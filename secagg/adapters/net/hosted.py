@@ -361,7 +361,7 @@ class HostedRound:
                 # Masked vectors are not hashed: the first one counts.
                 self._taken[index, phase] = b"" if phase == "MASK" else _digest(data)
                 self.seats.bind(index)
-        return [self._note(event) for event in events]  # type: ignore[arg-type]
+        return [self._note(event) for event in events]
 
     def _note(self, event: ServerEvent) -> str:
         match event:

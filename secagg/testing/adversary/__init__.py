@@ -8,12 +8,14 @@
 
 ``Attack`` is a malicious server against honest clients.  ``Coalition`` is an honest server among honest clients and
 others, which lie (``ClientLie``) or are merely curious.  In both, a ``Ledger`` holds every share and key that the
-adversary has got, and opens what they open.  ``secagg.testing.lie_strategies`` draws attacks with Hypothesis.
+adversary has got, and opens what they open.  ``secagg.testing.adversary.strategies`` draws attacks with Hypothesis.
 """
 
-from secagg.testing.attack import Attack, Spoils, known_cohort, true_inputs
-from secagg.testing.bookkeeping import Ledger, Opening, View
-from secagg.testing.client_lies import (
+from secagg.testing.adversary.attack import Attack, Spoils, known_cohort, true_inputs
+from secagg.testing.adversary.client import ClientLie, MaliciousClient
+from secagg.testing.adversary.coalition import Coalition, CoalitionOutcome
+from secagg.testing.adversary.ledger import Ledger, Opening, View
+from secagg.testing.adversary.lies.clients import (
     BadCommitment,
     BadShares,
     DirtyPadding,
@@ -32,30 +34,17 @@ from secagg.testing.client_lies import (
     WrongLength,
     WrongSecret,
 )
-from secagg.testing.coalition import Coalition, CoalitionOutcome
-from secagg.testing.lies import (
-    FlipBit,
-    InviteAgain,
-    Lie,
-    Lose,
-    OutOfPhase,
-    Replay,
-    Resize,
-    ResumeTwice,
-    Rewrite,
-    SendAgain,
-    SubmitAgain,
-)
-from secagg.testing.malicious_client import ClientLie, MaliciousClient
-from secagg.testing.malicious_server import MaliciousServer
-from secagg.testing.roster_lies import (
+from secagg.testing.adversary.lies.confirmations import ForgeSignatures, WithholdSignatures
+from secagg.testing.adversary.lies.hosts import InviteAgain, ResumeTwice, SubmitAgain
+from secagg.testing.adversary.lies.invitation import ForgeConfig, OtherNonce, forged
+from secagg.testing.adversary.lies.lie import Lie
+from secagg.testing.adversary.lies.memory import Seize
+from secagg.testing.adversary.lies.roster import (
     BreakRoster,
     ChooseNeighbours,
     DenyPresence,
     Equivocate,
-    ForgeConfig,
     LeaveOut,
-    OtherNonce,
     RenameNeighbour,
     ReorderIds,
     ReplaceKeys,
@@ -65,22 +54,11 @@ from secagg.testing.roster_lies import (
     SwapKeys,
     TooManyNeighbours,
     TwoLeaves,
-    forged,
 )
-from secagg.testing.round_lies import (
-    BreakShares,
-    DropFromSurvivors,
-    ForgeSignatures,
-    HideDealers,
-    Isolate,
-    RenameDealer,
-    RepeatDealers,
-    Seize,
-    ShowAgain,
-    ShowSurvivors,
-    SwapSealed,
-    WithholdSignatures,
-)
+from secagg.testing.adversary.lies.shares import BreakShares, HideDealers, RenameDealer, RepeatDealers, SwapSealed
+from secagg.testing.adversary.lies.survivors import DropFromSurvivors, Isolate, ShowAgain, ShowSurvivors
+from secagg.testing.adversary.lies.wire import FlipBit, Lose, OutOfPhase, Replay, Resize, Rewrite, SendAgain
+from secagg.testing.adversary.server import MaliciousServer
 
 __all__ = [
     "Attack",

@@ -11,7 +11,7 @@ import numpy as np
 from secagg import messages
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.messages import Advertise
-from secagg.testing.malicious_client import ClientLie, Dealing, Elements, Keys, MaliciousClient
+from secagg.testing.adversary.client import ClientLie, Dealing, Elements, Keys, MaliciousClient
 from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 

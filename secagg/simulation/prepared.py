@@ -25,7 +25,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +46,9 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
-from secagg.testing.faults import Faults
-from secagg.testing.simulator import Inputs, Outcome, Progress, _Simulation
+from secagg.simulation.driver import Inputs
+from secagg.simulation.faults import Faults
+from secagg.simulation.rounds import Outcome, Progress, Simulation
 from secagg.transcript import KEY_SHARE, SEED_SHARE, VERSION
 
 Randomness: TypeAlias = Callable[[int], bytes]
@@ -79,11 +80,17 @@ def simulate_prepared(
     The others are those of ``simulate``.  In the outcome, ``client_cpu_s`` of a phase holds the full clients alone;
     bytes are everybody's.  Raises UsageError for arguments that do not fit.
     """
-    faults = faults or Faults()
-    faults.check(config)
-    chosen = choose_full(config, faults, full)
     return PreparedSimulation(
-        inputs, config, faults, seed, executor, policy, identities, directory, progress, chosen
+        inputs,
+        config,
+        full=full,
+        faults=faults,
+        seed=seed,
+        executor=executor,
+        policy=policy,
+        identities=identities,
+        directory=directory,
+        progress=progress,
     ).run()
 
 
@@ -106,33 +113,25 @@ def _spread(members: Sequence[int], count: int) -> list[int]:
     return [members[place * len(members) // count] for place in range(count)]
 
 
-class PreparedSimulation(_Simulation):
+class PreparedSimulation(Simulation):
     """A simulated round of which some clients are prepared; use ``simulate_prepared``."""
 
     def __init__(
-        self,
-        inputs: Inputs,
-        config: RoundConfig,
-        faults: Faults,
-        seed: int | None,
-        executor: Executor | None,
-        policy: Policy | None,
-        identities: Sequence[Identity],
-        directory: MemoryDirectory | None,
-        progress: Progress | None,
-        full: frozenset[int],
+        self, inputs: Inputs, config: RoundConfig, *, full: int = 20, faults: Faults | None = None, **options: Any
     ) -> None:
-        super().__init__(inputs, config, faults, seed, executor, policy, identities, directory, progress)
-        self.full = full
-        self.prepared = PreparedClients(config, faults, full, identities)
+        """``full``: how many clients are real; ``options`` are those of ``Simulation``."""
+        super().__init__(inputs, config, faults=faults, **options)
+        self.full = choose_full(config, self.faults, full)
+        self.prepared = PreparedClients(config, self.faults, self.full, self.identities)
 
-    def answer(self, phase: str, index: int, message: bytes) -> bytes | None:
+    def answers_to(self, phase: str, index: int, message: bytes) -> Sequence[bytes]:
         """What a client answers: a full one by itself, the others from what was prepared."""
         if index in self.full:
-            return super().answer(phase, index, message)
+            return super().answers_to(phase, index, message)
         if phase == "ADVERTISE":
-            return self.prepared.advertise(index, message, self.randomness(f"client {index}"))
-        return self.prepared.answer(index, message, self.input_of)
+            return (self.prepared.advertise(index, message, self.randomness(f"client {index}")),)
+        answer = self.prepared.answer(index, message, self.input_of)
+        return () if answer is None else (answer,)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ from secagg.messages import (
 )
 from secagg.transcript import DIGEST_BYTES, VERSION
 
+__all__ = ["traffic"]
+
 _ID = bytes(DIGEST_BYTES)
 
 

@@ -12,11 +12,12 @@ from secagg.client import Client
 from secagg.config import Policy, RoundConfig
 from secagg.errors import ErrorCode, PeerError
 from secagg.identity import Directory, Identity, UsedTokens
-from secagg.testing.bookkeeping import Input, Ledger, Opening
-from secagg.testing.lies import Lie
-from secagg.testing.malicious_client import ClientLie
-from secagg.testing.malicious_server import Host, MaliciousServer, World
-from secagg.testing.simulator import SeededRandomness, make_cohort
+from secagg.simulation.cohort import SeededRandomness, make_cohort
+from secagg.testing.adversary.client import ClientLie
+from secagg.testing.adversary.ledger import Input, Ledger, Opening
+from secagg.testing.adversary.lies.lie import Lie
+from secagg.testing.adversary.server import MaliciousServer
+from secagg.testing.adversary.world import Host, World
 
 _COHORT_SEED = 0
 

@@ -35,8 +35,17 @@ Randomness: TypeAlias = Callable[[int], bytes]
 Keys: TypeAlias = bytes
 """A member's 64 bytes of public keys: channel, then masking."""
 Elements: TypeAlias = npt.NDArray[np.uint64]
-_KINDS: Final = (KEY_SHARE, SEED_SHARE)
+KINDS: Final = (KEY_SHARE, SEED_SHARE)
+PAIR_BYTES: Final = 2 * messages.OPENING_BYTES
+"""What a dealer seals for one holder: key share, seed share, their salts."""
 _SALTS: Final = 2 * messages.SHARE_BYTES
+
+
+def opening_of(pair: bytes, kind: int) -> bytes:
+    """One share and its salt, of a pair as a dealer seals it."""
+    salt = _SALTS + kind * messages.SALT_BYTES
+    share = pair[kind * messages.SHARE_BYTES : (kind + 1) * messages.SHARE_BYTES]
+    return share + pair[salt : salt + messages.SALT_BYTES]
 
 
 @dataclass
@@ -52,7 +61,7 @@ class Dealing:
     def commit(self, session: bytes, dealer: int, holder: int) -> None:
         """Make the commitments to a holder's shares those to its plaintext."""
         plain = self.plain[holder]
-        for kind in _KINDS:
+        for kind in KINDS:
             share = bytes(plain[kind * messages.SHARE_BYTES : (kind + 1) * messages.SHARE_BYTES])
             salt = bytes(plain[_SALTS + kind * messages.SALT_BYTES : _SALTS + (kind + 1) * messages.SALT_BYTES])
             digest = transcript.share_commitment(session, dealer, holder, kind, salt, share)
@@ -239,7 +248,7 @@ class MaliciousClient:
             try:
                 plain = crypto.unseal(key, box, transcript.sealed_shares_context(self.session, dealer, self.index))
             except crypto.CryptoError:
-                plain = bytes(2 * messages.OPENING_BYTES)
+                plain = bytes(PAIR_BYTES)
             self.plain[dealer] = plain
             (subtract if dealer < self.index else add).append(self._pairwise(dealer, keys[32:]))
         info = transcript.self_mask_info(int(suite), self.index)
@@ -265,12 +274,7 @@ class MaliciousClient:
 
     def opening(self, dealer: int, kind: int) -> bytes:
         """A share that it was dealt, and its salt."""
-        plain = self.plain[dealer]
-        salt = _SALTS + kind * messages.SALT_BYTES
-        return (
-            plain[kind * messages.SHARE_BYTES : (kind + 1) * messages.SHARE_BYTES]
-            + plain[salt : salt + messages.SALT_BYTES]
-        )
+        return opening_of(self.plain[dealer], kind)
 
     def unmask(self) -> Unmask:
         """The UNMASK message."""

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from secagg.config import RoundConfig
-from secagg.testing.attack import Attack
-from secagg.testing.client_lies import (
+from secagg.testing.adversary.attack import Attack
+from secagg.testing.adversary.client import ClientLie
+from secagg.testing.adversary.lies.clients import (
     BadCommitment,
     BadShares,
     DirtyPadding,
@@ -29,16 +30,16 @@ from secagg.testing.client_lies import (
     WrongLength,
     WrongSecret,
 )
-from secagg.testing.lies import FlipBit, InviteAgain, Lie, Lose, OutOfPhase, Resize, ResumeTwice, SendAgain, SubmitAgain
-from secagg.testing.malicious_client import ClientLie
-from secagg.testing.malicious_server import Ids
-from secagg.testing.roster_lies import (
+from secagg.testing.adversary.lies.confirmations import ForgeSignatures, WithholdSignatures
+from secagg.testing.adversary.lies.hosts import InviteAgain, ResumeTwice, SubmitAgain
+from secagg.testing.adversary.lies.invitation import OtherNonce
+from secagg.testing.adversary.lies.lie import Lie
+from secagg.testing.adversary.lies.roster import (
     BreakRoster,
     ChooseNeighbours,
     DenyPresence,
     Equivocate,
     LeaveOut,
-    OtherNonce,
     RenameNeighbour,
     ReorderIds,
     ReplaceKeys,
@@ -47,19 +48,10 @@ from secagg.testing.roster_lies import (
     SwapKeys,
     TwoLeaves,
 )
-from secagg.testing.round_lies import (
-    BreakShares,
-    DropFromSurvivors,
-    ForgeSignatures,
-    HideDealers,
-    Isolate,
-    RenameDealer,
-    RepeatDealers,
-    ShowAgain,
-    ShowSurvivors,
-    SwapSealed,
-    WithholdSignatures,
-)
+from secagg.testing.adversary.lies.shares import BreakShares, HideDealers, RenameDealer, RepeatDealers, SwapSealed
+from secagg.testing.adversary.lies.survivors import DropFromSurvivors, Isolate, ShowAgain, ShowSurvivors
+from secagg.testing.adversary.lies.wire import FlipBit, Lose, OutOfPhase, Resize, SendAgain
+from secagg.testing.adversary.world import Ids
 
 _PHASES = ("ADVERTISE", "SHARE", "MASK", "CONFIRM")
 

@@ -29,7 +29,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from secagg.config import RoundConfig
-from secagg.testing.simulator import Outcome
+from secagg.simulation.rounds import Outcome
+
+__all__ = ["UnitCosts", "Work", "client_work", "mask_bytes", "measure", "server_work", "work_of"]
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 

@@ -2,23 +2,18 @@
 
 It is a driver of its own over the messages, not the honest ``Server``: it keeps a separate view of the round for every
 client, checks nothing that a client sends, and goes on however many clients refuse.  What it does in each phase can be
-changed by lies (``secagg.testing.lies``), in the order in which they are given.
+changed by lies (``secagg.testing.adversary.lies``), in the order in which they are given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Mapping, Sequence
 
 from secagg import messages, transcript
-from secagg.client import Client
 from secagg.config import RoundConfig
 from secagg.errors import PeerError, UsageError
 from secagg.events import InputNeeded
-from secagg.graph import NeighbourGraph
 from secagg.identity import Identity
-from secagg.merkle import MerkleTree
 from secagg.messages import (
     Advertise,
     Confirm,
@@ -31,137 +26,11 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
-from secagg.testing.bookkeeping import Ledger, View
-from secagg.testing.malicious_client import ClientLie, Keys, MaliciousClient, Randomness
+from secagg.testing.adversary.client import ClientLie, MaliciousClient, Randomness
+from secagg.testing.adversary.ledger import Ledger
+from secagg.testing.adversary.lies.lie import Lie
+from secagg.testing.adversary.world import Host, Member, World
 from secagg.transcript import VERSION
-
-if TYPE_CHECKING:
-    from secagg.testing.lies import Lie
-
-Ids: TypeAlias = tuple[int, ...]
-Box: TypeAlias = tuple[bytes, bytes]
-"""The sealed shares for one holder, and their commitments."""
-_KEYS: Final = messages.KEYS_BYTES
-
-
-class Host:
-    """An honest client's host, which the server can only talk to: joins, gives inputs, and may be talked into more."""
-
-    def __init__(
-        self,
-        index: int,
-        join: Callable[[bytes], Client],
-        resume: Callable[[bytes], Client],
-        vectors: Sequence[Collection[int]],
-    ) -> None:
-        """``vectors`` are its successive inputs; only the first one is masked unless something goes wrong."""
-        self.index, self.join, self.resume, self.vectors = index, join, resume, vectors
-
-
-@dataclass(eq=False, slots=True)
-class Member:
-    """One honest client as the server deals with it."""
-
-    host: Host
-    config: RoundConfig
-    nonce: bytes
-    client: Client
-    view: View
-    advert: Advertise
-    instance: int = 0
-    """1 for a client that its host joined a second time."""
-    vector: int = 0
-    """Which of its host's vectors it masks first: the second, for a second client of one suspended state."""
-    survivors: bytes = b""
-    """The bitmap that it last confirmed."""
-    lost: bool = False
-
-    @property
-    def index(self) -> int:
-        """Its cohort index."""
-        return self.host.index
-
-    @property
-    def round_id(self) -> bytes:
-        """The round it joined."""
-        return transcript.round_id(self.config.digest, self.nonce)
-
-
-@dataclass(slots=True)
-class RosterDraft:
-    """A roster for one client before it is encoded; lies change it."""
-
-    digest: bytes
-    own: Keys
-    present: list[tuple[int, Keys, bytes]]
-    """Neighbour, its keys, its signature."""
-    absent: list[int]
-    proof: bytes
-
-
-@dataclass(eq=False, slots=True)
-class World:
-    """One roster, and all that follows from it.  A server that equivocates keeps several."""
-
-    config: RoundConfig
-    nonce: bytes
-    members: list[Member]
-    adverts: dict[int, Advertise]
-    """Who stands in the roster."""
-    puppets: dict[int, MaliciousClient]
-    """Whom the adversary speaks for."""
-    digest: bytes = b""
-    session: bytes = b""
-    tree: MerkleTree | None = None
-    near: dict[int, Ids] = field(default_factory=dict)
-    """Everybody's neighbours, ascending."""
-    boxes: dict[int, dict[int, Box]] = field(default_factory=dict)
-    """By dealer and holder."""
-    masked: set[int] = field(default_factory=set)
-    signatures: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
-    """By survivors' bitmap: who signed it."""
-
-    @property
-    def round_id(self) -> bytes:
-        """The round id."""
-        return transcript.round_id(self.config.digest, self.nonce)
-
-    def draw(self) -> None:
-        """Close the roster: digest, session and graph follow from who stands in it."""
-        leaves = [
-            transcript.leaf(index, self.adverts[index].channel_key, self.adverts[index].masking_key)
-            if index in self.adverts
-            else transcript.empty_leaf(index)
-            for index in range(self.config.clients)
-        ]
-        self.tree = MerkleTree(leaves)
-        self.set_digest(transcript.roster_digest(self.round_id, self.config.clients, self.tree.root))
-
-    def set_digest(self, digest: bytes) -> None:
-        """Take a digest, true or not, and the graph that it draws."""
-        self.digest = digest
-        self.session = transcript.session_id(self.config.digest, self.nonce, digest)
-        graph = NeighbourGraph(self.config.clients, self.config.neighbours, transcript.graph_key(digest, self.session))
-        self.near = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
-
-    def keys(self, index: int) -> Keys:
-        """A member's keys as they stand in the roster."""
-        return self.adverts[index].channel_key + self.adverts[index].masking_key
-
-    def roster_for(self, member: Member) -> RosterDraft:
-        """The true roster for one client."""
-        near = self.near[member.index]
-        present = [(index, self.keys(index), self.adverts[index].signature) for index in near if index in self.adverts]
-        absent, proof = [index for index in near if index not in self.adverts], b""
-        if not self.config.is_active:
-            absent = []
-        elif self.tree is not None:
-            proof = self.tree.prove([member.index, *near])
-        return RosterDraft(self.digest, self.keys(member.index), present, absent, proof)
-
-    def bitmap(self, ids: Collection[int]) -> bytes:
-        """A set of members on the wire."""
-        return messages.encode_bitmap(sorted(ids), self.config.clients)
 
 
 class MaliciousServer:

@@ -27,7 +27,7 @@ from secagg import arithmetic, crypto, masking, messages, secret_sharing, transc
 from secagg.arithmetic.modulus import Modulus
 from secagg.config import RoundConfig
 from secagg.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask
-from secagg.testing.elimination import Combination, bare, reduced
+from secagg.testing.adversary.algebra import Combination, bare, reduced
 from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 Input: TypeAlias = tuple[int, int]

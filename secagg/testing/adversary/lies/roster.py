@@ -1,65 +1,18 @@
-"""Lies about the config and the roster: who takes part, with which keys, and whose neighbours they are."""
+"""Lies about the roster: who takes part, with which keys, and whose neighbours they are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from secagg import transcript
-from secagg.config import RoundConfig
 from secagg.graph import NeighbourGraph
-from secagg.testing.lies import Lie, meant, turned
-
-if TYPE_CHECKING:
-    from secagg.testing.malicious_server import Ids, MaliciousServer, Member, RosterDraft, World
+from secagg.testing.adversary.lies.lie import Lie, meant, turned
+from secagg.testing.adversary.world import Ids, LyingServer, Member, RosterDraft, World
 
 LOW_ORDER_KEY: Final = bytes(32)
-
-
-# -- The invitation ----------------------------------------------------------------------------------------------------
-
-
-def forged(config: RoundConfig, **changes: object) -> RoundConfig:
-    """A config with other values, whether or not they are sound: none of the rules is checked."""
-    made = object.__new__(RoundConfig)
-    for field in fields(RoundConfig):
-        object.__setattr__(made, field.name, changes.get(field.name, getattr(config, field.name)))
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class ForgeConfig(Lie):
-    """Some values of the config are others: a lower threshold, quorum or input_max, fewer colluders.
-
-    For a config that everybody is sent, and that is to be accepted, see ``Attack.sends``.
-    """
-
-    changes: tuple[tuple[str, object], ...]
-    to: Ids = ()
-
-    def invitation(
-        self, server: MaliciousServer, index: int, config: RoundConfig, nonce: bytes
-    ) -> tuple[RoundConfig, bytes]:
-        """Unchecked."""
-        return (forged(config, **dict(self.changes)), nonce) if meant(self.to, index) else (config, nonce)
-
-
-@dataclass(frozen=True, slots=True)
-class OtherNonce(Lie):
-    """Some clients are invited with a nonce of their own."""
-
-    to: Ids
-
-    def invitation(
-        self, server: MaliciousServer, index: int, config: RoundConfig, nonce: bytes
-    ) -> tuple[RoundConfig, bytes]:
-        """With every bit turned."""
-        return config, bytes(byte ^ 0xFF for byte in nonce) if meant(self.to, index) else nonce
-
-
-# -- The roster --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +30,7 @@ class Equivocate(Lie):
                 return group, number
         return group
 
-    def draft(self, server: MaliciousServer, world: World) -> None:
+    def draft(self, server: LyingServer, world: World) -> None:
         """Leave out whom the group is not to see, except its own members."""
         own = {member.index for member in world.members}
         for ids, hidden in zip(self.groups, self.hidden, strict=True):
@@ -92,7 +45,7 @@ class LeaveOut(Lie):
 
     ids: Ids
 
-    def draft(self, server: MaliciousServer, world: World) -> None:
+    def draft(self, server: LyingServer, world: World) -> None:
         """They get no roster either."""
         for index in self.ids:
             world.adverts.pop(index, None)
@@ -105,7 +58,7 @@ class SwapKeys(Lie):
 
     ids: Ids
 
-    def draft(self, server: MaliciousServer, world: World) -> None:
+    def draft(self, server: LyingServer, world: World) -> None:
         """With a signature that is none of theirs."""
         for index in self.ids:
             puppet = server.puppet(world.config, world.nonce, index, None)
@@ -119,7 +72,7 @@ class StaleKeys(Lie):
 
     ids: Ids
 
-    def draft(self, server: MaliciousServer, world: World) -> None:
+    def draft(self, server: LyingServer, world: World) -> None:
         """Nobody has their private halves, and the signature is not over them."""
         for index in set(self.ids) & set(world.adverts):
             channel_key, masking_key = server.randomness(32), server.randomness(32)
@@ -134,7 +87,7 @@ class TwoLeaves(Lie):
     colluder: int
     place: int
 
-    def draft(self, server: MaliciousServer, world: World) -> None:
+    def draft(self, server: LyingServer, world: World) -> None:
         """The very same advertisement."""
         if self.colluder in world.puppets:
             world.puppets[self.place] = world.puppets[self.colluder]
@@ -148,7 +101,7 @@ class Surround(Lie):
 
     tries: int = 4096
 
-    def drawn(self, server: MaliciousServer, world: World) -> None:
+    def drawn(self, server: LyingServer, world: World) -> None:
         """Take the first digest that surrounds a client whom the adversary does not speak for."""
         config, colluders = world.config, set(world.puppets)
         wanted = min(config.neighbours, len(colluders))
@@ -168,7 +121,7 @@ class ChooseNeighbours(Lie):
 
     cliques: tuple[Ids, ...]
 
-    def drawn(self, server: MaliciousServer, world: World) -> None:
+    def drawn(self, server: LyingServer, world: World) -> None:
         """Under the true digest."""
         for clique in self.cliques:
             for index in clique:
@@ -181,7 +134,7 @@ class ShowOtherOwnKeys(Lie):
 
     to: Ids = ()
 
-    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+    def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """With one bit turned."""
         if meant(self.to, member.index):
             draft.own = bytes((draft.own[0] ^ 1,)) + draft.own[1:]
@@ -194,7 +147,7 @@ class DenyPresence(Lie):
     ids: Ids
     to: Ids = ()
 
-    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+    def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """With the true proof."""
         if meant(self.to, member.index):
             denied = [index for index, _, _ in draft.present if index in self.ids]
@@ -209,7 +162,7 @@ class ReorderIds(Lie):
 
     to: Ids = ()
 
-    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+    def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """Each with its own keys."""
         if meant(self.to, member.index):
             draft.present.reverse()
@@ -225,7 +178,7 @@ class RenameNeighbour(Lie):
     name: str
     to: Ids = ()
 
-    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+    def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """Under its own keys and signature."""
         if not meant(self.to, member.index) or len(draft.present) < 2:
             return
@@ -241,7 +194,7 @@ class TooManyNeighbours(Lie):
 
     to: Ids = ()
 
-    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+    def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """Copies of the last, under ids that are beyond the cohort."""
         if meant(self.to, member.index) and draft.present:
             _, keys, signature = draft.present[-1]
@@ -256,7 +209,7 @@ class ReplaceKeys(Lie):
     by: str
     to: Ids = ()
 
-    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+    def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """``by`` is "low order", "another's" or "its own"."""
         if not meant(self.to, member.index) or len(draft.present) < 2:
             return
@@ -276,7 +229,7 @@ class BreakRoster(Lie):
     part: str
     to: Ids = ()
 
-    def roster(self, server: MaliciousServer, world: World, member: Member, draft: RosterDraft) -> None:
+    def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """The first bit, or for an empty proof a hash too many."""
         if not meant(self.to, member.index):
             return
