@@ -341,19 +341,18 @@ class Encoder:
         self._clipped, self._weight_clamped = clipped, clamped
         return out
 
-    def input_digest(self, update: object, weight: int = 1, *, key: bytes = b"") -> bytes:
-        """32 bytes that are equal for two inputs exactly if layout, values and weight are: see ``ReleasedInputs``.
+    def input_digest(self, update: object, *, key: bytes = b"") -> bytes:
+        """32 bytes that are equal for two updates exactly if their values are: see ``ReleasedInputs``.
 
-        HMAC-SHA256 over the layout's digest, the weight and the values in float64.  It is a digest of data: without a
-        random ``key``, whoever reads it can try out what the data may be.
+        HMAC-SHA256 over the values in float64, in the template's order.  Neither the layout nor the weight enters: a
+        server that names a clip one ulp larger asks for the same input again.  It is a digest of data: without a random
+        ``key``, whoever reads it can try out what the data may be.
 
         Raises InputError as ``encode`` does, but for values that are not finite.
         """
-        weight, _ = self._checked_weight(weight)
-        arrays = self._template.flatten(update)
-        total = hmac.new(key, b"secagg input 1\n" + self.layout_digest() + weight.to_bytes(8, "little"), "sha256")
+        total = hmac.new(key, b"secagg input 1\n", "sha256")
         work = np.empty(min(BLOCK, self._template.size), np.float64)
-        for pieces in blocks_of(arrays):
+        for pieces in blocks_of(self._template.flatten(update)):
             total.update(gathered(pieces, work).data)
         return total.digest()
 

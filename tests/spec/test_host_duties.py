@@ -36,7 +36,7 @@ class Host:
 
     def __init__(self, index: int, update: Any, weight: int, released: ReleasedInputs | None = None) -> None:
         self.index, self.update, self.weight = index, np.asarray(update, dtype=np.float64), weight
-        self.digest = ENCODER.input_digest(self.update, weight)
+        self.digest = ENCODER.input_digest(self.update)
         self.released = ReleasedInputs() if released is None else released
         self.sent: list[tuple[str, int]] = []
 

@@ -26,7 +26,7 @@ import pytest
 import secagg.encoding
 from secagg.arithmetic.modulus import Modulus
 from secagg.config import RoundConfig
-from secagg.encoding import Encoder, LayoutPolicy, Mean, Template, load_npz
+from secagg.encoding import Encoder, Exact, LayoutPolicy, Mean, Template, load_npz
 from secagg.encoding.rounding import BLOCK, fixed_point_factor, round_block
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.released import ReleasedInputs
@@ -1322,22 +1322,24 @@ class TestConfig:
 class TestInputDigest:
     def test_tells_inputs_apart(self) -> None:
         update = {"a": np.linspace(-3, 3, 2 * BLOCK + 5), "b": np.zeros(3, np.float32)}
-        other = {**update, "b": np.array([0, 0, 1e-9], np.float32)}
+        others = [{**update, "b": np.array(b, np.float32)} for b in ([0, 0, 1e-9], [1e-9, 0, 0])]
         encoder = Encoder(update, clip=1.0, max_weight=10)
-        digests = {
-            encoder.input_digest(update, 3),
-            encoder.input_digest(update, 4),
-            encoder.input_digest(other, 3),
-            encoder.input_digest(update, 3, key=b"salt"),
-            Encoder(update, clip=2.0, max_weight=10).input_digest(update, 3),
-        }
-        assert len(digests) == 5
+        digests = {encoder.input_digest(given) for given in (update, *others)}
+        digests.add(encoder.input_digest(update, key=b"salt"))
+        assert len(digests) == 4
         assert {len(digest) for digest in digests} == {32}
 
-    def test_is_the_same_for_the_same_contribution(self) -> None:
+    def test_a_layout_that_differs_by_a_hair_asks_for_the_same_input(self) -> None:
+        """With the layout in it, a server could have an input again by another clip."""
         update = {"a": np.arange(6.0).reshape(2, 3)}
-        encoder = Encoder(update, clip=1.0, max_weight=10)
-        assert encoder.input_digest(update, 10) == encoder.input_digest({"a": update["a"].astype(np.float32)}, 99)
+        encoders = [
+            Encoder(update, clip=1.0, max_weight=10),
+            Encoder(update, clip=math.nextafter(1.0, 2.0), max_weight=11),
+            Encoder(update, clip=1.0, bits=12, clips={"a": 3.0}),
+            Encoder(update, clip=1.0, exact={"a": Exact(0, 9)}),
+        ]
+        single = {"a": update["a"].astype(np.float32)}
+        assert len({encoder.input_digest(given) for encoder in encoders for given in (update, single)}) == 1
 
 
 class TestLayoutPolicy:
