@@ -216,8 +216,3 @@ def test_a_survivor_that_does_not_confirm_still_gets_the_sum(tmp_path: Path, tls
                 check_total(total, range(4))
 
     run(test)
-
-
-def test_everybody_has_a_name() -> None:
-    assert spec_of(3).name_of(2) == "seat 2"
-    assert replace(spec_of(3), names=("a", "b", "c")).name_of(2) == "c"
