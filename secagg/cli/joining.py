@@ -23,7 +23,6 @@ from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import canonical, check_url, round_of
 from secagg.adapters.net.certificates import client_context
 from secagg.adapters.net.frames import Progress, Refusal, RefusedError
-from secagg.adapters.net.hosted import PHASES
 from secagg.adapters.net.layout import totals
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.member import Member
@@ -36,6 +35,7 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_ANOTHER_INPUT, EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProgress

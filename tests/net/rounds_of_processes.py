@@ -16,7 +16,7 @@ import numpy as np
 from processes import Command, free_port
 
 from secagg import Identity, save_directory
-from secagg.adapters.net.hosted import Ending
+from secagg.adapters.net.ending import Ending
 
 CLIP, LENGTH = 4.0, 100
 Start = Callable[..., Command]

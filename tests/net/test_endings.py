@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 import pytest
 from hosting import Hosting, check_total, eventually, hosting, spec_of
 from prometheus_client import CollectorRegistry
-from raw import RefusedLoginError, logged_in, read_to_the_end
+from raw import RefusedLoginError, binary, logged_in, more, read_to_the_end, write
 
-from secagg import Identity, MemoryDirectory, Policy, ThreatModel, messages
-from secagg.adapters.net.frames import ABORT, Message, Refusal, Refused, RefusedError, Submission
+from secagg import Identity, MemoryDirectory, Policy, Server, ThreatModel, messages
+from secagg.adapters.net.frames import ABORT, Ack, Message, Refusal, Refused, RefusedError, Submission, Sum, encode
 from secagg.adapters.net.monitor import _ServiceCollector
 from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.store import ClientStore
@@ -174,6 +175,42 @@ def test_status_and_metrics_have_names(tmp_path: Path, tls_folder: Path) -> None
     run(test)
 
 
+def test_what_comes_again_while_the_sum_is_computed_is_no_trouble(
+    tmp_path: Path, tls_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No phase is open then, and none has time left: who comes back with an unacknowledged message is not too slow."""
+    identities = [Identity.generate() for _ in range(3)]
+    go_on, compute = threading.Event(), Server.compute
+
+    def slowly(*arguments: Any) -> Any:
+        go_on.wait(30)
+        return compute(*arguments)
+
+    async def test() -> None:
+        monkeypatch.setattr(Server, "compute", slowly)
+        async with hosting([named_spec(identities)], tmp_path, tls_folder) as host:
+            running = asyncio.create_task(members(host, identities, range(3)))
+            await eventually(lambda: host.hosted().phase == "COMPUTE")
+            async with logged_in(host, identities[0]) as again:
+                for number in range(3):
+                    write(again.connection, [binary(encode(Submission(number, "MASK", 100)), fin=False)])
+                    await asyncio.sleep(0.05)  # the bytes come a little later, as over any line
+                    write(again.connection, [more(bytes(100), fin=True)])
+                verdicts: list[str] = []
+                while len(verdicts) < 3:
+                    frame = await again.receive()
+                    if isinstance(frame, Ack):
+                        verdicts.append(frame.verdict)
+                assert set(verdicts) == {"duplicate"}
+                go_on.set()
+                while not isinstance(frame := await again.receive(), Sum):
+                    pass
+                await again.payload(frame.size)
+            await running
+
+    run(test)
+
+
 def test_a_survivor_that_does_not_confirm_still_gets_the_sum(tmp_path: Path, tls_folder: Path) -> None:
     """Its vector is in the sum: it is not told that it was left out."""
     identities = [Identity.generate() for _ in range(4)]
@@ -216,8 +253,3 @@ def test_a_survivor_that_does_not_confirm_still_gets_the_sum(tmp_path: Path, tls
                 check_total(total, range(4))
 
     run(test)
-
-
-def test_everybody_has_a_name() -> None:
-    assert spec_of(3).name_of(2) == "seat 2"
-    assert replace(spec_of(3), names=("a", "b", "c")).name_of(2) == "c"

@@ -18,8 +18,9 @@ from websockets.exceptions import ConnectionClosed
 
 from secagg import Identity, InputError, LayoutPolicy, ParameterError, PeerError, RoundConfig, Server
 from secagg.adapters.net.addresses import canonical
+from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import Ack, Message, Progress, Refusal, Refused, RefusedError, Sum
-from secagg.adapters.net.hosted import Ending, HostedRound, Outbound
+from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import AnotherInputError, GaveUpError, MaybeSummedError, MemberOptions

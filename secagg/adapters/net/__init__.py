@@ -4,9 +4,17 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
 ``Member``, which keeps itself in a ``ClientStore``.  ``secagg serve`` and ``secagg join`` are thin over these.
 
     frames          what goes over a connection
-    channel         frames over a WebSocket, and the bound on bytes in memory
+    channel         frames over a WebSocket
+    policing        what a connection may send, judged while it is parsed
+    budget          the bound on the bytes of messages in memory
     service         connections, logins, limits
+    round_spec      what a round is
     hosted          one round: journal first, then act, then answer
+    inbox           messages on their way to a round, and their verdicts
+    seats           who sits where; seats of open rounds are offered, bound, given back
+    standing        what was refused of whom, how often each may still try, what it is told
+    ending          how a round ended
+    status          what is shown of a round
     journal         the server's SQLite file
     member          a client: connections and reconnections
     membership      how a client takes part, and how that can end
@@ -24,8 +32,9 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
 """
 
 from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
+from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.frames import Progress, Refusal, RefusedError
-from secagg.adapters.net.hosted import DEFAULT_DEADLINES, Ending, HostedRound, RoundSpec
+from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.layout import Layout, totals
 from secagg.adapters.net.member import Member
@@ -38,6 +47,7 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.monitor import monitor
+from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
 

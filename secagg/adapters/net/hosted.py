@@ -22,7 +22,7 @@ from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
-from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
+from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.standing import Entry, Standing, listed
 from secagg.arithmetic import pack
@@ -31,8 +31,6 @@ from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Lat
 from secagg.messages import encode_bitmap
 from secagg.server import Server
 from secagg.server_state import Result
-
-__all__ = ["DEFAULT_DEADLINES", "PHASES", "Ending", "HostedRound", "RoundSpec"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("secagg.net.round")

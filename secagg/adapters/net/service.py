@@ -364,15 +364,16 @@ class Service:
         allowed = hosted.config.max_message_bytes("ADVERTISE" if phase == ABORT else phase)
         if size > allowed:
             raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
-        loop = asyncio.get_running_loop()
-        latest = loop.time() + hosted.seconds_left if hosted.ending is None else float("inf")
-        patience = asyncio.timeout_at(min(latest, loop.time() + self._pace(size)))
+        now = asyncio.get_running_loop().time()
+        soon = now + self._pace(size)
         try:
             foreseen = hosted.foresee(session.index, phase)
             if foreseen != TAKE:  # nothing of it is needed: it is read past, and takes no room
-                async with patience:
+                async with asyncio.timeout_at(soon):
                     digest = await session.channel.digest(size)
                 return hosted.repeated(session.index, phase, digest) if foreseen == "duplicate" else foreseen
+            latest = float("inf") if phase == ABORT else now + hosted.seconds_left
+            patience = asyncio.timeout_at(min(soon, latest))
             with self._budget.message(size, patience, latest) as held:
                 async with patience:
                     data = await session.channel.payload(size, held.charge)

@@ -16,10 +16,10 @@ import msgspec
 from secagg import messages
 from secagg.adapters.net.addresses import round_of
 from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
-from secagg.adapters.net.hosted import PHASES
 from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
 from secagg.arithmetic import PackedError, unpack
 from secagg.client import Client
