@@ -85,10 +85,8 @@ def _policies(tests: ClientCases) -> None:
     for setup in ("semi_honest", "active"):
         config = tests.setups[setup].config
         exact = {f"{kind}_{name}": measure(config) for name, measure in MEASURES.items() for kind in ("min", "max")}
-        for unknown in ("max_sigma", "max_grinding_bits", "max_neighbours", "max_threshold", "max_quorum"):
-            del exact[unknown]
-        for unknown in ("max_survivors", "max_modulus_bits", "max_input_bits"):
-            del exact[unknown]
+        for unknown in ("sigma", "grinding_bits", "threshold", "quorum", "survivors", "modulus_bits", "input_bits"):
+            del exact[f"max_{unknown}"]
         exact |= {"gamma": f"{config.colluders}/{config.clients}", "suites": [config.suite], "context": ""}
         for comment, given in (
             ("a policy that the config keeps exactly", {"policy": exact}),
@@ -100,6 +98,9 @@ def _policies(tests: ClientCases) -> None:
     given = {"policy": {"min_grinding_bits": 65}}
     comment = "a policy's bits for grinding are not asked of semi_honest"
     join(tests, "semi_honest", "", "CONFIG-11", "POLICY", comment, **given)
+    given = {"policy": {"max_neighbours": 3}}
+    comment = "more neighbours, whose shares would cost the client more than it wants"
+    join(tests, "semi_honest", "config-below-policy", "CONFIG-11", "POLICY", comment, **given)
 
 
 def _indices(tests: ClientCases) -> None:
