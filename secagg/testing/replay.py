@@ -146,7 +146,8 @@ class Replay:
     def _submit(self, operation: Operation) -> None:
         client = self._clients[operation["client"]]
         elements = operation.get("input", self._inputs[operation["client"]])
-        vector = np.array([int(element) for element in elements], dtype=np.uint64)
+        signed = any(element.startswith("-") for element in elements)
+        vector = np.array([int(element) for element in elements], dtype=np.int64 if signed else np.uint64)
         self._step(client, operation, lambda: client.submit(vector))
 
     def _abort(self, operation: Operation) -> None:

@@ -20,6 +20,8 @@ from .recipes.intermediate import intermediate_of
 
 Test = Mapping[str, Any]
 
+_HOST_ERRORS = {"not now": "state", "not this input": "input", "this round has no such client": "index"}
+
 
 class Mismatch(Exception):  # noqa: N818
     """What was met is not what a vector says."""
@@ -248,9 +250,7 @@ class Parties:
         except Refused as refused:
             met = {"error": refused.code, "culprits": [*refused.culprits], "out": refused.reply}
         except ValueError as misuse:
-            met["error"] = {"join": "index", "start": "state", "submit": "input"}[name]
-            if "not now" in str(misuse):
-                met["error"] = "state"
+            met["error"] = _HOST_ERRORS.get(str(misuse), f"{type(misuse).__name__}: {misuse}")
         out = bytes.fromhex(self.messages[operation["out"]]) if "out" in operation else b""
         expect(
             "outcome", met, {"error": operation.get("error", ""), "culprits": operation.get("culprits", []), "out": out}
@@ -261,7 +261,7 @@ class Parties:
     def _client_join(self, operation: Test) -> None:
         index, listed = operation["client"], self.cohort
         if "directory" in operation:
-            listed = [bytes.fromhex(key) for key in operation["directory"] or ()]
+            listed = operation["directory"] and [bytes.fromhex(key) for key in operation["directory"]]
         asked = {**self.setup["policy"], **operation.get("policy", {})}
         seeds = [bytes.fromhex(member["identity_seed"]) for member in self.setup["cohort"]]
         self.clients[index] = Client(

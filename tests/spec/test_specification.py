@@ -151,8 +151,14 @@ def test_the_ranges_of_a_config_are_those_of_the_code() -> None:
 
 def test_the_recommended_policy_is_the_codes_default() -> None:
     told = {row[0]: row[1] for row in rows("8.1 Joining")}
-    assert set(told) == {"sigma", "grinding_bits", "colluders", "min_survivors", "bits of inputs", "length", "context"}
-    assert (int(told["sigma"]), int(told["grinding_bits"])) == (Policy().min_sigma, Policy().min_grinding_bits)
+    assert set(told) == {
+        *("sigma", "grinding_bits", "colluders", "neighbours"),
+        *("min_survivors", "bits of inputs", "length", "context"),
+    }
+    policy = Policy()
+    assert told["sigma"] == f"at least {policy.min_sigma}"
+    assert told["grinding_bits"] == f"at least {policy.min_grinding_bits}"
+    assert told["neighbours"] == f"at most {policy.max_neighbours}"
     assert f"max(1, floor({float(DEFAULT_GAMMA)} n))" in told["colluders"]
     assert f"A = max(1, floor({float(DEFAULT_GAMMA)} n)) and D = max(1, floor({float(DEFAULT_DELTA)} n))" in TEXT
 

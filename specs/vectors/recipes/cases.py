@@ -239,7 +239,7 @@ class ServerCases:
         return bytes.fromhex(self.setups[setup].messages[name])
 
     def at(self, setup: str, phase: str) -> tuple[Case, Server]:
-        """A server at the beginning of a phase."""
+        """A server at the beginning of a phase; or, "DONE", at the end."""
         recorder = self.setups[setup]
         server = Server(recorder.config, source(f"{recorder.name} server"), recorder.identities)
         for place, operation in enumerate(recorder.of("server")):
@@ -249,7 +249,16 @@ class ServerCases:
                 server.receive(operation["client"], self.message(setup, operation["message"]))
             elif operation["op"] == "server.close":
                 server.close_phase()
+            elif operation["op"] == "server.compute":
+                server.compute()
+                return Case(setup, recorder, "server", place + 1), server
         raise ValueError(phase)
+
+    def close(self, case: Case, server: Server) -> None:
+        """The server's host closes the phase."""
+        phase, sent = server.phase, server.close_phase()
+        out = {str(member): case.name(data, "told") for member, data in sorted(sent.items())}
+        case.note("server.close", phase=phase, out=out, state=server.phase)
 
     def get(self, case: Case, server: Server, sender: int, data: bytes) -> str:
         """The server gets a message."""

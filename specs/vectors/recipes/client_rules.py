@@ -8,6 +8,7 @@ from typing import Any
 
 from reference import primitives, transcript, wire
 from reference.client import Client
+from reference.policy import MEASURES
 from reference.wire import Refused, encode
 
 from .cases import INDEX, Case, ClientCases, changed, fields, flipped, invitation, put, swapped
@@ -23,6 +24,7 @@ def client_rules(tests: ClientCases) -> None:
     _before_the_start(tests)
     _rates(tests)
     _indices(tests)
+    _policies(tests)
     _directories(tests)
     _tokens(tests)
     _out_of_place(tests)
@@ -76,6 +78,29 @@ def _rates(tests: ClientCases) -> None:
         error = "" if holds else "config-below-policy"
         data = invitation(config.to_bytes())
         join(tests, "semi_honest", error, "CONFIG-11 CONFIG-15", "RATE", comment, data, policy={"gamma": gamma})
+
+
+def _policies(tests: ClientCases) -> None:
+    """A policy that a config keeps exactly, an approved config, and what is asked of `active` alone."""
+    for setup in ("semi_honest", "active"):
+        config = tests.setups[setup].config
+        exact = {f"{kind}_{name}": measure(config) for name, measure in MEASURES.items() for kind in ("min", "max")}
+        for unknown in ("sigma", "grinding_bits", "threshold", "quorum", "survivors", "modulus_bits", "input_bits"):
+            del exact[f"max_{unknown}"]
+        exact |= {"gamma": f"{config.colluders}/{config.clients}", "suites": [config.suite], "context": ""}
+        for comment, given in (
+            ("a policy that the config keeps exactly", {"policy": exact}),
+            ("the config that was approved", {"approve": config.digest.hex()}),
+            ("a policy that asks for the threat model", {"policy": {"threat_model": config.threat_model}}),
+            ("a policy that takes semi_honest", {"policy": {"threat_model": "semi_honest"}}),
+        ):
+            join(tests, setup, "", "CONFIG-11 CONFIG-2", "POLICY", f"{comment}, {setup}", **given)
+    given = {"policy": {"min_grinding_bits": 65}}
+    comment = "a policy's bits for grinding are not asked of semi_honest"
+    join(tests, "semi_honest", "", "CONFIG-11", "POLICY", comment, **given)
+    given = {"policy": {"max_neighbours": 3}}
+    comment = "more neighbours, whose shares would cost the client more than it wants"
+    join(tests, "semi_honest", "config-below-policy", "CONFIG-11", "POLICY", comment, **given)
 
 
 def _indices(tests: ClientCases) -> None:
@@ -182,6 +207,8 @@ def _rosters(tests: ClientCases) -> None:
     for name, value in (("absent", wire.ids([1])), ("signatures", bytes(64)), ("proof", bytes(32))):
         wrong = tests.rule("ring", "Roster", "malformed", "ROSTER-7", "EXTRA_FIELDS")
         wrong(f"{name} alone", lambda m, c, extra={**only, name: value}: changed(m, **extra))  # type: ignore[misc]
+    wrong("the same in absent and signatures", lambda m, c: changed(m, absent=bytes(64), signatures=bytes(64)))
+    wrong("the same in all three", lambda m, c: changed(m, absent=bytes(64), signatures=bytes(64), proof=bytes(64)))
 
 
 def _surplus(tests: ClientCases) -> None:
@@ -265,6 +292,7 @@ def _inputs(tests: ClientCases) -> None:
             ("the last element is input_max + 1", [*largest[:-1], config.input_max + 1]),
             ("the first element is input_max + 1", [config.input_max + 1, *largest[1:]]),
             ("nothing", []),
+            ("an element of -1", [-1, *largest[1:]]),
         ):
             case, client, _ = tests.at(setup, "client.submit")
             case.note("client.submit", input=numbers(vector), error="input", state=client.state)

@@ -110,6 +110,13 @@ def unsound_edges(plain: Config, active: Config) -> list[tuple[str, str, str, Co
             ),
         ),
         ("CONFIG-9", "DEGREE", "three of five neighbours", replace(plain, **{**SIX, "neighbours": 3})),
+        (
+            "CONFIG-4",
+            "VALUES",
+            "a quorum and as many bits for grinding in semi_honest",
+            replace(plain, quorum=7, grinding_bits=7),
+        ),
+        ("CONFIG-9", "DEGREE", "four neighbours of four clients", replace(plain, **{**FOUR, "neighbours": 4})),
         ("CONFIG-9", "DEGREE", "as many neighbours as clients", replace(plain, **{**THREE, "neighbours": 3})),
         (
             "CONFIG-9",
@@ -118,6 +125,42 @@ def unsound_edges(plain: Config, active: Config) -> list[tuple[str, str, str, Co
             replace(sparse, colluders=0, dropouts=30, neighbours=22, threshold=2, min_survivors=70),
         ),
         ("CONFIG-9", "THRESHOLD", "one below the lowest", replace(plain, threshold=2)),
+    ]
+
+
+NUMBERS: list[tuple[str, bool, str, tuple[int, ...]]] = [
+    ("losses among n for n - 1 others", False, "semi_honest", (40, 1, 16, 20, 5, 0, 6, 7, 18)),
+    ("n - 3 for n - 2 in the privacy bound", True, "active", (34, 16, 2, 22, 19, 26, 26, 2, 9)),
+    ("n - k for n - k - 1 in the connectivity bound", True, "semi_honest", (47, 1, 19, 12, 2, 0, 3, 8, 5)),
+    ("n - k - 2 for n - k - 1 in it", False, "semi_honest", (20, 2, 7, 8, 3, 0, 4, 6, 1)),
+    ("fewer pairs of clients than there are", False, "active", (44, 14, 0, 12, 12, 30, 30, 16, 20)),
+    ("more pairs of clients than there are", True, "active", (54, 9, 0, 12, 10, 32, 32, 6, 2)),
+    ("a tail of a few chances more", True, "active", (13, 6, 0, 6, 6, 10, 10, 1, 1)),
+    (
+        "connected by its degree, where as many may go as a client has neighbours",
+        False,
+        "semi_honest",
+        (100, 0, 12, 12, 2, 0, 88, 40, 30),
+    ),
+]
+"""What another bound makes of a config; whether it is sound; n, A, D, k, t, Q, min_survivors, sigma and eta."""
+
+
+def by_numbers(plain: Config, active: Config) -> list[tuple[str, bool, Config]]:
+    """Configs on the edge of a formula of 4.2: sound or not, and what a slip in the formula would be."""
+    names = ("clients", "colluders", "dropouts", "neighbours", "threshold", "quorum", "min_survivors", "sigma", "eta")
+    return [
+        (
+            f"an edge of 4.2, against {slip}",
+            holds,
+            replace(
+                active if model == "active" else plain,
+                ring_bits=32,
+                grinding_bits=0,
+                **dict(zip(names, numbers, strict=True)),
+            ),
+        )
+        for slip, holds, model, numbers in NUMBERS
     ]
 
 

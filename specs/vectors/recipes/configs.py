@@ -9,7 +9,7 @@ from reference import rules, transcript, wire
 from reference.rules import Config
 
 from .common import PRIME_16, File, Test, entry, file, labelled
-from .config_edges import RARE, sound_edges, unsound_edges
+from .config_edges import RARE, by_numbers, sound_edges, unsound_edges
 from .encodings import config_encodings, negatives
 
 
@@ -205,6 +205,10 @@ def configs() -> File:
     }.items():
         tests.append(entry("CONFIG-3", comment, "ENCODING", error="config-unsound", encoded=bad.hex()))
     tests += edges + [_unsound(edge) for edge in unsound_edges(base_config(), active_config())]
+    for comment, holds, config in by_numbers(base_config(), active_config()):
+        tests.append(_sound(comment, config) if holds else _unsound(("CONFIG-9", "NUMBERS", comment, config)))
+    for comment, bad in negatives(active_config()).items():
+        tests.append(entry("CONFIG-4", f"{comment}, in active", "VALUES", error="config-unsound", encoded=bad.hex()))
     longer, wrong = config_encodings(base_config())
     for comment, received in longer.items():
         tests.append(
@@ -223,6 +227,7 @@ def configs() -> File:
         "SURVIVORS": "a sum of so few that it gives somebody away",
         "DEGREE": "a graph that falls apart",
         "THRESHOLD": "secrets that colluders can open, or that nobody can",
+        "NUMBERS": "a number in a formula that is off by one",
         "LOSSES": "rates for which the bounds are of no use",
         "ENCODING": "bytes that are no config",
     }

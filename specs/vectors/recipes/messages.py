@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from reference import wire
+from reference.rules import Config
 from reference.wire import Refused
 
 from .common import File, Test, entry, file
@@ -80,21 +81,27 @@ def messages() -> File:
         common = {"message": "MaskedInput", "phase": "MASK", "session": bytes(32).hex(), "fields": shown}
         head = data[: len(data) - size]
         tests.append(entry("WIRE-2", about, "HEADERS", **common, zeros=size, encoded=head.hex()))
+    wide = {"colluders": 0, "dropouts": 0, "neighbours": 2, "threshold": 2, "min_survivors": 3, "ring_bits": 30}
+    sized = [base_config(clients=clients, **wide) for clients in (1024, 1025, 31, 32)]
     for config in (base_config(), active_config(), base_config(length=10**6, ring_bits=33), example().config):
-        limits = {kind: config.max_bytes(kind) for kind in (*wire.TO_SERVER, *wire.TO_CLIENT)}
-        tests.append(entry("WIRE-5", "size limits", config=config.to_bytes().hex(), limits=limits))
+        tests.append(_limits(config))
     for members, clients in (([], 3), ([0], 8), ([0, 1, 8], 9), ([2, 15, 16], 17), (list(range(20)), 20)):
         shown = {"members": members, "clients": clients, "bitmap": wire.bitmap(members, clients).hex()}
         tests.append(entry("WIRE-7 SURVIVORS-1", "a bitmap", **shown, ids=wire.ids(members).hex()))
     for kind in wire.MESSAGES:
         tests += _malformed(kind)
-    tests += encodings()
+    tests += [*encodings(), *map(_limits, sized)]
     flags = {
         **ENCODINGS,
         "HEADERS": "lengths that are not written in the shortest form",
         "SHAPE": "messages with another number of fields, another type of one, or another length of a fixed one",
     }
     return file("messages", "Every message, whole and malformed; size limits; bitmaps and lists of ids.", flags, tests)
+
+
+def _limits(config: Config) -> Test:
+    limits = {kind: config.max_bytes(kind) for kind in (*wire.TO_SERVER, *wire.TO_CLIENT)}
+    return entry("WIRE-5", "size limits", config=config.to_bytes().hex(), limits=limits)
 
 
 def _malformed(kind: str) -> Iterator[Test]:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from reference.rules import Config
 
+ISOLATING = (2, 4, 5, 7)
+"""The neighbours of client 0 in the round "isolated"."""
 EVERYTHING = "SHARE-7 SHARES-6 MASK-1 MASK-3 MASK-9 UNMASK-1 UNMASK-8 STATE-1 STATE-2"
 
 
@@ -100,6 +102,15 @@ def round_edges(small: Any, small_active: Any, ring: Any) -> list[Edge]:
             "PRUNED SPARSE",
             "pruning takes two passes: who is removed leaves a neighbour with too few",
             {0: "ADVERTISE", 1: "ADVERTISE", 4: "ADVERTISE"},
+        ),
+        Edge(
+            "isolated",
+            ring(clients=9, ring_bits=20),
+            "MASK-8 UNMASK-5 ABORT-2",
+            "ABORTS SPARSE",
+            "one survivor has no neighbour at all among the survivors: nobody could open its seed",
+            dict.fromkeys(ISOLATING, "SHARE"),
+            ends="ABORTED",
         ),
         Edge(
             "three-bytes",

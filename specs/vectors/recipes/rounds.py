@@ -187,7 +187,11 @@ class Recorder:
     def deliver(self, sender: int, data: bytes) -> None:
         """A message reaches the server."""
         event = self.server.receive(sender, data)
-        self.note("server.receive", client=sender, message=self.named(data, ""), event=event)
+        good = event in ("accepted", "duplicate", "already-masked", "late", "client-aborted")
+        outcome = {"event": event} if good else {"ok": False, "error": event}
+        self.operations.append(
+            {"op": "server.receive", "ok": True, "client": sender, "message": self.named(data, ""), **outcome}
+        )
 
     def leave(self, index: int) -> None:
         """A client cancels."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from reference import wire
-from reference.arithmetic import FIELD
+from collections.abc import Sequence
+from unittest.mock import patch
 
-from .cases import INDEX, ServerCases, changed, fields, flipped
+from reference import arithmetic, wire
+from reference.arithmetic import FIELD
+from reference.client import Client
+
+from .cases import INDEX, Case, ServerCases, changed, fields, flipped
 from .common import LOW_ORDER
+from .rounds import Recorder, small
 
 
 def server_rules(tests: ServerCases) -> None:
@@ -15,6 +20,8 @@ def server_rules(tests: ServerCases) -> None:
     _taken(tests)
     _keys(tests)
     _surplus(tests)
+    _ended(tests)
+    _committed_out_of_range(tests)
 
 
 def _late_inputs(tests: ServerCases) -> None:
@@ -96,3 +103,61 @@ def _surplus(tests: ServerCases) -> None:
         data += bytes(size - len(data)) if len(data) < size else b""
         given = [(INDEX, data)]
         tests.sequence("large", "MASK", "WIRE-5", "SIZE", comment, lambda s, given=given: given)  # type: ignore[misc]
+
+
+def _ended(tests: ServerCases) -> None:
+    """After the last phase, and after an abort, everything that is no fault of form is late."""
+    recorder = tests.setups["large"]
+    unmask = changed(tests.message("large", f"unmask-{INDEX}"), openings=b"")
+    masked = changed(tests.message("large", f"masked-input-{INDEX}"), vector=b"")
+    left = wire.abort(recorder.server.round_id, "cancelled")
+    comment = "first answers and an ABORT after the sum; one that was taken comes again, and otherwise"
+    given = [(9, unmask), (9, masked), (9, left), (INDEX, tests.message("large", f"unmask-{INDEX}")), (INDEX, unmask)]
+    tests.sequence("large", "DONE", "STATE-2 ABORT-4 WIRE-8", "ORDER", comment, lambda s: given)
+    case, server = tests.at("semi_honest", "UNMASK")
+    for member in (0, 1, 3, 4):
+        tests.get(case, server, member, tests.message("semi_honest", f"unmask-{member}"))
+    tests.close(case, server)
+    tests.get(case, server, INDEX, tests.message("semi_honest", f"unmask-{INDEX}"))
+    tests.get(case, server, INDEX, wire.abort(server.round_id, "cancelled"))
+    comment = "a first answer, and an ABORT, after UNMASK closed and before the sum"
+    tests.tests.append(case.test("STATE-2 ABORT-4", comment, "ORDER"))
+    case, server = tests.at("semi_honest", "SHARE")
+    tests.close(case, server)
+    tests.get(case, server, INDEX, tests.message("semi_honest", f"share-{INDEX}"))
+    tests.get(case, server, INDEX, wire.abort(server.round_id, "cancelled"))
+    comment = "nobody shared: the round is over, and what comes then is late"
+    tests.tests.append(case.test("SHARE-9 STATE-2 ABORT-2", comment, "ORDER"))
+
+
+class _RangeDealer(Client):
+    """Deals one holder a seed share whose first element is the prime, and commits to it."""
+
+    def _deal(self) -> bytes:
+        def share(secret: bytes, rows: Sequence[Sequence[int]], holder: int) -> bytes:
+            shared = arithmetic.share(secret, rows, holder)
+            bad = holder == INDEX and secret == self.seed
+            return FIELD.to_bytes(8, "little") + shared[8:] if bad else shared
+
+        with patch("reference.client.share", share):
+            return super()._deal()
+
+
+class _Careless(Client):
+    """Takes shares whose elements are out of range."""
+
+    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> None:
+        with patch("reference.client.read_share", lambda data: []):
+            super()._take_shares(dealers, sealed, committed)
+
+
+def _committed_out_of_range(tests: ServerCases) -> None:
+    recorder = Recorder("range-dealer", small(length=1), {}, {3: _RangeDealer, INDEX: _Careless})
+    recorder.run({})
+    tests.setups[recorder.name] = recorder
+    operations = recorder.of("server")
+    place = next(place for place, operation in enumerate(operations) if operation.get("error") == "bad-share")
+    case = Case(recorder.name, recorder, "server", place)
+    case.operations = operations[place:]
+    comment = "an element is the prime, and the dealer committed to it: it is left out, and the sum is right"
+    tests.tests.append(case.test("UNMASK-4 UNMASK-6", comment, "BAD_SHARE"))
