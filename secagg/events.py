@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from secagg.errors import AbortCode, ErrorCode
 
@@ -98,6 +98,10 @@ class ServerStep:
     """What a message did to a server.  There is nothing to send: only ``close_phase`` makes messages."""
 
     event: ServerEvent
+
+    if not TYPE_CHECKING:
+        # For one release: both roles' steps were one type, and hosts may still loop over the messages of a server's.
+        outgoing: ClassVar[tuple[()]] = ()
 
 
 Step: TypeAlias = ClientStep

@@ -18,7 +18,7 @@ from secagg.errors import AbortCode
 from secagg.events import ClientStep, ServerStep
 from secagg.graph import NeighbourGraph
 from secagg.server_state import Blame, Failure, Outgoing, Result
-from secagg.transitions import ServerState
+from secagg.transitions import ClientState, ServerState
 
 
 class ClientMachine(Protocol):
@@ -31,6 +31,10 @@ class ClientMachine(Protocol):
     @property
     def index(self) -> int:
         """This client's cohort index."""
+
+    @property
+    def state(self) -> ClientState:
+        """Where it stands, which says what its next message is."""
 
     @property
     def done(self) -> bool:

@@ -26,6 +26,7 @@ from secagg.client import Client
 from secagg.config import RoundConfig
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
+from secagg.machines import ClientMachine
 
 Vector: TypeAlias = npt.NDArray[np.unsignedinteger]
 
@@ -154,7 +155,7 @@ class TakingPart:
             raise _not_approved(f"the announced layout does not fit the round: {wrong}") from None
         return True
 
-    def _answer(self, client: Client, data: bytes, train: Callable[[], Vector]) -> RecordDict:
+    def _answer(self, client: ClientMachine, data: bytes, train: Callable[[], Vector]) -> RecordDict:
         step = client.receive(data)
         digest = self._announced.input_digest
         if isinstance(step.event, InputNeeded):

@@ -13,8 +13,8 @@ from secagg.adapters.flower import records
 from secagg.adapters.flower.records import log
 from secagg.errors import PeerError
 from secagg.events import Accepted, ClientAborted, Misbehaved
+from secagg.machines import ServerMachine
 from secagg.messages import Advertise
-from secagg.server import Server
 from secagg.server_state import Outgoing
 from secagg.transitions import ServerState
 
@@ -35,7 +35,7 @@ class Round:
 
     def __init__(
         self,
-        server: Server,
+        server: ServerMachine,
         grid: Grid,
         chosen: Sequence[Message],
         timeout_of: Callable[[str], float | None],

@@ -28,6 +28,7 @@ from secagg.adapters.net.standing import Entry, Standing, listed
 from secagg.arithmetic import pack
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent
+from secagg.machines import ServerMachine
 from secagg.messages import encode_bitmap
 from secagg.server import Server
 from secagg.server_state import Result
@@ -64,7 +65,7 @@ class HostedRound:
         self._changed, self._new_epoch = asyncio.Event(), asyncio.Event()
         self._durable = True
         self._stage = asyncio.Lock()
-        self._server: Server | None = None
+        self._server: ServerMachine | None = None
         self._met: set[int] = set()
         self._taken: dict[tuple[int, str], bytes] = {}
         self._unrecorded: list[Entry] = []
@@ -287,7 +288,7 @@ class HostedRound:
 
     # Steps.
 
-    async def _take_batch(self, server: Server | None) -> None:
+    async def _take_batch(self, server: ServerMachine | None) -> None:
         """Journal what waits, act on it, answer."""
         batch = await self._inbox.batch(None if server is None else self.seconds_left)
         # An offered seat may be another client's by now.  A message of one that is gone was not acknowledged: it comes
@@ -313,7 +314,7 @@ class HostedRound:
         included = self.ending.included if self.ending is not None else ()
         return "duplicate" if phase == "MASK" and index in included else "late"
 
-    async def _judge(self, server: Server, batch: list[Submitted]) -> list[str]:
+    async def _judge(self, server: ServerMachine, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
         verdicts = [self._without_the_server(server, item) for item in batch]
         news = [
@@ -329,13 +330,13 @@ class HostedRound:
             await self._journal.record(self.name, entries)
         return [verdict or next(decided) for verdict in verdicts]
 
-    def _without_the_server(self, server: Server, item: Submitted) -> str:
+    def _without_the_server(self, server: ServerMachine, item: Submitted) -> str:
         """The verdict on a message that can change nothing; TAKE for all others."""
         if (item.index, item.phase) in self._taken:
             return self.repeated(item.index, item.phase, _digest(item.data))
         return self._out_of_order(server, item.index, item.phase)
 
-    def _out_of_order(self, server: Server, index: int, message_phase: str) -> str:
+    def _out_of_order(self, server: ServerMachine, index: int, message_phase: str) -> str:
         phase = server.phase.value
         if message_phase == ABORT:
             if index in self.standing.left:
@@ -349,7 +350,7 @@ class HostedRound:
             return "late" if late else ErrorCode.WRONG_PHASE.value
         return TAKE if index in server.missing else "late"
 
-    async def _act(self, server: Server, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
+    async def _act(self, server: ServerMachine, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
         """Hand journalled messages to the server; returns its verdicts."""
         if not news:
             return []
@@ -383,7 +384,7 @@ class HostedRound:
                 self._unrecorded.append(entry)
             self._say(event, logging.WARNING, client=self.spec.name_of(entry.seat), phase=entry.phase, code=entry.code)
 
-    async def _close(self, server: Server) -> None:
+    async def _close(self, server: ServerMachine) -> None:
         phase, arrived, missing = server.phase.value, self.progress(), self.awaited
         async with self._stage:
             self._durable = False  # should the journal fail, nobody gets what it does not have
@@ -398,7 +399,7 @@ class HostedRound:
             next=server.phase.value,
         )
 
-    async def _begin_stage(self, server: Server, snapshot: bytes) -> None:
+    async def _begin_stage(self, server: ServerMachine, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""
         phase, now = server.phase.value, time.monotonic()
         deadline = time.time() + self.spec.deadlines.get(phase, 0.0)
@@ -409,12 +410,12 @@ class HostedRound:
         self._opened, self._deadline = now, deadline
         self._next_epoch()
 
-    def _enter_stage(self, server: Server, phase: str) -> None:
+    def _enter_stage(self, server: ServerMachine, phase: str) -> None:
         self._stage_name, self._expected = phase, len(server.missing)
         self._participants, self._dropped = frozenset(server.missing), dict(server.dropped)
         self.standing.new_phase()
 
-    async def _compute(self, server: Server) -> None:
+    async def _compute(self, server: ServerMachine) -> None:
         try:
             with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="secagg-unmask") as threads:
                 result = await self._on_thread(lambda: server.compute(threads))
@@ -422,7 +423,7 @@ class HostedRound:
             result = None  # somebody dealt bad shares: the failure names it
         await self._end(server, result)
 
-    async def _end(self, server: Server, result: Result | None) -> None:
+    async def _end(self, server: ServerMachine, result: Result | None) -> None:
         if result is not None:
             packed = await self._on_thread(lambda: pack(result.sum, result.modulus))
             ending = Ending("", result.included, packed, dict(result.dropped), result.transcript_digest.hex())
@@ -436,7 +437,7 @@ class HostedRound:
             self._next_epoch()
         self._say("round-over", included=len(ending.included), failure=ending.failure)
 
-    def _why_failed(self, server: Server) -> str:
+    def _why_failed(self, server: ServerMachine) -> str:
         """The server's reason, which counts, and the names that it knows nothing of."""
         failure = server.failure
         if failure is None:
@@ -474,7 +475,7 @@ class HostedRound:
         self._new_epoch = asyncio.Event()
         self._notify()
 
-    def _require_server(self) -> Server:
+    def _require_server(self) -> ServerMachine:
         if self._server is None:
             raise RuntimeError(f"round {self.name}: not started, or over")
         return self._server

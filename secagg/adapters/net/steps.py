@@ -28,6 +28,7 @@ from secagg.encoding import Encoder
 from secagg.errors import AbortCode, ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Identity
+from secagg.machines import ClientMachine
 from secagg.messages import Confirmations, Roster, Shares, Survivors
 from secagg.transitions import ClientState
 
@@ -335,7 +336,7 @@ class Steps:
         return self._encoder
 
 
-def _answers(client: Client) -> str:
+def _answers(client: ClientMachine) -> str:
     """The phase of this client's next message: its own state says so, not the frame of a server."""
     match client.state:
         case ClientState.ADVERTISED:

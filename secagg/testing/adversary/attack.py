@@ -12,6 +12,7 @@ from secagg.client import Client
 from secagg.config import Policy, RoundConfig
 from secagg.errors import ErrorCode, PeerError
 from secagg.identity import Directory, Identity, UsedTokens
+from secagg.machines import ClientMachine
 from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.testing.adversary.client import ClientLie
 from secagg.testing.adversary.ledger import Input, Ledger, Opening
@@ -182,13 +183,13 @@ class Attack:
             min_grinding_bits=self.config.grinding_bits,
         )
 
-        def join(invitation: bytes) -> Client:
+        def join(invitation: bytes) -> ClientMachine:
             approve = self.config.digest if self.approve else None
             return Client.join(
                 invitation, index, approve=approve, policy=policy, consume=consume, randomness=randomness, **trust
             )
 
-        def resume(state: bytes) -> Client:
+        def resume(state: bytes) -> ClientMachine:
             return Client.resume(state, consume, randomness=randomness, **trust)
 
         return Host(index, join, resume, vectors)

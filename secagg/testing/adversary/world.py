@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from secagg import messages, transcript
-from secagg.client import Client
 from secagg.config import RoundConfig
 from secagg.graph import NeighbourGraph
 from secagg.identity import Identity
+from secagg.machines import ClientMachine
 from secagg.merkle import MerkleTree
 from secagg.messages import Advertise
 from secagg.secret import Secret
@@ -32,8 +32,8 @@ class Host:
     def __init__(
         self,
         index: int,
-        join: Callable[[bytes], Client],
-        resume: Callable[[bytes], Client],
+        join: Callable[[bytes], ClientMachine],
+        resume: Callable[[bytes], ClientMachine],
         vectors: Sequence[Collection[int]],
     ) -> None:
         """``vectors`` are its successive inputs; only the first one is masked unless something goes wrong."""
@@ -47,7 +47,7 @@ class Member:
     host: Host
     config: RoundConfig
     nonce: bytes
-    client: Client
+    client: ClientMachine
     view: View
     advert: Advertise
     instance: int = 0
