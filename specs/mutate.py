@@ -9,7 +9,8 @@ reference is taken out, alone, and all vectors are replayed until one differs.  
 
 - a check that is left out: a ``require``, or an ``if`` that refuses, returns or raises;
 - one condition of it that is left out: a part of an ``and`` or an ``or``, a link of ``a <= b <= c``;
-- a bound that is moved by one: ``<`` for ``<=`` and the reverse, and numbers in the formulas of section 4.2.
+- a bound that is moved: ``<`` for ``<=`` and the reverse; in the formulas of section 4.2 and of the size limits also a
+  number that is off by one, and an addend that is left out.
 
 What survives is listed in ``specs/survivors.toml``, with the reason: another check refuses the same, or the difference
 is none that a message can show.  The run fails when something survives that is not listed, and when something that is
@@ -130,6 +131,8 @@ class _Module:
                 yield f"without {ast.unparse(part)}, beside {among}", _joined(node.op, rest)
         elif isinstance(node, ast.Compare):
             yield from _compared(node)
+        elif in_formula and isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+            yield f"{ast.unparse(node.left)} for {ast.unparse(node)}", node.left
         elif in_formula and isinstance(node, ast.Constant) and type(node.value) is int:
             for value in (node.value + 1, *([node.value - 1] if node.value else [])):
                 yield f"{value} for {node.value}{self.context(node)}", ast.Constant(value)

@@ -146,22 +146,30 @@ NUMBERS: list[tuple[str, bool, str, tuple[int, ...]]] = [
 """What another bound makes of a config; whether it is sound; n, A, D, k, t, Q, min_survivors, sigma and eta."""
 
 
+GROUND: list[tuple[str, tuple[int, ...]]] = [
+    ("privacy", (80, 20, 0, 22, 21, 51, 51, 40, 30)),
+    ("connectivity", (100, 0, 20, 18, 10, 51, 51, 40, 1)),
+]
+"""Configs of `active` whose bound reaches sigma, and does not reach sigma and 64 bits for grinding."""
+
+
 def by_numbers(plain: Config, active: Config) -> list[tuple[str, bool, Config]]:
     """Configs on the edge of a formula of 4.2: sound or not, and what a slip in the formula would be."""
     names = ("clients", "colluders", "dropouts", "neighbours", "threshold", "quorum", "min_survivors", "sigma", "eta")
-    return [
-        (
-            f"an edge of 4.2, against {slip}",
-            holds,
-            replace(
-                active if model == "active" else plain,
-                ring_bits=32,
-                grinding_bits=0,
-                **dict(zip(names, numbers, strict=True)),
-            ),
-        )
+
+    def made(config: Config, numbers: tuple[int, ...], grinding_bits: int = 0) -> Config:
+        given = dict(zip(names, numbers, strict=True))
+        return replace(config, ring_bits=32, grinding_bits=grinding_bits, **given)
+
+    models = {"active": active, "semi_honest": plain}
+    edges = [
+        (f"an edge of 4.2, against {slip}", holds, made(models[model], numbers))
         for slip, holds, model, numbers in NUMBERS
     ]
+    for bound, numbers in GROUND:
+        edges.append((f"{bound}, without bits for grinding", True, made(active, numbers)))
+        edges.append((f"{bound} with sigma alone, and 64 bits for grinding", False, made(active, numbers, 64)))
+    return edges
 
 
 def _next_prime(value: int) -> int:
