@@ -1,4 +1,9 @@
-"""Hypothesis profiles: ``ci`` (the default) draws the same examples every time, ``deep`` draws many fresh ones.
+"""Tiers of tests, and Hypothesis profiles.
+
+``pytest -m "not slow"`` leaves out what takes more than a second or two; what is slow is listed here, in one place.
+What starts processes of its own is marked ``process`` too.
+
+Hypothesis profiles: ``ci`` (the default) draws the same examples every time, ``deep`` draws many fresh ones.
 
 Chosen by the environment variable SECAGG_HYPOTHESIS_PROFILE.  Tests that want more or fewer examples than the profile
 scale ``settings().max_examples``, so that ``deep`` deepens all of them.
@@ -7,7 +12,9 @@ scale ``settings().max_examples``, so that ``deep`` deepens all of them.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import Phase, settings
 
 # No deadline: the first call of a kernel compiles it, and that is nobody's slow example.  No example database either:
@@ -15,3 +22,59 @@ from hypothesis import Phase, settings
 settings.register_profile("ci", max_examples=100, derandomize=True, deadline=None, database=None, print_blob=True)
 settings.register_profile("deep", max_examples=2500, deadline=None, database=None, print_blob=True, phases=tuple(Phase))
 settings.load_profile(os.environ.get("SECAGG_HYPOTHESIS_PROFILE", "ci"))
+
+_TESTS = Path(__file__).parent
+_PROCESS = {
+    "benchmarks/test_scripts.py",
+    "cli/test_entry.py",
+    "flower/test_flower_engine.py",
+    "net/test_commands.py",
+    "net/test_crash_points.py",
+    "net/test_crashes.py",
+    "protocol/test_executors.py",
+    "protocol/test_read_only_install.py",
+    "spec/test_mutate.py",
+    "unit/test_fused_choice.py",
+}
+_SLOW = _PROCESS | {
+    "adversary/test_bookkeeping.py",
+    "adversary/test_curious_server.py",
+    "adversary/test_lying_server.py",
+    "adversary/test_malicious_clients.py",
+    "adversary/test_mutants.py",
+    "cli/test_demo.py",
+    "cli/test_plan.py",
+    "cli/test_simulate.py",
+    "cli/test_simulate_precision.py",
+    "docs/test_docs.py",
+    "flower/test_flower_active.py",
+    "flower/test_flower_rounds.py",
+    "flower/test_flower_wrong.py",
+    "net/test_abuse.py",
+    "net/test_endings.py",
+    "net/test_net_lying_server.py",
+    "net/test_service.py",
+    "property/test_encoding_property.py",
+    "property/test_fuzz.py",
+    "property/test_rounds.py",
+    "protocol/test_fates.py",
+    "protocol/test_parallel_verification.py",
+    "protocol/test_prepared.py",
+    "spec/test_reference.py",
+    "spec/test_verdicts.py",
+    "unit/test_arithmetic.py",
+    "unit/test_fused_aes.py",
+    "unit/test_masking.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and what starts processes."""
+    for item in items:
+        if not item.path.is_relative_to(_TESTS):  # asked for by path, as the benchmarks are
+            continue
+        module = item.path.relative_to(_TESTS).as_posix()
+        if module in _SLOW:
+            item.add_marker(pytest.mark.slow)
+        if module in _PROCESS:
+            item.add_marker(pytest.mark.process)
