@@ -102,7 +102,7 @@ async def _clients(url: str, folder: Path, members: list[int], vanishing: set[in
         member = Member(options, store, {"values": vector_of(client, length)}, on_total=lambda total: None)
         try:
             total = await member.run()
-            deviation = np.abs(totals(total.mean)["values"] - plain_sum(total.included)).max()
+            deviation = np.abs(totals(total.mean, total.layout)["values"] - plain_sum(total.included)).max()
             allowed = total.encoder.error_bound(total.mean.count, total.mean.weight) * total.mean.weight
             outcomes.put((client, "right sum" if deviation <= allowed else "WRONG SUM", total.included))
         except VanishedError:

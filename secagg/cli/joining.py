@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Console
 
@@ -24,6 +24,7 @@ from secagg.adapters.net.addresses import canonical, check_url, round_of
 from secagg.adapters.net.certificates import client_context
 from secagg.adapters.net.frames import Progress, Refusal, RefusedError
 from secagg.adapters.net.layout import totals
+from secagg.adapters.net.layout_file import read_layout
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import (
@@ -37,14 +38,39 @@ from secagg.adapters.net.membership import (
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore
+from secagg.cli.array_files import check_output, write_arrays
+from secagg.cli.join_options import JoinOptions
+from secagg.cli.option_words import option_words
 from secagg.cli.options import LogFormatName
-from secagg.cli.output import EXIT_ANOTHER_INPUT, EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProgress
+from secagg.cli.output import EXIT_ANOTHER_INPUT, EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProgress, results
+from secagg.cli.own_checks import (
+    OwnLoss,
+    check_bounds,
+    check_json,
+    check_nothing_clipped,
+    decimals_lost,
+    lost_by,
+    show_check,
+)
+from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.config import Policy, ThreatModel
 from secagg.encoding import LayoutPolicy
-from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.identity import load_directory, load_identity
 
-_HINT: Final = "see 'What this client insists on' in secagg join --help for the options that set what it accepts"
+_OPTIONS: Final = {
+    "config has threat_model": "--threat-model",
+    "config has colluders": "--gamma",
+    "config has min_survivors": "--min-survivors",
+    "has clip": "--min-clip or --max-clip",
+    "has bits": "--min-bits or --max-bits",
+    "has max_weight": "--min-max-weight or --max-max-weight",
+    ", with a clip of": "--min-clip or --max-clip",
+    ", with bits": "--min-bits",
+    "is not the one that was agreed": "--layout",
+}
+"""By what a refusal says: the option of the bound."""
+_LISTED: Final = 12
 _LONGEST_REASON: Final = 1000
 _PHASES: Final = frozenset({*PHASES, "COMPUTE", "DONE", "ABORTED"})
 _ROUND_ENDED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.ROUND_BEGUN, Refusal.LEFT_OUT})
@@ -58,62 +84,122 @@ class JoinOutcome:
     exit_code: int
 
 
-def run(
-    *,
-    url: str,
-    inputs: Path,
-    output: Path,
-    mean: bool,
-    weight: int | None,
-    identity: Path | None,
-    directory: Path | None,
-    threat: ThreatModel | None,
-    min_survivors: int,
-    gamma: float,
-    ca: Path | None,
-    plaintext: bool,
-    give_up_after: float,
-    state: Path | None,
-    again: bool,
-    layout_policy: LayoutPolicy,
-    log_format: LogFormatName,
-) -> JoinOutcome:
-    """Take part to the end."""
-    check_url(url, plaintext=plaintext)
-    state = state or default_state(url, identity or inputs)
-    read = {"--input": inputs, "--identity": identity, "--directory": directory, "--ca": ca, "--state": state}
-    _check_output(output, read)
-    threat = threat or (ThreatModel.ACTIVE if directory is not None else ThreatModel.SEMI_HONEST)
+def run(options: JoinOptions) -> JoinOutcome:
+    """Take part to the end; or say what that would send.  Raises ParameterError, InputError and OSError."""
+    options.check_values()
+    policy = options.layout_policy()
+    if options.check:
+        return _check(options, policy)
+    if options.url is None:
+        raise ParameterError("URL is missing: give wss://HOST:PORT/ROUND")
+    if options.output is None:
+        raise ParameterError("--output is missing: give the file for the total")
+    check_url(options.url, plaintext=options.insecure_plaintext)
+    state = options.state or default_state(options.url, options.identity or options.inputs)
+    _check_output(options.output, options, state)
+    member = _member_options(options, options.url, policy, state)
+    own = _own_input(options)  # before there is a state
+    _check_writable(options.output, own, as_mean=options.mean)
+    loss = _before_connecting(options, policy, own)
+    if loss is not None and member.agreed_layout is not None:
+        _warn(loss.warnings(member.agreed_layout))
+    on_terminal = Console(stderr=True).is_terminal
+    as_json = options.log_format is LogFormatName.JSON
+    configure(sys.stderr, as_json=as_json, level=logging.WARNING if on_terminal else logging.INFO)
+    output = options.output
+
+    def write(total: Total) -> None:
+        write_arrays(output, _written(total, as_mean=options.mean))
+
+    ended = _take_part(member, state, own, write)
+    return _told(ended, own, options, warned=loss is not None) if isinstance(ended, Total) else ended
+
+
+def _own_input(options: JoinOptions) -> OwnInput:
+    """The file, checked as far as no server has a say.  Raises InputError, which names it."""
+    try:
+        own = OwnInput(model_files.read_arrays(options.inputs), options.weight)
+    except InputError as refused:
+        raise InputError(_named(str(refused), options.inputs)) from None
+    check_bounds(own, options.refuse_above or ())
+    return own
+
+
+def _named(message: str, file: Path) -> str:
+    return message if str(file) in message else f"{file}: {message}"
+
+
+def _before_connecting(options: JoinOptions, policy: LayoutPolicy, own: OwnInput) -> OwnLoss | None:
+    """What the agreed layout makes of the file; None without one.  Raises ParameterError and InputError."""
+    if options.layout is None:
+        return None
+    layout = read_layout(options.layout)
+    try:
+        layout.check_policy(policy)
+    except PeerError as refused:
+        said = str(refused).replace("the server's layout", f"--layout {options.layout}")
+        raise ParameterError(f"{said}; {_option_for(refused)}") from None
+    try:
+        loss = lost_by(layout, own)
+    except InputError as refused:
+        raise InputError(f"{options.inputs}: {refused} (--layout {options.layout})") from None
+    if options.refuse_clipped:
+        check_nothing_clipped(loss)
+    return loss
+
+
+def _check(options: JoinOptions, policy: LayoutPolicy) -> JoinOutcome:
+    """``--check``: nothing is connected, and no state is made."""
+    own = _own_input(options)
+    loss = _before_connecting(options, policy, own)
+    layout = None if options.layout is None else read_layout(options.layout)
+    if options.output is not None:
+        _check_output(options.output, options, options.state)
+        _check_writable(options.output, own, as_mean=options.mean)
+    if loss is not None and layout is not None:
+        _warn(loss.warnings(layout))
+    if not options.as_json:
+        show_check(own, layout, loss, results())
+    return JoinOutcome(check_json(own, layout, loss), 0)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    found = list(warnings)
+    for warning in found[:_LISTED]:
+        typer.echo(f"Warning: {warning}.", err=True)
+    if len(found) > _LISTED:
+        typer.echo(f"Warning: there are {len(found) - _LISTED:,} more warnings of this kind.", err=True)
+
+
+def _check_writable(output: Path, own: OwnInput, *, as_mean: bool) -> None:
+    float64 = np.dtype(np.float64)
+    model_files.check_writable(
+        output, {name: array.dtype if as_mean else float64 for name, array in own.arrays.items()}
+    )
+
+
+def _member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: Path) -> MemberOptions:
+    """How this client takes part.  Raises ParameterError, and OSError for files that cannot be read."""
+    identity, directory = options.identity, options.directory
+    threat = options.threat or (ThreatModel.ACTIVE if directory is not None else ThreatModel.SEMI_HONEST)
     active = threat is ThreatModel.ACTIVE
     if active and (identity is None or directory is None):
         raise ParameterError("--threat-model active needs --identity and --directory")
-    options = MemberOptions(
+    with option_words():
+        least = Policy(threat_model=threat, min_survivors=options.min_survivors, gamma=options.gamma)
+    return MemberOptions(
         url=url,
-        tls=client_context(ca) if url.startswith("wss") else None,
-        weight=weight,
-        policy=Policy(threat_model=threat, min_survivors=min_survivors, gamma=gamma),
-        layout_policy=layout_policy,
+        tls=client_context(options.ca) if url.startswith("wss") else None,
+        weight=options.weight,
+        policy=least,
+        layout_policy=policy,
+        agreed_layout=None if options.layout is None else read_layout(options.layout),
         identity=load_identity(identity) if identity is not None else None,
         directory=load_directory(directory)[0] if active and directory is not None else None,
-        give_up_seconds=give_up_after,
-        again=again,
-        other_states=_other_states(state, [identity or inputs, inputs]),
+        give_up_seconds=options.give_up_after,
+        again=options.again,
+        other_states=_other_states(state, [identity or options.inputs, options.inputs]),
     )
-    arrays = model_files.read_arrays(inputs)
-    model_files.check_writable(
-        output, {name: array.dtype if mean else np.dtype(np.float64) for name, array in arrays.items()}
-    )
-    own = OwnInput(arrays, weight)  # before there is a state
-    on_terminal = Console(stderr=True).is_terminal
-    configure(
-        sys.stderr, as_json=log_format is LogFormatName.JSON, level=logging.WARNING if on_terminal else logging.INFO
-    )
-
-    def write(total: Total) -> None:
-        model_files.write_arrays(output, total.mean_as_input() if mean else totals(total.mean))
-
-    ended = _take_part(options, state, own, write)
-    return _told(ended, output, "mean" if mean else "sum") if isinstance(ended, Total) else ended
 
 
 def _take_part(
@@ -133,7 +219,7 @@ def _take_part(
     except RefusedError as refused:
         return _no(f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED)
     except PeerError as refused:
-        hint = f"; {_HINT}" if refused.code is ErrorCode.CONFIG_BELOW_POLICY else ""
+        hint = f"; {_option_for(refused)}" if refused.code is ErrorCode.CONFIG_BELOW_POLICY else ""
         return _no(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED)
     except NotTrustedError as refused:
         return _no(str(refused), EXIT_REFUSED)
@@ -151,24 +237,10 @@ def _take_part(
         store.close()
 
 
-def layout_policy(
-    *,
-    min_clip: float | None,
-    max_clip: float | None,
-    min_bits: int,
-    max_bits: int,
-    min_max_weight: int | None,
-    max_max_weight: int | None,
-) -> LayoutPolicy:
-    """The bounds that are given; the others are the library's.  Raises ParameterError for bounds that allow nothing."""
-    given = {
-        "min_clip": min_clip,
-        "max_clip": max_clip,
-        "min_max_weight": min_max_weight,
-        "max_max_weight": max_max_weight,
-    }
-    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return LayoutPolicy(min_bits=min_bits, max_bits=max_bits, **named)
+def _option_for(refused: PeerError) -> str:
+    """Which option sets what this client asks for."""
+    found = [option for met, option in _OPTIONS.items() if met in str(refused)]
+    return f"{found[0]} of secagg join sets what it accepts" if found else "no option of secagg join changes that"
 
 
 def default_state(url: str, beside: Path) -> Path:
@@ -187,15 +259,19 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
 
 
-def _check_output(output: Path, read: Mapping[str, Path | None]) -> None:
-    model_files.kind_of(output)
-    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise ParameterError(f"--output {output}: {output.parent} is no directory that can be written")
-    if output.is_dir():
-        raise ParameterError(f"--output {output}: a directory; name a file in it")
-    for option, path in read.items():
+def _check_output(output: Path, options: JoinOptions, state: Path | None) -> None:
+    """The total can be written, and replaces nothing that was given.  Raises ParameterError."""
+    for option, path in (
+        ("--input", options.inputs),
+        ("--layout", options.layout),
+        ("--identity", options.identity),
+        ("--directory", options.directory),
+        ("--ca", options.ca),
+        ("--state", state),
+    ):
         if path is not None and (output == path or (output.exists() and path.exists() and output.samefile(path))):
             raise ParameterError(f"--output {output}: the total would replace the file of {option}; name another one")
+    check_output(output, [])
 
 
 async def _stoppable(member: Member) -> Total:
@@ -206,34 +282,36 @@ async def _stoppable(member: Member) -> Total:
     return await member.run()
 
 
-def _told(total: Total, output: Path, what: str) -> JoinOutcome:
-    for name, cut in total.clipped.items():
-        typer.echo(f"warning: {cut} of your values of {name} were beyond the clip, and were cut off", err=True)
-    for name, found in total.coarse.items():
-        typer.echo(
-            f"warning: {name} is hardly in the sum: the largest of your values is {found.largest:.3g}, the clip "
-            f"{found.clip:.3g}, and the rounding {found.rounding:.3g}; ask who runs the server for another --clip, or "
-            "for more --bits",
-            err=True,
-        )
-    if total.weight_clamped:
-        largest = total.encoder.max_weight
-        typer.echo(f"warning: your weight is above the server's --max-weight, and counted as {largest}", err=True)
-    count, weight = total.mean.count, total.mean.weight
-    if total.mean.clipped:
-        typer.echo(f"warning: of all clients together, {total.mean.clipped} values were cut off or clamped", err=True)
-    typer.echo(f"{output}: the {what} of {count} clients, total weight {weight}", err=True)
+def _written(total: Total, *, as_mean: bool) -> dict[str, npt.NDArray[Any]]:
+    return total.mean_as_input() if as_mean else totals(total.mean, total.layout)
+
+
+def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) -> JoinOutcome:
+    """What the output holds, and what the round made of this client's own file."""
+    layout, mean = total.layout, total.mean
+    loss = OwnLoss(
+        layout.by_name(total.clipped),
+        total.weight_clamped,
+        layout.by_name(total.coarse),
+        decimals_lost(layout, own),
+    )
+    arrays = array_sums(_written(total, as_mean=options.mean), mean, layout, as_mean=options.mean)
+    if not warned:
+        _warn(loss.warnings(layout))
+    _warn(sum_warnings(arrays, mean))
+    what = "mean" if options.mean else "sum"
+    typer.echo(f"{options.output}: the {what} of {mean.count} clients, total weight {mean.weight}", err=True)
+    if not options.as_json:
+        show_sums(f"The {what}", arrays, results())
     summary = {
         "ok": True,
         "seat": total.seat,
         "included": list(total.included),
-        "contributors": total.mean.contributors,
-        "weight": weight,
-        "output": str(output),
-        "clipped": dict(total.clipped),
-        "weight_clamped": total.weight_clamped,
-        "clipped_by_all": total.mean.clipped,
-        "error_bound": total.encoder.error_bound(count, weight) * (weight if what == "sum" else 1),
+        "output": str(options.output),
+        "clipped": dict(loss.clipped),
+        "weight_clamped": loss.weight_clamped,
+        "clipped_by_all": mean.clipped,
+        **sum_json(arrays, mean),
     }
     return JoinOutcome(summary, 0)
 

@@ -144,23 +144,32 @@ def parse_layout(
     clip: Iterable[str] | None = None, array_bits: Iterable[str] | None = None, exact: Iterable[str] | None = None
 ) -> LayoutOptions:
     """The options' texts, each as it was given.  Raises ParameterError, which quotes the option."""
-    overall: float | None = None
-    clips: list[str] = []
-    for text in clip or ():
-        if "=" in text:
-            clips.append(text)
-        elif overall is not None:
-            raise ParameterError(
-                f"--clip {text}: --clip is there twice for all arrays; write --clip 'ARRAY={text}' for one array"
-            )
-        else:
-            overall = _clip(text, text)
+    overall, clips = parse_bounds("--clip", clip or ())
     return LayoutOptions(
         clip=overall,
-        clips=_by_name("--clip", clips, _clip),
+        clips=clips,
         array_bits=_by_name("--array-bits", array_bits or (), _bits),
         exact=_by_name("--exact", exact or (), _exact),
     )
+
+
+def parse_bounds(option: str, texts: Iterable[str]) -> tuple[float | None, dict[str, float]]:
+    """``[ARRAY=]VALUE`` each: the value of all arrays, None where no text says one, and those by name or pattern.
+
+    Raises ParameterError, which quotes the option.
+    """
+    overall: float | None = None
+    by_name: list[str] = []
+    for text in texts:
+        if "=" in text:
+            by_name.append(text)
+        elif overall is not None:
+            raise ParameterError(
+                f"{option} {text}: {option} is there twice for all arrays; write {option} 'ARRAY={text}' for one array"
+            )
+        else:
+            overall = _bound(option, text, text)
+    return overall, _by_name(option, by_name, lambda value, text: _bound(option, value, text))
 
 
 def _by_name(option: str, texts: Iterable[str], value_of: Callable[[str, str], _V]) -> dict[str, _V]:
@@ -177,13 +186,14 @@ def _by_name(option: str, texts: Iterable[str], value_of: Callable[[str, str], _
     return found
 
 
-def _clip(value: str, text: str) -> float:
+def _bound(option: str, value: str, text: str) -> float:
+    what = "the clip" if option == "--clip" else "the bound"
     try:
-        return real("the clip", float(value), SMALLEST_CLIP, LARGEST_CLIP)
+        return real(what, float(value), SMALLEST_CLIP, LARGEST_CLIP)
     except ParameterError as refused:
-        raise _refused("--clip", text, str(refused)) from None
+        raise _refused(option, text, str(refused)) from None
     except ValueError:
-        raise _refused("--clip", text, f"{value!r} is not a number") from None
+        raise _refused(option, text, f"{value!r} is not a number") from None
 
 
 def _bits(value: str, text: str) -> int:

@@ -1,4 +1,4 @@
-"""What ``secagg serve`` does: rounds from options, the service on its port, progress, the sum in a file."""
+"""What ``secagg serve`` does: the service on its port, progress, the sum in a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -21,42 +23,30 @@ from rich.text import Text
 
 from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import is_loopback
-from secagg.adapters.net.certificates import make_demo_certificate, server_context
+from secagg.adapters.net.certificates import CERTIFICATE_FILE, make_demo_certificate, server_context
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
-from secagg.adapters.net.layout import Layout, totals
+from secagg.adapters.net.layout import totals
+from secagg.adapters.net.layout_file import write_layout
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.monitor import monitor
-from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
+from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
+from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.options import LogFormatName
-from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
-from secagg.cli.rounds import SuiteName, config_for
-from secagg.config import RoundConfig, ThreatModel
+from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
+from secagg.cli.serve_options import ServeOptions
+from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
+from secagg.cli.sum_report import ArraySum, array_sums, show_sums, sum_json, sum_warnings
+from secagg.config import RoundConfig
+from secagg.encoding import Mean
 from secagg.errors import InputError, ParameterError
-from secagg.identity import Directory, load_directory
 
 _log = logging.getLogger("secagg.net.serve")
-_FEWEST: Final = 3
-"""Everybody gets the total: of two, each could take its own away from it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Where:
-    """Addresses, TLS and limits, as the options give them."""
-
-    host: str
-    port: int
-    certificate: Path | None
-    key: Path | None
-    demo_certificate: Path | None
-    plaintext: bool
-    monitor_host: str
-    monitor_port: int | None
-    max_connections: int | None
+_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  (what a user writes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,158 +57,167 @@ class ServeOutcome:
     exit_code: int
 
 
-def round_specs(
-    *,
-    dim_from: Path,
-    clip: float,
-    bits: int,
-    max_weight: int | None,
-    clients: int | None,
-    directory: Path | None,
-    open_seats: bool,
-    threat: ThreatModel | None,
-    names: Sequence[str],
-    gamma: float | None,
-    delta: float | None,
-    min_survivors: int | None,
-    neighbours: str,
-    suite: SuiteName,
-    deadlines: Sequence[str],
-) -> list[RoundSpec]:
-    """The rounds that the options ask for.  Raises ParameterError and InputError."""
-    layout = Layout.of(model_files.read_shapes(dim_from), clip=clip, bits=bits, max_weight=max_weight)
-    known, members, keys, digest = _cohort(directory, open_seats)
-    if keys is not None and clients not in (None, len(keys)):
-        raise ParameterError(f"--clients {clients}: {directory} lists {len(keys)}; leave --clients out")
-    count = len(keys) if keys is not None else clients
-    if count is None:
-        raise ParameterError("give --clients, or a --directory")
-    threat = threat or (ThreatModel.ACTIVE if keys is not None else ThreatModel.SEMI_HONEST)
-    if threat is ThreatModel.ACTIVE and keys is None:
-        raise ParameterError("--threat-model active needs the cohort's --directory (secagg identity directory)")
-    encoder = layout.encoder()
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """What became of a round.
 
-    def config(least: int | None) -> RoundConfig:
-        return config_for(count, encoder, threat, gamma, delta, neighbours, suite, min_survivors=least, cohort=digest)
+    Attributes:
+        unusable: why its sum is of no use; empty where there is none, or where it is good.
+        mean, arrays: of a good sum.
+    """
 
-    agreed = config(min_survivors)
-    if min_survivors is None and agreed.min_survivors < _FEWEST:
-        agreed = config(_FEWEST)
-    seconds = parse_deadlines(deadlines)
-    if len(set(names)) < len(names):
-        raise ParameterError(f"--round: {', '.join(names)} has a name twice")
-    return [
-        RoundSpec(name=name, config=agreed, layout=layout, deadlines=seconds, keys=keys, names=members, directory=known)
-        for name in names
-    ]
+    unusable: str = ""
+    mean: Mean | None = None
+    arrays: Sequence[ArraySum] = ()
 
 
-def _cohort(
-    directory: Path | None, open_seats: bool
-) -> tuple[Directory | None, tuple[str, ...], tuple[bytes, ...] | None, bytes]:
-    """The directory, its members' names and keys, and its digest."""
-    if directory is None:
-        if not open_seats:
-            raise ParameterError(
-                "give the cohort's --directory, so that only its members take part; or --open: anybody may take a seat"
-            )
-        return None, (), None, b""
-    if open_seats:
-        raise ParameterError("--open and --directory exclude each other")
-    known, names, digest = load_directory(directory)
-    return known, names, tuple(known.cohort(digest) or ()), digest
-
-
-def parse_deadlines(given: Sequence[str]) -> dict[str, float]:
-    """``60`` for all phases but those that are named, as in ``SHARE=60``.  Raises ParameterError."""
-    found, named = dict(DEFAULT_DEADLINES), {}
-    for text in given:
-        phase, equals, number = text.rpartition("=")
-        try:
-            seconds = float(number)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < 1e9 or (equals and phase.upper() not in PHASES):
-            raise ParameterError(f"--deadline {text!r}: give SECONDS, or PHASE=SECONDS with one of {', '.join(PHASES)}")
-        if equals:
-            named[phase.upper()] = seconds
-        else:
-            found = dict.fromkeys(PHASES, seconds)
-    return {**found, **named}
-
-
-def run(
-    specs: Sequence[RoundSpec],
-    where: Where,
-    *,
-    journal: Path,
-    output: Path | None,
-    linger: float,
-    log_format: LogFormatName,
-) -> ServeOutcome:
-    """Host the rounds to their end."""
-    if output is not None:
-        model_files.kind_of(output)
-        if len(specs) > 1 and "{round}" not in str(output):
-            raise ParameterError(f"--output {output}: several rounds need several files; put {{round}} into the name")
-    tls, certificate = _tls(where)
+def run(options: ServeOptions) -> ServeOutcome:
+    """Host the rounds to their end; or write the layout alone.  Raises ParameterError, InputError and OSError."""
+    options.check_ranges()
+    served = layout_of(options)
+    if options.write_layout is not None:
+        return _write_layout(options.write_layout, served)
+    specs = round_specs(options, served.layout)
+    if options.output is not None:
+        _check_output(options.output, options, specs)
+    tls, certificate = _tls(options)
     _allow_many_sockets()
-    configure(sys.stderr, as_json=log_format is LogFormatName.JSON, level=_level())
-    opened = Journal(journal)
+    as_json = options.log_format is LogFormatName.JSON
+    configure(sys.stderr, as_json=as_json, level=_level())
+    opened = Journal(options.journal)
     try:
+        _say(served.chosen)
         with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
-            return asyncio.run(_host(specs, where, opened, tls, certificate, output, linger))
+            return asyncio.run(_host(specs, options, opened, tls, certificate))
     except JournalError as failure:
         typer.echo(f"secagg serve: {failure}; mend that, and run the same command to go on", err=True)
         return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
     finally:
         opened.close()
-    typer.echo(f"secagg serve: stopped; {journal} keeps the rounds: run the same command to go on", err=True)
+    typer.echo(f"secagg serve: stopped; {options.journal} keeps the rounds: run the same command to go on", err=True)
     return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+def _write_layout(file: Path, served: ServedLayout) -> ServeOutcome:
+    write_layout(file, served.layout)
+    _say(served.chosen)
+    encoder = served.layout.encoder()
+    typer.echo(
+        f"{file}: the layout of {len(served.layout.arrays):,} arrays with {encoder.template.size:,} values; members "
+        "give it to secagg join --layout",
+        err=True,
+    )
+    return ServeOutcome({"ok": True, "layout": str(file), "digest": encoder.layout_digest().hex()}, 0)
+
+
+def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec]) -> None:
+    """Before anybody waits for a sum: it can be written where the option says."""
+    if len(specs) > 1 and "{round}" not in str(output):
+        raise ParameterError(f"--output {output}: several rounds need several files; put {{round}} into the name")
+    for spec in specs:
+        file = _file_of(output, spec.name)
+        check_output(file, [options.dim_from])
+        if options.journal.exists() and file.exists() and file.samefile(options.journal):
+            raise ParameterError(f"--output {file}: this is the journal; name another file")
+        model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.layout.arrays})
+
+
+def _file_of(output: Path, name: str) -> Path:
+    return Path(str(output).replace("{round}", name))
 
 
 async def _host(
     specs: Sequence[RoundSpec],
-    where: Where,
+    options: ServeOptions,
     journal: Journal,
     tls: ssl.SSLContext | None,
     certificate: bytes,
-    output: Path | None,
-    linger: float,
 ) -> ServeOutcome:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         with contextlib.suppress(NotImplementedError):  # Windows
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    service = Service(specs, journal, certificate=certificate, limits=Limits(connections=where.max_connections))
+    limits = Limits(connections=options.max_connections)
+    service = Service(specs, journal, certificate=certificate, limits=limits)
     async with contextlib.AsyncExitStack() as stack:
-        if where.monitor_port is not None:
-            bound = stack.enter_context(monitor(service.status, where.monitor_host, where.monitor_port))
-            _log.info("monitoring", extra={"fields": {"url": f"http://{where.monitor_host}:{bound}/status"}})
-        listener = await stack.enter_async_context(service.listen(where.host, where.port, tls))
-        bound = next(iter(listener.sockets)).getsockname()[1]
-        scheme = "ws" if tls is None else "wss"
-        for name, hosted in service.rounds.items():
-            fields = {"url": f"{scheme}://{where.host}:{bound}/{name}", "certificate": certificate.hex()}
-            _log.info("listening", extra={"fields": {"round": name, "port": bound, **fields, **_terms(hosted.config)}})
-            typer.echo(f"round {name}: {_tolerates(hosted.config)}", err=True)
-        for name in (name for name, hosted in service.rounds.items() if hosted.ending is not None):
+        _monitor(service, options, stack)
+        url = await _listen(service, options, stack, tls)
+        _announce(service, options, url, certificate)
+        await stack.enter_async_context(_shown(service, url))
+        written = [asyncio.create_task(_write_sum(hosted, options.output)) for hosted in service.rounds.values()]
+        await service.finished(options.linger)
+        sums = await asyncio.gather(*written)
+    return _outcome(service, sums, options)
+
+
+def _monitor(service: Service, options: ServeOptions, stack: contextlib.AsyncExitStack) -> None:
+    if options.monitor_port is None:
+        return
+    try:
+        bound = stack.enter_context(monitor(service.status, options.monitor_host, options.monitor_port))
+    except OSError as failure:
+        raise _cannot_listen("--monitor", options.monitor_host, options.monitor_port, failure) from None
+    _log.info("monitoring", extra={"fields": {"url": f"http://{options.monitor_host}:{bound}/status"}})
+
+
+async def _listen(
+    service: Service, options: ServeOptions, stack: contextlib.AsyncExitStack, tls: ssl.SSLContext | None
+) -> str:
+    """Open the port; returns the URL that clients use, without a round's name."""
+    try:
+        listener = await stack.enter_async_context(service.listen(options.host, options.port, tls))
+    except OSError as failure:
+        raise _cannot_listen("-", options.host, options.port, failure) from None
+    bound = next(iter(listener.sockets)).getsockname()[1]
+    host = socket.gethostname() if options.public_host in _EVERY_ADDRESS else options.public_host
+    return f"{'ws' if tls is None else 'wss'}://{f'[{host}]' if ':' in host else host}:{bound}"
+
+
+def _cannot_listen(option: str, host: str, port: int, failure: OSError) -> ParameterError:
+    why = failure.strerror or str(failure)
+    return ParameterError(f"{option}-host {host}, {option}-port {port}: this machine cannot listen there ({why})")
+
+
+def _announce(service: Service, options: ServeOptions, url: str, certificate: bytes) -> None:
+    """Whom clients must reach, and what the rounds tolerate."""
+    for name, hosted in service.rounds.items():
+        fields = {"round": name, "port": int(url.rpartition(":")[2]), "url": f"{url}/{name}"}
+        fields |= {"certificate": certificate.hex(), **_terms(hosted.config)}
+        _log.info("listening", extra={"fields": fields})
+        typer.echo(f"round {name}: {_tolerates(hosted.config)}", err=True)
+        trust = ""
+        if options.demo_cert is not None:
+            trust = f" --ca {CERTIFICATE_FILE}, with a copy of {options.demo_cert / CERTIFICATE_FILE}"
+        typer.echo(f"round {name}: clients run secagg join {url}/{name}{trust}", err=True)
+        if hosted.ending is not None:
             typer.echo(
-                f"round {name} is over, and is handed out again for {linger:g} s; for a new one give another --round "
-                "or another --journal",
+                f"round {name} is over, and is handed out again for {options.linger:g} s; for a new one give another "
+                "--round or another --journal",
                 err=True,
             )
-        await stack.enter_async_context(_shown(service, f"{scheme}://{where.host}:{bound}"))
-        written = [asyncio.create_task(_write_sum(hosted, output)) for hosted in service.rounds.values()]
-        await service.finished(linger)
-        unusable = await asyncio.gather(*written)
+
+
+def _outcome(service: Service, sums: Sequence[_Sum], options: ServeOptions) -> ServeOutcome:
+    """Say how the rounds ended."""
     status = service.status()
-    rounds = status["rounds"]
-    for found, why in zip(rounds, unusable, strict=True):
-        found["failure"] = found["failure"] or why
+    for found, ended in zip(status["rounds"], sums, strict=True):
+        found["failure"] = found["failure"] or ended.unusable
         told = f"no sum: {found['failure']}" if found["failure"] else f"the sum of {found['included']} clients"
+        if ended.mean is not None:
+            told += f", total weight {ended.mean.weight}"
+            found |= {**sum_json(ended.arrays, ended.mean), "clipped": ended.mean.clipped}
         typer.echo(f"round {found['name']}: {told}{_who_was_lost(found)}", err=True)
-    ok = all(not found["failure"] for found in rounds)
+        if ended.mean is not None:
+            for warning in sum_warnings(ended.arrays, ended.mean):
+                typer.echo(f"Warning: {warning}.", err=True)
+            if not options.as_json:
+                show_sums(f"The sum of round {found['name']}", ended.arrays, results())
+    ok = all(not found["failure"] for found in status["rounds"])
     return ServeOutcome({"ok": ok, **status}, 0 if ok else EXIT_FAILED)
 
 
@@ -252,43 +251,46 @@ def _who_was_lost(found: dict[str, Any]) -> str:
     return "".join(f"; {part}" for part in parts if part)
 
 
-async def _write_sum(hosted: HostedRound, output: Path | None) -> str:
-    """Write the sum when it is there; returns why it is of no use, if it is of none."""
+async def _write_sum(hosted: HostedRound, output: Path | None) -> _Sum:
+    """Decode the sum when it is there, and write it."""
     while hosted.ending is None:
         await hosted.changed()
     if hosted.ending.failure:
-        return ""
-    path = None if output is None else Path(str(output).replace("{round}", hosted.name))
+        return _Sum()
+    path = None if output is None else _file_of(output, hosted.name)
     return await asyncio.to_thread(_decode_and_write, hosted.spec, hosted.ending, path)
 
 
-def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> str:
+def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Sum:
     config = spec.config
     vector = unpack(ending.packed, config.modulus, config.length)
     least = config.min_survivors
     try:
         mean = spec.layout.encoder().decode_sum(vector, len(ending.included), min_contributors=least)
     except InputError as wrong:  # a member that cheated, or weights of 0
-        return str(wrong)
+        return _Sum(unusable=str(wrong))
+    arrays = totals(mean, spec.layout)
     if path is not None:
-        model_files.write_arrays(path, totals(mean))
-    return ""
+        write_arrays(path, arrays)
+    return _Sum(mean=mean, arrays=array_sums(arrays, mean, spec.layout))
 
 
-def _tls(where: Where) -> tuple[ssl.SSLContext | None, bytes]:
-    given = [where.certificate is not None, where.demo_certificate is not None, where.plaintext]
+def _tls(options: ServeOptions) -> tuple[ssl.SSLContext | None, bytes]:
+    given = [options.cert is not None, options.demo_cert is not None, options.insecure_plaintext]
     if sum(given) != 1:
         raise ParameterError("give --cert and --key; or --demo-cert DIR; or --insecure-plaintext on a loopback address")
-    if where.plaintext:
-        if not is_loopback(where.host):
-            raise ParameterError(f"--insecure-plaintext on {where.host}: without TLS, listen on localhost only")
+    if options.demo_name and options.demo_cert is None:
+        raise ParameterError(f"--demo-name {options.demo_name[0]}: this is for --demo-cert; give --demo-cert DIR too")
+    if options.insecure_plaintext:
+        if not is_loopback(options.host):
+            raise ParameterError(f"--insecure-plaintext on {options.host}: without TLS, listen on localhost only")
         return None, b""
-    if where.demo_certificate is not None:
-        names = [] if where.host in ("", "0.0.0.0", "::") else [where.host]  # noqa: S104  (all interfaces)
-        return server_context(*make_demo_certificate(where.demo_certificate, names))
-    if where.certificate is None or where.key is None:
-        raise ParameterError("--cert needs its --key")
-    return server_context(where.certificate, where.key)
+    if options.demo_cert is not None:
+        names = [] if options.host in _EVERY_ADDRESS else [options.host]
+        return server_context(*make_demo_certificate(options.demo_cert, [*names, *(options.demo_name or ())]))
+    if options.cert is None or options.key is None:
+        raise ParameterError("--key is missing: give the private key of --cert")
+    return server_context(options.cert, options.key)
 
 
 def _allow_many_sockets() -> None:

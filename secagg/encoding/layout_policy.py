@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import final
 
+from secagg.encoding.exact import Exact
 from secagg.encoding.limits import LARGEST_CLIP, LARGEST_WEIGHT, SMALLEST_CLIP
 from secagg.errors import ErrorCode, ParameterError, PeerError
 
@@ -22,7 +23,8 @@ class LayoutPolicy:
     Attributes:
         min_clip, max_clip: of the largest absolute value that is kept, in the update's own unit.  A clip below the
             values keeps little but their signs; one far above them loses them in the rounding.
-        min_bits, max_bits: of one encoded value.
+        min_bits, max_bits: of one encoded value.  An exact range counts as a clip at its farther end, and as the bits
+            that its multiples of 10^-decimals up to there take, of which there cannot be too many.
         min_max_weight, max_max_weight: of the largest weight; a larger weight of this client is clamped to it.
         weighted_by: the names of the numbers that may weigh an update, where a host lets the server name one.
         whole_model: whether the server may ask for the arrays themselves instead of their change
@@ -51,24 +53,30 @@ class LayoutPolicy:
     def check(
         self,
         *,
-        clip: float,
+        clip: float | None,
         bits: int,
         max_weight: int | None,
         clips: Iterable[float] = (),
+        array_bits: Iterable[int] = (),
+        exact: Iterable[Exact] = (),
         weighted_by: str | None = None,
         difference: bool = True,
     ) -> None:
         """Raises PeerError(CONFIG_BELOW_POLICY), which names the value met and the value allowed.
 
         Args:
-            clip, bits, max_weight: of the encoder; ``max_weight`` is None where there are no weights.
-            clips: those of single arrays.
+            clip, bits, max_weight: of the encoder; ``clip`` is None where no array has it, ``max_weight`` where there
+                are no weights.
+            clips, array_bits, exact: those of single arrays.
             weighted_by: the metric that is the weight; None where the client itself says its weight.
             difference: whether the change of a model is summed, and not the model.
         """
-        for value in (clip, *clips):
+        for value in (*(() if clip is None else (clip,)), *clips):
             _within("clip", value, self.min_clip, self.max_clip)
-        _within("bits", bits, self.min_bits, self.max_bits)
+        for number in (bits, *array_bits):
+            _within("bits", number, self.min_bits, self.max_bits)
+        for one in exact:
+            self._check_exact(one)
         if max_weight is not None:
             _within("max_weight", max_weight, self.min_max_weight, self.max_max_weight)
             if weighted_by is not None and weighted_by not in self.weighted_by:
@@ -76,6 +84,24 @@ class LayoutPolicy:
                 raise _refused(f"weights updates by {weighted_by!r}; this client's policy allows {allowed}")
         if not difference and not self.whole_model:
             raise _refused("asks for the whole model; this client's policy allows its change alone (difference=True)")
+
+    def _check_exact(self, exact: Exact) -> None:
+        named = f"the exact range {exact.low}..{exact.high}"
+        if not exact.low <= 0 <= exact.high:
+            # Everybody's small values would be raised to its nearer end: what is above it would stand out.
+            raise _refused(f"has {named}, which leaves out 0; this client takes ranges that include it")
+        reach = max(-exact.low, exact.high)
+        if not self.min_clip <= reach <= self.max_clip:
+            raise _refused(
+                f"has {named}, with a clip of {reach}; this client's policy allows {self.min_clip!r} to "
+                f"{self.max_clip!r}"
+            )
+        bits = (reach * exact.units).bit_length() + 1
+        if bits < self.min_bits:
+            raise _refused(
+                f"has {named} in steps of {1 / exact.units:g}, with bits {bits}; this client's policy allows "
+                f"{self.min_bits!r} or more"
+            )
 
 
 def _within(name: str, met: float, low: float, high: float) -> None:

@@ -37,20 +37,20 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     with _opened(file) as archive:
         for name, member in _members(file, archive):
             with _readable(file, f"array {name!r}"):
-                _checked_shape(file, name, archive, member)
+                _checked_header(file, name, archive, member)
                 with archive.open(member) as content:
                     arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
     return arrays
 
 
-def npz_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the arrays alone, in the file's order: no values are read.  Raises InputError as load_npz."""
-    file, shapes = Path(path), {}
+def npz_headers(path: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shapes and dtypes by name, in the file's order: no values are read.  Raises InputError as load_npz."""
+    file, headers = Path(path), {}
     with _opened(file) as archive:
         for name, member in _members(file, archive):
             with _readable(file, f"array {name!r}"):
-                shapes[name] = _checked_shape(file, name, archive, member)
-    return shapes
+                headers[name] = _checked_header(file, name, archive, member)
+    return headers
 
 
 def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -138,7 +138,9 @@ def _members(file: Path, archive: zipfile.ZipFile) -> list[tuple[str, zipfile.Zi
     return members
 
 
-def _checked_shape(file: Path, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:
+def _checked_header(
+    file: Path, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """A header of a few bytes must not make NumPy ask for a terabyte: what it announces has to be in the file."""
     with archive.open(member) as content:
         version = np.lib.format.read_magic(content)
@@ -153,4 +155,4 @@ def _checked_shape(file: Path, name: str, archive: zipfile.ZipFile, member: zipf
             f"{file}: array {name!r} has {size} bytes of values, and its header says shape {said} of {dtype}: the file "
             "is damaged"
         )
-    return tuple(int(extent) for extent in shape)
+    return tuple(int(extent) for extent in shape), dtype

@@ -63,9 +63,9 @@ def settings_of(
 ) -> tuple[Setting, ...]:
     """The setting of each leaf.  Raises ParameterError for a pattern that matches nothing or a value out of range."""
     names = {leaf.name: None for leaf in template.leaves}  # a set in the template's order
-    own_clips = _resolved("clips", names, clips or {})
-    own_bits = _resolved("array_bits", names, array_bits or {})
-    own_exact = _resolved("exact", names, exact or {})
+    own_clips = resolved("clips", names, clips or {})
+    own_bits = resolved("array_bits", names, array_bits or {})
+    own_exact = resolved("exact", names, exact or {})
     settings: list[Setting] = []
     for name in names:
         if name in own_exact:
@@ -84,14 +84,23 @@ def settings_of(
 
 
 def matching(pattern: str, names: Collection[str]) -> list[str]:
-    """The names that a pattern stands for.  A pattern without ``*``, ``?`` and ``[`` is looked up, not searched."""
+    """The names that a pattern stands for.
+
+    A name stands for its own array alone, also where it holds ``*``, ``?`` or ``[``, and is looked up, not searched:
+    a layout of as many names as a server likes costs a client no more than their number.
+    """
+    if pattern in names:
+        return [pattern]
     if not _WILDCARDS.intersection(pattern):
-        return [pattern] if pattern in names else []
-    return [name for name in names if name == pattern or fnmatchcase(name, pattern)]
+        return []
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
-def _resolved(option: str, names: Collection[str], patterns: Mapping[str, _V]) -> dict[str, _V]:
-    """The value of each name that a pattern matches; the first one counts."""
+def resolved(option: str, names: Collection[str], patterns: Mapping[str, _V]) -> dict[str, _V]:
+    """The value of each name that a pattern matches; the first one counts.
+
+    Raises ParameterError for a pattern that matches nothing, which names ``option``.
+    """
     found: dict[str, _V] = {}
     for pattern, value in patterns.items():
         matched = matching(pattern, names)

@@ -280,7 +280,7 @@ def odd_files(folder: Path) -> None:
             ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "link.npz"),
             "would replace the file of --input",
         ),
-        (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "none/s.npz"), "none is no directory"),
+        (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "none/s.npz"), "there is no directory none"),
         (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--ca", "no.pem"), "no.pem: No such"),
         (("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--identity", "no.js"), "no.js"),
         (("join", "wss://localhost:1", "--input", "nan.npz", "--output", "s.npz"), "w holds a NaN or an infinity"),
@@ -298,7 +298,7 @@ def odd_files(folder: Path) -> None:
         ),
         (
             ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--min-clip", 2, "--max-clip", 1),
-            "it allows nothing",
+            "this allows nothing",
         ),
         (("join", "wss://localhost:1", "--input", "none.npz", "--output", "s.npz"), "there is no such file"),
         (

@@ -529,6 +529,11 @@ def test_files_of_a_certificate_that_are_missing_are_named(tmp_path: Path) -> No
 ARRAYS = {"z.w": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.float64(3.5).reshape(()), "n": np.arange(4)}
 
 
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """What a server reads of a file."""
+    return {name: header.shape for name, header in model_files.read_headers(path).items()}
+
+
 @pytest.mark.parametrize("name", ["model.npz", "model.safetensors"])
 def test_a_model_file_comes_back(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -538,7 +543,7 @@ def test_a_model_file_comes_back(tmp_path: Path, name: str) -> None:
     for key, array in ARRAYS.items():
         assert read[key].dtype == array.dtype
         assert np.array_equal(read[key], array)
-    assert model_files.read_shapes(path) == {key: ARRAYS[key].shape for key in sorted(ARRAYS)}
+    assert shapes_in(path) == {key: ARRAYS[key].shape for key in sorted(ARRAYS)}
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
@@ -600,7 +605,7 @@ def bfloat16_file(path: Path, code: str = "BF16") -> None:
 
 def test_bfloat16_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bfloat16_file(tmp_path / "m.safetensors")
-    assert model_files.read_shapes(tmp_path / "m.safetensors") == {"v": (3,)}
+    assert shapes_in(tmp_path / "m.safetensors") == {"v": (3,)}
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(InputError, match="'v' has dtype BF16, which NumPy has not by itself: pip install ml_dtypes"):
         model_files.read_arrays(tmp_path / "m.safetensors")
@@ -624,7 +629,7 @@ def test_files_of_other_writers_are_read(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "m.npz", **ARRAYS)
     save_file({key: np.asarray(array) for key, array in ARRAYS.items()}, tmp_path / "m.safetensors")
     for name in ("m.npz", "m.safetensors"):
-        assert model_files.read_shapes(tmp_path / name) == {key: ARRAYS[key].shape for key in sorted(ARRAYS)}
+        assert shapes_in(tmp_path / name) == {key: ARRAYS[key].shape for key in sorted(ARRAYS)}
         assert np.array_equal(model_files.read_arrays(tmp_path / name)["z.w"], ARRAYS["z.w"])
     model_files.write_arrays(tmp_path / "w.safetensors", ARRAYS)
     assert np.array_equal(load_file(tmp_path / "w.safetensors")["n"], ARRAYS["n"])
@@ -637,11 +642,11 @@ def test_the_values_of_a_layout_file_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "m.safetensors").open("r+b") as file:
         file.seek(-400_000, 2)
         file.write(b"\xff" * 400_000)  # NaNs, if they were looked at
-    assert model_files.read_shapes(tmp_path / "m.safetensors") == {"v": (100_000,)}
-    assert model_files.read_shapes(tmp_path / "whole.npz") == {"v": (100_000,)}
+    assert shapes_in(tmp_path / "m.safetensors") == {"v": (100_000,)}
+    assert shapes_in(tmp_path / "whole.npz") == {"v": (100_000,)}
 
 
-@pytest.mark.parametrize("read", [model_files.read_arrays, model_files.read_shapes])
+@pytest.mark.parametrize("read", [model_files.read_arrays, model_files.read_headers])
 @pytest.mark.parametrize("name", ["m.npz", "m.safetensors"])
 def test_bad_model_files_are_named(tmp_path: Path, name: str, read: Any) -> None:
     path = tmp_path / name
@@ -656,7 +661,7 @@ def test_bad_model_files_are_named(tmp_path: Path, name: str, read: Any) -> None
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", v=np.array([{"a": 1}], dtype=object))
-    for read in (model_files.read_arrays, model_files.read_shapes):
+    for read in (model_files.read_arrays, model_files.read_headers):
         with pytest.raises(InputError, match="Python objects"):
             read(tmp_path / "m.npz")
 

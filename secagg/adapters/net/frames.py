@@ -15,7 +15,7 @@ from msgspec import Meta
 from secagg.adapters.net.layout import Layout
 from secagg.errors import ParameterError, SecAggError
 
-FRAMES_VERSION: Final = 2
+FRAMES_VERSION: Final = 3
 FRAGMENT_BYTES: Final = 2**16
 MAX_FRAME_BYTES: Final = 2048
 """A client's frames without the bytes behind them; it must stay below what a connection may send before its login."""

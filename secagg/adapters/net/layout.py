@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from secagg.encoding import Encoder, Template
-from secagg.encoding.sums import Mean
-from secagg.errors import InputError
+from secagg.encoding import Encoder, Exact, LayoutPolicy, Template
+from secagg.encoding.settings import resolved
+from secagg.encoding.sums import Mean, sums_by_name
+from secagg.errors import InputError, ParameterError
 
 _LISTED: Final = 4
 
@@ -21,27 +22,85 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Public, and the same for every client of a round; its digest is the config's context.
 
+    A server sends it, so that it names every array that has a setting of its own, and no patterns: a client looks names
+    up, and is never made to search.
+
     Attributes:
         arrays: names and shapes, by name.
         clip, bits, max_weight: of the Encoder.
+        clips, array_bits: the arrays with another clip, or another number of bits, by name.
+        exact: the arrays that are summed without rounding, by name: low, high, decimals.
+
+    Raises ParameterError when names are there twice, out of order, or unknown, or when an exact array has a clip or
+    bits as well.
     """
 
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
     clip: float
     bits: int
     max_weight: int | None
+    clips: tuple[tuple[str, float], ...]
+    array_bits: tuple[tuple[str, int], ...]
+    exact: tuple[tuple[str, int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        _check_ascending("arrays", [name for name, _ in self.arrays])
+        known = {name for name, _ in self.arrays}
+        exact = {name for name, *_ in self.exact}
+        for what, names in (
+            ("clips", [name for name, _ in self.clips]),
+            ("array_bits", [name for name, _ in self.array_bits]),
+            ("exact", [name for name, *_ in self.exact]),
+        ):
+            _check_ascending(what, names)
+            if strangers := [name for name in names if name not in known]:
+                raise ParameterError(f"{what}: the layout has no array {strangers[0]!r}")
+            if what != "exact" and (both := exact.intersection(names)):
+                raise ParameterError(f"{what}: {min(both)!r} is an exact array, which has neither clip nor bits")
 
     @classmethod
-    def of(cls, shapes: Shapes, *, clip: float, bits: int = 16, max_weight: int | None = None) -> Layout:
-        """The layout of files with these arrays.  Raises ParameterError or InputError for what cannot be encoded."""
-        layout = cls(tuple(sorted(shapes.items())), clip, bits, max_weight)
+    def of(
+        cls,
+        shapes: Shapes,
+        *,
+        clip: float,
+        bits: int = 16,
+        max_weight: int | None = None,
+        clips: Mapping[str, float] | None = None,
+        array_bits: Mapping[str, int] | None = None,
+        exact: Mapping[str, Exact] | None = None,
+    ) -> Layout:
+        """The layout of files with these arrays.
+
+        ``clips``, ``array_bits`` and ``exact`` are by name or by pattern, as ``Encoder`` takes them.  Raises
+        ParameterError or InputError for what cannot be encoded.
+        """
+        names = dict.fromkeys(sorted(shapes))
+        ranges = resolved("exact", names, exact or {})
+        own_clips = resolved("clips", names, clips or {})
+        own_bits = resolved("array_bits", names, array_bits or {})
+        for name, given in ranges.items():
+            if not isinstance(given, Exact):
+                raise ParameterError(f"exact: {name} has {given!r}; give secagg.Exact(low, high)")
+        rounded = [name for name in names if name not in ranges]
+        layout = cls(
+            arrays=tuple(sorted(shapes.items())),
+            clip=clip,
+            bits=bits,
+            max_weight=max_weight,
+            clips=tuple((name, own_clips[name]) for name in rounded if own_clips.get(name, clip) != clip),
+            array_bits=tuple((name, own_bits[name]) for name in rounded if own_bits.get(name, bits) != bits),
+            exact=tuple((name, one.low, one.high, one.decimals) for name, one in sorted(ranges.items())),
+        )
         layout.encoder()
         return layout
 
     def encoder(self) -> Encoder:
-        """An encoder of this layout that knows no dtypes: it decodes to float64."""
-        template = Template.from_shapes(dict(self.arrays))
-        return Encoder(template, clip=self.clip, bits=self.bits, max_weight=self.max_weight)
+        """An encoder of this layout that knows no dtypes: it decodes to float64.
+
+        Raises ParameterError or InputError for a layout in which nothing can be encoded.
+        """
+        return self._encoder_of(Template.from_shapes(dict(self.arrays)))
 
     def encoder_for(self, arrays: Mapping[str, Any]) -> Encoder:
         """An encoder for a client's own arrays.  Raises InputError, which names what differs from the round's."""
@@ -49,8 +108,78 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         if faults := self._differences(own):
             more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
             raise InputError(f"the input has another layout than the round: {'; '.join(faults[:_LISTED])}{more}")
-        template = Template.of({name: arrays[name] for name in sorted(arrays)})
-        return Encoder(template, clip=self.clip, bits=self.bits, max_weight=self.max_weight)
+        return self._encoder_of(Template.of({name: arrays[name] for name in sorted(arrays)}))
+
+    def check_policy(self, policy: LayoutPolicy) -> None:
+        """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy refuses the layout."""
+        policy.check(
+            clip=None,
+            bits=self.bits,
+            max_weight=self.max_weight,
+            clips=set(self.clip_by_name().values()),
+            array_bits={bits for _, bits in self.array_bits},
+            exact=set(self.exact_by_name().values()),
+        )
+
+    def difference_to(self, other: Layout) -> str:
+        """In words, how another layout differs from this one; of many differences, some."""
+        if faults := self._differences(dict(other.arrays)):
+            return "; ".join(faults[:_LISTED])
+        parts = [
+            f"{what} {mine} was agreed, and it is {theirs}"
+            for what, mine, theirs in (
+                ("bits", self.bits, other.bits),
+                ("max_weight", self.max_weight, other.max_weight),
+            )
+            if mine != theirs
+        ]
+        for what, ours, others in (
+            ("clip", self.clip_by_name(), other.clip_by_name()),
+            ("bits", self.bits_by_name(), other.bits_by_name()),
+            ("range", self.exact_by_name(), other.exact_by_name()),
+        ):
+            parts += [
+                f"{what} of {name} {_said(ours.get(name))} was agreed, and it is {_said(others.get(name))}"
+                for name, _ in self.arrays
+                if ours.get(name) != others.get(name)
+            ]
+        return "; ".join(parts[:_LISTED]) or "their names read the same, and are not the same"
+
+    def exact_by_name(self) -> dict[str, Exact]:
+        """The range of each exact array.  Raises ParameterError for one that is none."""
+        return {name: Exact(low, high, decimals) for name, low, high, decimals in self.exact}
+
+    def clip_by_name(self) -> dict[str, float]:
+        """The clip of each array that is rounded."""
+        exact = {name for name, *_ in self.exact}
+        return {name: self.clip for name, _ in self.arrays if name not in exact} | dict(self.clips)
+
+    def bits_by_name(self) -> dict[str, int]:
+        """The bits of each array that is rounded."""
+        exact = {name for name, *_ in self.exact}
+        return {name: self.bits for name, _ in self.arrays if name not in exact} | dict(self.array_bits)
+
+    def by_name(self, by_leaf: Mapping[str, Any]) -> dict[str, Any]:
+        """What an encoder says of its leaves, by the arrays' own names, which differ where they are not printable."""
+        return {name: by_leaf[leaf] for name, leaf in self._leaf_names().items() if leaf in by_leaf}
+
+    def _leaf_names(self) -> dict[str, str]:
+        template = Template.from_shapes(dict(self.arrays))
+        return {name: leaf.name for (name, _), leaf in zip(self.arrays, template.leaves, strict=True)}
+
+    def _encoder_of(self, template: Template) -> Encoder:
+        leaf = {name: found.name for (name, _), found in zip(self.arrays, template.leaves, strict=True)}
+        if len(set(leaf.values())) < len(leaf):
+            raise ParameterError("two arrays have names that read the same; rename one of them")
+        return Encoder(
+            template,
+            clip=self.clip,
+            bits=self.bits,
+            max_weight=self.max_weight,
+            clips={leaf[name]: clip for name, clip in self.clips},
+            array_bits={leaf[name]: bits for name, bits in self.array_bits},
+            exact={leaf[name]: exact for name, exact in self.exact_by_name().items()},
+        )
 
     def _differences(self, own: Shapes) -> list[str]:
         theirs = dict(self.arrays)
@@ -64,6 +193,35 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         return faults
 
 
-def totals(mean: Mean) -> dict[str, npt.NDArray[np.float64]]:
-    """The (weighted) sums, in float64."""
-    return {name: np.asarray(values * mean.weight) for name, values in mean.mean.items()}
+def totals(mean: Mean, layout: Layout) -> dict[str, npt.NDArray[Any]]:
+    """The (weighted) sums by array.
+
+    Exact arrays come without any error: whole numbers in int64, or uint64 where only that holds them, and decimals as
+    the float64 that is nearest to them.  All others are in float64.
+    """
+    template = layout.encoder().template
+    decimals = layout.exact_by_name()
+    names = [name for name, _ in layout.arrays]
+    by_leaf = {leaf.name: name for name, leaf in zip(names, template.leaves, strict=True)}
+    sums = sums_by_name(
+        mean, template, {leaf: decimals[name].decimals for leaf, name in by_leaf.items() if name in decimals}
+    )
+    return {by_leaf[leaf]: np.asarray(values) for leaf, values in sums.items()}
+
+
+def _said(value: object) -> str:
+    match value:
+        case None:
+            return "none"
+        case Exact(low, high, decimals):
+            return f"{low}..{high}:{decimals}" if decimals else f"{low}..{high}"
+    return str(value)
+
+
+def _check_ascending(what: str, names: Iterable[str]) -> None:
+    previous: str | None = None
+    for name in names:
+        if previous is not None and name <= previous:
+            fault = "is there twice" if name == previous else f"stands behind {previous!r}"
+            raise ParameterError(f"{what}: {name!r} {fault}; names must be ascending")
+        previous = name

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from secagg.adapters.net.layout import Layout
 from secagg.config import Policy
 from secagg.encoding import Encoder, LayoutPolicy
 from secagg.encoding.settings import Coarse
@@ -40,7 +41,8 @@ class Total:
 
     Attributes:
         mean: the weighted mean in float64, with the total weight and the number of clients in it.
-        encoder: of this client's layout.
+        layout: the round's.
+        encoder: of this layout and of this client's own dtypes.
         vector: the sum as it came.
         included: their seats.
         seat: the client's own, which is among them.
@@ -50,6 +52,7 @@ class Total:
     """
 
     mean: Mean
+    layout: Layout
     encoder: Encoder
     vector: np.ndarray[Any, Any]
     included: tuple[int, ...]
@@ -74,6 +77,7 @@ class MemberOptions:
             weights.
         policy: the least that it accepts; the layout's digest is added as the context.
         layout_policy: the layouts that it accepts.
+        agreed_layout: the only layout that it accepts; None: any that the policy allows.
         identity: what it logs in with; None: one that its store makes.
         directory: ``active``: the client's own copy.
         give_up_seconds: without progress of the round; see ``patience``.
@@ -86,6 +90,7 @@ class MemberOptions:
     weight: int | None = None
     policy: Policy = Policy()  # noqa: RUF009  (frozen)
     layout_policy: LayoutPolicy = LayoutPolicy()  # noqa: RUF009  (frozen)
+    agreed_layout: Layout | None = None
     identity: Identity | None = None
     directory: Directory | None = None
     give_up_seconds: float = 600.0

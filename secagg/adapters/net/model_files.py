@@ -7,6 +7,7 @@ import importlib
 import json
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -15,8 +16,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from secagg.encoding import load_npz
-from secagg.encoding.arrays import is_extension
-from secagg.encoding.npz import npz_shapes, replacing, save_npz
+from secagg.encoding.arrays import is_extension, to_array
+from secagg.encoding.npz import npz_headers, replacing, save_npz
 from secagg.errors import InputError, ParameterError
 
 NPZ: Final = ".npz"
@@ -59,12 +60,37 @@ def read_arrays(path: Path) -> Arrays:
         return {name: _tensor(path, file, name) for name in sorted(file.keys())}
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes alone: no array's values are read.  Raises InputError and ParameterError."""
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of an array before its values.
+
+    Attributes:
+        shape: of the array.
+        dtype: None for the floats of a .safetensors file that NumPy has not by itself.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] | None
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """Names, shapes and dtypes alone, names ascending: no array's values are read.
+
+    Raises InputError and ParameterError, which name the file, as ``read_arrays`` does, and for an array whose elements
+    cannot be summed.
+    """
     if kind_of(path) == NPZ:
-        return dict(sorted(npz_shapes(path).items()))
-    with _safetensors(path) as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
+        headers = {name: Header(*header) for name, header in sorted(npz_headers(path).items())}
+    else:
+        with _safetensors(path) as file:
+            headers = {name: _tensor_header(path, file.get_slice(name), name) for name in sorted(file.keys())}
+    for name, header in headers.items():
+        if header.dtype is not None:
+            try:
+                to_array(np.empty(0, header.dtype), name)
+            except InputError as refused:
+                raise InputError(f"{path}: {refused}") from None
+    return headers
 
 
 def check_writable(path: Path, dtypes: Mapping[str, np.dtype[Any]]) -> None:
@@ -125,12 +151,22 @@ def _write_safetensors(out: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -
         out.write(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
 
 
+def _tensor_header(path: Path, tensor: Any, name: str) -> Header:
+    code = _code_of(path, tensor, name)
+    return Header(tuple(tensor.get_shape()), np.dtype(_DTYPES[code]) if code in _DTYPES else None)
+
+
+def _code_of(path: Path, tensor: Any, name: str) -> str:
+    code: str = tensor.get_dtype()
+    if code not in _DTYPES and code not in _EXTENSION_DTYPES:
+        raise InputError(f"{path}: {name!r} has dtype {code}, which cannot be summed; store it as F32")
+    return code
+
+
 def _tensor(path: Path, file: Any, name: str) -> npt.NDArray[Any]:
-    code = file.get_slice(name).get_dtype()
+    code = _code_of(path, file.get_slice(name), name)
     if code in _EXTENSION_DTYPES:
         return _extension_tensor(path, name, code)
-    if code not in _DTYPES:
-        raise InputError(f"{path}: {name!r} has dtype {code}, which cannot be summed; store it as F32")
     tensor: npt.NDArray[Any] = file.get_tensor(name)
     return tensor
 

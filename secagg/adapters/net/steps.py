@@ -66,7 +66,7 @@ class Steps:
         self._options, self._store, self._own, self._login = options, store, own, login
         self._round = round_of(options.url)
         self._layout, self._certificate = b"", b""
-        self._encoder: Encoder | None = None
+        self._fitted: tuple[Layout, Encoder] | None = None
         self.taken = 0
         self.failure: PeerError | None = None
         self.ended: RefusedError | None = None
@@ -96,10 +96,10 @@ class Steps:
         layout, and RefusedError for one that nobody could use.
         """
         encoded = encode_layout(layout)
-        if self._encoder is None or encoded != self._layout:
-            encoder = self._fitted(layout)
+        if self._fitted is None or encoded != self._layout:
+            encoder = self._fit(layout)
             encoder.encode(self._own.arrays, weight=self._weight)  # for what it tells this client's operator
-            self._encoder = encoder
+            self._fitted = layout, encoder
         self._layout, self._certificate = encoded, certificate
         with self._store.step():
             part = self._store.load()
@@ -115,14 +115,21 @@ class Steps:
     def _weight(self) -> int:
         return 1 if self._own.weight is None else self._own.weight
 
-    def _fitted(self, layout: Layout) -> Encoder:
+    def _fit(self, layout: Layout) -> Encoder:
+        """This client's encoder, unless the layout is none that it accepts: so far nothing but a login was sent."""
         if self._own.weight is not None and layout.max_weight is None:  # whatever the weight is
             raise ParameterError("the round has no weights, and this client brings one: leave --weight out")
-        self._options.layout_policy.check(clip=layout.clip, bits=layout.bits, max_weight=layout.max_weight)
         try:
-            layout.encoder()
+            digest = layout.encoder().layout_digest()
         except (ParameterError, InputError) as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's layout cannot be used: {wrong}") from None
+        layout.check_policy(self._options.layout_policy)
+        agreed = self._options.agreed_layout
+        if agreed is not None and agreed.encoder().layout_digest() != digest:
+            raise PeerError(
+                ErrorCode.CONFIG_BELOW_POLICY,
+                f"the server's layout is not the one that was agreed: {agreed.difference_to(layout)}",
+            )
         return layout.encoder_for(self._own.arrays)
 
     def _check_unchanged(self, part: TakingPart) -> None:
@@ -294,7 +301,7 @@ class Steps:
         with self._store.step():
             part = self._store.load()
             known = part is not None and self._is_input_of(part)
-        encoder = self._require_encoder()
+        layout, encoder = self._require_fitted()
         if part is None or part.over not in (None, FINISHED):
             raise self._not_in_it()
         self._check_unchanged(part)
@@ -325,15 +332,28 @@ class Steps:
         except InputError as wrong:  # a member that cheated, or too few with a weight above 0
             raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
         coarse = encoder.coarse(self._own.arrays, self._weight)
-        return Total(mean, encoder, vector, included, part.seat, encoder.clipped, encoder.weight_clamped, coarse)
+        return Total(
+            mean=mean,
+            layout=layout,
+            encoder=encoder,
+            vector=vector,
+            included=included,
+            seat=part.seat,
+            clipped=encoder.clipped,
+            weight_clamped=encoder.weight_clamped,
+            coarse=coarse,
+        )
 
     def _not_in_it(self) -> RefusedError:
         return RefusedError(Refusal.LEFT_OUT, f"round {self._round!r} is over, and this client was not in it")
 
     def _require_encoder(self) -> Encoder:
-        if self._encoder is None:
+        return self._require_fitted()[1]
+
+    def _require_fitted(self) -> tuple[Layout, Encoder]:
+        if self._fitted is None:
             raise RuntimeError("no layout yet")
-        return self._encoder
+        return self._fitted
 
 
 def _answers(client: ClientMachine) -> str:

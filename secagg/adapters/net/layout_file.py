@@ -1,0 +1,100 @@
+"""A layout in a file: what organisations agree on before a round, in JSON that people can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from secagg.adapters.net.layout import Layout
+from secagg.encoding import Exact
+from secagg.encoding.npz import replacing
+from secagg.errors import InputError, ParameterError
+
+_FORMAT: Final = "secagg layout 1"
+_MOST_BYTES: Final = 2**25
+
+
+class _Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    shape: tuple[int, ...]
+    clip: float | None = None
+    bits: int | None = None
+    low: int | None = None
+    high: int | None = None
+    decimals: int | None = None
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal["secagg layout 1"]
+    digest: str
+    max_weight: int | None
+    clip: float
+    bits: int
+    arrays: list[_Array]
+
+
+def write_layout(path: Path, layout: Layout) -> None:
+    """Write the file whole or not at all; one that is there is replaced.  Raises OSError."""
+    clips, bits, exact = dict(layout.clips), dict(layout.array_bits), layout.exact_by_name()
+    described = [
+        _Array(
+            name,
+            shape,
+            clip=clips.get(name),
+            bits=bits.get(name),
+            low=exact[name].low if name in exact else None,
+            high=exact[name].high if name in exact else None,
+            decimals=exact[name].decimals if name in exact else None,
+        )
+        for name, shape in layout.arrays
+    ]
+    digest = layout.encoder().layout_digest().hex()
+    content = _File(_FORMAT, digest, layout.max_weight, layout.clip, layout.bits, described)
+    with replacing(path) as out:
+        out.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+
+def read_layout(path: Path) -> Layout:
+    """Raises InputError, which names the file, for one that is missing or holds no layout."""
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= _MOST_BYTES else b""
+    except OSError as failure:
+        raise InputError(f"{path}: cannot be read ({failure.strerror or failure})") from None
+    if size > _MOST_BYTES:
+        raise InputError(f"{path}: {size} bytes, and a layout file has at most {_MOST_BYTES}")
+    try:
+        found = msgspec.json.decode(data, type=_File)
+        layout = _layout_of(found)
+        digest = layout.encoder().layout_digest().hex()
+    except (msgspec.DecodeError, UnicodeDecodeError, ParameterError, InputError) as wrong:
+        raise InputError(f"{path}: not a layout file that secagg serve --write-layout wrote ({wrong})") from None
+    if digest != found.digest:
+        raise InputError(
+            f"{path}: the layout has digest {digest}, and the file says {found.digest}: it was changed after it was "
+            "written; make it anew with secagg serve --write-layout"
+        )
+    return layout
+
+
+def _layout_of(found: _File) -> Layout:
+    shapes = {array.name: array.shape for array in found.arrays}
+    if len(shapes) != len(found.arrays):
+        raise ParameterError("two arrays have the same name")
+    exact = {}
+    for array in found.arrays:
+        if array.low is not None and array.high is not None and array.decimals is not None:
+            exact[array.name] = Exact(array.low, array.high, array.decimals)
+        elif (array.low, array.high, array.decimals) != (None, None, None):
+            raise ParameterError(f"{array.name}: low, high and decimals belong together")
+    return Layout.of(
+        shapes,
+        clip=found.clip,
+        bits=found.bits,
+        max_weight=found.max_weight,
+        clips={array.name: array.clip for array in found.arrays if array.clip is not None},
+        array_bits={array.name: array.bits for array in found.arrays if array.bits is not None},
+        exact=exact,
+    )

@@ -1,0 +1,258 @@
+"""What ``secagg join`` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from secagg.cli.command_options import check_range
+from secagg.cli.options import AsJson, LogFormat, LogFormatName
+from secagg.config import ThreatModel
+from secagg.encoding import LayoutPolicy
+from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS
+from secagg.errors import ParameterError
+
+_NETWORK: Final = "Network"
+_TRUST: Final = "What this client insists on"
+_OWN: Final = "Before it connects"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinOptions:
+    """The options, as they were given."""
+
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL",
+            help="wss://HOST:PORT/ROUND, the address of the round. Only --check needs none.",
+            show_default=False,
+        ),
+    ] = None
+    inputs: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="File with this client's arrays, .npz or .safetensors. It does not leave this machine.",
+        ),
+    ]
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to write the total to, .npz or .safetensors. Only --check needs none.",
+            show_default=False,
+        ),
+    ] = None
+    mean: Annotated[
+        bool,
+        typer.Option(
+            help="Write the (weighted) mean in the types of the input, instead of the sum in float64 and, for exact "
+            "arrays of whole numbers, int64."
+        ),
+    ] = False
+    weight: Annotated[
+        int | None,
+        typer.Option(
+            help="Weight of this client's file, such as its number of examples. A weight above the server's "
+            "--max-weight counts as that. Leave it out where the server has no weights.",
+            show_default=False,
+        ),
+    ] = None
+    again: Annotated[
+        bool,
+        typer.Option(
+            help="Take part although your file may be in a sum already, or although an earlier round with this state "
+            "is not over. The risk: a server can open a sum in secret, say that the round was aborted, and invite "
+            "everybody again but one member; the difference of the two sums is that member's file. Give this option "
+            "only when you know that nobody has a sum with your file, or when two of them do no harm."
+        ),
+    ] = False
+    layout: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Layout file that the members agreed on, which secagg serve --write-layout makes. A server with "
+            "another layout is refused, and what will be clipped is said before the client connects (default: the "
+            "server sets the layout, within the bounds below).",
+            show_default=False,
+            rich_help_panel=_OWN,
+        ),
+    ] = None
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Say what would be sent, clipped and lost with the layout of --layout, and connect to nothing.",
+            rich_help_panel=_OWN,
+        ),
+    ] = False
+    refuse_above: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[ARRAY=]VALUE",
+            help="Refuse to take part, before the client connects, when your file has an absolute value above VALUE. "
+            "ARRAY is a name or a pattern, and the value then holds for these arrays alone. The option may be "
+            "repeated.",
+            show_default=False,
+            rich_help_panel=_OWN,
+        ),
+    ] = None
+    refuse_clipped: Annotated[
+        bool,
+        typer.Option(
+            help="Refuse to take part, before the client connects, when the layout of --layout clips a value of your "
+            "file, or your weight.",
+            rich_help_panel=_OWN,
+        ),
+    ] = False
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Identity file of this member (default: a fresh identity for this state).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="This member's own copy of the cohort's directory. The threat model active needs it.",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
+    threat: Annotated[
+        ThreatModel | None,
+        typer.Option(
+            "--threat-model",
+            help="Weakest threat model to accept (default: active with a directory, semi_honest without one).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
+    min_survivors: Annotated[
+        int, typer.Option(help="Smallest number of clients in a sum to accept.", rich_help_panel=_TRUST)
+    ] = 3
+    gamma: Annotated[
+        float,
+        typer.Option(
+            help="Share of the clients that the round must withstand when they collude with the server.",
+            rich_help_panel=_TRUST,
+        ),
+    ] = 0.2
+    min_clip: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest --clip of the server to accept. Values beyond it are clipped, so that a small one leaves "
+            "little of your file (default: any).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
+    max_clip: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest --clip of the server to accept. A large one makes the steps between values wide (default: "
+            "any).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
+    min_bits: Annotated[int, typer.Option(help="Smallest --bits of the server to accept.", rich_help_panel=_TRUST)] = (
+        FEWEST_BITS
+    )
+    max_bits: Annotated[int, typer.Option(help="Largest --bits of the server to accept.", rich_help_panel=_TRUST)] = (
+        MOST_BITS
+    )
+    min_max_weight: Annotated[
+        int | None,
+        typer.Option(
+            help="Smallest --max-weight of the server to accept. A larger weight of yours counts as that (default: "
+            "any).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
+    max_max_weight: Annotated[
+        int | None,
+        typer.Option(
+            help="Largest --max-weight of the server to accept. The error of the sum grows with it (default: any).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="PEM file of trusted CA certificates (default: the system's).",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    insecure_plaintext: Annotated[
+        bool,
+        typer.Option(
+            help="Allow a URL that begins with ws://, which has no TLS, to a server on this machine.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = False
+    give_up_after: Annotated[
+        float,
+        typer.Option(
+            help="Seconds without progress of the round, beyond the deadlines that the server names, after which this "
+            "client stops. The state is kept.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = 600.0
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File that a restart goes on from (default: IDENTITY.HOST-PORT.ROUND.state, or "
+            "INPUT.HOST-PORT.ROUND.state without an identity).",
+            show_default=False,
+        ),
+    ] = None
+    log_format: LogFormat = LogFormatName.PAIRS
+    as_json: AsJson = False
+
+    def check_values(self) -> None:
+        """Raises ParameterError for a number that no client can use, and for an option that another one needs."""
+        check_range("--weight", self.weight, 1, LARGEST_WEIGHT)
+        check_range("--min-survivors", self.min_survivors, 2)
+        check_range("--min-bits", self.min_bits, FEWEST_BITS, MOST_BITS)
+        check_range("--max-bits", self.max_bits, FEWEST_BITS, MOST_BITS)
+        check_range("--min-max-weight", self.min_max_weight, 1, LARGEST_WEIGHT)
+        check_range("--max-max-weight", self.max_max_weight, 1, LARGEST_WEIGHT)
+        check_range("--give-up-after", self.give_up_after, 1, 1e9)
+        if self.refuse_clipped and self.layout is None:
+            raise ParameterError("--refuse-clipped: give the --layout that says what is clipped")
+
+    def layout_policy(self) -> LayoutPolicy:
+        """The bounds that are given; the others are the library's.  Raises ParameterError for bounds without room."""
+        bounds: dict[str, Any] = {
+            "min_clip": self.min_clip,
+            "max_clip": self.max_clip,
+            "min_bits": self.min_bits,
+            "max_bits": self.max_bits,
+            "min_max_weight": self.min_max_weight,
+            "max_max_weight": self.max_max_weight,
+        }
+        given = {name: value for name, value in bounds.items() if value is not None}
+        for name in ("clip", "bits", "max_weight"):
+            low, high = given.get(f"min_{name}"), given.get(f"max_{name}")
+            if low is not None and high is not None and not low <= high:
+                option = name.replace("_", "-")
+                raise ParameterError(f"--min-{option} {low:g}, --max-{option} {high:g}: this allows nothing")
+        try:
+            return LayoutPolicy(**given)
+        except ParameterError as wrong:
+            raise ParameterError(f"--min-clip, --max-clip: {wrong}") from None

@@ -1,0 +1,156 @@
+"""What ``join`` says and refuses of a client's own file before it connects: by bounds that its own operator states.
+
+A refusal after that, by what a server sets, would tell the server about the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from rich.console import Console
+from rich.text import Text
+
+from secagg.adapters.net.layout import Layout
+from secagg.adapters.net.own_input import OwnInput
+from secagg.cli.inputs import largest_of
+from secagg.cli.layout_options import LayoutOptions, parse_bounds
+from secagg.cli.output import table
+from secagg.cli.precision import decimals_warning, lost_decimals
+from secagg.encoding.settings import Coarse
+from secagg.errors import InputError, ParameterError
+
+_LISTED = 12
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OwnLoss:
+    """What a layout makes of a client's own file.  It tells of the data, and is for the client's own operator.
+
+    Attributes:
+        clipped: how many values are clipped, by array.
+        weight_clamped: whether the weight counts as the layout's largest.
+        coarse: the arrays that are lost in the rounding, or behind the clip.
+        decimals: the most that an exact layout's decimals take off a value, by array.
+    """
+
+    clipped: Mapping[str, int]
+    weight_clamped: bool
+    coarse: Mapping[str, Coarse]
+    decimals: Mapping[str, float]
+
+    def warnings(self, layout: Layout) -> Iterator[str]:
+        """Whole sentences, without the stop at the end."""
+        exact = layout.exact_by_name()
+        for name, count in self.clipped.items():
+            values = "1 of your values" if count == 1 else f"{count:,} of your values"
+            beyond = (
+                f"outside of the range {exact[name].low}..{exact[name].high}" if name in exact else "beyond the clip"
+            )
+            was = "was" if count == 1 else "were"
+            yield f"{values} of {name} {was} {beyond}, and {was} clipped"
+        for name, found in self.coarse.items():
+            yield (
+                f"{name} is hardly in the sum: the largest of your values is {found.largest:.3g}, the clip "
+                f"{found.clip:.3g}, and the rounding {found.rounding:.3g}; ask who runs the server for another --clip, "
+                "or for more --bits"
+            )
+        for name, lost in self.decimals.items():
+            yield decimals_warning(name, lost, exact[name]).rstrip(".")
+        if self.weight_clamped:
+            yield f"your weight is above the server's --max-weight, and counted as {layout.max_weight}"
+
+
+def lost_by(layout: Layout, own: OwnInput) -> OwnLoss:
+    """What this layout makes of the input.  Raises InputError for an input of another layout, ParameterError."""
+    if own.weight is not None and layout.max_weight is None:
+        raise ParameterError("--weight: the layout has no weights; leave --weight out")
+    encoder = layout.encoder_for(own.arrays)
+    weight = 1 if own.weight is None else own.weight
+    encoder.encode(own.arrays, weight=weight)
+    return OwnLoss(
+        layout.by_name(encoder.clipped),
+        encoder.weight_clamped,
+        layout.by_name(encoder.coarse(own.arrays, weight)),
+        decimals_lost(layout, own),
+    )
+
+
+def decimals_lost(layout: Layout, own: OwnInput) -> dict[str, float]:
+    """Of exact arrays: the most that rounding to their decimals takes off a value of the input."""
+    lost = {name: lost_decimals(own.arrays[name], exact) for name, exact in layout.exact_by_name().items()}
+    return {name: amount for name, amount in lost.items() if amount}
+
+
+def check_bounds(own: OwnInput, texts: Sequence[str]) -> None:
+    """Raises InputError for a value above a bound of --refuse-above, and ParameterError for a bound that is none."""
+    overall, by_name = parse_bounds("--refuse-above", texts)
+    bounds = LayoutOptions(clip=overall, clips=by_name)
+    for pattern in by_name:
+        if not LayoutOptions(clips={pattern: 1.0}).clips_of(own.arrays):
+            raise ParameterError(f"--refuse-above '{pattern}=...': no array of your file has this name")
+    for name, bound in bounds.clips_of(own.arrays).items():
+        largest = largest_of(own.arrays[name])
+        if largest > bound:
+            raise InputError(
+                f"{name} has the absolute value {largest:.6g}, which is above --refuse-above {bound:g}; nothing was "
+                "sent"
+            )
+
+
+def check_nothing_clipped(loss: OwnLoss) -> None:
+    """Raises InputError when a value or the weight is clipped."""
+    if loss.clipped:
+        name, count = max(loss.clipped.items(), key=lambda item: item[1])
+        raise InputError(f"--refuse-clipped: {count:,} values of {name} would be clipped; nothing was sent")
+    if loss.weight_clamped:
+        raise InputError("--refuse-clipped: your weight is above the layout's largest; nothing was sent")
+
+
+def check_json(own: OwnInput, layout: Layout | None, loss: OwnLoss | None) -> dict[str, Any]:
+    """What ``--check --json`` prints."""
+    found: dict[str, Any] = {
+        "ok": True,
+        "values": sum(array.size for array in own.arrays.values()),
+        "arrays": {name: {"largest": largest_of(array)} for name, array in own.arrays.items()},
+    }
+    if layout is not None and loss is not None:
+        encoder = layout.encoder()
+        found |= {"length": encoder.length, "digest": encoder.layout_digest().hex(), "clipped": dict(loss.clipped)}
+        found |= {"weight_clamped": loss.weight_clamped, "warnings": list(loss.warnings(layout))}
+        for name, rounding in _roundings(layout, own).items():
+            found["arrays"][name] |= {"rounding": rounding, "clipped": loss.clipped.get(name, 0)}
+    return found
+
+
+def show_check(own: OwnInput, layout: Layout | None, loss: OwnLoss | None, console: Console) -> None:
+    """What ``--check`` prints for a person."""
+    values = sum(array.size for array in own.arrays.values())
+    said = f"The file has {values:,} values in {len(own.arrays):,} arrays."
+    if layout is None:
+        said += " Without --layout, the server says what is clipped when the client connects."
+    else:
+        length = layout.encoder().length
+        said += f" They would be sent as {length:,} masked numbers; nothing else about them leaves this machine."
+    console.print(said, soft_wrap=True)
+    rounding = {} if layout is None else _roundings(layout, own)
+    clipped = {} if loss is None else loss.clipped
+    columns = ("array", "largest value") if layout is None else ("array", "largest value", "rounded by", "clipped")
+    rows = table("Your file", *columns)
+    order = sorted(own.arrays, key=lambda name: clipped.get(name, 0), reverse=True)
+    for name in order[:_LISTED]:
+        cells = [] if layout is None else [f"{rounding.get(name, 0.0):.3g}", f"{clipped.get(name, 0):,}"]
+        rows.add_row(Text(name), f"{largest_of(own.arrays[name]):.6g}", *cells)
+    console.print(rows)
+    if len(order) > _LISTED:
+        console.print(f"There are {len(order) - _LISTED:,} more arrays; --json prints all of them.")
+
+
+def _roundings(layout: Layout, own: OwnInput) -> dict[str, float]:
+    """By array, the most that the rounding of this client adds to its own values."""
+    encoder = layout.encoder()
+    weight = None if layout.max_weight is None else min(layout.max_weight, own.weight or 1)
+    exact = dict.fromkeys(layout.exact_by_name(), 0.0)
+    return layout.by_name(encoder.error_bounds(1, weight)) | exact

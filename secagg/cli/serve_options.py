@@ -1,0 +1,248 @@
+"""What ``secagg serve`` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from secagg.cli.command_options import check_range
+from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
+from secagg.cli.options import AsJson, Bits, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
+from secagg.cli.rounds import SuiteName
+from secagg.config import ThreatModel
+
+_NETWORK: Final = "Network"
+_ROUND: Final = "Round"
+_RUNNING: Final = "Running it"
+_LARGEST_PORT: Final = 65535
+_LONGEST_LINGER: Final = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """The options, as they were given."""
+
+    dim_from: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="File with the arrays to sum, .npz or .safetensors. Their names, shapes and types are read, their "
+            "values are not.",
+            rich_help_panel=_ROUND,
+        ),
+    ]
+    clip: ClipTexts = None
+    array_bits: ArrayBitsTexts = None
+    exact: ExactTexts = None
+    write_layout: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the layout, which is what the options say about the arrays, to FILE, and host nothing. The "
+            "members can agree on the file, and give it to secagg join --layout.",
+            show_default=False,
+            rich_help_panel=_ROUND,
+        ),
+    ] = None
+    clients: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of clients to invite (default: every member of the directory).",
+            show_default=False,
+            rich_help_panel=_ROUND,
+        ),
+    ] = None
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Directory file of the cohort: only its members may log in.",
+            show_default=False,
+            rich_help_panel=_ROUND,
+        ),
+    ] = None
+    open_seats: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            help="Host the round without a directory: anybody who reaches the port may take a free seat.",
+            rich_help_panel=_ROUND,
+        ),
+    ] = False
+    threat: Annotated[
+        ThreatModel | None,
+        typer.Option(
+            "--threat-model",
+            help="Threat model: what the server may do (default: active with a directory, semi_honest with --open).",
+            show_default=False,
+            rich_help_panel=_ROUND,
+        ),
+    ] = None
+    rounds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--round",
+            metavar="NAME",
+            help="Name of the round, which is the last part of its URL. The option may be repeated, to host several "
+            "rounds at a time (default: one round named default).",
+            show_default=False,
+            rich_help_panel=_ROUND,
+        ),
+    ] = None
+    bits: Bits = 16
+    max_weight: Annotated[
+        int | None,
+        typer.Option(
+            help="Largest weight of a client; a larger weight counts as this one (default: the round has no weights).",
+            show_default=False,
+            rich_help_panel=_ROUND,
+        ),
+    ] = None
+    gamma: RoundGamma = None
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of the clients that may drop out (default: a tenth, and at least one client where "
+            "--gamma and --min-survivors leave room).",
+            show_default=False,
+        ),
+    ] = None
+    min_survivors: Annotated[
+        int | None,
+        typer.Option(
+            help="Smallest number of clients in a sum (default: what --gamma asks for, and at least 3).",
+            show_default=False,
+        ),
+    ] = None
+    neighbours: Neighbours = "auto"
+    suite: ChosenSuite = SuiteName.AES_128
+    deadline: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[PHASE=]SECONDS",
+            help="Longest time that a phase may last, in seconds: of every phase, or of the one that is named. The "
+            "option may be repeated (default: ADVERTISE=600, SHARE=120, MASK=600, CONFIRM=120, UNMASK=120).",
+            show_default=False,
+        ),
+    ] = None
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. Clients on other machines can connect to 0.0.0.0, which is every address of "
+            "this machine.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = "localhost"
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free port.", rich_help_panel=_NETWORK)] = (
+        8443
+    )
+    cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="PEM file of the TLS certificate and its chain.",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="PEM file of the certificate's private key.",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    demo_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Make a self-signed certificate in the directory DIR, or use the one that is there. Clients are given "
+            "the file DIR/server.pem.",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    demo_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Name or address that clients connect to, for the certificate of --demo-cert. The option may be "
+            "repeated (default: localhost, this machine's host name and --host).",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    insecure_plaintext: Annotated[
+        bool,
+        typer.Option(
+            help="Listen without TLS. This is allowed for clients on the same machine only.", rich_help_panel=_NETWORK
+        ),
+    ] = False
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            help="Maximum number of concurrent connections (default: 2 x seats + 64).",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    monitor_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port for the pages /metrics and /status; 0 takes any free port (default: there are no such pages).",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None
+    monitor_host: Annotated[
+        str, typer.Option(help="Address to listen on for --monitor-port.", rich_help_panel=_RUNNING)
+    ] = "localhost"
+    journal: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="File that keeps the rounds. A server that is started again goes on from there.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = Path("secagg-journal.sqlite")
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to write the sum to, .npz or .safetensors. {round} in its name stands for the round's name "
+            "(default: the sum is not written).",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None
+    linger: Annotated[
+        float,
+        typer.Option(
+            help="Seconds to wait at the end for clients that logged in and do not know yet how the round ended.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = 60.0
+    log_format: LogFormat = LogFormatName.PAIRS
+    as_json: AsJson = False
+
+    @property
+    def names(self) -> list[str]:
+        """Of the rounds."""
+        return self.rounds or ["default"]
+
+    @property
+    def public_host(self) -> str:
+        """What clients call this server, as far as the options say."""
+        return self.demo_name[0] if self.demo_name else self.host
+
+    def check_ranges(self) -> None:
+        """Raises ParameterError for a number that no server can use, whatever the other options are."""
+        check_range("--port", self.port, 0, _LARGEST_PORT)
+        check_range("--monitor-port", self.monitor_port, 0, _LARGEST_PORT)
+        check_range("--max-connections", self.max_connections, 1)
+        check_range("--linger", self.linger, 0, _LONGEST_LINGER)

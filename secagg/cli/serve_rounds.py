@@ -1,0 +1,240 @@
+"""The rounds that ``secagg serve`` is told to host: their layout, their cohort, their deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from secagg.adapters.net import model_files
+from secagg.adapters.net.layout import Layout
+from secagg.adapters.net.model_files import Header
+from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
+from secagg.cli.layout_options import LayoutOptions, parse_layout
+from secagg.cli.option_words import option_words
+from secagg.cli.rounds import config_for
+from secagg.cli.serve_options import ServeOptions
+from secagg.config import RoundConfig, ThreatModel
+from secagg.encoding import Exact
+from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS, integer
+from secagg.encoding.settings import resolved
+from secagg.errors import InputError, ParameterError
+from secagg.identity import Directory, load_directory
+
+_FEWEST: Final = 3
+"""Everybody gets the total: of two, each could take its own away from it."""
+_LARGEST_WHOLE: Final = 2**31
+"""Of the whole numbers that are summed exactly without an option that says so."""
+_NO_CLIP: Final = 1.0
+"""Of a layout in which every array has a setting of its own."""
+_LISTED: Final = 8
+_ROUNDING: Final = 1 + 2.0**-30
+"""What the roundings of float64 add to a bound is no reason to refuse it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedLayout:
+    """What is summed.
+
+    Attributes:
+        layout: what clients are told.
+        chosen: whole sentences on what was chosen without an option.
+    """
+
+    layout: Layout
+    chosen: tuple[str, ...]
+
+
+def layout_of(options: ServeOptions) -> ServedLayout:
+    """The layout that the options and the file of --dim-from make.
+
+    Raises ParameterError and InputError: for a file that ``join`` would not take either, for an array without a clip,
+    and for a layout that loses what a client of weight 1 gives.
+    """
+    headers = model_files.read_headers(options.dim_from)
+    names = list(headers)
+    given = parse_layout(options.clip, options.array_bits, options.exact)
+    given.check_names(names)
+    integer("--bits", options.bits, FEWEST_BITS, MOST_BITS)
+    if options.max_weight is not None:
+        integer("--max-weight", options.max_weight, 1, LARGEST_WEIGHT)
+    chosen = _whole_arrays(headers, given)
+    _check_clips(given, [name for name in names if name not in chosen])
+    try:
+        layout = Layout.of(
+            {name: header.shape for name, header in headers.items()},
+            clip=_NO_CLIP if given.clip is None else given.clip,
+            bits=options.bits,
+            max_weight=options.max_weight,
+            clips=given.clips,
+            array_bits=given.array_bits,
+            exact={**given.exact, **chosen},
+        )
+    except ParameterError as refused:
+        said = str(refused).replace("narrow the range, or lower decimals or max_weight", "")
+        if said == str(refused):
+            raise
+        raise ParameterError(f"{said}give --exact a narrower range or fewer decimals, or lower --max-weight") from None
+    _check_exact(layout)
+    _check_precision(layout)
+    return ServedLayout(layout, tuple(_said_of(chosen, headers)))
+
+
+def _whole_arrays(headers: Mapping[str, Header], given: LayoutOptions) -> dict[str, Exact]:
+    """Arrays of whole numbers that no option names: a clip for weights would leave little of a count."""
+    named = resolved("", headers, {**given.clips, **given.array_bits, **given.exact})
+    return {
+        name: _range_of(header.dtype)
+        for name, header in headers.items()
+        if name not in named and header.dtype is not None and header.dtype.kind in "biu"
+    }
+
+
+def _range_of(dtype: np.dtype[Any]) -> Exact:
+    if dtype.kind == "b":
+        return Exact(0, 1)
+    limits = np.iinfo(dtype)
+    return Exact(max(int(limits.min), -_LARGEST_WHOLE), min(int(limits.max), _LARGEST_WHOLE))
+
+
+def _said_of(chosen: Mapping[str, Exact], headers: Mapping[str, Header]) -> list[str]:
+    by_range: dict[tuple[str, Exact], list[str]] = {}
+    for name, exact in chosen.items():
+        by_range.setdefault((str(headers[name].dtype), exact), []).append(name)
+    return [
+        f"{listed(names)}: whole numbers ({dtype}), which are summed exactly from {exact.low} to {exact.high}; for "
+        f"another range give --exact '{names[0]}=LOW..HIGH', to round them give --clip '{names[0]}=VALUE'"
+        for (dtype, exact), names in by_range.items()
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return f"{', '.join(names[:_LISTED])}{more}"
+
+
+def _check_clips(given: LayoutOptions, names: list[str]) -> None:
+    if given.clip is None and (bare := given.without_clip(names)):
+        raise ParameterError(
+            f"--clip is missing: {listed(bare)} would have none; give --clip VALUE, or --clip '{bare[0]}=VALUE'"
+        )
+
+
+def _check_exact(layout: Layout) -> None:
+    for name, exact in layout.exact_by_name().items():
+        if not exact.low <= 0 <= exact.high:
+            raise ParameterError(
+                f"--exact '{name}={exact.low}..{exact.high}': the range leaves out 0, and clients refuse that: write "
+                f"{min(exact.low, 0)}..{max(exact.high, 0)}"
+            )
+
+
+def _check_precision(layout: Layout) -> None:
+    """A bound above the clip says that a sum may hold nothing of the values: of clients with weight 1, at worst."""
+    encoder = layout.encoder()
+    bounds = layout.by_name(encoder.error_bounds(1, None if layout.max_weight is None else 1))
+    bits = layout.bits_by_name()
+    for name, clip in layout.clip_by_name().items():
+        if name in bounds and bounds[name] > clip * _ROUNDING:
+            needed = (layout.max_weight or 1).bit_length() + 1
+            finer = (
+                f"give --bits {needed} or --array-bits '{name}={needed}'"
+                if needed <= MOST_BITS
+                else f"sum it exactly with --exact '{name}=LOW..HIGH:DECIMALS'"
+            )
+            raise ParameterError(
+                f"--max-weight {layout.max_weight}: with {bits[name]} bits, the mean of {name} could be off by "
+                f"{bounds[name]:.3g} where the clients' weights are 1, which is more than its clip of {clip:g}; "
+                f"{finer}, or lower --max-weight"
+            )
+    encoder.check_precision()
+
+
+def round_specs(options: ServeOptions, layout: Layout) -> list[RoundSpec]:
+    """The rounds that the options ask for.  Raises ParameterError and InputError."""
+    known, members, keys, digest = _cohort(options.directory, options.open_seats)
+    if keys is not None and options.clients not in (None, len(keys)):
+        raise ParameterError(
+            f"--clients {options.clients}: {options.directory} lists {len(keys)} members; leave --clients out"
+        )
+    count = len(keys) if keys is not None else options.clients
+    if count is None:
+        raise ParameterError("--clients is missing: give the number of clients, or a --directory")
+    threat = options.threat or (ThreatModel.ACTIVE if keys is not None else ThreatModel.SEMI_HONEST)
+    if threat is ThreatModel.ACTIVE and keys is None:
+        raise ParameterError("--threat-model active needs the cohort's --directory (secagg identity directory)")
+    seconds = parse_deadlines(options.deadline or [])
+    names = options.names
+    if len(set(names)) < len(names):
+        raise ParameterError(f"--round: {', '.join(names)} has a name twice")
+    with option_words():
+        agreed = _config(options, layout, count, threat, digest, options.min_survivors)
+        if options.min_survivors is None and agreed.min_survivors < _FEWEST:
+            agreed = _config(options, layout, count, threat, digest, _FEWEST)
+    return [
+        RoundSpec(name=name, config=agreed, layout=layout, deadlines=seconds, keys=keys, names=members, directory=known)
+        for name in names
+    ]
+
+
+def _config(
+    options: ServeOptions, layout: Layout, clients: int, threat: ThreatModel, cohort: bytes, least: int | None
+) -> RoundConfig:
+    return config_for(
+        clients,
+        layout.encoder(),
+        threat,
+        options.gamma,
+        options.delta,
+        options.neighbours,
+        options.suite,
+        min_survivors=least,
+        cohort=cohort,
+    )
+
+
+def _cohort(
+    directory: Path | None, open_seats: bool
+) -> tuple[Directory | None, tuple[str, ...], tuple[bytes, ...] | None, bytes]:
+    """The directory, its members' names and keys, and its digest."""
+    if directory is None:
+        if not open_seats:
+            raise ParameterError(
+                "--directory is missing: give the cohort's directory, so that only its members take part; or --open, "
+                "with which anybody may take a seat"
+            )
+        return None, (), None, b""
+    if open_seats:
+        raise ParameterError("--open and --directory exclude each other")
+    try:
+        known, names, digest = load_directory(directory)
+    except (ParameterError, InputError) as wrong:
+        raise ParameterError(named(str(wrong), directory)) from None
+    return known, names, tuple(known.cohort(digest) or ()), digest
+
+
+def named(message: str, file: Path) -> str:
+    """The message with the file's name in front, unless it is in there."""
+    return message if str(file) in message else f"{file}: {message}"
+
+
+def parse_deadlines(given: Sequence[str]) -> dict[str, float]:
+    """``60`` for all phases but those that are named, as in ``SHARE=60``.  Raises ParameterError."""
+    found, by_phase = dict(DEFAULT_DEADLINES), {}
+    for text in given:
+        phase, equals, number = text.rpartition("=")
+        try:
+            seconds = float(number)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < 1e9 or (equals and phase.upper() not in PHASES):
+            raise ParameterError(f"--deadline {text!r}: give SECONDS, or PHASE=SECONDS with one of {', '.join(PHASES)}")
+        if equals:
+            by_phase[phase.upper()] = seconds
+        else:
+            found = dict.fromkeys(PHASES, seconds)
+    return {**found, **by_phase}
