@@ -34,7 +34,7 @@ from secagg.cli.rounds import warm_up
 from secagg.errors import PeerError
 from secagg.events import ServerEvent
 from secagg.graph import NeighbourGraph
-from secagg.server_state import Failure, Outgoing, Result
+from secagg.outcome import Failure, Outgoing, Result
 from secagg.simulation.driver import Inputs
 from secagg.simulation.faults import Faults
 from secagg.simulation.prepared import PreparedSimulation

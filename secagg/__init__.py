@@ -45,9 +45,9 @@ from secagg.identity import (
     save_directory,
 )
 from secagg.machines import ClientMachine, ServerMachine
+from secagg.outcome import Blame, Failure, Outgoing, Result, Security
 from secagg.released import ReleasedInputs
 from secagg.server import Server
-from secagg.server_state import Blame, Failure, Outgoing, Result, Security
 from secagg.transitions import ClientState, ServerState
 
 __version__ = "0.1.0"

@@ -17,7 +17,7 @@ from secagg.config import RoundConfig
 from secagg.errors import AbortCode
 from secagg.events import ClientStep, ServerStep
 from secagg.graph import NeighbourGraph
-from secagg.server_state import Blame, Failure, Outgoing, Result
+from secagg.outcome import Blame, Failure, Outgoing, Result
 from secagg.transitions import ClientState, ServerState
 
 

@@ -20,8 +20,8 @@ from secagg.errors import InputError, PeerError
 from secagg.events import ClientStep, InputNeeded, ServerEvent
 from secagg.identity import Directory, Identity, UsedTokens
 from secagg.machines import ClientMachine, ServerMachine
+from secagg.outcome import Result
 from secagg.server import Server
-from secagg.server_state import Result
 from secagg.simulation.cohort import SeededRandomness
 
 Inputs: TypeAlias = Callable[[int], npt.ArrayLike] | Sequence[npt.ArrayLike] | Mapping[int, npt.ArrayLike]

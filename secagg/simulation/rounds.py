@@ -18,7 +18,7 @@ from secagg.events import ServerEvent
 from secagg.graph import NeighbourGraph
 from secagg.identity import Identity, MemoryDirectory
 from secagg.machines import ServerMachine
-from secagg.server_state import Failure, Result
+from secagg.outcome import Failure, Result
 from secagg.simulation.driver import Inputs, RoundDriver
 from secagg.simulation.faults import PHASES, Faults, Nuisance, shuffled
 

@@ -35,8 +35,8 @@ from secagg.events import (
     ServerStep,
 )
 from secagg.identity import MemoryDirectory, UsedTokens
+from secagg.outcome import Result
 from secagg.server import Server
-from secagg.server_state import Result
 from secagg.simulation.cohort import SeededRandomness
 from secagg.simulation.faults import PHASES, Faults, expected_sum
 from secagg.testing.strategies import Scenario, cohort, configs, scenarios

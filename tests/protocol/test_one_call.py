@@ -19,8 +19,8 @@ from secagg import (
     UsageError,
     arithmetic,
     masking,
-    unmasking,
 )
+from secagg.server import compute
 from secagg.simulation import SeededRandomness
 
 OTHERS: dict[str, Callable[[Client], object]] = {
@@ -131,8 +131,8 @@ def test_a_server_that_computes_still_takes_messages(
 ) -> None:
     stage = Stage(MODELS[threat_model](4)).play()
     late = stage.sent["UNMASK"][1]
-    held = Held(unmasking.unmasked)
-    monkeypatch.setattr(unmasking, "unmasked", held)
+    held = Held(compute.without_masks)
+    monkeypatch.setattr(compute, "without_masks", held)
     results: list[Any] = []
     thread = held.running(lambda: results.append(stage.server.compute()))
     try:
@@ -148,17 +148,17 @@ def test_a_server_that_computes_still_takes_messages(
 
 def test_a_round_that_is_aborted_while_it_computes_has_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(semi_honest(4)).play()
-    held = Held(unmasking.unmasked)
-    monkeypatch.setattr(unmasking, "unmasked", held)
+    held = Held(compute.without_masks)
+    monkeypatch.setattr(compute, "without_masks", held)
     errors: list[StateError] = []
 
-    def compute() -> None:
+    def run() -> None:
         try:
             stage.server.compute()
         except StateError as error:
             errors.append(error)
 
-    thread = held.running(compute)
+    thread = held.running(run)
     stage.server.abort("enough")
     held.go_on.set()
     thread.join()

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg import RoundConfig, arithmetic, masking, unmasking
+from secagg import RoundConfig, arithmetic, masking
 from secagg.arithmetic import Modulus, aes, fused
+from secagg.server import compute
 
 Lanes = npt.NDArray[np.unsignedinteger]
 
@@ -382,11 +383,11 @@ def test_a_sum_outlives_an_executor_that_breaks(length: int) -> None:
     masked = np.arange(length, dtype=config.modulus.dtype) % config.modulus.value
     before, broken = masked.copy(), BrokenThreads(2)
     with broken, pytest.raises(ValueError, match="no number"):
-        unmasking.unmasked(masked, KEYS[:3], KEYS[3:], config, broken, None)
+        compute.without_masks(masked, KEYS[:3], KEYS[3:], config, broken, None)
     assert np.array_equal(masked, before)
-    expected = unmasking.unmasked(masked, KEYS[:3], KEYS[3:], config, None, None)
+    expected = compute.without_masks(masked, KEYS[:3], KEYS[3:], config, None, None)
     with ThreadPoolExecutor(2) as threads:
-        assert np.array_equal(unmasking.unmasked(masked, KEYS[:3], KEYS[3:], config, threads, None), expected)
+        assert np.array_equal(compute.without_masks(masked, KEYS[:3], KEYS[3:], config, threads, None), expected)
     assert np.array_equal(masked, before)
 
 

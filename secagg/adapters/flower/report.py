@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from secagg.errors import InputError
-from secagg.server_state import Blame, Failure
+from secagg.outcome import Blame, Failure
 from secagg.transitions import ServerState
 
 _NO_MOD: Final = (

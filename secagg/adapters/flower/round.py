@@ -15,7 +15,7 @@ from secagg.errors import PeerError
 from secagg.events import Accepted, ClientAborted, Misbehaved
 from secagg.machines import ServerMachine
 from secagg.messages import Advertise
-from secagg.server_state import Outgoing
+from secagg.outcome import Outgoing
 from secagg.transitions import ServerState
 
 Pending: TypeAlias = dict[int, bytes]

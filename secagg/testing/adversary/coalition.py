@@ -9,7 +9,7 @@ from secagg import messages
 from secagg.config import RoundConfig
 from secagg.errors import PeerError
 from secagg.events import ServerEvent
-from secagg.server_state import Blame, Failure, Result
+from secagg.outcome import Blame, Failure, Result
 from secagg.simulation.driver import RoundDriver
 from secagg.simulation.faults import FATES
 from secagg.testing.adversary.attack import known_cohort, true_inputs
