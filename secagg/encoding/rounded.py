@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
-from functools import partial
 from math import inf, nextafter
 from typing import Any, Final, final
 
@@ -60,10 +59,10 @@ class RoundedPart:
         done = 0
         for pieces in blocks_of(arrays):
             block = gathered(pieces, work, self._scales)
-            clip = partial(self._clip_block, block, pieces, arrays, clipped)
+            self._clip_block(block, pieces, arrays, clipped)  # of all alike: the time must not say what is clipped
             stop = done + len(block)
             into = rounded[done:stop] if single else rounded[: len(block)]
-            rounder.round(block, into, clip)
+            rounder.round(block, into)
             if not single:
                 self._digits.split(into.astype(np.uint64), planes[:, done:stop])
             done = stop

@@ -57,19 +57,15 @@ class Rounder:
         self._bytes = np.empty(4 * room, np.uint8)
         self._zeros = np.zeros(4 * room, np.uint8)
 
-    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any], clip: Callable[[], None]) -> None:
-        """Round one block of at most BLOCK values into ``out``.
-
-        When a value is NaN or larger than the clip, ``clip`` is called, which mends the block or raises.
-        """
+    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
+        """Round one block of at most BLOCK values, none of them beyond the clip, into ``out``."""
         size = len(values)
         taken = -(-size // 4) * 16  # bytes
         self._stream.read_into(self._bytes[:taken], self._zeros[:taken], self._drawn)
         self._drawn += taken // 16
         random = self._bytes[: 4 * size].view(np.dtype("<u4"))
         if not round_block(values, self._factor, self._clip, self._levels, random, out):
-            clip()
-            round_block(values, self._factor, self._clip, self._levels, random, out)
+            raise RuntimeError("a value that was not clipped")
 
 
 def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:

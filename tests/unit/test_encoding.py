@@ -866,6 +866,21 @@ class TestRounding:
         assert np.array_equal(encoded_values(clipping, beyond), expected)
         assert sum(clipping.clipped.values()) == 3
 
+    def test_what_is_clipped_takes_no_further_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else a server that sets the clip, and waits for the vector, sees in the time whether a value is beyond it."""
+        rounded: list[int] = []
+
+        def counted(values: Any, *arguments: Any) -> bool:
+            rounded.append(len(values))
+            return round_block(values, *arguments)
+
+        monkeypatch.setattr("secagg.encoding.rounding.round_block", counted)
+        encoder = Encoder(np.zeros(3 * BLOCK), clip=1.0)
+        for largest in (0.5, 2.0):
+            rounded.clear()
+            encoder.encode(np.full(3 * BLOCK, largest))
+            assert rounded == [BLOCK] * 3
+
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 63, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
     def test_sizes_around_a_block(self, size: int) -> None:
         values = np.arange(size) % 255 - 127
