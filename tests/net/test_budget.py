@@ -131,3 +131,52 @@ def test_waiting_for_others_costs_no_patience_but_the_phase_ends_all_the_same() 
                 await waiting
 
     run(test)
+
+
+def test_a_byte_now_and_then_is_standing_still_too() -> None:
+    """It has sent nearly all of its message, so that it goes first, and holds the others up with what is left."""
+
+    async def test() -> None:
+        budget = ByteBudget(100_000, small=1, stall_seconds=0.05, bytes_per_second=10_000)
+        done: list[str] = []
+
+        async def dribble() -> None:
+            async with asyncio.timeout(20) as patience:
+                with budget.message(51_000, patience) as held:
+                    await held.charge(50_000)
+                    for _ in range(1000):
+                        await held.charge(1)
+                        await asyncio.sleep(0.01)
+
+        async def honest() -> None:
+            with budget.message(40_000) as held:
+                for _ in range(4):
+                    await held.charge(10_000)
+            done.append("honest")
+
+        dribbling = [asyncio.create_task(dribble()) for _ in range(2)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await honest()
+        for task in dribbling:
+            task.cancel()
+        ends = await asyncio.gather(*dribbling, return_exceptions=True)
+        assert any(isinstance(end, TimeoutError) for end in ends)
+        assert done == ["honest"]
+        assert budget.free == 100_000
+
+    run(test)
+
+
+def test_who_goes_beyond_the_budget_at_the_slowest_pace_arrives() -> None:
+    async def test() -> None:
+        budget = ByteBudget(1000, small=1, stall_seconds=0.2, bytes_per_second=1000)
+        async with asyncio.timeout(20) as patience:
+            with budget.message(1400, patience) as held:
+                await held.charge(1000)
+                for _ in range(8):
+                    await held.charge(50)
+                    await asyncio.sleep(0.04)
+        assert budget.free == 1000
+
+    run(test)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final, final
 
 _STALL_SECONDS: Final = 5.0
+_BYTES_PER_SECOND: Final = 16 * 1024.0
 
 
 @final
@@ -17,6 +18,7 @@ class Held:
     def __init__(self, budget: ByteBudget, size: int, patience: asyncio.Timeout | None, latest: float) -> None:
         self._budget, self._size, self._patience, self._end = budget, size, patience, latest
         self._latest = None if patience is None else patience.when()
+        self._due = float("inf")
         self.charged = 0
 
     @property
@@ -44,12 +46,18 @@ class Held:
             self._latest = min(self._end, self._latest + seconds)
             self._patience.reschedule(self._latest)
 
-    def hurry(self, seconds: float | None) -> None:
-        """Others wait for this message: it may stand still for so long; None: they do not any more."""
+    def hurry(self, seconds: float | None, earned: float = 0.0) -> None:
+        """Others wait for this message: it may stand still for so long; None: they do not any more.
+
+        What comes earns it more time, never more than ``seconds`` from now: a byte now and then is standing still, too.
+        """
         if self._patience is None or self._latest is None or self._patience.expired():
             return
-        soon = self._latest if seconds is None else asyncio.get_running_loop().time() + seconds
-        self._patience.reschedule(min(self._latest, soon))
+        if seconds is None:
+            self._due = float("inf")
+        else:
+            self._due = min(asyncio.get_running_loop().time() + seconds, self._due + earned)
+        self._patience.reschedule(min(self._latest, self._due))
 
 
 @final
@@ -61,16 +69,24 @@ class ByteBudget:
     while it does: it is done soonest, and then makes room.  Small messages never wait.
     """
 
-    def __init__(self, capacity: int, *, small: int = 2**16, stall_seconds: float = _STALL_SECONDS) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        small: int = 2**16,
+        stall_seconds: float = _STALL_SECONDS,
+        bytes_per_second: float = _BYTES_PER_SECOND,
+    ) -> None:
         """Make it inside a running event loop.
 
         Args:
             capacity: bytes; the message that goes beyond it adds at most its own.
             small: messages up to this size do not wait.
             stall_seconds: how long a message that others wait for may stand still.
+            bytes_per_second: what comes more slowly than that stands still.
         """
         self.free = self.capacity = capacity
-        self.small, self._stall = small, stall_seconds
+        self.small, self._stall, self._pace = small, stall_seconds, bytes_per_second
         self._waiting: dict[Held, tuple[int, asyncio.Future[None]]] = {}
         self._ahead: Held | None = None
 
@@ -97,7 +113,7 @@ class ByteBudget:
     async def take(self, held: Held, count: int) -> None:
         """See ``Held.charge``."""
         if held is self._ahead:
-            held.hurry(self._stall)
+            held.hurry(self._stall, count / self._pace)
         elif not held.waits_for_nobody and (self._waiting or count > self.free):
             await self._turn(held, count)
             return

@@ -127,7 +127,7 @@ class Service:
         self._most = self.limits.connections or 2 * seats + 64
         self._most_logging_in = self.limits.logging_in or seats + 64
         largest = max((_largest(hosted) for hosted in self.rounds.values()), default=0)
-        self._budget = ByteBudget(max(self.limits.held_bytes, largest))
+        self._budget = ByteBudget(max(self.limits.held_bytes, largest), bytes_per_second=self.limits.bytes_per_second)
         self.journal, self._certificate = journal, certificate
         self._sessions: dict[tuple[str, int], _Session] = {}
         self._connections = self._farewells = 0
