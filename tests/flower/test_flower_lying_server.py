@@ -62,6 +62,36 @@ def test_a_clip_of_integers_is_no_filter_on_counters() -> None:
     assert abs(mean["norm.batches"] - expected) <= strategy.reports[1].error_bounds["norm.batches"]
 
 
+@pytest.mark.parametrize("least", [None, 0.5])
+def test_a_clip_that_all_but_one_client_exceed_is_for_the_policy(least: float | None) -> None:
+    """A value that is cut is -clip or clip, so that a sum of such values tells of the one that is not cut.
+
+    Of 7 clients whose changes are above the clip nothing is left but signs, which the sum modulo twice the clip is rid
+    of.  Clamping keeps the number of clients in the sum, not what is known of each: a node's own ``min_clip`` does.
+    """
+    size, clip = 1000, 0.004
+
+    def change(node: int) -> Arrays:
+        return {"w": np.random.default_rng(node).normal(0, 0.001 if node == ODD else 1.0, size)}
+
+    def train(message: Message, context: Any) -> Message:
+        metrics = MetricRecord({"num-examples": weight_of(context.node_id)})
+        return Message(RecordDict({"a": record_of(change(context.node_id)), "m": metrics}), reply_to=message)
+
+    mod = secagg_mod if least is None else SecAggMod(layout_policy=LayoutPolicy(min_clip=least))
+    strategy, grid = secure(clip=clip, clips={}, max_weight=1), MemoryGrid(App(mod, train=train).app, 8)
+    mean = one_round(strategy, grid, {"w": np.zeros(size)})
+    if least is not None:
+        assert mean is None
+        assert {phase for phase, _ in grid.replies} == {"ADVERTISE"}
+        return
+    assert mean is not None
+    assert strategy.reports[1].contributors == 8
+    taken = (8 * mean["w"] + 8 * clip) % (2 * clip) - clip  # seven signs, each worth clip, are an odd number of them
+    assert np.mean(np.abs(taken - change(ODD)["w"]) < 1e-5) > 0.9
+    assert strategy.reports[1].clipped > 0.99 * 7 * size, "the count says that the clip was chosen well"
+
+
 def by_metric(value: Callable[[int], float]) -> Callable[[Message, Any], Message]:
     """Training with a further metric, ``score``."""
 
