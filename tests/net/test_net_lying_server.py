@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hosting import CLIP, LAYOUT, arrays_of, check_total, eventually, hosting, spec_of
@@ -17,6 +19,7 @@ from lying import Line, announce, hear, log_in, lying_server, say
 from websockets.exceptions import ConnectionClosed
 
 from secagg import Identity, InputError, LayoutPolicy, ParameterError, PeerError, RoundConfig, Server
+from secagg.adapters.net import store as store_module
 from secagg.adapters.net.addresses import canonical
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import Ack, Message, Progress, Refusal, Refused, RefusedError, Sum
@@ -24,7 +27,8 @@ from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import AnotherInputError, GaveUpError, MaybeSummedError, MemberOptions
-from secagg.adapters.net.store import ClientStore
+from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.store import ClientStore, may_hold
 
 CONFIG = spec_of(3).config
 SUM_BYTES = CONFIG.modulus.packed_bytes(CONFIG.length)
@@ -107,6 +111,38 @@ def test_more_bytes_than_belong_to_a_state_end_the_client(tmp_path: Path, tls_fo
                 await member().run()
             assert refused.value.code in (Refusal.TOO_LARGE, Refusal.MALFORMED)
             assert connections == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("before", [log_in, joined])
+def test_a_message_of_no_bytes(tmp_path: Path, tls_folder: Path, before: Callable[[Line], Awaitable[None]]) -> None:
+    async def behave(line: Line) -> None:
+        await before(line)
+        await line.send(Message("SHARE", 0))
+        await wait_for_ever(line)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            with pytest.raises(RefusedError, match="a SHARE message of no bytes") as refused:
+                await member().run()
+            assert refused.value.code is Refusal.MALFORMED
+
+    run(test)
+
+
+@pytest.mark.parametrize("shape", [(2**62, 2**62), (2**63,), (1,) * 70, (0, 2**62), (-4, -3)])
+def test_a_layout_with_shapes_that_no_array_has(tmp_path: Path, tls_folder: Path, shape: tuple[int, ...]) -> None:
+    layout = msgspec.structs.replace(LAYOUT, arrays=(("b", (5,)), ("w", shape)))
+
+    async def behave(line: Line) -> None:
+        await log_in(line, layout)
+        await wait_for_ever(line)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            with pytest.raises(RefusedError, match="the server's layout cannot be used"):
+                await member().run()
 
     run(test)
 
@@ -238,6 +274,28 @@ def test_connections_are_no_progress(tmp_path: Path, tls_folder: Path) -> None:
                 await member(give_up_seconds=0.5).run()
 
     run(test)
+
+
+def test_the_same_message_again_is_no_progress(tmp_path: Path, tls_folder: Path) -> None:
+    """A server that says what the client knows already, again and again, holds it no longer than one that is silent."""
+
+    async def behave(line: Line) -> None:
+        await log_in(line)
+        invitation = Server(CONFIG).invitation()
+        await say(line, "ADVERTISE", invitation)
+        submission, _ = await hear(line)
+        await line.send(Ack(submission.number, "accepted"))
+        with suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(0.02)
+                await say(line, "ADVERTISE", invitation)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            with pytest.raises(GaveUpError, match=r"no progress of the round for 0\.5 s"):
+                await member(give_up_seconds=0.5).run()
+
+    run(test, seconds=10.0)
 
 
 def test_a_client_waits_for_others_as_long_as_the_server_said(tmp_path: Path, tls_folder: Path) -> None:
@@ -513,6 +571,36 @@ def test_the_memory_of_an_input_is_shared_by_a_members_rounds(tmp_path: Path, tl
                 await host.member(0, name="other", other_states=states).run()
 
     run(test)
+
+
+def test_a_state_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, tls_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of the round before has the file in a sum, and another process holds it."""
+    monkeypatch.setattr(store_module, "_BUSY_SECONDS", 0.05)
+    state = tmp_path / "before.state"
+    before = ClientStore(state)
+    with before.step():
+        before.release(before.keyed(OwnInput(arrays_of(0)).values_digest))
+    before.close()
+
+    async def test() -> None:
+        with closing(sqlite3.connect(state, isolation_level=None)) as holding:
+            holding.execute("BEGIN EXCLUSIVE")
+            async with hosting([spec_of(3)], tmp_path, tls_folder) as host:
+                with pytest.raises(ParameterError, match="nobody knows whether your file may be in a sum already"):
+                    await host.member(0, other_states=(state,)).run()
+                assert host.hosted().progress().arrived == 0
+
+    run(test)
+
+
+def test_other_files_say_nothing_about_an_input(tmp_path: Path) -> None:
+    (tmp_path / "text.state").write_text("no database")
+    sqlite3.connect(tmp_path / "other.state").execute("CREATE TABLE other (one)")
+    (tmp_path / "folder.state").mkdir()
+    for name in ("text", "other", "folder", "none"):
+        assert not may_hold(tmp_path / f"{name}.state", bytes(32))
 
 
 # Another input than the state remembers.

@@ -57,7 +57,7 @@ class Steps:
     """A client's steps, and what they find out.
 
     Attributes:
-        taken: how many there were in this process.
+        taken: how many there were in this process; a message that changes nothing leads to none.
         failure: why this client has left the round, once it has.
         ended: the server's word that the round is over, once it came as a message of the protocol.
     """
@@ -121,7 +121,7 @@ class Steps:
             raise ParameterError("the round has no weights, and this client brings one: leave --weight out")
         try:
             digest = layout.encoder().layout_digest()
-        except (ParameterError, InputError) as wrong:
+        except (ParameterError, InputError, ValueError) as wrong:  # NumPy's ValueError: shapes that no array has
             raise RefusedError(Refusal.MALFORMED, f"the server's layout cannot be used: {wrong}") from None
         layout.check_policy(self._options.layout_policy)
         agreed = self._options.agreed_layout
@@ -157,6 +157,8 @@ class Steps:
         else:
             if frame.phase not in PHASES:
                 raise RefusedError(Refusal.MALFORMED, "the server sent a message of no phase of the protocol")
+            if frame.size == 0:
+                raise RefusedError(Refusal.MALFORMED, f"the server announced a {frame.phase} message of no bytes")
             allowed, exactly, named = largest_message(config, frame.phase), 0, f"{frame.phase} message"
         if frame.size > allowed or frame.size < exactly:
             raise RefusedError(
@@ -167,7 +169,6 @@ class Steps:
 
     def take(self, seat: int, phase: str, data: bytes) -> RoundConfig:
         """Take one message of the server's; what it leads to is durable when this returns."""
-        self.taken += 1
         with self._store.step():
             part = self._store.load()
             if phase == "ADVERTISE":
@@ -193,6 +194,7 @@ class Steps:
                     "the server opens a new round while this client is in the middle of another: it has lost its "
                     "journal; to leave the old round for good, add --again (see its help first)",
                 )
+        self.taken += 1
         self._check_not_summed()
         store.drop_outgoing()
         encoder = self._require_encoder()
@@ -258,6 +260,8 @@ class Steps:
                 if isinstance(step.event, InputNeeded):
                     encoder = self._require_encoder()
                     step = client.submit(encoder.encode(self._own.arrays, weight=self._weight))
+                if step.outgoing or step.event is not None:
+                    self.taken += 1
                 for message in step.outgoing:
                     store.push(answers, message)
                 match step.event:
@@ -278,6 +282,7 @@ class Steps:
     def _leave(self, part: TakingPart, refused: PeerError) -> TakingPart:
         """Forget the state, and tell the server; the error is raised once it knows, or is gone."""
         self.failure = refused
+        self.taken += 1
         self._store.drop_outgoing()
         if refused.reply:
             self._store.push(ABORT, refused.reply)

@@ -28,6 +28,9 @@ from secagg.errors import ParameterError
 
 _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
+_BUSY_SECONDS: Final = 20.0
+_NO_STATE: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+"""What reading a file gives that is no database, or a database that lacks the tables of a state."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS released (digest BLOB PRIMARY KEY);
@@ -87,7 +90,7 @@ class ClientStore:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             _make_private(path)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20.0)
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
         try:
             self._prepare()
         except sqlite3.Error as failure:
@@ -249,18 +252,28 @@ class ClientStore:
 def may_hold(path: Path, values_digest: bytes) -> bool:
     """Whether, by another state file, these arrays may be in a sum, or are in a round that is not over.
 
-    A file that is none, or that is no state of this version, says nothing.
+    A file that is none, or that is no state of this version, says nothing.  Raises ParameterError for a state that
+    cannot be read: what it remembers must not be taken for nothing.
     """
+    if not path.is_file():
+        return False
     query = (
         "SELECT 1 FROM released WHERE digest = :digest "
         "UNION ALL SELECT 1 FROM taking_part WHERE over IS NULL AND values_digest = :digest"
     )
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=20.0)) as database:
+        with closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
+        ) as database:
             (key,) = database.execute("SELECT key FROM digest_key").fetchone()
             return database.execute(query, {"digest": _keyed(key, values_digest)}).fetchone() is not None
-    except sqlite3.Error:
-        return False
+    except sqlite3.Error as failure:
+        if failure.sqlite_errorcode in _NO_STATE:
+            return False
+        raise ParameterError(
+            f"{path}: cannot be read ({failure}), so that nobody knows whether your file may be in a sum already; end "
+            "what uses this state, or make it readable"
+        ) from None
 
 
 def _keyed(key: bytes, digest: bytes) -> bytes:
