@@ -104,6 +104,8 @@ def _say(lines: Sequence[str]) -> None:
 
 
 def _write_layout(file: Path, served: ServedLayout) -> ServeOutcome:
+    if not file.parent.is_dir() or file.is_dir():
+        raise ParameterError(f"--write-layout {file}: name a file in a directory that is there")
     write_layout(file, served.layout)
     _say(served.chosen)
     encoder = served.layout.encoder()
@@ -268,7 +270,7 @@ def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Su
     try:
         mean = spec.layout.encoder().decode_sum(vector, len(ending.included), min_contributors=least)
     except InputError as wrong:  # a member that cheated, or weights of 0
-        return _Sum(unusable=str(wrong))
+        return _Sum(unusable=str(wrong).replace("(min_survivors)", "(--min-survivors)"))
     arrays = totals(mean, spec.layout)
     if path is not None:
         write_arrays(path, arrays)
