@@ -237,11 +237,12 @@ def _terms(config: RoundConfig) -> dict[str, Any]:
 def _tolerates(config: RoundConfig) -> str:
     """What the round can stand, for whoever starts the server."""
     lost, colluders = config.dropouts, config.colluders
-    members = "member" if lost == 1 else "members"
-    advice = "; when one is late there is no sum: invite more clients, or give other rates" if lost == 0 else ""
+    losses = f"up to {lost} of the clients may be lost" if lost > 1 else "1 client may be lost"
+    if lost == 0:
+        losses = "no client may be lost: if one is late there is no sum; invite more clients, or give other rates"
     return (
-        f"{config.clients} clients, {config.threat_model.value}; {lost} {members} may be lost{advice}; a sum needs "
-        f"{config.min_survivors}; {colluders} may collude with the server"
+        f"{config.clients} clients, threat model {config.threat_model.value}. A sum needs {config.min_survivors} of "
+        f"them, and {losses}. Up to {colluders} may collude with the server."
     )
 
 

@@ -509,11 +509,14 @@ def test_without_the_extra_it_says_what_to_install(files: Path, module: str, arg
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--clients", 3), "3 clients, semi_honest; 0 members may be lost; when one is late there is no sum"),
-        (("--clients", 4), "4 clients, semi_honest; 1 member may be lost; a sum needs 3; 1 may collude"),
+        (("--clients", 3), "A sum needs 3 of them, and no client may be lost: if one is late there is no sum"),
+        (
+            ("--clients", 4),
+            "4 clients, threat model semi_honest. A sum needs 3 of them, and 1 client may be lost. Up to 1",
+        ),
         (
             ("--clients", 12, "--gamma", 0.25),
-            "1 member may be lost; a sum needs 11; 3 may collude with the server",
+            "A sum needs 11 of them, and 1 client may be lost. Up to 3 may collude with the server.",
         ),
     ],
 )
