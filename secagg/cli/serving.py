@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
+import re
 import signal
 import socket
 import ssl
@@ -46,6 +48,7 @@ from secagg.encoding import Mean
 from secagg.errors import InputError, ParameterError
 
 _log = logging.getLogger("secagg.net.serve")
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 _EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  (what a user writes)
 
 
@@ -289,11 +292,23 @@ def _tls(options: ServeOptions) -> tuple[ssl.SSLContext | None, bytes]:
             raise ParameterError(f"--insecure-plaintext on {options.host}: without TLS, listen on localhost only")
         return None, b""
     if options.demo_cert is not None:
-        names = [] if options.host in _EVERY_ADDRESS else [options.host]
-        return server_context(*make_demo_certificate(options.demo_cert, [*names, *(options.demo_name or ())]))
+        hosts = [] if options.host in _EVERY_ADDRESS else [("--host", options.host)]
+        named = [*hosts, *(("--demo-name", name) for name in options.demo_name or ())]
+        for option, name in named:
+            if not (_HOST_NAME.fullmatch(name) or _is_address(name)):
+                raise ParameterError(f"{option} {name!r}: give a host name or an address, without wss:// and a port")
+        return server_context(*make_demo_certificate(options.demo_cert, [name for _, name in named]))
     if options.cert is None or options.key is None:
         raise ParameterError("--key is missing: give the private key of --cert")
     return server_context(options.cert, options.key)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _allow_many_sockets() -> None:

@@ -283,6 +283,9 @@ def odd_files(folder: Path) -> None:
         ((*SERVE, "--open", "--demo-cert", "tls", "--output", "u0.npz"), "this is an input file"),
         ((*SERVE, "--open", "--demo-cert", "tls", "--output", "s.txt"), "must end in .npz or .safetensors"),
         ((*SERVE, "--open", "--demo-name", "a.example", "--insecure-plaintext"), "give --demo-cert DIR too"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--demo-name", "wss://a.example:1"), "without wss:// and a port"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--demo-name", ""), "--demo-name '': give a host name"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--demo-name", "b\u00fccher.example"), "give a host name"),
         ((*SERVE, "--write-layout", "none/layout.json"), "none/layout.json: name a file in a directory that is there"),
         (
             ("serve", "--clients", 4, *SERVE[3:], "--open", "--demo-cert", "tls", "--min-survivors", 3, "--gamma", 0.5),
