@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -21,6 +21,7 @@ EXIT_STOPPED: Final = 3
 EXIT_REFUSED: Final = 4
 EXIT_ANOTHER_INPUT: Final = 5
 
+_NAMED: Final = 8  # arrays in one message
 _PLAIN_WIDTH: Final = 100  # of tables, where there is no terminal
 
 
@@ -101,6 +102,12 @@ class PhaseProgress:
             self._phase = phase
             self._bar.reset(self._task, total=total, description=phase)
         self._bar.update(self._task, completed=through)
+
+
+def names_of(names: Sequence[str]) -> str:
+    """Some names of arrays, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def seconds(value: float | None) -> str:

@@ -54,8 +54,8 @@ class OwnLoss:
         for name, found in self.coarse.items():
             yield (
                 f"{name} is hardly in the sum: the largest of your values is {found.largest:.3g}, the clip "
-                f"{found.clip:.3g}, and the rounding {found.rounding:.3g}; ask who runs the server for another --clip, "
-                "or for more --bits"
+                f"{found.clip:.3g}, and the rounding {found.rounding:.3g}; ask for another --clip, "
+                "more --bits or a lower --max-weight of the server"
             )
         for name, lost in self.decimals.items():
             yield decimals_warning(name, lost, exact[name]).rstrip(".")

@@ -15,6 +15,7 @@ from secagg.adapters.net.model_files import Header
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
 from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
+from secagg.cli.output import names_of
 from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
 from secagg.config import RoundConfig, ThreatModel
@@ -30,7 +31,6 @@ _LARGEST_WHOLE: Final = 2**31
 """Of the whole numbers that are summed exactly without an option that says so."""
 _NO_CLIP: Final = 1.0
 """Of a layout in which every array has a setting of its own."""
-_LISTED: Final = 8
 _ROUNDING: Final = 1 + 2.0**-30
 """What the roundings of float64 add to a bound is no reason to refuse it."""
 
@@ -105,22 +105,16 @@ def _said_of(chosen: Mapping[str, Exact], headers: Mapping[str, Header]) -> list
     for name, exact in chosen.items():
         by_range.setdefault((str(headers[name].dtype), exact), []).append(name)
     return [
-        f"{listed(names)}: whole numbers ({dtype}), which are summed exactly from {exact.low} to {exact.high}; for "
+        f"{names_of(names)}: whole numbers ({dtype}), which are summed exactly from {exact.low} to {exact.high}; for "
         f"another range give --exact '{names[0]}=LOW..HIGH', to round them give --clip '{names[0]}=VALUE'"
         for (dtype, exact), names in by_range.items()
     ]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return f"{', '.join(names[:_LISTED])}{more}"
-
-
 def _check_clips(given: LayoutOptions, names: list[str]) -> None:
     if given.clip is None and (bare := given.without_clip(names)):
         raise ParameterError(
-            f"--clip is missing: {listed(bare)} would have none; give --clip VALUE, or --clip '{bare[0]}=VALUE'"
+            f"--clip is missing: {names_of(bare)} would have none; give --clip VALUE, or --clip '{bare[0]}=VALUE'"
         )
 
 

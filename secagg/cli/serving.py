@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
+import re
 import signal
 import socket
 import ssl
@@ -46,6 +48,7 @@ from secagg.encoding import Mean
 from secagg.errors import InputError, ParameterError
 
 _log = logging.getLogger("secagg.net.serve")
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 _EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  (what a user writes)
 
 
@@ -104,6 +107,8 @@ def _say(lines: Sequence[str]) -> None:
 
 
 def _write_layout(file: Path, served: ServedLayout) -> ServeOutcome:
+    if not file.parent.is_dir() or file.is_dir():
+        raise ParameterError(f"--write-layout {file}: name a file in a directory that is there")
     write_layout(file, served.layout)
     _say(served.chosen)
     encoder = served.layout.encoder()
@@ -235,11 +240,12 @@ def _terms(config: RoundConfig) -> dict[str, Any]:
 def _tolerates(config: RoundConfig) -> str:
     """What the round can stand, for whoever starts the server."""
     lost, colluders = config.dropouts, config.colluders
-    members = "member" if lost == 1 else "members"
-    advice = "; when one is late there is no sum: invite more clients, or give other rates" if lost == 0 else ""
+    losses = f"up to {lost} of the clients may be lost" if lost > 1 else "1 client may be lost"
+    if lost == 0:
+        losses = "no client may be lost: if one is late there is no sum; invite more clients, or give other rates"
     return (
-        f"{config.clients} clients, {config.threat_model.value}; {lost} {members} may be lost{advice}; a sum needs "
-        f"{config.min_survivors}; {colluders} may collude with the server"
+        f"{config.clients} clients, threat model {config.threat_model.value}. A sum needs {config.min_survivors} of "
+        f"them, and {losses}. Up to {colluders} may collude with the server."
     )
 
 
@@ -268,7 +274,7 @@ def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Su
     try:
         mean = spec.layout.encoder().decode_sum(vector, len(ending.included), min_contributors=least)
     except InputError as wrong:  # a member that cheated, or weights of 0
-        return _Sum(unusable=str(wrong))
+        return _Sum(unusable=str(wrong).replace("(min_survivors)", "(--min-survivors)"))
     arrays = totals(mean, spec.layout)
     if path is not None:
         write_arrays(path, arrays)
@@ -286,11 +292,23 @@ def _tls(options: ServeOptions) -> tuple[ssl.SSLContext | None, bytes]:
             raise ParameterError(f"--insecure-plaintext on {options.host}: without TLS, listen on localhost only")
         return None, b""
     if options.demo_cert is not None:
-        names = [] if options.host in _EVERY_ADDRESS else [options.host]
-        return server_context(*make_demo_certificate(options.demo_cert, [*names, *(options.demo_name or ())]))
+        hosts = [] if options.host in _EVERY_ADDRESS else [("--host", options.host)]
+        named = [*hosts, *(("--demo-name", name) for name in options.demo_name or ())]
+        for option, name in named:
+            if not (_HOST_NAME.fullmatch(name) or _is_address(name)):
+                raise ParameterError(f"{option} {name!r}: give a host name or an address, without wss:// and a port")
+        return server_context(*make_demo_certificate(options.demo_cert, [name for _, name in named]))
     if options.cert is None or options.key is None:
         raise ParameterError("--key is missing: give the private key of --cert")
     return server_context(options.cert, options.key)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _allow_many_sockets() -> None:

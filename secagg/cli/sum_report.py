@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from secagg.adapters.net.layout import Layout
-from secagg.cli.output import table
+from secagg.cli.output import names_of, table
 from secagg.encoding import Exact, Mean
 from secagg.encoding.arrays import is_extension
 
@@ -138,7 +138,11 @@ def sum_warnings(arrays: Sequence[ArraySum], mean: Mean) -> list[str]:
         for array in arrays
         if array.is_coarse
     ]
-    found += [f"{array.name}: {array.note}" for array in arrays if array.note]
+    notes: dict[str, list[str]] = {}
+    for array in arrays:
+        if array.note:
+            notes.setdefault(array.note, []).append(array.name)
+    found += [f"{names_of(names)}: {note}" for note, names in notes.items()]
     if mean.contributors < mean.count:
         found.append(f"only {mean.contributors} of the {mean.count} clients have a weight above 0")
     return found

@@ -265,6 +265,79 @@ def odd_files(folder: Path) -> None:
         ((*SERVE, "--open", "--demo-cert", "tls", "--round", "a b"), "round name 'a b'"),
         ((*SERVE, "--open", "--demo-cert", "tls", "--round", "a", "--round", "a"), "twice"),
         ((*SERVE[:-1], -1, "--open", "--demo-cert", "tls"), "clip"),
+        (SERVE[:-2], "--clip is missing: layer.bias, layer.weight, steps would have none"),
+        ((*SERVE, "--clip", "nothing=1"), "no array has this name"),
+        ((*SERVE, "--exact", "steps=3..9"), "the range leaves out 0, and clients refuse that: write 0..9"),
+        ((*SERVE, "--max-weight", 10**6), "give --bits 21 or --array-bits 'layer.bias=21', or lower --max-weight"),
+        ((*SERVE, "--max-weight", 0), "--max-weight is 0"),
+        ((*SERVE, "--bits", 40), "--bits is 40"),
+        ((*SERVE, "--exact", "steps=-1e15..1e15", "--max-weight", 9999), "give --exact a narrower range"),
+        ((*SERVE, "--open", "--max-connections", 0), "--max-connections 0: it must be at least 1"),
+        ((*SERVE, "--open", "--linger", -5), "--linger -5: it must be from 0"),
+        ((*SERVE, "--open", "--linger", "nan"), "--linger nan: it must be from 0"),
+        ((*SERVE, "--open", "--port", 99999), "--port 99999: it must be from 0 to 65535"),
+        ((*SERVE, "--open", "--monitor-port", 65536), "--monitor-port 65536: it must be from 0 to 65535"),
+        ((*SERVE, "--open", "--monitor-port", -1), "--monitor-port -1: it must be from 0 to 65535"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--output", "none/s.npz"), "there is no directory none"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--output", "{round}/s.npz"), "there is no directory default"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--output", "u0.npz"), "this is an input file"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--output", "s.txt"), "must end in .npz or .safetensors"),
+        ((*SERVE, "--open", "--demo-name", "a.example", "--insecure-plaintext"), "give --demo-cert DIR too"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--demo-name", "wss://a.example:1"), "without wss:// and a port"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--demo-name", ""), "--demo-name '': give a host name"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--demo-name", "b\u00fccher.example"), "give a host name"),
+        ((*SERVE, "--write-layout", "none/layout.json"), "none/layout.json: name a file in a directory that is there"),
+        (
+            ("serve", "--clients", 4, *SERVE[3:], "--open", "--demo-cert", "tls", "--min-survivors", 3, "--gamma", 0.5),
+            "--min-survivors = 3: must be at least 4 (threshold + 1 = 4, colluders + 2 = 4",
+        ),
+        (("serve", "--dim-from", "none.npz", "--clip", 1), "none.npz: there is no such file"),
+        (("serve", "--dim-from", "text.npz", "--clip", 1), "text.npz: w holds <U4 elements"),
+        ((*SERVE[:1], *SERVE[3:], "--directory", "none.json"), "none.json: No such file"),
+        ((*SERVE, "--open", "--cert", "none.pem", "--key", "none.key"), "none.pem: No such file"),
+        ((*SERVE, "--open", "--demo-cert", "tls", "--journal", "none/j.sqlite"), "none/j.sqlite: No such file"),
+        (("join", "--input", "u0.npz", "--output", "s.npz"), "URL is missing"),
+        (("join", "wss://localhost:1", "--input", "u0.npz"), "--output is missing"),
+        (("join", "wss://localhost:1", "--input", "nan.npz", "--output", "s.npz"), "nan.npz: w holds a NaN"),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--layout", "none.json"),
+            "none.json: cannot be read",
+        ),
+        (
+            (
+                *("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz"),
+                *("--directory", "none.json", "--identity", "m0.json"),
+            ),
+            "none.json: No such file",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--weight", 0),
+            "--weight 0: it must be from 1",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--min-survivors", 1),
+            "--min-survivors 1: it must be at least 2",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--give-up-after", 0),
+            "--give-up-after 0: it must be from 1",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--refuse-clipped"),
+            "give the --layout that says what is clipped",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--refuse-above", "steps=1e-9"),
+            "which is above --refuse-above 1e-09; nothing was sent",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--refuse-above", "nothing=1"),
+            "no array of your file has this name",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--refuse-above", "x"),
+            "--refuse-above 'x': 'x' is not a number",
+        ),
         ((*SERVE, "--open", "--cert", "u0.npz", "--key", "u0.npz"), "not a certificate in PEM"),
         (("serve", "--clients", 4, *SERVE[3:], "--directory", "cohort.json", "--demo-cert", "tls"), "lists 3"),
         (("join", "ws://localhost:1/x", "--input", "u0.npz", "--output", "s.npz"), "without TLS anybody on the way"),
@@ -323,11 +396,17 @@ def test_what_cannot_be_carried_out_is_said_in_one_line(
     ("changes", "code", "says"),
     [
         (("--identity", "stranger.json"), 4, "does not hold this identity key: "),
-        (("--gamma", "0.9"), 4, "colluders = 1; this client's policy asks for at least 2"),
+        (
+            ("--gamma", "0.9"),
+            4,
+            "this client's policy asks for at least 2; --gamma of secagg join sets what it accepts",
+        ),
         (("--input", "other.npz"), 2, "it lacks 'layer.bias'"),
         (("--weight", "7"), 2, "the round has no weights"),
         (("--min-clip", "2"), 4, "clip 1.0; this client's policy allows 2.0"),
-        (("--min-bits", "20"), 4, "bits 16; this client's policy allows 20"),
+        (("--min-bits", "20"), 4, "allows 20 to 32; --min-bits or --max-bits of secagg join sets what it accepts"),
+        (("--min-survivors", "4"), 4, "asks for at least 4; --min-survivors of secagg join sets what it accepts"),
+        (("--threat-model", "active", "--directory", "cohort.json"), 4, "--threat-model of secagg join sets what"),
         (("--ca", None), 4, "certificate is not trusted"),
         (("--give-up-after", "1", "wrong port"), 3, "no word from the server for 1 s"),
     ],
@@ -344,7 +423,7 @@ def test_every_refusal_has_its_exit_code_and_one_line(
     server = start("server", *serve, "--clip", 1, "--demo-cert", "tls", "--port", port, "--log-format", "json")
     server.await_log("listening")
     options = {"--input": "u0.npz", "--output": "s.npz", "--ca": "tls/server.pem", "--identity": "m0.json"}
-    options[changes[0]] = changes[1]
+    options |= dict(zip(changes[::2], changes[1::2], strict=False))
     given = [part for name, value in options.items() if value is not None for part in (name, value)]
     others = [
         start(f"other {member}", *("join", f"wss://localhost:{port}/default", "--input", f"u{member}.npz"),
@@ -433,11 +512,14 @@ def test_without_the_extra_it_says_what_to_install(files: Path, module: str, arg
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--clients", 3), "3 clients, semi_honest; 0 members may be lost; when one is late there is no sum"),
-        (("--clients", 4), "4 clients, semi_honest; 1 member may be lost; a sum needs 3; 1 may collude"),
+        (("--clients", 3), "A sum needs 3 of them, and no client may be lost: if one is late there is no sum"),
+        (
+            ("--clients", 4),
+            "4 clients, threat model semi_honest. A sum needs 3 of them, and 1 client may be lost. Up to 1",
+        ),
         (
             ("--clients", 12, "--gamma", 0.25),
-            "1 member may be lost; a sum needs 11; 3 may collude with the server",
+            "A sum needs 11 of them, and 1 client may be lost. Up to 3 may collude with the server.",
         ),
     ],
 )

@@ -1363,6 +1363,7 @@ class TestLayoutPolicy:
     def test_allows_by_default_what_encoders_take(self) -> None:
         LayoutPolicy().check(**self.LAYOUT)
         LayoutPolicy().check(clip=1e-100, bits=2, max_weight=None)
+        LayoutPolicy().check(clip=None, bits=2, max_weight=None, array_bits=[32], exact=[Exact(0, 1), Exact(-9, 9, 15)])
         LayoutPolicy().check(clip=1e100, bits=32, max_weight=2**53, clips=[5.0, 1e-9])
 
     @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     closings        what the closing of a connection says
     addresses       the URL of a round
     store           a client's SQLite file
-    layout          names and shapes of what is summed
+    layout          names and shapes of what is summed, and how each array is encoded
+    layout_file     a layout in a file, for those that agree on it
     model_files     .npz and .safetensors
     certificates    TLS
     monitor         metrics and status page

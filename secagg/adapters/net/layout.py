@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,9 @@ from secagg.encoding.sums import Mean, sums_by_name
 from secagg.errors import InputError, ParameterError
 
 _LISTED: Final = 4
+_MOST_AXES: Final = 32
+_MOST_ELEMENTS: Final = 2**40
+"""Of one array, its empty axes counted as 1: below what NumPy's own shapes can say."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -31,8 +35,8 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         clips, array_bits: the arrays with another clip, or another number of bits, by name.
         exact: the arrays that are summed without rounding, by name: low, high, decimals.
 
-    Raises ParameterError when names are there twice, out of order, or unknown, or when an exact array has a clip or
-    bits as well.
+    Raises ParameterError when names are there twice, out of order, or unknown, when a shape is none that can be summed,
+    or when an exact array has a clip or bits as well.
     """
 
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
@@ -45,6 +49,9 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         _check_ascending("arrays", [name for name, _ in self.arrays])
+        for name, shape in self.arrays:
+            if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or _elements(shape) > _MOST_ELEMENTS:
+                raise ParameterError(f"{name} has the shape {shape}: no array that can be summed has it")
         known = {name for name, _ in self.arrays}
         exact = {name for name, *_ in self.exact}
         for what, names in (
@@ -169,8 +176,6 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     def _encoder_of(self, template: Template) -> Encoder:
         leaf = {name: found.name for (name, _), found in zip(self.arrays, template.leaves, strict=True)}
-        if len(set(leaf.values())) < len(leaf):
-            raise ParameterError("two arrays have names that read the same; rename one of them")
         return Encoder(
             template,
             clip=self.clip,
@@ -207,6 +212,10 @@ def totals(mean: Mean, layout: Layout) -> dict[str, npt.NDArray[Any]]:
         mean, template, {leaf: decimals[name].decimals for leaf, name in by_leaf.items() if name in decimals}
     )
     return {by_leaf[leaf]: np.asarray(values) for leaf, values in sums.items()}
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    return prod(max(extent, 1) for extent in shape)
 
 
 def _said(value: object) -> str:

@@ -66,8 +66,8 @@ def _hash_array(hashed: Any, name: str, array: RealArray) -> None:
     for block in _blocks(array):
         if not np.isfinite(block).all():
             raise InputError(
-                f"{name} holds a NaN or an infinity, which cannot be summed: whoever trained it has diverged; mend the "
-                "file, or do not take part in this round"
+                f"{name} holds a NaN or an infinity, which cannot be summed: the training may have diverged; correct "
+                "the file, or do not take part in this round"
             )
         hashed.update((block + 0.0).astype("<f8"))  # adding zero: -0.0 is the same value as 0.0
 
