@@ -1,4 +1,4 @@
-"""Stochastic rounding of a block of floats in one pass; what it computes is said in ``secagg.encoding.rounding``."""
+"""Clipping and stochastic rounding of floats in one pass; what it computes is said in ``secagg.encoding.rounding``."""
 
 from __future__ import annotations
 
@@ -22,38 +22,42 @@ def round_block(
     levels: int,
     random: npt.NDArray[np.uint32],
     out: Lanes,
-) -> bool:
-    """``out[i] = (rint(values[i] * factor) + levels 2^32 + random[i]) >> 32``, if all |values| are at most ``bound``.
+) -> int | None:
+    """``out[i] = (rint(clipped[i] * factor) + levels 2^32 + random[i]) >> 32``, clipped to -bound .. bound.
 
     All three arrays are 1-D, contiguous, aligned and of one length; bound * factor is at most levels * 2^32, and
-    ``out`` holds 2 * levels.
+    ``out`` holds 2 * levels.  The same is done whatever the values are: a second pass over what is clipped would tell
+    by its time that something is.
 
     Returns:
-        False when a value is NaN or beyond the bound; then ``out`` is of no use.
+        How many values were beyond the bound; None when one is not finite, and ``out`` is then of no use.
     """
     if not len(values) == len(random) == len(out):
         raise ValueError(f"blocks of {len(values)} values, {len(random)} random numbers and {len(out)} results")
-    within: bool = _rounder(out.dtype.itemsize)(values, factor, bound, levels << FRACTION_BITS, random, out)
-    return bool(within)
+    beyond, wrong = _rounder(out.dtype.itemsize)(values, factor, bound, levels << FRACTION_BITS, random, out)
+    return None if wrong else int(beyond)
 
 
 @cache
-def _rounder(lane_bytes: int) -> Callable[..., bool]:
+def _rounder(lane_bytes: int) -> Callable[..., tuple[int, int]]:
     lane, shift = np.dtype(f"u{lane_bytes}").type, np.uint64(FRACTION_BITS)
+    largest = np.finfo(np.float64).max
 
     def round_values(values: Any, factor: Any, bound: Any, offset: Any, random: Any, out: Any) -> Any:
-        beyond = False
+        beyond, wrong = np.int64(0), np.int64(0)
         for index in range(values.shape[0]):
-            within = abs(values[index]) <= bound  # not so for NaN
-            beyond |= not within
-            value = values[index] if within else 0.0  # what an int64 does not hold is not converted to one
-            fixed = np.uint64(np.int64(np.rint(value * factor)))
+            size = abs(values[index])
+            finite = size <= largest  # not so for NaN
+            wrong += np.int64(not finite)
+            beyond += np.int64(size > bound)
+            value = min(size, bound) if finite else 0.0  # what an int64 does not hold is not converted to one
+            fixed = np.uint64(np.int64(np.rint(np.copysign(value, values[index]) * factor)))
             out[index] = lane((fixed + offset + np.uint64(random[index])) >> shift)
-        return not beyond
+        return beyond, wrong
 
     return _jit.specialised(
         round_values,
-        f"round_values_{8 * lane_bytes}",
+        f"clip_and_round_{8 * lane_bytes}",
         _jit.array_of(np.float64),
         _jit.scalar_of(np.float64),
         _jit.scalar_of(np.float64),

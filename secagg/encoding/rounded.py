@@ -19,6 +19,7 @@ from secagg.encoding.tail import Counts
 from secagg.encoding.template import Leaf
 from secagg.errors import InputError
 
+_LARGEST: Final = float(np.finfo(np.float64).max)
 _ULP: Final = Fraction(1, 2**53)  # of float64, relative, for one operation that rounds to nearest
 
 
@@ -36,7 +37,7 @@ class RoundedPart:
         self._leaves, self._clips, self._max_weight = leaves, tuple(clips), max_weight
         self.levels: Final = (1 << (bits - 1)) - 1
         self._reference = self._clips[0]
-        self._scales = [1.0 if clip == self._reference else self._reference / clip for clip in self._clips]
+        self._scales = [_scale(self._reference, clip) for clip in self._clips]
         self._digits = Digits(base, 2 * self.levels)
         self._size = sum(leaf.size for leaf in leaves)
         self.length: Final = self._size * self._digits.count
@@ -59,10 +60,17 @@ class RoundedPart:
         done = 0
         for pieces in blocks_of(arrays):
             block = gathered(pieces, work, self._scales)
-            self._clip_block(block, pieces, arrays, clipped)  # of all alike: the time must not say what is clipped
             stop = done + len(block)
             into = rounded[done:stop] if single else rounded[: len(block)]
-            rounder.round(block, into)
+            random = rounder.draw(len(block))
+            for piece in pieces:
+                part = slice(piece.start, piece.stop)
+                beyond = rounder.round(block[part], random[part], into[part])
+                if beyond is None:
+                    beyond = self._round_overflown(rounder, block[part], random[part], into[part], piece, arrays)
+                if beyond:
+                    name = self._leaves[piece.index].name
+                    clipped[name] = clipped.get(name, 0) + beyond
             if not single:
                 self._digits.split(into.astype(np.uint64), planes[:, done:stop])
             done = stop
@@ -91,23 +99,21 @@ class RoundedPart:
         """What one step of the sum is worth in the mean: max_weight / (scale * total_weight)."""
         return Fraction(self._max_weight or 1, self.levels * total_weight) * Fraction(clip)
 
-    def _clip_block(
-        self, block: npt.NDArray[np.float64], pieces: list[Piece], arrays: Sequence[RealArray], clipped: dict[str, int]
-    ) -> None:
-        """Refuse what is not finite, count what is too large, and clip it."""
-        for piece in pieces:
-            values, leaf = block[piece.start : piece.stop], self._leaves[piece.index]
-            if (
-                self._scales[piece.index] != 1.0
-            ):  # scaled, a large value may be infinite, and the clip off by a rounding
-                with np.errstate(over="ignore", invalid="ignore"):
-                    values = piece.values.astype(np.float64)
-            if not np.isfinite(values).all():
-                raise not_finite(leaf, arrays[piece.index])
-            beyond = int(np.count_nonzero(np.abs(values) > self._clips[piece.index]))
-            if beyond:
-                clipped[leaf.name] = clipped.get(leaf.name, 0) + beyond
-        np.clip(block, -self._reference, self._reference, out=block)
+    def _round_overflown(
+        self,
+        rounder: Rounder,
+        values: npt.NDArray[np.float64],
+        random: npt.NDArray[np.uint32],
+        out: npt.NDArray[np.unsignedinteger],
+        piece: Piece,
+        arrays: Sequence[RealArray],
+    ) -> int | None:
+        """Round values of which a finite one became infinite when it was scaled.  Raises InputError for all others."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            given = piece.values.astype(np.float64)
+        if self._scales[piece.index] == 1.0 or not np.isfinite(given).all():
+            raise not_finite(self._leaves[piece.index], arrays[piece.index])
+        return rounder.round(np.clip(values, -_LARGEST, _LARGEST), random, out)
 
     def _joined(self, vector: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
         planes = vector.reshape(self._digits.count, self._size)
@@ -132,3 +138,11 @@ class RoundedPart:
                     f"total weight {counts.weight} can reach {reach}: a client sent what no encoder makes, or the "
                     "count or the layout is another than the clients'"
                 )
+
+
+def _scale(reference: float, clip: float) -> float:
+    """What brings values with this clip to the reference's; rounded down, so that the clip itself is not beyond it."""
+    scale = reference / clip
+    while clip * scale > reference:
+        scale = nextafter(scale, 0.0)
+    return scale

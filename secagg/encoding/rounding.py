@@ -57,15 +57,18 @@ class Rounder:
         self._bytes = np.empty(4 * room, np.uint8)
         self._zeros = np.zeros(4 * room, np.uint8)
 
-    def round(self, values: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
-        """Round one block of at most BLOCK values, none of them beyond the clip, into ``out``."""
-        size = len(values)
+    def draw(self, size: int) -> npt.NDArray[np.uint32]:
+        """The next ``size`` random numbers, at most BLOCK; good until the next call."""
         taken = -(-size // 4) * 16  # bytes
         self._stream.read_into(self._bytes[:taken], self._zeros[:taken], self._drawn)
         self._drawn += taken // 16
-        random = self._bytes[: 4 * size].view(np.dtype("<u4"))
-        if not round_block(values, self._factor, self._clip, self._levels, random, out):
-            raise RuntimeError("a value that was not clipped")
+        return self._bytes[: 4 * size].view(np.dtype("<u4"))
+
+    def round(
+        self, values: npt.NDArray[np.float64], random: npt.NDArray[np.uint32], out: npt.NDArray[Any]
+    ) -> int | None:
+        """Clip and round into ``out``; how many values were beyond the clip, None when one is not finite."""
+        return round_block(values, self._factor, self._clip, self._levels, random, out)
 
 
 def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:

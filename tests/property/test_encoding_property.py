@@ -116,7 +116,7 @@ def test_rounding_is_the_integer_formula(bits: int, pairs: list[tuple[float, int
     random = np.array([k for _, k in pairs], np.uint32)
     for dtype in (dtype for dtype in (np.uint8, np.uint16, np.uint32, np.uint64) if 2 * levels <= np.iinfo(dtype).max):
         out = np.zeros(len(pairs), dtype)
-        assert round_block(values, 2.0**32, levels, levels, random, out)
+        assert round_block(values, 2.0**32, levels, levels, random, out) == 0
         assert out.tolist() == [((x + k) >> 32) + levels for x, (_, k) in zip(fixed, pairs, strict=True)]
     with pytest.raises(ValueError, match="random numbers"):
         round_block(values, 2.0**32, levels, levels, random[1:], out)

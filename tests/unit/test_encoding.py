@@ -843,17 +843,26 @@ class TestRounding:
             random = np.array([0, 1, edge - 1, edge, edge + 1, 2**31, 2**32 - 1], np.int64) % 2**32
             out = np.empty(len(random), np.uint32)
             values = np.full(len(random), float(x))
-            assert round_block(values, 2.0**32, levels, levels, random.astype(np.uint32), out)
+            assert round_block(values, 2.0**32, levels, levels, random.astype(np.uint32), out) == 0
             assert out.tolist() == [(fixed + int(k) >> 32) + levels for k in random]
 
-    @pytest.mark.parametrize("value", [1.0000000000000002, -1.0000000000000002, 1e300, -1e300, np.inf, -np.inf, np.nan])
-    def test_a_block_with_a_value_beyond_the_bound_is_told_of(self, value: float) -> None:
+    @pytest.mark.parametrize("value", [1.0000000000000002, -1.0000000000000002, 1e300, -1e300])
+    def test_a_value_beyond_the_bound_is_clipped_and_counted(self, value: float) -> None:
         random, out = np.zeros(37, np.uint32), np.zeros(37, np.uint32)
-        assert round_block(np.full(37, -1.0), 2.0**32, 1.0, 1, random, out)
+        assert round_block(np.full(37, -1.0), 2.0**32, 1.0, 1, random, out) == 0
         for at in range(37):
             values = np.ones(37)
             values[at] = value
-            assert not round_block(values, 2.0**32, 1.0, 1, random, out)
+            assert round_block(values, 2.0**32, 1.0, 1, random, out) == 1
+            assert out.tolist() == [0 if value < 0 and index == at else 2 for index in range(37)]
+
+    @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+    def test_a_block_with_a_value_that_is_not_finite_is_told_of(self, value: float) -> None:
+        random, out = np.zeros(37, np.uint32), np.zeros(37, np.uint32)
+        for at in range(37):
+            values = np.full(37, 3.0)
+            values[at] = value
+            assert round_block(values, 2.0**32, 1.0, 1, random, out) is None
 
     def test_clipping_a_block_leaves_the_rounding_of_all_others_as_it_was(self) -> None:
         values = np.linspace(-1, 1, 3 * BLOCK)
@@ -870,7 +879,7 @@ class TestRounding:
         """Else a server that sets the clip, and waits for the vector, sees in the time whether a value is beyond it."""
         rounded: list[int] = []
 
-        def counted(values: Any, *arguments: Any) -> bool:
+        def counted(values: Any, *arguments: Any) -> int | None:
             rounded.append(len(values))
             return round_block(values, *arguments)
 
