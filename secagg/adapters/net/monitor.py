@@ -73,7 +73,8 @@ async function update() {
     const status = await (await fetch("status.json")).json();
     const codes = Object.entries(status.refused).map(([code, count]) => `${code} ${count}`).join(", ") || "none";
     const strangers = status.strangers.map(one => `${one.key.slice(0, 16)}... from ${one.address}`);
-    service.textContent = `${status.logged_in} client${status.logged_in === 1 ? "" : "s"} connected. Connections refused: ${codes}.` +
+    const connected = status.logged_in === 1 ? "1 client" : `${status.logged_in} clients`;
+    service.textContent = `${connected} connected. Connections refused: ${codes}.` +
       (strangers.length ? ` Keys that no directory lists: ${listed(strangers)}.` : "");
     document.getElementById("rounds").replaceChildren(...status.rounds.map(show));
   } catch (failure) { service.textContent = "The service does not answer."; }
