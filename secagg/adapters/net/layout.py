@@ -35,8 +35,8 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         clips, array_bits: the arrays with another clip, or another number of bits, by name.
         exact: the arrays that are summed without rounding, by name: low, high, decimals.
 
-    Raises ParameterError when names are there twice, out of order, or unknown, when a shape is none that can be summed,
-    or when an exact array has a clip or bits as well.
+    Raises ParameterError when names are there twice, out of order, or unknown, or when an exact array has a clip or
+    bits as well.
     """
 
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
@@ -49,9 +49,6 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         _check_ascending("arrays", [name for name, _ in self.arrays])
-        for name, shape in self.arrays:
-            if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or _elements(shape) > _MOST_ELEMENTS:
-                raise ParameterError(f"{name} has the shape {shape}: no array that can be summed has it")
         known = {name for name, _ in self.arrays}
         exact = {name for name, *_ in self.exact}
         for what, names in (
@@ -107,6 +104,9 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
         Raises ParameterError or InputError for a layout in which nothing can be encoded.
         """
+        for name, shape in self.arrays:
+            if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or _elements(shape) > _MOST_ELEMENTS:
+                raise ParameterError(f"{name} has the shape {shape}: no array that can be summed has it")
         return self._encoder_of(Template.from_shapes(dict(self.arrays)))
 
     def encoder_for(self, arrays: Mapping[str, Any]) -> Encoder:

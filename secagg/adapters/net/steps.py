@@ -121,7 +121,7 @@ class Steps:
             raise ParameterError("the round has no weights, and this client brings one: leave --weight out")
         try:
             digest = layout.encoder().layout_digest()
-        except (ParameterError, InputError, ValueError) as wrong:  # NumPy's ValueError: shapes that no array has
+        except (ParameterError, InputError) as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's layout cannot be used: {wrong}") from None
         layout.check_policy(self._options.layout_policy)
         agreed = self._options.agreed_layout
