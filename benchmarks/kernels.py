@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from secagg import Modulus, masking
+from secagg import Modulus, Suite, masking
 from secagg.arithmetic import fused
 
 MODULI: Final = {
@@ -62,10 +62,10 @@ def _ratios(modulus: Modulus, masks: int, dim: int, repeat: int, executor: Threa
     total = masks * vectors[0].nbytes
 
     def mask(vector: int = 0) -> None:
-        masking.apply_masks(vectors[vector], keys[:half], keys[half:], modulus)
+        masking.apply_masks(Suite.AES_128, vectors[vector], keys[:half], keys[half:], modulus)
 
     def unmask(threads: ThreadPoolExecutor | None) -> None:
-        masking.remove_masks(vectors[0], keys[:half], keys[half:], modulus, threads)
+        masking.remove_masks(Suite.AES_128, vectors[0], keys[:half], keys[half:], modulus, threads)
 
     mask()  # compiles
     unmask(executor)

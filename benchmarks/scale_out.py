@@ -24,7 +24,7 @@ import numba  # noqa: F401 - a server has loaded it when it unmasks, and kernels
 import numpy as np
 from machine import describe, duration, machine, save, table
 
-from secagg import Modulus, masking
+from secagg import Modulus, Suite, masking
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{describe(here)}\n{options.masks:,} masks of {options.dim:,} elements, 32-bit ring\n", flush=True)
     keys = [os.urandom(16) for _ in range(options.masks)]
     expected = np.zeros(options.dim, np.uint32)
-    masking.remove_masks(expected, keys[::2], keys[1::2], Modulus.ring(32))
+    masking.remove_masks(Suite.AES_128, expected, keys[::2], keys[1::2], Modulus.ring(32))
     seconds = {
         name: _seconds(opened, keys, expected, options.workers, options.repeat)
         for name, opened in _executors(options.workers).items()
@@ -84,7 +84,7 @@ def _seconds(
         for _ in range(repeat + 1):
             vector = np.zeros_like(expected)
             started = time.perf_counter()
-            masking.remove_masks(vector, keys[::2], keys[1::2], Modulus.ring(32), executor, workers)
+            masking.remove_masks(Suite.AES_128, vector, keys[::2], keys[1::2], Modulus.ring(32), executor, workers)
             samples.append(time.perf_counter() - started)
             if not np.array_equal(vector, expected):
                 raise SystemExit("an executor gave another sum")

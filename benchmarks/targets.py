@@ -36,7 +36,7 @@ import numpy as np
 from cells import Cell, Figures, median_of, run
 from machine import describe, duration, machine, save, size, table
 
-from secagg import Modulus, RoundConfig, masking, secret_sharing
+from secagg import Modulus, RoundConfig, Suite, masking, secret_sharing
 from secagg.arithmetic import fused
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.cli.rounds import warm_up
@@ -199,7 +199,7 @@ def _share(holders: np.ndarray, threshold: int) -> np.ndarray:
 
 
 def _coefficients(threshold: int) -> np.ndarray:
-    drawn = masking.expand(os.urandom(16), 0, 2 * 5 * (threshold - 1), Modulus(MERSENNE_61))
+    drawn = masking.expand(Suite.AES_128, os.urandom(16), 0, 2 * 5 * (threshold - 1), Modulus(MERSENNE_61))
     return drawn.reshape(2, 5, threshold - 1)
 
 

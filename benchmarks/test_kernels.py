@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from secagg import Encoder, Modulus, Suite, arithmetic, masking, messages, secret_sharing
+from secagg import Encoder, Modulus, Suite, arithmetic, masking, messages, records, secret_sharing
 from secagg.arithmetic import fused
 from secagg.arithmetic.modulus import MERSENNE_61
 
@@ -127,7 +127,7 @@ def time_masks(
     before = raw_speed(key_bytes, threads, executor)
     best = timed(
         lambda: masking.remove_masks(
-            vector, keys[: masks // 2], keys[masks // 2 :], modulus, executor if threads > 1 else None
+            SUITES[suite], vector, keys[: masks // 2], keys[masks // 2 :], modulus, executor if threads > 1 else None
         ),
         f"{masks:,} x {length:,} masked, {suite}, mod {modulus}, {threads} thread{'s' * (threads > 1)}, {source}",
         masks * vector.nbytes,
@@ -179,14 +179,14 @@ def test_one_mask(
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_packing(bits: int, timed: Any) -> None:
     modulus = Modulus.ring(bits)
-    vector = masking.expand(bytes(16), 0, ELEMENTS, modulus)
+    vector = masking.expand(Suite.AES_128, bytes(16), 0, ELEMENTS, modulus)
     timed(lambda: arithmetic.pack(vector, modulus), f"packing {bits} bits", ELEMENTS, "elements")
 
 
 @pytest.mark.benchmark(group="unpacking and adding", timer=time.thread_time, max_time=0.5)
 @pytest.mark.parametrize("modulus", [*map(Modulus.ring, WIDTHS), Modulus(2**31 - 1), Modulus(MERSENNE_61)], ids=str)
 def test_unpacking(modulus: Modulus, timed: Any) -> None:
-    vector = masking.expand(bytes(16), 0, ELEMENTS, modulus)
+    vector = masking.expand(Suite.AES_128, bytes(16), 0, ELEMENTS, modulus)
     packed = arithmetic.pack(vector, modulus)
     what = f"unpacking and adding mod {modulus}"
     timed(lambda: arithmetic.add_packed(vector, packed, modulus), what, ELEMENTS, "elements")
@@ -196,7 +196,7 @@ def test_unpacking(modulus: Modulus, timed: Any) -> None:
 
 
 def coefficients(secrets: int) -> Any:
-    drawn = masking.expand(os.urandom(16), 0, secrets * 5 * (THRESHOLD - 1), Modulus(MERSENNE_61))
+    drawn = masking.expand(Suite.AES_128, os.urandom(16), 0, secrets * 5 * (THRESHOLD - 1), Modulus(MERSENNE_61))
     return drawn.reshape(secrets, 5, THRESHOLD - 1)
 
 
@@ -259,8 +259,8 @@ def shares_of_a_client() -> messages.Shares:
         messages.VERSION,
         os.urandom(32),
         dealers,
-        os.urandom(100 * messages.SEALED_BYTES),
-        os.urandom(100 * messages.COMMITMENTS_BYTES),
+        os.urandom(100 * records.SEALED_BYTES),
+        os.urandom(100 * records.COMMITMENTS_BYTES),
     )
 
 

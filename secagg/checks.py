@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from secagg import crypto, merkle, transcript
 from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.suite import Suite
 
 if TYPE_CHECKING:
     from secagg.config import Policy, RoundConfig
@@ -207,11 +208,11 @@ def ids_valid(ids: Sequence[int], index: int, config: RoundConfig) -> None:
         raise PeerError(ErrorCode.ROSTER_IDS, "the roster's ids are not in ascending order")
 
 
-def keys_usable(own: Sequence[bytes], keys: Sequence[bytes]) -> None:
+def keys_usable(suite: Suite, own: Sequence[bytes], keys: Sequence[bytes]) -> None:
     """7: keys pairwise distinct, none of them this client's own, none of low order."""
     if len({*own, *keys}) != len(own) + len(keys):
         raise PeerError(ErrorCode.ROSTER_KEYS, "the roster shows one public key in two places")
-    if any(crypto.has_low_order(key) for key in keys):
+    if any(crypto.has_low_order(suite, key) for key in keys):
         raise PeerError(
             ErrorCode.ROSTER_KEYS, "the roster shows a public key of low order: its agreements are all zero"
         )
@@ -263,10 +264,10 @@ def dealers_enough(dealers: Sequence[int], threshold: int) -> None:
         raise PeerError(ErrorCode.SHARES_TOO_FEW, f"shares from {len(dealers)} neighbours; {threshold} are needed")
 
 
-def share_opens(key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
+def share_opens(suite: Suite, key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
     """9: the sealed shares open under (session, dealer, this client, SHARE).  Returns the plaintext."""
     try:
-        return crypto.unseal(key, sealed, context)
+        return crypto.unseal(suite, key, sealed, context)
     except crypto.CryptoError:
         raise PeerError(
             ErrorCode.SHARES_UNSEALABLE, f"the shares from client {dealer} do not open", culprit=(dealer,)

@@ -16,12 +16,22 @@ from typing import NoReturn, Self, TypeAlias, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg import arithmetic, checks, client_state, crypto, dealing, masking, messages, transcript, verification
+from secagg import (
+    arithmetic,
+    checks,
+    client_state,
+    crypto,
+    dealing,
+    masking,
+    messages,
+    records,
+    transcript,
+    verification,
+)
 from secagg.calls import ClearedOnError, OneCall
 from secagg.checks import Approve, Consume
 from secagg.client_state import Advertised, Confirmed, Ended, HasInput, Joined, Masked, Phase, Shared
 from secagg.config import Policy, RoundConfig, decode_config
-from secagg.dealing import Keys
 from secagg.errors import (
     AbortCode,
     InputError,
@@ -32,6 +42,7 @@ from secagg.errors import (
 )
 from secagg.events import ClientStep, Finished, InputNeeded, RoundAborted
 from secagg.identity import Directory, Identity
+from secagg.keys import KeySchedule
 from secagg.messages import (
     Abort,
     Advertise,
@@ -44,6 +55,7 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
+from secagg.records import PublicKeys
 from secagg.secret import Secret
 from secagg.transcript import VERSION
 from secagg.transitions import CLIENT, CLIENT_ENDED, ClientState
@@ -408,7 +420,7 @@ class Client:
     def _advertise(self) -> bytes:
         drawn = [self._randomness(32) for _ in range(3)]
         channel_private, masking_private, share_secret = (Secret(part) for part in drawn)
-        channel_key, masking_key = crypto.public_key(drawn[0]), crypto.public_key(drawn[1])
+        channel_key, masking_key = (crypto.public_key(self._config.suite, private) for private in drawn[:2])
         signature = b""
         if self._identity is not None and self._config.is_active:
             signature = self._identity.sign(
@@ -425,10 +437,9 @@ class Client:
         phase, config = self._in(Advertised), self._config
         present = messages.decode_ids(roster.present)
         absent = messages.decode_ids(roster.absent)
-        records = messages.records(roster.keys, messages.KEYS_BYTES, len(present), "the neighbours' keys")
-        keys = [Keys(both[:32], both[32:]) for both in records]
+        keys = records.public_keys(roster.keys, len(present), "the neighbours' keys")
         session = transcript.session_id(config.digest, self._round.nonce, roster.digest)
-        own = Keys(phase.channel_key, phase.masking_key)
+        own = PublicKeys(phase.channel_key, phase.masking_key)
         verification.check_roster(
             roster, own, present, keys, absent, config, self._round, session, self._cohort, executor
         )
@@ -462,24 +473,24 @@ class Client:
 
     def _take_shares(self, message: Shares) -> ClientStep:
         phase, config, index = self._in(Shared), self._config, self.index
-        session, size = phase.session, self._config.suite.key_bytes
+        session, suite = phase.session, config.suite
         dealers = messages.decode_ids(message.dealers)
         checks.dealers_known(dealers, phase.present)
         checks.dealers_enough(dealers, config.threshold)
-        sealed = messages.records(message.sealed, messages.SEALED_BYTES, len(dealers), "the sealed shares")
-        commitments = messages.records(message.commitments, messages.COMMITMENTS_BYTES, len(dealers), "the commitments")
+        sealed = records.cut_exactly(message.sealed, records.SEALED_BYTES, len(dealers), "the sealed shares")
+        commitments = records.cut_exactly(
+            message.commitments, records.COMMITMENTS_BYTES, len(dealers), "the commitments"
+        )
         position_of = {neighbour: position for position, neighbour in enumerate(phase.present)}
         positions = [position_of[dealer] for dealer in dealers]
-        receive_keys = messages.records_of(phase.receive_keys.reveal(), size)
+        receive_keys = records.cut(phase.receive_keys.reveal(), suite.key_bytes)
         pairs = dealing.open_pairs(
-            session, index, dealers, [receive_keys[position] for position in positions], sealed, commitments
+            suite, session, index, dealers, [receive_keys[position] for position in positions], sealed, commitments
         )
-        private = crypto.AgreementKey(phase.masking_private.reveal())
+        private, keys = crypto.AgreementKey(suite, phase.masking_private.reveal()), KeySchedule(suite, session)
         mask_keys = [
-            dealing.pairwise_key(
-                config, session, index, phase.masking_key, private, dealer, phase.masking_keys[position]
-            )
-            for dealer, position in zip(dealers, positions, strict=True)
+            keys.pairwise_mask(private.agree(public), index, dealer, phase.masking_key, public)
+            for dealer, public in zip(dealers, [phase.masking_keys[position] for position in positions], strict=True)
         ]
         self._advance(
             "Shares",
@@ -495,13 +506,11 @@ class Client:
         return ClientStep(event=InputNeeded(config.length, config.modulus.value, config.input_max))
 
     def _mask(self, lanes: npt.NDArray[np.unsignedinteger]) -> ClientStep:
-        phase, config, size = self._in(HasInput), self._config, self._config.suite.key_bytes
-        pairwise = messages.records_of(phase.mask_keys.reveal(), size)
+        phase, config, suite = self._in(HasInput), self._config, self._config.suite
+        pairwise = records.cut(phase.mask_keys.reveal(), suite.key_bytes)
         lower = sum(dealer < self.index for dealer in phase.dealers)  # dealers are ascending
-        self_mask = crypto.derive(
-            phase.seed.reveal(), phase.session, transcript.self_mask_info(int(config.suite), self.index), size
-        )
-        masking.apply_masks(lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
+        self_mask = KeySchedule(suite, phase.session).self_mask(phase.seed.reveal(), self.index)
+        masking.apply_masks(suite, lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
         packed = arithmetic.pack_in_place(lanes, config.modulus)
         self._advance(
             "submit",
@@ -539,7 +548,7 @@ class Client:
         survivors = frozenset(messages.decode_bitmap(phase.survivors, config.clients))
         signers = messages.decode_bitmap(message.signers, config.clients)
         checks.signers_enough(signers, survivors, config.quorum)
-        signatures = messages.records(message.signatures, messages.SIGNATURE_BYTES, len(signers), "the confirmations")
+        signatures = records.cut_exactly(message.signatures, records.SIGNATURE_BYTES, len(signers), "the confirmations")
         signed = transcript.signed_survivors(phase.session, phase.survivors)
         claims = [
             (self._cohort[signer], signed, signature, signer)

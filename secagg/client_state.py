@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from secagg import crypto, transcript
+from secagg import crypto, keys, transcript
 from secagg.errors import ParameterError
 from secagg.secret import Secret
 from secagg.transitions import ClientState
@@ -152,6 +152,7 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 _CLEAR, _SEALED = b"\x00", b"\x01"
 _TOKEN_BYTES: Final = 32
+_HOST_KEY_BYTES: Final = 32
 _CHECKSUM_BYTES: Final = 32
 
 
@@ -164,7 +165,7 @@ def dump(token: bytes, round_: Round, phase: Phase, seen: dict[str, bytes], key:
     state = msgspec.msgpack.encode(_State(transcript.VERSION, round_, phase, seen), enc_hook=_reveal)
     if key is None:
         return _CLEAR + token + hashlib.sha256(token + state).digest() + state
-    return _SEALED + token + crypto.seal(_state_key(key, token), state, _SEALED + token)
+    return _SEALED + token + crypto.seal(keys.STATE_SUITE, _state_key(key, token), state, _SEALED + token)
 
 
 def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, Suspended, dict[str, bytes]]:
@@ -178,7 +179,7 @@ def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, Suspended, dict[
         )
     try:
         if key is not None:
-            state = crypto.unseal(_state_key(key, token), state, _SEALED + token)
+            state = crypto.unseal(keys.STATE_SUITE, _state_key(key, token), state, _SEALED + token)
         else:
             checksum, state = state[:_CHECKSUM_BYTES], state[_CHECKSUM_BYTES:]
             if checksum != hashlib.sha256(token + state).digest():
@@ -195,9 +196,11 @@ def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, Suspended, dict[
 
 
 def _state_key(key: bytes, token: bytes) -> bytes:
-    if len(key) != 32:
-        raise ParameterError(f"a key of {len(key)} bytes; suspended states are sealed under 32 secret bytes")
-    return crypto.derive(key, token, transcript.suspended_state(), 32)
+    if len(key) != _HOST_KEY_BYTES:
+        raise ParameterError(
+            f"a key of {len(key)} bytes; suspended states are sealed under {_HOST_KEY_BYTES} secret bytes"
+        )
+    return keys.suspended_state(key, token)
 
 
 def _reveal(value: Any) -> Any:

@@ -18,7 +18,6 @@ from secagg.parameters import (
     MAX_CLIENTS,
     MAX_CONTEXT_BYTES,
     MAX_LENGTH,
-    Suite,
     ThreatModel,
     as_suite,
     as_threat_model,
@@ -26,6 +25,7 @@ from secagg.parameters import (
     whole,
 )
 from secagg.policy import Policy
+from secagg.suite import Suite
 
 __all__ = [
     "MAX_CLIENTS",
@@ -362,8 +362,8 @@ class RoundConfig:
             raise ParameterError(f"the config does not decode: {refused}") from None
         if wire.version != transcript.VERSION:
             raise ParameterError(f"config of protocol version {wire.version}; this library speaks {transcript.VERSION}")
-        if wire.suite not in {int(suite) for suite in Suite}:
-            raise ParameterError(f"suite {wire.suite}: this library knows {sorted(int(suite) for suite in Suite)}")
+        if wire.suite not in list(Suite):
+            raise ParameterError(f"suite {wire.suite}: this library knows {[suite.value for suite in Suite]}")
         if wire.prime and wire.ring_bits:
             raise ParameterError("a config gives ring_bits or prime, not both")
         if wire.prime and Modulus(wire.prime).is_ring:

@@ -1,7 +1,7 @@
 """Mask streams: expand them, and add or subtract many of them, on any slice of the vector, in threads or processes.
 
-A mask is the AES-CTR keystream of a key that makes no other stream.  Element i is lane i of the stream, a little-endian
-integer of the modulus's 8, 16, 32 or 64 bits, without the bits above b for Z_2^b.
+A mask is the keystream of a key that makes no other stream, by the cipher of the round's suite.  Element i is lane i of
+the stream, a little-endian integer of the modulus's 8, 16, 32 or 64 bits, without the bits above b for Z_2^b.
 
 Modulo a prime p, lane i is only the first candidate for element i.  Candidate j is lane i of the stream that starts at
 counter j 2^64, its *level*, and the element is the first candidate below p floor(2^L / p), modulo p: exactly uniform,
@@ -10,9 +10,9 @@ however often p rejects, and still a function of i alone.  Levels above zero are
 The work goes slice by slice, each of a size that the second-level cache holds together with the zeros that are
 encrypted and the keystream that comes of it; within a slice mask by mask.
 
-Keystream comes from one of two sources that give the same bits: the library ``cryptography``, or kernels that run the
-processor's AES instructions and add up many streams before they touch the vector.  ``secagg.arithmetic.fused`` tells
-which of them is taken when.  The environment variable SECAGG_FUSED_AES=0 switches the kernels off.
+Keystream comes from one of two sources that give the same bits: the library ``cryptography``, or, for AES, kernels that
+run the processor's AES instructions and add up many streams before they touch the vector.  ``secagg.arithmetic.fused``
+tells which of them is taken when.  The environment variable SECAGG_FUSED_AES=0 switches the kernels off.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from itertools import chain, groupby, islice, pairwise
+from itertools import chain, pairwise
 from types import ModuleType
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, assert_never, final
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg import arithmetic
 from secagg.arithmetic import Modulus, fused
-from secagg.crypto import Keystream
+from secagg.crypto import Keystream, check_key
+from secagg.suite import Cipher, Suite
 
 Lanes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Positions: TypeAlias = npt.NDArray[np.int64]
-Batch: TypeAlias = tuple[bytes, int, bool]  # joined keys, the length of one, whether their masks are subtracted
+Batch: TypeAlias = tuple[bytes, bool]  # joined keys, whether their masks are subtracted
 
 _BLOCK_BYTES: Final = 16
 _LEVEL_BLOCKS: Final = 1 << 64  # from the first counter of a level to the next one's
@@ -52,50 +53,52 @@ _ZEROS: Final = np.zeros(_SHARED_SLICE_BYTES, dtype=np.uint8)
 _ZEROS.flags.writeable = False
 
 
-def expand(key: bytes, start: int, stop: int, modulus: Modulus) -> Lanes:
+def expand(suite: Suite, key: bytes, start: int, stop: int, modulus: Modulus) -> Lanes:
     """Elements start .. stop - 1 of one mask: shape (stop - start,), dtype ``modulus.dtype``, canonical.
 
-    Args:
-        key: 16 bytes for AES-128, 32 for AES-256.
-
     Raises:
-        ValueError: the key has another length, or the slice is negative.
+        ValueError: the key has not the suite's size, or the slice is negative.
     """
-    return net_mask((key,), (), start, stop, modulus)
+    return net_mask(suite, (key,), (), start, stop, modulus)
 
 
-def net_mask(add: Sequence[bytes], subtract: Sequence[bytes], start: int, stop: int, modulus: Modulus) -> Lanes:
+def net_mask(
+    suite: Suite, add: Sequence[bytes], subtract: Sequence[bytes], start: int, stop: int, modulus: Modulus
+) -> Lanes:
     """Elements start .. stop - 1 of the sum of some masks minus the sum of others; else as ``expand``."""
     if not 0 <= start <= stop:
         raise ValueError(f"the slice from {start} to {stop} of a mask: it must begin at 0 or later, and not end before")
     vector = np.zeros(stop - start, dtype=modulus.dtype)
-    apply_masks(vector, add, subtract, modulus, start)
+    apply_masks(suite, vector, add, subtract, modulus, start)
     return vector
 
 
 def apply_masks(
-    vector: Lanes, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, start: int = 0
+    suite: Suite, vector: Lanes, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, start: int = 0
 ) -> None:
     """Add masks to a vector and subtract others, in place; afterwards it is canonical.
 
     Args:
+        suite: whose cipher makes the masks, and whose size all keys have.
         vector: lanes, shape (m,), contiguous; any for a ring, canonical for a prime.
-        add: the keys of the masks to add, 16 or 32 bytes each.
+        add: the keys of the masks to add.
         subtract: the keys of those to subtract.
         start: which element of the masks belongs to ``vector[0]``.
 
     Raises:
-        ValueError: a key has another length, ``start`` is negative, or the vector is of another dtype or shape,
-            read-only or not contiguous.  When it is for a key, the vector holds some of the masks.
+        ValueError: a key has another size, ``start`` is negative, or the vector is of another dtype or shape,
+            read-only or not contiguous.  The vector is then as it was.
     """
     arithmetic.check_lanes(vector, modulus)
     if start < 0:
         raise ValueError(f"start = {start}: a mask begins at element 0")
+    _check_keys(suite, add, subtract)
     batches = chain(_batches(add, False), _batches(subtract, True))
-    _apply(vector, batches, len(add) + len(subtract), modulus, start)
+    _apply(suite, vector, batches, len(add) + len(subtract), modulus, start)
 
 
 def remove_masks(
+    suite: Suite,
     vector: Lanes,
     add: Sequence[bytes],
     subtract: Sequence[bytes],
@@ -111,25 +114,26 @@ def remove_masks(
     their parts of the vector itself, where it is long enough to be split.
 
     Args:
-        vector: as for ``apply_masks``.
+        suite, vector: as for ``apply_masks``.
         add: the keys of the masks to add.
-        subtract: the keys of the masks to subtract.  All keys are of one length.
+        subtract: the keys of the masks to subtract.
         executor: none of its threads may be waiting for this call; without one, the work is done in this thread.
         workers: how many jobs the executor runs at once; when not given, what the standard library's two say of
             themselves, and for others the number of this machine's processors.
 
     Raises:
-        ValueError: as ``apply_masks``, keys differ in length, or ``workers`` is below 1.
+        ValueError: as ``apply_masks``, or ``workers`` is below 1.
         Exception: whatever the executor or its jobs raise.  Then the vector holds some of the masks, and jobs may still
             be at work on it: it is of no more use.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers}: an executor has one or more; leave it out if you do not know")
     if executor is None:
-        apply_masks(vector, add, subtract, modulus)
+        apply_masks(suite, vector, add, subtract, modulus)
         return
     arithmetic.check_lanes(vector, modulus)
-    jobs = list(_jobs(len(vector), add, subtract, modulus, workers or _workers(executor)))
+    _check_keys(suite, add, subtract)
+    jobs = list(_jobs(suite, len(vector), add, subtract, modulus, workers or _workers(executor)))
     in_place = isinstance(executor, ThreadPoolExecutor) and len({start for start, *_ in jobs}) == len(jobs)
     futures: list[Future[Any]] = [
         executor.submit(_add_net_mask, vector[job[0] : job[1]], job[0], *job[2:], shared=True)
@@ -179,8 +183,9 @@ class _KernelMasks:
 class _LibraryMasks:
     """Masks from the library's keystream, which is written to memory stream by stream and added up from there."""
 
-    def __init__(self, keys: bytes, key_bytes: int, modulus: Modulus, slice_bytes: int) -> None:
-        self._streams = [Keystream(keys[first : first + key_bytes]) for first in range(0, len(keys), key_bytes)]
+    def __init__(self, suite: Suite, keys: bytes, modulus: Modulus, slice_bytes: int) -> None:
+        size = suite.key_bytes
+        self._streams = [Keystream(suite, keys[first : first + size]) for first in range(0, len(keys), size)]
         self._dtype = modulus.dtype
         self._add = arithmetic.accumulator_of(modulus)
         self._buffer = np.empty(slice_bytes, dtype=np.uint8)
@@ -240,18 +245,25 @@ class _LibraryMasks:
 
 
 def _apply(
-    vector: Lanes, batches: Iterable[Batch], streams: int, modulus: Modulus, start: int, *, shared: bool = False
+    suite: Suite,
+    vector: Lanes,
+    batches: Iterable[Batch],
+    streams: int,
+    modulus: Modulus,
+    start: int,
+    *,
+    shared: bool = False,
 ) -> None:
     """Do what ``apply_masks`` does, with so many keys in all; ``shared`` in one of several threads."""
-    for keys, key_bytes, negate in batches:
-        kernels = fused.kernels_for(modulus, key_bytes, streams, vector.nbytes)
+    for keys, negate in batches:
+        kernels = _kernels_for(suite, modulus, streams, vector.nbytes)
         masks: _Masks
         slice_bytes = _SLICE_BYTES
         if kernels is not None:
-            masks = _KernelMasks(keys, key_bytes, modulus, kernels)
+            masks = _KernelMasks(keys, suite.key_bytes, modulus, kernels)
         else:
             slice_bytes = _SHARED_SLICE_BYTES if shared else _SLICE_BYTES
-            masks = _LibraryMasks(keys, key_bytes, modulus, min(vector.nbytes + 2 * _BLOCK_BYTES, slice_bytes))
+            masks = _LibraryMasks(suite, keys, modulus, min(vector.nbytes + 2 * _BLOCK_BYTES, slice_bytes))
         try:
             for low, high in _slices(start, start + len(vector), slice_bytes // vector.itemsize):
                 masks.add_to(vector[low - start : high - start], negate, low)
@@ -261,13 +273,22 @@ def _apply(
         arithmetic.reduce(vector, modulus)
 
 
-def _batches(keys: Iterable[bytes], negate: bool) -> Iterator[Batch]:
-    """Join keys, some of one length at a time."""
-    for key_bytes, same in groupby(keys, len):
-        if key_bytes not in (16, 32):
-            raise ValueError(f"a mask key of {key_bytes} bytes: it must have 16 or 32")
-        while joined := b"".join(islice(same, _LIVE_STREAMS)):
-            yield joined, key_bytes, negate
+def _kernels_for(suite: Suite, modulus: Modulus, streams: int, vector_bytes: int) -> ModuleType | None:
+    """The kernels, if there are any for this cipher and they are to be taken."""
+    if suite.cipher is Cipher.AES_CTR:
+        return fused.kernels_for(modulus, suite.key_bytes, streams, vector_bytes)
+    assert_never(suite.cipher)
+
+
+def _check_keys(suite: Suite, *keys: Iterable[bytes]) -> None:
+    for key in chain(*keys):
+        check_key(suite, key)
+
+
+def _batches(keys: Sequence[bytes], negate: bool) -> Iterator[Batch]:
+    """Join keys, some at a time."""
+    for first in range(0, len(keys), _LIVE_STREAMS):
+        yield b"".join(keys[first : first + _LIVE_STREAMS]), negate
 
 
 def _slices(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
@@ -285,13 +306,9 @@ def _workers(executor: Executor) -> int:
 
 
 def _jobs(
-    length: int, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, workers: int
-) -> Iterator[tuple[int, int, bytes, bytes, int, int]]:
+    suite: Suite, length: int, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, workers: int
+) -> Iterator[tuple[int, int, bytes, bytes, Suite, int]]:
     """The arguments of ``_net_mask_job`` for each job: some of the vector and all keys, or some of both."""
-    sizes = set(map(len, chain(add, subtract)))
-    if len(sizes) > 1 or not sizes <= {16, 32}:
-        raise ValueError(f"mask keys of {sorted(sizes)} bytes: all keys of one call must have one length, 16 or 32")
-    key_bytes = max(sizes, default=16)
     size = length * modulus.dtype.itemsize
     pieces = min(size // _JOB_BYTES, workers)
     if pieces >= workers:
@@ -303,28 +320,29 @@ def _jobs(
     for group in range(groups):
         added, subtracted = _joined(add, group, groups), _joined(subtract, group, groups)
         for low, high in pairwise(bounds):
-            yield low, high, added, subtracted, key_bytes, modulus.value
+            yield low, high, added, subtracted, suite, modulus.value
 
 
 def _joined(keys: Sequence[bytes], group: int, groups: int) -> bytes:
     return b"".join(keys[len(keys) * group // groups : len(keys) * (group + 1) // groups])
 
 
-def _net_mask_job(start: int, stop: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int) -> Lanes:
+def _net_mask_job(start: int, stop: int, add: bytes, subtract: bytes, suite: Suite, modulus: int) -> Lanes:
     """``net_mask`` with arguments that are small to pickle: the keys joined, the modulus as a number."""
     vector = np.zeros(stop - start, dtype=Modulus(modulus).dtype)
-    _add_net_mask(vector, start, add, subtract, key_bytes, modulus)
+    _add_net_mask(vector, start, add, subtract, suite, modulus)
     return vector
 
 
 def _add_net_mask(
-    vector: Lanes, start: int, add: bytes, subtract: bytes, key_bytes: int, modulus: int, *, shared: bool = False
+    vector: Lanes, start: int, add: bytes, subtract: bytes, suite: Suite, modulus: int, *, shared: bool = False
 ) -> None:
     """Add it to ``vector``, the elements from ``start`` on."""
-    batches = chain(_split(add, key_bytes, False), _split(subtract, key_bytes, True))
-    _apply(vector, batches, (len(add) + len(subtract)) // key_bytes, Modulus(modulus), start, shared=shared)
+    batches = chain(_split(suite, add, False), _split(suite, subtract, True))
+    streams = (len(add) + len(subtract)) // suite.key_bytes
+    _apply(suite, vector, batches, streams, Modulus(modulus), start, shared=shared)
 
 
-def _split(keys: bytes, key_bytes: int, negate: bool) -> Iterator[Batch]:
-    step = _LIVE_STREAMS * key_bytes
-    return ((keys[first : first + step], key_bytes, negate) for first in range(0, len(keys), step))
+def _split(suite: Suite, keys: bytes, negate: bool) -> Iterator[Batch]:
+    step = _LIVE_STREAMS * suite.key_bytes
+    return ((keys[first : first + step], negate) for first in range(0, len(keys), step))

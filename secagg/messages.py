@@ -16,22 +16,23 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from secagg.errors import AbortCode, ErrorCode, PeerError
-from secagg.transcript import VERSION
+from secagg.records import (
+    COMMITMENTS_BYTES,
+    KEYS_BYTES,
+    OPENING_BYTES,
+    PUBLIC_KEY_BYTES,
+    SEALED_BYTES,
+    SIGNATURE_BYTES,
+)
+from secagg.transcript import DIGEST_BYTES, VERSION
 
 if TYPE_CHECKING:
     from secagg.config import RoundConfig
 
-Digest: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
-PublicKey: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Digest: TypeAlias = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+PublicKey: TypeAlias = Annotated[bytes, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
 
 ID_BYTES: Final = 4
-KEYS_BYTES: Final = 64  # channel key, masking key
-SIGNATURE_BYTES: Final = 64
-SHARE_BYTES: Final = 40  # five field elements of 8 bytes
-SALT_BYTES: Final = 32
-OPENING_BYTES: Final = SHARE_BYTES + SALT_BYTES  # what UNMASK returns for a neighbour
-SEALED_BYTES: Final = 2 * OPENING_BYTES + 16  # key share, seed share, their salts, the tag
-COMMITMENTS_BYTES: Final = 64  # to the key share, to the seed share
 NONCE_BYTES: Final = 32
 
 _ENVELOPE_BYTES: Final = 64  # MessagePack headers, type, version, session: an upper bound
@@ -217,8 +218,11 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
     content = {
         Abort: 8,
         Advertise: KEYS_BYTES + SIGNATURE_BYTES,
-        Roster: 32 + KEYS_BYTES + neighbours * (2 * ID_BYTES + KEYS_BYTES + SIGNATURE_BYTES) + leaves * 32,
-        Share: 32 + neighbours * (SEALED_BYTES + COMMITMENTS_BYTES),
+        Roster: DIGEST_BYTES
+        + KEYS_BYTES
+        + neighbours * (2 * ID_BYTES + KEYS_BYTES + SIGNATURE_BYTES)
+        + leaves * DIGEST_BYTES,
+        Share: DIGEST_BYTES + neighbours * (SEALED_BYTES + COMMITMENTS_BYTES),
         Shares: neighbours * (ID_BYTES + SEALED_BYTES + COMMITMENTS_BYTES),
         MaskedInput: config.modulus.packed_bytes(config.length),
         Survivors: bitmap,
@@ -229,7 +233,7 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
     return content[kind] + _ENVELOPE_BYTES
 
 
-# Fixed-size records and bitmaps.
+# Ids and bitmaps.
 
 
 def encode_ids(ids: npt.ArrayLike) -> bytes:
@@ -261,17 +265,3 @@ def decode_bitmap(data: bytes, clients: int) -> tuple[int, ...]:
     if bits[clients:].any():
         raise PeerError(ErrorCode.MALFORMED, f"a bitmap with a bit set beyond its {clients} clients")
     return tuple(np.flatnonzero(bits).tolist())
-
-
-def records(data: bytes, size: int, count: int, what: str) -> list[bytes]:
-    """``count`` records of ``size`` bytes.  Raises PeerError(MALFORMED) when ``data`` has another length."""
-    if len(data) != size * count:
-        raise PeerError(
-            ErrorCode.MALFORMED, f"{what}: {len(data)} bytes; {count} records of {size} bytes are {size * count}"
-        )
-    return records_of(data, size)
-
-
-def records_of(data: bytes, size: int) -> list[bytes]:
-    """``data`` cut into records of ``size`` bytes."""
-    return [data[start : start + size] for start in range(0, len(data), size)]

@@ -7,12 +7,13 @@ names the value met and what is allowed.
 from __future__ import annotations
 
 import operator
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
 from secagg.errors import ParameterError
+from secagg.suite import Suite
 
 MAX_CLIENTS: Final = 2**20
 MAX_LENGTH: Final = 2**36
@@ -28,20 +29,6 @@ class ThreatModel(StrEnum):
     """It follows the protocol."""
     ACTIVE = "active"
     """It does anything; identity keys are known beforehand."""
-
-
-class Suite(IntEnum):
-    """The primitives of a round.  Both use X25519, HKDF-SHA256 and SHA-256; the AES key size differs."""
-
-    AES_128 = 1
-    """AES-128-CTR masks, shares sealed with AES-128-GCM."""
-    AES_256 = 2
-    """AES-256-CTR masks, shares sealed with AES-256-GCM."""
-
-    @property
-    def key_bytes(self) -> int:
-        """Bytes of a mask key and of a sealing key."""
-        return 16 if self is Suite.AES_128 else 32
 
 
 def as_threat_model(value: ThreatModel | str) -> ThreatModel:

@@ -12,13 +12,13 @@ from secagg.graph_rates import count_of, default_colluders, exact_rate
 from secagg.parameters import (
     MAX_CLIENTS,
     MAX_CONTEXT_BYTES,
-    Suite,
     ThreatModel,
     as_suite,
     as_threat_model,
     raw_bytes,
     whole,
 )
+from secagg.suite import Suite
 
 if TYPE_CHECKING:
     from secagg.config import RoundConfig

@@ -217,8 +217,8 @@ def share_commitments(
             ("dealer", "<u4"),
             ("holder", "<u4"),
             ("kind", "u1"),
-            ("salt", "u1", 32),
-            ("share", "u1", 40),
+            ("salt", "u1", salts.shape[1]),
+            ("share", "u1", shares.shape[1]),
         ]
     )
     rows = np.empty(len(shares), dtype=fields)

@@ -7,13 +7,13 @@ from concurrent.futures import Executor
 from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
-from secagg import checks, messages, transcript
+from secagg import checks, records, transcript
 from secagg.client_state import Round
 from secagg.config import RoundConfig
-from secagg.dealing import Keys
 from secagg.errors import ErrorCode, PeerError
 from secagg.graph import NeighbourGraph
 from secagg.messages import Roster
+from secagg.records import PublicKeys
 
 Claim: TypeAlias = tuple[bytes, bytes, bytes, int]
 """An identity key, the bytes that it signed, the signature, and whose it is."""
@@ -29,9 +29,9 @@ def _graph(clients: int, neighbours: int, key: bytes) -> NeighbourGraph:
 
 def check_roster(
     roster: Roster,
-    own: Keys,
+    own: PublicKeys,
     present: Sequence[int],
-    keys: Sequence[Keys],
+    keys: Sequence[PublicKeys],
     absent: Sequence[int],
     config: RoundConfig,
     round_: Round,
@@ -41,9 +41,9 @@ def check_roster(
 ) -> None:
     """Checks 5 to 8.  ``keys`` are those of ``present``, both as they came: an id may stand there twice."""
     index = round_.index
-    checks.own_leaf(own.channel + own.masking, roster.own)
+    checks.own_leaf(own.to_bytes(), roster.own)
     checks.ids_valid(present, index, config)
-    checks.keys_usable(own, [key for both in keys for key in both])
+    checks.keys_usable(config.suite, own, [key for both in keys for key in both])
     if config.is_active:
         graph = _graph(config.clients, config.neighbours, transcript.graph_key(roster.digest, session))
         checks.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
@@ -53,8 +53,8 @@ def check_roster(
             (neighbour, transcript.leaf(neighbour, *both)) for neighbour, both in zip(present, keys, strict=True)
         )
         checks.leaves_in_roster(leaves, round_.round_id, config.clients, roster.proof, roster.digest)
-        signatures = messages.records(
-            roster.signatures, messages.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
+        signatures = records.cut_exactly(
+            roster.signatures, records.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
         )
         claims = [
             (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import secagg
-from secagg import Client, Identity, Server, crypto, transcript
+from secagg import Client, Identity, Server, Suite, crypto, transcript
 from secagg.secret import Secret
 
 LIBRARY = Path(secagg.__file__).parent
@@ -27,29 +27,34 @@ class Secrets:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.known: set[bytes] = set()
-        make, derive, unseal, pair = Secret.__init__, crypto.derive, crypto.unseal, crypto.signing_key_pair
-        agree = crypto.AgreementKey.agree
+        make, unseal, pair = Secret.__init__, crypto.unseal, crypto.signing_key_pair
+        extract, expand, agree = crypto.extract, crypto.expand, crypto.AgreementKey.agree
 
         def made(secret: Secret, data: bytes) -> None:
             self.add(data[:32] if len(data) == 64 else data)  # an Ed25519 secret key ends in the public one
             make(secret, data)
 
-        def derived(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
-            return self.add(derive(secret, salt, info, length), unless=transcript._SEED_COMMITMENT in info)
+        def extracted(secret: bytes, salt: bytes) -> bytes:
+            self.add(secret)
+            return self.add(extract(secret, salt))
+
+        def expanded(secret: bytes, info: bytes, length: int) -> bytes:
+            return self.add(expand(secret, info, length), unless=transcript._SEED_COMMITMENT in info)
 
         def agreed(key: crypto.AgreementKey, peer: bytes) -> bytes:
             return self.add(agree(key, peer))
 
-        def unsealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
+        def unsealed(suite: Suite, key: bytes, sealed: bytes, associated: bytes) -> bytes:
             self.add(key)
-            return self.add(unseal(key, sealed, associated))
+            return self.add(unseal(suite, key, sealed, associated))
 
         def signing(seed: bytes) -> tuple[bytes, bytes]:
             self.add(seed)
             return pair(seed)
 
         patch.setattr(Secret, "__init__", made)
-        patch.setattr(crypto, "derive", derived)
+        patch.setattr(crypto, "extract", extracted)
+        patch.setattr(crypto, "expand", expanded)
         patch.setattr(crypto, "unseal", unsealed)
         patch.setattr(crypto, "signing_key_pair", signing)
         patch.setattr(crypto.AgreementKey, "agree", agreed)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from measured import CLIP
 
-from secagg import Encoder, Modulus, arithmetic, masking, secret_sharing
+from secagg import Encoder, Modulus, Suite, arithmetic, masking, secret_sharing
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.encoding import Template
 
@@ -72,7 +72,7 @@ def _masking(dim: int, neighbours: int) -> Part:
 
     def ours() -> bytes:
         vector = encoder.encode(values).astype(modulus.dtype, copy=False)
-        masking.apply_masks(vector, keys[:half], keys[half:], modulus)
+        masking.apply_masks(Suite.AES_128, vector, keys[:half], keys[half:], modulus)
         return arithmetic.pack(vector, modulus)
 
     what = f"a client's masks, m = {dim:,}, {neighbours} neighbours"
@@ -102,7 +102,7 @@ def _sharing(threshold: int, holders: int, peers: list[str]) -> Iterator[Part]:
     secret, ids = os.urandom(32), np.arange(holders)
 
     def share() -> Any:
-        drawn = masking.expand(os.urandom(16), 0, 5 * (threshold - 1), Modulus(MERSENNE_61))
+        drawn = masking.expand(Suite.AES_128, os.urandom(16), 0, 5 * (threshold - 1), Modulus(MERSENNE_61))
         return secret_sharing.share(secret, ids, threshold, drawn.reshape(5, threshold - 1))
 
     def reconstruct() -> bytes | None:

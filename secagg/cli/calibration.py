@@ -77,7 +77,7 @@ def _mask_s(config: RoundConfig) -> float:
     taken = []
     for _ in range(_MASKINGS):
         started = time.thread_time()
-        masking.apply_masks(vector, keys, (), config.modulus)
+        masking.apply_masks(config.suite, vector, keys, (), config.modulus)
         taken.append(time.thread_time() - started)
     return median(taken) / (_MASKS * len(vector))
 

@@ -15,7 +15,7 @@ from secagg.cli.output import fact_table, finite, print_json, ratio, results, se
 from secagg.cli.rounds import SuiteName, config_for, warm_up
 from secagg.config import RoundConfig, ThreatModel
 from secagg.encoding import Template
-from secagg.messages import SIGNATURE_BYTES
+from secagg.records import SIGNATURE_BYTES
 from secagg.simulation.traffic import traffic
 
 

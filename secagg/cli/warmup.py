@@ -43,7 +43,8 @@ def warmup(
         started = time.perf_counter()
         for modulus in track(moduli, "compiling", console=console, disable=not console.is_terminal, transient=True):
             small_round(modulus, Suite.AES_128, ThreatModel.SEMI_HONEST)
-            masking.expand(bytes(Suite.AES_256.key_bytes), 0, 1, modulus)  # the suites' kernels differ for masks alone
+            key = bytes(Suite.AES_256.key_bytes)
+            masking.expand(Suite.AES_256, key, 0, 1, modulus)  # the suites' kernels differ for masks alone
         for encoded_bits in _ENCODED_BITS:
             Encoder(np.zeros(1), clip=1.0, bits=encoded_bits).encode(np.zeros(1))
     named = f"{len(moduli)} rings" if len(moduli) > 1 else f"the ring {moduli[0]}"

@@ -20,11 +20,14 @@ import numpy.typing as npt
 from secagg.arithmetic.rounding import FRACTION_BITS, round_block
 from secagg.crypto import Keystream, derive
 from secagg.errors import ParameterError
+from secagg.suite import Suite
 
 BLOCK: Final = 1 << 15
 """Elements worked on at a time: the scratch arrays of a block stay in a core's second-level cache."""
 
-_KEY_BYTES: Final = 32
+_SUITE: Final = Suite.AES_256
+"""Whatever the round's: an encoder belongs to no round."""
+_KEY_BYTES: Final = _SUITE.key_bytes
 _PURPOSE: Final = b"secagg encoding: stochastic rounding, version 1"
 
 
@@ -52,7 +55,7 @@ class Rounder:
         """``levels`` < 2^31, ``factor`` from ``fixed_point_factor``; ``length`` elements will be rounded at most."""
         room = max(4, min(BLOCK, -(-length // 4) * 4))  # whole 16-byte blocks of the keystream
         self._levels, self._clip, self._factor = levels, clip, factor
-        self._stream = Keystream(_fresh_key(randomness))
+        self._stream = Keystream(_SUITE, _fresh_key(randomness))
         self._drawn = 0
         self._bytes = np.empty(4 * room, np.uint8)
         self._zeros = np.zeros(4 * room, np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secagg import crypto, messages, transcript
+from secagg import crypto, messages, records, transcript
 from secagg.errors import ErrorCode, PeerError
 from secagg.messages import Advertise, Invitation, Roster
 from secagg.outcome import MakeMessage
@@ -21,10 +21,10 @@ def take(advertising: Advertising, sender: int, message: Advertise) -> None:
     """Two usable keys that nobody advertised before; in ``active`` signed by the sender's identity."""
     round_, config = advertising.round, advertising.round.config
     keys = (message.channel_key, message.masking_key)
-    if len(message.signature) != (messages.SIGNATURE_BYTES if config.is_active else 0):
+    if len(message.signature) != (records.SIGNATURE_BYTES if config.is_active else 0):
         raise PeerError(ErrorCode.MALFORMED, f"a signature of {len(message.signature)} bytes in {config.threat_model}")
     # What a neighbour would refuse to share with never gets into the roster.
-    if any(crypto.has_low_order(key) for key in keys):
+    if any(crypto.has_low_order(config.suite, key) for key in keys):
         raise PeerError(ErrorCode.KEY_UNUSABLE, "a public key of low order")
     if keys[0] == keys[1] or any(key in advertising.advertised_by for key in keys):
         raise PeerError(ErrorCode.KEY_REPEATED, "a public key that was advertised before")

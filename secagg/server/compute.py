@@ -7,9 +7,10 @@ from concurrent.futures import Executor
 import numpy as np
 import numpy.typing as npt
 
-from secagg import crypto, dealing, masking, messages, secret_sharing, transcript
+from secagg import crypto, masking, messages, secret_sharing, transcript
 from secagg.config import RoundConfig
 from secagg.errors import ErrorCode, PeerError
+from secagg.keys import KeySchedule
 from secagg.outcome import Result, Security
 from secagg.server.attendance import Attendance
 from secagg.server.records import Lanes, Unmasked
@@ -25,22 +26,21 @@ def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
     config, session, adverts = advertised.round.config, advertised.session, advertised.adverts
     add: list[bytes] = []
     subtract: list[bytes] = []
-    suite, size = int(config.suite), config.suite.key_bytes
+    keys = KeySchedule(config.suite, session)
     for owner, secret in _secrets(unmasked):
         if masked.flags[owner]:
-            expected = crypto.derive(secret, session, transcript.seed_commitment_info(suite, owner), 32)
-            if expected != masked.seed_commitments[owner]:
+            if keys.seed_commitment(secret, owner) != masked.seed_commitments[owner]:
                 raise _bad_dealer(owner, "its self-mask seed is not the one that it committed to")
-            subtract.append(crypto.derive(secret, session, transcript.self_mask_info(suite, owner), size))
+            subtract.append(keys.self_mask(secret, owner))
             continue
         own = adverts[owner].masking_key
-        private = crypto.AgreementKey(secret)
+        private = crypto.AgreementKey(config.suite, secret)
         if private.public_key() != own:
             raise _bad_dealer(owner, "its masking key is not the private half of the one that it advertised")
         for neighbour in advertised.edges.neighbours(owner).tolist():
             if masked.flags[neighbour]:
                 public = adverts[neighbour].masking_key
-                key = dealing.pairwise_key(config, session, owner, own, private, neighbour, public)
+                key = keys.pairwise_mask(private.agree(public), owner, neighbour, own, public)
                 # The survivor added this mask if its id is the lower one: take it out again.
                 (subtract if neighbour < owner else add).append(key)
     return add, subtract
@@ -78,7 +78,7 @@ def without_masks(
 ) -> Lanes:
     """The sum without its masks, in a new array: an executor that breaks down leaves the masked sum as it was."""
     result = total.copy()
-    masking.remove_masks(result, add, subtract, config.modulus, executor, workers)
+    masking.remove_masks(config.suite, result, add, subtract, config.modulus, executor, workers)
     return result
 
 

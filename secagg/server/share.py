@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg import messages
+from secagg import messages, records
 from secagg.errors import ErrorCode, PeerError
 from secagg.messages import Share, Shares
 from secagg.outcome import MakeMessage
@@ -19,8 +19,8 @@ def begin(advertised: Advertised) -> Sharing:
     pairs = len(advertised.edges)
     return Sharing(
         advertised,
-        sealed=np.zeros((pairs, messages.SEALED_BYTES), dtype=np.uint8),
-        commitments=np.zeros((pairs, messages.COMMITMENTS_BYTES), dtype=np.uint8),
+        sealed=np.zeros((pairs, records.SEALED_BYTES), dtype=np.uint8),
+        commitments=np.zeros((pairs, records.COMMITMENTS_BYTES), dtype=np.uint8),
     )
 
 
@@ -29,8 +29,8 @@ def take(sharing: Sharing, sender: int, message: Share) -> None:
     span = sharing.advertised.edges.span(sender)
     count = span.stop - span.start
     for name, blob, size in (
-        ("sealed shares", message.sealed, messages.SEALED_BYTES),
-        ("commitments", message.commitments, messages.COMMITMENTS_BYTES),
+        ("sealed shares", message.sealed, records.SEALED_BYTES),
+        ("commitments", message.commitments, records.COMMITMENTS_BYTES),
     ):
         if len(blob) != count * size:
             raise PeerError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg import messages, secret_sharing, transcript
+from secagg import records, secret_sharing, transcript
 from secagg.errors import ErrorCode, PeerError
 from secagg.events import Misbehaved
 from secagg.messages import Unmask
@@ -20,7 +20,7 @@ def begin(settled: Masked | Confirmed) -> Unmasking:
     pairs = len(masked.advertised.edges)
     return Unmasking(
         settled,
-        openings=np.zeros((pairs, messages.SHARE_BYTES // 8), dtype=np.uint64),
+        openings=np.zeros((pairs, secret_sharing.LIMBS), dtype=np.uint64),
         opened=np.zeros(pairs, dtype=np.bool_),
     )
 
@@ -31,14 +31,13 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
     present = edges.neighbours(sender)
     dealt = masked.dealt[present]
     dealers = present[dealt]
-    if len(message.openings) != len(dealers) * messages.OPENING_BYTES:
+    if len(message.openings) != len(dealers) * records.OPENING_BYTES:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,
             f"{len(message.openings)} bytes of shares; {len(dealers)} neighbours need "
-            f"{len(dealers) * messages.OPENING_BYTES}",
+            f"{len(dealers) * records.OPENING_BYTES}",
         )
-    records = np.frombuffer(message.openings, dtype=np.uint8).reshape(len(dealers), messages.OPENING_BYTES)
-    shares, salts = np.split(records, [messages.SHARE_BYTES], axis=1)
+    shares, salts = records.openings(message.openings)
     blob = shares.tobytes()
     good = ~secret_sharing.bad_shares(blob)
     committed = masked.commitments[edges.toward(sender)[dealt]].reshape(-1, 2, 32)

@@ -25,16 +25,16 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg import arithmetic, crypto, dealing, masking, messages, secret_sharing, transcript
+from secagg import arithmetic, crypto, dealing, masking, messages, records, transcript
 from secagg.config import Policy, RoundConfig
-from secagg.dealing import Keys
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
+from secagg.keys import KeySchedule
 from secagg.messages import (
     Advertise,
     Confirm,
@@ -46,17 +46,14 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
+from secagg.records import PublicKeys
 from secagg.simulation.driver import Inputs
 from secagg.simulation.faults import Faults
 from secagg.simulation.rounds import Outcome, Progress, Simulation
-from secagg.transcript import KEY_SHARE, SEED_SHARE, VERSION
+from secagg.transcript import VERSION
 
 Randomness: TypeAlias = Callable[[int], bytes]
 InputOf: TypeAlias = Callable[[int], npt.ArrayLike]
-
-_SHARE: Final = messages.SHARE_BYTES
-_SALT: Final = messages.SALT_BYTES
-_PAIR: Final = 2 * (_SHARE + _SALT)  # key share, seed share, their salts: what a box holds
 
 
 def simulate_prepared(
@@ -145,7 +142,7 @@ class _Prepared:
     neighbours: array[int] = field(default_factory=lambda: array("I"))
     """Those that it dealt to, ascending."""
     dealt: bytes = b""
-    """For each of them: key share, seed share, their salts."""
+    """For each of them a pair of shares."""
     receive_keys: bytes = b""
     """For each of them: the key of what it seals for this client."""
     dealers: tuple[int, ...] = ()
@@ -175,10 +172,11 @@ class PreparedClients:
         lost = (client for client in range(config.clients) if not faults.delivers(client, "MASK"))
         self._masked_against = full.union(lost)
         self._members: dict[int, _Prepared] = {}
-        self._public: dict[int, Keys] = {}
+        self._public: dict[int, PublicKeys] = {}
         self._nonce = b""
         self._round_id = b""
         self._session = b""
+        self._keys = KeySchedule(config.suite, self._session)
         self._survivors: tuple[bytes, frozenset[int]] = (b"", frozenset())
 
     def advertise(self, index: int, invitation: bytes, randomness: Randomness) -> bytes:
@@ -186,7 +184,8 @@ class PreparedClients:
         opened = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
         self._nonce, self._round_id = opened.nonce, opened.session
         member = self._members[index] = _Prepared(randomness(32), randomness(32), randomness(32))
-        keys = Keys(crypto.public_key(member.channel_private), crypto.public_key(member.masking_private))
+        private = member.channel_private, member.masking_private
+        keys = PublicKeys(*(crypto.public_key(self._config.suite, key) for key in private))
         self._public[index] = keys
         signature = b""
         if self._config.is_active:
@@ -215,75 +214,49 @@ class PreparedClients:
     def _share(self, index: int, roster: Roster) -> bytes:
         config, member = self._config, self._members[index]
         self._session = transcript.session_id(config.digest, self._nonce, roster.digest)
+        self._keys = KeySchedule(config.suite, self._session)
         member.neighbours.frombytes(messages.encode_ids(messages.decode_ids(roster.present)))
         self._note_full_keys(member, roster)
         drawn = dealing.ShareRandomness(member.share_secret, self._session, config, index)
-        member.seed = drawn.draw("seed", 32)
-        member.dealt = self._deal(member, drawn)
+        member.seed = drawn.seed()
+        holders = np.array(member.neighbours, dtype=np.int64)
+        member.dealt = dealing.share_pairs(drawn, member.masking_private, member.seed, holders, config.threshold)
         sealed, commitments = self._seal(index, member)
-        info = transcript.seed_commitment_info(int(config.suite), index)
-        commitment = crypto.derive(member.seed, self._session, info, 32)
+        commitment = self._keys.seed_commitment(member.seed, index)
         return messages.encode(Share(VERSION, self._session, commitment, sealed, commitments))
 
     def _note_full_keys(self, member: _Prepared, roster: Roster) -> None:
         """The keys of full clients are known from rosters alone."""
-        for place, neighbour in enumerate(member.neighbours):
-            if neighbour not in self._public:
-                start = place * messages.KEYS_BYTES
-                both = roster.keys[start : start + messages.KEYS_BYTES]
-                self._public[neighbour] = Keys(both[:32], both[32:])
-
-    def _deal(self, member: _Prepared, drawn: dealing.ShareRandomness) -> bytes:
-        """Shares of both secrets for each neighbour, and their salts."""
-        holders = np.array(member.neighbours, dtype=np.int64)
-        secrets = [member.masking_private, member.seed]
-        shares = secret_sharing.share(secrets, holders, self._config.threshold, drawn.coefficients(2))
-        encoded = [
-            np.frombuffer(secret_sharing.encode_shares(shares[kind]), dtype=np.uint8).reshape(-1, _SHARE)
-            for kind in (KEY_SHARE, SEED_SHARE)
-        ]
-        salts = np.frombuffer(drawn.salts(2 * len(holders)), dtype=np.uint8).reshape(-1, 2 * _SALT)
-        return np.concatenate((*encoded, salts), axis=1).tobytes()
+        shown = records.public_keys(roster.keys, len(member.neighbours), "the neighbours' keys")
+        for neighbour, keys in zip(member.neighbours, shown, strict=True):
+            self._public.setdefault(neighbour, keys)
 
     def _seal(self, index: int, member: _Prepared) -> tuple[bytes, bytes]:
         """A sealed pair of shares and its commitments for each neighbour, joined."""
         session = self._session
         sealed: list[bytes] = []
         receive_keys: list[bytes] = []
-        for neighbour, pair in zip(member.neighbours, messages.records_of(member.dealt, _PAIR), strict=True):
+        for neighbour, pair in zip(member.neighbours, records.cut(member.dealt, records.PAIR_BYTES), strict=True):
             toward, back = self._channel_keys(index, member, neighbour)
             receive_keys.append(back)
-            sealed.append(crypto.seal(toward, pair, transcript.sealed_shares_context(session, index, neighbour)))
+            context = transcript.sealed_shares_context(session, index, neighbour)
+            sealed.append(crypto.seal(self._config.suite, toward, pair, context))
         member.receive_keys = b"".join(receive_keys)
-        return b"".join(sealed), self._commit(index, member)
-
-    def _commit(self, index: int, member: _Prepared) -> bytes:
-        """The commitments to what it dealt, a key share's before the seed share's."""
-        rows = np.frombuffer(member.dealt, dtype=np.uint8).reshape(-1, _PAIR)
-        return transcript.share_commitments(
-            self._session,
-            index,
-            np.repeat(np.array(member.neighbours), 2),
-            np.tile((KEY_SHARE, SEED_SHARE), len(rows)),
-            rows[:, 2 * _SHARE :].reshape(-1, _SALT),
-            rows[:, : 2 * _SHARE].reshape(-1, _SHARE),
-        )
+        return b"".join(sealed), dealing.commit(session, index, member.neighbours, member.dealt)
 
     def _channel_keys(self, index: int, member: _Prepared, neighbour: int) -> tuple[bytes, bytes]:
         """The keys toward a neighbour and from it: from one agreement, made by whichever prepared end deals first.
 
         The end that deals later needs the key toward the other alone: nobody opens what two prepared clients seal.
         """
-        size, suite = self._config.suite.key_bytes, int(self._config.suite)
+        suite, size = self._config.suite, self._config.suite.key_bytes
         other = self._members.get(neighbour)
         if other is not None and other.receive_keys:
             place = other.place_of(index)
             return other.receive_keys[place * size : (place + 1) * size], bytes(size)
         own, theirs = self._public[index].channel, self._public[neighbour].channel
-        shared = crypto.agree(member.channel_private, theirs)
-        toward = transcript.channel_info(suite, index, neighbour, own, theirs)
-        back = transcript.channel_info(suite, neighbour, index, theirs, own)
-        return crypto.derive(shared, self._session, toward, size), crypto.derive(shared, self._session, back, size)
+        agreed = crypto.agree(suite, member.channel_private, theirs)
+        return self._keys.channels(agreed, index, neighbour, own, theirs)
 
     # MASK.
 
@@ -292,22 +265,22 @@ class PreparedClients:
         member.dealers = messages.decode_ids(message.dealers)
         self._open(index, member, message)
         lanes = np.array(vector, dtype=config.modulus.dtype)
-        info = transcript.self_mask_info(int(config.suite), index)
-        self_mask = crypto.derive(member.seed, self._session, info, config.suite.key_bytes)
+        self_mask = self._keys.self_mask(member.seed, index)
         higher, lower = self._mask_keys(index, member)
-        masking.apply_masks(lanes, [self_mask, *higher], lower, config.modulus)
+        masking.apply_masks(config.suite, lanes, [self_mask, *higher], lower, config.modulus)
         packed = memoryview(arithmetic.pack(lanes, config.modulus))
         return messages.encode(MaskedInput(VERSION, self._session, packed))
 
     def _open(self, index: int, member: _Prepared, message: Shares) -> None:
         """Open and check what full clients dealt: nobody else knows what is in it."""
-        size = self._config.suite.key_bytes
+        suite = self._config.suite
         places = [place for place, dealer in enumerate(member.dealers) if dealer in self._full]
         dealers = [member.dealers[place] for place in places]
-        keys = messages.records_of(member.receive_keys, size)
-        sealed = messages.records_of(message.sealed, messages.SEALED_BYTES)
-        commitments = messages.records_of(message.commitments, messages.COMMITMENTS_BYTES)
+        keys = records.cut(member.receive_keys, suite.key_bytes)
+        sealed = records.cut(message.sealed, records.SEALED_BYTES)
+        commitments = records.cut(message.commitments, records.COMMITMENTS_BYTES)
         pairs = dealing.open_pairs(
+            suite,
             self._session,
             index,
             dealers,
@@ -315,17 +288,17 @@ class PreparedClients:
             [sealed[place] for place in places],
             [commitments[place] for place in places],
         )
-        member.opened = dict(zip(dealers, messages.records_of(pairs, _PAIR), strict=True))
+        member.opened = dict(zip(dealers, records.cut(pairs, records.PAIR_BYTES), strict=True))
 
     def _mask_keys(self, index: int, member: _Prepared) -> tuple[list[bytes], list[bytes]]:
         """Keys of the pairwise masks that do not cancel among prepared clients: with higher ids, with lower ones."""
         higher: list[bytes] = []
         lower: list[bytes] = []
-        own, private = self._public[index].masking, crypto.AgreementKey(member.masking_private)
+        own, private = self._public[index].masking, crypto.AgreementKey(self._config.suite, member.masking_private)
         for dealer in member.dealers:
             if dealer in self._masked_against:
                 public = self._public[dealer].masking
-                key = dealing.pairwise_key(self._config, self._session, index, own, private, dealer, public)
+                key = self._keys.pairwise_mask(private.agree(public), index, dealer, own, public)
                 (lower if dealer < index else higher).append(key)
         return higher, lower
 
@@ -338,11 +311,12 @@ class PreparedClients:
     def _unmask(self, index: int) -> bytes:
         member = self._members[index]
         survivors = self._survivors_in(member.survivors)
-        openings: list[bytes] = []
-        for dealer in member.dealers:
-            pair = member.opened[dealer] if dealer in self._full else self._dealt_to(index, dealer)
-            openings += _of_kind(pair, SEED_SHARE if dealer in survivors else KEY_SHARE)
-        return messages.encode(Unmask(VERSION, self._session, b"".join(openings)))
+        pairs = [
+            member.opened[dealer] if dealer in self._full else self._dealt_to(index, dealer)
+            for dealer in member.dealers
+        ]
+        openings = dealing.reveal(b"".join(pairs), member.dealers, survivors)
+        return messages.encode(Unmask(VERSION, self._session, openings))
 
     def _survivors_in(self, bitmap: bytes) -> frozenset[int]:
         """Decoded once: everybody gets the same."""
@@ -352,11 +326,5 @@ class PreparedClients:
 
     def _dealt_to(self, holder: int, dealer: int) -> bytes:
         member = self._members[dealer]
-        start = member.place_of(holder) * _PAIR
-        return member.dealt[start : start + _PAIR]
-
-
-def _of_kind(pair: bytes, kind: int) -> tuple[bytes, bytes]:
-    """The share of a kind and its salt, of an opened pair."""
-    share, salt = kind * _SHARE, 2 * _SHARE + kind * _SALT
-    return pair[share : share + _SHARE], pair[salt : salt + _SALT]
+        start = member.place_of(holder) * records.PAIR_BYTES
+        return member.dealt[start : start + records.PAIR_BYTES]

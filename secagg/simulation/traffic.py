@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 import msgspec
 
-from secagg import messages
+from secagg import records
 from secagg.config import RoundConfig
 from secagg.messages import (
+    ID_BYTES,
     Advertise,
     Confirm,
     Confirmations,
@@ -33,28 +34,28 @@ def traffic(config: RoundConfig) -> dict[str, tuple[int, int]]:
     active, near = config.is_active, config.neighbours
     bitmap = bytes((config.clients + 7) // 8)
     survivors = _size(Survivors(VERSION, _ID, bitmap))
-    confirmations = _size(Confirmations(VERSION, _ID, bitmap, bytes(config.quorum * messages.SIGNATURE_BYTES)))
-    sealed, commitments = bytes(near * messages.SEALED_BYTES), bytes(near * messages.COMMITMENTS_BYTES)
+    confirmations = _size(Confirmations(VERSION, _ID, bitmap, bytes(config.quorum * records.SIGNATURE_BYTES)))
+    sealed, commitments = bytes(near * records.SEALED_BYTES), bytes(near * records.COMMITMENTS_BYTES)
     roster = Roster(
         VERSION,
         _ID,
         _ID,
-        bytes(messages.KEYS_BYTES),
-        bytes(near * messages.ID_BYTES),
-        bytes(near * messages.KEYS_BYTES),
+        bytes(records.KEYS_BYTES),
+        bytes(near * ID_BYTES),
+        bytes(near * records.KEYS_BYTES),
         b"",
-        bytes(near * messages.SIGNATURE_BYTES if active else 0),
+        bytes(near * records.SIGNATURE_BYTES if active else 0),
         bytes(_proof_hashes(config) * DIGEST_BYTES if active else 0),
     )
-    advertise = Advertise(VERSION, _ID, _ID, _ID, bytes(messages.SIGNATURE_BYTES if active else 0))
-    shares = Shares(VERSION, _ID, bytes(near * messages.ID_BYTES), sealed, commitments)
+    advertise = Advertise(VERSION, _ID, _ID, _ID, bytes(records.SIGNATURE_BYTES if active else 0))
+    shares = Shares(VERSION, _ID, bytes(near * ID_BYTES), sealed, commitments)
     return {
         "ADVERTISE": (_size(advertise), _size(Invitation(VERSION, _ID, config.to_bytes(), _ID))),
         "SHARE": (_size(Share(VERSION, _ID, _ID, sealed, commitments)), _size(roster)),
         "MASK": (_masked_size(config), _size(shares)),
-        "CONFIRM": (_size(Confirm(VERSION, _ID, bytes(messages.SIGNATURE_BYTES))), survivors) if active else (0, 0),
+        "CONFIRM": (_size(Confirm(VERSION, _ID, bytes(records.SIGNATURE_BYTES))), survivors) if active else (0, 0),
         "UNMASK": (
-            _size(Unmask(VERSION, _ID, bytes(near * messages.OPENING_BYTES))),
+            _size(Unmask(VERSION, _ID, bytes(near * records.OPENING_BYTES))),
             confirmations if active else survivors,
         ),
     }

@@ -11,6 +11,8 @@ from typing import Any
 
 from secagg import crypto, graph, merkle, transcript
 from secagg.config import RoundConfig
+from secagg.keys import KeySchedule
+from secagg.records import PublicKeys
 
 
 class Intermediate:
@@ -42,9 +44,8 @@ class Intermediate:
             "pairs": [self._pair(*pair["clients"]) for pair in given["pairs"]],
         }
 
-    def _keys(self, index: int) -> tuple[bytes, bytes]:
-        channel, masking, _ = self._draws[index]
-        return crypto.public_key(channel), crypto.public_key(masking)
+    def _keys(self, index: int) -> PublicKeys:
+        return PublicKeys(*(crypto.public_key(self._config.suite, private) for private in self._draws[index][:2]))
 
     def _tree(self, shown: Sequence[str]) -> list[list[bytes]]:
         """The levels; a leaf is that of a member or, where another is shown, an empty one."""
@@ -63,31 +64,24 @@ class Intermediate:
         return ring
 
     def _client(self, index: int) -> dict[str, str]:
-        suite, size = int(self._config.suite), self._config.suite.key_bytes
-        info = transcript.share_randomness_info(suite, index, "seed")
-        seed = crypto.derive(self._draws[index][2], self._session, info, 32)
-        mask_info = transcript.self_mask_info(suite, index)
-        commitment_info = transcript.seed_commitment_info(suite, index)
+        keys = KeySchedule(self._config.suite, self._session)
+        seed = keys.seed(self._draws[index][2], index)
         return {
             "seed": seed.hex(),
-            "self_mask_key": crypto.derive(seed, self._session, mask_info, size).hex(),
-            "seed_commitment": crypto.derive(seed, self._session, commitment_info, 32).hex(),
+            "self_mask_key": keys.self_mask(seed, index).hex(),
+            "seed_commitment": keys.seed_commitment(seed, index).hex(),
         }
 
     def _pair(self, lower: int, higher: int) -> dict[str, Any]:
-        suite, size = int(self._config.suite), self._config.suite.key_bytes
-        (own_channel, own_masking), (channel, masking) = self._keys(lower), self._keys(higher)
-        channel_agreed = crypto.agree(self._draws[lower][0], channel)
-        masking_agreed = crypto.agree(self._draws[higher][1], own_masking)
-        infos = (
-            transcript.channel_info(suite, lower, higher, own_channel, channel),
-            transcript.channel_info(suite, higher, lower, channel, own_channel),
-        )
-        mask_info = transcript.pairwise_mask_info(suite, lower, higher, own_masking, masking)
+        suite, keys = self._config.suite, KeySchedule(self._config.suite, self._session)
+        own, theirs = self._keys(lower), self._keys(higher)
+        channel_agreed = crypto.agree(suite, self._draws[lower][0], theirs.channel)
+        masking_agreed = crypto.agree(suite, self._draws[higher][1], own.masking)
+        sealing_keys = keys.channels(channel_agreed, lower, higher, own.channel, theirs.channel)
         return {
             "clients": [lower, higher],
             "channel_agreed": channel_agreed.hex(),
-            "sealing_keys": [crypto.derive(channel_agreed, self._session, info, size).hex() for info in infos],
+            "sealing_keys": [key.hex() for key in sealing_keys],
             "masking_agreed": masking_agreed.hex(),
-            "mask_key": crypto.derive(masking_agreed, self._session, mask_info, size).hex(),
+            "mask_key": keys.pairwise_mask(masking_agreed, lower, higher, own.masking, theirs.masking).hex(),
         }

@@ -23,6 +23,7 @@ from secagg import arithmetic, crypto, graph, masking, merkle, messages, secret_
 from secagg.arithmetic.modulus import Modulus
 from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.errors import ParameterError, PeerError
+from secagg.keys import KeySchedule
 from secagg.testing.intermediate import Intermediate
 from secagg.testing.replay import Mismatch, Replay, expect
 
@@ -30,6 +31,10 @@ Test: TypeAlias = Mapping[str, Any]
 Content: TypeAlias = Mapping[str, Any]
 
 PROTOCOL: Final = ("secagg", transcript.VERSION)
+_X25519: Final = Suite.AES_128
+"""A suite that agrees by X25519: vectors of the agreement alone name none."""
+_MASK_SUITES: Final = {suite.key_bytes: suite for suite in (Suite.AES_128, Suite.AES_256)}
+"""By bytes of the key: vectors of a mask name no suite either, and all of them are AES-CTR's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +133,11 @@ def _check_agreement(test: Test) -> None:
     public = bytes.fromhex(test["public"])
     met = ""
     try:
-        crypto.agree(bytes.fromhex(test["private"]), public)
+        crypto.agree(_X25519, bytes.fromhex(test["private"]), public)
     except crypto.CryptoError:
         met = "low-order"
     expect("error", met, test.get("error", ""))
-    expect("low order", crypto.has_low_order(public), not test["ok"])
+    expect("low order", crypto.has_low_order(_X25519, public), not test["ok"])
 
 
 def _check_signature(test: Test) -> None:
@@ -145,33 +150,34 @@ def _check_signature(test: Test) -> None:
 
 
 def _check_pair_key(test: Test) -> None:
+    suite, lower, higher = Suite(test["suite"]), test["lower"], test["higher"]
     private, other = bytes.fromhex(test["lower_private"]), bytes.fromhex(test["higher_private"])
-    own, public = crypto.public_key(private), crypto.public_key(other)
-    agreed = crypto.agree(private, public)
+    own, public = crypto.public_key(suite, private), crypto.public_key(suite, other)
+    agreed = crypto.agree(suite, private, public)
     expect("agreed", agreed.hex(), test["agreed"])
-    expect("agreed, from the other end", crypto.agree(other, own), agreed)
-    suite, lower, higher = test["suite"], test["lower"], test["higher"]
+    expect("agreed, from the other end", crypto.agree(suite, other, own), agreed)
+    keys = KeySchedule(suite, _bytes(test, "session"))
     if test["function"] == "channel":
-        info = transcript.channel_info(suite, higher, lower, public, own)
+        _, key = keys.channels(agreed, lower, higher, own, public)
+        expect("key, for one direction", keys.channel(agreed, higher, lower, public, own), key)
     else:
-        info = transcript.pairwise_mask_info(suite, lower, higher, own, public)
-    expect("key", crypto.derive(agreed, _bytes(test, "session"), info, Suite(suite).key_bytes).hex(), test["key"])
+        key = keys.pairwise_mask(agreed, lower, higher, own, public)
+        expect("key, from the other end", keys.pairwise_mask(agreed, higher, lower, public, own), key)
+    expect("key", key.hex(), test["key"])
 
 
 def _check_seed(test: Test) -> None:
-    seed, session, suite, index = _bytes(test, "seed"), _bytes(test, "session"), test["suite"], test["index"]
-    mask_info = transcript.self_mask_info(suite, index)
-    expect("mask_key", crypto.derive(seed, session, mask_info, Suite(suite).key_bytes).hex(), test["mask_key"])
-    commitment_info = transcript.seed_commitment_info(suite, index)
-    expect("commitment", crypto.derive(seed, session, commitment_info, 32).hex(), test["commitment"])
+    seed, index = _bytes(test, "seed"), test["index"]
+    keys = KeySchedule(Suite(test["suite"]), _bytes(test, "session"))
+    expect("mask_key", keys.self_mask(seed, index).hex(), test["mask_key"])
+    expect("commitment", keys.seed_commitment(seed, index).hex(), test["commitment"])
 
 
 def _check_share_randomness(test: Test) -> None:
-    secret, session, suite = _bytes(test, "share_secret"), _bytes(test, "session"), test["suite"]
-    size = Suite(suite).key_bytes
-    for purpose, length in (("seed", 32), ("coefficients", size), ("salts", size)):
-        info = transcript.share_randomness_info(suite, test["index"], purpose)
-        expect(purpose, crypto.derive(secret, session, info, length).hex(), test[purpose])
+    secret, index = _bytes(test, "share_secret"), test["index"]
+    keys = KeySchedule(Suite(test["suite"]), _bytes(test, "session"))
+    for purpose, derive in (("seed", keys.seed), ("coefficients", keys.coefficients), ("salts", keys.salts)):
+        expect(purpose, derive(secret, index).hex(), test[purpose])
 
 
 _KEYS: Final[Mapping[str, Callable[[Test], None]]] = {
@@ -186,7 +192,8 @@ _KEYS: Final[Mapping[str, Callable[[Test], None]]] = {
 
 def _check_mask(test: Test, content: Content) -> None:
     modulus = Modulus(int(test["modulus"]))
-    elements = masking.expand(_bytes(test, "key"), test["start"], test["stop"], modulus)
+    key = _bytes(test, "key")
+    elements = masking.expand(_MASK_SUITES[len(key)], key, test["start"], test["stop"], modulus)
     expect("elements", [str(element) for element in elements.tolist()], test["elements"])
 
 

@@ -27,6 +27,7 @@ from secagg import (
     client,
     dealing,
     messages,
+    records,
     transcript,
 )
 from secagg.client_state import Confirmed, HasInput, Masked
@@ -275,7 +276,7 @@ def reveal_both_kinds(patch: Patch) -> None:
 
     def both(pairs: bytes, dealers: Sequence[int], survivors: frozenset[int]) -> bytes:
         kinds = (reveal(pairs, dealers, asked_for) for asked_for in (everybody, frozenset()))
-        by_dealer = zip(*(messages.records_of(kind, messages.OPENING_BYTES) for kind in kinds), strict=True)
+        by_dealer = zip(*(records.cut(kind, records.OPENING_BYTES) for kind in kinds), strict=True)
         return b"".join(opening for openings in by_dealer for opening in openings)
 
     patch.setattr(dealing, "reveal", both)

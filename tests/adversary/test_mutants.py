@@ -18,9 +18,11 @@ from secagg import (
     PeerError,
     Policy,
     Server,
+    Suite,
     checks,
     crypto,
     messages,
+    records,
 )
 from secagg.messages import Roster, Survivors
 from secagg.simulation import SeededRandomness
@@ -109,7 +111,7 @@ def a_client_is_blamed_for_what_it_was_made_to_send(patch: Patch) -> None:
         if index or not isinstance(message, Roster):
             return data
         ids = messages.encode_ids(messages.decode_ids(message.present)[::-1])
-        keys = b"".join(messages.records_of(message.keys, messages.KEYS_BYTES)[::-1])
+        keys = b"".join(records.cut(message.keys, records.KEYS_BYTES)[::-1])
         return messages.encode(msgspec.structs.replace(message, present=ids, keys=keys))
 
     coalition = Coalition(PLAIN, wire=turn_round)
@@ -155,9 +157,9 @@ def the_round_is_lost_when_all_have_answered(patch: Patch) -> None:
     assert outcome.result.included == (2, 3, 4, 5, 6)
     take = checks.share_opens
 
-    def skip(key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
+    def skip(suite: Suite, key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
         try:
-            return take(key, sealed, context, dealer)
+            return take(suite, key, sealed, context, dealer)
         except PeerError:
             return bytes(len(sealed) - crypto.AEAD_TAG_BYTES)
 

@@ -31,6 +31,7 @@ from secagg import (
     messages,
     secret_sharing,
 )
+from secagg.keys import KeySchedule
 from secagg.testing.adversary import Attack, BadCommitment
 
 
@@ -109,8 +110,8 @@ def test_an_input_that_is_refused_is_its_host_s(secrets: Secrets) -> None:
 
 BREAKS = {
     "start": (messages, "encode"),
-    "a roster": (dealing, "_commit"),
-    "shares": (dealing, "pairwise_key"),
+    "a roster": (dealing, "commit"),
+    "shares": (KeySchedule, "pairwise_mask"),
     "a vector's masks": (masking, "apply_masks"),
     "a vector's bytes": (arithmetic, "pack_in_place"),
     "survivors": (dealing, "reveal"),

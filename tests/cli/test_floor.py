@@ -35,7 +35,7 @@ def calls(monkeypatch):
         masking,
         "apply_masks",
         "masks",
-        lambda vector, add, subtract, modulus, *start: (len(add) + len(subtract)) * modulus.is_ring,
+        lambda suite, vector, add, subtract, modulus, *start: (len(add) + len(subtract)) * modulus.is_ring,
     )
     return counted
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from installs import read_only_install
 
 import secagg
-from secagg import arithmetic, masking
+from secagg import Suite, arithmetic, masking
 from secagg.arithmetic import Modulus, packing, shuffles
 
 Lanes = npt.NDArray[np.unsignedinteger]
@@ -467,13 +467,13 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 KERNELS = 10  # of the script below: four widths to pack and to unpack, two primes; masks from the library
 DIGEST_SCRIPT = """
 import hashlib, sys
-from secagg import arithmetic, masking
+from secagg import Suite, arithmetic, masking
 from secagg.arithmetic import Modulus
 assert "numba" not in sys.modules, "importing the package imported numba"
 digest = hashlib.sha256()
 for value in (2**20, 2**63, 2**32, 2**31 - 1, 2**61 - 1):
     modulus = Modulus(value)
-    vector = masking.expand(bytes(16), 3, 1003, modulus)
+    vector = masking.expand(Suite.AES_128, bytes(16), 3, 1003, modulus)
     packed = arithmetic.pack(vector, modulus)
     arithmetic.add_packed(vector, packed, modulus)
     arithmetic.reduce(vector, modulus)
@@ -486,7 +486,7 @@ def expected_digest() -> str:
     digest = hashlib.sha256()
     for value in (2**20, 2**63, 2**32, 2**31 - 1, 2**61 - 1):
         modulus = Modulus(value)
-        elements = masking.expand(bytes(16), 3, 1003, modulus).tolist()
+        elements = masking.expand(Suite.AES_128, bytes(16), 3, 1003, modulus).tolist()
         doubled = np.array([2 * element % value for element in elements], modulus.dtype)
         digest.update(packed_by_hand(elements, modulus) + doubled.tobytes())
     return digest.hexdigest()

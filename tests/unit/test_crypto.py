@@ -8,11 +8,18 @@ import random
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from secagg import crypto
+from secagg import Suite, crypto
 from secagg.crypto import CryptoError, Keystream
 
 unhex = bytes.fromhex
+X25519 = Suite.AES_128
+"""Any suite does: they all agree by it."""
+SUITES = {suite.key_bytes: suite for suite in (Suite.AES_128, Suite.AES_256)}
+"""AES's, by bytes of the key."""
 
 
 def flipped(data: bytes, position: int) -> bytes:
@@ -60,8 +67,8 @@ def ladder(private: bytes, public: bytes) -> bytes:
     ],
 )
 def test_agreement(private: str, public: str, shared: str) -> None:
-    assert crypto.agree(unhex(private), unhex(public)) == unhex(shared)
-    assert crypto.AgreementKey(unhex(private)).agree(unhex(public)) == unhex(shared)
+    assert crypto.agree(X25519, unhex(private), unhex(public)) == unhex(shared)
+    assert crypto.AgreementKey(X25519, unhex(private)).agree(unhex(public)) == unhex(shared)
     assert ladder(unhex(private), unhex(public)) == unhex(shared)
 
 
@@ -69,17 +76,21 @@ def test_agreement_of_two() -> None:
     alice = unhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
     bob = unhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
     shared = unhex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
-    assert crypto.public_key(alice).hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
-    assert crypto.public_key(bob).hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
-    assert crypto.agree(alice, crypto.public_key(bob)) == crypto.agree(bob, crypto.public_key(alice)) == shared
+    assert crypto.public_key(X25519, alice).hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+    assert crypto.public_key(X25519, bob).hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
+    assert (
+        crypto.agree(X25519, alice, crypto.public_key(X25519, bob))
+        == crypto.agree(X25519, bob, crypto.public_key(X25519, alice))
+        == shared
+    )
     for private in (alice, bob):
-        assert crypto.AgreementKey(private).public_key() == crypto.public_key(private)
+        assert crypto.AgreementKey(X25519, private).public_key() == crypto.public_key(X25519, private)
 
 
 def test_agreement_iterated() -> None:
     scalar = u = BASE
     for turn in range(1, 1001):
-        scalar, u = crypto.agree(scalar, u), scalar
+        scalar, u = crypto.agree(X25519, scalar, u), scalar
         if turn == 1:
             assert scalar.hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
     assert scalar.hex() == "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
@@ -99,13 +110,13 @@ SCALARS = [random.Random(1).randbytes(32) for _ in range(3)]
 @pytest.mark.parametrize("u", LOW_ORDER)
 def test_low_order_is_what_agrees_on_zero(u: int, high_bit: int) -> None:
     public = (u | high_bit << 255).to_bytes(32, "little")
-    assert crypto.has_low_order(public)
+    assert crypto.has_low_order(X25519, public)
     for private in SCALARS:
         assert ladder(private, public) == bytes(32)
         with pytest.raises(CryptoError, match="low order"):
-            crypto.agree(private, public)
+            crypto.agree(X25519, private, public)
         with pytest.raises(CryptoError, match="low order"):
-            crypto.AgreementKey(private).agree(public)
+            crypto.AgreementKey(X25519, private).agree(public)
 
 
 @pytest.mark.parametrize("high_bit", [0, 1])
@@ -116,10 +127,10 @@ def test_nothing_else_is_refused(high_bit: int) -> None:
     for u in sorted(near | {rng.randrange(2**255) for _ in range(40)} | {P + 9, 2**255 - 1, 9}):
         public = (u | high_bit << 255).to_bytes(32, "little")
         shared = ladder(SCALARS[0], public)
-        assert crypto.has_low_order(public) == (shared == bytes(32)) == (u in LOW_ORDER)
+        assert crypto.has_low_order(X25519, public) == (shared == bytes(32)) == (u in LOW_ORDER)
         if shared != bytes(32):
-            assert crypto.agree(SCALARS[0], public) == shared
-            assert crypto.AgreementKey(SCALARS[0]).agree(public) == shared
+            assert crypto.agree(X25519, SCALARS[0], public) == shared
+            assert crypto.AgreementKey(X25519, SCALARS[0]).agree(public) == shared
 
 
 # Ed25519: RFC 8032, section 7.1.
@@ -234,10 +245,18 @@ AES_128, AES_256 = bytes(range(16)), bytes(range(32))
 BLOCK = unhex("00112233445566778899aabbccddeeff")
 
 
+def aes_blocks(key: bytes, blocks: bytes) -> bytes:
+    """AES of each block, with a key of any size."""
+    return Cipher(AES(key), ECB()).encryptor().update(blocks)
+
+
 def test_blocks() -> None:
-    assert crypto.permute_blocks(AES_128, BLOCK).hex() == "69c4e0d86a7b0430d8cdb78070b4c55a"
+    assert aes_blocks(AES_128, BLOCK).hex() == "69c4e0d86a7b0430d8cdb78070b4c55a"
     assert crypto.permute_blocks(AES_256, BLOCK).hex() == "8ea2b7ca516745bfeafc49904b496089"
     assert crypto.permute_blocks(AES_256, BLOCK + bytes(16) + BLOCK)[32:] == crypto.permute_blocks(AES_256, BLOCK)
+    assert crypto.permute_blocks(AES_256, BLOCK) == aes_blocks(AES_256, BLOCK)
+    with pytest.raises(CryptoError, match="a key of 16 bytes: the permutation's has 32"):
+        crypto.permute_blocks(AES_128, BLOCK)
 
 
 COUNTER = 0xF0F1F2F3F4F5F6F7F8F9FAFBFCFDFEFF
@@ -271,21 +290,23 @@ def xor(one: bytes, other: bytes) -> bytes:
 
 @pytest.mark.parametrize(("key", "ciphertext"), STREAMS)
 def test_keystream(key: str, ciphertext: str) -> None:
-    assert xor(read(Keystream(unhex(key)), COUNTER, 64), unhex(PLAINTEXT)) == unhex(ciphertext)
+    suite = SUITES[len(unhex(key))]
+    assert xor(read(Keystream(suite, unhex(key)), COUNTER, 64), unhex(PLAINTEXT)) == unhex(ciphertext)
 
 
 @pytest.mark.parametrize("key", [AES_128, AES_256])
 def test_a_keystream_read_from_anywhere(key: bytes) -> None:
     """Block by block from AES itself, in any order of reading, whole blocks or not, across 2^64."""
-    stream = Keystream(key)
+    suite = SUITES[len(key)]
+    stream = Keystream(suite, key)
     rng = random.Random(5)
-    whole = crypto.keystream_bytes(key, 4096)
-    assert whole[:16] == crypto.permute_blocks(key, bytes(16))
+    whole = crypto.keystream_bytes(suite, key, 4096)
+    assert whole[:16] == aes_blocks(key, bytes(16))
     for _ in range(200):
         first = rng.choice((rng.randrange(256), 2**64 - 2 + rng.randrange(4), rng.randrange(2**128 - 300)))
         length = rng.choice((1, 15, 16, 17, 64, 300, 4096))
         blocks = b"".join((first + step).to_bytes(16, "big") for step in range((length + 15) // 16))
-        assert read(stream, first, length) == crypto.permute_blocks(key, blocks)[:length]
+        assert read(stream, first, length) == aes_blocks(key, blocks)[:length]
     for first in (0, 3, 4, 5, 200):
         assert read(stream, first, 160) == whole[16 * first : 16 * first + 160]
 
@@ -307,9 +328,9 @@ def padded(data: bytes) -> bytes:
 def gcm(key: bytes, plaintext: bytes, associated: bytes) -> bytes:
     """Ciphertext and tag under a nonce of zeros (SP 800-38D, section 7.1)."""
     counters = b"".join((1 + step).to_bytes(16, "big") for step in range(1 + (len(plaintext) + 15) // 16))
-    stream = crypto.permute_blocks(key, counters)
+    stream = aes_blocks(key, counters)
     ciphertext = xor(plaintext, stream[16 : 16 + len(plaintext)])
-    h = int.from_bytes(crypto.permute_blocks(key, bytes(16)), "big")
+    h = int.from_bytes(aes_blocks(key, bytes(16)), "big")
     lengths = (8 * len(associated)).to_bytes(8, "big") + (8 * len(ciphertext)).to_bytes(8, "big")
     hashed = padded(associated) + padded(ciphertext) + lengths
     total = 0
@@ -328,24 +349,25 @@ def gcm(key: bytes, plaintext: bytes, associated: bytes) -> bytes:
     ],
 )
 def test_sealing(key: bytes, plaintext: bytes, sealed: str) -> None:
-    assert crypto.seal(key, plaintext, b"") == gcm(key, plaintext, b"") == unhex(sealed)
-    assert crypto.unseal(key, unhex(sealed), b"") == plaintext
+    suite = SUITES[len(key)]
+    assert crypto.seal(suite, key, plaintext, b"") == gcm(key, plaintext, b"") == unhex(sealed)
+    assert crypto.unseal(suite, key, unhex(sealed), b"") == plaintext
 
 
-@pytest.mark.parametrize("size", [16, 32])
+@pytest.mark.parametrize("suite", Suite)
 @pytest.mark.parametrize("length", [0, 1, 16, 144, 1000])
-def test_sealing_with_associated_data(size: int, length: int) -> None:
+def test_sealing_with_associated_data(suite: Suite, length: int) -> None:
     rng = random.Random(length)
-    key, plaintext, associated = rng.randbytes(size), rng.randbytes(length), rng.randbytes(97)
-    sealed = crypto.seal(key, plaintext, associated)
+    key, plaintext, associated = rng.randbytes(suite.key_bytes), rng.randbytes(length), rng.randbytes(97)
+    sealed = crypto.seal(suite, key, plaintext, associated)
     assert sealed == gcm(key, plaintext, associated)
     assert len(sealed) == length + crypto.AEAD_TAG_BYTES
-    assert crypto.unseal(key, sealed, associated) == plaintext
+    assert crypto.unseal(suite, key, sealed, associated) == plaintext
 
 
 def test_what_does_not_open() -> None:
     key, plaintext, associated = bytes(range(16)), bytes(144), b"session, sender, receiver, phase"
-    sealed = crypto.seal(key, plaintext, associated)
+    sealed = crypto.seal(Suite.AES_128, key, plaintext, associated)
     for shown_key, shown, shown_associated in (
         (flipped(key, 3), sealed, associated),
         (key, sealed, b""),
@@ -357,4 +379,4 @@ def test_what_does_not_open() -> None:
         *((key, flipped(sealed, position), associated) for position in range(len(sealed))),
     ):
         with pytest.raises(CryptoError, match="open"):
-            crypto.unseal(shown_key, shown, shown_associated)
+            crypto.unseal(Suite.AES_128, shown_key, shown, shown_associated)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import masking
+from secagg import Suite, masking
 from secagg.arithmetic import Modulus, aes, fused
 
 Lanes = npt.NDArray[np.unsignedinteger]
@@ -209,7 +209,7 @@ def test_threads_that_come_first_together() -> None:
 
     def mask(index: int) -> list[int]:
         barrier.wait()
-        return masking.expand(KEYS[16][index], 3, 5003, modulus).tolist()
+        return masking.expand(Suite.AES_128, KEYS[16][index], 3, 5003, modulus).tolist()
 
     with ThreadPoolExecutor(4) as executor:
         masks = list(executor.map(mask, range(4)))
@@ -226,9 +226,9 @@ def test_round_keys_are_wiped(modulus: Modulus, monkeypatch: pytest.MonkeyPatch)
         schedules.append(expand(keys, key_bytes))
         return schedules[-1]
 
-    masking.net_mask(KEYS[16], KEYS[16], 0, 1000, modulus)  # the known answers are given
+    masking.net_mask(Suite.AES_128, KEYS[16], KEYS[16], 0, 1000, modulus)  # the known answers are given
     monkeypatch.setattr(aes, "expand_keys", recorded)
-    masking.net_mask(KEYS[16], KEYS[16], 0, 1000, modulus)
+    masking.net_mask(Suite.AES_128, KEYS[16], KEYS[16], 0, 1000, modulus)
     if modulus.is_ring or aes.BLOCKS > 1:
         assert [len(batch) for batch in schedules] == [9, 9]
     assert not any(batch.any() for batch in schedules)

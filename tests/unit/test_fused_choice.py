@@ -22,7 +22,7 @@ from llvmlite import binding
 from numba.core.registry import cpu_target
 
 import secagg
-from secagg import masking
+from secagg import Suite, masking
 from secagg.arithmetic import Modulus, aes, fused
 
 Lanes = npt.NDArray[np.unsignedinteger]
@@ -31,6 +31,7 @@ ROOT = Path(secagg.__file__).parents[1]
 KEYS = {
     size: tuple(hashlib.sha256(bytes((size, index))).digest()[:size] for index in range(9)) for size in (16, 32)
 }  # fmt: skip
+SUITES = {suite.key_bytes: suite for suite in (Suite.AES_128, Suite.AES_256)}
 RINGS = tuple(Modulus.ring(lane_bits) for lane_bits in (8, 16, 32, 64))
 
 on_kernels = pytest.mark.skipif(not aes.BLOCKS, reason="what Numba compiles for has no AES instructions")
@@ -52,10 +53,12 @@ def forget() -> None:
     fused._is_trusted.cache_clear()
 
 
-def library_mask(keys: tuple[bytes, ...], others: tuple[bytes, ...], start: int, stop: int, modulus: Modulus) -> Lanes:
+def library_mask(
+    suite: Suite, keys: tuple[bytes, ...], others: tuple[bytes, ...], start: int, stop: int, modulus: Modulus
+) -> Lanes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(fused.SWITCH, "0")
-        return masking.net_mask(keys, others, start, stop, modulus)
+        return masking.net_mask(suite, keys, others, start, stop, modulus)
 
 
 # Which targets have AES.
@@ -103,17 +106,18 @@ def test_what_a_target_has(target: Any, blocks: int) -> None:
 
 TARGET_SCRIPT = """
 import hashlib, sys, warnings
-from secagg import masking
+from secagg import Suite, masking
 from secagg.arithmetic import Modulus, fused
 warnings.simplefilter("error")
 if "load" in sys.argv:
     import numba
 digest = hashlib.sha256()
-for size in (16, 32):
+for suite in (Suite.AES_128, Suite.AES_256):
+    size = suite.key_bytes
     keys = [hashlib.sha256(bytes((size, index))).digest()[:size] for index in range(9)]
     for value in (2**8, 2**13, 2**32, 2**61, 32771, 2**61 - 1):
         for start, length in ((0, 1), (3, 3000), ((1 << 36) - 131, 611)):
-            digest.update(masking.net_mask(keys[:4], keys[4:], start, start + length, Modulus(value)).tobytes())
+            digest.update(masking.net_mask(suite, keys[:4], keys[4:], start, start + length, Modulus(value)).tobytes())
 ring, prime = Modulus(2**32), Modulus(2**61 - 1)
 print(*(fused.kernels_for(modulus, 16, 9, 1 << 20) is not None for modulus in (ring, prime)), digest.hexdigest())
 """
@@ -125,7 +129,7 @@ def expected_digest() -> str:
     for size in (16, 32):
         for value in (2**8, 2**13, 2**32, 2**61, 32771, 2**61 - 1):
             for start, length in ((0, 1), (3, 3000), ((1 << 36) - 131, 611)):
-                mask = library_mask(KEYS[size][:4], KEYS[size][4:], start, start + length, Modulus(value))
+                mask = library_mask(SUITES[size], KEYS[size][:4], KEYS[size][4:], start, start + length, Modulus(value))
                 digest.update(mask.tobytes())
     return digest.hexdigest()
 
@@ -197,10 +201,10 @@ def test_every_kind_of_target_gives_the_same_masks(environment: dict[str, str], 
 def test_a_process_that_masks_little_does_not_load_numba() -> None:
     source = """
 import sys, numpy as np
-from secagg import masking
+from secagg import Suite, masking
 from secagg.arithmetic import Modulus, fused
 modulus, keys = Modulus.ring(32), [bytes(16)] * 100
-masking.apply_masks(np.zeros(10_000, np.uint32), keys, keys, modulus)
+masking.apply_masks(Suite.AES_128, np.zeros(10_000, np.uint32), keys, keys, modulus)
 assert fused.kernels_for(modulus, 16, 1, fused.WORTH_LOADING - 1) is None
 assert "numba" not in sys.modules
 fused.kernels_for(modulus, 16, 1 << 12, fused.WORTH_LOADING >> 12)
@@ -240,9 +244,10 @@ def masks_with_warnings(*moduli: Modulus) -> tuple[bool, list[str]]:
         warnings.simplefilter("always")
         right = all(
             np.array_equal(
-                masking.net_mask(KEYS[size], (), 0, 100, modulus), library_mask(KEYS[size], (), 0, 100, modulus)
+                masking.net_mask(suite, KEYS[size], (), 0, 100, modulus),
+                library_mask(suite, KEYS[size], (), 0, 100, modulus),
             )
-            for size in (16, 32)
+            for size, suite in SUITES.items()
             for modulus in moduli
         )
     return right, [str(warning.message) for warning in caught]

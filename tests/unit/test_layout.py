@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import secagg
+from secagg import transcript
 
 PACKAGE = Path(secagg.__file__).parent
 OUTER = {"encoding", "privacy", "simulation", "testing", "adapters", "cli", "__main__"}
@@ -110,14 +111,17 @@ def test_only_the_command_that_replays_vectors_uses_what_the_library_tests_itsel
     ("name", "allowed"),
     [
         ("secagg.errors", set()),
-        ("secagg.crypto", set()),
+        ("secagg.suite", set()),
+        ("secagg.crypto", {"secagg.suite"}),
         ("secagg.transcript", set()),
         ("secagg.secret", set()),
         ("secagg.calls", {"secagg.errors"}),
-        ("secagg.parameters", {"secagg.errors"}),
+        ("secagg.parameters", {"secagg.errors", "secagg.suite"}),
         ("secagg.events", {"secagg.errors"}),
         ("secagg.merkle", {"secagg.transcript"}),
-        ("secagg.messages", {"secagg.errors", "secagg.transcript"}),
+        ("secagg.keys", {"secagg.crypto", "secagg.suite", "secagg.transcript"}),
+        ("secagg.records", {"secagg.crypto", "secagg.errors", "secagg.secret_sharing", "secagg.transcript"}),
+        ("secagg.messages", {"secagg.errors", "secagg.records", "secagg.transcript"}),
         ("secagg.explanation", set()),
         ("secagg.graph_bounds", {"secagg.errors"}),
         ("secagg.graph_rates", {"secagg.errors", "secagg.graph_bounds"}),
@@ -167,11 +171,40 @@ def test_labels_are_in_one_place() -> None:
 
 
 def test_labels_differ() -> None:
-    from secagg import transcript
-
     labels = [value for value in vars(transcript).values() if isinstance(value, bytes) and value.startswith(b"secagg/")]
     labels.remove(b"secagg/v1 ")
     assert len(labels) == len(set(labels)) >= 20
+
+
+def test_every_key_is_derived_in_one_place() -> None:
+    """The encoder's rounding alone has a derivation of its own: it belongs to no round."""
+    labels = {name for name in vars(transcript) if name.endswith("_info")} | {"suspended_state"}
+    steps = {("crypto", step) for step in ("derive", "extract", "expand")} | {("transcript", name) for name in labels}
+    users = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in steps
+    }
+    importers = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        if {(str(node.module).removeprefix("secagg."), alias.name) for alias in node.names} & steps
+    }
+    assert (users, importers) == ({"secagg.keys"}, {"secagg.encoding.rounding"})
+
+
+def test_a_suite_becomes_a_number_where_bytes_are_made() -> None:
+    numbered = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int"
+        if "suite" in ast.unparse(node).lower()
+    }
+    assert numbered == {"secagg.config", "secagg.keys"}
 
 
 def test_the_core_does_no_io() -> None:

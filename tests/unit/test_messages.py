@@ -10,7 +10,7 @@ import wire
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import AbortCode, ErrorCode, PeerError, messages
+from secagg import AbortCode, ErrorCode, PeerError, messages, records
 from secagg.messages import (
     Abort,
     Advertise,
@@ -204,8 +204,8 @@ def test_records(size: int, count: int, change: int) -> None:
     data = b"".join(whole)
     data = data + bytes(change) if change >= 0 else data[:change]
     if len(data) == size * count:
-        assert messages.records(data, size, count, "a test's") == whole == messages.records_of(data, size)
+        assert records.cut_exactly(data, size, count, "a test's") == whole == records.cut(data, size)
         return
     with pytest.raises(PeerError, match="a test's") as caught:
-        messages.records(data, size, count, "a test's")
+        records.cut_exactly(data, size, count, "a test's")
     assert caught.value.code is ErrorCode.MALFORMED

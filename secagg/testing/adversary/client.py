@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg import arithmetic, crypto, masking, messages, secret_sharing, transcript
+from secagg import arithmetic, crypto, masking, messages, records, secret_sharing, transcript
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.config import RoundConfig
 from secagg.identity import Identity
+from secagg.keys import KeySchedule
 from secagg.messages import (
     Advertise,
     Confirm,
@@ -29,23 +30,11 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
+from secagg.records import KINDS, Commitments, Opening, PublicKeys, SharePair
 from secagg.transcript import KEY_SHARE, SEED_SHARE, VERSION
 
 Randomness: TypeAlias = Callable[[int], bytes]
-Keys: TypeAlias = bytes
-"""A member's 64 bytes of public keys: channel, then masking."""
 Elements: TypeAlias = npt.NDArray[np.uint64]
-KINDS: Final = (KEY_SHARE, SEED_SHARE)
-PAIR_BYTES: Final = 2 * messages.OPENING_BYTES
-"""What a dealer seals for one holder: key share, seed share, their salts."""
-_SALTS: Final = 2 * messages.SHARE_BYTES
-
-
-def opening_of(pair: bytes, kind: int) -> bytes:
-    """One share and its salt, of a pair as a dealer seals it."""
-    salt = _SALTS + kind * messages.SALT_BYTES
-    share = pair[kind * messages.SHARE_BYTES : (kind + 1) * messages.SHARE_BYTES]
-    return share + pair[salt : salt + messages.SALT_BYTES]
 
 
 @dataclass
@@ -53,19 +42,16 @@ class Dealing:
     """What a dealer hands out, by holder, in the order of the roster that it was shown."""
 
     seed_commitment: bytes
-    plain: dict[int, bytearray]
-    """Key share, seed share, their salts."""
-    commitments: dict[int, bytearray]
+    plain: dict[int, SharePair]
+    commitments: dict[int, Commitments] = field(default_factory=dict)
     sealed: dict[int, bytes] = field(default_factory=dict)
 
     def commit(self, session: bytes, dealer: int, holder: int) -> None:
         """Make the commitments to a holder's shares those to its plaintext."""
-        plain = self.plain[holder]
-        for kind in KINDS:
-            share = bytes(plain[kind * messages.SHARE_BYTES : (kind + 1) * messages.SHARE_BYTES])
-            salt = bytes(plain[_SALTS + kind * messages.SALT_BYTES : _SALTS + (kind + 1) * messages.SALT_BYTES])
-            digest = transcript.share_commitment(session, dealer, holder, kind, salt, share)
-            self.commitments[holder][32 * kind : 32 * kind + 32] = digest
+        pair = self.plain[holder]
+        ends = session, dealer, holder
+        digests = (transcript.share_commitment(*ends, kind, pair[kind].salt, pair[kind].share) for kind in KINDS)
+        self.commitments[holder] = Commitments(*digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +106,13 @@ class MaliciousClient:
         self.config, self.nonce, self.index, self.identity, self.lies = config, nonce, index, identity, tuple(lies)
         self.randomness = randomness
         self.channel_private, self.masking_private = randomness(32), randomness(32)
-        self.keys: Keys = crypto.public_key(self.channel_private) + crypto.public_key(self.masking_private)
+        private = self.channel_private, self.masking_private
+        self.keys = PublicKeys(*(crypto.public_key(config.suite, key) for key in private))
         self.seed = randomness(32)
         self.vector = [0] * config.length if vector is None else list(vector)
         self.session = b""
-        self.present: dict[int, Keys] = {}
-        self.plain: dict[int, bytes] = {}
+        self.present: dict[int, PublicKeys] = {}
+        self.plain: dict[int, SharePair] = {}
         """By dealer: what it was dealt."""
         self.dealers: tuple[int, ...] = ()
         self.survivors: frozenset[int] = frozenset()
@@ -141,7 +128,7 @@ class MaliciousClient:
         match messages.to_client.decode(data, len(data)):
             case Roster() as roster:
                 ids = messages.decode_ids(roster.present)
-                keys = messages.records(roster.keys, messages.KEYS_BYTES, len(ids), "keys")
+                keys = records.public_keys(roster.keys, len(ids), "keys")
                 session = transcript.session_id(self.config.digest, self.nonce, roster.digest)
                 return self._wired("SHARE", self.share(session, dict(zip(ids, keys, strict=True))))
             case Shares() as shares:
@@ -168,48 +155,42 @@ class MaliciousClient:
 
     def advertise(self) -> Advertise:
         """Its keys, signed when it has an identity to sign with."""
-        message = self.signed_advertisement(self.keys[:32], self.keys[32:])
+        message = self.signed_advertisement(self.keys)
         for lie in self.lies:
             message = lie.advertises(self, message)
         return message
 
-    def signed_advertisement(self, channel_key: bytes, masking_key: bytes) -> Advertise:
+    def signed_advertisement(self, keys: PublicKeys) -> Advertise:
         """An advertisement of any two keys, in its name."""
         config, signature = self.config, b""
         if config.is_active:
-            signed = transcript.signed_advertisement(config.digest, self.nonce, self.index, channel_key, masking_key)
-            signature = bytes(64) if self.identity is None else self.identity.sign(signed)
+            signed = transcript.signed_advertisement(config.digest, self.nonce, self.index, *keys)
+            signature = bytes(records.SIGNATURE_BYTES) if self.identity is None else self.identity.sign(signed)
         round_id = transcript.round_id(config.digest, self.nonce)
-        return Advertise(VERSION, round_id, channel_key, masking_key, signature)
+        return Advertise(VERSION, round_id, *keys, signature)
 
-    def deal(self, session: bytes, present: Mapping[int, Keys]) -> Dealing:
+    def deal(self, session: bytes, present: Mapping[int, PublicKeys]) -> Dealing:
         """Share its two secrets among these members, whose keys it was shown."""
         self.session, self.present = session, dict(present)
-        config, suite = self.config, self.config.suite
-        holders, values = list(present), []
-        for kind, announced in ((KEY_SHARE, self.masking_private), (SEED_SHARE, self.seed)):
-            values.append(self._shares_of(kind, announced, holders))
-        plain = {
-            holder: bytearray(
-                secret_sharing.encode_shares(values[KEY_SHARE][place])
-                + secret_sharing.encode_shares(values[SEED_SHARE][place])
-                + self.randomness(2 * messages.SALT_BYTES)
-            )
-            for place, holder in enumerate(holders)
-        }
-        info = transcript.seed_commitment_info(int(suite), self.index)
-        dealing = Dealing(
-            crypto.derive(self.seed, session, info, 32), plain, {holder: bytearray(64) for holder in holders}
-        )
+        keys, suite = KeySchedule(self.config.suite, session), self.config.suite
+        holders = list(present)
+        shares = [
+            self._shares_of(kind, announced, holders)
+            for kind, announced in ((KEY_SHARE, self.masking_private), (SEED_SHARE, self.seed))
+        ]
+        salts = self.randomness(len(KINDS) * len(holders) * records.SALT_BYTES)
+        pairs = records.cut(records.join_pairs(np.array(shares), salts), records.PAIR_BYTES)
+        plain = {holder: SharePair.from_bytes(pair) for holder, pair in zip(holders, pairs, strict=True)}
+        dealing = Dealing(keys.seed_commitment(self.seed, self.index), plain)
         for holder in holders:
             dealing.commit(session, self.index, holder)
         for lie in self.lies:
             lie.deals(self, dealing)
-        for holder, keys in present.items():
-            info = transcript.channel_info(int(suite), self.index, holder, self.keys[:32], keys[:32])
-            key = crypto.derive(crypto.agree(self.channel_private, keys[:32]), session, info, config.suite.key_bytes)
+        for holder, theirs in present.items():
+            agreed = crypto.agree(suite, self.channel_private, theirs.channel)
+            key = keys.channel(agreed, self.index, holder, self.keys.channel, theirs.channel)
             context = transcript.sealed_shares_context(session, self.index, holder)
-            dealing.sealed[holder] = crypto.seal(key, bytes(dealing.plain[holder]), context)
+            dealing.sealed[holder] = crypto.seal(suite, key, dealing.plain[holder].to_bytes(), context)
         for lie in self.lies:
             lie.seals(self, dealing)
         return dealing
@@ -228,58 +209,55 @@ class MaliciousClient:
             lie.shares(self, kind, values)
         return values
 
-    def share(self, session: bytes, present: Mapping[int, Keys]) -> Share:
+    def share(self, session: bytes, present: Mapping[int, PublicKeys]) -> Share:
         """The SHARE message."""
         dealing = self.deal(session, present)
-        commitments = b"".join(bytes(both) for both in dealing.commitments.values())
+        commitments = b"".join(both.to_bytes() for both in dealing.commitments.values())
         return Share(VERSION, session, dealing.seed_commitment, b"".join(dealing.sealed.values()), commitments)
 
     def mask(self, shares: Shares) -> MaskedInput:
         """The MASK message; what does not open counts as zeros."""
-        config, suite = self.config, self.config.suite
+        config, suite, session = self.config, self.config.suite, self.session
+        derived = KeySchedule(suite, session)
         self.dealers = messages.decode_ids(shares.dealers)
-        boxes = messages.records(shares.sealed, messages.SEALED_BYTES, len(self.dealers), "sealed")
+        boxes = records.cut_exactly(shares.sealed, records.SEALED_BYTES, len(self.dealers), "sealed")
         add: list[bytes] = []
         subtract: list[bytes] = []
         for dealer, box in zip(self.dealers, boxes, strict=True):
             keys = self.present[dealer]
-            info = transcript.channel_info(int(suite), dealer, self.index, keys[:32], self.keys[:32])
-            key = crypto.derive(crypto.agree(self.channel_private, keys[:32]), self.session, info, suite.key_bytes)
+            agreed = crypto.agree(suite, self.channel_private, keys.channel)
+            key = derived.channel(agreed, dealer, self.index, keys.channel, self.keys.channel)
             try:
-                plain = crypto.unseal(key, box, transcript.sealed_shares_context(self.session, dealer, self.index))
+                plain = crypto.unseal(suite, key, box, transcript.sealed_shares_context(session, dealer, self.index))
             except crypto.CryptoError:
-                plain = bytes(PAIR_BYTES)
-            self.plain[dealer] = plain
-            (subtract if dealer < self.index else add).append(self._pairwise(dealer, keys[32:]))
-        info = transcript.self_mask_info(int(suite), self.index)
-        add.append(crypto.derive(self.seed, self.session, info, suite.key_bytes))
+                plain = bytes(records.PAIR_BYTES)
+            self.plain[dealer] = SharePair.from_bytes(plain)
+            agreed = crypto.agree(suite, self.masking_private, keys.masking)
+            mask_key = derived.pairwise_mask(agreed, self.index, dealer, self.keys.masking, keys.masking)
+            (subtract if dealer < self.index else add).append(mask_key)
+        add.append(derived.self_mask(self.seed, self.index))
         lanes = np.array(self.vector, dtype=config.modulus.dtype)
-        masking.apply_masks(lanes, add, subtract, config.modulus)
+        masking.apply_masks(suite, lanes, add, subtract, config.modulus)
         packed = arithmetic.pack(lanes, config.modulus)
         for lie in self.lies:
             packed = lie.masks(self, packed)
         return MaskedInput(VERSION, self.session, memoryview(packed))
 
-    def _pairwise(self, other: int, masking_key: bytes) -> bytes:
-        (lower, lower_key), (higher, higher_key) = sorted(((self.index, self.keys[32:]), (other, masking_key)))
-        info = transcript.pairwise_mask_info(int(self.config.suite), lower, higher, lower_key, higher_key)
-        shared = crypto.agree(self.masking_private, masking_key)
-        return crypto.derive(shared, self.session, info, self.config.suite.key_bytes)
-
     def confirm(self, session: bytes, survivors: bytes) -> bytes:
         """Its signature over any survivors' bitmap; noise when it has no identity."""
         if self.identity is None:
-            return bytes(messages.SIGNATURE_BYTES)
+            return bytes(records.SIGNATURE_BYTES)
         return self.identity.sign(transcript.signed_survivors(session, survivors))
 
-    def opening(self, dealer: int, kind: int) -> bytes:
+    def opening(self, dealer: int, kind: int) -> Opening:
         """A share that it was dealt, and its salt."""
-        return opening_of(self.plain[dealer], kind)
+        return self.plain[dealer][kind]
 
     def unmask(self) -> Unmask:
         """The UNMASK message."""
         openings = [
-            self.opening(dealer, SEED_SHARE if dealer in self.survivors else KEY_SHARE) for dealer in self.dealers
+            self.opening(dealer, SEED_SHARE if dealer in self.survivors else KEY_SHARE).to_bytes()
+            for dealer in self.dealers
         ]
         for lie in self.lies:
             openings = lie.opens(self, openings)

@@ -21,12 +21,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from secagg import arithmetic, crypto, masking, messages, secret_sharing, transcript
+from secagg import arithmetic, crypto, masking, messages, records, secret_sharing, transcript
 from secagg.arithmetic.modulus import Modulus
 from secagg.config import RoundConfig
+from secagg.keys import KeySchedule
 from secagg.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask
+from secagg.records import KINDS, Commitments, PublicKeys, SharePair
+from secagg.records import Opening as OpenedShare
 from secagg.testing.adversary.algebra import Combination, bare, reduced
 from secagg.transcript import KEY_SHARE, SEED_SHARE
 
@@ -36,19 +39,16 @@ Vector: TypeAlias = tuple[int, ...]
 Stream: TypeAlias = tuple[object, ...]
 """A mask: everything that its key is derived from, secrets apart."""
 
-_SIZE: Final = messages.OPENING_BYTES
-
 
 @dataclass(slots=True)
 class View:
     """One honest client, as the adversary saw it.  A client that was resumed twice has a view for each clone."""
 
     index: int
-    masking_key: bytes = b""
-    channel_key: bytes = b""
+    keys: PublicKeys = field(default_factory=lambda: PublicKeys(b"", b""))
     session: bytes = b""
-    present: dict[int, bytes] = field(default_factory=dict)
-    """The neighbours shown to it, and their keys (channel, masking)."""
+    present: dict[int, PublicKeys] = field(default_factory=dict)
+    """The neighbours shown to it, and their keys."""
     share: Share | None = None
     dealers: tuple[int, ...] = ()
     """U2 as shown to it, in the order shown."""
@@ -59,14 +59,14 @@ class View:
         """It advertised."""
         message = messages.to_server.decode(data, len(data))
         if isinstance(message, Advertise):
-            self.channel_key, self.masking_key = message.channel_key, message.masking_key
+            self.keys = PublicKeys(message.channel_key, message.masking_key)
 
     def answered(self, config: RoundConfig, nonce: bytes, shown: bytes, said: bytes, vector: int = 0) -> None:
         """It took one message and answered with another.  ``vector`` says which of its inputs it masked."""
         message, answer = messages.to_client.decode(shown, len(shown)), messages.to_server.decode(said, len(said))
         if isinstance(message, Roster) and isinstance(answer, Share):
             ids = messages.decode_ids(message.present)
-            keys = messages.records(message.keys, messages.KEYS_BYTES, len(ids), "keys")
+            keys = records.public_keys(message.keys, len(ids), "keys")
             self.present = dict(zip(ids, keys, strict=True))
             self.session = transcript.session_id(config.digest, nonce, message.digest)
             self.share = answer
@@ -83,14 +83,13 @@ class View:
         return other
 
     @property
-    def dealt(self) -> Iterator[tuple[int, bytes, bytes]]:
+    def dealt(self) -> Iterator[tuple[int, bytes, Commitments]]:
         """What it dealt: (holder, sealed shares, commitments)."""
         if self.share is not None:
-            sealed = messages.records(self.share.sealed, messages.SEALED_BYTES, len(self.present), "sealed")
-            committed = messages.records(
-                self.share.commitments, messages.COMMITMENTS_BYTES, len(self.present), "commitments"
-            )
-            yield from zip(self.present, sealed, committed, strict=True)
+            count = len(self.present)
+            sealed = records.cut_exactly(self.share.sealed, records.SEALED_BYTES, count, "sealed")
+            committed = records.cut_exactly(self.share.commitments, records.COMMITMENTS_BYTES, count, "commitments")
+            yield from zip(self.present, sealed, map(Commitments.from_bytes, committed), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class Ledger:
 
     def learn(self, *private: bytes) -> None:
         """The adversary has these X25519 private keys: a colluder's, or its own that it put in somebody's place."""
-        self._private.update((crypto.public_key(key), key) for key in private)
+        self._private.update((crypto.public_key(self.config.suite, key), key) for key in private)
 
     def watch(self, index: int) -> View:
         """Begin to write down what an honest client sends and is sent."""
@@ -145,24 +144,25 @@ class Ledger:
         """By (view, kind): the shares that the adversary holds of that client's secret, by holder."""
         held: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
         for number, view in enumerate(self.views):
-            for holder, plain in self._unsealed(view):
-                held[number, KEY_SHARE][holder] = plain[: messages.SHARE_BYTES]
-                held[number, SEED_SHARE][holder] = plain[messages.SHARE_BYTES : 2 * messages.SHARE_BYTES]
+            for holder, pair in self._unsealed(view):
+                for kind in KINDS:
+                    held[number, kind][holder] = pair[kind].share
         for view in self.views:
             for number, kind, share in self._revealed(view):
                 held[number, kind][view.index] = share
         return held
 
-    def _unsealed(self, view: View) -> Iterator[tuple[int, bytes]]:
+    def _unsealed(self, view: View) -> Iterator[tuple[int, SharePair]]:
         """What it dealt to holders whose channel key the adversary has."""
+        suite, keys = self.config.suite, KeySchedule(self.config.suite, view.session)
         for holder, sealed, _ in view.dealt:
-            channel_key = view.present[holder][:32]
+            channel_key = view.present[holder].channel
             if (private := self._private.get(channel_key)) is None:
                 continue
-            suite = self.config.suite
-            info = transcript.channel_info(int(suite), view.index, holder, view.channel_key, channel_key)
-            key = crypto.derive(crypto.agree(private, view.channel_key), view.session, info, suite.key_bytes)
-            yield holder, crypto.unseal(key, sealed, transcript.sealed_shares_context(view.session, view.index, holder))
+            agreed = crypto.agree(suite, private, view.keys.channel)
+            key = keys.channel(agreed, view.index, holder, view.keys.channel, channel_key)
+            context = transcript.sealed_shares_context(view.session, view.index, holder)
+            yield holder, SharePair.from_bytes(crypto.unseal(suite, key, sealed, context))
 
     def _revealed(self, holder: View) -> Iterator[tuple[int, int, bytes]]:
         """What a holder gave away in UNMASK: (view of the dealer, kind, share), told by the dealers' commitments."""
@@ -170,15 +170,15 @@ class Ledger:
         for number, view in enumerate(self.views):
             for to, _, both in view.dealt if view.session == holder.session else ():
                 if to == holder.index:
-                    committed[both[:32], KEY_SHARE].append(number)
-                    committed[both[32:], SEED_SHARE].append(number)
+                    for kind in KINDS:
+                        committed[both[kind], kind].append(number)
         for opened in holder.openings:
-            records = [opened[start : start + _SIZE] for start in range(0, len(opened), _SIZE)]
-            per_dealer = len(records) // max(1, len(holder.dealers))
-            for position, record in enumerate(records):
+            each = records.cut(opened, records.OPENING_BYTES)
+            per_dealer = len(each) // max(1, len(holder.dealers))
+            for position, record in enumerate(each):
                 dealer = holder.dealers[position // per_dealer]
-                share, salt = record[: messages.SHARE_BYTES], record[messages.SHARE_BYTES :]
-                for kind in (KEY_SHARE, SEED_SHARE):
+                share, salt = OpenedShare.from_bytes(record)
+                for kind in KINDS:
                     digest = transcript.share_commitment(holder.session, dealer, holder.index, kind, salt, share)
                     for number in committed.get((digest, kind), ()):
                         yield number, kind, share
@@ -198,9 +198,9 @@ class Ledger:
 
     def _is_secret_of(self, view: View, kind: int, secret: bytes) -> bool:
         if kind == KEY_SHARE:
-            return crypto.public_key(secret) == view.masking_key
-        info = transcript.seed_commitment_info(int(self.config.suite), view.index)
-        return view.share is not None and crypto.derive(secret, view.session, info, 32) == view.share.seed_commitment
+            return crypto.public_key(self.config.suite, secret) == view.keys.masking
+        keys = KeySchedule(self.config.suite, view.session)
+        return view.share is not None and keys.seed_commitment(secret, view.index) == view.share.seed_commitment
 
     def both_kinds(self) -> frozenset[int]:
         """Of which honest clients the adversary knows self-mask seed and masking key."""
@@ -224,7 +224,7 @@ class Ledger:
         seeds: dict[int, bytes] = {}
         for (number, kind), secret in secrets.items():
             if kind == KEY_SHARE:
-                private[self.views[number].masking_key] = secret
+                private[self.views[number].keys.masking] = secret
             else:
                 seeds[number] = secret
         rows: list[tuple[Combination[Stream], Combination[int]]] = []
@@ -241,26 +241,25 @@ class Ledger:
         self, number: int, view: View, private: Mapping[bytes, bytes], seed: bytes | None
     ) -> tuple[Combination[Stream], list[tuple[bytes, int]]]:
         """The masks in a client's masked vector: those not known, with their signs, and the keys of those known."""
-        suite, size, session = int(self.config.suite), self.config.suite.key_bytes, view.session
+        suite, session = self.config.suite, view.session
+        keys = KeySchedule(suite, session)
         unknown: Combination[Stream] = {}
         known: list[tuple[bytes, int]] = []
         if seed is None:
             commitment = view.share.seed_commitment if view.share is not None else b""
             unknown["self", session, view.index, commitment] = 1
         else:
-            known.append((crypto.derive(seed, session, transcript.self_mask_info(suite, view.index), size), 1))
+            known.append((keys.self_mask(seed, view.index), 1))
         for dealer in view.dealers:
-            shown = view.present[dealer][32:]
-            ends = ((view.index, view.masking_key), (dealer, shown))
-            (lower, lower_key), (higher, higher_key) = sorted(ends)
-            info = transcript.pairwise_mask_info(suite, lower, higher, lower_key, higher_key)
+            own, shown = view.keys.masking, view.present[dealer].masking
             sign = 1 if view.index < dealer else -1
-            for mine, theirs in ((view.masking_key, shown), (shown, view.masking_key)):
+            for mine, theirs in ((own, shown), (shown, own)):
                 if mine in private:
-                    known.append((crypto.derive(crypto.agree(private[mine], theirs), session, info, size), sign))
+                    agreed = crypto.agree(suite, private[mine], theirs)
+                    known.append((keys.pairwise_mask(agreed, view.index, dealer, own, shown), sign))
                     break
             else:
-                stream = ("pair", session, info)
+                stream = ("pair", session, *sorted(((view.index, own), (dealer, shown))))
                 unknown[stream] = unknown.get(stream, 0) + sign
         return {stream: factor for stream, factor in unknown.items() if factor}, known
 
@@ -268,7 +267,7 @@ class Ledger:
         config = self.config
         total = [int(element) for element in arithmetic.unpack(packed, config.modulus, config.length)]
         for key, sign in known:
-            mask = masking.expand(key, 0, config.length, config.modulus).tolist()
+            mask = masking.expand(config.suite, key, 0, config.length, config.modulus).tolist()
             total = [element - sign * part for element, part in zip(total, mask, strict=True)]
         return tuple(element % config.modulus.value for element in total)
 

@@ -171,9 +171,9 @@ class MaliciousServer:
                 VERSION,
                 world.round_id,
                 draft.digest,
-                draft.own,
+                draft.own.to_bytes(),
                 messages.encode_ids([index for index, _, _ in draft.present]),
-                b"".join(keys for _, keys, _ in draft.present),
+                b"".join(keys.to_bytes() for _, keys, _ in draft.present),
                 messages.encode_ids(draft.absent),
                 b"".join(signature for _, _, signature in draft.present) if active else b"",
                 draft.proof,
@@ -186,7 +186,7 @@ class MaliciousServer:
             holders = {near: world.keys(near) for near in world.near[index] if near in world.adverts}
             dealing = puppet.deal(world.session, holders)
             world.boxes[index] = {
-                holder: (dealing.sealed[holder], bytes(dealing.commitments[holder])) for holder in holders
+                holder: (dealing.sealed[holder], dealing.commitments[holder].to_bytes()) for holder in holders
             }
 
     def _shares(self, world: World, member: Member) -> bytes:
@@ -288,7 +288,7 @@ class MaliciousServer:
         match message:
             case Share():
                 world.boxes[member.index] = {
-                    holder: (sealed, committed) for holder, sealed, committed in member.view.dealt
+                    holder: (sealed, committed.to_bytes()) for holder, sealed, committed in member.view.dealt
                 }
             case MaskedInput():
                 world.masked.add(member.index)

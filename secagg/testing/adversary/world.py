@@ -17,8 +17,9 @@ from secagg.identity import Identity
 from secagg.machines import ClientMachine
 from secagg.merkle import MerkleTree
 from secagg.messages import Advertise
+from secagg.records import PublicKeys
 from secagg.secret import Secret
-from secagg.testing.adversary.client import Keys, MaliciousClient, Randomness
+from secagg.testing.adversary.client import MaliciousClient, Randomness
 from secagg.testing.adversary.ledger import View
 
 Ids: TypeAlias = tuple[int, ...]
@@ -82,8 +83,8 @@ class RosterDraft:
     """A roster for one client before it is encoded; lies change it."""
 
     digest: bytes
-    own: Keys
-    present: list[tuple[int, Keys, bytes]]
+    own: PublicKeys
+    present: list[tuple[int, PublicKeys, bytes]]
     """Neighbour, its keys, its signature."""
     absent: list[int]
     proof: bytes
@@ -119,9 +120,7 @@ class World:
     def draw(self) -> None:
         """Close the roster: digest, session and graph follow from who stands in it."""
         leaves = [
-            transcript.leaf(index, self.adverts[index].channel_key, self.adverts[index].masking_key)
-            if index in self.adverts
-            else transcript.empty_leaf(index)
+            transcript.leaf(index, *self.keys(index)) if index in self.adverts else transcript.empty_leaf(index)
             for index in range(self.config.clients)
         ]
         self.tree = MerkleTree(leaves)
@@ -134,9 +133,10 @@ class World:
         graph = NeighbourGraph(self.config.clients, self.config.neighbours, transcript.graph_key(digest, self.session))
         self.near = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
 
-    def keys(self, index: int) -> Keys:
+    def keys(self, index: int) -> PublicKeys:
         """A member's keys as they stand in the roster."""
-        return self.adverts[index].channel_key + self.adverts[index].masking_key
+        advert = self.adverts[index]
+        return PublicKeys(advert.channel_key, advert.masking_key)
 
     def roster_for(self, member: Member) -> RosterDraft:
         """The true roster for one client."""

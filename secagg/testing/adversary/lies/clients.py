@@ -11,7 +11,8 @@ import numpy as np
 from secagg import messages
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.messages import Advertise
-from secagg.testing.adversary.client import ClientLie, Dealing, Elements, Keys, MaliciousClient
+from secagg.records import PAIR_BYTES, Commitments, PublicKeys, SharePair
+from secagg.testing.adversary.client import ClientLie, Dealing, Elements, MaliciousClient
 from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 
@@ -61,8 +62,10 @@ class ShareOutOfRange(ClientLie):
     def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
         """The last element of the share becomes p."""
         for holder in set(self.holders) & set(dealing.plain):
-            end = (self.kind + 1) * messages.SHARE_BYTES
-            dealing.plain[holder][end - 8 : end] = MERSENNE_61.to_bytes(8, "little")
+            openings = list(dealing.plain[holder])
+            share = openings[self.kind].share[:-8] + MERSENNE_61.to_bytes(8, "little")
+            openings[self.kind] = openings[self.kind]._replace(share=share)
+            dealing.plain[holder] = SharePair(*openings)
             dealing.commit(client.session, client.index, holder)
 
 
@@ -75,8 +78,9 @@ class BadCommitment(ClientLie):
     def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
         """Another first byte in either commitment."""
         for holder in set(self.holders) & set(dealing.plain):
-            dealing.commitments[holder][0] ^= 1
-            dealing.commitments[holder][32] ^= 1
+            dealing.commitments[holder] = Commitments(
+                *(bytes((digest[0] ^ 1,)) + digest[1:] for digest in dealing.commitments[holder])
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Unopenable(ClientLie):
     def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
         """Commit to zeros."""
         for holder in set(self.holders) & set(dealing.plain):
-            dealing.plain[holder][:] = bytes(len(dealing.plain[holder]))
+            dealing.plain[holder] = SharePair.from_bytes(bytes(PAIR_BYTES))
             dealing.commit(client.session, client.index, holder)
 
     def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
@@ -107,18 +111,19 @@ class WeakKeys(ClientLie):
     def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
         """Zero, and one."""
         channel = bytes(32) if self.channel else message.channel_key
-        return client.signed_advertisement(channel, (b"\x01" + bytes(31)) if self.masking else message.masking_key)
+        masking = b"\x01" + bytes(31) if self.masking else message.masking_key
+        return client.signed_advertisement(PublicKeys(channel, masking))
 
 
 @dataclass(frozen=True, slots=True)
 class KeysOf(ClientLie):
     """It advertises the public keys that another member advertised."""
 
-    keys: Keys
+    keys: PublicKeys
 
     def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
         """Signed by its own identity."""
-        return client.signed_advertisement(self.keys[:32], self.keys[32:])
+        return client.signed_advertisement(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,8 @@ class OtherKind(ClientLie):
     def opens(self, client: MaliciousClient, openings: list[bytes]) -> list[bytes]:
         """For every dealer."""
         return [
-            client.opening(dealer, KEY_SHARE if dealer in client.survivors else SEED_SHARE) for dealer in client.dealers
+            client.opening(dealer, KEY_SHARE if dealer in client.survivors else SEED_SHARE).to_bytes()
+            for dealer in client.dealers
         ]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from secagg import messages
-from secagg.testing.adversary.client import KINDS, PAIR_BYTES, opening_of
+from secagg import records
+from secagg.records import KINDS, PAIR_BYTES
 from secagg.testing.adversary.lies.lie import Lie
 from secagg.testing.adversary.world import Ids, LyingServer
 
@@ -19,6 +19,7 @@ class Seize(Lie):
     def after(self, server: LyingServer) -> None:
         """Whatever shares are still in it are as good as revealed, both kinds."""
         for member in server.members:
-            pairs = messages.records_of(member.shares_in_memory(), PAIR_BYTES) if member.index in self.ids else []
+            pairs = member.shares_in_memory() if member.index in self.ids else b""
             if pairs:
-                member.view.openings += [b"".join(opening_of(pair, kind) for pair in pairs) for kind in KINDS]
+                dealers = len(pairs) // PAIR_BYTES
+                member.view.openings += [records.openings_of(pairs, [kind] * dealers) for kind in KINDS]

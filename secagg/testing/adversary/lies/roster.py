@@ -137,7 +137,7 @@ class ShowOtherOwnKeys(Lie):
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
         """With one bit turned."""
         if meant(self.to, member.index):
-            draft.own = bytes((draft.own[0] ^ 1,)) + draft.own[1:]
+            draft.own = draft.own._replace(channel=turned(draft.own.channel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +215,9 @@ class ReplaceKeys(Lie):
             return
         index, keys, signature = draft.present[0]
         replaced = {
-            "low order": LOW_ORDER_KEY + keys[32:],
+            "low order": keys._replace(channel=LOW_ORDER_KEY),
             "another's": draft.present[1][1],
-            "its own": member.advert.channel_key + keys[32:],
+            "its own": keys._replace(channel=member.advert.channel_key),
         }
         draft.present[0] = (index, replaced[self.by], signature)
 

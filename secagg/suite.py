@@ -1,0 +1,61 @@
+"""The suites: which primitives a round uses, and the sizes that follow.
+
+A suite is one value that knows all of this, and every primitive takes it.  So no primitive guesses what a key is for
+from its length: a key of 32 bytes may be AES-256's or another cipher's.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+
+class Cipher(Enum):
+    """What makes the keystream of a mask."""
+
+    AES_CTR = "AES-CTR"
+    """A counter of 128 bits, big-endian, that starts at zero."""
+
+
+class Aead(Enum):
+    """What seals a pair of shares."""
+
+    AES_GCM = "AES-GCM"
+    """A nonce of zeros: a key seals one plaintext."""
+
+
+class Agreement(Enum):
+    """How two clients agree on a secret."""
+
+    X25519 = "X25519"
+
+
+class Suite(IntEnum):
+    """The primitives of a round; its number is what stands in a config, in a suspended client and in derivations.
+
+    Both use X25519, HKDF-SHA256 and SHA-256; the AES key size differs.
+    """
+
+    AES_128 = 1
+    """AES-128-CTR masks, shares sealed with AES-128-GCM."""
+    AES_256 = 2
+    """AES-256-CTR masks, shares sealed with AES-256-GCM."""
+
+    @property
+    def cipher(self) -> Cipher:
+        """What makes the keystream of a mask."""
+        return Cipher.AES_CTR
+
+    @property
+    def aead(self) -> Aead:
+        """What seals a pair of shares."""
+        return Aead.AES_GCM
+
+    @property
+    def agreement(self) -> Agreement:
+        """How two clients agree on a secret."""
+        return Agreement.X25519
+
+    @property
+    def key_bytes(self) -> int:
+        """Bytes of a mask key and of a sealing key."""
+        return 16 if self is Suite.AES_128 else 32

@@ -1,0 +1,78 @@
+"""A suite says what a key is for; nothing is inferred from a key's length."""
+
+from __future__ import annotations
+
+import pickle
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg import Modulus, Suite, crypto, masking
+from secagg.arithmetic import fused
+from secagg.crypto import CryptoError
+from secagg.suite import Aead, Agreement, Cipher
+
+OTHER = {Suite.AES_128: Suite.AES_256, Suite.AES_256: Suite.AES_128}
+
+
+def stranger(**changes: object) -> Any:
+    """A suite with keys of AES-256's size, and one primitive that this library has not: ChaCha20, for instance."""
+    known = {"cipher": Cipher.AES_CTR, "aead": Aead.AES_GCM, "agreement": Agreement.X25519}
+    return SimpleNamespace(name="CHACHA", key_bytes=32, **(known | changes))
+
+
+def test_the_suites() -> None:
+    assert {suite.name: (int(suite), suite.key_bytes) for suite in Suite} == {"AES_128": (1, 16), "AES_256": (2, 32)}
+    for suite in Suite:
+        assert (suite.cipher, suite.aead, suite.agreement) == (Cipher.AES_CTR, Aead.AES_GCM, Agreement.X25519)
+        assert pickle.loads(pickle.dumps(suite)) is suite  # jobs of other processes carry it
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_a_key_of_the_other_suite_is_refused(suite: Suite) -> None:
+    key = bytes(OTHER[suite].key_bytes)
+    told = f"a key of {len(key)} bytes: {suite.name} has keys of {suite.key_bytes}"
+    sealed = crypto.seal(OTHER[suite], key, b"shares", b"")
+    for take in (
+        lambda: crypto.seal(suite, key, b"shares", b""),
+        lambda: crypto.unseal(suite, key, sealed, b""),
+        lambda: crypto.Keystream(suite, key),
+        lambda: crypto.keystream_bytes(suite, key, 16),
+        lambda: masking.expand(suite, key, 0, 1, Modulus.ring(32)),
+        lambda: masking.remove_masks(suite, np.zeros(3, np.uint32), (key,), (), Modulus.ring(32)),
+    ):
+        with pytest.raises(CryptoError, match=told):
+            take()
+
+
+def test_a_key_of_another_cipher_does_not_pass_for_aes_256s(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, vector = bytes(32), np.zeros(1000, np.uint32)
+    chacha = stranger(cipher="ChaCha20")
+    with pytest.raises(AssertionError, match="ChaCha20"):
+        crypto.Keystream(chacha, key)
+    for switch in ("0", "1"):  # neither the library nor a kernel
+        monkeypatch.setenv(fused.SWITCH, switch)
+        with pytest.raises(AssertionError, match="ChaCha20"):
+            masking.apply_masks(chacha, vector, (key,) * 8, (), Modulus.ring(32))
+    assert not vector.any()
+
+
+def test_sealed_bytes_of_another_aead_are_not_opened_as_aes_gcms() -> None:
+    key = bytes(32)
+    for take in (crypto.seal, crypto.unseal):
+        with pytest.raises(AssertionError, match="ChaCha20-Poly1305"):
+            take(stranger(aead="ChaCha20-Poly1305"), key, bytes(32), b"")
+
+
+def test_a_key_of_another_agreement_is_not_taken_for_x25519s() -> None:
+    hybrid = stranger(agreement="X25519 with ML-KEM-768")
+    for take in (
+        lambda: crypto.public_key(hybrid, bytes(32)),
+        lambda: crypto.agree(hybrid, bytes(32), bytes(32)),
+        lambda: crypto.AgreementKey(hybrid, bytes(32)),
+        lambda: crypto.has_low_order(hybrid, bytes(32)),
+    ):
+        with pytest.raises(AssertionError, match="ML-KEM"):
+            take()
