@@ -20,7 +20,7 @@ _TRUST: Final = "What this client insists on"
 _OWN: Final = "Before it connects"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)  # the weight is this client's own
 class JoinOptions:
     """The options, as they were given."""
 

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -80,7 +80,7 @@ _ROUND_ENDED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.ROUND_BEGUN, Ref
 class JoinOutcome:
     """What is printed, and the exit code."""
 
-    summary: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)  # it tells of this client's own data
     exit_code: int
 
 

@@ -6,7 +6,7 @@ A refusal after that, by what a server sets, would tell the server about the fil
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from rich.console import Console
@@ -36,10 +36,10 @@ class OwnLoss:
         decimals: the most that an exact layout's decimals take off a value, by array.
     """
 
-    clipped: Mapping[str, int]
-    weight_clamped: bool
-    coarse: Mapping[str, Coarse]
-    decimals: Mapping[str, float]
+    clipped: Mapping[str, int] = field(repr=False)
+    weight_clamped: bool = field(repr=False)
+    coarse: Mapping[str, Coarse] = field(repr=False)
+    decimals: Mapping[str, float] = field(repr=False)
 
     def warnings(self, layout: Layout) -> Iterator[str]:
         """Whole sentences, without the stop at the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, TypeAlias, TypeVar, final
 
@@ -43,11 +43,13 @@ class Coarse:
         largest: the largest absolute value of the update's array.
         clip: what it is cut to.
         rounding: the most that the rounding of this client may add to a value, in the update's own unit.
+
+    ``repr`` shows neither ``largest`` nor ``rounding``: the one is of the client's data, the other of its weight.
     """
 
-    largest: float
+    largest: float = field(repr=False)
     clip: float
-    rounding: float
+    rounding: float = field(repr=False)
 
 
 Setting: TypeAlias = Rounding | Exact

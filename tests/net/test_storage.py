@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import sqlite3
 import stat
 import struct
@@ -32,6 +33,10 @@ from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.standing import Entry
 from secagg.adapters.net.steps import Steps
 from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
+from secagg.cli.join_options import JoinOptions
+from secagg.cli.joining import JoinOutcome
+from secagg.cli.own_checks import OwnLoss
+from secagg.encoding.settings import Coarse
 
 # The journal.
 
@@ -672,3 +677,19 @@ def test_a_client_s_state_is_not_printed() -> None:
     printed = repr(TakingPart(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
     assert "invitation" in printed
     assert secret.decode() not in printed
+
+
+def test_what_tells_of_a_client_s_data_is_not_printed() -> None:
+    """Its weight, and what a layout makes of its values: a debugger or a log that prints objects shows neither."""
+    count, weight = 31337, 424242
+    coarse = Coarse(largest=count / 7, clip=1.0, rounding=1.0 / weight)
+    shown = [
+        MemberOptions(url="wss://localhost/default", weight=weight),
+        JoinOptions(inputs=Path("u.npz"), weight=weight),
+        OwnInput({"w": np.full(3, count)}, weight),
+        coarse,
+        OwnLoss({"w": count}, True, {"w": coarse}, {"w": count / 7}),
+        JoinOutcome({"clipped": {"w": count}}, 0),
+    ]
+    for thing in shown:
+        assert not re.search(f"{count}|{weight}|{count / 7:.3f}|{1.0 / weight}|True", repr(thing)), type(thing)

@@ -87,7 +87,7 @@ class MemberOptions:
 
     url: str
     tls: ssl.SSLContext | None = None
-    weight: int | None = None
+    weight: int | None = field(default=None, repr=False)
     policy: Policy = Policy()  # noqa: RUF009  (frozen)
     layout_policy: LayoutPolicy = LayoutPolicy()  # noqa: RUF009  (frozen)
     agreed_layout: Layout | None = None
