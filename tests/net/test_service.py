@@ -18,7 +18,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from secagg import Identity, InputError, MemoryDirectory, PeerError, Policy, Server, ThreatModel
+from secagg import Identity, InputError, MemoryDirectory, ParameterError, PeerError, Policy, Server, ThreatModel
+from secagg.adapters.net import journal
 from secagg.adapters.net.certificates import client_context, make_demo_certificate, seen_certificate, server_context
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import (
@@ -45,6 +46,7 @@ from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import GaveUpError, MemberOptions, NotTrustedError
 from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
+from secagg.server import snapshot
 from secagg.transcript import signed_login
 
 ACTIVE = Policy(threat_model=ThreatModel.ACTIVE, gamma=0.2, min_survivors=3)
@@ -185,6 +187,34 @@ def test_a_restarted_service_goes_on(tmp_path: Path, tls_folder: Path) -> None:
         async with hosting([spec], tmp_path, tls_folder, port=port) as host:
             assert host.hosted().phase == "DONE"
             check_total(await host.member(1).run(), range(3))
+
+    run(test)
+
+
+@pytest.mark.parametrize("of", ["snapshot", "journal"])
+def test_a_round_of_an_older_release_is_named(
+    tmp_path: Path, tls_folder: Path, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """The server is upgraded in the middle of a round; back on the old release, the round goes on."""
+    spec = spec_of(3, name="monday")
+
+    async def test() -> None:
+        async with hosting([spec], tmp_path, tls_folder) as host:
+            port = host.port
+            first = asyncio.create_task(host.member(0, name="monday").run())
+            await eventually(lambda: host.hosted("monday").progress().arrived == 1)
+        with monkeypatch.context() as upgraded:
+            upgraded.setattr(*((snapshot, "VERSION", 99) if of == "snapshot" else (journal, "_VERSION", 99)))
+            says = r"round 'monday', which is in ADVERTISE, cannot go on .* another --journal"
+            if of == "journal":
+                says = "finish its rounds with the release that began them, or give another --journal"
+            with pytest.raises(ParameterError, match=says):
+                async with hosting([spec], tmp_path, tls_folder, port=port):
+                    raise AssertionError("it listens")
+        async with hosting([spec], tmp_path, tls_folder, port=port) as host:
+            others = [host.member(number, name="monday").run() for number in (1, 2)]
+            for total in await asyncio.gather(first, *others):
+                check_total(total, range(3))
 
     run(test)
 

@@ -247,7 +247,16 @@ class HostedRound:
 
     async def _restore(self, stored: StoredRound) -> None:
         directory, phase = self.spec.directory, stored.phase
-        self._server = server = await self._on_thread(lambda: Server.restore(stored.snapshot, directory=directory))
+        try:
+            server = await self._on_thread(lambda: Server.restore(stored.snapshot, directory=directory))
+        except ParameterError as wrong:
+            # Its clients are told nothing, and the journal is left as it is: with the right release the round goes on.
+            raise ParameterError(
+                f"{self._journal.path}: round {self.name!r}, which is in {phase}, cannot go on ({wrong}). Finish the "
+                "rounds of a journal before you upgrade secagg; or leave this one behind: another --journal begins all "
+                "its rounds anew"
+            ) from None
+        self._server = server
         self._enter_stage(server, phase)
         if phase != "ADVERTISE":
             self._bind_all(stored)

@@ -113,7 +113,10 @@ class Journal:
         database.execute("PRAGMA secure_delete = ON")
         found = database.execute("PRAGMA user_version").fetchone()[0]
         if found not in (0, _VERSION):
-            raise ParameterError(f"{self.path}: a journal of version {found}; this library writes {_VERSION}")
+            raise ParameterError(
+                f"{self.path}: a journal of version {found}; this library writes {_VERSION}: finish its rounds with "
+                "the release that began them, or give another --journal, which begins them anew"
+            )
         database.execute("BEGIN IMMEDIATE")  # takes the lock
         for statement in _SCHEMA.split(";"):
             database.execute(statement)
