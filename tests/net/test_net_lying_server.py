@@ -260,6 +260,45 @@ def test_signs_of_life_hold_nobody(tmp_path: Path, tls_folder: Path) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("clients", [3, 2**32])
+def test_arrivals_in_a_round_without_an_invitation_hold_nobody(tmp_path: Path, tls_folder: Path, clients: int) -> None:
+    async def behave(line: Line) -> None:
+        await log_in(line, clients=clients)
+        with suppress(ConnectionClosed):
+            for arrived in range(2**32):
+                await line.send(Progress("ADVERTISE", arrived, 2**32, 0.0))
+                await asyncio.sleep(0.02)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            with pytest.raises(GaveUpError, match=r"no progress of the round for 0\.3 s"):
+                await member(give_up_seconds=0.3).run()
+
+    run(test, seconds=10.0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_welcome_to_a_round_of_another_size(tmp_path: Path, tls_folder: Path, again: bool) -> None:
+    """Before anything is sent; or, ``again``, when the client comes back to a round that it is in."""
+    lies = iter([3, 4] if again else [4])
+    sent: list[str] = []
+
+    async def behave(line: Line) -> None:
+        await log_in(line, clients=next(lies))
+        await say(line, "ADVERTISE", Server(CONFIG).invitation())
+        with suppress(ConnectionClosed):
+            sent.append((await hear(line))[0].phase)
+            await line.connection.close(1012)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            with pytest.raises(RefusedError, match="a round of 4 clients, and round 'default' has 3"):
+                await member().run()
+            assert sent == ["ADVERTISE"] * again
+
+    run(test)
+
+
 def test_connections_are_no_progress(tmp_path: Path, tls_folder: Path) -> None:
     """A server that lets a client log in, says where the round stands, and drops the line, again and again."""
 

@@ -234,11 +234,13 @@ def test_what_no_snapshot_can_hold_is_refused_at_the_start(length: int, clients:
 # A client's store.
 
 
-def steps_with(store: ClientStore, number: int = 0, *, layout: Layout = LAYOUT, **options: Any) -> Steps:
+def steps_with(
+    store: ClientStore, number: int = 0, *, layout: Layout = LAYOUT, clients: int = 3, **options: Any
+) -> Steps:
     """A client's steps, after its login."""
     given = MemberOptions(url="wss://localhost/x", **options)
     made = Steps(given, store, OwnInput(arrays_of(number)), Identity(bytes(32)))
-    made.prepare(layout, b"")
+    made.prepare(layout, b"", clients)
     return made
 
 
@@ -301,7 +303,7 @@ def test_unmask_is_answered_once(tmp_path: Path) -> None:
     stores = [ClientStore(tmp_path / f"{number}.state") for number in range(4)]
     while server.phase.value != "UNMASK":
         for index, data in server.outgoing():
-            steps_with(stores[index], index).take(index, server.phase.value, data)
+            steps_with(stores[index], index, clients=4).take(index, server.phase.value, data)
             if server.phase.value == "MASK" and index == 3:
                 before_mask = server.snapshot()
             server.receive(index, answers(stores[index])[server.phase.value])
@@ -312,11 +314,11 @@ def test_unmask_is_answered_once(tmp_path: Path) -> None:
     assert first is not None
     assert second is not None
     assert first != second
-    steps_with(stores[0]).take(0, "UNMASK", first)
+    steps_with(stores[0], clients=4).take(0, "UNMASK", first)
     stored = answers(stores[0])["UNMASK"]
     stores[0].close()
     again = ClientStore(tmp_path / "0.state")
-    steps_with(again).take(0, "UNMASK", second)
+    steps_with(again, clients=4).take(0, "UNMASK", second)
     assert answers(again)["UNMASK"] == stored
     with again.step():
         part = again.load()
@@ -442,8 +444,8 @@ def test_patience_counts_from_the_last_progress() -> None:
     now = 0.0
     patience = Patience(5.0, lambda: now)
 
-    def show(phase: str, arrived: int, left: float) -> None:
-        patience.show(Progress(phase, arrived, 3, left), clients=3)
+    def show(phase: str, arrived: int, left: float, *, expected: int = 3, clients: int = 3) -> None:
+        patience.show(Progress(phase, arrived, expected, left), clients)
 
     show("ADVERTISE", 1, 100.0)
     assert patience.left() == 105.0  # the server may wait for others as long as it said
@@ -457,7 +459,7 @@ def test_patience_counts_from_the_last_progress() -> None:
     assert patience.left() == 5.0
     show("ADVERTISE", 1000, 0.0)  # no more than there are clients
     now = 108.0
-    show("ADVERTISE", 2000, 0.0)
+    show("ADVERTISE", 2000, 0.0, expected=5000)
     assert patience.left() == 1.0
     show("SHARE", 0, float("inf"))
     assert patience.left() == 5.0
@@ -467,6 +469,17 @@ def test_patience_counts_from_the_last_progress() -> None:
     assert patience.left() == 0.0
     patience.moved()
     assert patience.left() == 5.0
+
+
+@pytest.mark.parametrize(("expected", "clients"), [(5, 2**20), (2**32, 5), (2**32, 2**20)])
+def test_arrivals_without_end_hold_nobody(expected: int, clients: int) -> None:
+    """A server that lets one more client arrive whenever patience is nearly over."""
+    now, last = 0.0, 0
+    patience = Patience(5.0, lambda: now)
+    while patience.left():
+        patience.show(Progress("ADVERTISE", last := last + 1, expected, 0.0), clients)
+        now += 4.0
+    assert now <= (5 * 5.0 + 4.0 if min(expected, clients) == 5 else 24 * 3600 + 10.0)
 
 
 def test_a_store_keeps_used_tokens_over_rounds(tmp_path: Path) -> None:

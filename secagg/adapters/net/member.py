@@ -212,7 +212,7 @@ class Member:
 
     async def _take_part(self, channel: Channel[ToClient]) -> Total:
         welcome, layout = await self._log_in(channel)
-        config = await asyncio.to_thread(self._steps.prepare, layout, _certificate_of(channel))
+        config = await asyncio.to_thread(self._steps.prepare, layout, _certificate_of(channel), welcome.clients)
         _allow(channel, config)
         news = asyncio.Event()
         news.set()
@@ -247,7 +247,7 @@ class Member:
                     if held is not None and not await asyncio.to_thread(self._steps.awaits_mask):
                         return await self._take_sum(channel, *held)
                 case Progress() as frame:
-                    self._patience.show(frame, welcome.clients)
+                    self._patience.show(frame, 0 if config is None else config.clients)
                     self._on_progress(frame)
                 case Sum() as frame:
                     self._steps.check_size(frame, config)

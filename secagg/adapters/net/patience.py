@@ -21,14 +21,15 @@ class Patience:
 
     Progress is a step of this client's, a message of its that the server has taken, a phase that begins, or somebody
     who arrives in it.  A server may keep a phase open until its deadline without anybody arriving: a client waits until
-    the deadline that is named when the phase begins, a day at most, and ``seconds`` more.  A server that sends signs of
-    life for ever holds nobody.
+    the deadline that is named when the phase begins, a day at most, and ``seconds`` more.  A day and ``seconds`` is all
+    that a phase may last, whoever is said to arrive: a server that sends signs of life for ever holds nobody.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self._clock = seconds, clock
         self._until = clock() + seconds
         self._furthest = (-1, 0)
+        self._phase_ends = 0.0
         self.heard = False
 
     def moved(self) -> None:
@@ -37,19 +38,25 @@ class Patience:
         self._until = max(self._until, self._clock() + self.seconds)
 
     def show(self, progress: Progress, clients: int) -> None:
-        """The server says where the round stands."""
+        """The server says where the round stands.
+
+        Args:
+            progress: what it says.
+            clients: of the config that this client has joined with; 0 before: who arrives in a round that a client is
+                not in is no progress for it.
+        """
         self.heard = True
-        phase = _ORDER.get(progress.phase, -1)
-        reached = (phase, min(progress.arrived, clients))
+        phase, now = _ORDER.get(progress.phase, -1), self._clock()
+        reached = (phase, min(progress.arrived, progress.expected, clients))
         if reached <= self._furthest:
             return
         begins = phase > self._furthest[0]
         self._furthest = reached
-        self.moved()
+        if begins:
+            self._phase_ends = now + _LONGEST_PHASE + self.seconds
         announced = _LONGEST_COMPUTE if progress.phase == ServerState.COMPUTE else progress.seconds_left
-        if begins and math.isfinite(announced):
-            patient = min(max(0.0, announced), _LONGEST_PHASE)
-            self._until = max(self._until, self._clock() + patient + self.seconds)
+        patient = min(max(0.0, announced), _LONGEST_PHASE) if begins and math.isfinite(announced) else 0.0
+        self._until = max(self._until, min(now + patient + self.seconds, self._phase_ends))
 
     def left(self) -> float:
         """The seconds that are left; 0 when it is over."""

@@ -65,7 +65,7 @@ class Steps:
     def __init__(self, options: MemberOptions, store: ClientStore, own: OwnInput, login: Identity) -> None:
         self._options, self._store, self._own, self._login = options, store, own, login
         self._round = round_of(options.url)
-        self._layout, self._certificate = b"", b""
+        self._layout, self._certificate, self._clients = b"", b"", 0
         self._fitted: tuple[Layout, Encoder] | None = None
         self.taken = 0
         self.failure: PeerError | None = None
@@ -89,12 +89,18 @@ class Steps:
             "this file"
         )
 
-    def prepare(self, layout: Layout, certificate: bytes) -> RoundConfig | None:
+    def prepare(self, layout: Layout, certificate: bytes, clients: int) -> RoundConfig | None:
         """Fit the input to the round's layout, before anybody waits for it.
+
+        Args:
+            layout: what the server welcomed this client with.
+            certificate: SHA-256 of the one that it showed.
+            clients: how many it said that the round has.
 
         Returns the config of the round that this client is or was in.  Raises InputError when the input has another
         layout, and RefusedError for one that nobody could use.
         """
+        self._clients = clients
         encoded = encode_layout(layout)
         if self._fitted is None or encoded != self._layout:
             encoder = self._fit(layout)
@@ -107,6 +113,7 @@ class Steps:
                 return None
             if part.over is None:
                 self._check_unchanged(part)
+                self._check_clients(decode_config(part.config))
             elif self.failure is None:
                 self._store.drop_outgoing()  # of a round that this client has left
             return decode_config(part.config)
@@ -141,6 +148,15 @@ class Steps:
                 Refusal.ANOTHER_ROUND,
                 f"the server shows another {changed} than when this client joined round {self._round!r}; ask who runs "
                 "it why. To leave that round for good, add --again (see its help first)",
+            )
+
+    def _check_clients(self, config: RoundConfig) -> None:
+        """The welcome and the invitation are of one round."""
+        if self._clients != config.clients:
+            raise RefusedError(
+                Refusal.MALFORMED,
+                f"the server welcomed this client to a round of {self._clients} clients, and round {self._round!r} has "
+                f"{config.clients} by its invitation",
             )
 
     # What the server sends.
@@ -212,6 +228,7 @@ class Steps:
             if not store.consume(digest):
                 raise RefusedError(Refusal.ANOTHER_ROUND, "this client was in this very round already, on another seat")
             _check_config(encoder, client.config)
+            self._check_clients(client.config)
             store.push("ADVERTISE", client.start())
             part = TakingPart(
                 seat=seat,
