@@ -487,11 +487,14 @@ class Client:
         pairs = dealing.open_pairs(
             suite, session, index, dealers, [receive_keys[position] for position in positions], sealed, commitments
         )
-        private, keys = crypto.AgreementKey(suite, phase.masking_private.reveal()), KeySchedule(suite, session)
-        mask_keys = [
-            keys.pairwise_mask(private.agree(public), index, dealer, phase.masking_key, public)
-            for dealer, public in zip(dealers, [phase.masking_keys[position] for position in positions], strict=True)
-        ]
+        mask_keys = dealing.pairwise_keys(
+            KeySchedule(suite, session),
+            index,
+            phase.masking_key,
+            crypto.AgreementKey(suite, phase.masking_private.reveal()),
+            dealers,
+            [phase.masking_keys[position] for position in positions],
+        )
         self._advance(
             "Shares",
             HasInput(

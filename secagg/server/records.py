@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from secagg import crypto, messages, records, transcript
+from secagg import crypto, messages, transcript
 from secagg.adjacency import Adjacency
 from secagg.config import RoundConfig
 from secagg.errors import ErrorCode, ParameterError, PeerError
@@ -32,6 +32,7 @@ from secagg.graph import NeighbourGraph
 from secagg.identity import Directory
 from secagg.merkle import MerkleTree
 from secagg.outcome import Failure
+from secagg.records import KEYS_BYTES
 from secagg.transitions import ServerState
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -157,7 +158,7 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
     @cached_property
     def keys(self) -> Bytes:
         """Everybody's public keys, shape (n, KEYS_BYTES): the channel key before the masking key."""
-        keys = np.zeros((self.round.config.clients, records.KEYS_BYTES), dtype=np.uint8)
+        keys = np.zeros((self.round.config.clients, KEYS_BYTES), dtype=np.uint8)
         for member, advert in self.adverts.items():
             keys[member] = np.frombuffer(advert.channel_key + advert.masking_key, dtype=np.uint8)
         return keys

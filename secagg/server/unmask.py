@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg import records, secret_sharing, transcript
+from secagg import secret_sharing, transcript
 from secagg.errors import ErrorCode, PeerError
 from secagg.events import Misbehaved
 from secagg.messages import Unmask
+from secagg.records import OPENING_BYTES, openings
 from secagg.server.attendance import Attendance
 from secagg.server.failure_reasons import shares_missing
 from secagg.server.records import Confirmed, Ids, Masked, Unmasked, Unmasking
@@ -31,13 +32,12 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
     present = edges.neighbours(sender)
     dealt = masked.dealt[present]
     dealers = present[dealt]
-    if len(message.openings) != len(dealers) * records.OPENING_BYTES:
+    if len(message.openings) != len(dealers) * OPENING_BYTES:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,
-            f"{len(message.openings)} bytes of shares; {len(dealers)} neighbours need "
-            f"{len(dealers) * records.OPENING_BYTES}",
+            f"{len(message.openings)} bytes of shares; {len(dealers)} neighbours need {len(dealers) * OPENING_BYTES}",
         )
-    shares, salts = records.openings(message.openings)
+    shares, salts = openings(message.openings)
     blob = shares.tobytes()
     good = ~secret_sharing.bad_shares(blob)
     committed = masked.commitments[edges.toward(sender)[dealt]].reshape(-1, 2, 32)
