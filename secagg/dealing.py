@@ -17,7 +17,6 @@ from secagg.suite import Suite
 from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 _FIELD: Final = Modulus(MERSENNE_61)
-_LIMBS: Final = 5
 
 
 class Dealt(NamedTuple):
@@ -54,8 +53,8 @@ class ShareRandomness:
         """Uniform polynomial coefficients, shape (secrets, 5, t - 1)."""
         key = self._keys.coefficients(self._secret, self._index)
         degree = self._config.threshold - 1
-        drawn = masking.expand(self._config.suite, key, 0, secrets * _LIMBS * degree, _FIELD)
-        return drawn.astype(np.uint64, copy=False).reshape(secrets, _LIMBS, degree)
+        drawn = masking.expand(self._config.suite, key, 0, secrets * secret_sharing.LIMBS * degree, _FIELD)
+        return drawn.astype(np.uint64, copy=False).reshape(secrets, secret_sharing.LIMBS, degree)
 
 
 def deal(

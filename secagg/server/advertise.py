@@ -67,7 +67,7 @@ def messages_of(advertised: Advertised) -> MakeMessage:
             VERSION,
             advertised.round.round_id,
             advertised.digest,
-            own.channel_key + own.masking_key,
+            own.keys.to_bytes(),
             messages.encode_ids(neighbours),
             advertised.keys[neighbours].tobytes(),
             messages.encode_ids(absent),
