@@ -42,7 +42,7 @@ from secagg.errors import (
 )
 from secagg.events import ClientStep, Finished, InputNeeded, RoundAborted
 from secagg.identity import Directory, Identity
-from secagg.keys import KeySchedule
+from secagg.keys import SHARE_SECRET_BYTES, KeySchedule
 from secagg.messages import (
     Abort,
     Advertise,
@@ -143,7 +143,7 @@ class Client:
         consume: Consume | None,
         randomness: Randomness,
     ) -> Client:
-        round_id = bytes(32)
+        round_id = bytes(transcript.DIGEST_BYTES)
         try:
             opened = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
             round_id = opened.session
@@ -339,7 +339,7 @@ class Client:
     def _suspend(self, key: bytes | None) -> bytes:
         if self.done:
             raise StateError(f"suspend: a client that is {self._state} has nothing to resume")
-        state = client_state.dump(self._randomness(32), self._round, self._phase, self._seen, key)
+        state = client_state.dump(self._randomness(client_state.TOKEN_BYTES), self._round, self._phase, self._seen, key)
         self._end(ClientState.ABORTED, AbortCode.CANCELLED)
         return state
 
@@ -418,7 +418,8 @@ class Client:
     # ADVERTISE.
 
     def _advertise(self) -> bytes:
-        drawn = [self._randomness(32) for _ in range(3)]
+        size = self._config.suite.private_key_bytes
+        drawn = [self._randomness(size), self._randomness(size), self._randomness(SHARE_SECRET_BYTES)]
         channel_private, masking_private, share_secret = (Secret(part) for part in drawn)
         channel_key, masking_key = (crypto.public_key(self._config.suite, private) for private in drawn[:2])
         signature = b""
@@ -487,11 +488,14 @@ class Client:
         pairs = dealing.open_pairs(
             suite, session, index, dealers, [receive_keys[position] for position in positions], sealed, commitments
         )
-        private, keys = crypto.AgreementKey(suite, phase.masking_private.reveal()), KeySchedule(suite, session)
-        mask_keys = [
-            keys.pairwise_mask(private.agree(public), index, dealer, phase.masking_key, public)
-            for dealer, public in zip(dealers, [phase.masking_keys[position] for position in positions], strict=True)
-        ]
+        mask_keys = dealing.pairwise_keys(
+            KeySchedule(suite, session),
+            index,
+            phase.masking_key,
+            crypto.AgreementKey(suite, phase.masking_private.reveal()),
+            dealers,
+            [phase.masking_keys[position] for position in positions],
+        )
         self._advance(
             "Shares",
             HasInput(

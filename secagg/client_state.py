@@ -151,7 +151,7 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 _CLEAR, _SEALED = b"\x00", b"\x01"
-_TOKEN_BYTES: Final = 32
+TOKEN_BYTES: Final = 32
 _HOST_KEY_BYTES: Final = 32
 _CHECKSUM_BYTES: Final = 32
 
@@ -170,8 +170,8 @@ def dump(token: bytes, round_: Round, phase: Phase, seen: dict[str, bytes], key:
 
 def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, Suspended, dict[str, bytes]]:
     """The token and the parts of a suspended state.  Raises ParameterError."""
-    mark, token, state = data[:1], data[1 : 1 + _TOKEN_BYTES], data[1 + _TOKEN_BYTES :]
-    if mark not in (_CLEAR, _SEALED) or len(token) != _TOKEN_BYTES:
+    mark, token, state = data[:1], data[1 : 1 + TOKEN_BYTES], data[1 + TOKEN_BYTES :]
+    if mark not in (_CLEAR, _SEALED) or len(token) != TOKEN_BYTES:
         raise ParameterError("these bytes are no suspended client")
     if (mark == _SEALED) != (key is not None):
         raise ParameterError(

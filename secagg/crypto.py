@@ -228,16 +228,17 @@ _ORDER_8 = (
     325606250916557431795983626356110631294008115727848805560023387167927233504,
     39382357235489614581723060781553021112529911719440698176882885853963445705823,
 )
-_LOW_ORDER: Final = frozenset(u.to_bytes(32, "little") for u in (0, 1, *_ORDER_8, _P - 1, _P, _P + 1))
+_LOW_ORDER: Final = frozenset(
+    (u | high_bit << 255).to_bytes(32, "little")
+    for u in (0, 1, *_ORDER_8, _P - 1, _P, _P + 1)
+    for high_bit in (0, 1)  # which X25519 ignores
+)
 
 
 def has_low_order(suite: Suite, public: bytes) -> bool:
-    """Whether every agreement with this public key is zero (X25519: the points of order 1, 2, 4, 8; RFC 7748, 6.1).
-
-    The highest bit of a public key is ignored, as X25519 does.
-    """
+    """Whether every agreement with this public key is zero (X25519: the points of order 1, 2, 4, 8; RFC 7748, 6.1)."""
     match suite.agreement:
         case Agreement.X25519:
-            return public[:31] + bytes((public[31] & 0x7F,)) in _LOW_ORDER
+            return public in _LOW_ORDER
         case _:
             assert_never(suite.agreement)

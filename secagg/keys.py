@@ -24,6 +24,7 @@ from secagg.suite import Suite
 
 SEED_BYTES: Final = 32
 """Of a self-mask seed."""
+SHARE_SECRET_BYTES: Final = 32
 STATE_SUITE: Final = Suite.AES_256
 """A suspended client is sealed by this one, whatever its round's."""
 

@@ -59,3 +59,18 @@ class Suite(IntEnum):
     def key_bytes(self) -> int:
         """Bytes of a mask key and of a sealing key."""
         return 16 if self is Suite.AES_128 else 32
+
+    @property
+    def tag_bytes(self) -> int:
+        """By how much sealed bytes are longer than what is in them."""
+        return 16
+
+    @property
+    def private_key_bytes(self) -> int:
+        """Bytes of a private key of the agreement."""
+        return 32
+
+    @property
+    def public_key_bytes(self) -> int:
+        """Bytes of a public key of the agreement."""
+        return 32

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from secagg import crypto, messages, records, transcript
+from secagg import crypto, messages, transcript
 from secagg.errors import ErrorCode, PeerError
 from secagg.messages import Advertise, Invitation, Roster
 from secagg.outcome import MakeMessage
+from secagg.records import SIGNATURE_BYTES
 from secagg.server.attendance import Attendance
 from secagg.server.failure_reasons import require_enough
 from secagg.server.records import Advert, Advertised, Advertising, Ids, Round, flags
@@ -21,7 +22,7 @@ def take(advertising: Advertising, sender: int, message: Advertise) -> None:
     """Two usable keys that nobody advertised before; in ``active`` signed by the sender's identity."""
     round_, config = advertising.round, advertising.round.config
     keys = (message.channel_key, message.masking_key)
-    if len(message.signature) != (records.SIGNATURE_BYTES if config.is_active else 0):
+    if len(message.signature) != (SIGNATURE_BYTES if config.is_active else 0):
         raise PeerError(ErrorCode.MALFORMED, f"a signature of {len(message.signature)} bytes in {config.threat_model}")
     # What a neighbour would refuse to share with never gets into the roster.
     if any(crypto.has_low_order(config.suite, key) for key in keys):
@@ -66,7 +67,7 @@ def messages_of(advertised: Advertised) -> MakeMessage:
             VERSION,
             advertised.round.round_id,
             advertised.digest,
-            own.channel_key + own.masking_key,
+            own.keys.to_bytes(),
             messages.encode_ids(neighbours),
             advertised.keys[neighbours].tobytes(),
             messages.encode_ids(absent),

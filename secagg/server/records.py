@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from secagg import crypto, messages, records, transcript
+from secagg import crypto, messages, transcript
 from secagg.adjacency import Adjacency
 from secagg.config import RoundConfig
 from secagg.errors import ErrorCode, ParameterError, PeerError
@@ -32,6 +32,7 @@ from secagg.graph import NeighbourGraph
 from secagg.identity import Directory
 from secagg.merkle import MerkleTree
 from secagg.outcome import Failure
+from secagg.records import KEYS_BYTES, PublicKeys
 from secagg.transitions import ServerState
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -81,6 +82,11 @@ class Advert(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     signature: bytes
     """Empty in ``semi_honest``."""
 
+    @property
+    def keys(self) -> PublicKeys:
+        """Both public keys."""
+        return PublicKeys(self.channel_key, self.masking_key)
+
 
 class _Collector(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq=False):
     """What one phase collects.  Its repr shows no content: some of it is secret until the round is over."""
@@ -129,8 +135,7 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
         """The roster's tree: a member's leaf is its keys, and every other leaf is empty."""
         leaves = [transcript.empty_leaf(index) for index in range(self.round.config.clients)]
         for member in self.members:
-            advert = self.adverts[member]
-            leaves[member] = transcript.leaf(member, advert.channel_key, advert.masking_key)
+            leaves[member] = transcript.leaf(member, *self.adverts[member].keys)
         return MerkleTree(leaves)
 
     @cached_property
@@ -157,9 +162,9 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
     @cached_property
     def keys(self) -> Bytes:
         """Everybody's public keys, shape (n, KEYS_BYTES): the channel key before the masking key."""
-        keys = np.zeros((self.round.config.clients, records.KEYS_BYTES), dtype=np.uint8)
+        keys = np.zeros((self.round.config.clients, KEYS_BYTES), dtype=np.uint8)
         for member, advert in self.adverts.items():
-            keys[member] = np.frombuffer(advert.channel_key + advert.masking_key, dtype=np.uint8)
+            keys[member] = np.frombuffer(advert.keys.to_bytes(), dtype=np.uint8)
         return keys
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg import messages, records
+from secagg import messages
 from secagg.errors import ErrorCode, PeerError
 from secagg.messages import Share, Shares
 from secagg.outcome import MakeMessage
+from secagg.records import COMMITMENTS_BYTES, SEALED_BYTES
 from secagg.server.attendance import Attendance
 from secagg.server.failure_reasons import require_enough
 from secagg.server.records import Advertised, Ids, Shared, Sharing, flags
@@ -19,8 +20,8 @@ def begin(advertised: Advertised) -> Sharing:
     pairs = len(advertised.edges)
     return Sharing(
         advertised,
-        sealed=np.zeros((pairs, records.SEALED_BYTES), dtype=np.uint8),
-        commitments=np.zeros((pairs, records.COMMITMENTS_BYTES), dtype=np.uint8),
+        sealed=np.zeros((pairs, SEALED_BYTES), dtype=np.uint8),
+        commitments=np.zeros((pairs, COMMITMENTS_BYTES), dtype=np.uint8),
     )
 
 
@@ -29,8 +30,8 @@ def take(sharing: Sharing, sender: int, message: Share) -> None:
     span = sharing.advertised.edges.span(sender)
     count = span.stop - span.start
     for name, blob, size in (
-        ("sealed shares", message.sealed, records.SEALED_BYTES),
-        ("commitments", message.commitments, records.COMMITMENTS_BYTES),
+        ("sealed shares", message.sealed, SEALED_BYTES),
+        ("commitments", message.commitments, COMMITMENTS_BYTES),
     ):
         if len(blob) != count * size:
             raise PeerError(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg import records, secret_sharing, transcript
+from secagg import secret_sharing, transcript
 from secagg.errors import ErrorCode, PeerError
 from secagg.events import Misbehaved
 from secagg.messages import Unmask
+from secagg.records import KINDS, OPENING_BYTES, openings
 from secagg.server.attendance import Attendance
 from secagg.server.failure_reasons import shares_missing
 from secagg.server.records import Confirmed, Ids, Masked, Unmasked, Unmasking
-from secagg.transcript import KEY_SHARE, SEED_SHARE
+from secagg.transcript import DIGEST_BYTES, KEY_SHARE, SEED_SHARE
 
 
 def begin(settled: Masked | Confirmed) -> Unmasking:
@@ -31,21 +32,19 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
     present = edges.neighbours(sender)
     dealt = masked.dealt[present]
     dealers = present[dealt]
-    if len(message.openings) != len(dealers) * records.OPENING_BYTES:
+    if len(message.openings) != len(dealers) * OPENING_BYTES:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,
-            f"{len(message.openings)} bytes of shares; {len(dealers)} neighbours need "
-            f"{len(dealers) * records.OPENING_BYTES}",
+            f"{len(message.openings)} bytes of shares; {len(dealers)} neighbours need {len(dealers) * OPENING_BYTES}",
         )
-    shares, salts = records.openings(message.openings)
+    shares, salts = openings(message.openings)
     blob = shares.tobytes()
     good = ~secret_sharing.bad_shares(blob)
-    committed = masked.commitments[edges.toward(sender)[dealt]].reshape(-1, 2, 32)
+    committed = masked.commitments[edges.toward(sender)[dealt]].reshape(-1, len(KINDS), DIGEST_BYTES)
     kinds = np.where(masked.flags[dealers], SEED_SHARE, KEY_SHARE)
     returned = transcript.share_commitments(unmasking.advertised.session, dealers, sender, kinds, salts, shares)
-    good &= (np.frombuffer(returned, dtype=np.uint8).reshape(-1, 32) == committed[np.arange(len(dealers)), kinds]).all(
-        axis=1
-    )
+    rebuilt = np.frombuffer(returned, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+    good &= (rebuilt == committed[np.arange(len(dealers)), kinds]).all(axis=1)
     entries = np.arange(edges.span(sender).start, edges.span(sender).stop)[dealt]
     unmasking.openings[entries] = np.frombuffer(blob, dtype="<u8").reshape(len(dealers), -1)
     unmasking.opened[entries] = good

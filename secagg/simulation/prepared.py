@@ -34,7 +34,7 @@ from secagg import arithmetic, crypto, dealing, masking, messages, records, tran
 from secagg.config import Policy, RoundConfig
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.keys import KeySchedule
+from secagg.keys import SHARE_SECRET_BYTES, KeySchedule
 from secagg.messages import (
     Advertise,
     Confirm,
@@ -183,7 +183,8 @@ class PreparedClients:
         """The first message of a client."""
         opened = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
         self._nonce, self._round_id = opened.nonce, opened.session
-        member = self._members[index] = _Prepared(randomness(32), randomness(32), randomness(32))
+        size = self._config.suite.private_key_bytes
+        member = self._members[index] = _Prepared(randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES))
         private = member.channel_private, member.masking_private
         keys = PublicKeys(*(crypto.public_key(self._config.suite, key) for key in private))
         self._public[index] = keys

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from staging import MODELS, Stage, semi_honest
 
-from secagg import AbortCode, Server, ServerState, ThreatModel, messages
+from secagg import AbortCode, Server, ServerState, ThreatModel
+from secagg.records import SEALED_BYTES
 from secagg.server import records
 from secagg.server.records import STATES, Aborted, Advertised, Masked, Shared, Unmasked
 from secagg.server.snapshot import load
@@ -71,7 +72,7 @@ def test_what_a_phase_was_closed_with_does_not_change(threat_model: ThreatModel,
 @pytest.mark.parametrize("threat_model", ThreatModel)
 def test_sealed_shares_are_held_until_their_holders_have_them(threat_model: ThreatModel) -> None:
     stage = Stage(MODELS[threat_model](5)).play("MASK")
-    assert arrays_in(stage.server._phase)["sealed"].shape == (5 * 4, messages.SEALED_BYTES)
+    assert arrays_in(stage.server._phase)["sealed"].shape == (5 * 4, SEALED_BYTES)
     stage.play("UNMASK")
     assert "sealed" not in arrays_in(stage.server._phase)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg import Modulus, Suite, crypto, masking
+from secagg import Modulus, Suite, crypto, masking, records
 from secagg.arithmetic import fused
 from secagg.crypto import CryptoError
 from secagg.suite import Aead, Agreement, Cipher
@@ -27,7 +27,16 @@ def test_the_suites() -> None:
     assert {suite.name: (int(suite), suite.key_bytes) for suite in Suite} == {"AES_128": (1, 16), "AES_256": (2, 32)}
     for suite in Suite:
         assert (suite.cipher, suite.aead, suite.agreement) == (Cipher.AES_CTR, Aead.AES_GCM, Agreement.X25519)
+        assert len(crypto.seal(suite, bytes(suite.key_bytes), b"", b"")) == suite.tag_bytes
+        assert len(crypto.public_key(suite, bytes(suite.private_key_bytes))) == suite.public_key_bytes
         assert pickle.loads(pickle.dumps(suite)) is suite  # jobs of other processes carry it
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_the_records_of_version_1_hold_every_suites_keys_and_seals(suite: Suite) -> None:
+    """A suite of other sizes needs other records, and so another version of the wire."""
+    assert suite.public_key_bytes == records.PUBLIC_KEY_BYTES
+    assert records.PAIR_BYTES + suite.tag_bytes == records.SEALED_BYTES
 
 
 @pytest.mark.parametrize("suite", Suite)

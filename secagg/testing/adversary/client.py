@@ -17,7 +17,7 @@ from secagg import arithmetic, crypto, masking, messages, records, secret_sharin
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.config import RoundConfig
 from secagg.identity import Identity
-from secagg.keys import KeySchedule
+from secagg.keys import SEED_BYTES, KeySchedule
 from secagg.messages import (
     Advertise,
     Confirm,
@@ -105,10 +105,11 @@ class MaliciousClient:
         """``identity`` is the member's own, or None for a place that the adversary cannot sign for."""
         self.config, self.nonce, self.index, self.identity, self.lies = config, nonce, index, identity, tuple(lies)
         self.randomness = randomness
-        self.channel_private, self.masking_private = randomness(32), randomness(32)
+        size = config.suite.private_key_bytes
+        self.channel_private, self.masking_private = randomness(size), randomness(size)
         private = self.channel_private, self.masking_private
         self.keys = PublicKeys(*(crypto.public_key(config.suite, key) for key in private))
-        self.seed = randomness(32)
+        self.seed = randomness(SEED_BYTES)
         self.vector = [0] * config.length if vector is None else list(vector)
         self.session = b""
         self.present: dict[int, PublicKeys] = {}
@@ -201,10 +202,11 @@ class MaliciousClient:
             secret = lie.secret(kind, secret)
         # With fewer holders than the threshold nobody will reconstruct it: any shares do.
         degree = min(threshold, max(1, len(holders)))
-        noise = np.frombuffer(self.randomness(40 * (degree - 1)), dtype="<u8").reshape(5, degree - 1)
         if not holders:
-            return np.empty((0, 5), dtype=np.uint64)
-        values = secret_sharing.share(secret, np.array(holders, dtype=np.int64), degree, noise % np.uint64(MERSENNE_61))
+            return np.empty((0, secret_sharing.LIMBS), dtype=np.uint64)
+        noise = np.frombuffer(self.randomness(records.SHARE_BYTES * (degree - 1)), dtype="<u8")
+        coefficients = (noise % np.uint64(MERSENNE_61)).reshape(secret_sharing.LIMBS, degree - 1)
+        values = secret_sharing.share(secret, np.array(holders, dtype=np.int64), degree, coefficients)
         for lie in self.lies:
             lie.shares(self, kind, values)
         return values
