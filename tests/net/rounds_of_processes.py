@@ -75,10 +75,16 @@ class Stage:
         """Start a client, or start it again."""
         active = ("--directory", "cohort.json") if self.threat == "active" else ()
         self._started += 1
+        # An identity file a round: a client waits for a state beside its own that another process is writing, and tests
+        # let processes stand still in the middle of that.
+        identity = self.folder / name / f"m{member}.json"
+        if not identity.exists():
+            identity.parent.mkdir(exist_ok=True)
+            shutil.copy(self.folder / f"m{member}.json", identity)
         client = self.start(
             f"{name}{member}-{self._started}",
             *("join", f"wss://localhost:{self.port}/{name}", "--input", f"{name}{member}.npz"),
-            *("--output", f"{name}{member}-sum.npz", "--identity", f"m{member}.json", *active, "--json"),
+            *("--output", f"{name}{member}-sum.npz", "--identity", identity, *active, "--json"),
             *("--ca", self.tls / "server.pem", "--give-up-after", 12, "--log-format", "json"),
             folder=self.folder,
         )
