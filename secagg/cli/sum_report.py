@@ -50,8 +50,8 @@ class ArraySum:
 
     @property
     def is_coarse(self) -> bool:
-        """Whether the encoding's error is more than a hundredth of the largest value."""
-        return 0 < self.largest * _TOLERABLE < self.of_encoding
+        """Whether the encoding's error is more than a hundredth of the largest value, which may have become 0 by it."""
+        return not self.exact and self.largest * _TOLERABLE < self.of_encoding
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""

@@ -703,7 +703,7 @@ def test_a_server_that_is_none(
         quiet.setLevel(logging.CRITICAL)
         async with serve(pretend, "localhost", 0, ssl=context, logger=quiet) as listener:
             url = f"wss://localhost:{next(iter(listener.sockets)).getsockname()[1]}/default"
-            options = MemberOptions(url=url, tls=client_context(tls_folder / "server.pem"), give_up_seconds=0.3)
+            options = MemberOptions(url=url, tls=client_context(tls_folder / "server.pem"), give_up_seconds=1.5)
             store = ClientStore(tmp_path / "client.state")
             member = Member(options, store, arrays_of(0), on_total=lambda total: pytest.fail("a total"))
             with pytest.raises(error, match=says):
