@@ -45,15 +45,15 @@ class Encoder:
     stochastically (unbiased) to one of the 2^bits - 1 whole multiples of clip / (2^(bits-1) - 1), counted from 0 up.
     The mean of the roundings is the value itself up to 2^-33 + 2^(bits-51) steps.  Single arrays can have a clip or a
     number of bits of their own, or be summed exactly (``Exact``): such an array takes several elements a value, where
-    one is too narrow, and stands behind the others.  At the end of the vector stand the
-    weight, whether it is above 0, and how many values were clipped, as digits to the base 2^bits - 1: their sums are
-    exact, and nobody's own are seen.
+    one is too narrow, and stands behind the others.  At the end of the vector stand the weight, whether it is above 0,
+    and how many values were clipped, as digits to the base 2^bits - 1: their sums are exact, and nobody's own are seen.
 
     Every finite update fits: what is too large is clipped, and a weight that is too large is clamped.  A client whose
     update were refused for its size, or left out, would tell the server that by its absence.
 
     Everybody in a round must use the same layout: put ``layout_digest()`` into the round's public context.  Rounding
-    takes 32 fresh bytes from ``randomness`` per ``encode``; hand in another source than the system's for tests only.
+    takes 32 fresh bytes from ``randomness`` per ``encode`` for each number of bits that arrays have; hand in another
+    source than the system's for tests only.
 
     An encoder holds no update.  All calls may be made from several threads at once, on one encoder; ``clipped`` and
     ``weight_clamped`` then tell of whichever ``encode`` ended last, so threads that read them want an encoder each
