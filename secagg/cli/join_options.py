@@ -216,8 +216,8 @@ class JoinOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File that a restart goes on from (default: IDENTITY.HOST-PORT.ROUND.state, or "
-            "INPUT.HOST-PORT.ROUND.state without an identity).",
+            help="File that a restart goes on from; its name ends with .state (default: "
+            "IDENTITY.HOST-PORT.ROUND.state, or INPUT.HOST-PORT.ROUND.state without an identity).",
             show_default=False,
         ),
     ] = None

@@ -37,7 +37,7 @@ from secagg.adapters.net.membership import (
 )
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.round_spec import PHASES
-from secagg.adapters.net.store import ClientStore
+from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.option_words import option_words
@@ -95,7 +95,7 @@ def run(options: JoinOptions) -> JoinOutcome:
     if options.output is None:
         raise ParameterError("--output is missing: give the file for the total")
     check_url(options.url, plaintext=options.insecure_plaintext)
-    state = options.state or default_state(options.url, options.identity or options.inputs)
+    state = state_of(options)
     _check_output(options.output, options, state)
     member = _member_options(options, options.url, policy, state)
     own = _own_input(options)  # before there is a state
@@ -198,7 +198,7 @@ def _member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state:
         directory=load_directory(directory)[0] if active and directory is not None else None,
         give_up_seconds=options.give_up_after,
         again=options.again,
-        other_states=_other_states(state, [identity or options.inputs, options.inputs]),
+        other_states=_folders_of([state, options.inputs, *(() if identity is None else (identity,))]),
     )
 
 
@@ -244,15 +244,30 @@ def _option_for(refused: PeerError) -> str:
 
 
 def default_state(url: str, beside: Path) -> Path:
-    """Beside the identity, or else the input: whatever the output is called, a member's rounds are remembered."""
+    """Beside the identity, or else the input: whatever the output is called, a member's rounds are remembered.
+
+    What is behind a symbolic link counts, so that the file is the same one by whichever name it is given.
+    """
+    beside = beside.resolve() if beside.is_symlink() else beside
     address = urlsplit(canonical(url))
-    return beside.with_name(_plain(f"{beside.name}.{address.hostname}-{address.port}.{round_of(url)}.state"))
+    return beside.with_name(_plain(f"{beside.name}.{address.hostname}-{address.port}.{round_of(url)}{STATE_SUFFIX}"))
 
 
-def _other_states(state: Path, beside: Sequence[Path]) -> tuple[Path, ...]:
-    """The states of this member's other rounds, in which the same file may be."""
-    found = {found for path in beside for found in path.parent.glob(f"{_plain(path.name)}.*.state")}
-    return tuple(sorted(path for path in found if path.resolve() != state.resolve()))
+def state_of(options: JoinOptions) -> Path:
+    """The state file.  Raises ParameterError for a new one that other rounds would not find."""
+    state = options.state or default_state(options.url or "", options.identity or options.inputs)
+    if state.suffix != STATE_SUFFIX and not state.exists():
+        raise ParameterError(
+            f"--state {state}: a state's name must end with {STATE_SUFFIX}, by which other rounds find what it "
+            f"remembers; give {state.name}{STATE_SUFFIX}, say"
+        )
+    return state
+
+
+def _folders_of(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Where states of this member's other rounds may be, in which the same values may be: whatever they are called."""
+    found = {path.absolute().parent for path in files} | {path.resolve().parent for path in files}
+    return tuple(sorted(found))
 
 
 def _plain(name: str) -> str:

@@ -82,7 +82,8 @@ class MemberOptions:
         directory: ``active``: the client's own copy.
         give_up_seconds: without progress of the round; see ``patience``.
         again: take part although the input may be in a sum already, or an earlier round with this store is not over.
-        other_states: state files in which the same input may be found as well; those that do not exist are ignored.
+        other_states: state files in which the same input may be found as well, and folders whose ``*.state`` files are
+            all meant, whenever they come to be there; what does not exist is ignored.
     """
 
     url: str

@@ -1,7 +1,8 @@
 """What a client does with what the server sends: one durable step each, on a thread, without a connection.
 
 Before it advertises its keys, a client may refuse for any reason of its own.  Afterwards nothing about its data makes
-it leave or answer otherwise: everything that could is asked in ``prepare`` and ``_take_invitation``.
+it leave or answer otherwise: everything that could is asked in ``prepare`` and ``_take_invitation``.  One reason is
+left that is none of its data: another round, with another state file, has got the same input meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.round_spec import PHASES
-from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
+from secagg.adapters.net.store import ClientStore, TakingPart
 from secagg.arithmetic import PackedError, unpack
 from secagg.client import Client
 from secagg.config import RoundConfig, decode_config
@@ -42,6 +43,15 @@ _OPENING: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "UNMASK": (Survivors, Confirmations),
 }
 _ACCEPTED: Final = frozenset({"accepted", "duplicate"})
+_GIVES_AWAY: Final = frozenset({"MASK", "UNMASK"})
+
+
+class _GivenAwayError(Exception):
+    """Another round has got the input meanwhile; ``reply`` is the ABORT message to send."""
+
+    def __init__(self, why: str, reply: bytes) -> None:
+        super().__init__(why)
+        self.reply = reply
 
 
 def largest_message(config: RoundConfig | None, phase: str) -> int:
@@ -68,7 +78,7 @@ class Steps:
         self._layout, self._certificate, self._clients = b"", b"", 0
         self._fitted: tuple[Layout, Encoder] | None = None
         self.taken = 0
-        self.failure: PeerError | None = None
+        self.failure: PeerError | MaybeSummedError | None = None
         self.ended: RefusedError | None = None
 
     # Before anything is sent.
@@ -211,7 +221,7 @@ class Steps:
                     "journal; to leave the old round for good, add --again (see its help first)",
                 )
         self.taken += 1
-        self._check_not_summed()
+        self._check_not_summed(digest)
         store.drop_outgoing()
         encoder = self._require_encoder()
         policy = replace(self._options.policy, context=encoder.layout_digest())
@@ -252,16 +262,17 @@ class Steps:
     def _is_input_of(self, part: TakingPart) -> bool:
         return part.input_digest == self._store.keyed(self._own.digest(part.layout))
 
-    def _check_not_summed(self) -> None:
+    def _check_not_summed(self, invitation: bytes) -> None:
         """A server that opened a sum, and said that it did not, must not get the same input again."""
         values = self._own.values_digest
         if self._options.again:
             return
-        where = str(self._store.path) if self._store.is_released(self._store.keyed(values)) else ""
-        where = where or next((str(path) for path in self._options.other_states if may_hold(path, values)), "")
-        if where:
+        here = self._store.is_released(self._store.keyed(values))
+        others = self._options.other_states
+        where = self._store.path if here else self._store.may_be_elsewhere(others, values, invitation)
+        if where is not None:
             raise MaybeSummedError(
-                f"your file may be in a sum already: {where} has it in a round that reached its end, whatever the "
+                f"your file may be in a sum already: {where!s} has it in a round that reached its end, whatever the "
                 "server said of it, or that is going on. Whoever has two sums with your file can take them apart; to "
                 "take part all the same, add --again (see its help first)"
             )
@@ -273,6 +284,8 @@ class Steps:
         try:
             with Client.resume(state, store.consume, identity=identity, directory=options.directory) as client:
                 answers = _answers(client)
+                if answers in _GIVES_AWAY:
+                    self._check_not_given_away(client, part.invitation)
                 step = client.receive(data)
                 if isinstance(step.event, InputNeeded):
                     encoder = self._require_encoder()
@@ -292,18 +305,36 @@ class Steps:
                     case _:
                         part = replace(part, state=client.suspend())
         except PeerError as refused:
-            part = self._leave(part, refused)
+            part = self._leave(part, refused, refused.reply)
+        except _GivenAwayError as given_away:
+            part = self._leave(part, MaybeSummedError(str(given_away)), given_away.reply)
         store.save(part)
         return part
 
-    def _leave(self, part: TakingPart, refused: PeerError) -> TakingPart:
+    def _check_not_given_away(self, client: ClientMachine, invitation: bytes) -> None:
+        """Ask the other states again, before the vector leaves and before the last answer does.
+
+        Two rounds that are joined at the same moment, with a state each, do not see each other when they are joined.
+        Who leaves here does so because of the other round's state alone, whatever the values are.
+        """
+        if self._options.again:
+            return
+        where = self._store.goes_after(self._options.other_states, self._own.values_digest, invitation)
+        if where is not None:
+            raise _GivenAwayError(
+                f"your file may be in a sum already: {where} has it in another round since this client joined round "
+                f"{self._round!r}, which it leaves",
+                client.abort(AbortCode.CANCELLED),
+            )
+
+    def _leave(self, part: TakingPart, why: PeerError | MaybeSummedError, reply: bytes) -> TakingPart:
         """Forget the state, and tell the server; the error is raised once it knows, or is gone."""
-        self.failure = refused
+        self.failure = why
         self.taken += 1
         self._store.drop_outgoing()
-        if refused.reply:
-            self._store.push(ABORT, refused.reply)
-        return replace(part, state=None, over=str(refused))
+        if reply:
+            self._store.push(ABORT, reply)
+        return replace(part, state=None, over=str(why))
 
     # What becomes of a client's messages.
 

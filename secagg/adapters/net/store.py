@@ -18,7 +18,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
@@ -26,11 +26,16 @@ from typing import Final, final
 
 from secagg.errors import ParameterError
 
+STATE_SUFFIX: Final = ".state"
+"""How state files end: by that a client finds those of its other rounds."""
 _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
 _BUSY_SECONDS: Final = 20.0
 _NO_STATE: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 """What reading a file gives that is no database, or a database that lacks the tables of a state."""
+_ANOTHER_STATE: Final = (
+    "give another --state in the same folder, where this one is still found: it remembers which files may be in a sum"
+)
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS released (digest BLOB PRIMARY KEY);
@@ -126,7 +131,8 @@ class ClientStore:
         if self._database.execute("SELECT 1 FROM taking_part WHERE over IS NULL").fetchone() is not None:
             raise ParameterError(
                 f"{self.path!s}: an older version of secagg is in the middle of a round with this state; end the round "
-                "with that version, or give another --state"
+                "with that version. What it has given away is not known here: with another --state, your file could be "
+                "in two sums"
             )
         self._database.execute("DROP TABLE taking_part")
 
@@ -191,6 +197,28 @@ class ClientStore:
         """From now on these arrays may be in a sum."""
         self._database.execute("INSERT OR IGNORE INTO released VALUES (?)", (keyed_digest,))
 
+    def goes_after(self, others: Iterable[Path], values_digest: bytes, invitation: bytes) -> Path | None:
+        """The state file of another round that gives these arrays away before this one may, or has done so; or None.
+
+        Of two rounds that are joined at the same moment, each before the other was stored, this lets one alone go on:
+        the one whose file has the smaller key, unless the other's last answer is stored already.  Raises
+        ParameterError, see ``may_hold``.
+        """
+        (key,) = self._database.execute("SELECT key FROM digest_key").fetchone()
+        files = self._files_of(others)
+        return next((path for path in files if may_hold(path, values_digest, invitation, before=key)), None)
+
+    def may_be_elsewhere(self, others: Iterable[Path], values_digest: bytes, invitation: bytes) -> Path | None:
+        """The state file by which these arrays may be in another sum, or are in a round that is not over; or None."""
+        return next((path for path in self._files_of(others) if may_hold(path, values_digest, invitation)), None)
+
+    def _files_of(self, others: Iterable[Path]) -> Iterator[Path]:
+        """The files, and those in the folders, but this very one."""
+        own = Path(self.path).resolve()
+        for other in others:
+            found = sorted(other.glob(f"*{STATE_SUFFIX}")) if other.is_dir() else [other]
+            yield from (path for path in found if path.resolve() != own)
+
     # Steps of their own.
 
     def bind(self, url: str, key: bytes) -> None:
@@ -201,11 +229,11 @@ class ClientStore:
                 self._database.execute("INSERT INTO bound VALUES (1, ?, ?)", (url, key))
                 return
         if row[0] != url:
-            raise ParameterError(f"{self.path!s}: this state belongs to {row[0]}, not to {url}; give another --state")
+            raise ParameterError(f"{self.path!s}: this state belongs to {row[0]}, not to {url}; {_ANOTHER_STATE}")
         if row[1] != key:
             raise ParameterError(
                 f"{self.path!s}: this state belongs to another identity than the one that is given; give that one as "
-                "--identity, or another --state"
+                f"--identity, or {_ANOTHER_STATE}"
             )
 
     def identity_seed(self) -> bytes:
@@ -249,24 +277,35 @@ class ClientStore:
             self._database.execute("VACUUM")
 
 
-def may_hold(path: Path, values_digest: bytes) -> bool:
+def may_hold(path: Path, values_digest: bytes, invitation: bytes = b"", *, before: bytes | None = None) -> bool:
     """Whether, by another state file, these arrays may be in a sum, or are in a round that is not over.
 
     A file that is none, or that is no state of this version, says nothing.  Raises ParameterError for a state that
     cannot be read: what it remembers must not be taken for nothing.
+
+    Args:
+        path: the file.
+        values_digest: see ``OwnInput``.
+        invitation: SHA-256 of the invitation to the client's own round.  Another member of that very round may have the
+            same values: there is one sum, with both.
+        before: the key of a file that is in a round with these arrays, too: a round that is not over counts only when
+            the other file's key is smaller.
     """
     if not path.is_file():
         return False
-    query = (
-        "SELECT 1 FROM released WHERE digest = :digest "
-        "UNION ALL SELECT 1 FROM taking_part WHERE over IS NULL AND values_digest = :digest"
-    )
     try:
         with closing(
             sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
         ) as database:
             (key,) = database.execute("SELECT key FROM digest_key").fetchone()
-            return database.execute(query, {"digest": _keyed(key, values_digest)}).fetchone() is not None
+            digest = _keyed(key, values_digest)
+            part = "SELECT invitation, over IS NULL FROM taking_part WHERE values_digest = ?"
+            joined, goes_on = database.execute(part, (digest,)).fetchone() or (None, False)
+            if joined is not None and joined == invitation:
+                return False
+            if goes_on and (before is None or key < before):
+                return True
+            return database.execute("SELECT 1 FROM released WHERE digest = ?", (digest,)).fetchone() is not None
     except sqlite3.Error as failure:
         if failure.sqlite_errorcode in _NO_STATE:
             return False
