@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 
 from secagg import masking
-from secagg.cli.rounds import small_round
 from secagg.config import RoundConfig
 from secagg.simulation import PHASES, Outcome
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work
+from secagg.simulation.small import small_round
 
 _CLIENTS: Final = 33
 _LOST: Final = 6

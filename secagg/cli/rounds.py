@@ -9,16 +9,13 @@ from enum import StrEnum
 from statistics import median, median_low
 from typing import Any, Literal
 
-import numpy as np
-
 from secagg.arithmetic.modulus import Modulus
 from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.encoding import Encoder
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.simulation import Faults, Outcome, PhaseCost, SeededRandomness, make_cohort, simulate
-
-WARM_UP_LENGTH = 1000
+from secagg.simulation import PhaseCost, SeededRandomness, make_cohort
+from secagg.simulation.small import small_round
 
 
 class SuiteName(StrEnum):
@@ -89,36 +86,6 @@ def config_for(
         context=encoder.layout_digest(),
         cohort=cohort if threat is ThreatModel.ACTIVE else b"",
     )
-
-
-def small_round(
-    modulus: Modulus,
-    suite: Suite,
-    threat: ThreatModel,
-    *,
-    clients: int = 5,
-    length: int = WARM_UP_LENGTH,
-    lost: int = 1,
-) -> tuple[Outcome, RoundConfig]:
-    """A round on the complete graph, of zero vectors, with its last clients lost in MASK: it runs every kernel."""
-    cohort = Cohort(clients, threat)
-    config = RoundConfig.for_cohort(
-        clients,
-        length,
-        threat_model=threat,
-        gamma=0.0,
-        delta=max(1, lost) / clients,
-        neighbours="complete",
-        modulus=modulus,
-        suite=suite,
-        cohort=cohort.digest,
-    )
-    zeros = np.zeros(length, dtype=modulus.dtype)
-    faults = Faults({clients - 1 - index: "SHARE" for index in range(lost)})
-    outcome = simulate(
-        lambda client: zeros, config, faults=faults, identities=cohort.identities, directory=cohort.directory
-    )
-    return outcome, config
 
 
 def warm_up(modulus: Modulus, suite: Suite, threat: ThreatModel) -> float:

@@ -13,9 +13,9 @@ from rich.progress import track
 from secagg import masking
 from secagg.arithmetic.modulus import Modulus
 from secagg.cli.output import seconds, usage_errors
-from secagg.cli.rounds import small_round
 from secagg.config import Suite, ThreatModel
 from secagg.encoding import Encoder
+from secagg.simulation.small import small_round
 
 # 8- to 24-bit values of 4 to a million clients and more.
 _COMMON_RING_BITS = tuple(range(10, 41))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -65,6 +66,7 @@ class Hosting:
     port: int
     tls: ssl.SSLContext
     folder: Path
+    door: socket.socket
     totals: dict[int, Total] = field(default_factory=dict)
 
     def member(
@@ -132,8 +134,9 @@ async def hosting(
     try:
         service = Service(specs, journal, certificate=certificate, limits=limits)
         async with service.listen("localhost", port, context) as listener:
-            bound = next(iter(listener.sockets)).getsockname()[1]
-            yield Hosting(service, f"wss://localhost:{bound}", bound, client_context(tls_folder / "server.pem"), folder)
+            door = next(iter(listener.sockets))
+            bound, trusting = door.getsockname()[1], client_context(tls_folder / "server.pem")
+            yield Hosting(service, f"wss://localhost:{bound}", bound, trusting, folder, door)
     finally:
         journal.close()
 

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -25,6 +25,7 @@ from websockets.http11 import Request, Response
 from secagg import crypto, transcript
 from secagg.adapters.net.budget import ByteBudget
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
+from secagg.adapters.net.doors import Admission, Door, Listening, listening, most_accepted
 from secagg.adapters.net.frames import (
     ABORT,
     CHALLENGE_BYTES,
@@ -49,6 +50,7 @@ from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.status import status_of
 from secagg.errors import ParameterError
+from secagg.simulation.small import load_kernels
 
 _log = logging.getLogger("secagg.net.service")
 _ROUND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -74,7 +76,9 @@ class Limits:
     """What connections may take.
 
     Attributes:
-        connections: at the same time; None: twice the seats of all rounds, and 64.
+        connections: at the same time; None: twice the seats of all rounds, and 64.  Twice as many are accepted, while
+            they shake hands or are told why not; what comes beyond that, or beyond the files that the process may open,
+            is dropped at once.
         logging_in: of them, those that have not logged in; None: the seats of all rounds, and 64.
         login_seconds: for the TLS and WebSocket handshakes, and again for the login.
         bytes_per_second: the slowest that a message may come, beyond ``grace_seconds``.
@@ -141,44 +145,53 @@ class Service:
     # What a host does.
 
     @asynccontextmanager
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listener]:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listening]:
         """Open or resume the rounds, and serve them for the length of the block.
 
         Raises what made a round stop: a bug, or a journal that cannot be written; nothing is acted on after that.
         """
+        for config in (hosted.config for hosted in self.rounds.values()):
+            # Afterwards, what strangers do to the process could keep them from being read.
+            await asyncio.to_thread(load_kernels, config.modulus, config.suite, config.threat_model)
         for hosted in self.rounds.values():
             await hosted.start()
-        handshake: dict[str, Any] = {}
-        if tls is not None:
-            handshake["ssl_handshake_timeout"] = self.limits.login_seconds
-            handshake["ssl_shutdown_timeout"] = _FAREWELL_SECONDS
         async with _ungrouped(), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
             try:
-                async with serve(
-                    self._handle,
-                    host,
-                    port,
-                    ssl=tls,
-                    create_connection=PolicedConnection,
-                    origins=[None],  # a browser sends one: whatever page it shows has no business here
-                    process_request=self._admit,
-                    compression=None,  # masked vectors do not shrink
-                    server_header=None,
-                    open_timeout=self.limits.login_seconds,
-                    close_timeout=5,
-                    ping_interval=20,
-                    ping_timeout=None,  # while a client waits for room its socket is not read, nor its pongs
-                    max_size=(MAX_FRAME_BYTES, FRAGMENT_BYTES),
-                    max_queue=2,
-                    backlog=1024,
-                    logger=_quiet(),
-                    **handshake,
-                ) as listener:
+                admission = Admission(most_accepted(self._most), self._drop)
+                async with listening(host, port, admission, lambda door: self._serve_at(door, tls)) as listener:
                     yield listener
             finally:
                 for task in running:
                     task.cancel()
+
+    def _serve_at(self, door: Door, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[Listener]:
+        handshake: dict[str, Any] = {}
+        if tls is not None:
+            handshake["ssl_handshake_timeout"] = self.limits.login_seconds
+            handshake["ssl_shutdown_timeout"] = _FAREWELL_SECONDS
+        return serve(
+            self._handle,
+            sock=door,
+            ssl=tls,
+            create_connection=PolicedConnection,
+            origins=[None],  # a browser sends one: whatever page it shows has no business here
+            process_request=self._admit,
+            compression=None,  # masked vectors do not shrink
+            server_header=None,
+            open_timeout=self.limits.login_seconds,
+            close_timeout=5,
+            ping_interval=20,
+            ping_timeout=None,  # while a client waits for room its socket is not read, nor its pongs
+            max_size=(MAX_FRAME_BYTES, FRAGMENT_BYTES),
+            max_queue=2,
+            backlog=1024,
+            logger=_quiet(),
+            **handshake,
+        )
+
+    def _drop(self) -> None:
+        self.refused[Refusal.SERVER_BUSY.value] += 1
 
     async def finished(self, linger: float) -> None:
         """Returns when every round is over and its clients know it, or ``linger`` seconds after the last one ended."""

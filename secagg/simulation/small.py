@@ -1,0 +1,54 @@
+"""A small round that runs every kernel of a large one: to warm up, and to measure by."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from secagg.arithmetic.modulus import Modulus
+from secagg.config import RoundConfig, Suite, ThreatModel
+from secagg.identity import Identity, MemoryDirectory
+from secagg.simulation.cohort import make_cohort
+from secagg.simulation.faults import Faults
+from secagg.simulation.rounds import Outcome, simulate
+
+WARM_UP_LENGTH = 1000
+
+
+def small_round(
+    modulus: Modulus,
+    suite: Suite,
+    threat: ThreatModel,
+    *,
+    clients: int = 5,
+    length: int = WARM_UP_LENGTH,
+    lost: int = 1,
+) -> tuple[Outcome, RoundConfig]:
+    """A round on the complete graph, of zero vectors, with its last clients lost in MASK: it runs every kernel."""
+    identities: list[Identity] = []
+    directory: MemoryDirectory | None = None
+    digest = b""
+    if threat is ThreatModel.ACTIVE:
+        identities, directory, digest = make_cohort(clients)
+    config = RoundConfig.for_cohort(
+        clients,
+        length,
+        threat_model=threat,
+        gamma=0.0,
+        delta=max(1, lost) / clients,
+        neighbours="complete",
+        modulus=modulus,
+        suite=suite,
+        cohort=digest,
+    )
+    zeros = np.zeros(length, dtype=modulus.dtype)
+    faults = Faults({clients - 1 - index: "SHARE" for index in range(lost)})
+    outcome = simulate(lambda client: zeros, config, faults=faults, identities=identities, directory=directory)
+    return outcome, config
+
+
+@cache
+def load_kernels(modulus: Modulus, suite: Suite, threat: ThreatModel) -> None:
+    """Import, and compile or load, whatever a round's first messages would have loaded; once a process."""
+    small_round(modulus, suite, threat)
