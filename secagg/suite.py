@@ -32,7 +32,8 @@ class Agreement(Enum):
 class Suite(IntEnum):
     """The primitives of a round; its number is what stands in a config, in a suspended client and in derivations.
 
-    Both use X25519, HKDF-SHA256 and SHA-256; the AES key size differs.
+    Both use X25519, HKDF-SHA256 and SHA-256; the AES key size differs.  No property has a default: a new suite answers
+    for itself, and the type checker names the answers that are missing.
     """
 
     AES_128 = 1
@@ -43,34 +44,50 @@ class Suite(IntEnum):
     @property
     def cipher(self) -> Cipher:
         """What makes the keystream of a mask."""
-        return Cipher.AES_CTR
+        match self:
+            case Suite.AES_128 | Suite.AES_256:
+                return Cipher.AES_CTR
 
     @property
     def aead(self) -> Aead:
         """What seals a pair of shares."""
-        return Aead.AES_GCM
+        match self:
+            case Suite.AES_128 | Suite.AES_256:
+                return Aead.AES_GCM
 
     @property
     def agreement(self) -> Agreement:
         """How two clients agree on a secret."""
-        return Agreement.X25519
+        match self:
+            case Suite.AES_128 | Suite.AES_256:
+                return Agreement.X25519
 
     @property
     def key_bytes(self) -> int:
         """Bytes of a mask key and of a sealing key."""
-        return 16 if self is Suite.AES_128 else 32
+        match self:
+            case Suite.AES_128:
+                return 16
+            case Suite.AES_256:
+                return 32
 
     @property
     def tag_bytes(self) -> int:
         """By how much sealed bytes are longer than what is in them."""
-        return 16
+        match self.aead:
+            case Aead.AES_GCM:
+                return 16
 
     @property
     def private_key_bytes(self) -> int:
         """Bytes of a private key of the agreement."""
-        return 32
+        match self.agreement:
+            case Agreement.X25519:
+                return 32
 
     @property
     def public_key_bytes(self) -> int:
         """Bytes of a public key of the agreement."""
-        return 32
+        match self.agreement:
+            case Agreement.X25519:
+                return 32

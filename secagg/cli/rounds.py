@@ -27,7 +27,7 @@ class SuiteName(StrEnum):
     @property
     def suite(self) -> Suite:
         """What the library calls it."""
-        return Suite.AES_128 if self is SuiteName.AES_128 else Suite.AES_256
+        return Suite[self.name]
 
 
 def parse_neighbours(text: str) -> int | Literal["auto", "complete"]:

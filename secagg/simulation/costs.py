@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 import nacl.bindings
 import numpy as np
@@ -30,6 +30,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from secagg.config import RoundConfig
 from secagg.simulation.rounds import Outcome
+from secagg.suite import Cipher as MaskCipher
+from secagg.suite import Suite
 
 __all__ = ["UnitCosts", "Work", "client_work", "mask_bytes", "measure", "server_work", "work_of"]
 
@@ -85,7 +87,7 @@ def measure(config: RoundConfig) -> UnitCosts:
     message = os.urandom(64)
     total, vector = (np.ones(config.length, config.modulus.dtype) for _ in range(2))
     return UnitCosts(
-        keystream_s_per_byte=_seconds(_keystream_block(config.suite.key_bytes)) / _BLOCK_BYTES,
+        keystream_s_per_byte=_seconds(_keystream_block(config.suite)) / _BLOCK_BYTES,
         agreement_s=min(map(_seconds, _agreements())),
         sign_s=min(map(_seconds, _signings(message))),
         verify_s=min(map(_seconds, _verifications(message))),
@@ -96,8 +98,10 @@ def measure(config: RoundConfig) -> UnitCosts:
 # One call each: the keystream's next block, and what both libraries offer.
 
 
-def _keystream_block(key_bytes: int) -> Callable[[], object]:
-    encryptor = Cipher(AES(os.urandom(key_bytes)), CTR(bytes(16))).encryptor()
+def _keystream_block(suite: Suite) -> Callable[[], object]:
+    if suite.cipher is not MaskCipher.AES_CTR:
+        assert_never(suite.cipher)
+    encryptor = Cipher(AES(os.urandom(suite.key_bytes)), CTR(bytes(16))).encryptor()
     zeros, out = bytes(_BLOCK_BYTES), bytearray(_BLOCK_BYTES)
     return lambda: encryptor.update_into(zeros, out)
 
