@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from secagg import Modulus, Suite, masking
-from secagg.arithmetic import fused
+from secagg import Modulus, Suite
+from secagg.arithmetic.kernels import fused
+from secagg.primitives import masking
 
 MODULI: Final = {
     "32-bit ring": Modulus.ring(32),

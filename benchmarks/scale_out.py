@@ -24,7 +24,8 @@ import numba  # noqa: F401 - a server has loaded it when it unmasks, and kernels
 import numpy as np
 from machine import describe, duration, machine, save, table
 
-from secagg import Modulus, Suite, masking
+from secagg import Modulus, Suite
+from secagg.primitives import masking
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -33,13 +33,13 @@ from secagg import MemoryDirectory, RoundConfig, Server
 from secagg.cli.rounds import warm_up
 from secagg.errors import PeerError
 from secagg.events import ServerEvent
-from secagg.graph import NeighbourGraph
 from secagg.outcome import Failure, Outgoing, Result
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.transitions import ServerState
 from secagg.simulation.driver import Inputs
 from secagg.simulation.faults import Faults
 from secagg.simulation.prepared import PreparedSimulation
 from secagg.simulation.rounds import Outcome
-from secagg.transitions import ServerState
 
 BATCH_BYTES: Final = 1 << 28  # of clients' messages that wait for the server
 BATCH_MESSAGES: Final = 64  # that the server makes, and then sends

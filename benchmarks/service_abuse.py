@@ -35,7 +35,7 @@ from secagg.adapters.net.frames import (
     decode_to_client,
     encode,
 )
-from secagg.transcript import signed_login
+from secagg.pairwise.transcript import signed_login
 
 Attempt = Callable[[], Awaitable[None]]
 

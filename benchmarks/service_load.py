@@ -48,8 +48,8 @@ from secagg.adapters.net.layout import totals
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
-from secagg.config import ThreatModel
 from secagg.errors import SecAggError
+from secagg.pairwise.config import ThreatModel
 
 CLIP, BITS = 1.0, 16
 EARLY = frozenset({"OPENING", "ADVERTISE", "SHARE"})

@@ -37,11 +37,12 @@ import numpy as np
 from cells import Cell, Figures, median_of, run
 from machine import describe, duration, machine, save, size, table
 
-from secagg import Modulus, RoundConfig, Suite, masking, secret_sharing
-from secagg.arithmetic import aes, fused
+from secagg import Modulus, RoundConfig, Suite
+from secagg.arithmetic.kernels import aes, fused
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.cli.rounds import warm_up
-from secagg.graph import NeighbourGraph
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.primitives import masking, secret_sharing
 from secagg.simulation.traffic import traffic
 
 GROUPS: Final = ("kernels", "client", "server", "sharing", "bytes", "import")

@@ -24,9 +24,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from secagg import Encoder, Modulus, Suite, arithmetic, masking, messages, records, secret_sharing
-from secagg.arithmetic import fused
+from secagg import Encoder, Modulus, Suite, arithmetic
+from secagg.arithmetic.kernels import fused
 from secagg.arithmetic.modulus import MERSENNE_61
+from secagg.pairwise import messages, records
+from secagg.primitives import masking, secret_sharing
 
 pytest.importorskip("pytest_benchmark")
 

@@ -1,4 +1,4 @@
-"""Writes the diagrams of docs/state-machines.md from the tables of ``secagg.transitions``.
+"""Writes the diagrams of docs/state-machines.md from the tables of ``secagg.pairwise.transitions``.
 
     python docs/generate_diagrams.py
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from generate_tables import replaced
 
-from secagg.config import ThreatModel
-from secagg.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_ENDED, ClientState, ServerState
+from secagg.pairwise.config import ThreatModel
+from secagg.pairwise.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_ENDED, ClientState, ServerState
 
 PAGE = Path(__file__).with_name("state-machines.md")
 

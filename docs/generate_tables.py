@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from secagg.checks import CHECKS
+from secagg.pairwise.checks import CHECKS
 
 HERE = Path(__file__).parent
 

@@ -5,8 +5,6 @@ turns model updates into vectors and sums into means.  ``secagg.simulation`` run
 """
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.client import Client
-from secagg.config import Policy, RoundConfig, Suite, ThreatModel
 from secagg.encoding import Encoder, Exact, LayoutPolicy
 from secagg.errors import (
     AbortCode,
@@ -46,9 +44,11 @@ from secagg.identity import (
 )
 from secagg.machines import ClientMachine, ServerMachine
 from secagg.outcome import Blame, Failure, Outgoing, Result, Security
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy, RoundConfig, Suite, ThreatModel
+from secagg.pairwise.server import Server
+from secagg.pairwise.transitions import ClientState, ServerState
 from secagg.released import ReleasedInputs
-from secagg.server import Server
-from secagg.transitions import ClientState, ServerState
 
 __version__ = "0.1.0"
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from secagg import crypto, transcript
 from secagg.errors import ParameterError
-from secagg.secret import Secret
+from secagg.pairwise import transcript
+from secagg.primitives import signing
+from secagg.primitives.secret import Secret
 
 IDENTITY_KEY_BYTES: Final = 32
 
@@ -25,7 +26,7 @@ class Identity:
         """``seed`` is the 32-byte private key of RFC 8032."""
         if len(seed) != 32:
             raise ParameterError(f"an identity seed of {len(seed)} bytes; it has 32")
-        public, secret_key = crypto.signing_key_pair(seed)
+        public, secret_key = signing.signing_key_pair(seed)
         self.public_key = public
         self._seed = Secret(seed)
         self._secret_key = Secret(secret_key)
@@ -37,7 +38,7 @@ class Identity:
 
     def sign(self, message: bytes) -> bytes:
         """A 64-byte signature."""
-        return crypto.sign(self._secret_key.reveal(), message)
+        return signing.sign(self._secret_key.reveal(), message)
 
     def seed(self) -> bytes:
         """The 32 private bytes, for storing them; never log them."""
@@ -93,7 +94,7 @@ class MemoryDirectory:
                 raise ParameterError(
                     f"member {place} has an identity key of {len(key)} bytes; an identity key has {IDENTITY_KEY_BYTES}"
                 )
-            if not crypto.is_signing_key(key):
+            if not signing.is_signing_key(key):
                 raise ParameterError(
                     f"member {place} has an identity key that is no canonical Ed25519 key: {key.hex()}; "
                     "list the key that Identity.public_key shows"

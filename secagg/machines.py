@@ -13,12 +13,12 @@ from typing import Protocol
 
 import numpy.typing as npt
 
-from secagg.config import RoundConfig
 from secagg.errors import AbortCode
 from secagg.events import ClientStep, ServerStep
-from secagg.graph import NeighbourGraph
 from secagg.outcome import Blame, Failure, Outgoing, Result
-from secagg.transitions import ClientState, ServerState
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.transitions import ClientState, ServerState
 
 
 class ClientMachine(Protocol):

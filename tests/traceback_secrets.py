@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import secagg
-from secagg import Client, Identity, Server, Suite, crypto, transcript
-from secagg.secret import Secret
+from secagg import Client, Identity, Server, Suite
+from secagg.pairwise import transcript
+from secagg.primitives import aead, agreement, kdf, signing
+from secagg.primitives.secret import Secret
 
 LIBRARY = Path(secagg.__file__).parent
 HOSTS = LIBRARY / "testing"
@@ -27,8 +29,8 @@ class Secrets:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.known: set[bytes] = set()
-        make, unseal, pair = Secret.__init__, crypto.unseal, crypto.signing_key_pair
-        extract, expand, agree = crypto.extract, crypto.expand, crypto.AgreementKey.agree
+        make, unseal, pair = Secret.__init__, aead.unseal, signing.signing_key_pair
+        extract, expand, agree = kdf.extract, kdf.expand, agreement.AgreementKey.agree
 
         def made(secret: Secret, data: bytes) -> None:
             self.add(data[:32] if len(data) == 64 else data)  # an Ed25519 secret key ends in the public one
@@ -41,23 +43,23 @@ class Secrets:
         def expanded(secret: bytes, info: bytes, length: int) -> bytes:
             return self.add(expand(secret, info, length), unless=transcript._SEED_COMMITMENT in info)
 
-        def agreed(key: crypto.AgreementKey, peer: bytes) -> bytes:
+        def agreed(key: agreement.AgreementKey, peer: bytes) -> bytes:
             return self.add(agree(key, peer))
 
         def unsealed(suite: Suite, key: bytes, sealed: bytes, associated: bytes) -> bytes:
             self.add(key)
             return self.add(unseal(suite, key, sealed, associated))
 
-        def signing(seed: bytes) -> tuple[bytes, bytes]:
+        def key_pair(seed: bytes) -> tuple[bytes, bytes]:
             self.add(seed)
             return pair(seed)
 
         patch.setattr(Secret, "__init__", made)
-        patch.setattr(crypto, "extract", extracted)
-        patch.setattr(crypto, "expand", expanded)
-        patch.setattr(crypto, "unseal", unsealed)
-        patch.setattr(crypto, "signing_key_pair", signing)
-        patch.setattr(crypto.AgreementKey, "agree", agreed)
+        patch.setattr(kdf, "extract", extracted)
+        patch.setattr(kdf, "expand", expanded)
+        patch.setattr(aead, "unseal", unsealed)
+        patch.setattr(signing, "signing_key_pair", key_pair)
+        patch.setattr(agreement.AgreementKey, "agree", agreed)
 
     def add(self, data: bytes, unless: bool = False) -> bytes:
         """Remember it in pieces of 16 bytes: shares and keys lie at multiples of 8 in what holds several."""

@@ -3,7 +3,8 @@
 - declearn's clients quantise and mask an update by ``MaskingEncrypter.encrypt_vector``; ours by an ``Encoder``, the
   masks of as many neighbours, and packing.  Both get float32 values and 32 bits an element, and agree on no keys.
 - A secret of 256 bits shared among some holders, and reconstructed from as few as can, by ``declearn.secagg.shamir``,
-  by ``shamirs``, and by ``secagg.secret_sharing``; theirs modulo 2^256 + 297, ours in five elements modulo 2^61 - 1.
+  by ``shamirs``, and by ``secagg.primitives.secret_sharing``; theirs modulo 2^256 + 297, ours in five elements modulo
+  2^61 - 1.
 
 CPU is the thread's, the median of some calls after a first one, or that one where it takes seconds.  What each library
 gives is checked before.
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 from measured import CLIP
 
-from secagg import Encoder, Modulus, Suite, arithmetic, masking, secret_sharing
+from secagg import Encoder, Modulus, Suite, arithmetic
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.encoding import Template
+from secagg.primitives import masking, secret_sharing
 
 PEERS = ("declearn", "shamirs")
 _PRIME = 2**256 + 297
@@ -80,14 +82,14 @@ def _masking(dim: int, neighbours: int) -> Part:
 
 
 def _declearn(add: list[int], subtract: list[int]) -> Any:
-    from declearn.secagg.masking import MaskingEncrypter
+    from declearn.secagg.primitives.masking import MaskingEncrypter
 
     return MaskingEncrypter(add, subtract, bitsize=_BITS, clipval=CLIP)
 
 
 def _check_declearn(update: Any) -> None:
     """Two clients' masks cancel."""
-    from declearn.secagg.masking import MaskingDecrypter
+    from declearn.secagg.primitives.masking import MaskingDecrypter
 
     one, shape = _declearn([7], []).encrypt_vector(update)
     other, _ = _declearn([], [7]).encrypt_vector(update)

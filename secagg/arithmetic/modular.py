@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secagg.arithmetic import _jit
+from secagg.arithmetic.kernels import jit as _jit
 from secagg.arithmetic.modulus import Modulus
 
 Lanes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]

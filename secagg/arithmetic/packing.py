@@ -1,7 +1,7 @@
 """Vectors on the wire: element i of b bits lies in bits i b to (i+1) b - 1; bit k is bit k % 8, from the lowest, of
 byte k // 8.
 
-Where ``secagg.arithmetic.shuffles`` has kernels for the target, both ways work in groups of 64 bytes of lanes; else
+Where ``kernels.shuffles`` has kernels for the target, both ways work in groups of 64 bytes of lanes; else
 packing in groups of 64 elements, which take b words of 64 bits, and unpacking of eight.  A kernel is compiled for each
 b, so that every shift is a constant.  Where b is 8, 16, 32 or 64 the bytes are the lanes and no kernel is needed.
 
@@ -19,7 +19,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secagg.arithmetic import _jit, modular
+from secagg.arithmetic import modular
+from secagg.arithmetic.kernels import jit as _jit
 from secagg.arithmetic.modular import Lanes
 from secagg.arithmetic.modulus import Modulus
 
@@ -223,7 +224,7 @@ class _Unpacker(NamedTuple):
 def _unpacker(bits: int) -> _Unpacker:
     """The fastest that there is on this target."""
     try:
-        from secagg.arithmetic import shuffles
+        from secagg.arithmetic.kernels import shuffles
 
         if shuffles.can_unpack(bits):
             return _Unpacker(shuffles.adder(bits), shuffles.elements(bits), shuffles.reach(bits))
@@ -315,7 +316,7 @@ class _ShuffledPacker(NamedTuple):
 def _shuffled_packer(bits: int) -> _ShuffledPacker | None:
     """The kernel that packs by shuffles, where there is one for the target."""
     try:
-        from secagg.arithmetic import shuffles
+        from secagg.arithmetic.kernels import shuffles
 
         if shuffles.can_pack(bits):
             return _ShuffledPacker(shuffles.packer(bits), shuffles.elements(bits), shuffles.GROUP_BYTES)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.arithmetic import _jit
+from secagg.arithmetic.kernels import jit as _jit
 from secagg.arithmetic.modular import Lanes
 
 FRACTION_BITS: Final = 32

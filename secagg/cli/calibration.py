@@ -15,8 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from secagg import masking
-from secagg.config import RoundConfig
+from secagg.pairwise.config import RoundConfig
+from secagg.primitives import masking
 from secagg.simulation import PHASES, Outcome
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work
 from secagg.simulation.small import small_round

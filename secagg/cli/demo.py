@@ -18,8 +18,8 @@ from secagg.cli.options import AsJson, Threat
 from secagg.cli.output import EXIT_FAILED, fail, print_json, results, seconds, size, table, usage_errors
 from secagg.cli.report import client_cpu_s, per_client
 from secagg.cli.rounds import Cohort, middle, warm_up
-from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.encoding import Encoder
+from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
 from secagg.simulation import Faults, Outcome, simulate
 from secagg.simulation.faults import phases_of
 

@@ -10,10 +10,10 @@ import typer
 
 from secagg.cli.command_options import check_range
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
-from secagg.config import ThreatModel
 from secagg.encoding import LayoutPolicy
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS
 from secagg.errors import ParameterError
+from secagg.pairwise.config import ThreatModel
 
 _NETWORK: Final = "Network"
 _TRUST: Final = "What this client insists on"

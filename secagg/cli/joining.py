@@ -53,10 +53,10 @@ from secagg.cli.own_checks import (
     show_check,
 )
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
-from secagg.config import Policy, ThreatModel
 from secagg.encoding import LayoutPolicy
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.identity import load_directory, load_identity
+from secagg.pairwise.config import Policy, ThreatModel
 
 _OPTIONS: Final = {
     "config has threat_model": "--threat-model",

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from secagg.cli.rounds import SuiteName
-from secagg.config import ThreatModel
+from secagg.pairwise.config import ThreatModel
 
 Threat: TypeAlias = Annotated[ThreatModel, typer.Option(help="Threat model: what the server may do.")]
 Gamma: TypeAlias = Annotated[float, typer.Option(help="Largest share of the clients that may collude with the server.")]

@@ -13,9 +13,9 @@ from secagg.cli.option_words import option_words
 from secagg.cli.options import AsJson, Bits, ChosenSuite, Neighbours, RoundGamma, Threat
 from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
 from secagg.cli.rounds import SuiteName, config_for, warm_up
-from secagg.config import RoundConfig, ThreatModel
 from secagg.encoding import Template
-from secagg.records import SIGNATURE_BYTES
+from secagg.pairwise.config import RoundConfig, ThreatModel
+from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.traffic import traffic
 
 

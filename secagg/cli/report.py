@@ -23,9 +23,9 @@ from secagg.cli.inputs import EncodedInputs
 from secagg.cli.output import fact_table, finite, power_of_two, ratio, seconds, size, table
 from secagg.cli.precision import ArrayPrecision, precision_of, warnings_of
 from secagg.cli.rounds import middle, phase_summary
-from secagg.config import RoundConfig
 from secagg.encoding import Exact, Mean
 from secagg.encoding.sums import sums_by_name
+from secagg.pairwise.config import RoundConfig
 from secagg.simulation import PHASES, Outcome
 from secagg.simulation.costs import measure, work_of
 

@@ -10,10 +10,10 @@ from statistics import median, median_low
 from typing import Any, Literal
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.encoding import Encoder
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
+from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
 from secagg.simulation import PhaseCost, SeededRandomness, make_cohort
 from secagg.simulation.small import small_round
 

@@ -18,12 +18,12 @@ from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
 from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
-from secagg.config import RoundConfig, ThreatModel
 from secagg.encoding import Exact
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS, integer
 from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError
 from secagg.identity import Directory, load_directory
+from secagg.pairwise.config import RoundConfig, ThreatModel
 
 _FEWEST: Final = 3
 """Everybody gets the total: of two, each could take its own away from it."""

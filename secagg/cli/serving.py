@@ -43,9 +43,9 @@ from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
 from secagg.cli.sum_report import ArraySum, array_sums, show_sums, sum_json, sum_warnings
-from secagg.config import RoundConfig
 from secagg.encoding import Mean
 from secagg.errors import InputError, ParameterError
+from secagg.pairwise.config import RoundConfig
 
 _log = logging.getLogger("secagg.net.serve")
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")

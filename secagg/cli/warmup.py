@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from secagg import masking
 from secagg.arithmetic.modulus import Modulus
 from secagg.cli.output import seconds, usage_errors
-from secagg.config import Suite, ThreatModel
 from secagg.encoding import Encoder
+from secagg.pairwise.config import Suite, ThreatModel
+from secagg.primitives import masking
 from secagg.simulation.small import small_round
 
 # 8- to 24-bit values of 4 to a million clients and more.

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.rounding import FRACTION_BITS, round_block
-from secagg.crypto import Keystream, derive
 from secagg.errors import ParameterError
-from secagg.suite import Suite
+from secagg.primitives.kdf import derive
+from secagg.primitives.streams import Keystream
+from secagg.primitives.suites import Suite
 
 BLOCK: Final = 1 << 15
 """Elements worked on at a time: the scratch arrays of a block stay in a core's second-level cache."""

@@ -7,7 +7,7 @@ A round's floor is its keystream at the speed of ``cryptography``'s AES-CTR, its
 and verified, and one NumPy addition for every vector sent or received.  What else a round needs (hashing, sealing,
 secret sharing, packing) is overhead by this measure, so that time over floor shows how much of it there is.
 
-The primitives are called as the libraries offer them, not through ``secagg.crypto``, and where both have one, the
+The primitives are called as the libraries offer them, not through ``secagg.primitives``, and where both have one, the
 faster counts: a floor must not move with the code that is held against it.
 """
 
@@ -28,10 +28,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from secagg.config import RoundConfig
+from secagg.pairwise.config import RoundConfig
+from secagg.primitives.suites import Cipher as MaskCipher
+from secagg.primitives.suites import Suite
 from secagg.simulation.rounds import Outcome
-from secagg.suite import Cipher as MaskCipher
-from secagg.suite import Suite
 
 __all__ = ["UnitCosts", "Work", "client_work", "mask_bytes", "measure", "server_work", "work_of"]
 

@@ -14,14 +14,14 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from secagg.client import Client
-from secagg.config import Policy, RoundConfig
 from secagg.errors import InputError, PeerError
 from secagg.events import ClientStep, InputNeeded, ServerEvent
 from secagg.identity import Directory, Identity, UsedTokens
 from secagg.machines import ClientMachine, ServerMachine
 from secagg.outcome import Result
-from secagg.server import Server
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy, RoundConfig
+from secagg.pairwise.server import Server
 from secagg.simulation.cohort import SeededRandomness
 
 Inputs: TypeAlias = Callable[[int], npt.ArrayLike] | Sequence[npt.ArrayLike] | Mapping[int, npt.ArrayLike]

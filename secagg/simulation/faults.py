@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from secagg.config import RoundConfig
 from secagg.errors import ParameterError
-from secagg.graph import NeighbourGraph
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
 
 PHASES: Final = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
 FATES: Final = ("NONE", *PHASES)

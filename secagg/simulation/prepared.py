@@ -30,12 +30,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secagg import arithmetic, crypto, dealing, masking, messages, records, transcript
-from secagg.config import Policy, RoundConfig
+from secagg import arithmetic
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.keys import SHARE_SECRET_BYTES, KeySchedule
-from secagg.messages import (
+from secagg.pairwise import messages, records, transcript
+from secagg.pairwise.client import dealing
+from secagg.pairwise.config import Policy, RoundConfig
+from secagg.pairwise.keys import SHARE_SECRET_BYTES, KeySchedule
+from secagg.pairwise.messages import (
     Advertise,
     Confirm,
     Confirmations,
@@ -46,11 +48,12 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
-from secagg.records import PublicKeys
+from secagg.pairwise.records import PublicKeys
+from secagg.pairwise.transcript import VERSION
+from secagg.primitives import aead, agreement, masking
 from secagg.simulation.driver import Inputs
 from secagg.simulation.faults import Faults
 from secagg.simulation.rounds import Outcome, Progress, Simulation
-from secagg.transcript import VERSION
 
 Randomness: TypeAlias = Callable[[int], bytes]
 InputOf: TypeAlias = Callable[[int], npt.ArrayLike]
@@ -186,7 +189,7 @@ class PreparedClients:
         size = self._config.suite.private_key_bytes
         member = self._members[index] = _Prepared(randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES))
         private = member.channel_private, member.masking_private
-        keys = PublicKeys(*(crypto.public_key(self._config.suite, key) for key in private))
+        keys = PublicKeys(*(agreement.public_key(self._config.suite, key) for key in private))
         self._public[index] = keys
         signature = b""
         if self._config.is_active:
@@ -241,7 +244,7 @@ class PreparedClients:
             toward, back = self._channel_keys(index, member, neighbour)
             receive_keys.append(back)
             context = transcript.sealed_shares_context(session, index, neighbour)
-            sealed.append(crypto.seal(self._config.suite, toward, pair, context))
+            sealed.append(aead.seal(self._config.suite, toward, pair, context))
         member.receive_keys = b"".join(receive_keys)
         return b"".join(sealed), dealing.commit(session, index, member.neighbours, member.dealt)
 
@@ -256,7 +259,7 @@ class PreparedClients:
             place = other.place_of(index)
             return other.receive_keys[place * size : (place + 1) * size], bytes(size)
         own, theirs = self._public[index].channel, self._public[neighbour].channel
-        agreed = crypto.agree(suite, member.channel_private, theirs)
+        agreed = agreement.agree(suite, member.channel_private, theirs)
         return self._keys.channels(agreed, index, neighbour, own, theirs)
 
     # MASK.
@@ -295,7 +298,7 @@ class PreparedClients:
         """Keys of the pairwise masks that do not cancel among prepared clients: with higher ids, with lower ones."""
         higher: list[bytes] = []
         lower: list[bytes] = []
-        own, private = self._public[index].masking, crypto.AgreementKey(self._config.suite, member.masking_private)
+        own, private = self._public[index].masking, agreement.AgreementKey(self._config.suite, member.masking_private)
         for dealer in member.dealers:
             if dealer in self._masked_against:
                 public = self._public[dealer].masking

@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secagg.config import Policy, RoundConfig
 from secagg.errors import PeerError
 from secagg.events import ServerEvent
-from secagg.graph import NeighbourGraph
 from secagg.identity import Identity, MemoryDirectory
 from secagg.machines import ServerMachine
 from secagg.outcome import Failure, Result
+from secagg.pairwise.config import Policy, RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
 from secagg.simulation.driver import Inputs, RoundDriver
 from secagg.simulation.faults import PHASES, Faults, Nuisance, shuffled
 

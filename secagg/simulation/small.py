@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.identity import Identity, MemoryDirectory
+from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
 from secagg.simulation.cohort import make_cohort
 from secagg.simulation.faults import Faults
 from secagg.simulation.rounds import Outcome, simulate

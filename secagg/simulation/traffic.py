@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 import msgspec
 
-from secagg import records
-from secagg.config import RoundConfig
-from secagg.messages import (
+from secagg.pairwise import records
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.messages import (
     ID_BYTES,
     Advertise,
     Confirm,
@@ -22,7 +22,7 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
-from secagg.transcript import DIGEST_BYTES, VERSION
+from secagg.pairwise.transcript import DIGEST_BYTES, VERSION
 
 __all__ = ["traffic"]
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secagg import crypto, graph, merkle, transcript
-from secagg.config import RoundConfig
-from secagg.keys import KeySchedule
-from secagg.records import PublicKeys
+from secagg.pairwise import graph, merkle, transcript
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.records import PublicKeys
+from secagg.primitives import agreement
 
 
 class Intermediate:
@@ -45,7 +46,7 @@ class Intermediate:
         }
 
     def _keys(self, index: int) -> PublicKeys:
-        return PublicKeys(*(crypto.public_key(self._config.suite, private) for private in self._draws[index][:2]))
+        return PublicKeys(*(agreement.public_key(self._config.suite, private) for private in self._draws[index][:2]))
 
     def _tree(self, shown: Sequence[str]) -> list[list[bytes]]:
         """The levels; a leaf is that of a member or, where another is shown, an empty one."""
@@ -75,8 +76,8 @@ class Intermediate:
     def _pair(self, lower: int, higher: int) -> dict[str, Any]:
         suite, keys = self._config.suite, KeySchedule(self._config.suite, self._session)
         own, theirs = self._keys(lower), self._keys(higher)
-        channel_agreed = crypto.agree(suite, self._draws[lower][0], theirs.channel)
-        masking_agreed = crypto.agree(suite, self._draws[higher][1], own.masking)
+        channel_agreed = agreement.agree(suite, self._draws[lower][0], theirs.channel)
+        masking_agreed = agreement.agree(suite, self._draws[higher][1], own.masking)
         sealing_keys = keys.channels(channel_agreed, lower, higher, own.channel, theirs.channel)
         return {
             "clients": [lower, higher],

@@ -8,12 +8,12 @@ from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 
-from secagg.client import Client
-from secagg.config import Policy, RoundConfig, Suite, ThreatModel
 from secagg.errors import InputError, ParameterError, PeerError, StateError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, ClientStep, Duplicate, Late, Misbehaved
 from secagg.identity import Identity, UsedTokens
-from secagg.server import Server
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy, RoundConfig, Suite, ThreatModel
+from secagg.pairwise.server import Server
 
 Operation: TypeAlias = Mapping[str, Any]
 Setup: TypeAlias = Mapping[str, Any]

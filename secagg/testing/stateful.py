@@ -20,8 +20,6 @@ from typing import Final, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from secagg.client import Client
-from secagg.config import Policy
 from secagg.errors import AbortCode, ErrorCode, PeerError
 from secagg.events import (
     Accepted,
@@ -36,11 +34,13 @@ from secagg.events import (
 )
 from secagg.identity import MemoryDirectory, UsedTokens
 from secagg.outcome import Result
-from secagg.server import Server
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy
+from secagg.pairwise.server import Server
+from secagg.pairwise.transitions import SERVER_COLLECTS, ClientState
 from secagg.simulation.cohort import SeededRandomness
 from secagg.simulation.faults import PHASES, Faults, expected_sum
 from secagg.testing.strategies import Scenario, cohort, configs, scenarios
-from secagg.transitions import SERVER_COLLECTS, ClientState
 
 _INVITATION, _ABORT = "INVITATION", "ABORT"
 _FIRST_BIT, _LAST_BIT = 8 * 2, 8 * 37 - 1  # version and session, of a message's first bytes

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from secagg.arithmetic.modulus import MERSENNE_61, Modulus
-from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
+from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
 from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.simulation.faults import Faults, Nuisance, Trouble, phases_of
 from secagg.simulation.rounds import Outcome, simulate

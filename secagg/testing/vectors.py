@@ -19,11 +19,13 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from secagg import arithmetic, crypto, graph, masking, merkle, messages, secret_sharing, transcript
+from secagg import arithmetic
 from secagg.arithmetic.modulus import Modulus
-from secagg.config import RoundConfig, Suite, ThreatModel
 from secagg.errors import ParameterError, PeerError
-from secagg.keys import KeySchedule
+from secagg.pairwise import graph, merkle, messages, transcript
+from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
+from secagg.pairwise.keys import KeySchedule
+from secagg.primitives import agreement, masking, secret_sharing, signing, suites
 from secagg.testing.intermediate import Intermediate
 from secagg.testing.replay import Mismatch, Replay, expect
 
@@ -133,18 +135,18 @@ def _check_agreement(test: Test) -> None:
     public = bytes.fromhex(test["public"])
     met = ""
     try:
-        crypto.agree(_X25519, bytes.fromhex(test["private"]), public)
-    except crypto.CryptoError:
+        agreement.agree(_X25519, bytes.fromhex(test["private"]), public)
+    except suites.CryptoError:
         met = "low-order"
     expect("error", met, test.get("error", ""))
-    expect("low order", crypto.has_low_order(_X25519, public), not test["ok"])
+    expect("low order", agreement.has_low_order(_X25519, public), not test["ok"])
 
 
 def _check_signature(test: Test) -> None:
     met = ""
     try:
-        crypto.verify(_bytes(test, "key"), _bytes(test, "signed"), _bytes(test, "signature"))
-    except crypto.CryptoError:
+        signing.verify(_bytes(test, "key"), _bytes(test, "signed"), _bytes(test, "signature"))
+    except suites.CryptoError:
         met = "bad-signature"
     expect("error", met, test.get("error", ""))
 
@@ -152,10 +154,10 @@ def _check_signature(test: Test) -> None:
 def _check_pair_key(test: Test) -> None:
     suite, lower, higher = Suite(test["suite"]), test["lower"], test["higher"]
     private, other = bytes.fromhex(test["lower_private"]), bytes.fromhex(test["higher_private"])
-    own, public = crypto.public_key(suite, private), crypto.public_key(suite, other)
-    agreed = crypto.agree(suite, private, public)
+    own, public = agreement.public_key(suite, private), agreement.public_key(suite, other)
+    agreed = agreement.agree(suite, private, public)
     expect("agreed", agreed.hex(), test["agreed"])
-    expect("agreed, from the other end", crypto.agree(suite, other, own), agreed)
+    expect("agreed, from the other end", agreement.agree(suite, other, own), agreed)
     keys = KeySchedule(suite, _bytes(test, "session"))
     if test["function"] == "channel":
         _, key = keys.channels(agreed, lower, higher, own, public)

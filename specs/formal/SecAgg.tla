@@ -14,9 +14,9 @@
 (* server, or fate, shows nothing more; an aborted client likewise.        *)
 (*                                                                         *)
 (* The actions start, Roster, Shares, submit, Survivors and Confirmations  *)
-(* are the edges of CLIENT["active"] in secagg/transitions.py: the same    *)
+(* are the edges of CLIENT["active"] in secagg/pairwise/transitions.py: the same    *)
 (* inputs, from and to the same states.  A number n in On(n) is a check of *)
-(* secagg/checks.py; a config takes checks away by naming them in Off.     *)
+(* secagg/pairwise/checks.py; a config takes checks away by naming them in Off.     *)
 (* Checks 5 and 9 are part of what opens for whom, and always there.       *)
 (***************************************************************************)
 EXTENDS Integers, FiniteSets

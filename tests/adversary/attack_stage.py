@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 from secagg import RoundConfig
-from secagg.graph import NeighbourGraph
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.transcript import graph_key
 from secagg.testing.adversary import Attack, known_cohort
-from secagg.transcript import graph_key
 
 LENGTH = 3
 

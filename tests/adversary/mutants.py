@@ -14,24 +14,12 @@ from typing import Any
 import pytest
 from attack_stage import active, around, ring_of
 
-from secagg import (
-    Client,
-    ClientState,
-    ErrorCode,
-    Identity,
-    Policy,
-    RoundConfig,
-    StateError,
-    ThreatModel,
-    checks,
-    client,
-    dealing,
-    messages,
-    records,
-    transcript,
-)
-from secagg.client_state import Confirmed, HasInput, Masked
-from secagg.secret import Secret
+from secagg import Client, ClientState, ErrorCode, Identity, Policy, RoundConfig, StateError, ThreatModel
+from secagg.pairwise import checks, messages, records, transcript
+from secagg.pairwise.client import dealing
+from secagg.pairwise.client import machine as client
+from secagg.pairwise.client.states import Confirmed, HasInput, Masked
+from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
 from secagg.testing.adversary import (
     Attack,
@@ -62,7 +50,7 @@ class Mutant:
     """A check, how it is taken out, and an attack.
 
     Attributes:
-        check: the function in ``secagg.checks``; for a rule that holds by construction, its number and name.
+        check: the function in ``secagg.pairwise.checks``; for a rule that holds by construction, its number and name.
         remove: takes it out.
         attack: makes the attack.
         code: what the honest client says to it, an exception when it is its host that is told; None where the attack

@@ -12,8 +12,9 @@ import pytest
 from attack_stage import active, around, ring_of, semi_honest
 from mutants import sybils
 
-from secagg import ErrorCode, Policy, RoundConfig, ThreatModel, transcript
-from secagg.checks import CHECKS
+from secagg import ErrorCode, Policy, RoundConfig, ThreatModel
+from secagg.pairwise import transcript
+from secagg.pairwise.checks import CHECKS
 from secagg.testing.adversary import (
     Attack,
     BadCommitment,

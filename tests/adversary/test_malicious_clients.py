@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secagg import AlreadyMasked, ErrorCode, Misbehaved, Modulus, RoundConfig
+from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
 from secagg.testing.adversary import (
     BadCommitment,
     BadShares,
@@ -31,7 +32,6 @@ from secagg.testing.adversary import (
     WrongSecret,
 )
 from secagg.testing.adversary.strategies import client_lies, wire_lies
-from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 MODELS = (semi_honest(7, 1, 2, threshold=4), active(7, 1, 2))
 """t = 4, two may be lost."""

@@ -10,21 +10,10 @@ import pytest
 from attack_stage import around, ring_of, semi_honest
 from mutants import PRIVACY, Mutant, without
 
-from secagg import (
-    Client,
-    ErrorCode,
-    Misbehaved,
-    ParameterError,
-    PeerError,
-    Policy,
-    Server,
-    Suite,
-    checks,
-    crypto,
-    messages,
-    records,
-)
-from secagg.messages import Roster, Survivors
+from secagg import Client, ErrorCode, Misbehaved, ParameterError, PeerError, Policy, Server, Suite
+from secagg.pairwise import checks, messages, records
+from secagg.pairwise.messages import Roster, Survivors
+from secagg.primitives import aead, suites
 from secagg.simulation import SeededRandomness
 from secagg.testing.adversary import (
     Attack,
@@ -131,7 +120,7 @@ def a_weak_key_breaks_the_client(patch: Patch) -> None:
     without("keys_usable")(patch)
     spoils = lied_to(lie)
     assert spoils.codes == set()
-    assert [(index, type(crash)) for index, crash in spoils.crashes] == [(0, crypto.CryptoError)]
+    assert [(index, type(crash)) for index, crash in spoils.crashes] == [(0, suites.CryptoError)]
 
 
 @story("neighbours_enough")
@@ -161,7 +150,7 @@ def the_round_is_lost_when_all_have_answered(patch: Patch) -> None:
         try:
             return take(suite, key, sealed, context, dealer)
         except PeerError:
-            return bytes(len(sealed) - crypto.AEAD_TAG_BYTES)
+            return bytes(len(sealed) - aead.AEAD_TAG_BYTES)
 
     patch.setattr(checks, "share_opens", skip)
     outcome = coalition.run()

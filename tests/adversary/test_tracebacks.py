@@ -25,13 +25,12 @@ from secagg import (
     ThreatModel,
     UsedTokens,
     arithmetic,
-    dealing,
     load_identity,
-    masking,
-    messages,
-    secret_sharing,
 )
-from secagg.keys import KeySchedule
+from secagg.pairwise import messages
+from secagg.pairwise.client import dealing
+from secagg.pairwise.keys import KeySchedule
+from secagg.primitives import masking, secret_sharing
 from secagg.testing.adversary import Attack, BadCommitment
 
 
@@ -53,7 +52,7 @@ def test_no_frame_of_a_refusal_holds_a_secret(trip: Trip, model: ThreatModel, se
 
 def test_the_walk_finds_what_is_there(secrets: Secrets, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames that are not cleared hold receive keys, and both kinds of share."""
-    monkeypatch.setattr("secagg.calls._clear", lambda error, handled: None)
+    monkeypatch.setattr("secagg.primitives.calls._clear", lambda error, handled: None)
     spoils = Attack(active(7, 1, 2), colluders=(6,), client_lies=(BadCommitment((0,)),)).run()
     found = {place for _, refused in spoils.refusals for place in leaks(refused, secrets)}
     assert {"Client._take_shares: receive_keys", "open_pairs: pairs"} <= found

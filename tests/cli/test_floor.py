@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg import RoundConfig, crypto, masking
+from secagg import RoundConfig
+from secagg.primitives import agreement, masking, signing
 from secagg.simulation import Faults, make_cohort, simulate
 from secagg.simulation.costs import UnitCosts, Work, client_work, measure, server_work, work_of
 
@@ -26,10 +27,10 @@ def calls(monkeypatch):
 
         monkeypatch.setattr(module, name, wrapped)
 
-    count(crypto, "agree", "agreements")
-    count(crypto.AgreementKey, "agree", "agreements")
-    count(crypto, "sign", "signed")
-    count(crypto, "verify", "verified")
+    count(agreement, "agree", "agreements")
+    count(agreement.AgreementKey, "agree", "agreements")
+    count(signing, "sign", "signed")
+    count(signing, "verify", "verified")
     # Modulo a prime it draws the coefficients of the shares, which are no masks.
     count(
         masking,

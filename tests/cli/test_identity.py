@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from secagg import Identity, ParameterError, load_directory, load_identity
-from secagg.crypto import verify
+from secagg.primitives.signing import verify
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from secagg.cli import calibration
-from secagg.config import RoundConfig
+from secagg.pairwise.config import RoundConfig
 from secagg.simulation import PHASES
 from secagg.simulation.costs import UnitCosts
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from secagg.config import ThreatModel
-from secagg.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_ENDED, ClientState, ServerState
+from secagg.pairwise.config import ThreatModel
+from secagg.pairwise.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_ENDED, ClientState, ServerState
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 

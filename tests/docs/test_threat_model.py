@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from secagg.checks import CHECKS, Check
+from secagg.pairwise.checks import CHECKS, Check
 
 ROOT = Path(__file__).parents[2]
 THREAT_MODEL = (ROOT / "specs" / "threat-model.md").read_text(encoding="utf-8")

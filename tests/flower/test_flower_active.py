@@ -14,9 +14,10 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from test_flower_rounds import assert_mean
 
 import secagg
-from secagg import AbortCode, messages
+from secagg import AbortCode
 from secagg.adapters.flower import SecAggMod, secagg_mod
 from secagg.adapters.flower.records import RECORD
+from secagg.pairwise import messages
 
 
 def test_active_paths_from_the_node_config(tmp_path: Path) -> None:

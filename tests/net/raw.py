@@ -15,7 +15,7 @@ from secagg import Identity
 from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import FRAMES_VERSION, Challenge, Login, Refused, Welcome, decode_to_client
-from secagg.transcript import signed_login
+from secagg.pairwise.transcript import signed_login
 
 
 @asynccontextmanager

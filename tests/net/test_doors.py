@@ -120,7 +120,7 @@ from pathlib import Path
 from hosting import LAYOUT, arrays_of, hosting, spec_of
 from secagg import Identity
 from secagg.adapters.net.certificates import make_demo_certificate
-from secagg.policy import Policy
+from secagg.pairwise.policy import Policy
 
 folder, active = Path(sys.argv[1]), sys.argv[2] == "active"
 make_demo_certificate(folder)

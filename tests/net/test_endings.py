@@ -14,12 +14,13 @@ from hosting import Hosting, check_total, eventually, hosting, spec_of
 from prometheus_client import CollectorRegistry
 from raw import RefusedLoginError, binary, logged_in, more, read_to_the_end, write
 
-from secagg import Identity, MemoryDirectory, Policy, Server, ThreatModel, messages
+from secagg import Identity, MemoryDirectory, Policy, Server, ThreatModel
 from secagg.adapters.net.frames import ABORT, Ack, Message, Refusal, Refused, RefusedError, Submission, Sum, encode
 from secagg.adapters.net.monitor import _ServiceCollector
 from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import AbortCode
+from secagg.pairwise import messages
 
 NAMES = ("ada", "ben", "cy", "dee", "eve")
 TRUSTING = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3)

@@ -25,7 +25,7 @@ from secagg.adapters.net.frames import (
     decode_to_server,
     encode,
 )
-from secagg.transcript import signed_advertisement, signed_login, signed_survivors
+from secagg.pairwise.transcript import signed_advertisement, signed_login, signed_survivors
 
 TO_SERVER = [Login(1, bytes(32), bytes(64)), Submission(3, "MASK", 1000), Got()]
 TO_CLIENT = [

@@ -13,11 +13,12 @@ import pytest
 from hosting import check_total, eventually, hosting, spec_of
 from raw import logged_in, read_to_the_end
 
-from secagg import Identity, InputError, PeerError, Policy, messages
+from secagg import Identity, InputError, PeerError, Policy
 from secagg.adapters.net.frames import ABORT, Ack, Message, RefusedError, Submission
 from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import AbortCode
+from secagg.pairwise import messages
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

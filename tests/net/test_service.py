@@ -46,8 +46,8 @@ from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import GaveUpError, MemberOptions, NotTrustedError
 from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
-from secagg.server import snapshot
-from secagg.transcript import signed_login
+from secagg.pairwise.server import snapshot
+from secagg.pairwise.transcript import signed_login
 
 ACTIVE = Policy(threat_model=ThreatModel.ACTIVE, gamma=0.2, min_survivors=3)
 

@@ -47,7 +47,7 @@ def main() -> None:
     import secagg.cli.serving  # noqa: F401
     from secagg.arithmetic.modulus import Modulus
     from secagg.cli.rounds import warm_up
-    from secagg.config import Suite, ThreatModel
+    from secagg.pairwise.config import Suite, ThreatModel
 
     for bits in (18, 19):
         warm_up(Modulus.ring(bits), Suite.AES_128, ThreatModel.SEMI_HONEST)

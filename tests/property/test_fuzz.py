@@ -39,10 +39,10 @@ from secagg import (
     Step,
     ThreatModel,
 )
-from secagg.server.records import Masking
-from secagg.server.snapshot import dump, load
+from secagg.pairwise.server.records import Masking
+from secagg.pairwise.server.snapshot import dump, load
+from secagg.pairwise.transitions import CLIENT
 from secagg.simulation.faults import PHASES
-from secagg.transitions import CLIENT
 
 DEPTH = settings().max_examples / 100
 SERVER_MESSAGES = int(20_000 * DEPTH)

@@ -9,18 +9,9 @@ from typing import Any
 import pytest
 from staging import MODELS, Stage, semi_honest
 
-from secagg import (
-    AbortCode,
-    Accepted,
-    Client,
-    ClientState,
-    StateError,
-    ThreatModel,
-    UsageError,
-    arithmetic,
-    masking,
-)
-from secagg.server import compute
+from secagg import AbortCode, Accepted, Client, ClientState, StateError, ThreatModel, UsageError, arithmetic
+from secagg.pairwise.server import compute
+from secagg.primitives import masking
 from secagg.simulation import SeededRandomness
 
 OTHERS: dict[str, Callable[[Client], object]] = {

@@ -19,9 +19,9 @@ from secagg import (
     RoundConfig,
     Server,
     UsedTokens,
-    messages,
 )
-from secagg.messages import Confirmations
+from secagg.pairwise import messages
+from secagg.pairwise.messages import Confirmations
 from secagg.simulation import SeededRandomness, make_cohort
 
 CLIENTS = 150  # on the complete graph: more signatures in a roster, and in the confirmations, than one job takes

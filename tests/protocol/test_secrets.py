@@ -26,12 +26,12 @@ from secagg import (
     StateError,
     ThreatModel,
     UsedTokens,
-    dealing,
-    records,
 )
-from secagg.secret import Secret
-from secagg.server.records import Unmasked
-from secagg.server.snapshot import load
+from secagg.pairwise import records
+from secagg.pairwise.client import dealing
+from secagg.pairwise.server.records import Unmasked
+from secagg.pairwise.server.snapshot import load
+from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
 
 CLIENTS, LOST = 6, 4

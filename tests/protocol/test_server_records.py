@@ -13,10 +13,10 @@ import pytest
 from staging import MODELS, Stage, semi_honest
 
 from secagg import AbortCode, Server, ServerState, ThreatModel
-from secagg.records import SEALED_BYTES
-from secagg.server import records
-from secagg.server.records import STATES, Aborted, Advertised, Masked, Shared, Unmasked
-from secagg.server.snapshot import load
+from secagg.pairwise.records import SEALED_BYTES
+from secagg.pairwise.server import records
+from secagg.pairwise.server.records import STATES, Aborted, Advertised, Masked, Shared, Unmasked
+from secagg.pairwise.server.snapshot import load
 from secagg.simulation.faults import phases_of
 
 RECORDS = [*(value for value in vars(records).values() if isinstance(value, type) and value in STATES)]

@@ -432,7 +432,7 @@ def test_shares_that_do_not_open_make_the_neighbours_leave_and_name_the_dealer()
 # Every code.
 
 PACKAGE = Path(secagg.__file__).parent
-SERVER_MODULES = sorted(PACKAGE.joinpath("server").glob("*.py"))
+SERVER_MODULES = sorted(PACKAGE.joinpath("pairwise", "server").glob("*.py"))
 TESTED_ELSEWHERE = {
     ErrorCode.UNKNOWN_SENDER,  # above, without a sender to go on with
     ErrorCode.CONFLICT,  # above
@@ -458,5 +458,5 @@ def test_every_code_that_the_server_gives_has_a_test() -> None:
 
 
 def test_hardly_a_code_is_never_given() -> None:
-    modules = [*SERVER_MODULES, *(path for path in PACKAGE.glob("*.py") if path.stem != "errors")]
+    modules = [*PACKAGE.joinpath("pairwise").rglob("*.py"), PACKAGE / "identity.py"]
     assert set(ErrorCode) - set().union(*map(codes_in, modules)) <= {"peer-aborted", "too-few-left"}

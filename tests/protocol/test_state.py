@@ -36,11 +36,11 @@ from secagg import (
     ThreatModel,
     UsedTokens,
 )
-from secagg.secret import Secret
+from secagg.pairwise.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_COLLECTS, SERVER_ENDED
+from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
 from secagg.simulation.faults import phases_of
 from secagg.testing.strategies import cohort
-from secagg.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_COLLECTS, SERVER_ENDED
 
 KEY = bytes(range(100, 132))
 PHASES = {threat_model: phases_of(make(5)) for threat_model, make in MODELS.items()}
@@ -413,7 +413,7 @@ def test_a_bug_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {wire.read(data)[3] for _, data in stage.server.outgoing()} == {AbortCode.INTERNAL}
     client = copies_of(ThreatModel.SEMI_HONEST).client("INPUT")
     with monkeypatch.context() as patch:
-        patch.setattr("secagg.masking.apply_masks", break_down)
+        patch.setattr("secagg.primitives.masking.apply_masks", break_down)
         with pytest.raises(ZeroDivisionError):
             client.submit(stage.vector(2))
     assert client.state is ClientState.ABORTED

@@ -9,19 +9,12 @@ import pytest
 import wire
 from staging import MODELS, Stage
 
-from secagg import (
-    Accepted,
-    ErrorCode,
-    Misbehaved,
-    PeerError,
-    StateError,
-    ThreatModel,
-    checks,
-    secret_sharing,
-)
+from secagg import Accepted, ErrorCode, Misbehaved, PeerError, StateError, ThreatModel
 from secagg.arithmetic.modulus import MERSENNE_61
-from secagg.server.records import Aborted
-from secagg.server.snapshot import load
+from secagg.pairwise import checks
+from secagg.pairwise.server.records import Aborted
+from secagg.pairwise.server.snapshot import load
+from secagg.primitives import secret_sharing
 
 CLIENTS, THRESHOLD = 7, {ThreatModel.SEMI_HONEST: 3, ThreatModel.ACTIVE: 4}
 RECORD, SHARE = 72, 40  # a share and its salt

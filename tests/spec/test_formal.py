@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 
 from secagg import ParameterError, RoundConfig, ThreatModel
-from secagg.checks import CHECKS
-from secagg.transitions import CLIENT
+from secagg.pairwise.checks import CHECKS
+from secagg.pairwise.transitions import CLIENT
 
 FORMAL = Path(__file__).parents[2] / "specs" / "formal"
 MODEL = (FORMAL / "SecAgg.tla").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from secagg import (
     ServerState,
     UsedTokens,
 )
-from secagg.config import Policy
+from secagg.pairwise.config import Policy
 
 N = 5
 ENCODER = Encoder(np.zeros(4), clip=1.0, max_weight=10)

@@ -24,8 +24,9 @@ from reference_parties import (
     TwoServers,
 )
 
-from secagg import ParameterError, PeerError, RoundConfig, messages
-from secagg.graph_bounds import Demand
+from secagg import ParameterError, PeerError, RoundConfig
+from secagg.pairwise import messages
+from secagg.pairwise.graph_bounds import Demand
 from secagg.simulation.faults import Nuisance, phases_of
 from secagg.testing.strategies import Scenario, configs, scenarios
 

@@ -25,9 +25,9 @@ from secagg import (
     UsedTokens,
 )
 from secagg.events import Accepted
-from secagg.secret import Secret
+from secagg.pairwise.transcript import VERSION
+from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness, make_cohort
-from secagg.transcript import VERSION
 
 IDENTITIES, DIRECTORY, COHORT = make_cohort(5, SeededRandomness(0, "cohort"))
 CONFIG = RoundConfig.for_cohort(

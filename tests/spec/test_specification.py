@@ -13,13 +13,14 @@ from reference import wire
 from reference_parties import SPECS
 from vectors import recipes
 
-from secagg import AbortCode, Suite, ThreatModel, config, messages, transcript
-from secagg.checks import CHECKS
-from secagg.config import Policy, RoundConfig
+from secagg import AbortCode, Suite, ThreatModel
 from secagg.errors import ErrorCode
-from secagg.graph_rates import DEFAULT_DELTA, DEFAULT_GAMMA
-from secagg.messages import Abort, Invitation
-from secagg.transitions import CLIENT, SERVER
+from secagg.pairwise import config, messages, transcript
+from secagg.pairwise.checks import CHECKS
+from secagg.pairwise.config import Policy, RoundConfig
+from secagg.pairwise.graph_rates import DEFAULT_DELTA, DEFAULT_GAMMA
+from secagg.pairwise.messages import Abort, Invitation
+from secagg.pairwise.transitions import CLIENT, SERVER
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
 

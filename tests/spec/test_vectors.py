@@ -16,9 +16,9 @@ from vectors import recipes
 from vectors import replay as reference_replay
 
 from secagg import ParameterError
-from secagg.checks import CHECKS
 from secagg.cli import vectors as command
 from secagg.errors import ErrorCode
+from secagg.pairwise.checks import CHECKS
 from secagg.testing import vectors
 
 FILES = sorted((SPECS / "vectors" / "v1").glob("*.json"))

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from installs import read_only_install
 
 import secagg
-from secagg import Suite, arithmetic, masking
-from secagg.arithmetic import Modulus, packing, shuffles
+from secagg import Suite, arithmetic
+from secagg.arithmetic import Modulus, packing
+from secagg.arithmetic.kernels import shuffles
+from secagg.primitives import masking
 
 Lanes = npt.NDArray[np.unsignedinteger]
 

@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from secagg import Suite, crypto
-from secagg.crypto import CryptoError, Keystream
+from secagg import Suite
+from secagg.primitives import aead, agreement, kdf, signing, streams
+from secagg.primitives.streams import Keystream
+from secagg.primitives.suites import CryptoError
 
 unhex = bytes.fromhex
 X25519 = Suite.AES_128
@@ -67,8 +69,8 @@ def ladder(private: bytes, public: bytes) -> bytes:
     ],
 )
 def test_agreement(private: str, public: str, shared: str) -> None:
-    assert crypto.agree(X25519, unhex(private), unhex(public)) == unhex(shared)
-    assert crypto.AgreementKey(X25519, unhex(private)).agree(unhex(public)) == unhex(shared)
+    assert agreement.agree(X25519, unhex(private), unhex(public)) == unhex(shared)
+    assert agreement.AgreementKey(X25519, unhex(private)).agree(unhex(public)) == unhex(shared)
     assert ladder(unhex(private), unhex(public)) == unhex(shared)
 
 
@@ -76,21 +78,23 @@ def test_agreement_of_two() -> None:
     alice = unhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
     bob = unhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
     shared = unhex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
-    assert crypto.public_key(X25519, alice).hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
-    assert crypto.public_key(X25519, bob).hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
     assert (
-        crypto.agree(X25519, alice, crypto.public_key(X25519, bob))
-        == crypto.agree(X25519, bob, crypto.public_key(X25519, alice))
+        agreement.public_key(X25519, alice).hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+    )
+    assert agreement.public_key(X25519, bob).hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
+    assert (
+        agreement.agree(X25519, alice, agreement.public_key(X25519, bob))
+        == agreement.agree(X25519, bob, agreement.public_key(X25519, alice))
         == shared
     )
     for private in (alice, bob):
-        assert crypto.AgreementKey(X25519, private).public_key() == crypto.public_key(X25519, private)
+        assert agreement.AgreementKey(X25519, private).public_key() == agreement.public_key(X25519, private)
 
 
 def test_agreement_iterated() -> None:
     scalar = u = BASE
     for turn in range(1, 1001):
-        scalar, u = crypto.agree(X25519, scalar, u), scalar
+        scalar, u = agreement.agree(X25519, scalar, u), scalar
         if turn == 1:
             assert scalar.hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
     assert scalar.hex() == "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
@@ -110,13 +114,13 @@ SCALARS = [random.Random(1).randbytes(32) for _ in range(3)]
 @pytest.mark.parametrize("u", LOW_ORDER)
 def test_low_order_is_what_agrees_on_zero(u: int, high_bit: int) -> None:
     public = (u | high_bit << 255).to_bytes(32, "little")
-    assert crypto.has_low_order(X25519, public)
+    assert agreement.has_low_order(X25519, public)
     for private in SCALARS:
         assert ladder(private, public) == bytes(32)
         with pytest.raises(CryptoError, match="low order"):
-            crypto.agree(X25519, private, public)
+            agreement.agree(X25519, private, public)
         with pytest.raises(CryptoError, match="low order"):
-            crypto.AgreementKey(X25519, private).agree(public)
+            agreement.AgreementKey(X25519, private).agree(public)
 
 
 @pytest.mark.parametrize("high_bit", [0, 1])
@@ -127,10 +131,10 @@ def test_nothing_else_is_refused(high_bit: int) -> None:
     for u in sorted(near | {rng.randrange(2**255) for _ in range(40)} | {P + 9, 2**255 - 1, 9}):
         public = (u | high_bit << 255).to_bytes(32, "little")
         shared = ladder(SCALARS[0], public)
-        assert crypto.has_low_order(X25519, public) == (shared == bytes(32)) == (u in LOW_ORDER)
+        assert agreement.has_low_order(X25519, public) == (shared == bytes(32)) == (u in LOW_ORDER)
         if shared != bytes(32):
-            assert crypto.agree(X25519, SCALARS[0], public) == shared
-            assert crypto.AgreementKey(X25519, SCALARS[0]).agree(public) == shared
+            assert agreement.agree(X25519, SCALARS[0], public) == shared
+            assert agreement.AgreementKey(X25519, SCALARS[0]).agree(public) == shared
 
 
 # Ed25519: RFC 8032, section 7.1.
@@ -162,17 +166,17 @@ SIGNATURES = [
 
 @pytest.mark.parametrize(("seed", "public", "message", "signature"), SIGNATURES)
 def test_signatures(seed: str, public: str, message: str, signature: str) -> None:
-    met, secret = crypto.signing_key_pair(unhex(seed))
+    met, secret = signing.signing_key_pair(unhex(seed))
     assert met == unhex(public)
-    assert crypto.sign(secret, unhex(message)) == unhex(signature)
-    crypto.verify(met, unhex(message), unhex(signature))
+    assert signing.sign(secret, unhex(message)) == unhex(signature)
+    signing.verify(met, unhex(message), unhex(signature))
 
 
 def test_signatures_that_do_not_verify() -> None:
-    public, secret = crypto.signing_key_pair(bytes(32))
-    other, _ = crypto.signing_key_pair(bytes(31) + b"\x01")
+    public, secret = signing.signing_key_pair(bytes(32))
+    other, _ = signing.signing_key_pair(bytes(31) + b"\x01")
     message = b"the survivors"
-    signature = crypto.sign(secret, message)
+    signature = signing.sign(secret, message)
     order = 2**252 + 27742317777372353535851937790883648493
     malleable = signature[:32] + (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
     for key, signed, shown in (
@@ -187,7 +191,7 @@ def test_signatures_that_do_not_verify() -> None:
         *((public, message, flipped(signature, position)) for position in range(64)),
     ):
         with pytest.raises(CryptoError, match="verify"):
-            crypto.verify(key, signed, shown)
+            signing.verify(key, signed, shown)
 
 
 # HKDF-SHA256: RFC 5869, appendix A.
@@ -228,7 +232,7 @@ def hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
 @pytest.mark.parametrize(("secret", "salt", "info", "expected"), DERIVATIONS)
 def test_derivation(secret: str, salt: str, info: str, expected: str) -> None:
     length = len(expected) // 2
-    assert crypto.derive(unhex(secret), unhex(salt), unhex(info), length) == unhex(expected)
+    assert kdf.derive(unhex(secret), unhex(salt), unhex(info), length) == unhex(expected)
     assert hkdf(unhex(secret), unhex(salt), unhex(info), length) == unhex(expected)
 
 
@@ -236,7 +240,7 @@ def test_derivation(secret: str, salt: str, info: str, expected: str) -> None:
 def test_derivation_of_any_length(length: int) -> None:
     rng = random.Random(length)
     secret, salt, info = rng.randbytes(32), rng.randbytes(32), rng.randbytes(150)
-    assert crypto.derive(secret, salt, info, length) == hkdf(secret, salt, info, length)
+    assert kdf.derive(secret, salt, info, length) == hkdf(secret, salt, info, length)
 
 
 # AES: FIPS 197, appendix C; CTR: NIST SP 800-38A, F.5; GCM: SP 800-38D and its test cases with a zero nonce.
@@ -252,11 +256,11 @@ def aes_blocks(key: bytes, blocks: bytes) -> bytes:
 
 def test_blocks() -> None:
     assert aes_blocks(AES_128, BLOCK).hex() == "69c4e0d86a7b0430d8cdb78070b4c55a"
-    assert crypto.permute_blocks(AES_256, BLOCK).hex() == "8ea2b7ca516745bfeafc49904b496089"
-    assert crypto.permute_blocks(AES_256, BLOCK + bytes(16) + BLOCK)[32:] == crypto.permute_blocks(AES_256, BLOCK)
-    assert crypto.permute_blocks(AES_256, BLOCK) == aes_blocks(AES_256, BLOCK)
+    assert streams.permute_blocks(AES_256, BLOCK).hex() == "8ea2b7ca516745bfeafc49904b496089"
+    assert streams.permute_blocks(AES_256, BLOCK + bytes(16) + BLOCK)[32:] == streams.permute_blocks(AES_256, BLOCK)
+    assert streams.permute_blocks(AES_256, BLOCK) == aes_blocks(AES_256, BLOCK)
     with pytest.raises(CryptoError, match="a key of 16 bytes: the permutation's has 32"):
-        crypto.permute_blocks(AES_128, BLOCK)
+        streams.permute_blocks(AES_128, BLOCK)
 
 
 COUNTER = 0xF0F1F2F3F4F5F6F7F8F9FAFBFCFDFEFF
@@ -300,7 +304,7 @@ def test_a_keystream_read_from_anywhere(key: bytes) -> None:
     suite = SUITES[len(key)]
     stream = Keystream(suite, key)
     rng = random.Random(5)
-    whole = crypto.keystream_bytes(suite, key, 4096)
+    whole = streams.keystream_bytes(suite, key, 4096)
     assert whole[:16] == aes_blocks(key, bytes(16))
     for _ in range(200):
         first = rng.choice((rng.randrange(256), 2**64 - 2 + rng.randrange(4), rng.randrange(2**128 - 300)))
@@ -350,8 +354,8 @@ def gcm(key: bytes, plaintext: bytes, associated: bytes) -> bytes:
 )
 def test_sealing(key: bytes, plaintext: bytes, sealed: str) -> None:
     suite = SUITES[len(key)]
-    assert crypto.seal(suite, key, plaintext, b"") == gcm(key, plaintext, b"") == unhex(sealed)
-    assert crypto.unseal(suite, key, unhex(sealed), b"") == plaintext
+    assert aead.seal(suite, key, plaintext, b"") == gcm(key, plaintext, b"") == unhex(sealed)
+    assert aead.unseal(suite, key, unhex(sealed), b"") == plaintext
 
 
 @pytest.mark.parametrize("suite", Suite)
@@ -359,15 +363,15 @@ def test_sealing(key: bytes, plaintext: bytes, sealed: str) -> None:
 def test_sealing_with_associated_data(suite: Suite, length: int) -> None:
     rng = random.Random(length)
     key, plaintext, associated = rng.randbytes(suite.key_bytes), rng.randbytes(length), rng.randbytes(97)
-    sealed = crypto.seal(suite, key, plaintext, associated)
+    sealed = aead.seal(suite, key, plaintext, associated)
     assert sealed == gcm(key, plaintext, associated)
-    assert len(sealed) == length + crypto.AEAD_TAG_BYTES
-    assert crypto.unseal(suite, key, sealed, associated) == plaintext
+    assert len(sealed) == length + aead.AEAD_TAG_BYTES
+    assert aead.unseal(suite, key, sealed, associated) == plaintext
 
 
 def test_what_does_not_open() -> None:
     key, plaintext, associated = bytes(range(16)), bytes(144), b"session, sender, receiver, phase"
-    sealed = crypto.seal(Suite.AES_128, key, plaintext, associated)
+    sealed = aead.seal(Suite.AES_128, key, plaintext, associated)
     for shown_key, shown, shown_associated in (
         (flipped(key, 3), sealed, associated),
         (key, sealed, b""),
@@ -379,4 +383,4 @@ def test_what_does_not_open() -> None:
         *((key, flipped(sealed, position), associated) for position in range(len(sealed))),
     ):
         with pytest.raises(CryptoError, match="open"):
-            crypto.unseal(Suite.AES_128, shown_key, shown, shown_associated)
+            aead.unseal(Suite.AES_128, shown_key, shown, shown_associated)

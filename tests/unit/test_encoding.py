@@ -25,10 +25,10 @@ import pytest
 
 import secagg.encoding
 from secagg.arithmetic.modulus import Modulus
-from secagg.config import RoundConfig
 from secagg.encoding import Encoder, Exact, LayoutPolicy, Mean, Template, load_npz
 from secagg.encoding.rounding import BLOCK, fixed_point_factor, round_block
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.pairwise.config import RoundConfig
 from secagg.released import ReleasedInputs
 
 

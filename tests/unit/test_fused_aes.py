@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import Suite, masking
-from secagg.arithmetic import Modulus, aes, fused
+from secagg import Suite
+from secagg.arithmetic import Modulus
+from secagg.arithmetic.kernels import aes, fused
+from secagg.primitives import masking
 
 Lanes = npt.NDArray[np.unsignedinteger]
 

@@ -22,8 +22,10 @@ from llvmlite import binding
 from numba.core.registry import cpu_target
 
 import secagg
-from secagg import Suite, masking
-from secagg.arithmetic import Modulus, aes, fused
+from secagg import Suite
+from secagg.arithmetic import Modulus
+from secagg.arithmetic.kernels import aes, fused
+from secagg.primitives import masking
 
 Lanes = npt.NDArray[np.unsignedinteger]
 
@@ -285,7 +287,7 @@ def test_kernels_that_do_not_compile_are_not_used_and_said_so_once(monkeypatch: 
 @pytest.fixture
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of kernels will be imported again."""
-    monkeypatch.delitem(sys.modules, "secagg.arithmetic.aes")
+    monkeypatch.delitem(sys.modules, "secagg.arithmetic.kernels.aes")
     monkeypatch.delattr(secagg.arithmetic, "aes")
 
 

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg import graph
 from secagg.errors import ParameterError
-from secagg.graph import (
+from secagg.pairwise import graph
+from secagg.pairwise.graph import (
     GraphParameters,
     NeighbourGraph,
     assess,
@@ -30,7 +30,7 @@ from secagg.graph import (
     choose_parameters,
     find_parameters,
 )
-from secagg.graph_bounds import Demand
+from secagg.pairwise.graph_bounds import Demand
 
 # -- Degrees and thresholds, against tables ----------------------------------------------------------------------------
 

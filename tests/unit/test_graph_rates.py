@@ -10,8 +10,8 @@ import pytest
 from staging import MODELS, active, semi_honest
 
 from secagg import ParameterError, PeerError, Policy, RoundConfig, ThreatModel
-from secagg.config import default_colluders
-from secagg.graph_rates import most_dropouts
+from secagg.pairwise.config import default_colluders
+from secagg.pairwise.graph_rates import most_dropouts
 from secagg.testing.strategies import cohort
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from secagg import MemoryDirectory, ParameterError, RoundConfig, Server
-from secagg.crypto import is_signing_key
+from secagg.primitives.signing import is_signing_key
 from secagg.simulation import SeededRandomness, make_cohort
 
 _, DIRECTORY, COHORT = make_cohort(5, SeededRandomness(0, "cohort"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from secagg import Suite, crypto, keys, transcript
-from secagg.keys import KeySchedule
+from secagg import Suite
+from secagg.pairwise import keys, transcript
+from secagg.pairwise.keys import KeySchedule
+from secagg.primitives import kdf
 
 SESSION, AGREED, SECRET, LOW, HIGH = (bytes((number,)) * 32 for number in range(1, 6))
 
@@ -19,7 +21,7 @@ def test_both_ends_of_a_channel_derive_the_same_two_keys(suite: Suite) -> None:
     assert schedule.channel(AGREED, 9, 2, HIGH, LOW) == back
     assert there != back
     info = transcript.channel_info(int(suite), 2, 9, LOW, HIGH)
-    assert there == crypto.derive(AGREED, SESSION, info, suite.key_bytes)
+    assert there == kdf.derive(AGREED, SESSION, info, suite.key_bytes)
 
 
 @pytest.mark.parametrize("suite", Suite)

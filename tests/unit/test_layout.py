@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import secagg
-from secagg import transcript
+from secagg.pairwise import transcript
 
 PACKAGE = Path(secagg.__file__).parent
 OUTER = {"encoding", "privacy", "simulation", "testing", "adapters", "cli", "__main__"}
@@ -75,7 +75,7 @@ CORE = sorted(name for name in MODULES if name != FACADE and area(name) not in O
 @pytest.mark.parametrize(
     ("libraries", "allowed"),
     [
-        ({"cryptography", "nacl"}, {"secagg.crypto", MAKES_CERTIFICATES, *MEASURES_THE_BARE_LIBRARY}),
+        ({"cryptography", "nacl"}, {"secagg.primitives", MAKES_CERTIFICATES, *MEASURES_THE_BARE_LIBRARY}),
         ({"numba", "llvmlite"}, {"secagg.arithmetic"}),
         ({"typer", "rich", "sklearn", "matplotlib"}, {"secagg.cli"}),
         ({"hypothesis"}, {"secagg.testing"}),
@@ -107,47 +107,72 @@ def test_only_the_command_that_replays_vectors_uses_what_the_library_tests_itsel
     assert {name for name in users if area(name) != "testing"} == {"secagg.cli.vectors"}
 
 
+ARROWS = {
+    "errors": set(),
+    "arithmetic": {"errors"},
+    "primitives": {"errors", "arithmetic"},
+    "events": {"errors"},
+    "outcome": {"errors", "arithmetic"},
+    "identity": {"errors", "primitives", "pairwise"},  # its signatures are over the transcript's statements
+    "pairwise": {"errors", "events", "outcome", "identity", "primitives", "arithmetic"},
+    "machines": {"errors", "events", "outcome", "pairwise"},
+    "released": set(),
+    "encoding": {"errors", "primitives", "arithmetic"},
+    "simulation": {
+        *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
+    },
+}
+"""What each room of the library may import from the others.  An arrow that nobody uses is taken out of the table."""
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_arrows_point_one_way(room: str) -> None:
+    own = {module for name in MODULES if area(name) == room for module in imports(name) if top(module) == "secagg"}
+    assert {area(module) for module in own} - {room} == ARROWS[room]
+
+
+def test_every_room_that_others_build_on_has_its_arrows() -> None:
+    built_on = {area(module) for name in MODULES for module in imports(name) if top(module) == "secagg"}
+    assert built_on - {"", "_install", "testing", "adapters", "cli"} == ARROWS.keys()
+
+
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("secagg.errors", set()),
-        ("secagg.suite", set()),
-        ("secagg.crypto", {"secagg.suite"}),
-        ("secagg.transcript", set()),
-        ("secagg.secret", set()),
-        ("secagg.calls", {"secagg.errors"}),
-        ("secagg.parameters", {"secagg.errors", "secagg.suite"}),
-        ("secagg.events", {"secagg.errors"}),
-        ("secagg.merkle", {"secagg.transcript"}),
-        ("secagg.keys", {"secagg.crypto", "secagg.suite", "secagg.transcript"}),
-        ("secagg.records", {"secagg.crypto", "secagg.errors", "secagg.secret_sharing", "secagg.transcript"}),
-        ("secagg.messages", {"secagg.errors", "secagg.records", "secagg.transcript"}),
-        ("secagg.explanation", set()),
-        ("secagg.graph_bounds", {"secagg.errors"}),
-        ("secagg.graph_rates", {"secagg.errors", "secagg.graph_bounds"}),
-        (
-            "secagg.graph",
-            {"secagg.crypto", "secagg.errors", "secagg.explanation", "secagg.graph_bounds", "secagg.graph_rates"},
-        ),
-        ("secagg.arithmetic.modulus", {"secagg.errors"}),
+        ("primitives.suites", set()),
+        ("primitives.secret", set()),
+        ("primitives.calls", set()),
+        ("primitives.kdf", set()),
+        ("primitives.agreement", {"suites"}),
+        ("primitives.aead", {"suites"}),
+        ("primitives.signing", {"suites"}),
+        ("primitives.streams", {"suites"}),
+        ("primitives.secret_sharing", set()),
+        ("primitives.masking", {"streams", "suites"}),
+        ("pairwise.transcript", set()),
+        ("pairwise.parameters", set()),
+        ("pairwise.merkle", {"transcript"}),
+        ("pairwise.keys", {"transcript"}),
+        ("pairwise.records", {"transcript"}),
+        ("pairwise.messages", {"records", "transcript"}),
+        ("pairwise.explanation", set()),
+        ("pairwise.graph_bounds", set()),
+        ("pairwise.graph_rates", {"graph_bounds"}),
+        ("pairwise.graph", {"explanation", "graph_bounds", "graph_rates"}),
+        ("arithmetic.modulus", set()),
     ],
 )
-def test_the_lowest_modules(name: str, allowed: set[str]) -> None:
-    assert {module for module in imports(name) if top(module) == "secagg"} <= allowed
+def test_the_lowest_modules_of_a_room(name: str, allowed: set[str]) -> None:
+    room = f"secagg.{name.split('.')[0]}."
+    assert {module.removeprefix(room) for module in imports(f"secagg.{name}") if module.startswith(room)} == allowed
 
 
 def test_client_and_server_do_not_know_each_other() -> None:
     for one, other in (("client", "server"), ("server", "client")):
-        names = [name for name in MODULES if name.startswith(f"secagg.{one}")]
+        names = [name for name in MODULES if name.startswith(f"secagg.pairwise.{one}")]
         assert names
         met = {module for name in names for module in imports(name)}
-        assert not {module for module in met if module.startswith(f"secagg.{other}")}
-
-
-def test_arithmetic_knows_no_policy() -> None:
-    for name in (name for name in MODULES if name.startswith("secagg.arithmetic")):
-        own = {module for module in imports(name) if top(module) == "secagg"}
-        assert {module for module in own if not module.startswith("secagg.arithmetic")} <= {"secagg.errors"}
+        assert not {module for module in met if module.startswith(f"secagg.pairwise.{other}")}
 
 
 def test_no_import_goes_round() -> None:
@@ -155,7 +180,7 @@ def test_no_import_goes_round() -> None:
     for name, targets in arrows.items():  # a package is not waiting for its own parts
         arrows[name] = {target for target in targets if not target.startswith(name + ".") or name == FACADE}
     order = list(TopologicalSorter(arrows).static_order())
-    assert order.index("secagg.errors") < order.index("secagg.client") < order.index("secagg")
+    assert order.index("secagg.errors") < order.index("secagg.pairwise.client.machine") < order.index("secagg")
 
 
 def test_labels_are_in_one_place() -> None:
@@ -167,7 +192,7 @@ def test_labels_are_in_one_place() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, bytes | str)
         if (node.value if isinstance(node.value, bytes) else node.value.encode()).startswith(b"secagg/v")
     }
-    assert with_labels == {"secagg.transcript"}
+    assert with_labels == {"secagg.pairwise.transcript"}
 
 
 def test_labels_differ() -> None:
@@ -179,7 +204,7 @@ def test_labels_differ() -> None:
 def test_every_key_is_derived_in_one_place() -> None:
     """The encoder's rounding alone has a derivation of its own: it belongs to no round."""
     labels = {name for name in vars(transcript) if name.endswith("_info")} | {"suspended_state"}
-    steps = {("crypto", step) for step in ("derive", "extract", "expand")} | {("transcript", name) for name in labels}
+    steps = {("kdf", step) for step in ("derive", "extract", "expand")} | {("transcript", name) for name in labels}
     users = {
         name
         for name, tree in MODULES.items()
@@ -191,9 +216,9 @@ def test_every_key_is_derived_in_one_place() -> None:
         for name, tree in MODULES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
-        if {(str(node.module).removeprefix("secagg."), alias.name) for alias in node.names} & steps
+        if {(str(node.module).removeprefix("secagg.primitives."), alias.name) for alias in node.names} & steps
     }
-    assert (users, importers) == ({"secagg.keys"}, {"secagg.encoding.rounding"})
+    assert (users, importers) == ({"secagg.pairwise.keys"}, {"secagg.encoding.rounding"})
 
 
 def test_a_suite_becomes_a_number_where_bytes_are_made() -> None:
@@ -204,7 +229,7 @@ def test_a_suite_becomes_a_number_where_bytes_are_made() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int"
         if "suite" in ast.unparse(node).lower()
     }
-    assert numbered == {"secagg.config", "secagg.keys"}
+    assert numbered == {"secagg.pairwise.config", "secagg.pairwise.keys"}
 
 
 def test_the_core_does_no_io() -> None:

@@ -20,9 +20,11 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg import RoundConfig, Suite, arithmetic, masking
-from secagg.arithmetic import Modulus, aes, fused
-from secagg.server import compute
+from secagg import RoundConfig, Suite, arithmetic
+from secagg.arithmetic import Modulus
+from secagg.arithmetic.kernels import aes, fused
+from secagg.pairwise.server import compute
+from secagg.primitives import masking
 
 Lanes = npt.NDArray[np.unsignedinteger]
 

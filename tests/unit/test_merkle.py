@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg.merkle import MerkleTree, root_from
+from secagg.pairwise.merkle import MerkleTree, root_from
 
 LABEL = b"secagg/v1 roster node"
 
@@ -137,7 +137,7 @@ def test_trees_of_different_sizes_differ() -> None:
 
 def test_an_inner_node_is_no_leaf() -> None:
     """Leaves and nodes are hashed under different labels, so a node cannot stand for a leaf of a smaller tree."""
-    from secagg import transcript
+    from secagg.pairwise import transcript
 
     leaf = transcript.leaf(0, bytes(32), bytes(range(32)))
     assert leaf != transcript.node(bytes(32), bytes(range(32)))

@@ -10,8 +10,9 @@ import wire
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import AbortCode, ErrorCode, PeerError, messages, records
-from secagg.messages import (
+from secagg import AbortCode, ErrorCode, PeerError
+from secagg.pairwise import messages, records
+from secagg.pairwise.messages import (
     Abort,
     Advertise,
     Confirm,

@@ -7,8 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from secagg import ErrorCode, PeerError, records, transcript
-from secagg.records import KINDS, Commitments, Opening, PublicKeys, SharePair
+from secagg import ErrorCode, PeerError
+from secagg.pairwise import records, transcript
+from secagg.pairwise.records import KINDS, Commitments, Opening, PublicKeys, SharePair
 
 RNG = random.Random(7)
 

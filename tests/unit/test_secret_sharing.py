@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import ParameterError
-from secagg.secret_sharing import (
+from secagg.primitives.secret_sharing import (
     LIMB_BITS,
     Reconstructor,
     ShareError,
@@ -432,7 +432,7 @@ def test_what_is_refused_is_named(call: Callable[[], object], message: str) -> N
 
 _ROUND = """
 import numpy as np
-from secagg.secret_sharing import Reconstructor, encode_shares, share
+from secagg.primitives.secret_sharing import Reconstructor, encode_shares, share
 reconstructor = Reconstructor(9)
 for dealer in range(12):
     holders = np.array([h for h in range(14) if h != dealer])
@@ -460,4 +460,4 @@ def test_a_disabled_jit_gives_the_same() -> None:
 
 
 def test_the_module_loads_without_the_compiler() -> None:
-    assert in_a_process("import sys, secagg.secret_sharing; print('numba' in sys.modules)") == "False\n"
+    assert in_a_process("import sys, secagg.primitives.secret_sharing; print('numba' in sys.modules)") == "False\n"

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg import Modulus, Suite, crypto, masking, records
-from secagg.arithmetic import fused
-from secagg.crypto import CryptoError
-from secagg.suite import Aead, Agreement, Cipher
+from secagg import Modulus, Suite
+from secagg.arithmetic.kernels import fused
+from secagg.pairwise import records
+from secagg.primitives import aead, agreement, masking, streams
+from secagg.primitives.suites import Aead, Agreement, Cipher, CryptoError
 
 OTHER = {Suite.AES_128: Suite.AES_256, Suite.AES_256: Suite.AES_128}
 
@@ -27,8 +28,8 @@ def test_the_suites() -> None:
     assert {suite.name: (int(suite), suite.key_bytes) for suite in Suite} == {"AES_128": (1, 16), "AES_256": (2, 32)}
     for suite in Suite:
         assert (suite.cipher, suite.aead, suite.agreement) == (Cipher.AES_CTR, Aead.AES_GCM, Agreement.X25519)
-        assert len(crypto.seal(suite, bytes(suite.key_bytes), b"", b"")) == suite.tag_bytes
-        assert len(crypto.public_key(suite, bytes(suite.private_key_bytes))) == suite.public_key_bytes
+        assert len(aead.seal(suite, bytes(suite.key_bytes), b"", b"")) == suite.tag_bytes
+        assert len(agreement.public_key(suite, bytes(suite.private_key_bytes))) == suite.public_key_bytes
         assert pickle.loads(pickle.dumps(suite)) is suite  # jobs of other processes carry it
 
 
@@ -43,12 +44,12 @@ def test_the_records_of_version_1_hold_every_suites_keys_and_seals(suite: Suite)
 def test_a_key_of_the_other_suite_is_refused(suite: Suite) -> None:
     key = bytes(OTHER[suite].key_bytes)
     told = f"a key of {len(key)} bytes: {suite.name} has keys of {suite.key_bytes}"
-    sealed = crypto.seal(OTHER[suite], key, b"shares", b"")
+    sealed = aead.seal(OTHER[suite], key, b"shares", b"")
     for take in (
-        lambda: crypto.seal(suite, key, b"shares", b""),
-        lambda: crypto.unseal(suite, key, sealed, b""),
-        lambda: crypto.Keystream(suite, key),
-        lambda: crypto.keystream_bytes(suite, key, 16),
+        lambda: aead.seal(suite, key, b"shares", b""),
+        lambda: aead.unseal(suite, key, sealed, b""),
+        lambda: streams.Keystream(suite, key),
+        lambda: streams.keystream_bytes(suite, key, 16),
         lambda: masking.expand(suite, key, 0, 1, Modulus.ring(32)),
         lambda: masking.remove_masks(suite, np.zeros(3, np.uint32), (key,), (), Modulus.ring(32)),
     ):
@@ -60,7 +61,7 @@ def test_a_key_of_another_cipher_does_not_pass_for_aes_256s(monkeypatch: pytest.
     key, vector = bytes(32), np.zeros(1000, np.uint32)
     chacha = stranger(cipher="ChaCha20")
     with pytest.raises(AssertionError, match="ChaCha20"):
-        crypto.Keystream(chacha, key)
+        streams.Keystream(chacha, key)
     for switch in ("0", "1"):  # neither the library nor a kernel
         monkeypatch.setenv(fused.SWITCH, switch)
         with pytest.raises(AssertionError, match="ChaCha20"):
@@ -70,7 +71,7 @@ def test_a_key_of_another_cipher_does_not_pass_for_aes_256s(monkeypatch: pytest.
 
 def test_sealed_bytes_of_another_aead_are_not_opened_as_aes_gcms() -> None:
     key = bytes(32)
-    for take in (crypto.seal, crypto.unseal):
+    for take in (aead.seal, aead.unseal):
         with pytest.raises(AssertionError, match="ChaCha20-Poly1305"):
             take(stranger(aead="ChaCha20-Poly1305"), key, bytes(32), b"")
 
@@ -78,10 +79,10 @@ def test_sealed_bytes_of_another_aead_are_not_opened_as_aes_gcms() -> None:
 def test_a_key_of_another_agreement_is_not_taken_for_x25519s() -> None:
     hybrid = stranger(agreement="X25519 with ML-KEM-768")
     for take in (
-        lambda: crypto.public_key(hybrid, bytes(32)),
-        lambda: crypto.agree(hybrid, bytes(32), bytes(32)),
-        lambda: crypto.AgreementKey(hybrid, bytes(32)),
-        lambda: crypto.has_low_order(hybrid, bytes(32)),
+        lambda: agreement.public_key(hybrid, bytes(32)),
+        lambda: agreement.agree(hybrid, bytes(32), bytes(32)),
+        lambda: agreement.AgreementKey(hybrid, bytes(32)),
+        lambda: agreement.has_low_order(hybrid, bytes(32)),
     ):
         with pytest.raises(AssertionError, match="ML-KEM"):
             take()

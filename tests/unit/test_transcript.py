@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import transcript
+from secagg.pairwise import transcript
 
 IDS = st.integers(0, 2**32 - 1)
 

@@ -15,8 +15,8 @@ from secagg.adapters.flower.node import Node, Options, PathOf, may_evaluate
 from secagg.adapters.flower.participant import RefusedError, TakingPart
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.tokens import Memory
-from secagg.config import Policy
 from secagg.encoding import LayoutPolicy
+from secagg.pairwise.config import Policy
 
 _ASKED: Final = frozenset({MessageType.EVALUATE, MessageType.QUERY})
 

@@ -14,12 +14,12 @@ from typing import Any, Final, TypeAlias, final
 from flwr.app import Context
 
 from secagg.adapters.flower.tokens import DurableTokens, Memory, Releases
-from secagg.checks import Consume
-from secagg.client import Client
-from secagg.config import Policy
 from secagg.encoding import LayoutPolicy
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory, load_directory, load_identity
+from secagg.pairwise.checks import Consume
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy
 
 FilePath: TypeAlias = str | os.PathLike[str]
 PathOf: TypeAlias = FilePath | Callable[[Context], FilePath | None] | None

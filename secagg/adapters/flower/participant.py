@@ -22,11 +22,11 @@ from secagg.adapters.flower.node import Node
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.tokens import Memory, Suspended
 from secagg.adapters.flower.update import update_of, vector_of
-from secagg.client import Client
-from secagg.config import RoundConfig
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.machines import ClientMachine
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import RoundConfig
 
 Vector: TypeAlias = npt.NDArray[np.unsignedinteger]
 

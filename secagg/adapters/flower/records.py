@@ -10,7 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 RECORD: Final = "secagg.round"
 """The config record of a message, in both directions."""
-STATE_RECORD: Final = "secagg.client"
+STATE_RECORD: Final = "secagg.pairwise.client.machine"
 """The config record in a client's context."""
 
 INVITATION: Final = "invitation"

@@ -8,15 +8,16 @@ from typing import Final, TypeAlias, final
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from secagg import crypto, messages, transcript
 from secagg.adapters.flower import records
 from secagg.adapters.flower.records import log
 from secagg.errors import PeerError
 from secagg.events import Accepted, ClientAborted, Misbehaved
 from secagg.machines import ServerMachine
-from secagg.messages import Advertise
 from secagg.outcome import Outgoing
-from secagg.transitions import ServerState
+from secagg.pairwise import messages, transcript
+from secagg.pairwise.messages import Advertise
+from secagg.pairwise.transitions import ServerState
+from secagg.primitives import signing, suites
 
 Pending: TypeAlias = dict[int, bytes]
 """What each node is sent next."""
@@ -188,8 +189,8 @@ class Round:
             signed = transcript.signed_advertisement(
                 config.digest, self._nonce, index, message.channel_key, message.masking_key
             )
-            crypto.verify(self._members[index], signed, message.signature)
-        except (PeerError, crypto.CryptoError):
+            signing.verify(self._members[index], signed, message.signature)
+        except (PeerError, suites.CryptoError):
             return False
         return True
 

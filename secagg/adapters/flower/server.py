@@ -26,11 +26,11 @@ from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
 from secagg.adapters.flower.round import Round
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
-from secagg.config import RoundConfig, ThreatModel
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory, load_directory
-from secagg.server import Server
-from secagg.transitions import SERVER_COLLECTS, ServerState
+from secagg.pairwise.config import RoundConfig, ThreatModel
+from secagg.pairwise.server import Server
+from secagg.pairwise.transitions import SERVER_COLLECTS, ServerState
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 _TIMED_PHASES: Final = tuple(state.value for state in SERVER_COLLECTS if state is not ServerState.MASK)

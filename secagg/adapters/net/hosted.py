@@ -29,9 +29,9 @@ from secagg.arithmetic import pack
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent
 from secagg.machines import ServerMachine
-from secagg.messages import encode_bitmap
 from secagg.outcome import Result
-from secagg.server import Server
+from secagg.pairwise.messages import encode_bitmap
+from secagg.pairwise.server import Server
 
 _T = TypeVar("_T")
 _log = logging.getLogger("secagg.net.round")

@@ -21,7 +21,6 @@ import numpy as np
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
-from secagg import transcript
 from secagg.adapters.net.addresses import canonical, is_loopback, round_of, speaks_tls
 from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
@@ -55,9 +54,10 @@ from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
-from secagg.config import RoundConfig
 from secagg.errors import ParameterError
 from secagg.identity import Identity
+from secagg.pairwise import transcript
+from secagg.pairwise.config import RoundConfig
 
 _log = logging.getLogger("secagg.net.member")
 _FIRST_DELAY: Final = 0.1

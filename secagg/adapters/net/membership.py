@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from secagg.adapters.net.layout import Layout
-from secagg.config import Policy
 from secagg.encoding import Encoder, LayoutPolicy
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import Mean
 from secagg.errors import SecAggError
 from secagg.identity import Directory, Identity
+from secagg.pairwise.config import Policy
 
 
 class GaveUpError(SecAggError):

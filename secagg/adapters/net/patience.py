@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from secagg.adapters.net.frames import Progress
-from secagg.transitions import ServerState
+from secagg.pairwise.transitions import ServerState
 
 _ORDER: Final = {state.value: place for place, state in enumerate(ServerState)}
 _LONGEST_PHASE: Final = 24 * 3600.0

@@ -8,10 +8,10 @@ from typing import Final
 
 from secagg.adapters.net.frames import encode_layout
 from secagg.adapters.net.layout import Layout
-from secagg.config import RoundConfig
 from secagg.errors import ParameterError
 from secagg.identity import Directory
-from secagg.transitions import SERVER_COLLECTS
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.transitions import SERVER_COLLECTS
 
 PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
 DEFAULT_DEADLINES: Final[Mapping[str, float]] = {

@@ -22,7 +22,6 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from secagg import crypto, transcript
 from secagg.adapters.net.budget import ByteBudget
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
 from secagg.adapters.net.doors import Admission, Door, Listening, listening, most_accepted
@@ -50,6 +49,8 @@ from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.status import status_of
 from secagg.errors import ParameterError
+from secagg.pairwise import transcript
+from secagg.primitives import signing, suites
 from secagg.simulation.small import load_kernels
 
 _log = logging.getLogger("secagg.net.service")
@@ -326,8 +327,8 @@ class Service:
             )
         signed = transcript.signed_login(challenge, hosted.name, self._certificate)
         try:
-            crypto.verify(login.key, signed, login.signature)
-        except crypto.CryptoError:
+            signing.verify(login.key, signed, login.signature)
+        except suites.CryptoError:
             raise RefusedError(
                 Refusal.BAD_LOGIN,
                 "the login's signature does not hold for this server's certificate: somebody stands in between (a "

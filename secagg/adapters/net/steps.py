@@ -14,7 +14,6 @@ from typing import Any, Final, final
 
 import msgspec
 
-from secagg import messages
 from secagg.adapters.net.addresses import round_of
 from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.layout import Layout
@@ -23,15 +22,16 @@ from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, TakingPart
 from secagg.arithmetic import PackedError, unpack
-from secagg.client import Client
-from secagg.config import RoundConfig, decode_config
 from secagg.encoding import Encoder
 from secagg.errors import AbortCode, ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Identity
 from secagg.machines import ClientMachine
-from secagg.messages import Confirmations, Roster, Shares, Survivors
-from secagg.transitions import ClientState
+from secagg.pairwise import messages
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import RoundConfig, decode_config
+from secagg.pairwise.messages import Confirmations, Roster, Shares, Survivors
+from secagg.pairwise.transitions import ClientState
 
 _log = logging.getLogger("secagg.net.member")
 FINISHED: Final = "finished"

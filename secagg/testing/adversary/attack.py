@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from secagg.client import Client
-from secagg.config import Policy, RoundConfig
 from secagg.errors import ErrorCode, PeerError
 from secagg.identity import Directory, Identity, UsedTokens
 from secagg.machines import ClientMachine
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy, RoundConfig
 from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.testing.adversary.client import ClientLie
 from secagg.testing.adversary.ledger import Input, Ledger, Opening

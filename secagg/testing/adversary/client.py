@@ -13,12 +13,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secagg import arithmetic, crypto, masking, messages, records, secret_sharing, transcript
+from secagg import arithmetic
 from secagg.arithmetic.modulus import MERSENNE_61
-from secagg.config import RoundConfig
 from secagg.identity import Identity
-from secagg.keys import SEED_BYTES, KeySchedule
-from secagg.messages import (
+from secagg.pairwise import messages, records, transcript
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.keys import SEED_BYTES, KeySchedule
+from secagg.pairwise.messages import (
     Advertise,
     Confirm,
     Confirmations,
@@ -30,8 +31,9 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
-from secagg.records import KINDS, Commitments, Opening, PublicKeys, SharePair
-from secagg.transcript import KEY_SHARE, SEED_SHARE, VERSION
+from secagg.pairwise.records import KINDS, Commitments, Opening, PublicKeys, SharePair
+from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, VERSION
+from secagg.primitives import aead, agreement, masking, secret_sharing, suites
 
 Randomness: TypeAlias = Callable[[int], bytes]
 Elements: TypeAlias = npt.NDArray[np.uint64]
@@ -108,7 +110,7 @@ class MaliciousClient:
         size = config.suite.private_key_bytes
         self.channel_private, self.masking_private = randomness(size), randomness(size)
         private = self.channel_private, self.masking_private
-        self.keys = PublicKeys(*(crypto.public_key(config.suite, key) for key in private))
+        self.keys = PublicKeys(*(agreement.public_key(config.suite, key) for key in private))
         self.seed = randomness(SEED_BYTES)
         self.vector = [0] * config.length if vector is None else list(vector)
         self.session = b""
@@ -188,10 +190,10 @@ class MaliciousClient:
         for lie in self.lies:
             lie.deals(self, dealing)
         for holder, theirs in present.items():
-            agreed = crypto.agree(suite, self.channel_private, theirs.channel)
+            agreed = agreement.agree(suite, self.channel_private, theirs.channel)
             key = keys.channel(agreed, self.index, holder, self.keys.channel, theirs.channel)
             context = transcript.sealed_shares_context(session, self.index, holder)
-            dealing.sealed[holder] = crypto.seal(suite, key, dealing.plain[holder].to_bytes(), context)
+            dealing.sealed[holder] = aead.seal(suite, key, dealing.plain[holder].to_bytes(), context)
         for lie in self.lies:
             lie.seals(self, dealing)
         return dealing
@@ -227,14 +229,14 @@ class MaliciousClient:
         subtract: list[bytes] = []
         for dealer, box in zip(self.dealers, boxes, strict=True):
             keys = self.present[dealer]
-            agreed = crypto.agree(suite, self.channel_private, keys.channel)
+            agreed = agreement.agree(suite, self.channel_private, keys.channel)
             key = derived.channel(agreed, dealer, self.index, keys.channel, self.keys.channel)
             try:
-                plain = crypto.unseal(suite, key, box, transcript.sealed_shares_context(session, dealer, self.index))
-            except crypto.CryptoError:
+                plain = aead.unseal(suite, key, box, transcript.sealed_shares_context(session, dealer, self.index))
+            except suites.CryptoError:
                 plain = bytes(records.PAIR_BYTES)
             self.plain[dealer] = SharePair.from_bytes(plain)
-            agreed = crypto.agree(suite, self.masking_private, keys.masking)
+            agreed = agreement.agree(suite, self.masking_private, keys.masking)
             mask_key = derived.pairwise_mask(agreed, self.index, dealer, self.keys.masking, keys.masking)
             (subtract if dealer < self.index else add).append(mask_key)
         add.append(derived.self_mask(self.seed, self.index))

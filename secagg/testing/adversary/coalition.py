@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from secagg import messages
-from secagg.config import RoundConfig
 from secagg.errors import PeerError
 from secagg.events import ServerEvent
 from secagg.outcome import Blame, Failure, Result
+from secagg.pairwise import messages
+from secagg.pairwise.config import RoundConfig
 from secagg.simulation.driver import RoundDriver
 from secagg.simulation.faults import FATES
 from secagg.testing.adversary.attack import known_cohort, true_inputs

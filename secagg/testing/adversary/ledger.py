@@ -23,15 +23,17 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from secagg import arithmetic, crypto, masking, messages, records, secret_sharing, transcript
+from secagg import arithmetic
 from secagg.arithmetic.modulus import Modulus
-from secagg.config import RoundConfig
-from secagg.keys import KeySchedule
-from secagg.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask
-from secagg.records import KINDS, Commitments, PublicKeys, SharePair
-from secagg.records import Opening as OpenedShare
+from secagg.pairwise import messages, records, transcript
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask
+from secagg.pairwise.records import KINDS, Commitments, PublicKeys, SharePair
+from secagg.pairwise.records import Opening as OpenedShare
+from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
+from secagg.primitives import aead, agreement, masking, secret_sharing
 from secagg.testing.adversary.algebra import Combination, bare, reduced
-from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 Input: TypeAlias = tuple[int, int]
 """One vector of an honest client: its cohort index, and which of its vectors (0 unless it was made to mask several)."""
@@ -124,7 +126,7 @@ class Ledger:
 
     def learn(self, *private: bytes) -> None:
         """The adversary has these X25519 private keys: a colluder's, or its own that it put in somebody's place."""
-        self._private.update((crypto.public_key(self.config.suite, key), key) for key in private)
+        self._private.update((agreement.public_key(self.config.suite, key), key) for key in private)
 
     def watch(self, index: int) -> View:
         """Begin to write down what an honest client sends and is sent."""
@@ -159,10 +161,10 @@ class Ledger:
             channel_key = view.present[holder].channel
             if (private := self._private.get(channel_key)) is None:
                 continue
-            agreed = crypto.agree(suite, private, view.keys.channel)
+            agreed = agreement.agree(suite, private, view.keys.channel)
             key = keys.channel(agreed, view.index, holder, view.keys.channel, channel_key)
             context = transcript.sealed_shares_context(view.session, view.index, holder)
-            yield holder, SharePair.from_bytes(crypto.unseal(suite, key, sealed, context))
+            yield holder, SharePair.from_bytes(aead.unseal(suite, key, sealed, context))
 
     def _revealed(self, holder: View) -> Iterator[tuple[int, int, bytes]]:
         """What a holder gave away in UNMASK: (view of the dealer, kind, share), told by the dealers' commitments."""
@@ -198,7 +200,7 @@ class Ledger:
 
     def _is_secret_of(self, view: View, kind: int, secret: bytes) -> bool:
         if kind == KEY_SHARE:
-            return crypto.public_key(self.config.suite, secret) == view.keys.masking
+            return agreement.public_key(self.config.suite, secret) == view.keys.masking
         keys = KeySchedule(self.config.suite, view.session)
         return view.share is not None and keys.seed_commitment(secret, view.index) == view.share.seed_commitment
 
@@ -255,7 +257,7 @@ class Ledger:
             sign = 1 if view.index < dealer else -1
             for mine, theirs in ((own, shown), (shown, own)):
                 if mine in private:
-                    agreed = crypto.agree(suite, private[mine], theirs)
+                    agreed = agreement.agree(suite, private[mine], theirs)
                     known.append((keys.pairwise_mask(agreed, view.index, dealer, own, shown), sign))
                     break
             else:

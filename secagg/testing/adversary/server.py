@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from secagg import messages, transcript
-from secagg.config import RoundConfig
 from secagg.errors import PeerError, UsageError
 from secagg.events import InputNeeded
 from secagg.identity import Identity
-from secagg.messages import (
+from secagg.pairwise import messages, transcript
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.messages import (
     Advertise,
     Confirm,
     Confirmations,
@@ -26,11 +26,11 @@ from secagg.messages import (
     Survivors,
     Unmask,
 )
+from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.client import ClientLie, MaliciousClient, Randomness
 from secagg.testing.adversary.ledger import Ledger
 from secagg.testing.adversary.lies.lie import Lie
 from secagg.testing.adversary.world import Host, Member, World
-from secagg.transcript import VERSION
 
 
 class MaliciousServer:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from secagg.config import RoundConfig
+from secagg.pairwise.config import RoundConfig
 from secagg.testing.adversary.attack import Attack
 from secagg.testing.adversary.client import ClientLie
 from secagg.testing.adversary.lies.clients import (

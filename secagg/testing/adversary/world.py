@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from secagg import messages, transcript
-from secagg.config import RoundConfig
-from secagg.graph import NeighbourGraph
 from secagg.identity import Identity
 from secagg.machines import ClientMachine
-from secagg.merkle import MerkleTree
-from secagg.messages import Advertise
-from secagg.records import PublicKeys
-from secagg.secret import Secret
+from secagg.pairwise import messages, transcript
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.merkle import MerkleTree
+from secagg.pairwise.messages import Advertise
+from secagg.pairwise.records import PublicKeys
+from secagg.primitives.secret import Secret
 from secagg.testing.adversary.client import MaliciousClient, Randomness
 from secagg.testing.adversary.ledger import View
 

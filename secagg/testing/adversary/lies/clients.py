@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from secagg import messages
 from secagg.arithmetic.modulus import MERSENNE_61
-from secagg.messages import Advertise
-from secagg.records import PAIR_BYTES, Commitments, PublicKeys, SharePair
+from secagg.pairwise import messages
+from secagg.pairwise.messages import Advertise
+from secagg.pairwise.records import PAIR_BYTES, Commitments, PublicKeys, SharePair
+from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
 from secagg.testing.adversary.client import ClientLie, Dealing, Elements, MaliciousClient
-from secagg.transcript import KEY_SHARE, SEED_SHARE
 
 
 @dataclass(frozen=True, slots=True)

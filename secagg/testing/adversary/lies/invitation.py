@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from secagg.config import RoundConfig
+from secagg.pairwise.config import RoundConfig
 from secagg.testing.adversary.lies.lie import Lie, meant
 from secagg.testing.adversary.world import Ids, LyingServer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from secagg.config import RoundConfig
+from secagg.pairwise.config import RoundConfig
 from secagg.testing.adversary.world import Box, Ids, LyingServer, Member, RosterDraft, World
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from secagg import records
-from secagg.records import KINDS, PAIR_BYTES
+from secagg.pairwise import records
+from secagg.pairwise.records import KINDS, PAIR_BYTES
 from secagg.testing.adversary.lies.lie import Lie
 from secagg.testing.adversary.world import Ids, LyingServer
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from secagg import transcript
-from secagg.graph import NeighbourGraph
+from secagg.pairwise import transcript
+from secagg.pairwise.graph import NeighbourGraph
 from secagg.testing.adversary.lies.lie import Lie, meant, turned
 from secagg.testing.adversary.world import Ids, LyingServer, Member, RosterDraft, World
 

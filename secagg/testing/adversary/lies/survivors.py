@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from secagg import messages
-from secagg.messages import Survivors
+from secagg.pairwise import messages
+from secagg.pairwise.messages import Survivors
+from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.lies.lie import Lie, meant
 from secagg.testing.adversary.world import Box, Ids, LyingServer, Member, World
-from secagg.transcript import VERSION
 
 
 @dataclass(frozen=True, slots=True)

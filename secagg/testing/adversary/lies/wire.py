@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secagg import messages
-from secagg.messages import Survivors
+from secagg.pairwise import messages
+from secagg.pairwise.messages import Survivors
+from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.lies.lie import Lie, meant, turned
 from secagg.testing.adversary.world import Ids, Member, World
-from secagg.transcript import VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,88 @@
+"""How a client checks a roster, and many signatures at once: in this thread, or on an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import lru_cache, partial
+from typing import Final, TypeAlias
+
+from secagg.errors import ErrorCode, PeerError
+from secagg.pairwise import checks, records, transcript
+from secagg.pairwise.client.states import Round
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.messages import Roster
+from secagg.pairwise.records import PublicKeys
+
+Claim: TypeAlias = tuple[bytes, bytes, bytes, int]
+"""An identity key, the bytes that it signed, the signature, and whose it is."""
+Verify: TypeAlias = Callable[[bytes, bytes, bytes, int], None]
+_CLAIMS_PER_JOB: Final = 64  # some milliseconds: well above the cost of handing them out
+
+
+@lru_cache(maxsize=8)
+def _graph(clients: int, neighbours: int, key: bytes) -> NeighbourGraph:
+    """Remembered: many clients of one process are in the same round."""
+    return NeighbourGraph(clients, neighbours, key)
+
+
+def check_roster(
+    roster: Roster,
+    own: PublicKeys,
+    present: Sequence[int],
+    keys: Sequence[PublicKeys],
+    absent: Sequence[int],
+    config: RoundConfig,
+    round_: Round,
+    session: bytes,
+    cohort: Sequence[bytes],
+    executor: Executor | None,
+) -> None:
+    """Checks 5 to 8.  ``keys`` are those of ``present``, both as they came: an id may stand there twice."""
+    index = round_.index
+    checks.own_leaf(own.to_bytes(), roster.own)
+    checks.ids_valid(present, index, config)
+    checks.keys_usable(config.suite, own, [key for both in keys for key in both])
+    if config.is_active:
+        graph = _graph(config.clients, config.neighbours, transcript.graph_key(roster.digest, session))
+        checks.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
+        leaves = {index: transcript.leaf(index, *own)}
+        leaves.update((absentee, transcript.empty_leaf(absentee)) for absentee in absent)
+        leaves.update(
+            (neighbour, transcript.leaf(neighbour, *both)) for neighbour, both in zip(present, keys, strict=True)
+        )
+        checks.leaves_in_roster(leaves, round_.round_id, config.clients, roster.proof, roster.digest)
+        signatures = records.cut_exactly(
+            roster.signatures, records.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
+        )
+        claims = [
+            (
+                cohort[neighbour],
+                transcript.signed_advertisement(config.digest, round_.nonce, neighbour, *both),
+                signature,
+                neighbour,
+            )
+            for neighbour, both, signature in zip(present, keys, signatures, strict=True)
+        ]
+        verify_each(checks.keys_signed, claims, executor)
+    elif roster.absent or roster.signatures or roster.proof:
+        raise PeerError(ErrorCode.MALFORMED, "a semi_honest roster has no absent ids, signatures or proof")
+    checks.neighbours_enough(present, config.threshold)
+
+
+def verify_each(check: Verify, claims: Sequence[Claim], executor: Executor | None) -> None:
+    """Run a check on each (identity key, signed bytes, signature, signer); the first that fails is raised."""
+    if executor is None or len(claims) <= _CLAIMS_PER_JOB:
+        _verify_some(check, claims)
+        return
+    parts = [claims[start : start + _CLAIMS_PER_JOB] for start in range(0, len(claims), _CLAIMS_PER_JOB)]
+    verified = sum(executor.map(partial(_verify_some, check), parts))
+    if verified != len(claims):  # an executor that loses jobs must not let a signature through
+        raise RuntimeError(f"the executor verified {verified} signatures of {len(claims)}: its map() drops jobs")
+
+
+def _verify_some(check: Verify, claims: Sequence[Claim]) -> int:
+    for claim in claims:
+        check(*claim)
+    return len(claims)

@@ -1,0 +1,93 @@
+"""The key schedule: every key that a round derives, out of which secret, for what.
+
+    ===================================  ==================================================================
+    secret                               what is derived of it
+    ===================================  ==================================================================
+    agreed by two channel keys           ``channel``: seals what one end deals to the other; one key a direction
+    agreed by two masking keys           ``pairwise_mask``: the mask between the two
+    a self-mask seed                     ``self_mask``, and the public ``seed_commitment``
+    a share secret, drawn in ADVERTISE   ``seed``, ``coefficients`` and ``salts``: what a client draws in SHARE
+    a host's key                         ``suspended_state``: seals one suspended client
+    ===================================  ==================================================================
+
+All are HKDF-SHA256, and all but the last have the session for their salt.  Client, server, simulation, adversary and
+test vectors take them from here, so that no two of them can differ.  What each label and its fields are is in
+``transcript``; which secrets these come from, in ``dealing``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from secagg.pairwise import transcript
+from secagg.primitives import kdf
+from secagg.primitives.suites import Suite
+
+SEED_BYTES: Final = 32
+"""Of a self-mask seed."""
+SHARE_SECRET_BYTES: Final = 32
+STATE_SUITE: Final = Suite.AES_256
+"""A suspended client is sealed by this one, whatever its round's."""
+
+
+@final
+class KeySchedule:
+    """The keys of one session."""
+
+    __slots__ = ("_number", "_session", "_size")
+
+    def __init__(self, suite: Suite, session: bytes) -> None:
+        self._number, self._size, self._session = int(suite), suite.key_bytes, session
+
+    # Of what two clients agreed on.
+
+    def channel(self, agreed: bytes, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes) -> bytes:
+        """The key that seals ``sender``'s shares for ``receiver``; the public keys are their channel keys."""
+        info = transcript.channel_info(self._number, sender, receiver, sender_key, receiver_key)
+        return kdf.derive(agreed, self._session, info, self._size)
+
+    def channels(self, agreed: bytes, index: int, other: int, own_key: bytes, other_key: bytes) -> tuple[bytes, bytes]:
+        """``channel`` from ``index`` to ``other``, and back."""
+        there = transcript.channel_info(self._number, index, other, own_key, other_key)
+        back = transcript.channel_info(self._number, other, index, other_key, own_key)
+        extracted = kdf.extract(agreed, self._session)
+        return kdf.expand(extracted, there, self._size), kdf.expand(extracted, back, self._size)
+
+    def pairwise_mask(self, agreed: bytes, one: int, other: int, one_key: bytes, other_key: bytes) -> bytes:
+        """The key of the mask between two clients, in either order; the public keys are their masking keys."""
+        ends = (one, other, one_key, other_key) if one < other else (other, one, other_key, one_key)
+        return kdf.derive(agreed, self._session, transcript.pairwise_mask_info(self._number, *ends), self._size)
+
+    # Of a self-mask seed.
+
+    def self_mask(self, seed: bytes, index: int) -> bytes:
+        """The key of a client's own mask."""
+        return kdf.derive(seed, self._session, transcript.self_mask_info(self._number, index), self._size)
+
+    def seed_commitment(self, seed: bytes, index: int) -> bytes:
+        """What a client publishes of its seed, 32 bytes."""
+        info = transcript.seed_commitment_info(self._number, index)
+        return kdf.derive(seed, self._session, info, transcript.DIGEST_BYTES)
+
+    # Of a client's share secret.
+
+    def seed(self, share_secret: bytes, index: int) -> bytes:
+        """A client's self-mask seed."""
+        return self._drawn(share_secret, index, "seed", SEED_BYTES)
+
+    def coefficients(self, share_secret: bytes, index: int) -> bytes:
+        """The key of the stream that its polynomials are drawn from."""
+        return self._drawn(share_secret, index, "coefficients", self._size)
+
+    def salts(self, share_secret: bytes, index: int) -> bytes:
+        """The key of the stream that the salts of its commitments are drawn from."""
+        return self._drawn(share_secret, index, "salts", self._size)
+
+    def _drawn(self, share_secret: bytes, index: int, purpose: str, length: int) -> bytes:
+        info = transcript.share_randomness_info(self._number, index, purpose)
+        return kdf.derive(share_secret, self._session, info, length)
+
+
+def suspended_state(key: bytes, token: bytes) -> bytes:
+    """The key that seals the one suspended client with this token; of STATE_SUITE."""
+    return kdf.derive(key, token, transcript.suspended_state(), STATE_SUITE.key_bytes)

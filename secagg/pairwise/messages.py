@@ -1,0 +1,267 @@
+"""What goes over the wire: one typed struct a message, its encoding, and strict decoding.
+
+MessagePack arrays ``[type, version, session, ...]`` of a fixed number of fields.  Lists of fixed-size records travel
+as one ``bytes``.  Nothing that is hashed or signed is taken from received bytes as they stand: it is rebuilt from the
+fields.  A message that does not decode is a PeerError(MALFORMED), never another exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Final, Generic, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from secagg.errors import AbortCode, ErrorCode, PeerError
+from secagg.pairwise.records import (
+    COMMITMENTS_BYTES,
+    KEYS_BYTES,
+    OPENING_BYTES,
+    PUBLIC_KEY_BYTES,
+    SEALED_BYTES,
+    SIGNATURE_BYTES,
+)
+from secagg.pairwise.transcript import DIGEST_BYTES, VERSION
+
+if TYPE_CHECKING:
+    from secagg.pairwise.config import RoundConfig
+
+Digest: TypeAlias = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+PublicKey: TypeAlias = Annotated[bytes, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
+
+ID_BYTES: Final = 4
+NONCE_BYTES: Final = 32
+
+_ENVELOPE_BYTES: Final = 64  # MessagePack headers, type, version, session: an upper bound
+
+
+class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
+    """The fields that every message begins with, behind its type."""
+
+    version: int
+    session: Digest
+    """The session id; the round id in a message that is made before there is a session."""
+
+
+class Abort(_Message, tag=0, frozen=True):
+    """Either direction: the sender is out of the round."""
+
+    code: int
+
+
+class Invitation(_Message, tag=1, frozen=True):
+    """Server, before everything; ``session`` is the round id."""
+
+    config: bytes
+    nonce: Digest
+
+
+class Advertise(_Message, tag=2, frozen=True):
+    """Client; ``session`` is the round id."""
+
+    channel_key: PublicKey
+    masking_key: PublicKey
+    signature: bytes
+    """64 bytes in ``active``, none in ``semi_honest``."""
+
+
+class Roster(_Message, tag=3, frozen=True):
+    """Server; ``session`` is the round id."""
+
+    digest: Digest
+    own: Annotated[bytes, Meta(min_length=KEYS_BYTES, max_length=KEYS_BYTES)]
+    """The receiver's keys, as they stand in the roster."""
+    present: bytes
+    """The ids of its neighbours that advertised, ascending, 4 bytes each."""
+    keys: bytes
+    """Their keys in that order: channel key, masking key."""
+    absent: bytes
+    """``active``: the ids of its other neighbours."""
+    signatures: bytes
+    """``active``: the present neighbours' signatures."""
+    proof: bytes
+    """``active``: the Merkle hashes for the receiver's leaf and all its neighbours'."""
+
+
+class Share(_Message, tag=4, frozen=True):
+    """Client: for each neighbour that the roster showed, ascending, a sealed pair of shares and its commitments."""
+
+    seed_commitment: Digest
+    sealed: bytes
+    commitments: bytes
+
+
+class Shares(_Message, tag=5, frozen=True):
+    """Server: the shares addressed to the receiver; dealers ascending."""
+
+    dealers: bytes
+    sealed: bytes
+    commitments: bytes
+
+
+class MaskedInput(_Message, tag=6, frozen=True):
+    """Client: the masked vector, packed at exactly the modulus' bits."""
+
+    vector: memoryview
+
+
+class Survivors(_Message, tag=7, frozen=True):
+    """Server: a bitmap over the cohort, bit i of byte i // 8 for member i, spare bits zero."""
+
+    survivors: bytes
+
+
+class Confirm(_Message, tag=8, frozen=True):
+    """Client, ``active``: a signature over the session and the survivors' bitmap."""
+
+    signature: Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+
+
+class Confirmations(_Message, tag=9, frozen=True):
+    """Server, ``active``: who signed (a bitmap over the cohort) and the signatures, ascending."""
+
+    signers: bytes
+    signatures: bytes
+
+
+class Unmask(_Message, tag=10, frozen=True):
+    """Client: a share and its salt for each neighbour that shared, ascending; which kind follows from the survivors."""
+
+    openings: bytes
+
+
+ToClient: TypeAlias = Abort | Roster | Shares | Survivors | Confirmations
+ToServer: TypeAlias = Abort | Advertise | Share | MaskedInput | Confirm | Unmask
+Message: TypeAlias = ToClient | ToServer | Invitation
+
+PHASE_OF: Final[dict[type[msgspec.Struct], str]] = {
+    Advertise: "ADVERTISE",
+    Roster: "ADVERTISE",
+    Share: "SHARE",
+    Shares: "SHARE",
+    MaskedInput: "MASK",
+    Survivors: "MASK",
+    Confirm: "CONFIRM",
+    Confirmations: "CONFIRM",
+    Unmask: "UNMASK",
+}
+"""The phase that a message belongs to: a client's answer in it, or what the server sends at its close."""
+
+_M = TypeVar("_M")
+_encoder = msgspec.msgpack.Encoder()
+
+
+class StrictDecoder(Generic[_M]):
+    """Decodes one role's messages, or raises PeerError: MALFORMED, WRONG_VERSION or TOO_LARGE."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, messages: object) -> None:
+        self._decoder: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(messages)
+
+    def decode(self, data: bytes | bytearray | memoryview, limit: int) -> _M:
+        """The message in ``data``, of at most ``limit`` bytes."""
+        size = memoryview(data).nbytes
+        if size > limit:
+            raise PeerError(ErrorCode.TOO_LARGE, f"a message of {size} bytes; at most {limit} are allowed here")
+        try:
+            message = self._decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as refused:
+            _check_version(bytes(memoryview(data).cast("B")[:3]))
+            raise PeerError(ErrorCode.MALFORMED, f"the message does not decode: {refused}") from None
+        if message.version != VERSION:  # type: ignore[attr-defined]
+            raise _wrong_version(message.version)  # type: ignore[attr-defined]
+        return message
+
+
+def _check_version(head: bytes) -> None:
+    """A message of another version may have other fields: say so rather than MALFORMED."""
+    if len(head) == 3 and 0x93 <= head[0] <= 0x9F and head[1] <= 0x7F and head[2] <= 0x7F and head[2] != VERSION:
+        raise _wrong_version(head[2])
+
+
+def _wrong_version(met: int) -> PeerError:
+    return PeerError(ErrorCode.WRONG_VERSION, f"protocol version {met}; this library speaks version {VERSION}")
+
+
+to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(ToClient)
+to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(ToServer)
+invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(Invitation)
+
+
+def encode(message: Message) -> bytes:
+    """The message's bytes."""
+    return _encoder.encode(message)
+
+
+def encode_abort(session: bytes, code: AbortCode) -> bytes:
+    """An ABORT message."""
+    return encode(Abort(VERSION, session, int(code)))
+
+
+def abort_code(message: Abort) -> AbortCode:
+    """The code of an ABORT; a number that this version does not know is UNSPECIFIED."""
+    return AbortCode(message.code) if message.code in set(AbortCode) else AbortCode.UNSPECIFIED
+
+
+MAX_INVITATION_BYTES: Final = 4096
+
+
+def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
+    """The most bytes that an honest message of this type has in this round."""
+    neighbours, clients = config.neighbours, config.clients
+    bitmap = (clients + 7) // 8
+    leaves = min(clients, (neighbours + 1) * max(1, (clients - 1).bit_length()))
+    content = {
+        Abort: 8,
+        Advertise: KEYS_BYTES + SIGNATURE_BYTES,
+        Roster: DIGEST_BYTES
+        + KEYS_BYTES
+        + neighbours * (2 * ID_BYTES + KEYS_BYTES + SIGNATURE_BYTES)
+        + leaves * DIGEST_BYTES,
+        Share: DIGEST_BYTES + neighbours * (SEALED_BYTES + COMMITMENTS_BYTES),
+        Shares: neighbours * (ID_BYTES + SEALED_BYTES + COMMITMENTS_BYTES),
+        MaskedInput: config.modulus.packed_bytes(config.length),
+        Survivors: bitmap,
+        Confirm: SIGNATURE_BYTES,
+        Confirmations: bitmap + clients * SIGNATURE_BYTES,
+        Unmask: neighbours * OPENING_BYTES,
+    }
+    return content[kind] + _ENVELOPE_BYTES
+
+
+# Ids and bitmaps.
+
+
+def encode_ids(ids: npt.ArrayLike) -> bytes:
+    """Ids as 4 little-endian bytes each."""
+    return np.asarray(ids, dtype="<u4").tobytes()
+
+
+def decode_ids(data: bytes) -> tuple[int, ...]:
+    """The ids in ``data``.  Raises PeerError(MALFORMED) when they do not fill whole records."""
+    if len(data) % ID_BYTES:
+        raise PeerError(ErrorCode.MALFORMED, f"a list of ids of {len(data)} bytes; {ID_BYTES} bytes make an id")
+    return tuple(np.frombuffer(data, dtype="<u4").tolist())
+
+
+def encode_bitmap(ids: Iterable[int], clients: int) -> bytes:
+    """The set ``ids`` of cohort indices as a bitmap of ceil(clients / 8) bytes."""
+    bits = np.zeros((clients + 7) // 8 * 8, dtype=np.uint8)
+    bits[np.fromiter(ids, dtype=np.int64)] = 1
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def decode_bitmap(data: bytes, clients: int) -> tuple[int, ...]:
+    """The ids in a bitmap, ascending.  Raises PeerError(MALFORMED) on a wrong length or a spare bit that is set."""
+    if len(data) != (clients + 7) // 8:
+        raise PeerError(
+            ErrorCode.MALFORMED, f"a bitmap of {len(data)} bytes; {clients} clients need {(clients + 7) // 8}"
+        )
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little")
+    if bits[clients:].any():
+        raise PeerError(ErrorCode.MALFORMED, f"a bitmap with a bit set beyond its {clients} clients")
+    return tuple(np.flatnonzero(bits).tolist())

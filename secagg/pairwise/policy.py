@@ -1,0 +1,134 @@
+"""The least that a client accepts of a config; a server cannot talk it below this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.pairwise.graph_rates import count_of, default_colluders, exact_rate
+from secagg.pairwise.parameters import (
+    MAX_CLIENTS,
+    MAX_CONTEXT_BYTES,
+    ThreatModel,
+    as_suite,
+    as_threat_model,
+    raw_bytes,
+    whole,
+)
+from secagg.primitives.suites import Suite
+
+if TYPE_CHECKING:
+    from secagg.pairwise.config import RoundConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The least that a client accepts of a config (check 2); a server cannot talk it below this.
+
+    A config is refused when a value of it is below the value here; each field is named after the config's.
+
+    Attributes:
+        threat_model: ACTIVE refuses a round in ``semi_honest``; SEMI_HONEST takes both; None asks for ACTIVE of a
+            client that brings an identity or a directory, and takes both of one that does not.
+        min_clients, max_clients: how many may be invited.
+        gamma: the least share of the cohort that the config must count among the colluders: at least floor(gamma n) of
+            them; ``"default"`` asks for those that ``RoundConfig.for_cohort`` counts when it is not told how many,
+            ``default_colluders(n)``.  A server that may say that nobody colludes may choose a threshold that few
+            colluders reach: ask for what you believe.
+        min_sigma: bits of privacy.
+        min_grinding_bits: asked of ``active`` configs only.
+        min_neighbours, min_threshold, min_quorum, min_survivors: see RoundConfig.
+        max_neighbours: a client's work in SHARE grows with the square of its neighbours: with 4,096 it takes about a
+            second, with 2^20 hours.  Raise it for complete graphs, or rates, that need more.
+        suites: the suites to accept.
+        min_modulus_bits, min_input_bits: so that the server cannot make inputs coarser than agreed.
+        min_length, max_length: elements of a vector.
+        context: when given, the config's context must be these very bytes.
+    """
+
+    threat_model: ThreatModel | None = None
+    min_clients: int = 3
+    max_clients: int = MAX_CLIENTS
+    gamma: float | Fraction | Literal["default"] = 0.0
+    min_sigma: int = 40
+    min_grinding_bits: int = 64
+    min_neighbours: int = 2
+    max_neighbours: int = 4096
+    min_threshold: int = 2
+    min_quorum: int = 0
+    min_survivors: int = 2
+    suites: frozenset[Suite] = frozenset(Suite)
+    min_modulus_bits: int = 1
+    min_input_bits: int = 1
+    min_length: int = 1
+    max_length: int = 2**32
+    context: bytes | None = None
+
+    def __post_init__(self) -> None:
+        taken: dict[str, object] = {
+            field.name: whole(field.name, getattr(self, field.name), 0, 2**64)
+            for field in fields(self)
+            if field.name.startswith(("min_", "max_"))
+        }
+        if self.threat_model is not None:
+            taken["threat_model"] = as_threat_model(self.threat_model)
+        if isinstance(self.suites, str | bytes) or not isinstance(self.suites, Iterable):
+            raise ParameterError(f"suites = {self.suites!r}: must be a set of Suite")
+        taken["suites"] = frozenset(map(as_suite, self.suites))
+        if self.context is not None:
+            taken["context"] = raw_bytes("context", self.context, MAX_CONTEXT_BYTES)
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
+        if self.gamma != "default":
+            exact_rate("gamma", self.gamma)
+
+    def _colluders(self, clients: int) -> int:
+        return default_colluders(clients) if self.gamma == "default" else count_of(clients, "gamma", self.gamma)
+
+    def check(self, config: RoundConfig, *, identified: bool = False) -> None:
+        """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
+
+        ``identified`` says that the client brings an identity or a directory.
+        """
+        asked = self.threat_model or (ThreatModel.ACTIVE if identified else ThreatModel.SEMI_HONEST)
+        if asked is ThreatModel.ACTIVE and not config.is_active:
+            raise _below("threat_model", config.threat_model, "active")
+        if config.suite not in self.suites:
+            raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))
+        floors = [
+            ("clients", config.clients, self.min_clients),
+            ("colluders", config.colluders, self._colluders(config.clients)),
+            ("sigma", config.sigma, self.min_sigma),
+            ("neighbours", config.neighbours, self.min_neighbours),
+            ("threshold", config.threshold, self.min_threshold),
+            ("quorum", config.quorum, self.min_quorum),
+            ("min_survivors", config.min_survivors, self.min_survivors),
+            ("modulus bits", config.modulus.bits, self.min_modulus_bits),
+            ("input bits", config.input_max.bit_length(), self.min_input_bits),
+            ("length", config.length, self.min_length),
+        ]
+        if config.is_active:
+            floors.append(("grinding_bits", config.grinding_bits, self.min_grinding_bits))
+        for name, met, allowed in floors:
+            if met < allowed:
+                raise _below(name, met, f"at least {allowed}")
+        for name, met, allowed in (
+            ("clients", config.clients, self.max_clients),
+            ("length", config.length, self.max_length),
+            ("neighbours", config.neighbours, self.max_neighbours),
+        ):
+            if met > allowed:
+                raise _below(name, met, f"at most {allowed}")
+        if self.context is not None and config.context != self.context:
+            raise _below("context", f"{config.context.hex() or 'nothing'}", self.context.hex())
+
+
+def _below(name: str, met: object, allowed: str) -> PeerError:
+    return PeerError(
+        ErrorCode.CONFIG_BELOW_POLICY,
+        f"the server's config has {name} = {met}; this client's policy asks for {allowed}",
+        phase="ADVERTISE",
+    )

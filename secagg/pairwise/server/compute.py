@@ -1,0 +1,132 @@
+"""COMPUTE: from the shares that came back to the sum: reconstruct, check, derive, expand, subtract."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.errors import ErrorCode, PeerError
+from secagg.outcome import Result, Security
+from secagg.pairwise import messages, transcript
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.server.attendance import Attendance
+from secagg.pairwise.server.records import Lanes, Unmasked
+from secagg.pairwise.transitions import SERVER_COLLECTS, ServerState
+from secagg.primitives import agreement, masking, secret_sharing
+
+
+def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
+    """The keys of the streams to add to, and to subtract from, the sum of the masked inputs.
+
+    Raises PeerError(BAD_DEALER) when what a client dealt reconstructs to something else than it announced.
+    """
+    masked, advertised = unmasked.masked, unmasked.advertised
+    config, session, adverts = advertised.round.config, advertised.session, advertised.adverts
+    add: list[bytes] = []
+    subtract: list[bytes] = []
+    keys = KeySchedule(config.suite, session)
+    for owner, secret in _secrets(unmasked):
+        if masked.flags[owner]:
+            if keys.seed_commitment(secret, owner) != masked.seed_commitments[owner]:
+                raise _bad_dealer(owner, "its self-mask seed is not the one that it committed to")
+            subtract.append(keys.self_mask(secret, owner))
+            continue
+        own = adverts[owner].masking_key
+        private = agreement.AgreementKey(config.suite, secret)
+        if private.public_key() != own:
+            raise _bad_dealer(owner, "its masking key is not the private half of the one that it advertised")
+        for neighbour in advertised.edges.neighbours(owner).tolist():
+            if masked.flags[neighbour]:
+                public = adverts[neighbour].masking_key
+                key = keys.pairwise_mask(private.agree(public), owner, neighbour, own, public)
+                # The survivor added this mask if its id is the lower one: take it out again.
+                (subtract if neighbour < owner else add).append(key)
+    return add, subtract
+
+
+def _secrets(unmasked: Unmasked) -> list[tuple[int, bytes]]:
+    owners = unmasked.masked.owners
+    reconstructor = secret_sharing.Reconstructor(unmasked.advertised.round.config.threshold)
+    for owner in owners:
+        holders, entries = _shares_of(owner, unmasked)
+        reconstructor.add(holders, unmasked.openings[entries])
+    secrets: list[tuple[int, bytes]] = []
+    for owner, secret in zip(owners, reconstructor.secrets(), strict=True):
+        if secret is None:
+            raise _bad_dealer(owner, "its shares reconstruct to a number out of range")
+        secrets.append((owner, secret))
+    return secrets
+
+
+def _shares_of(owner: int, unmasked: Unmasked) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    """Who returned a good share of the owner's secret (ascending ids), and at which entries."""
+    edges = unmasked.advertised.edges
+    entries = edges.toward(owner)
+    good = unmasked.opened[entries]
+    return edges.neighbours(owner)[good].astype(np.int64), entries[good].astype(np.intp)
+
+
+def without_masks(
+    total: Lanes,
+    add: list[bytes],
+    subtract: list[bytes],
+    config: RoundConfig,
+    executor: Executor | None,
+    workers: int | None,
+) -> Lanes:
+    """The sum without its masks, in a new array: an executor that breaks down leaves the masked sum as it was."""
+    result = total.copy()
+    masking.remove_masks(config.suite, result, add, subtract, config.modulus, executor, workers)
+    return result
+
+
+def result_of(unmasked: Unmasked, attendance: Attendance, total: Lanes) -> Result:
+    """What the host is given, with the sum that ``without_masks`` made."""
+    masked, session = unmasked.masked, unmasked.advertised.session
+    config = unmasked.advertised.round.config
+    total.flags.writeable = False
+    bounds = config.bounds
+    return Result(
+        sum=total,
+        modulus=config.modulus,
+        included=masked.members,
+        min_survivors=config.min_survivors,
+        dropped={phase: tuple(members) for phase, members in attendance.dropped.items()},
+        blame=tuple(attendance.blame),
+        security=Security(
+            threat=config.threat_model.value,
+            colluders=config.colluders,
+            honest_members=len(masked.members) - config.colluders,
+            sigma=config.sigma,
+            privacy_log2=bounds.privacy_log2,
+            connectivity_log2=bounds.connectivity_log2,
+            correctness_log2=bounds.correctness_log2,
+        ),
+        session=session,
+        transcript_digest=transcript.transcript_digest(session, _transcript(unmasked, attendance)),
+    )
+
+
+def _transcript(unmasked: Unmasked, attendance: Attendance) -> list[bytes]:
+    """What the server accepted and decided, without the masked vectors."""
+    masked, clients = unmasked.masked, unmasked.advertised.round.config.clients
+    parts = [
+        part
+        for phase in SERVER_COLLECTS
+        if phase is not ServerState.MASK
+        for sender, digest in sorted(attendance.answered(phase).items())
+        for part in (phase.encode(), sender.to_bytes(4, "little"), digest)
+    ]
+    return [*parts, messages.encode_bitmap(masked.dealers, clients), masked.bitmap]
+
+
+def _bad_dealer(owner: int, what: str) -> PeerError:
+    return PeerError(
+        ErrorCode.BAD_DEALER,
+        f"the round cannot be finished: client {owner} dealt bad shares: {what}",
+        phase="UNMASK",
+        culprit=(owner,),
+    )

@@ -1,0 +1,44 @@
+"""CONFIRM (``active``): survivors sign the set of survivors; each signer gets a quorum of signatures over it."""
+
+from __future__ import annotations
+
+from secagg.outcome import MakeMessage
+from secagg.pairwise import messages, transcript
+from secagg.pairwise.messages import Confirm, Confirmations
+from secagg.pairwise.server.attendance import Attendance
+from secagg.pairwise.server.failure_reasons import require_quorum
+from secagg.pairwise.server.records import Confirmed, Confirming, Ids, Masked
+from secagg.pairwise.transcript import VERSION
+
+
+def begin(masked: Masked) -> Confirming:
+    """Nobody has signed."""
+    return Confirming(masked)
+
+
+def take(confirming: Confirming, sender: int, message: Confirm) -> None:
+    """A signature over the very survivors that this server shows."""
+    advertised = confirming.advertised
+    signed = transcript.signed_survivors(advertised.session, confirming.masked.bitmap)
+    advertised.round.verify(sender, signed, message.signature)
+    confirming.signatures[sender] = message.signature
+
+
+def close(confirming: Confirming, attendance: Attendance) -> tuple[Confirmed, Ids]:
+    """Who did not sign is not asked to unmask: it could not check the others' signatures."""
+    masked, config = confirming.masked, confirming.advertised.round.config
+    confirmed = Confirmed(masked, confirming.signatures)
+    attendance.lose("CONFIRM", set(masked.members).difference(confirmed.members))
+    require_quorum(attendance, "CONFIRM", confirmed.members, config)
+    return confirmed, confirmed.members
+
+
+def messages_of(confirmed: Confirmed) -> MakeMessage:
+    """Q confirmations, the same for everybody: more would prove no more."""
+    advertised = confirmed.masked.advertised
+    config = advertised.round.config
+    signers = confirmed.members[: config.quorum]
+    signatures = b"".join(confirmed.signatures[signer] for signer in signers)
+    bitmap = messages.encode_bitmap(signers, config.clients)
+    message = messages.encode(Confirmations(VERSION, advertised.session, bitmap, signatures))
+    return lambda index: message

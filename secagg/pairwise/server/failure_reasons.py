@@ -1,0 +1,112 @@
+"""Why a round ends without a sum, for a person: how many did what was asked, what became of the others, what is needed.
+
+Every client that was asked for a message of the phase is counted once: it did what was asked, or it was refused, or it
+left, or it did not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.server.attendance import Attendance
+from secagg.pairwise.server.records import Advertised
+
+_DID = {
+    "ADVERTISE": "advertised {its} keys",
+    "SHARE": "dealt {its} shares",
+    "MASK": "sent {its} masked vector{s}",
+    "CONFIRM": "confirmed the survivors",
+    "UNMASK": "returned {its} shares",
+}
+
+
+class RoundOverError(Exception):
+    """The round cannot go on after the phase that is being closed."""
+
+    def __init__(self, reason: str, advertised: Advertised | None = None) -> None:
+        """``advertised`` is the record of ADVERTISE, when it is that phase that is being closed."""
+        super().__init__(reason)
+        self.reason, self.advertised = reason, advertised
+
+
+def require_enough(
+    attendance: Attendance,
+    phase: str,
+    able: Collection[int],
+    config: RoundConfig,
+    advertised: Advertised | None = None,
+) -> None:
+    """Raise RoundOverError when fewer members can go on than a sum needs.
+
+    Those that answered and are not able to go on lack neighbours that did.  ``advertised`` is as for the error.
+    """
+    if len(able) >= config.min_survivors:
+        return
+    reason = answers(attendance, phase)
+    if lacking := set(attendance.staying(_answered(attendance, phase))) - set(able):
+        reason += (
+            f"; {len(lacking)} of them {_was(lacking)} left out, with fewer than {config.threshold} neighbours that "
+            f"did the same; {len(able)} could go on"
+        )
+    raise RoundOverError(f"{reason}; {config.min_survivors} are needed", advertised)
+
+
+def require_threshold_around(attendance: Attendance, phase: str, stuck: Collection[int], config: RoundConfig) -> None:
+    """Raise RoundOverError when some secrets are stuck: they could not be reconstructed however UNMASK went."""
+    if not stuck:
+        return
+    whose, near = f"the secret of client {min(stuck)}", "its neighbours"
+    if len(stuck) > 1:
+        whose, near = f"the secrets of {len(stuck)} clients, client {min(stuck)} among them,", "their neighbours"
+    raise RoundOverError(
+        f"{answers(attendance, phase)}; {whose} could not be reconstructed, because fewer than {config.threshold} of "
+        f"{near} are among these"
+    )
+
+
+def require_quorum(attendance: Attendance, phase: str, signers: Collection[int], config: RoundConfig) -> None:
+    """Raise RoundOverError when fewer than a quorum signed."""
+    if len(signers) < config.quorum:
+        raise RoundOverError(f"{answers(attendance, phase)}; {config.quorum} are needed")
+
+
+def shares_missing(
+    attendance: Attendance, phase: str, owner: int, good: int, bad: int, config: RoundConfig
+) -> RoundOverError:
+    """The error to raise when too few shares of one client's secret came back."""
+    bad_ones = f", and {bad} that {'does' if bad == 1 else 'do'} not match" if bad else ""
+    return RoundOverError(
+        f"{good} good share{'' if good == 1 else 's'} of client {owner}'s secret came back{bad_ones}; "
+        f"{config.threshold} are needed; {answers(attendance, phase)}"
+    )
+
+
+def answers(attendance: Attendance, phase: str) -> str:
+    """How many of those asked did what the phase asks for, and in brackets what became of the others."""
+    asked = set(attendance.recipients)
+    left = asked & set(attendance.left)
+    answered = _answered(attendance, phase) - left
+    refused = {entry.sender for entry in attendance.blame if entry.phase == phase} & asked - answered - left
+    silent = asked - answered - refused - left
+    did = _DID[phase].format(its="its" if len(answered) == 1 else "their", s="" if len(answered) == 1 else "s")
+    others = [
+        f"{len(refused)} {_was(refused)} refused" if refused else "",
+        f"{len(left)} left" if left else "",
+        f"{len(silent)} did not answer" if silent else "",
+    ]
+    told = ", ".join(other for other in others if other)
+    return f"{clients(len(answered))} {did}" + (f" ({told})" if told else "")
+
+
+def _answered(attendance: Attendance, phase: str) -> set[int]:
+    return set(attendance.recipients) & set(attendance.answered(phase))
+
+
+def clients(count: int) -> str:
+    """So many clients, in words."""
+    return f"{count} client{'' if count == 1 else 's'}"
+
+
+def _was(members: Collection[int]) -> str:
+    return "was" if len(members) == 1 else "were"

@@ -1,0 +1,344 @@
+"""The server: collects one phase's messages, and moves on only when its host closes the phase.
+
+No input or output, no clock, no thread of its own.  Nothing that a client sends makes it raise, advance or send.
+Masked inputs are added up as they arrive, so that vectors take O(m) memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, KeysView, Mapping
+from concurrent.futures import Executor
+from typing import Final, NoReturn, TypeAlias, final
+
+from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
+from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, ServerStep
+from secagg.identity import Directory
+from secagg.outcome import Blame, Failure, Outgoing, Result
+from secagg.pairwise import messages
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.messages import Abort, Advertise, Confirm, MaskedInput, Share, ToServer, Unmask
+from secagg.pairwise.server import advertise, compute, dispatch
+from secagg.pairwise.server.attendance import Attendance
+from secagg.pairwise.server.failure_reasons import RoundOverError
+from secagg.pairwise.server.records import (
+    STATES,
+    Aborted,
+    Advertised,
+    Advertising,
+    Collector,
+    Done,
+    Ids,
+    Phase,
+    Round,
+    Unmasked,
+)
+from secagg.pairwise.server.snapshot import dump, load
+from secagg.pairwise.transitions import SERVER, SERVER_COLLECTS, SERVER_ENDED, ServerState
+from secagg.primitives.calls import OneCall
+
+Randomness: TypeAlias = Callable[[int], bytes]
+
+_TO_SERVER: Final = (Advertise, Share, MaskedInput, Confirm, Unmask)
+_PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
+
+
+@final
+class Server:
+    """One round.
+
+    ``receive`` takes messages, ``close_phase`` ends a phase and gives what to send, ``compute`` the sum.
+
+    One thread at a time calls ``receive``, ``close_phase`` and ``abort``: a call that comes while another one is under
+    way raises StateError and changes nothing.  ``compute`` may run in a thread of its own beside them.
+    """
+
+    def __init__(
+        self, config: RoundConfig, *, directory: Directory | None = None, randomness: Randomness = os.urandom
+    ) -> None:
+        """Open a round.
+
+        Args:
+            config: the round's constants.
+            directory: ``active``: who knows the cohort's identity keys; clients whose signatures fail are refused.
+            randomness: returns that many random bytes; drawn from once, for the nonce.
+        """
+        round_ = Round(config, randomness(messages.NONCE_BYTES), directory)
+        self._set_up(round_, Attendance.of_cohort(config.clients), Advertising(round_))
+
+    def _set_up(self, round_: Round, attendance: Attendance, phase: Phase) -> None:
+        self._round, self._attendance, self._phase = round_, attendance, phase
+        self._config = round_.config
+        self._largest = max(messages.max_bytes(round_.config, kind) for kind in _TO_SERVER)
+        self._blamed = {(entry.sender, entry.phase, entry.code) for entry in attendance.blame}
+        self._result: Result | None = None
+        self._one_call, self._one_compute = OneCall("server"), OneCall("server's compute")
+
+    @classmethod
+    def restore(cls, snapshot: bytes, *, directory: Directory | None = None) -> Server:
+        """The server of a ``snapshot``; it sends the very bytes that the old one would have.
+
+        Never restore an older snapshot than the newest whose messages were sent.  Raises ParameterError.
+        """
+        server = cls.__new__(cls)
+        server._set_up(*load(snapshot, directory))
+        return server
+
+    def snapshot(self) -> bytes:
+        """The whole state, everything received so far included.
+
+        Store it durably before sending what ``close_phase`` returned, and journal what is received until the next.
+        """
+        return dump(self._round, self._attendance, self._phase)
+
+    # What a host asks.
+
+    @property
+    def config(self) -> RoundConfig:
+        """The round's config."""
+        return self._config
+
+    @property
+    def phase(self) -> ServerState:
+        """The phase whose messages are collected, or COMPUTE, DONE, ABORTED."""
+        return STATES[type(self._phase)]
+
+    @property
+    def missing(self) -> KeysView[int]:
+        """Who is still awaited in this phase, a live read-only view; empty: close at once."""
+        return self._attendance.awaited.keys()
+
+    @property
+    def ready_to_compute(self) -> bool:
+        """Whether the shares are in and ``compute`` is next."""
+        return self.phase is ServerState.COMPUTE
+
+    @property
+    def done(self) -> bool:
+        """Whether the round is over, with a sum or without."""
+        return self.phase in SERVER_ENDED
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the round was aborted, if it was."""
+        return self._phase.failure if isinstance(self._phase, Aborted) else None
+
+    @property
+    def dropped(self) -> Mapping[str, tuple[int, ...]]:
+        """By phase, whom the server lost in it so far."""
+        return {phase: tuple(members) for phase, members in self._attendance.dropped.items()}
+
+    @property
+    def graph(self) -> NeighbourGraph | None:
+        """Who is whose neighbour; None before the roster is made."""
+        advertised = self._phase.advertised
+        return None if advertised is None else advertised.graph
+
+    @property
+    def blame(self) -> tuple[Blame, ...]:
+        """Who broke which rule so far: each (client, phase, rule) once."""
+        return tuple(self._attendance.blame)
+
+    def __repr__(self) -> str:
+        return f"<Server of {self._config.clients} clients, {self.phase}, {len(self._attendance.awaited)} awaited>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Server is not pickled; use snapshot()")
+
+    # What a host does.
+
+    def invitation(self) -> bytes:
+        """Config and nonce, the same bytes for everybody."""
+        return advertise.invitation(self._round)
+
+    def receive(self, sender: int, data: bytes | bytearray | memoryview) -> ServerStep:
+        """Take one message that the host's channel says is ``sender``'s.
+
+        Never raises for what a peer sent, never advances, never sends: the step holds an event alone.
+        """
+        with self._one_call("receive"):
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
+            try:
+                return ServerStep(event=self._receive(sender, data))
+            except PeerError as refused:
+                return ServerStep(event=self._refuse(sender, refused))
+            except Exception as bug:
+                self._abort(f"unexpected {type(bug).__name__} while receiving", AbortCode.INTERNAL)
+                raise
+
+    def close_phase(self) -> Outgoing:
+        """End the phase: decide with what is there, move on, and return what to send.
+
+        With too few answers the round is ABORTED, ``failure`` says why, and what to send is an ABORT for each client
+        that may still be listening.  Raises StateError when there is no phase to close.
+        """
+        with self._one_call("close_phase"):
+            return self._close_phase()
+
+    def outgoing(self) -> Outgoing:
+        """What the last ``close_phase`` returned, again; before the first one, the invitation for everybody."""
+        attendance, phase = self._attendance, self._phase
+        if isinstance(phase, Aborted):
+            farewell = messages.encode_abort(self._round.round_id, phase.failure.code)
+            return Outgoing(attendance.staying(attendance.recipients), lambda index: farewell)
+        if not isinstance(phase, Collector):
+            return Outgoing((), lambda index: b"")
+        make, dismissed = dispatch.messages_of(phase), frozenset(attendance.dismissed)
+        dismissal = messages.encode_abort(self._round.round_id, AbortCode.EXCLUDED)
+        return Outgoing(
+            [*attendance.recipients, *attendance.dismissed],
+            lambda index: dismissal if index in dismissed else make(index),
+        )
+
+    def compute(self, executor: Executor | None = None, workers: int | None = None) -> Result:
+        """Unmask the sum: the one step that takes long.  May run in another thread; called again, returns the same.
+
+        Args:
+            executor: where masks are expanded, slice by slice; this thread when not given.  It gets keys of single
+                streams, so a process or a machine behind it is as trusted as the server.
+            workers: how many jobs the executor runs at once, where it does not say so itself, as Dask's.
+
+        Raises StateError before UNMASK is closed; ParameterError when ``workers`` is below 1; PeerError(BAD_DEALER)
+        when a client dealt shares that open to something else than it announced: the round is then ABORTED.
+        """
+        if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+            raise ParameterError(f"workers = {workers!r}: a whole number, 1 or more; leave it out if you do not know")
+        with self._one_compute("compute"):
+            return self._compute(executor, workers)
+
+    def abort(self, reason: str = "cancelled by the host") -> Outgoing:
+        """End the round without a sum; returns an ABORT for each client that may still be listening."""
+        with self._one_call("abort"):
+            if not self.done:
+                self._abort(reason, AbortCode.CANCELLED)
+            return self.outgoing()
+
+    # Receiving.
+
+    def _receive(self, sender: int, raw: bytes | bytearray | memoryview) -> ServerEvent:
+        config, attendance, state = self._config, self._attendance, self.phase
+        if isinstance(sender, bool) or not isinstance(sender, int) or not 0 <= sender < config.clients:
+            raise PeerError(
+                ErrorCode.UNKNOWN_SENDER, f"sender {sender!r}; this round's clients are 0 to {config.clients - 1}"
+            )
+        message = messages.to_server.decode(raw, self._largest)
+        if message.session not in self._sessions_of(message):
+            raise PeerError(ErrorCode.WRONG_SESSION, f"a message of session {message.session.hex()}, not of this one")
+        if isinstance(message, Abort):
+            return self._take_abort(sender, message)
+        phase = messages.PHASE_OF[type(message)]
+        earlier = attendance.answered(phase)
+        # A masked input is not hashed: that would cost several times the rest of the work on it.
+        digest = b"" if isinstance(message, MaskedInput) else hashlib.sha256(raw).digest()
+        if sender in earlier:
+            if isinstance(message, MaskedInput):
+                return AlreadyMasked(sender)
+            if earlier[sender] != digest:
+                raise PeerError(
+                    ErrorCode.CONFLICT, f"a second {phase} message that differs from the first", phase=phase
+                )
+            return Duplicate(sender, phase)
+        if state not in SERVER_COLLECTS or _PHASES.index(phase) < _PHASES.index(state):
+            return Late(sender, phase)
+        if phase != state:
+            raise PeerError(ErrorCode.WRONG_PHASE, f"a {phase} message in phase {state}", phase=phase)
+        if sender not in attendance.awaited:
+            return Late(sender, phase)
+        fault = dispatch.take(self._phase, sender, message)
+        attendance.answer(phase, sender, digest)
+        return Accepted(sender, phase) if fault is None else self._blame(fault)
+
+    def _sessions_of(self, message: ToServer) -> tuple[bytes, ...]:
+        """What a message may give as its session: the round id before there is a session, either in an ABORT."""
+        advertised = self._phase.advertised
+        session = () if advertised is None else (advertised.session,)
+        if isinstance(message, Abort):
+            return (self._round.round_id, *session)
+        return (self._round.round_id,) if isinstance(message, Advertise) else session
+
+    def _refuse(self, sender: int, refused: PeerError) -> Misbehaved:
+        phase = refused.phase or self.phase.value
+        return self._blame(Misbehaved(sender, phase, refused.code, str(refused)))
+
+    def _blame(self, event: Misbehaved) -> Misbehaved:
+        """Remember a fault once a client, phase and rule: a flood of bad messages must not fill the memory."""
+        in_cohort = event.code is not ErrorCode.UNKNOWN_SENDER
+        entry = (event.sender, event.phase, event.code)
+        if in_cohort and entry not in self._blamed:
+            self._blamed.add(entry)
+            self._attendance.blame.append(Blame(event.sender, event.phase, event.code, event.detail))
+        return event
+
+    def _take_abort(self, sender: int, message: Abort) -> ServerEvent:
+        state = self.phase
+        if sender in self._attendance.left or state not in SERVER_COLLECTS:
+            return Late(sender, state.value)
+        code = messages.abort_code(message)
+        self._attendance.leave(sender, code)
+        return ClientAborted(sender, state.value, code)
+
+    # Moving on.
+
+    def _close_phase(self) -> Outgoing:
+        state, phase, attendance = self.phase, self._phase, self._attendance
+        following = SERVER[self._config.threat_model].get((state, "close"))
+        if following is None or not isinstance(phase, Collector):
+            raise StateError(f"close_phase: there is no phase to close in state {state}")
+        try:
+            closed, participants = dispatch.close(phase, attendance)
+            self._advance("close", dispatch.begin(following, closed))
+        except RoundOverError as ends:
+            missing = tuple(sorted(attendance.awaited))
+            self._abort(ends.reason, AbortCode.TOO_FEW_CLIENTS, missing=missing, advertised=ends.advertised)
+            return self.outgoing()
+        except Exception as bug:
+            self._abort(f"unexpected {type(bug).__name__} while closing {state}", AbortCode.INTERNAL)
+            raise
+        if following in SERVER_COLLECTS:
+            attendance.ask(participants)
+        else:
+            attendance.ask_nobody()
+        return self.outgoing()
+
+    def _advance(self, trigger: str, phase: Phase) -> None:
+        """Follow an edge of the table."""
+        state = SERVER[self._config.threat_model][self.phase, trigger]
+        if STATES[type(phase)] is not state:
+            raise RuntimeError(f"{trigger} leads to {state}, not to {phase}")
+        self._phase = phase
+
+    def _abort(
+        self,
+        reason: str,
+        code: AbortCode,
+        *,
+        missing: Ids = (),
+        culprit: Ids = (),
+        advertised: Advertised | None = None,
+    ) -> None:
+        failure = Failure(self.phase.value, reason, code, missing, culprit)
+        self._phase = Aborted(advertised or self._phase.advertised, failure)
+        self._attendance.await_nobody()
+
+    def _compute(self, executor: Executor | None, workers: int | None) -> Result:
+        if self._result is not None:
+            return self._result
+        phase = self._phase.unmasked if isinstance(self._phase, Done) else self._phase
+        if not isinstance(phase, Unmasked):
+            raise StateError(f"compute: not possible in state {self.phase}; close the UNMASK phase first")
+        try:
+            add, subtract = compute.mask_keys(phase)
+        except PeerError as refused:
+            self._refuse(refused.culprit[0], refused)
+            self._abort(str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
+            raise
+        total = compute.without_masks(phase.masked.total, add, subtract, self._config, executor, workers)
+        if isinstance(self._phase, Aborted):  # by its host, from another thread
+            raise StateError("compute: the round was aborted while its sum was computed")
+        self._result = compute.result_of(phase, self._attendance, total)
+        if isinstance(self._phase, Unmasked):
+            self._advance("compute", Done(phase))
+        return self._result

@@ -1,0 +1,62 @@
+"""MASK: clients send their masked vectors, which are added up as they arrive; each survivor is told who survived."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from secagg import arithmetic
+from secagg.errors import ErrorCode, PeerError
+from secagg.outcome import MakeMessage
+from secagg.pairwise import messages
+from secagg.pairwise.messages import MaskedInput, Survivors
+from secagg.pairwise.server.attendance import Attendance
+from secagg.pairwise.server.failure_reasons import require_enough, require_threshold_around
+from secagg.pairwise.server.records import Ids, Masked, Masking, Shared
+from secagg.pairwise.transcript import VERSION
+
+_PACKED_FAULTS: Final = {
+    arithmetic.PackedLengthError: ErrorCode.WRONG_LENGTH,
+    arithmetic.PackedPaddingError: ErrorCode.PADDING,
+    arithmetic.PackedElementError: ErrorCode.ELEMENT_RANGE,
+}
+
+
+def begin(shared: Shared) -> Masking:
+    """A sum of nothing."""
+    config = shared.advertised.round.config
+    return Masking(shared, np.zeros(config.length, dtype=config.modulus.dtype))
+
+
+def take(masking: Masking, sender: int, message: MaskedInput) -> None:
+    """Add it up; a vector that is refused leaves the sum as it was."""
+    try:
+        arithmetic.add_packed(masking.total, message.vector, masking.advertised.round.config.modulus)
+    except arithmetic.PackedError as refused:
+        raise PeerError(_PACKED_FAULTS[type(refused)], str(refused)) from None
+    masking.arrived.append(sender)
+
+
+def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
+    """S: whose vectors are in the sum, if UNMASK can open all the secrets that this leaves to be opened."""
+    shared, config = masking.shared, masking.advertised.round.config
+    masked = Masked(
+        shared.advertised,
+        dealers=shared.members,
+        commitments=shared.commitments,
+        seed_commitments=shared.seed_commitments,
+        members=tuple(sorted(masking.arrived)),
+        total=masking.total,
+    )
+    attendance.lose("MASK", set(shared.members).difference(masked.members))
+    require_enough(attendance, "MASK", masked.members, config)
+    stuck = [owner for owner in masked.owners if masked.near[owner] < config.threshold]
+    require_threshold_around(attendance, "MASK", stuck, config)
+    return masked, masked.members
+
+
+def messages_of(masked: Masked) -> MakeMessage:
+    """S, the same for everybody."""
+    message = messages.encode(Survivors(VERSION, masked.advertised.session, masked.bitmap))
+    return lambda index: message

@@ -1,0 +1,372 @@
+"""What a server knows: a frozen record of each closed phase, and a collector for the one that is open.
+
+    phase        collector      is closed with
+    ADVERTISE    Advertising    Advertised
+    SHARE        Sharing        Shared
+    MASK         Masking        Masked
+    CONFIRM      Confirming     Confirmed
+    UNMASK       Unmasking      Unmasked
+
+A collector holds the record of the phase before it, and that record the one before itself: what a phase needs is there
+by its type, and what is not decided yet has no place where it could be looked for.  What follows from a record is
+worked out when it is first asked for, and stays right, because a record does not change.
+
+Arrays are as long as what their phase needs; "pairs" are the directed edges among the roster's members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Final, TypeAlias, final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.identity import Directory
+from secagg.outcome import Failure
+from secagg.pairwise import messages, transcript
+from secagg.pairwise.adjacency import Adjacency
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.merkle import MerkleTree
+from secagg.pairwise.records import KEYS_BYTES, PublicKeys
+from secagg.pairwise.transitions import ServerState
+from secagg.primitives import signing, suites
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Lanes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+Ids: TypeAlias = tuple[int, ...]
+
+
+@final
+class Round:
+    """What stays the same from first to last."""
+
+    __slots__ = ("_identities", "config", "nonce", "round_id")
+
+    def __init__(self, config: RoundConfig, nonce: bytes, directory: Directory | None) -> None:
+        """Raises ParameterError when the directory, in ``active``, does not hold the config's cohort."""
+        identities: Sequence[bytes] | None = ()
+        if config.is_active:
+            identities = None if directory is None else directory.cohort(config.cohort)
+        if identities is None or (config.is_active and len(identities) != config.clients):
+            raise ParameterError("active: give the directory that holds the config's cohort")
+        if not all(map(signing.is_signing_key, identities)):
+            raise ParameterError("active: the directory holds an identity key that is no canonical Ed25519 key")
+        self.config, self.nonce, self._identities = config, nonce, identities
+        self.round_id = transcript.round_id(config.digest, nonce)
+
+    def verify(self, sender: int, signed: bytes, signature: bytes) -> None:
+        """Raises PeerError(BAD_SIGNATURE) unless the sender's identity signed these bytes."""
+        try:
+            signing.verify(self._identities[sender], signed, signature)
+        except suites.CryptoError:
+            raise PeerError(ErrorCode.BAD_SIGNATURE, f"a signature that is not client {sender}'s") from None
+
+
+def flags(members: Iterable[int], clients: int) -> Flags:
+    """A set of members as flags, shape (clients,)."""
+    found = np.zeros(clients, dtype=np.bool_)
+    found[np.fromiter(members, dtype=np.int64)] = True
+    return found
+
+
+class Advert(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a member advertised."""
+
+    channel_key: bytes
+    masking_key: bytes
+    signature: bytes
+    """Empty in ``semi_honest``."""
+
+    @property
+    def keys(self) -> PublicKeys:
+        """Both public keys."""
+        return PublicKeys(self.channel_key, self.masking_key)
+
+
+class _Collector(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq=False):
+    """What one phase collects.  Its repr shows no content: some of it is secret until the round is over."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, eq=False, dict=True):
+    """What one phase was closed with.  The base has room for what follows from a record; no content in its repr."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if isinstance(value := getattr(self, name), np.ndarray):
+                value.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+# ADVERTISE.
+
+
+@final
+class Advertising(_Collector, tag="ADVERTISE"):
+    """The cohort's public keys come in."""
+
+    advertised: ClassVar[None] = None
+    round: Round
+    adverts: dict[int, Advert] = msgspec.field(default_factory=dict)
+    advertised_by: dict[bytes, int] = msgspec.field(default_factory=dict)
+    """Each public key so far, and who advertised it."""
+
+
+@final
+class Advertised(_Record, tag="ADVERTISED", frozen=True):
+    """The roster stands."""
+
+    round: Round
+    adverts: dict[int, Advert]
+    members: Ids
+    """Who stands in the roster, ascending."""
+
+    @cached_property
+    def tree(self) -> MerkleTree:
+        """The roster's tree: a member's leaf is its keys, and every other leaf is empty."""
+        leaves = [transcript.empty_leaf(index) for index in range(self.round.config.clients)]
+        for member in self.members:
+            leaves[member] = transcript.leaf(member, *self.adverts[member].keys)
+        return MerkleTree(leaves)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The roster's digest."""
+        return transcript.roster_digest(self.round.round_id, self.round.config.clients, self.tree.root)
+
+    @cached_property
+    def session(self) -> bytes:
+        """The session id."""
+        return transcript.session_id(self.round.config.digest, self.round.nonce, self.digest)
+
+    @cached_property
+    def graph(self) -> NeighbourGraph:
+        """The graph that the roster's digest draws, over the whole cohort."""
+        config = self.round.config
+        return NeighbourGraph(config.clients, config.neighbours, transcript.graph_key(self.digest, self.session))
+
+    @cached_property
+    def edges(self) -> Adjacency:
+        """The graph among the roster's members."""
+        return Adjacency(self.graph, flags(self.members, self.round.config.clients))
+
+    @cached_property
+    def keys(self) -> Bytes:
+        """Everybody's public keys, shape (n, KEYS_BYTES): the channel key before the masking key."""
+        keys = np.zeros((self.round.config.clients, KEYS_BYTES), dtype=np.uint8)
+        for member, advert in self.adverts.items():
+            keys[member] = np.frombuffer(advert.keys.to_bytes(), dtype=np.uint8)
+        return keys
+
+
+# SHARE.
+
+
+@final
+class Sharing(_Collector, tag="SHARE"):
+    """The roster's members deal their shares; each dealer's lie at its own entries of the edges."""
+
+    advertised: Advertised
+    sealed: Bytes
+    """(pairs, SEALED_BYTES)."""
+    commitments: Bytes
+    """(pairs, COMMITMENTS_BYTES)."""
+    seed_commitments: dict[int, bytes] = msgspec.field(default_factory=dict)
+    """Of everybody that shared."""
+
+
+@final
+class Shared(_Record, tag="SHARED", frozen=True):
+    """The shares are dealt."""
+
+    advertised: Advertised
+    members: Ids
+    """U2: who shared and was not pruned, ascending."""
+    sealed: Bytes
+    """(pairs, SEALED_BYTES): for the messages of this close alone, no later record carries them on."""
+    commitments: Bytes
+    seed_commitments: dict[int, bytes]
+
+    @cached_property
+    def flags(self) -> Flags:
+        """U2 as flags."""
+        return flags(self.members, self.advertised.round.config.clients)
+
+
+# MASK.
+
+
+@final
+class Masking(_Collector, tag="MASK"):
+    """The masked inputs come in, and are added up on arrival."""
+
+    shared: Shared
+    total: Lanes
+    """(m,): the sum of the masked inputs so far, in lanes."""
+    arrived: list[int] = msgspec.field(default_factory=list)
+    """Whose masked input is in the sum, in order of arrival."""
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.shared.advertised
+
+
+@final
+class Masked(_Record, tag="MASKED", frozen=True):
+    """The sum is there, with its masks still on."""
+
+    advertised: Advertised
+    dealers: Ids
+    """U2: whose shares were dealt, ascending."""
+    commitments: Bytes
+    seed_commitments: dict[int, bytes]
+    members: Ids
+    """S: whose masked input is in the sum, ascending."""
+    total: Lanes
+    """(m,): the sum of the masked inputs, in lanes."""
+
+    @cached_property
+    def dealt(self) -> Flags:
+        """U2 as flags."""
+        return flags(self.dealers, self.advertised.round.config.clients)
+
+    @cached_property
+    def flags(self) -> Flags:
+        """S as flags."""
+        return flags(self.members, self.advertised.round.config.clients)
+
+    @cached_property
+    def bitmap(self) -> bytes:
+        """S as it is sent and signed."""
+        return messages.encode_bitmap(self.members, self.advertised.round.config.clients)
+
+    @cached_property
+    def near(self) -> npt.NDArray[np.int64]:
+        """How many neighbours in S each member of the cohort has, shape (n,)."""
+        return self.advertised.edges.degrees_within(self.flags)
+
+    @cached_property
+    def owners(self) -> Ids:
+        """Whose secrets UNMASK must open: the survivors' seeds, and the keys of those they masked against in vain."""
+        return tuple(member for member in self.dealers if self.flags[member] or self.near[member])
+
+
+# CONFIRM.
+
+
+@final
+class Confirming(_Collector, tag="CONFIRM"):
+    """``active``: the survivors sign who the survivors are."""
+
+    masked: Masked
+    signatures: dict[int, bytes] = msgspec.field(default_factory=dict)
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.masked.advertised
+
+
+@final
+class Confirmed(_Record, tag="CONFIRMED", frozen=True):
+    """A quorum has signed."""
+
+    masked: Masked
+    signatures: dict[int, bytes]
+
+    @cached_property
+    def members(self) -> Ids:
+        """Who signed, ascending."""
+        return tuple(sorted(self.signatures))
+
+
+# UNMASK.
+
+
+@final
+class Unmasking(_Collector, tag="UNMASK"):
+    """Shares come back; each holder's lie at its own entries of the edges."""
+
+    settled: Masked | Confirmed
+    """The phase that settled who the survivors are; its members are asked for their shares."""
+    openings: npt.NDArray[np.uint64]
+    """(pairs, 5): the shares that came back."""
+    opened: Flags
+    """(pairs,): which of them are there and match their commitments."""
+
+    @property
+    def masked(self) -> Masked:
+        """What MASK was closed with."""
+        return self.settled if isinstance(self.settled, Masked) else self.settled.masked
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.masked.advertised
+
+
+@final
+class Unmasked(_Record, tag="COMPUTE", frozen=True):
+    """Shares enough are there to take the masks off the sum."""
+
+    masked: Masked
+    openings: npt.NDArray[np.uint64]
+    opened: Flags
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.masked.advertised
+
+
+# The ends.
+
+
+@final
+class Done(_Record, tag="DONE", frozen=True):
+    """The sum was computed, and can be computed again."""
+
+    unmasked: Unmasked
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.unmasked.advertised
+
+
+@final
+class Aborted(_Record, tag="ABORTED", frozen=True):
+    """The round ended without a sum.  Nothing is left that could still be opened."""
+
+    advertised: Advertised | None
+    """What ADVERTISE was closed with, if the round came so far."""
+    failure: Failure
+
+
+Collector: TypeAlias = Advertising | Sharing | Masking | Confirming | Unmasking
+Closed: TypeAlias = Advertised | Shared | Masked | Confirmed | Unmasked
+Phase: TypeAlias = Collector | Unmasked | Done | Aborted
+"""Where a server stands."""
+
+STATES: Final[dict[type[Phase], ServerState]] = {
+    Advertising: ServerState.ADVERTISE,
+    Sharing: ServerState.SHARE,
+    Masking: ServerState.MASK,
+    Confirming: ServerState.CONFIRM,
+    Unmasking: ServerState.UNMASK,
+    Unmasked: ServerState.COMPUTE,
+    Done: ServerState.DONE,
+    Aborted: ServerState.ABORTED,
+}
+"""The state of the tables that a server is in, by what it holds."""

@@ -1,0 +1,77 @@
+"""SHARE: clients deal shares of two secrets to their neighbours; each gets the shares that were dealt to it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from secagg.errors import ErrorCode, PeerError
+from secagg.outcome import MakeMessage
+from secagg.pairwise import messages
+from secagg.pairwise.messages import Share, Shares
+from secagg.pairwise.records import COMMITMENTS_BYTES, SEALED_BYTES
+from secagg.pairwise.server.attendance import Attendance
+from secagg.pairwise.server.failure_reasons import require_enough
+from secagg.pairwise.server.records import Advertised, Ids, Shared, Sharing, flags
+from secagg.pairwise.transcript import VERSION
+
+
+def begin(advertised: Advertised) -> Sharing:
+    """There is room for the shares of each pair of neighbours."""
+    pairs = len(advertised.edges)
+    return Sharing(
+        advertised,
+        sealed=np.zeros((pairs, SEALED_BYTES), dtype=np.uint8),
+        commitments=np.zeros((pairs, COMMITMENTS_BYTES), dtype=np.uint8),
+    )
+
+
+def take(sharing: Sharing, sender: int, message: Share) -> None:
+    """Sealed shares and commitments go to the dealer's entries."""
+    span = sharing.advertised.edges.span(sender)
+    count = span.stop - span.start
+    for name, blob, size in (
+        ("sealed shares", message.sealed, SEALED_BYTES),
+        ("commitments", message.commitments, COMMITMENTS_BYTES),
+    ):
+        if len(blob) != count * size:
+            raise PeerError(
+                ErrorCode.WRONG_LENGTH, f"{len(blob)} bytes of {name}; {count} neighbours need {count * size}"
+            )
+    sharing.sealed[span] = np.frombuffer(message.sealed, dtype=np.uint8).reshape(count, -1)
+    sharing.commitments[span] = np.frombuffer(message.commitments, dtype=np.uint8).reshape(count, -1)
+    sharing.seed_commitments[sender] = message.seed_commitment
+
+
+def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
+    """U2: who shared and stayed, without those whose neighbours in it are fewer than the threshold."""
+    config, edges = sharing.advertised.round.config, sharing.advertised.edges
+    alive = flags(attendance.staying(sharing.seed_commitments), config.clients)
+    while True:
+        pruned = alive & (edges.degrees_within(alive) < config.threshold)
+        if not pruned.any():
+            break
+        alive &= ~pruned
+    members = tuple(np.flatnonzero(alive).tolist())
+    attendance.lose("SHARE", set(attendance.recipients).difference(members))
+    require_enough(attendance, "SHARE", members, config)
+    return Shared(sharing.advertised, members, sharing.sealed, sharing.commitments, sharing.seed_commitments), members
+
+
+def messages_of(shared: Shared) -> MakeMessage:
+    """The shares addressed to each receiver, gathered from their dealers' entries."""
+    edges, session = shared.advertised.edges, shared.advertised.session
+
+    def shares_for(index: int) -> bytes:
+        neighbours = edges.neighbours(index)
+        dealt = shared.flags[neighbours]
+        entries = edges.toward(index)[dealt]
+        shares = Shares(
+            VERSION,
+            session,
+            messages.encode_ids(neighbours[dealt]),
+            shared.sealed[entries].tobytes(),
+            shared.commitments[entries].tobytes(),
+        )
+        return messages.encode(shares)
+
+    return shares_for
