@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secagg.arithmetic.kernels import jit as _jit
+from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modulus import Modulus
 
 Lanes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
@@ -125,5 +125,5 @@ def _prime_accumulator(prime: int) -> Accumulate:
             accumulator[i] = lane(lane(before - away) + (p if before < away else zero))
         return largest
 
-    lanes = _jit.array_of(modulus.dtype)
-    return _jit.specialised(accumulate, f"accumulate_{prime}", lanes, lanes, _jit.scalar_of(np.bool_))
+    lanes = jit.array_of(modulus.dtype)
+    return jit.specialised(accumulate, f"accumulate_{prime}", lanes, lanes, jit.scalar_of(np.bool_))

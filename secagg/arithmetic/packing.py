@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic import modular
-from secagg.arithmetic.kernels import jit as _jit
+from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modular import Lanes
 from secagg.arithmetic.modulus import Modulus
 
@@ -275,11 +275,11 @@ def _adder(bits: int) -> Callable[[Lanes, npt.NDArray[np.uint64], int], None]:
                 accumulator[row * eight + np.uint64(index)] += element & mask
 
     arguments = (
-        _jit.array_of(dtype),
-        _jit.array_of(np.uint64, 2, writable=False, contiguous=False),
-        _jit.scalar_of(np.int64),
+        jit.array_of(dtype),
+        jit.array_of(np.uint64, 2, writable=False, contiguous=False),
+        jit.scalar_of(np.int64),
     )
-    return _jit.specialised(add_packed, f"add_packed_{bits}", *arguments)
+    return jit.specialised(add_packed, f"add_packed_{bits}", *arguments)
 
 
 def _pack_groups(words: npt.NDArray[np.uint64], vector: Lanes, groups: int, bits: int) -> None:
@@ -345,5 +345,5 @@ def _packer(bits: int) -> Callable[[npt.NDArray[np.uint64], Lanes, int], None]:
                     words[first * size + (position >> six)] = word
                     word = (element >> one) >> (last_bit - shift)
 
-    arguments = (_jit.array_of(np.uint64), _jit.array_of(dtype, writable=False), _jit.scalar_of(np.int64))
-    return _jit.specialised(pack, f"pack_{bits}", *arguments)
+    arguments = (jit.array_of(np.uint64), jit.array_of(dtype, writable=False), jit.scalar_of(np.int64))
+    return jit.specialised(pack, f"pack_{bits}", *arguments)

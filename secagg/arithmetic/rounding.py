@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.arithmetic.kernels import jit as _jit
+from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modular import Lanes
 
 FRACTION_BITS: Final = 32
@@ -55,13 +55,13 @@ def _rounder(lane_bytes: int) -> Callable[..., tuple[int, int]]:
             out[index] = lane((fixed + offset + np.uint64(random[index])) >> shift)
         return beyond, wrong
 
-    return _jit.specialised(
+    return jit.specialised(
         round_values,
         f"clip_and_round_{8 * lane_bytes}",
-        _jit.array_of(np.float64),
-        _jit.scalar_of(np.float64),
-        _jit.scalar_of(np.float64),
-        _jit.scalar_of(np.uint64),
-        _jit.array_of(np.uint32, writable=False),
-        _jit.array_of(lane),
+        jit.array_of(np.float64),
+        jit.scalar_of(np.float64),
+        jit.scalar_of(np.float64),
+        jit.scalar_of(np.uint64),
+        jit.array_of(np.uint32, writable=False),
+        jit.array_of(lane),
     )

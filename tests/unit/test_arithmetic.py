@@ -469,7 +469,8 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 KERNELS = 10  # of the script below: four widths to pack and to unpack, two primes; masks from the library
 DIGEST_SCRIPT = """
 import hashlib, sys
-from secagg import Suite, arithmetic, masking
+from secagg import Suite, arithmetic
+from secagg.primitives import masking
 from secagg.arithmetic import Modulus
 assert "numba" not in sys.modules, "importing the package imported numba"
 digest = hashlib.sha256()
@@ -550,7 +551,7 @@ def test_no_two_kernels_share_a_cache_file(filled_cache: Path) -> None:
 
 SHARING_SCRIPT = """
 import numpy as np
-from secagg import secret_sharing
+from secagg.primitives import secret_sharing
 shares = secret_sharing.share(bytes(range(32)), np.arange(9), 5, np.arange(20, dtype=np.uint64).reshape(5, 4))
 print(secret_sharing.encode_shares(shares).hex())
 """

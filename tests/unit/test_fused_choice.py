@@ -108,8 +108,10 @@ def test_what_a_target_has(target: Any, blocks: int) -> None:
 
 TARGET_SCRIPT = """
 import hashlib, sys, warnings
-from secagg import Suite, masking
-from secagg.arithmetic import Modulus, fused
+from secagg import Suite
+from secagg.primitives import masking
+from secagg.arithmetic import Modulus
+from secagg.arithmetic.kernels import fused
 warnings.simplefilter("error")
 if "load" in sys.argv:
     import numba
@@ -203,8 +205,10 @@ def test_every_kind_of_target_gives_the_same_masks(environment: dict[str, str], 
 def test_a_process_that_masks_little_does_not_load_numba() -> None:
     source = """
 import sys, numpy as np
-from secagg import Suite, masking
-from secagg.arithmetic import Modulus, fused
+from secagg import Suite
+from secagg.primitives import masking
+from secagg.arithmetic import Modulus
+from secagg.arithmetic.kernels import fused
 modulus, keys = Modulus.ring(32), [bytes(16)] * 100
 masking.apply_masks(Suite.AES_128, np.zeros(10_000, np.uint32), keys, keys, modulus)
 assert fused.kernels_for(modulus, 16, 1, fused.WORTH_LOADING - 1) is None
@@ -288,7 +292,7 @@ def test_kernels_that_do_not_compile_are_not_used_and_said_so_once(monkeypatch: 
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of kernels will be imported again."""
     monkeypatch.delitem(sys.modules, "secagg.arithmetic.kernels.aes")
-    monkeypatch.delattr(secagg.arithmetic, "aes")
+    monkeypatch.delattr(secagg.arithmetic.kernels, "aes")
 
 
 @pytest.mark.usefixtures("forgotten")

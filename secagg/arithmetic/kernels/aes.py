@@ -26,7 +26,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from secagg.arithmetic.kernels import jit as _jit
+from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modular import Lanes
 from secagg.arithmetic.modulus import Modulus
 
@@ -46,15 +46,15 @@ def _blocks_of(target: Any) -> int:
     """How many AES blocks one instruction of a target works on: 4, 2, 1, or 0 where it has none.
 
     Args:
-        target: as ``_jit.target``; what is told in another form counts as a target that has none.
+        target: as ``jit.target``; what is told in another form counts as a target that has none.
     """
-    has = _jit.features_of(target)
+    has = jit.features_of(target)
     if has >= _FOUR_BLOCKS and "-evex512" not in target[2].split(","):
         return 4
     return 2 if has >= _TWO_BLOCKS else 1 if has >= _ONE_BLOCK else 0
 
 
-BLOCKS: Final = _blocks_of(_jit.target())
+BLOCKS: Final = _blocks_of(jit.target())
 """AES blocks that one instruction works on; zero where there is none."""
 
 _GROUP_BLOCKS: Final = _VECTORS * max(1, BLOCKS)
@@ -253,7 +253,7 @@ _sum_group: Final[Any] = _sum_group_llvm
 _substitute: Final[Any] = _substitute_llvm
 
 
-# Kernels.  Their names tell targets apart, see ``_jit.specialised``.
+# Kernels.  Their names tell targets apart, see ``jit.specialised``.
 
 
 @cache
@@ -277,8 +277,8 @@ def _key_expander() -> Any:
                         word = _substitute(word)
                     schedules[row, index] = schedules[row, index - size] ^ word
 
-    words, schedules = _jit.array_of(np.uint32, 2, writable=False), _jit.array_of(np.uint32, 2)
-    return _jit.specialised(expand_keys, f"expand_keys_x{BLOCKS}", words, schedules)
+    words, schedules = jit.array_of(np.uint32, 2, writable=False), jit.array_of(np.uint32, 2)
+    return jit.specialised(expand_keys, f"expand_keys_x{BLOCKS}", words, schedules)
 
 
 @cache
@@ -301,10 +301,10 @@ def _ring_adder(lane_bits: int, rounds: int) -> Any:
                 for index in range(end - begin):
                     part[index] += added[index]
 
-    lanes, keys, flag = _jit.array_of(f"u{lane_bits // 8}"), _jit.array_of(np.uint32, 2), _jit.scalar_of(np.bool_)
-    counter, count = _jit.scalar_of(np.uint64), _jit.scalar_of(np.int64)
+    lanes, keys, flag = jit.array_of(f"u{lane_bits // 8}"), jit.array_of(np.uint32, 2), jit.scalar_of(np.bool_)
+    counter, count = jit.scalar_of(np.uint64), jit.scalar_of(np.int64)
     name = f"add_to_ring_{lane_bits}_{rounds}_x{BLOCKS}"
-    return _jit.specialised(add_to_ring, name, lanes, keys, lanes, flag, counter, counter, count)
+    return jit.specialised(add_to_ring, name, lanes, keys, lanes, flag, counter, counter, count)
 
 
 @cache
@@ -353,14 +353,14 @@ def _prime_adder(lane_bits: int, rounds: int) -> Any:
             done = begin - first
             _add_residues(vector[begin:end], sums[0, done:], sums[1, done:], negate, prime, reciprocal)
 
-    lanes, keys, flag = _jit.array_of(lane), _jit.array_of(np.uint32, 2), _jit.scalar_of(np.bool_)
-    word, count, real = _jit.scalar_of(np.uint64), _jit.scalar_of(np.int64), _jit.scalar_of(np.float64)
-    scratch = _jit.array_of(lane, 2), _jit.array_of(np.uint64, 2)
+    lanes, keys, flag = jit.array_of(lane), jit.array_of(np.uint32, 2), jit.scalar_of(np.bool_)
+    word, count, real = jit.scalar_of(np.uint64), jit.scalar_of(np.int64), jit.scalar_of(np.float64)
+    scratch = jit.array_of(lane, 2), jit.array_of(np.uint64, 2)
     name = f"add_modulo_prime_{lane_bits}_{rounds}_x{BLOCKS}"
-    return _jit.specialised(add_modulo_prime, name, lanes, keys, *scratch, flag, word, word, count, word, word, real)
+    return jit.specialised(add_modulo_prime, name, lanes, keys, *scratch, flag, word, word, count, word, word, real)
 
 
-@_jit.kernel
+@jit.kernel
 def _add_residues(part: Any, low: Any, high: Any, negate: Any, prime: Any, reciprocal: Any) -> None:
     """Add low + 2^32 high to a part of a vector modulo the prime, or subtract it; canonical before and after.
 

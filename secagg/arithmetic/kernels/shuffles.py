@@ -25,7 +25,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from secagg.arithmetic.kernels import jit as _jit
+from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modular import Lanes
 from secagg.arithmetic.modulus import Modulus
 
@@ -44,12 +44,12 @@ _make_array: Any = arrayobj.make_array
 
 def can_unpack(bits: int) -> bool:
     """Whether there is a kernel for elements of this width that pays on this target."""
-    return bits <= _WIDEST and "ssse3" in _jit.features_of(_jit.target())
+    return bits <= _WIDEST and "ssse3" in jit.features_of(jit.target())
 
 
 def can_pack(bits: int) -> bool:
     """The same for packing: no word may reach beyond 64 bits when it is shifted."""
-    return _widest_shifted(bits) <= 64 and "ssse3" in _jit.features_of(_jit.target())
+    return _widest_shifted(bits) <= 64 and "ssse3" in jit.features_of(jit.target())
 
 
 def elements(bits: int) -> int:
@@ -71,8 +71,8 @@ def adder(bits: int) -> Callable[[Lanes, Bytes, int], None]:
         for group in range(groups):
             _add_group(accumulator, group * lanes_a_group, packed, group * group_bytes, bits)
 
-    lanes, packed = _jit.array_of(Modulus.ring(bits).dtype), _jit.array_of(np.uint8, writable=False)
-    return _jit.specialised(add_shuffled, f"add_shuffled_{bits}", lanes, packed, _jit.scalar_of(np.int64))
+    lanes, packed = jit.array_of(Modulus.ring(bits).dtype), jit.array_of(np.uint8, writable=False)
+    return jit.specialised(add_shuffled, f"add_shuffled_{bits}", lanes, packed, jit.scalar_of(np.int64))
 
 
 @cache
@@ -88,8 +88,8 @@ def packer(bits: int) -> Callable[[Bytes, Lanes, int], None]:
         for group in range(groups):
             _pack_group(packed, group * group_bytes, vector, group * lanes_a_group, bits)
 
-    packed, lanes = _jit.array_of(np.uint8), _jit.array_of(Modulus.ring(bits).dtype, writable=False)
-    return _jit.specialised(pack_shuffled, f"pack_shuffled_{bits}", packed, lanes, _jit.scalar_of(np.int64))
+    packed, lanes = jit.array_of(np.uint8), jit.array_of(Modulus.ring(bits).dtype, writable=False)
+    return jit.specialised(pack_shuffled, f"pack_shuffled_{bits}", packed, lanes, jit.scalar_of(np.int64))
 
 
 def _word_bits(bits: int) -> int:
