@@ -82,14 +82,14 @@ def _masking(dim: int, neighbours: int) -> Part:
 
 
 def _declearn(add: list[int], subtract: list[int]) -> Any:
-    from declearn.secagg.primitives.masking import MaskingEncrypter
+    from declearn.secagg.masking import MaskingEncrypter
 
     return MaskingEncrypter(add, subtract, bitsize=_BITS, clipval=CLIP)
 
 
 def _check_declearn(update: Any) -> None:
     """Two clients' masks cancel."""
-    from declearn.secagg.primitives.masking import MaskingDecrypter
+    from declearn.secagg.masking import MaskingDecrypter
 
     one, shape = _declearn([7], []).encrypt_vector(update)
     other, _ = _declearn([], [7]).encrypt_vector(update)
