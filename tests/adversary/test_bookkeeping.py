@@ -5,13 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from attack_stage import active
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import Modulus
 from secagg.testing.adversary import Attack, Opening
 from secagg.testing.adversary.algebra import Combination, bare, reduced
+from tests.support.attack_stage import active
 
 FACTORS = st.integers(-3, 3).filter(bool)
 COMBINATIONS = st.dictionaries(st.integers(0, 4), FACTORS, max_size=4)

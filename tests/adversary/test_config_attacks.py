@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from attack_stage import active, around, ring_of, semi_honest
-from mutants import LENIENT, take_any_config
 
 from secagg import ErrorCode, ParameterError, Policy, RoundConfig, Suite, ThreatModel
 from secagg.testing.adversary import Attack, Coalition, DropFromSurvivors, ForgeConfig, Isolate, ShowSurvivors, forged
+from tests.support.attack_stage import active, around, ring_of, semi_honest
+from tests.support.mutants import LENIENT, take_any_config
 
 ACTIVE, CURIOUS = active(7, 1, 2), semi_honest(7, 1, 2)
 """ACTIVE: t = 4, Q = 5, a sum of 5 at least."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from attack_stage import active, semi_honest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secagg.simulation import FATES
 from secagg.testing.adversary import Coalition
+from tests.support.attack_stage import active, semi_honest
 
 CONFIGS = (
     semi_honest(4, 1, 1),

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from attack_stage import active, around, ring_of, semi_honest
 from hypothesis import HealthCheck, Phase, find, given, settings
-from mutants import PRIVACY
 
 from secagg import ErrorCode, RoundConfig
 from secagg.testing.adversary import (
@@ -30,6 +28,8 @@ from secagg.testing.adversary import (
 )
 from secagg.testing.adversary.strategies import attacks
 from secagg.testing.adversary.world import Member, World
+from tests.support.attack_stage import active, around, ring_of, semi_honest
+from tests.support.mutants import PRIVACY
 
 CONFIGS = (
     active(5, 1, 1),

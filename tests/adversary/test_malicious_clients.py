@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from attack_stage import active, semi_honest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +31,7 @@ from secagg.testing.adversary import (
     WrongSecret,
 )
 from secagg.testing.adversary.strategies import client_lies, wire_lies
+from tests.support.attack_stage import active, semi_honest
 
 MODELS = (semi_honest(7, 1, 2, threshold=4), active(7, 1, 2))
 """t = 4, two may be lost."""

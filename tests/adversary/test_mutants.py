@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from attack_stage import around, ring_of, semi_honest
-from mutants import PRIVACY, Mutant, without
 
 from secagg import Client, ErrorCode, Misbehaved, ParameterError, PeerError, Policy, Server, Suite
 from secagg.pairwise import checks, messages, records
@@ -29,6 +27,8 @@ from secagg.testing.adversary import (
     StaleKeys,
     Unopenable,
 )
+from tests.support.attack_stage import around, ring_of, semi_honest
+from tests.support.mutants import PRIVACY, Mutant, without
 
 Patch = pytest.MonkeyPatch
 

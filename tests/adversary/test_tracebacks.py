@@ -8,10 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attack_stage import active
-from staging import MODELS, Stage
-from test_client_checks import CASES, Trip, attack_of, name_of
-from traceback_secrets import Secrets, leaks, library_frames
 
 from secagg import (
     Client,
@@ -32,6 +28,10 @@ from secagg.pairwise.client import dealing
 from secagg.pairwise.keys import KeySchedule
 from secagg.primitives import masking, secret_sharing
 from secagg.testing.adversary import Attack, BadCommitment
+from tests.support.attack_stage import active
+from tests.support.staging import MODELS, Stage
+from tests.support.traceback_secrets import Secrets, leaks, library_frames
+from tests.support.trips import CASES, Trip, attack_of, name_of
 
 
 @pytest.fixture

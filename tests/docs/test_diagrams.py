@@ -1,20 +1,15 @@
 """The diagrams of docs/state-machines.md are those of the transition tables."""
 
 import re
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
+import generate_diagrams
 import pytest
 
 from secagg.pairwise.config import ThreatModel
 from secagg.pairwise.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_ENDED, ClientState, ServerState
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
-
-import generate_diagrams
 
 
 def test_the_committed_diagrams_are_those_of_the_tables() -> None:

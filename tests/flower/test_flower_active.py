@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flower_grid import App, model
-from flower_setup import ODD, make, one_round, others, secure, with_node_config
 from flwr.app import ConfigRecord, Message, RecordDict
-from test_flower_rounds import assert_mean
 
 import secagg
 from secagg import AbortCode
 from secagg.adapters.flower import SecAggMod, secagg_mod
 from secagg.adapters.flower.records import RECORD
 from secagg.pairwise import messages
+from tests.support.flower_grid import App, model
+from tests.support.flower_setup import ODD, assert_mean, make, one_round, others, secure, with_node_config
 
 
 def test_active_paths_from_the_node_config(tmp_path: Path) -> None:

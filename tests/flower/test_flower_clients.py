@@ -10,14 +10,23 @@ from typing import Any
 
 import msgspec
 import pytest
-from flower_grid import CLIPS, App, MemoryGrid, context_bytes, context_of, model, record_of, trained, weight_of
-from flower_setup import ODD, averaging, make, one_round, others, secure, with_node_config
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from test_flower_rounds import assert_mean
 
 from secagg.adapters.flower import DurableTokens, SecAggMod, SecAggStrategy, phase_of, secagg_mod
 from secagg.adapters.flower.records import RECORD, STATE_RECORD
+from tests.support.flower_grid import (
+    CLIPS,
+    App,
+    MemoryGrid,
+    context_bytes,
+    context_of,
+    model,
+    record_of,
+    trained,
+    weight_of,
+)
+from tests.support.flower_setup import ODD, assert_mean, averaging, make, one_round, others, secure, with_node_config
 
 # What leaves a client.
 

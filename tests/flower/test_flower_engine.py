@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from flower_grid import CLIPS, arrays_of, model, plain_mean, record_of
-from flower_setup import members
-from simulated import LOST, NODES
 
-HERE = Path(__file__).parent
-EXAMPLE = HERE.parents[1] / "examples" / "flower"
+from tests.support.flower_grid import CLIPS, arrays_of, model, plain_mean, record_of
+from tests.support.flower_setup import members
+from tests.support.flower_simulation import LOST, NODES
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "flower"
 BINARIES = Path(sys.executable).parent
 MARK = "SECAGG_TEST_RUN"
 PATIENCE_S = 150
@@ -39,7 +40,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         **os.environ,
         MARK: mark,
         "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "FLWR_HOME": str(tmp_path / "flwr"),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -89,7 +90,7 @@ def run(command: list[str], environment: dict[str, str], cwd: Path) -> str:
 def test_active_rounds_in_the_simulation_engine(environment: dict[str, str], tmp_path: Path) -> None:
     """Ray's actors, a client lost in each of the five phases, and the plain mean of the others."""
     members(tmp_path, NODES)
-    printed = run([sys.executable, str(HERE / "simulated.py"), str(tmp_path)], environment, tmp_path)
+    printed = run([sys.executable, "-m", "tests.support.flower_simulation", str(tmp_path)], environment, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["failure"] == "", printed[-5000:]
     assert report["dropped"] == dict.fromkeys(LOST, 1)

@@ -12,15 +12,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from flower_grid import App, Arrays, MemoryGrid, arrays_of, model, record_of, trained, weight_of
-from flower_setup import ODD, make, one_round, others, secure, with_node_config
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
-from test_flower_rounds import assert_mean
 
 from secagg import LayoutPolicy, RoundConfig
 from secagg.adapters.flower import DurableTokens, SecAggMod, SecAggStrategy, secagg_mod
 from secagg.adapters.flower.layout import Announcement
 from secagg.adapters.flower.records import RECORD
+from tests.support.flower_grid import App, Arrays, MemoryGrid, arrays_of, model, record_of, trained, weight_of
+from tests.support.flower_setup import ODD, assert_mean, make, one_round, others, secure, with_node_config
 
 UPDATES = {node: trained(model(), node) for node in range(101, 109)}
 

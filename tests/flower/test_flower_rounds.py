@@ -8,29 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flower_grid import CLIPS, Arrays, Fates, arrays_of, context_of, model, plain_mean, record_of
-from flower_setup import make, one_round
 
 from secagg._install import how_to_install
-from secagg.adapters.flower import SecAggStrategy
 from secagg.adapters.flower.records import STATE_RECORD
+from tests.support.flower_grid import CLIPS, Fates, arrays_of, context_of, model, plain_mean, record_of
+from tests.support.flower_setup import PHASES, assert_mean, make, one_round
 
-PHASES = {"semi_honest": ["ADVERTISE", "SHARE", "MASK", "UNMASK"]}
-PHASES["active"] = [*PHASES["semi_honest"][:3], "CONFIRM", "UNMASK"]
 EARLY = ("ADVERTISE", "SHARE", "MASK")
-
-
-def assert_mean(strategy: SecAggStrategy, mean: Arrays | None, arrays: Arrays, nodes: list[int]) -> None:
-    """The plain mean over these nodes: up to quantisation, and up to the cast to the model's own type."""
-    assert mean is not None
-    report = strategy.reports[1]
-    assert sorted(report.nodes[index] for index in report.included) == nodes
-    assert mean.keys() == arrays.keys()
-    for name, expected in plain_mean(arrays, nodes).items():
-        bound = report.error_bound * (CLIPS["*.batches"] if name.endswith("batches") else 1.0)
-        cast = np.finfo(mean[name].dtype).eps * np.abs(expected).max(initial=1.0)
-        assert mean[name].shape == expected.shape
-        assert np.abs(mean[name] - expected).max(initial=0.0) <= bound + cast, name
 
 
 @pytest.mark.parametrize("how", ["deaf", "mute"])

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flower_grid import CLIPS, App, Arrays, MemoryGrid, arrays_of, model, record_of
-from flower_setup import averaging, one_round
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import fixedclipping_mod
@@ -18,6 +16,8 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from secagg import LayoutPolicy
 from secagg.adapters.flower import SecAggMod, SecAggStrategy, secagg_mod
 from secagg.errors import ParameterError
+from tests.support.flower_grid import CLIPS, App, Arrays, MemoryGrid, arrays_of, model, record_of
+from tests.support.flower_setup import averaging, one_round
 
 ROUNDS = 3
 LOST = 104

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flower_grid import App, Arrays, MemoryGrid, arrays_of, record_of
-from flower_setup import one_round
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from secagg.adapters.flower import SecAggStrategy, secagg_mod
 from secagg.adapters.flower.layout import clip_of_whole_numbers
+from tests.support.flower_grid import App, Arrays, MemoryGrid, arrays_of, record_of
+from tests.support.flower_setup import one_round
 
 NODES = range(101, 111)
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flower_grid import CLIPS, App, MemoryGrid, arrays_of, model, record_of, trained, weight_of
-from flower_setup import ODD, make, one_round, others, secure
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from test_flower_rounds import PHASES, assert_mean
 
 from secagg.adapters.flower import secagg_mod
 from secagg.adapters.flower.records import RECORD
+from tests.support.flower_grid import CLIPS, App, MemoryGrid, arrays_of, model, record_of, trained, weight_of
+from tests.support.flower_setup import ODD, PHASES, assert_mean, make, one_round, others, secure
 
 
 def reply_with(message: Message, update: Any, weight: Any = 10, **more: Any) -> Message:

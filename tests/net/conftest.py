@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import Command, Zygote
 
 from secagg.adapters.net.certificates import make_demo_certificate
+from tests.support.processes import Command, Zygote
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hosting import LAYOUT, Hosting, check_total, eventually, hosting, spec_of
-from raw import RefusedLoginError, binary, logged_in, more, ping, read_to_the_end, stranger, write
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -25,6 +23,17 @@ from secagg.adapters.net.frames import Ack, Got, Refusal, Refused, Submission, e
 from secagg.adapters.net.policing import FramePolice, Rate
 from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
+from tests.support.hosting import LAYOUT, Hosting, check_total, eventually, hosting, spec_of
+from tests.support.raw_connections import (
+    RefusedLoginError,
+    binary,
+    logged_in,
+    more,
+    ping,
+    read_to_the_end,
+    stranger,
+    write,
+)
 
 TRUSTING = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3)
 PATIENT = Limits(login_seconds=600.0, grace_seconds=600.0)

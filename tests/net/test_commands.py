@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import Command, free_port
 from prometheus_client.parser import text_string_to_metric_families
-from rounds_of_processes import Start
 from safetensors.numpy import load_file, save_file
 
 import secagg
 from secagg import Identity, save_directory
 from secagg._install import how_to_install
+from tests.support.processes import Command, free_port
+from tests.support.rounds_of_processes import Start
 
 SHAPES = {"layer.weight": (8, 4), "layer.bias": (4,), "steps": ()}
 

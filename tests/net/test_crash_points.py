@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosting import check_total, hosting, spec_of
 
 from secagg import Identity, MemoryDirectory, Policy, ThreatModel
 from secagg.adapters.net.journal import Journal
+from tests.support.hosting import check_total, hosting, spec_of
 
 CLIENTS = 3
 RUNS = int(os.environ.get("SECAGG_CRASH_RUNS", "1"))

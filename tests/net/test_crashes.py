@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-from rounds_of_processes import Stage, Start
+
+from tests.support.rounds_of_processes import Stage, Start
 
 RUNS = int(os.environ.get("SECAGG_CRASH_RUNS", "1"))
 PHASES = {

@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from hosting import check_total, eventually, hosting, spec_of
 
 from secagg.adapters.net import doors
 from secagg.adapters.net.frames import Refusal
 from secagg.adapters.net.service import Limits
+from tests.support.hosting import check_total, eventually, hosting, spec_of
 
 
 def run(test: Callable[[], Awaitable[None]], seconds: float = 60.0) -> None:
@@ -117,7 +117,7 @@ def test_connections_leave_the_process_files_of_its_own() -> None:
 LATE_IMPORTS = """
 import asyncio, sys
 from pathlib import Path
-from hosting import LAYOUT, arrays_of, hosting, spec_of
+from tests.support.hosting import LAYOUT, arrays_of, hosting, spec_of
 from secagg import Identity
 from secagg.adapters.net.certificates import make_demo_certificate
 from secagg.pairwise.policy import Policy
@@ -149,10 +149,9 @@ print(asyncio.run(main()))
 @pytest.mark.parametrize("threat", ["semi_honest", "active"])
 def test_kernels_are_there_before_the_first_connection(tmp_path: Path, threat: str) -> None:
     """A service that imports them for its first message finds no file to read them from, when strangers hold all."""
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", LATE_IMPORTS, str(tmp_path), threat],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosting import Hosting, check_total, eventually, hosting, spec_of
 from prometheus_client import CollectorRegistry
-from raw import RefusedLoginError, binary, logged_in, more, read_to_the_end, write
 
 from secagg import Identity, MemoryDirectory, Policy, Server, ThreatModel
 from secagg.adapters.net.frames import ABORT, Ack, Message, Refusal, Refused, RefusedError, Submission, Sum, encode
@@ -21,6 +19,8 @@ from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import AbortCode
 from secagg.pairwise import messages
+from tests.support.hosting import Hosting, check_total, eventually, hosting, spec_of
+from tests.support.raw_connections import RefusedLoginError, binary, logged_in, more, read_to_the_end, write
 
 NAMES = ("ada", "ben", "cy", "dee", "eve")
 TRUSTING = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hosting import LAYOUT, hosting, spec_of
 
 from secagg import ParameterError
 from secagg.adapters.net.frames import FRAGMENT_BYTES, MAX_WELCOME_BYTES, RefusedError, decode_layout, encode_layout
 from secagg.adapters.net.layout import Layout
+from tests.support.hosting import LAYOUT, hosting, spec_of
 
 
 def adapter(tensors: int, *, name: str = "") -> Layout:

@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hosting import LAYOUT, SHAPES, hosting, spec_of
-from lying import Line, log_in, lying_server
 
 from secagg import Encoder, Exact, InputError, LayoutPolicy, ParameterError, PeerError
 from secagg.adapters.net.frames import RefusedError, decode_layout, encode_layout
 from secagg.adapters.net.layout import Layout, totals
 from secagg.adapters.net.layout_file import read_layout, write_layout
 from secagg.adapters.net.store import ClientStore
+from tests.support.hosting import LAYOUT, SHAPES, hosting, spec_of
+from tests.support.lying_service import Line, log_in, lying_server
 
 MIXED = {"cost": (2,), "layer.bias": (2,), "layer.weight": (3, 2), "visits": ()}
 

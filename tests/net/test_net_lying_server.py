@@ -14,8 +14,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hosting import CLIP, LAYOUT, arrays_of, check_total, eventually, hosting, spec_of
-from lying import Line, announce, hear, log_in, lying_server, say
 from websockets.exceptions import ConnectionClosed
 
 from secagg import Identity, InputError, LayoutPolicy, ParameterError, PeerError, RoundConfig, Server
@@ -29,6 +27,8 @@ from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import AnotherInputError, GaveUpError, MaybeSummedError, MemberOptions
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.store import ClientStore, may_hold
+from tests.support.hosting import CLIP, LAYOUT, arrays_of, check_total, eventually, hosting, spec_of
+from tests.support.lying_service import Line, announce, hear, log_in, lying_server, say
 
 CONFIG = spec_of(3).config
 SUM_BYTES = CONFIG.modulus.packed_bytes(CONFIG.length)

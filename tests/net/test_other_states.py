@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hosting import LAYOUT, arrays_of, spec_of
 
 from secagg import ClientAborted, Identity, ParameterError, Server
 from secagg.adapters.net import model_files
@@ -19,6 +18,7 @@ from secagg.adapters.net.steps import Steps
 from secagg.adapters.net.store import ClientStore
 from secagg.cli import joining
 from secagg.cli.join_options import JoinOptions
+from tests.support.hosting import LAYOUT, arrays_of, spec_of
 
 MONDAY, TUESDAY = "ws://localhost:8443/monday", "ws://localhost:8443/tuesday"
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography import x509
-from processes import Command, free_port
-from rounds_of_processes import Start
 
 from secagg.cli.sum_report import array_sums, sum_warnings
 from secagg.encoding import Exact, Mean
+from tests.support.processes import Command, free_port
+from tests.support.rounds_of_processes import Start
 
 MEMBERS = 3
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hosting import LAYOUT, spec_of
 
 from secagg import ParameterError, RoundConfig
 from secagg.adapters.net.round_spec import RoundSpec
+from tests.support.hosting import LAYOUT, spec_of
 
 SPEC = spec_of(3)
 ENCODER = LAYOUT.encoder()

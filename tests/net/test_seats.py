@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hosting import check_total, eventually, hosting, spec_of
-from raw import logged_in, read_to_the_end
 
 from secagg import Identity, InputError, PeerError, Policy
 from secagg.adapters.net.frames import ABORT, Ack, Message, RefusedError, Submission
@@ -19,6 +17,8 @@ from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import AbortCode
 from secagg.pairwise import messages
+from tests.support.hosting import check_total, eventually, hosting, spec_of
+from tests.support.raw_connections import logged_in, read_to_the_end
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hosting import CLIP, LAYOUT, Hosting, arrays_of, check_total, eventually, hosting, spec_of
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -48,6 +47,7 @@ from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
 from secagg.pairwise.server import snapshot
 from secagg.pairwise.transcript import signed_login
+from tests.support.hosting import CLIP, LAYOUT, Hosting, arrays_of, check_total, eventually, hosting, spec_of
 
 ACTIVE = Policy(threat_model=ThreatModel.ACTIVE, gamma=0.2, min_survivors=3)
 

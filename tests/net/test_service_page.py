@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from processes import free_port
-from rounds_of_processes import Start
+
+from tests.support.processes import free_port
+from tests.support.rounds_of_processes import Start
 
 PAGE = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hosting import LAYOUT, arrays_of, hosting, spec_of
 from safetensors.numpy import load_file, save_file
 
 from secagg import Identity, InputError, ParameterError, PeerError, Server
@@ -37,6 +36,7 @@ from secagg.cli.join_options import JoinOptions
 from secagg.cli.joining import JoinOutcome
 from secagg.cli.own_checks import OwnLoss
 from secagg.encoding.settings import Coarse
+from tests.support.hosting import LAYOUT, arrays_of, hosting, spec_of
 
 # The journal.
 

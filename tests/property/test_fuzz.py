@@ -12,10 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import wire
 from hypothesis import settings
-from mutations import mutate, replace_somewhere
-from staging import MODELS, Copies, Stage
 
 from secagg import (
     AbortCode,
@@ -43,6 +40,9 @@ from secagg.pairwise.server.records import Masking
 from secagg.pairwise.server.snapshot import dump, load
 from secagg.pairwise.transitions import CLIENT
 from secagg.simulation.faults import PHASES
+from tests.support import wire
+from tests.support.mutations import mutate, replace_somewhere
+from tests.support.staging import MODELS, Copies, Stage
 
 DEPTH = settings().max_examples / 100
 SERVER_MESSAGES = int(20_000 * DEPTH)

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
-from staging import Stage, semi_honest
 
 from secagg import ParameterError, Server
+from tests.support.staging import Stage, semi_honest
 
 LOST = (1, 4)
 # So long that the vector is split among jobs; and so short that the keys are.

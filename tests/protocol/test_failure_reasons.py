@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import wire
-from staging import MODELS, Stage, active, semi_honest
 
 from secagg import ErrorCode, Server, ThreatModel
+from tests.support import wire
+from tests.support.staging import MODELS, Stage, active, semi_honest
 
 
 def reason(server: Server) -> str:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
-from staging import active, semi_honest, sparse
 
 from secagg import RoundConfig, ThreatModel
 from secagg.simulation import Faults, Nuisance, Outcome, Trouble, expected_sum, simulate
 from secagg.simulation.faults import phases_of
 from secagg.testing.strategies import cohort
+from tests.support.staging import active, semi_honest, sparse
 
 Fates = Mapping[int, str]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from staging import MODELS
 
 from secagg import Client, ClientMachine, ClientStep, Server, ServerMachine, ServerStep, ThreatModel
 from secagg.simulation import RoundDriver
 from secagg.simulation.rounds import Simulation
 from secagg.testing.strategies import cohort
+from tests.support.staging import MODELS
 
 
 def names(protocol: type) -> list[str]:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from staging import MODELS, Stage, semi_honest
 
 from secagg import AbortCode, Accepted, Client, ClientState, StateError, ThreatModel, UsageError, arithmetic
 from secagg.pairwise.server import compute
 from secagg.primitives import masking
 from secagg.simulation import SeededRandomness
+from tests.support.staging import MODELS, Stage, semi_honest
 
 OTHERS: dict[str, Callable[[Client], object]] = {
     "start": Client.start,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from installs import read_only_install
+from tests.support.installs import read_only_install
 
 ROUND = """
 import secagg

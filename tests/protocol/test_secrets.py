@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import wire
-from staging import MODELS, Stage, semi_honest
 
 from secagg import (
     Client,
@@ -33,6 +31,8 @@ from secagg.pairwise.server.records import Unmasked
 from secagg.pairwise.server.snapshot import load
 from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
+from tests.support import wire
+from tests.support.staging import MODELS, Stage, semi_honest
 
 CLIENTS, LOST = 6, 4
 SHARE, SALT, KEY = 40, 32, 16

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from staging import MODELS, Stage, semi_honest
 
 from secagg import AbortCode, Server, ServerState, ThreatModel
 from secagg.pairwise.records import SEALED_BYTES
@@ -18,6 +17,7 @@ from secagg.pairwise.server import records
 from secagg.pairwise.server.records import STATES, Aborted, Advertised, Masked, Shared, Unmasked
 from secagg.pairwise.server.snapshot import load
 from secagg.simulation.faults import phases_of
+from tests.support.staging import MODELS, Stage, semi_honest
 
 RECORDS = [*(value for value in vars(records).values() if isinstance(value, type) and value in STATES)]
 RECORDS += [Advertised, Shared, Masked, records.Confirmed]

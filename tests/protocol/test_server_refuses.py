@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import wire
-from staging import MODELS, Stage, active, semi_honest
 
 import secagg
 from secagg import (
@@ -28,6 +26,8 @@ from secagg import (
     UsageError,
 )
 from secagg.simulation.faults import phases_of
+from tests.support import wire
+from tests.support.staging import MODELS, Stage, active, semi_honest
 
 SEMI_HONEST, ACTIVE = ThreatModel.SEMI_HONEST, ThreatModel.ACTIVE
 PRIME = Modulus(2**19 + 21)  # twenty bits; three elements leave four bits of padding

@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import wire
-from staging import MODELS, Copies, Stage, active, message_for, semi_honest
 
 from secagg import (
     AbortCode,
@@ -41,6 +39,8 @@ from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
 from secagg.simulation.faults import phases_of
 from secagg.testing.strategies import cohort
+from tests.support import wire
+from tests.support.staging import MODELS, Copies, Stage, active, message_for, semi_honest
 
 KEY = bytes(range(100, 132))
 PHASES = {threat_model: phases_of(make(5)) for threat_model, make in MODELS.items()}

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 import pytest
-import wire
-from staging import MODELS, Stage
 
 from secagg import Accepted, ErrorCode, Misbehaved, PeerError, StateError, ThreatModel
 from secagg.arithmetic.modulus import MERSENNE_61
@@ -15,6 +13,8 @@ from secagg.pairwise import checks
 from secagg.pairwise.server.records import Aborted
 from secagg.pairwise.server.snapshot import load
 from secagg.primitives import secret_sharing
+from tests.support import wire
+from tests.support.staging import MODELS, Stage
 
 CLIENTS, THRESHOLD = 7, {ThreatModel.SEMI_HONEST: 3, ThreatModel.ACTIVE: 4}
 RECORD, SHARE = 72, 40  # a share and its salt

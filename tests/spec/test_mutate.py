@@ -7,7 +7,8 @@ import sys
 
 import mutate
 import pytest
-from reference_parties import SPECS
+
+from tests.support.reference_parties import SPECS
 
 ALL = {mutant.name: mutant for mutant in mutate.mutants()}
 KNOWN = mutate.survivors()

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import pytest
 from reference import arithmetic, primitives, rules, transcript
 from reference.wire import Refused
-from reference_parties import SPECS
+
+from tests.support.reference_parties import SPECS
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
 ALGORITHMS = dict(re.findall(r"<!-- algorithm: (\w+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import rules, wire
 from reference.wire import Refused
-from reference_parties import (
+
+from secagg import ParameterError, PeerError, RoundConfig
+from secagg.pairwise import messages
+from secagg.pairwise.graph_bounds import Demand
+from secagg.simulation.faults import Nuisance, phases_of
+from secagg.testing.strategies import Scenario, configs, scenarios
+from tests.support.reference_parties import (
     SPECS,
     AnyClient,
     AnyServer,
@@ -23,12 +29,6 @@ from reference_parties import (
     TwoClients,
     TwoServers,
 )
-
-from secagg import ParameterError, PeerError, RoundConfig
-from secagg.pairwise import messages
-from secagg.pairwise.graph_bounds import Demand
-from secagg.simulation.faults import Nuisance, phases_of
-from secagg.testing.strategies import Scenario, configs, scenarios
 
 REFERENCE = sorted((SPECS / "reference").glob("*.py"))
 ROUNDS = scenarios(configs(max_clients=6))

@@ -10,7 +10,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from reference_parties import SPECS
+
+from tests.support.reference_parties import SPECS
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
 TIES: dict[str, list[str]] = tomllib.loads((SPECS / "requirements.toml").read_text(encoding="utf-8"))

@@ -10,7 +10,6 @@ import pytest
 from reference import client as reference_client
 from reference import server as reference_server
 from reference import wire
-from reference_parties import SPECS
 from vectors import recipes
 
 from secagg import AbortCode, Suite, ThreatModel
@@ -21,6 +20,7 @@ from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.graph_rates import DEFAULT_DELTA, DEFAULT_GAMMA
 from secagg.pairwise.messages import Abort, Invitation
 from secagg.pairwise.transitions import CLIENT, SERVER
+from tests.support.reference_parties import SPECS
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from reference_parties import SPECS
 from typer.testing import CliRunner
 from vectors import recipes
 from vectors import replay as reference_replay
@@ -20,6 +19,7 @@ from secagg.cli import vectors as command
 from secagg.errors import ErrorCode
 from secagg.pairwise.checks import CHECKS
 from secagg.testing import vectors
+from tests.support.reference_parties import SPECS
 
 FILES = sorted((SPECS / "vectors" / "v1").glob("*.json"))
 CONTENTS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FILES}

@@ -15,11 +15,11 @@ from reference import server as reference_server
 from reference import wire
 from reference.rules import read_config
 from reference.wire import Refused
-from reference_parties import EVENTS, LOOSE, SPECS
 
 from secagg import Client, PeerError, RoundConfig, Server, UsedTokens
 from secagg.events import Misbehaved
 from secagg.identity import Identity
+from tests.support.reference_parties import EVENTS, LOOSE, SPECS
 
 Setup = dict[str, Any]
 

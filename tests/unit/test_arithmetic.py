@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from installs import read_only_install
 
 import secagg
 from secagg import Suite, arithmetic
 from secagg.arithmetic import Modulus, packing
 from secagg.arithmetic.kernels import shuffles
 from secagg.primitives import masking
+from tests.support.installs import read_only_install
 
 Lanes = npt.NDArray[np.unsignedinteger]
 

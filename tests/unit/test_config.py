@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import wire
 from hypothesis import given
 from hypothesis import strategies as st
-from staging import MODELS, Stage, active, semi_honest
 
 from secagg import ErrorCode, Modulus, ParameterError, PeerError, Policy, RoundConfig, Suite, ThreatModel
 from secagg.simulation.faults import phases_of
 from secagg.testing.strategies import configs
+from tests.support import wire
+from tests.support.staging import MODELS, Stage, active, semi_honest
 
 FIELDS = [
     "version",

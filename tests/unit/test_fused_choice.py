@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from installs import read_only_install
 from llvmlite import binding
 from numba.core.registry import cpu_target
 
@@ -26,6 +25,7 @@ from secagg import Suite
 from secagg.arithmetic import Modulus
 from secagg.arithmetic.kernels import aes, fused
 from secagg.primitives import masking
+from tests.support.installs import read_only_install
 
 Lanes = npt.NDArray[np.unsignedinteger]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from staging import MODELS, active, semi_honest
 
 from secagg import ParameterError, PeerError, Policy, RoundConfig, ThreatModel
 from secagg.pairwise.config import default_colluders
 from secagg.pairwise.graph_rates import most_dropouts
 from secagg.testing.strategies import cohort
+from tests.support.staging import MODELS, active, semi_honest
 
 
 def sound(clients: int, threat_model: ThreatModel, colluders: int, dropouts: int, **options: Any) -> bool:

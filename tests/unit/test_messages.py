@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import pytest
-import wire
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from secagg.pairwise.messages import (
     Survivors,
     Unmask,
 )
+from tests.support import wire
 
 SESSION = bytes(range(32))
 HEAD = b"\xc4\x20" + SESSION

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from processes import Command, free_port
 
 from secagg import Identity, save_directory
 from secagg.adapters.net.ending import Ending
+from tests.support.processes import Command, free_port
 
 CLIP, LENGTH = 4.0, 100
 Start = Callable[..., Command]

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from hosting import LAYOUT, arrays_of
 from websockets.asyncio.server import ServerConnection, serve
 
 from secagg.adapters.net.certificates import client_context, server_context
@@ -27,6 +26,7 @@ from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
+from tests.support.hosting import LAYOUT, arrays_of
 
 Line = Channel[Any]
 

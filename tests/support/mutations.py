@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import wire
-from wire import Ext, Map
+from tests.support import wire
+from tests.support.wire import Ext, Map
 
 Mutation = Callable[[random.Random, bytes, Sequence[bytes]], bytes]
 

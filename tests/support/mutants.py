@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
-from attack_stage import active, around, ring_of
 
 from secagg import Client, ClientState, ErrorCode, Identity, Policy, RoundConfig, StateError, ThreatModel
 from secagg.pairwise import checks, messages, records, transcript
@@ -41,6 +40,7 @@ from secagg.testing.adversary import (
     forged,
     known_cohort,
 )
+from tests.support.attack_stage import active, around, ring_of
 
 Patch = pytest.MonkeyPatch
 

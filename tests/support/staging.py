@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import wire
 
 from secagg import Client, ClientState, Result, RoundConfig, Server, ThreatModel
 from secagg.events import ServerEvent
 from secagg.simulation import RoundDriver, SeededRandomness
 from secagg.testing.strategies import cohort, shapes
+from tests.support import wire
 
 
 def semi_honest(clients: int = 4, length: int = 5, **options: Any) -> RoundConfig:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from hosting import Hosting
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
@@ -16,6 +15,7 @@ from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import FRAMES_VERSION, Challenge, Login, Refused, Welcome, decode_to_client
 from secagg.pairwise.transcript import signed_login
+from tests.support.hosting import Hosting
 
 
 @asynccontextmanager

@@ -5,16 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flower_grid import CLIPS, App, Arrays, MemoryGrid, arrays_of, context_bytes, context_of, record_of
+import numpy as np
 from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
 import secagg
 from secagg.adapters.flower import SecAggMod, SecAggStrategy, secagg_mod
+from tests.support.flower_grid import (
+    CLIPS,
+    App,
+    Arrays,
+    MemoryGrid,
+    arrays_of,
+    context_bytes,
+    context_of,
+    plain_mean,
+    record_of,
+)
 
 NODES = 8
 ODD = 103
 """The node that something happens to."""
+
+PHASES = {"semi_honest": ["ADVERTISE", "SHARE", "MASK", "UNMASK"]}
+PHASES["active"] = [*PHASES["semi_honest"][:3], "CONFIRM", "UNMASK"]
 
 
 def averaging(**options: Any) -> FedAvg:
@@ -69,3 +83,16 @@ def with_node_config(grid: MemoryGrid, node: int, **config: Any) -> None:
         **{f"secagg-{key.replace('_', '-')}": value for key, value in config.items()},
     }
     grid.contexts[node] = context_bytes(context)
+
+
+def assert_mean(strategy: SecAggStrategy, mean: Arrays | None, arrays: Arrays, nodes: list[int]) -> None:
+    """The plain mean over these nodes: up to quantisation, and up to the cast to the model's own type."""
+    assert mean is not None
+    report = strategy.reports[1]
+    assert sorted(report.nodes[index] for index in report.included) == nodes
+    assert mean.keys() == arrays.keys()
+    for name, expected in plain_mean(arrays, nodes).items():
+        bound = report.error_bound * (CLIPS["*.batches"] if name.endswith("batches") else 1.0)
+        cast = np.finfo(mean[name].dtype).eps * np.abs(expected).max(initial=1.0)
+        assert mean[name].shape == expected.shape
+        assert np.abs(mean[name] - expected).max(initial=0.0) <= bound + cast, name

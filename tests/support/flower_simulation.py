@@ -1,6 +1,7 @@
 """A program for the simulation engine: active rounds with a client lost in every phase.
 
-python simulated.py DIRECTORY runs it with the identities in DIRECTORY, and writes DIRECTORY/report.npz and report.json.
+``python -m tests.support.flower_simulation DIRECTORY`` runs it with the identities in DIRECTORY, and
+writes report.npz and report.json there.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flower_grid import CLIPS, App, arrays_of, model, record_of
-from flower_setup import averaging
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from secagg import Policy
 from secagg.adapters.flower import SecAggMod, SecAggStrategy, phase_of
+from tests.support.flower_grid import CLIPS, App, arrays_of, model, record_of
+from tests.support.flower_setup import averaging
 
 NODES = 14
 LOST = {"ADVERTISE": 0, "SHARE": 1, "MASK": 2, "CONFIRM": 3, "UNMASK": 4}
