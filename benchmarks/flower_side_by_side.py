@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
+import runpy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,15 +30,18 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from machine import describe, duration, machine, save, size, table
+from peers.measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter, run_side
 
-HERE = Path(__file__).parent
-sys.path += [str(HERE), str(HERE / "peers"), str(HERE.parent / "examples" / "flower")]
-
-from machine import describe, duration, machine, save, size, table  # noqa: E402
-from measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter, run_side  # noqa: E402
-
+EXAMPLE = Path(__file__).parents[1] / "examples" / "flower" / "digits_app" / "task.py"
 COLUMNS = ("round", "", "whole round, CPU", "client, CPU", "server, CPU", "client upload", "error")
-SIDES = {"Flower SecAgg+": "flower", "secagg.adapters.flower": "flower_side_by_side"}
+SIDES = {"Flower SecAgg+": "peers.flower", "secagg.adapters.flower": "flower_side_by_side"}
+
+
+@cache
+def _task_of_the_example() -> dict[str, Any]:
+    """The names of the example app's module, which is no package that is installed."""
+    return runpy.run_path(str(EXAMPLE))
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,14 @@ class AppCell(Cell):
 
     def update_of(self, client: int) -> npt.NDArray[np.float32]:
         """The client's trained model."""
-        from digits_app import task
-
-        images, labels = task.partition(client, self.clients)
-        trained = task.train(task.new_model(), images, labels, learning_rate=0.05)
+        task = _task_of_the_example()
+        images, labels = task["partition"](client, self.clients)
+        trained = task["train"](task["new_model"](), images, labels, learning_rate=0.05)
         return np.concatenate([values.ravel() for values in trained.values()])
 
     def weight_of(self, client: int) -> int:
         """Its number of images."""
-        from digits_app import task
-
-        return len(task.partition(client, self.clients)[1])
+        return len(_task_of_the_example()["partition"](client, self.clients)[1])
 
     def __str__(self) -> str:
         return f"the example app: {Cell.__str__(self)}"

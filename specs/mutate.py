@@ -199,7 +199,6 @@ def first_failure(mutant: Mutant) -> str:
     """The first vector that fails with a changed reference, or nothing.  Call it in a process of its own."""
     for name in [name for name in sys.modules if name.split(".")[0] in ("reference", "vectors")]:
         del sys.modules[name]
-    sys.path.insert(0, str(SPECS))
     package = __import__("reference")
     module = type(sys)(f"reference.{mutant.module}")
     module.__package__ = "reference"

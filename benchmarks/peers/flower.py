@@ -28,7 +28,8 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.serverapp.grid import Grid
 from flwr.supercore.task_identity import TaskIdentity
-from measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter
+
+from .measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter
 
 _RUN_ID: Final = 1
 _NO_MODEL: Final = Parameters([], "numpy.ndarray")

@@ -6,12 +6,13 @@ import time
 
 import numpy as np
 import numpy.typing as npt
-from measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter
 
 from secagg import Encoder, RoundConfig
 from secagg.cli.rounds import warm_up
 from secagg.encoding import Template
 from secagg.simulation import PHASES, Faults, simulate
+
+from .measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter
 
 
 def run(cell: Cell) -> Figures:

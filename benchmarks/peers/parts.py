@@ -22,12 +22,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from measured import CLIP
 
 from secagg import Encoder, Modulus, Suite, arithmetic
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.encoding import Template
 from secagg.primitives import masking, secret_sharing
+
+from .measured import CLIP
 
 PEERS = ("declearn", "shamirs")
 _PRIME = 2**256 + 297

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 TINY_ROUNDS = ["--clients", "12", "--dim", "200", "--dropout", "0.2", "--graph", "complete", "--repeat", "1"]
 SCRIPTS = {
+    "against_peers.py": ["--quick"],
     "kernels.py": ["--repeat", "1", "--masks", "3", "--dim", "1000"],
-    "peers": ["--quick"],
     "rounds.py": [*TINY_ROUNDS, "--threat", "active"],
     "scale_out.py": ["--repeat", "1", "--masks", "20", "--dim", "1000"],
     "targets.py": ["--repeat", "1", "--scale", "0.001", "--only", "bytes", "import"],
@@ -45,7 +45,7 @@ def test_a_script_prints_its_figures(script: str, tmp_path: Path) -> None:
     if saves:
         assert figures["machine"]["cores"] == os.cpu_count()
         assert "| --- |" in result.stdout
-    if script == "peers":
+    if script == "against_peers.py":
         assert {part["peer"].split()[0] for part in figures["parts"]} == {"declearn", "shamirs"}
 
 

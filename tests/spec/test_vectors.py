@@ -51,7 +51,7 @@ def test_ids_are_unique_and_flags_are_described_and_used(name: str) -> None:
 
 def test_generating_them_again_gives_the_same_bytes() -> None:
     for path, content in recipes.generated(SPECS).items():
-        assert path.read_text(encoding="utf-8") == content, f"{path.name}: run python specs/reference/generate.py"
+        assert path.read_text(encoding="utf-8") == content, f"{path.name}: run python specs/generate.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

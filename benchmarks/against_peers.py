@@ -1,27 +1,26 @@
 """secagg and Flower's SecAgg+ side by side: the same rounds, in one run, each in a process of its own.
 
     pip install -e '.[bench-peers]'
-    python benchmarks/peers --quick        # n = 16: seconds
-    python benchmarks/peers                # some minutes, most of them in the peer
-    python benchmarks/peers --only 2 3     # single cells, as numbered by --list
-    python benchmarks/peers --parts        # the second table alone
+    python benchmarks/against_peers.py --quick        # n = 16: seconds
+    python benchmarks/against_peers.py                # some minutes, most of them in the peer
+    python benchmarks/against_peers.py --only 2 3     # single cells, as numbered by --list
+    python benchmarks/against_peers.py --parts        # the second table alone
 
 Both sides get the same floats and weights and give back the weighted mean, quantised to 22 bits, with as many
 neighbours and the same threshold: on 32 neighbours one that still completes when 30 % are lost.  Who is lost is lost
 after dealing its shares, in both.  Flower runs its own client mod and its own server workflow over a grid in memory
-(flower.py); secagg its simulator (ours.py).
+(peers/flower.py); secagg its simulator (peers/ours.py).
 
 CPU is the process' time: of the whole round; of the median client, floats in; of the server, mean out.  Upload is what
 that client sends in all phases.  Peak memory is the whole process', clients and server together, above what it held
 with its libraries before the round.  A ratio is the peer's figure over ours.
 
-A second table has parts of a round through other libraries, where they are installed (parts.py).
+A second table has parts of a round through other libraries, where they are installed (peers/parts.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields
@@ -31,11 +30,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import parts
-from measured import Cell, Figures, run_side
-
-sys.path.append(str(Path(__file__).parent.parent))
 from machine import describe, duration, machine, save, size, table
+from peers import parts
+from peers.measured import Cell, Figures, run_side
 
 QUICK = (Cell(16, 100_000, 15, 9),)
 CELLS = (
@@ -45,7 +42,7 @@ CELLS = (
     Cell(100, 1_000_000, 32, 8),
     Cell(100, 100_000, 99, 51),
 )
-SIDES = {"Flower SecAgg+": "flower", "secagg": "ours"}
+SIDES = {"Flower SecAgg+": "peers.flower", "secagg": "peers.ours"}
 PART_COLUMNS = ("part", "library", "CPU", "secagg", "ratio")
 COLUMNS = ("round", "", "whole round, CPU", "client, CPU", "server, CPU", "client upload", "peak memory", "error")
 

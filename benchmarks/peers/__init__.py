@@ -1,0 +1,1 @@
+"""A round through each side of the comparisons, and parts of one through other libraries."""
