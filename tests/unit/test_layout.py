@@ -3,61 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
+from package_imports import MODULES, imports
 
-import secagg
 from secagg.pairwise import transcript
 
-PACKAGE = Path(secagg.__file__).parent
 OUTER = {"encoding", "privacy", "simulation", "testing", "adapters", "cli", "__main__"}
 """What the protocol core must not know of."""
 FACADE = "secagg"  # __init__.py
 MEASURES_THE_BARE_LIBRARY = {"secagg.simulation.costs"}
 MAKES_CERTIFICATES = "secagg.adapters.net.certificates"
-
-
-def modules() -> dict[str, ast.Module]:
-    """Every module's tree, by its dotted name."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-        found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
-
-
-MODULES = modules()
-
-
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def statements(tree: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
-    """All nodes that run; ``lazy``: also those inside functions, which run later."""
-    for node in ast.iter_child_nodes(tree):
-        if is_type_checking(node) or (not lazy and isinstance(node, ast.FunctionDef)):
-            continue
-        yield node
-        yield from statements(node, lazy=lazy)
-
-
-def imports(name: str, *, lazy: bool = True) -> set[str]:
-    """The modules that a module imports, in full."""
-    found: set[str] = set()
-    for node in statements(MODULES[name], lazy=lazy):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: a relative import"
-            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
-            found |= submodules or {str(node.module)}
-            if len(submodules) < len(node.names):
-                found.add(str(node.module))
-    return found
 
 
 def top(module: str) -> str:
