@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import AbortCode, ErrorCode
+from secagg.wording import counted
 
 MakeMessage: TypeAlias = Callable[[int], bytes]
 """Makes the message for one client, given by its index."""
@@ -97,7 +98,8 @@ class Result:
     transcript_digest: bytes
 
     def __repr__(self) -> str:
-        return f"<Result: sum of {len(self.included)} vectors of {len(self.sum)} elements modulo {self.modulus}>"
+        vectors, elements = counted(len(self.included), "vector"), counted(len(self.sum), "element")
+        return f"<Result: sum of {vectors} of {elements} modulo {self.modulus}>"
 
 
 @final

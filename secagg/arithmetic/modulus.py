@@ -47,7 +47,7 @@ class Modulus:
 
     def __post_init__(self) -> None:
         if isinstance(self.value, bool) or not isinstance(self.value, int):
-            raise ParameterError(f"a modulus is an int, not {type(self.value).__name__}")
+            raise ParameterError(f"a modulus is a whole number (int), not {type(self.value).__name__}")
         if self.is_ring:
             if not 2 <= self.value <= 2**64:
                 raise ParameterError(f"modulus {self.value}: a power of two must lie in 2^1 .. 2^64")
@@ -58,7 +58,7 @@ class Modulus:
     def ring(cls, bits: int) -> Modulus:
         """Z_2^bits, 1 <= bits <= 64."""
         if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 64:
-            raise ParameterError(f"ring of {bits!r} bits: the bits must be an int from 1 to 64")
+            raise ParameterError(f"ring of {bits!r} bits: the bits must be a whole number from 1 to 64")
         return cls(1 << bits)
 
     @property

@@ -59,7 +59,7 @@ class JoinOptions:
         int | None,
         typer.Option(
             help="Weight of this client's file, such as its number of examples. A weight above the server's "
-            "--max-weight counts as that. Leave it out where the server has no weights.",
+            "--max-weight is reduced to it. Leave the option out where the server has no weights.",
             show_default=False,
         ),
     ] = None
@@ -150,8 +150,8 @@ class JoinOptions:
     min_clip: Annotated[
         float | None,
         typer.Option(
-            help="Smallest --clip of the server to accept. Values beyond it are clipped, so that a small one leaves "
-            "little of your file (default: any).",
+            help="Smallest --clip of the server to accept. Values beyond the server's --clip are clipped, so that "
+            "little is left of your file if it is too small (default: any).",
             show_default=False,
             rich_help_panel=_TRUST,
         ),
@@ -159,8 +159,8 @@ class JoinOptions:
     max_clip: Annotated[
         float | None,
         typer.Option(
-            help="Largest --clip of the server to accept. A large one makes the steps between values wide (default: "
-            "any).",
+            help="Largest --clip of the server to accept. The larger it is, the more coarsely values are rounded "
+            "(default: any).",
             show_default=False,
             rich_help_panel=_TRUST,
         ),
@@ -174,8 +174,8 @@ class JoinOptions:
     min_max_weight: Annotated[
         int | None,
         typer.Option(
-            help="Smallest --max-weight of the server to accept. A larger weight of yours counts as that (default: "
-            "any).",
+            help="Smallest --max-weight of the server to accept. A weight of yours that is above the server's "
+            "--max-weight is reduced to it (default: any).",
             show_default=False,
             rich_help_panel=_TRUST,
         ),
@@ -183,7 +183,8 @@ class JoinOptions:
     max_max_weight: Annotated[
         int | None,
         typer.Option(
-            help="Largest --max-weight of the server to accept. The error of the sum grows with it (default: any).",
+            help="Largest --max-weight of the server to accept. The larger it is, the less exact is the sum "
+            "(default: any).",
             show_default=False,
             rich_help_panel=_TRUST,
         ),
@@ -207,8 +208,8 @@ class JoinOptions:
     give_up_after: Annotated[
         float,
         typer.Option(
-            help="Seconds without progress of the round, beyond the deadlines that the server names, after which this "
-            "client stops. The state is kept.",
+            help="Number of seconds that the round may go without progress, beyond the server's deadlines, before "
+            "this client stops. Its state is kept, so that the same command goes on later.",
             rich_help_panel=_NETWORK,
         ),
     ] = 600.0

@@ -57,6 +57,7 @@ from secagg.encoding import LayoutPolicy
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.identity import load_directory, load_identity
 from secagg.pairwise.config import Policy, ThreatModel
+from secagg.wording import counted
 
 _OPTIONS: Final = {
     "config has threat_model": "--threat-model",
@@ -168,7 +169,7 @@ def _warn(warnings: Iterable[str]) -> None:
     for warning in found[:_LISTED]:
         typer.echo(f"Warning: {warning}.", err=True)
     if len(found) > _LISTED:
-        typer.echo(f"Warning: there are {len(found) - _LISTED:,} more warnings of this kind.", err=True)
+        typer.echo(f"Not shown: {counted(len(found) - _LISTED, 'more warning')} of this kind.", err=True)
 
 
 def _check_writable(output: Path, own: OwnInput, *, as_mean: bool) -> None:
@@ -315,7 +316,7 @@ def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) ->
         _warn(loss.warnings(layout))
     _warn(sum_warnings(arrays, mean))
     what = "mean" if options.mean else "sum"
-    typer.echo(f"{options.output}: the {what} of {mean.count} clients, total weight {mean.weight}", err=True)
+    typer.echo(f"{options.output}: the {what} of {counted(mean.count, 'client')}, total weight {mean.weight}", err=True)
     if not options.as_json:
         show_sums(f"The {what}", arrays, results())
     summary = {

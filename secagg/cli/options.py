@@ -10,7 +10,10 @@ import typer
 from secagg.cli.rounds import SuiteName
 from secagg.pairwise.config import ThreatModel
 
-Threat: TypeAlias = Annotated[ThreatModel, typer.Option(help="Threat model: what the server may do.")]
+Threat: TypeAlias = Annotated[
+    ThreatModel,
+    typer.Option(help="What the server may do: in semi_honest it follows the protocol, in active it may lie."),
+]
 Gamma: TypeAlias = Annotated[float, typer.Option(help="Largest share of the clients that may collude with the server.")]
 RoundGamma: TypeAlias = Annotated[
     float | None,
@@ -32,9 +35,7 @@ Neighbours: TypeAlias = Annotated[
     ),
 ]
 ChosenSuite: TypeAlias = Annotated[SuiteName, typer.Option(help="Cipher of the masks and of the shares.")]
-AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object instead of tables. Minus infinity is null in it.")
-]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
 class LogFormatName(StrEnum):

@@ -20,6 +20,7 @@ from secagg.cli.output import table
 from secagg.cli.precision import decimals_warning, lost_decimals
 from secagg.encoding.settings import Coarse
 from secagg.errors import InputError, ParameterError
+from secagg.wording import counted, was
 
 _LISTED = 12
 
@@ -45,12 +46,10 @@ class OwnLoss:
         """Whole sentences, without the stop at the end."""
         exact = layout.exact_by_name()
         for name, count in self.clipped.items():
-            values = "1 of your values" if count == 1 else f"{count:,} of your values"
             beyond = (
                 f"outside of the range {exact[name].low}..{exact[name].high}" if name in exact else "beyond the clip"
             )
-            was = "was" if count == 1 else "were"
-            yield f"{values} of {name} {was} {beyond}, and {was} clipped"
+            yield f"{name}: {counted(count, 'value')} of yours {was(count)} {beyond}, and {was(count)} clipped"
         for name, found in self.coarse.items():
             yield (
                 f"{name} is hardly in the sum: the largest of your values is {found.largest:.3g}, the clip "
@@ -60,7 +59,7 @@ class OwnLoss:
         for name, lost in self.decimals.items():
             yield decimals_warning(name, lost, exact[name]).rstrip(".")
         if self.weight_clamped:
-            yield f"your weight is above the server's --max-weight, and counted as {layout.max_weight}"
+            yield f"your weight is above the server's --max-weight, and was reduced to {layout.max_weight}"
 
 
 def lost_by(layout: Layout, own: OwnInput) -> OwnLoss:
@@ -104,7 +103,7 @@ def check_nothing_clipped(loss: OwnLoss) -> None:
     """Raises InputError when a value or the weight is clipped."""
     if loss.clipped:
         name, count = max(loss.clipped.items(), key=lambda item: item[1])
-        raise InputError(f"--refuse-clipped: {count:,} values of {name} would be clipped; nothing was sent")
+        raise InputError(f"--refuse-clipped: {counted(count, 'value')} of {name} would be clipped; nothing was sent")
     if loss.weight_clamped:
         raise InputError("--refuse-clipped: your weight is above the layout's largest; nothing was sent")
 
@@ -128,12 +127,14 @@ def check_json(own: OwnInput, layout: Layout | None, loss: OwnLoss | None) -> di
 def show_check(own: OwnInput, layout: Layout | None, loss: OwnLoss | None, console: Console) -> None:
     """What ``--check`` prints for a person."""
     values = sum(array.size for array in own.arrays.values())
-    said = f"The file has {values:,} values in {len(own.arrays):,} arrays."
+    said = f"The file has {counted(values, 'value')} in {counted(len(own.arrays), 'array')}."
     if layout is None:
         said += " Without --layout, the server says what is clipped when the client connects."
     else:
         length = layout.encoder().length
-        said += f" They would be sent as {length:,} masked numbers; nothing else about them leaves this machine."
+        said += (
+            f" They would be sent as {counted(length, 'masked number')}; nothing else about them leaves this machine."
+        )
     console.print(said, soft_wrap=True)
     rounding = {} if layout is None else _roundings(layout, own)
     clipped = {} if loss is None else loss.clipped
@@ -145,7 +146,7 @@ def show_check(own: OwnInput, layout: Layout | None, loss: OwnLoss | None, conso
         rows.add_row(Text(name), f"{largest_of(own.arrays[name]):.6g}", *cells)
     console.print(rows)
     if len(order) > _LISTED:
-        console.print(f"There are {len(order) - _LISTED:,} more arrays; --json prints all of them.")
+        console.print(f"Not shown: {counted(len(order) - _LISTED, 'more array')}. --json prints all of them.")
 
 
 def _roundings(layout: Layout, own: OwnInput) -> dict[str, float]:

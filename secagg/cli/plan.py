@@ -17,6 +17,7 @@ from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig, ThreatModel
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.traffic import traffic
+from secagg.wording import counted
 
 
 def plan(
@@ -42,8 +43,9 @@ def plan(
     The times are estimates. They come from a few seconds of small rounds on this machine and are scaled up to a round
     in which the largest allowed number of clients drops out after dealing their shares.
 
-    In the JSON object, gamma and delta are null where they were not given: colluders and dropouts are the numbers of
-    clients that the round bears.
+    In the JSON object, each bound under security is a probability, given as its logarithm to base 2: -40 stands for
+    2^-40, and null for a probability of zero. colluders and dropouts are the numbers of clients that may collude and
+    drop out; gamma and delta are the shares that were given for them, or null.
     """
     with usage_errors("plan"):
         encoder = LayoutOptions(clip=1.0).encoder(Template.from_shapes((dim,)), bits)
@@ -114,9 +116,9 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
         "clients",
         f"{config.clients:,}: {config.colluders:,} may collude with the server, {config.dropouts:,} may drop out",
     )
-    facts.add_row("vector", f"{config.length:,} elements of {config.modulus.bits} bits, {config.suite.name}")
-    facts.add_row("graph", f"{found['graph']}, {config.neighbours} neighbours, threshold {config.threshold}")
-    facts.add_row("in the sum", f"at least {config.min_survivors:,} clients")
+    facts.add_row("vector", f"{counted(config.length, 'element')} of {config.modulus.bits} bits, {config.suite.name}")
+    facts.add_row("graph", f"{found['graph']}, {counted(config.neighbours, 'neighbour')}, threshold {config.threshold}")
+    facts.add_row("in the sum", f"at least {counted(config.min_survivors, 'client')}")
     console.print(facts)
     rows = table(
         "Expected cost of one client and of the server", "phase", "sent", "received", "client CPU", "server CPU"
@@ -147,10 +149,10 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
     if found["confirm"] is not None:
         confirm = found["confirm"]
         console.print(
-            f"In CONFIRM, a client sends {confirm['signatures_sent']} signature. It then verifies "
-            f"{confirm['signatures_verified']:,} signatures of others, which takes {size(confirm['bytes_down'])} and "
-            f"{seconds(confirm['verify_cpu_s'])}; the table counts both in UNMASK. The server verifies "
-            f"{confirm['server_signatures_verified']:,} signatures.",
+            f"In CONFIRM, a client sends {counted(confirm['signatures_sent'], 'signature')}. It then verifies "
+            f"{counted(confirm['signatures_verified'], 'signature')} of others, which takes "
+            f"{size(confirm['bytes_down'])} and {seconds(confirm['verify_cpu_s'])}; the table counts both in UNMASK. "
+            f"The server verifies {counted(confirm['server_signatures_verified'], 'signature')}.",
             soft_wrap=True,
         )
     console.print()

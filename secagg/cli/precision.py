@@ -15,6 +15,7 @@ from secagg.cli.layout_options import LayoutOptions
 from secagg.encoding import Encoder, Exact
 from secagg.encoding.arrays import is_extension
 from secagg.encoding.limits import MOST_BITS
+from secagg.wording import counted, was
 
 _TOLERABLE: Final = 0.01
 """Of an array's largest value: an error above it is told."""
@@ -127,7 +128,7 @@ def warnings_of(arrays: Sequence[ArrayPrecision]) -> list[str]:
 
 
 def _clipped(array: ArrayPrecision) -> str:
-    values = "1 value was" if array.clipped == 1 else f"{array.clipped:,} values were"
+    values = f"{counted(array.clipped, 'value')} {was(array.clipped)}"
     size = "" if array.largest is None else f", whose largest value is {array.largest:.10g},"
     if array.exact is not None:
         return (

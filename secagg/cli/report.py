@@ -28,6 +28,7 @@ from secagg.encoding.sums import sums_by_name
 from secagg.pairwise.config import RoundConfig
 from secagg.simulation import PHASES, Outcome
 from secagg.simulation.costs import measure, work_of
+from secagg.wording import counted, was
 
 _LISTED_IDS: Final = 12
 _LISTED_ARRAYS: Final = 12
@@ -157,7 +158,7 @@ def _wide(run: SimulatedRound, decoded: Mean | None) -> Iterator[str]:
         if largest > (2**53 if exact.decimals else 2**64 - 1):
             yield (
                 f"{name}: its sum has more digits than a float64, so that {run.output} has the nearest value; the JSON "
-                f"object has all digits of arrays of up to {MOST_PRINTED:,} values"
+                f"object has all digits of arrays of up to {counted(MOST_PRINTED, 'value')}"
             )
 
 
@@ -228,7 +229,8 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
     _show_security(found, config, console)
     if "full" in found:
         console.print(
-            f"{found['full']:,} clients ran in full, and the CPU times are theirs. The others' messages were prepared."
+            f"The CPU times are those of {counted(found['full'], 'client')} that ran in full. The messages of the "
+            "others were made in a cheaper way."
         )
     if found["output"] is not None:
         console.print(f"The sum is in {found['output']}.", soft_wrap=True, markup=False)
@@ -236,7 +238,7 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
         console.print(f"Warning: {warning}", style="yellow", soft_wrap=True, markup=False)
     if len(found["warnings"]) > _LISTED_ARRAYS:
         more = len(found["warnings"]) - _LISTED_ARRAYS
-        console.print(f"Warning: there are {more:,} more warnings; --json prints all of them.", style="yellow")
+        console.print(f"Not shown: {counted(more, 'more warning')}. --json prints all of them.", style="yellow")
     if "seeded" in found:
         console.print(f"Note: {found['seeded']}.", style="yellow")
 
@@ -254,8 +256,10 @@ def _show_outcome(found: Mapping[str, Any], config: RoundConfig, console: Consol
         if members:
             inside = " (their vectors are in the sum)" if phase in ("CONFIRM", "UNMASK") else ""
             rows.add_row(f"lost in {phase}", f"{len(members):,}{inside}: {_listed(members)}")
-    rows.add_row("vector", f"{found['dim']:,} elements of {found['ring_bits']} bits, {config.suite.name}")
-    rows.add_row("graph", f"{found['graph']}, {found['neighbours']} neighbours, threshold {found['threshold']}")
+    rows.add_row("vector", f"{counted(found['dim'], 'element')} of {found['ring_bits']} bits, {config.suite.name}")
+    rows.add_row(
+        "graph", f"{found['graph']}, {counted(found['neighbours'], 'neighbour')}, threshold {found['threshold']}"
+    )
     if found["max_error"] is not None:
         met, bound = found["max_error"], found["error_bound"]
         rows.add_row("error of the mean", f"{met:.3g} at most, against the mean of the values as they were given")
@@ -270,8 +274,8 @@ def _outcome(found: Mapping[str, Any]) -> str:
     if not found["clipped"]:
         return "the sum is exact: it equals the plain sum of the included vectors"
     return (
-        f"the included vectors were summed exactly, but {found['clipped']:,} values had been clipped when they were "
-        "encoded, so that this is not the sum of the values as they were given"
+        f"the included vectors were summed exactly, but {counted(found['clipped'], 'value')} {was(found['clipped'])} "
+        "clipped before, so that this is not the sum of the values as they were given"
     )
 
 
@@ -290,7 +294,7 @@ def _show_arrays(found: Mapping[str, Any], console: Console) -> None:
         rows.add_row(escape(name), largest, f"{array['step']:.2g}", bound, f"{array['clipped']:,}")
     console.print(rows)
     if len(listed) > _LISTED_ARRAYS:
-        console.print(f"{len(listed) - _LISTED_ARRAYS:,} more arrays lose less than these.")
+        console.print(f"Not shown: {counted(len(listed) - _LISTED_ARRAYS, 'more array')}, in which less is lost.")
 
 
 def _show_exact_sums(found: Mapping[str, Any], console: Console) -> None:
@@ -351,7 +355,7 @@ def _show_security(found: Mapping[str, Any], config: RoundConfig, console: Conso
 
 
 def _clients(count: int) -> str:
-    return f"up to {count:,} {'client' if count == 1 else 'clients'}" if count else "no client"
+    return f"up to {counted(count, 'client')}" if count else "no client"
 
 
 def _share(name: str, value: float | None) -> str:

@@ -76,7 +76,8 @@ class ServeOptions:
         ThreatModel | None,
         typer.Option(
             "--threat-model",
-            help="Threat model: what the server may do (default: active with a directory, semi_honest with --open).",
+            help="What the server may do: in semi_honest it follows the protocol, in active it may lie (default: "
+            "active with a directory, semi_honest with --open).",
             show_default=False,
             rich_help_panel=_ROUND,
         ),
@@ -96,7 +97,8 @@ class ServeOptions:
     max_weight: Annotated[
         int | None,
         typer.Option(
-            help="Largest weight of a client; a larger weight counts as this one (default: the round has no weights).",
+            help="Largest weight of a client. A larger weight is reduced to this one (default: the round has no "
+            "weights).",
             show_default=False,
             rich_help_panel=_ROUND,
         ),

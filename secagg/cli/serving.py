@@ -46,6 +46,7 @@ from secagg.cli.sum_report import ArraySum, array_sums, show_sums, sum_json, sum
 from secagg.encoding import Mean
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
+from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.serve")
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
@@ -113,8 +114,8 @@ def _write_layout(file: Path, served: ServedLayout) -> ServeOutcome:
     _say(served.chosen)
     encoder = served.layout.encoder()
     typer.echo(
-        f"{file}: the layout of {len(served.layout.arrays):,} arrays with {encoder.template.size:,} values; members "
-        "give it to secagg join --layout",
+        f"{file}: the layout of {counted(len(served.layout.arrays), 'array')} with "
+        f"{counted(encoder.template.size, 'value')}; members give it to secagg join --layout",
         err=True,
     )
     return ServeOutcome({"ok": True, "layout": str(file), "digest": encoder.layout_digest().hex()}, 0)
@@ -212,7 +213,9 @@ def _outcome(service: Service, sums: Sequence[_Sum], options: ServeOptions) -> S
     status = service.status()
     for found, ended in zip(status["rounds"], sums, strict=True):
         found["failure"] = found["failure"] or ended.unusable
-        told = f"no sum: {found['failure']}" if found["failure"] else f"the sum of {found['included']} clients"
+        told = (
+            f"no sum: {found['failure']}" if found["failure"] else f"the sum of {counted(found['included'], 'client')}"
+        )
         if ended.mean is not None:
             told += f", total weight {ended.mean.weight}"
             found |= {**sum_json(ended.arrays, ended.mean), "clipped": ended.mean.clipped}
@@ -244,8 +247,8 @@ def _tolerates(config: RoundConfig) -> str:
     if lost == 0:
         losses = "no client may be lost: if one is late there is no sum; invite more clients, or give other rates"
     return (
-        f"{config.clients} clients, threat model {config.threat_model.value}. A sum needs {config.min_survivors} of "
-        f"them, and {losses}. Up to {colluders} may collude with the server."
+        f"{counted(config.clients, 'client')}, threat model {config.threat_model.value}. A sum needs "
+        f"{config.min_survivors} of them, and {losses}. Up to {colluders} may collude with the server."
     )
 
 

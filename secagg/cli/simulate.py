@@ -101,8 +101,8 @@ def simulate(
     full: Annotated[
         int | None,
         typer.Option(
-            help="Number of clients to run in full; the messages of the others are made by a cheaper route, which is "
-            "for large cohorts, above all with --threat active (default: all).",
+            help="Number of clients to run in full. The messages of the others are made in a cheaper way, which saves "
+            "time in large rounds, above all with --threat active (default: all).",
             show_default=False,
             min=1,
         ),
@@ -118,13 +118,16 @@ def simulate(
     its largest absolute value. Values beyond a clip are clipped when they are encoded: the report counts them, and
     warns where an array loses more than a hundredth of its largest value.
 
-    In the JSON object, a client's figures are medians: client_cpu_s and the bytes are medians over the clients that
-    stayed to the end, without encoding (encode_s); those of a phase are medians over the clients that took part in it.
-    A bound's log2 is null when it is minus infinity. gamma is null where it was not given: colluders and dropouts are
-    the numbers of clients that the round bears. max_error, clipped and the floors are null when there is no sum.
-    arrays and error_bound are in the unit of the values. exact_sums has the sums of the arrays of --exact as decimal
-    numbers, except for arrays of more than 1,000 values. With --full, client_cpu_s and the phases' figures are those of
-    the clients that ran in full, and the key full gives their number.
+    In the JSON object, a client's figures are medians. client_cpu_s and the bytes are medians over the clients that
+    stayed to the end; encoding is not part of them, and has its own figure, encode_s. The figures of a phase are
+    medians over the clients that took part in it. With --full, the CPU times are those of the clients that ran in full,
+    and the key full gives their number.
+
+    Each bound under security is a probability, given as its logarithm to base 2: -40 stands for 2^-40, and null for a
+    probability of zero. colluders and dropouts are the numbers of clients that may collude and drop out; gamma and
+    delta are the shares that were given for them, or null. max_error, clipped, client_floor_s and server_floor_s are
+    null when there is no sum. arrays and error_bound are in the unit of the values. exact_sums has the sums of the
+    arrays of --exact as decimal numbers, except for arrays of more than 1,000 values.
     """
     with usage_errors("simulate"):
         drawn = secrets.randbits(64) if seed is None else seed

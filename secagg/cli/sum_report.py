@@ -15,6 +15,7 @@ from secagg.adapters.net.layout import Layout
 from secagg.cli.output import names_of, table
 from secagg.encoding import Exact, Mean
 from secagg.encoding.arrays import is_extension
+from secagg.wording import counted, was
 
 _LISTED: Final = 12
 _TOLERABLE: Final = 0.01
@@ -126,10 +127,9 @@ def sum_warnings(arrays: Sequence[ArraySum], mean: Mean) -> list[str]:
     """Whole sentences on what the sum lost."""
     found = []
     if mean.clipped:
-        values = "1 value was" if mean.clipped == 1 else f"{mean.clipped:,} values were"
         found.append(
-            f"over all clients together, {values} clipped (a weight that was too large counts as one), so that the "
-            "total is not that of the files"
+            f"over all clients together, {counted(mean.clipped, 'value')} {was(mean.clipped)} clipped, so that the "
+            "total is not that of the files (a weight above --max-weight counts here like a value)"
         )
     found += [
         f"{array.name}: its largest value is {array.largest:.3g}, and it can be off by up to {array.error_bound:.3g}, "
@@ -144,7 +144,7 @@ def sum_warnings(arrays: Sequence[ArraySum], mean: Mean) -> list[str]:
             notes.setdefault(array.note, []).append(array.name)
     found += [f"{names_of(names)}: {note}" for note, names in notes.items()]
     if mean.contributors < mean.count:
-        found.append(f"only {mean.contributors} of the {mean.count} clients have a weight above 0")
+        found.append(f"only {mean.contributors} of the {counted(mean.count, 'client')} have a weight above 0")
     return found
 
 
@@ -167,4 +167,4 @@ def show_sums(title: str, arrays: Sequence[ArraySum], console: Console) -> None:
         rows.add_row(Text(array.name), f"{array.largest:.6g}", error, array.kept)
     console.print(rows)
     if len(shown) > _LISTED:
-        console.print(f"There are {len(shown) - _LISTED:,} more arrays; --json prints all of them.")
+        console.print(f"Not shown: {counted(len(shown) - _LISTED, 'more array')}. --json prints all of them.")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import InputError
+from secagg.wording import counted
 
 
 @final
@@ -68,6 +69,7 @@ def _check_largest(
 def impossible(what: str, met: int, allowed: int, count: int) -> InputError:
     """The error for a number that ``count`` vectors of the layout cannot add up to."""
     return InputError(
-        f"{what} is {met} in the sum, and {count} clients can reach {allowed}: the count or the layout is another than "
-        "the clients', the modulus is too small for them (check_capacity), or a client sent what no encoder makes"
+        f"{what} is {met} in the sum, and {counted(count, 'client')} can reach {allowed}: the count or the layout is "
+        "another than the clients', the modulus is too small for them (check_capacity), or a client "
+        "sent what no encoder makes"
     )

@@ -33,6 +33,7 @@ from secagg.encoding.sums import Mean, RoundShape, SumResult, as_template, check
 from secagg.encoding.tail import Tail
 from secagg.encoding.template import Template
 from secagg.errors import InputError, ParameterError
+from secagg.wording import counted
 
 UnsignedVector = npt.NDArray[np.unsignedinteger]
 
@@ -182,8 +183,8 @@ class Encoder:
         bits = self._bits_needed(clients)
         if bits > 64:
             raise ParameterError(
-                f"{clients} clients with elements up to {self.input_max} need a ring of {bits} bits, and 64 is the "
-                f"most: use fewer bits than {self._bits} per value, or fewer clients"
+                f"{counted(clients, 'client')} with elements up to {self.input_max} need a ring of {bits} bits, and 64 "
+                f"is the most: use fewer bits than {self._bits} per value, or fewer clients"
             )
         return Modulus.ring(bits)
 
@@ -192,9 +193,9 @@ class Encoder:
         bits = self._bits_needed(clients)
         if modulus.value <= clients * self.input_max:
             raise ParameterError(
-                f"modulus {modulus} cannot hold the sum: {clients} clients with elements up to {self.input_max} reach "
-                f"{clients * self.input_max}, which needs a ring of {bits} bits; widen the modulus, or use fewer bits "
-                f"than {self._bits} per value or fewer clients"
+                f"modulus {modulus} cannot hold the sum: {counted(clients, 'client')} with elements up to "
+                f"{self.input_max} reach {clients * self.input_max}, which needs a ring of {bits} bits; widen the "
+                f"modulus, or use fewer bits than {self._bits} per value or fewer clients"
             )
 
     def check_config(self, config: RoundShape) -> None:
@@ -205,8 +206,8 @@ class Encoder:
         """
         if config.length != self.length:
             raise ParameterError(
-                f"the round's vectors have {config.length} elements, this encoder's {self.length}: the server must "
-                "make its config from an encoder of the same layout (length=encoder.length)"
+                f"the round's vectors have {counted(config.length, 'element')}, this encoder's {self.length:,}: the "
+                "server must make its config from an encoder of the same layout (length=encoder.length)"
             )
         if config.input_max < self.input_max:
             raise ParameterError(
@@ -313,9 +314,10 @@ class Encoder:
 
         Args:
             update: nested and shaped as the template, of any real dtypes; see Template.
-            weight: an int from 0; the number of training examples, say.  A weight above ``max_weight`` is clamped to
-                it.  Without max_weight only 1 is allowed.  A client of weight 0 adds nothing to the mean; whoever has
-                no data does better not to join, since a mean of too few contributors is refused.
+            weight: a whole number from 0 up, such as the number of training examples.  A weight above
+                ``max_weight`` is reduced to it.  Without max_weight only 1 is allowed.  A client of weight 0 adds
+                nothing to the mean; whoever has no data does better not to join, since a mean of too few
+                contributors is refused.
 
         Returns:
             A new array.  What was clipped is in ``clipped`` afterwards, and ``weight_clamped`` says whether the weight
@@ -432,7 +434,7 @@ class Encoder:
                 )
             return 1, False
         if value < 0:
-            raise InputError(f"weight {weight!r}: must be an int from 0 up; round or scale the weights")
+            raise InputError(f"weight {weight!r}: must be a whole number from 0 up; round or scale the weights")
         return min(value, self._max_weight), value > self._max_weight
 
     def _checked_sum(self, vector: npt.NDArray[Any], count: int) -> int:
@@ -441,8 +443,8 @@ class Encoder:
             raise InputError(f"the sum is {met}: pass the 1-d unsigned NumPy array of the round's result")
         if len(vector) != self.length:
             raise InputError(
-                f"the sum has {len(vector)} elements, this layout {self.length}: template and max_weight must be those "
-                "that the clients encoded with"
+                f"the sum has {counted(len(vector), 'element')}, this layout {self.length:,}: give the "
+                "template and max_weight that the clients encoded with"
             )
         try:
             return integer("count", count, 1, (2**64 - 1) // self.input_max)

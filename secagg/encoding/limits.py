@@ -24,7 +24,7 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     except TypeError:
         number = None
     if number is None or not low <= number <= high:
-        allowed = f"{low}" if low == high else f"an int from {low} to {high}"
+        allowed = f"{low}" if low == high else f"a whole number from {low} to {high}"
         raise ParameterError(f"{name} is {value!r}: must be {allowed}")
     return number
 

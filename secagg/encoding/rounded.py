@@ -18,6 +18,7 @@ from secagg.encoding.sums import centred
 from secagg.encoding.tail import Counts
 from secagg.encoding.template import Leaf
 from secagg.errors import InputError
+from secagg.wording import counted
 
 _LARGEST: Final = float(np.finfo(np.float64).max)
 _ULP: Final = Fraction(1, 2**53)  # of float64, relative, for one operation that rounds to nearest
@@ -134,9 +135,9 @@ class RoundedPart:
         for extreme in (int(numbers.min()), int(numbers.max())):
             if abs(extreme - middle) > reach:
                 raise InputError(
-                    f"a sum of values is {extreme - middle} steps from zero, and {counts.contributors} clients of "
-                    f"total weight {counts.weight} can reach {reach}: a client sent what no encoder makes, or the "
-                    "count or the layout is another than the clients'"
+                    f"a sum of values is {extreme - middle} steps from zero, and "
+                    f"{counted(counts.contributors, 'client')} of total weight {counts.weight} can reach {reach}: "
+                    "a client sent what no encoder makes, or the count or the layout is another than the clients'"
                 )
 
 

@@ -18,6 +18,7 @@ from secagg.encoding.rounding import BLOCK
 from secagg.encoding.tail import Counts
 from secagg.encoding.template import Leaf, Template
 from secagg.errors import InputError
+from secagg.wording import counted
 
 
 class SumResult(Protocol):
@@ -73,7 +74,8 @@ class Mean:
         weight: the exact sum of the clients' weights; their number if the encoder has no weights.
         count: how many clients are in the sum.
         contributors: how many of them have a weight above 0; all of them if the encoder has no weights.
-        clipped: how many values were clipped, over all clients; a weight that was clamped counts as one.
+        clipped: how many values were clipped, over all clients; a weight that was reduced to
+            ``max_weight`` adds one.
         totals: by the name of each exact array (``Exact``), the sum of value * weight over the clients, in units of
             10^-decimals: whole numbers of int64, or Python ints where they do not fit.
     """
@@ -120,9 +122,9 @@ def _whole(totals: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def check_contributors(counts: Counts, count: int, least: int) -> None:
     if counts.contributors < least:
         raise InputError(
-            f"{counts.contributors} of the {count} clients in the sum have a weight above 0, and at least {least} must "
-            "contribute (min_survivors): a mean of fewer says too much about each of them.  A client without data "
-            "should not join; look at what the clients take as their weight"
+            f"{counts.contributors} of the {counted(count, 'client')} in the sum have a weight above 0, and at least "
+            f"{least} must contribute (min_survivors): a mean of fewer says too much about each of them.  A client "
+            "without data should not join; look at what the clients take as their weight"
         )
 
 

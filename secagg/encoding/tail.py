@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from secagg.encoding.digits import Digits, impossible
 from secagg.errors import InputError
+from secagg.wording import counted
 
 
 @final
@@ -23,7 +24,8 @@ class Counts:
     Attributes:
         weight: the total weight; the number of clients where there are no weights.
         contributors: the clients with a weight above 0; all of them where there are no weights.
-        clipped: the values that were clipped, over all clients; a weight that was clamped counts as one.
+        clipped: the values that were clipped, over all clients; a weight that was reduced to
+            ``max_weight`` adds one.
     """
 
     weight: int
@@ -71,8 +73,8 @@ class Tail:
             raise impossible("the number of contributors", contributors, count, count)
         if not contributors <= weight <= contributors * self._max_weight:
             raise InputError(
-                f"the total weight is {weight} in the sum, and {contributors} clients with a weight from 1 to "
-                f"{self._max_weight} cannot have that: a client sent what no encoder makes, or the count or the layout "
-                "is another than the clients'"
+                f"the total weight is {weight} in the sum, and {counted(contributors, 'client')} with a weight from 1 "
+                f"to {self._max_weight} cannot have that: a client sent what no encoder makes, or the count or the "
+                "layout is another than the clients'"
             )
         return Counts(weight, contributors, clipped)

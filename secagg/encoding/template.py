@@ -13,6 +13,7 @@ import numpy.typing as npt
 from secagg.encoding.arrays import RealArray, is_foreign, to_array, type_name
 from secagg.encoding.libraries import Origin, origin_of
 from secagg.errors import InputError
+from secagg.wording import counted
 
 Key = str | int
 """One step of a path: a dict key, a namedtuple's field, or a position in a list or tuple."""
@@ -166,7 +167,7 @@ class Template:
                     self._collect(child, item, (*keys, key), arrays)
 
     def __repr__(self) -> str:
-        return f"Template({len(self.leaves)} arrays, {self.size} elements)"
+        return f"Template({counted(len(self.leaves), 'array')}, {counted(self.size, 'element')})"
 
 
 def _name(keys: tuple[Key, ...]) -> str:
@@ -254,7 +255,9 @@ def _check_keys(value: Mapping[Any, Any], children: tuple[tuple[Key, _Node], ...
         if names:
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
             faults.append(f"{label} {', '.join(names[:_LISTED])}{more}")
-    raise InputError(f"the update {' and '.join(faults)}: its keys must be exactly the template's")
+    raise InputError(
+        f"the update {' and '.join(faults)}: give it the keys of the encoder's template, all of them and no others"
+    )
 
 
 def _check_row(

@@ -15,6 +15,7 @@ from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.pairwise import merkle, transcript
 from secagg.primitives import aead, agreement, signing, suites
 from secagg.primitives.suites import Suite
+from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.identity import Directory, Identity
@@ -198,7 +199,9 @@ def own_leaf(own: bytes, shown: bytes) -> None:
 def ids_valid(ids: Sequence[int], index: int, config: RoundConfig) -> None:
     """7: ids distinct, in range, not this client's, and no more than it has neighbours."""
     if len(ids) > config.neighbours:
-        raise PeerError(ErrorCode.ROSTER_IDS, f"a roster of {len(ids)} neighbours; there are {config.neighbours}")
+        raise PeerError(
+            ErrorCode.ROSTER_IDS, f"a roster of {counted(len(ids), 'neighbour')}; there are {config.neighbours}"
+        )
     if len(set(ids)) != len(ids):
         raise PeerError(ErrorCode.ROSTER_IDS, "the roster lists a neighbour twice")
     if index in ids:
@@ -245,7 +248,9 @@ def keys_signed(identity_key: bytes, signed: bytes, signature: bytes, neighbour:
 def neighbours_enough(present: Sequence[int], threshold: int) -> None:
     """8: enough neighbours to reconstruct what this client shares."""
     if len(present) < threshold:
-        raise PeerError(ErrorCode.ROSTER_TOO_FEW, f"{len(present)} neighbours are present; {threshold} are needed")
+        raise PeerError(
+            ErrorCode.ROSTER_TOO_FEW, f"{counted(len(present), 'neighbour')} present; {threshold} are needed"
+        )
 
 
 # The shares.
@@ -262,7 +267,9 @@ def dealers_known(dealers: Sequence[int], present: Collection[int]) -> None:
 def dealers_enough(dealers: Sequence[int], threshold: int) -> None:
     """11: at least t dealers."""
     if len(dealers) < threshold:
-        raise PeerError(ErrorCode.SHARES_TOO_FEW, f"shares from {len(dealers)} neighbours; {threshold} are needed")
+        raise PeerError(
+            ErrorCode.SHARES_TOO_FEW, f"shares from {counted(len(dealers), 'neighbour')}; {threshold} are needed"
+        )
 
 
 def share_opens(suite: Suite, key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
@@ -304,7 +311,9 @@ def survivors_enough(survivors: Collection[int], config: RoundConfig) -> None:
     """13: at least min_survivors, and the quorum in ``active`` (min_survivors is never below it)."""
     least = max(config.min_survivors, config.quorum)
     if len(survivors) < least:
-        raise PeerError(ErrorCode.SURVIVORS_TOO_FEW, f"{len(survivors)} survivors; the config asks for {least}")
+        raise PeerError(
+            ErrorCode.SURVIVORS_TOO_FEW, f"{counted(len(survivors), 'survivor')}; the config asks for {least}"
+        )
 
 
 def survivors_shared(survivors: Collection[int], neighbours: Sequence[int], dealers: Collection[int]) -> None:
@@ -319,7 +328,9 @@ def survivors_near(survivors: Collection[int], neighbours: Sequence[int], thresh
     """15: at least t neighbours among them."""
     near = len(set(neighbours) & set(survivors))
     if near < threshold:
-        raise PeerError(ErrorCode.SURVIVORS_NEIGHBOURS, f"{near} neighbours survived; {threshold} are needed")
+        raise PeerError(
+            ErrorCode.SURVIVORS_NEIGHBOURS, f"{counted(near, 'neighbour')} survived; {threshold} are needed"
+        )
 
 
 def survivors_once(seen: bytes, digest: bytes) -> None:
@@ -336,7 +347,7 @@ def signers_enough(signers: Collection[int], survivors: Collection[int], quorum:
     if strangers := set(signers) - set(survivors):
         raise PeerError(ErrorCode.CONFIRM_SIGNERS, f"a confirmation by client {min(strangers)}, which is no survivor")
     if len(signers) < quorum:
-        raise PeerError(ErrorCode.CONFIRM_SIGNERS, f"{len(signers)} confirmations; {quorum} are needed")
+        raise PeerError(ErrorCode.CONFIRM_SIGNERS, f"{counted(len(signers), 'confirmation')}; {quorum} are needed")
 
 
 def signatures_valid(identity_key: bytes, signed: bytes, signature: bytes, signer: int) -> None:

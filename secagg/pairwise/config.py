@@ -403,7 +403,7 @@ def _degree(neighbours: int | str) -> int | Literal["auto", "complete"]:
         return whole("neighbours", neighbours)
     except ParameterError:
         raise ParameterError(
-            f"neighbours = {neighbours!r}: must be 'auto', 'complete' or an even int below clients - 1"
+            f"neighbours = {neighbours!r}: must be 'auto', 'complete' or an even number below clients - 1"
         ) from None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from secagg.wording import counted
+
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
     from secagg.pairwise.graph import GraphParameters
@@ -12,18 +14,18 @@ if TYPE_CHECKING:
 
 def of_config(config: RoundConfig) -> str:
     """Several lines for a person; the probabilities are those of ``config.bounds``."""
-    losses = f"Up to {_clients(config.dropouts)} may be lost."
+    losses = f"Up to {counted(config.dropouts, 'client')} may be lost."
     if not config.dropouts:
         losses = "0 clients may be lost: the round can end without a sum if one client does not answer."
-    colluders = f"Up to {_clients(config.colluders)} may collude with the server."
+    colluders = f"Up to {counted(config.colluders, 'client')} may collude with the server."
     if not config.colluders:
         colluders = "No client is counted as a colluder of the server."
     lines = [
-        f"{config.clients} clients, threat model {config.threat_model}.",
+        f"{counted(config.clients, 'client')}, threat model {config.threat_model}.",
         colluders,
         losses,
         *of_graph(config.graph_parameters, config.clients - config.min_survivors),
-        f"A sum is opened over at least {config.min_survivors} clients, of which at least "
+        f"A sum is opened over at least {counted(config.min_survivors, 'client')}, of which at least "
         f"{config.min_survivors - config.colluders} are honest.",
     ]
     if config.input_max < config.modulus.value - 1:
@@ -35,7 +37,9 @@ def of_config(config: RoundConfig) -> str:
     else:
         lines.append(f"Every element below {config.modulus} is allowed. The sum is taken modulo {config.modulus}.")
     if config.is_active:
-        lines.append(f"A client reveals shares only after {config.quorum} clients have confirmed the same survivors.")
+        lines.append(
+            f"A client reveals shares only after {counted(config.quorum, 'client')} have confirmed the same survivors."
+        )
         lines.append(
             f"sigma is {config.sigma}, and {config.grinding_bits} bits more allow for a server that tries many graphs."
         )
@@ -71,14 +75,10 @@ def of_graph(parameters: GraphParameters, lost: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _clients(count: int) -> str:
-    return f"{count} client{'' if count == 1 else 's'}"
-
-
 def _lost(count: int) -> str:
     if not count:
         return "no client is lost"
-    return f"{_clients(count)} {'is' if count == 1 else 'are'} lost"
+    return f"{counted(count, 'client')} {'is' if count == 1 else 'are'} lost"
 
 
 def _privacy(found: GraphParameters) -> str:
@@ -86,7 +86,7 @@ def _privacy(found: GraphParameters) -> str:
     if found.colluders == 1:
         who, whose = "1 colluding client", "another client's secrets"
     elif found.colluders:
-        who, learns, whose = f"{found.colluders} colluding clients", "learn", "another client's secrets"
+        who, learns, whose = counted(found.colluders, "colluding client"), "learn", "another client's secrets"
     if found.privacy_log2 == -math.inf:
         return f"Privacy: {who} never {learns} {whose}."
     if found.privacy_log2 >= 0:
@@ -101,11 +101,11 @@ def _connectivity(found: GraphParameters, lost: int) -> tuple[str, ...]:
     left = found.clients - (found.dropouts if found.active else lost)
     if found.connectivity_log2 >= 0:
         return (
-            f"Connectivity: nothing bounds the probability that the graph of {left} clients falls apart.",
+            f"Connectivity: nothing bounds the probability that the graph of {counted(left, 'client')} falls apart.",
             "If it falls apart, the sum of each part opens. Raise min_survivors.",
         )
     return (
-        f"Connectivity: the graph of {left} clients falls apart with probability at most "
+        f"Connectivity: the graph of {counted(left, 'client')} falls apart with probability at most "
         f"2^{found.connectivity_log2:.1f}.",
         "If it falls apart, the sum of each part opens.",
     )

@@ -173,7 +173,7 @@ class Demand:
 def check_int(name: str, value: int, lowest: int, highest: int | None = None) -> None:
     """Raises ParameterError unless ``value`` is an int from ``lowest`` to ``highest``."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ParameterError(f"{name} = {value!r}: it must be an int, not {type(value).__name__}")
+        raise ParameterError(f"{name} = {value!r}: it must be a whole number (int), not {type(value).__name__}")
     if value < lowest or (highest is not None and value > highest):
         allowed = f"at least {lowest}" if highest is None else f"in {lowest} .. {highest}"
         raise ParameterError(f"{name} = {value}: it must be {allowed}")

@@ -56,7 +56,7 @@ def whole(name: str, value: object, low: int | None = None, high: int | None = N
     except TypeError:
         number = None
     if number is None or (low is not None and number < low) or (high is not None and number > high):
-        raise ParameterError(f"{name} = {value!r}: must be an int{allowed}")
+        raise ParameterError(f"{name} = {value!r}: must be a whole number{allowed}")
     return number
 
 

@@ -260,7 +260,7 @@ class Reconstructor:
 
     def __init__(self, threshold: int) -> None:
         if isinstance(threshold, bool) or not isinstance(threshold, int) or threshold < 1:
-            raise ParameterError(f"threshold = {threshold!r}: it must be an int of at least 1")
+            raise ParameterError(f"threshold = {threshold!r}: it must be a whole number of at least 1")
         self._threshold = threshold
         self._holders: list[IntArray] = []
         self._shares: list[UintArray] = []

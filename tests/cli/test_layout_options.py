@@ -52,7 +52,10 @@ def test_every_range_comes_back(low: int, width: int, decimals: int) -> None:
         ({"clip": ["w=1", "w=2"]}, "--clip 'w=2': w is there twice"),
         ({"clip": ["=1"]}, "--clip '=1': write it as ARRAY=VALUE"),
         ({"array_bits": ["24"]}, "--array-bits '24': write it as ARRAY=VALUE"),
-        ({"array_bits": ["w=33"]}, "--array-bits 'w=33': the number of bits is 33: must be an int from 2 to 32"),
+        (
+            {"array_bits": ["w=33"]},
+            "--array-bits 'w=33': the number of bits is 33: must be a whole number from 2",
+        ),
         ({"array_bits": ["w=2.5"]}, "--array-bits 'w=2.5': '2.5' is not a whole number"),
         ({"exact": ["w"]}, "--exact 'w': write it as ARRAY=VALUE"),
         ({"exact": ["w=5"]}, "--exact 'w=5': write the range as LOW..HIGH"),
@@ -63,7 +66,7 @@ def test_every_range_comes_back(low: int, width: int, decimals: int) -> None:
         ({"exact": ["w=x..5"]}, "'x' is not a whole number"),
         ({"exact": ["w=3..3"]}, "--exact 'w=3..3': an exact array from 3 to 3: high must be above low"),
         ({"exact": ["w=0..1:x"]}, "'x' is not a whole number"),
-        ({"exact": ["w=0..1:16"]}, "--exact 'w=0..1:16': decimals is 16: must be an int from 0 to 15"),
+        ({"exact": ["w=0..1:16"]}, "--exact 'w=0..1:16': decimals is 16: must be a whole number from 0 to 15"),
         ({"exact": ["w=0..1e17"]}, "--exact 'w=0..1e17': high is 100000000000000000"),
     ],
 )

@@ -11,7 +11,10 @@ from secagg.cli.option_words import in_options, option_words
 @pytest.mark.parametrize(
     ("message", "wanted"),
     [
-        ("clients = 2: must be an int from 3 to 1048576", "--clients 2: must be an int from 3 to 1048576"),
+        (
+            "clients = 2: must be a whole number from 3 to 9",
+            "--clients 2: must be a whole number from 3 to 9",
+        ),
         ("neighbours = 5: it must be even", "--neighbours 5: it must be even"),
         (
             "gamma + 2 delta = 1 with gamma = 0.2, delta = 0.4: lower delta to at most 0.35, or gamma",
@@ -19,7 +22,7 @@ from secagg.cli.option_words import in_options, option_words
         ),
         ("min_survivors 9: too many", "--min-survivors 9: too many"),
         ("gamma = 2.0: a rate with 0 <= gamma < 1", "--gamma = 2.0: a rate with 0 <= gamma < 1"),
-        ("length = 0: must be an int", "--dim 0: must be an int"),
+        ("length = 0: must be a whole number", "--dim 0: must be a whole number"),
         ("lower --gamma, or digamma", "lower --gamma, or digamma"),
     ],
 )

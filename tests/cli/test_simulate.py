@@ -175,7 +175,7 @@ def test_some_clients_in_full_and_the_rest_prepared(invoke, invoke_json, threat)
     assert len(found["included"]) == 27
     assert found["client_cpu_s"] > 0
     assert (found["phases"]["CONFIRM"]["bytes_up"] > 0) == (threat == "active")
-    assert "4 clients ran in full" in invoke(*arguments).stdout
+    assert "The CPU times are those of 4 clients that ran in full." in invoke(*arguments).stdout
 
 
 def test_a_wrong_sum_is_found(invoke, invoke_json, monkeypatch):

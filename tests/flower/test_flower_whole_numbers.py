@@ -70,7 +70,7 @@ def test_the_readmes_lines_train_a_model_with_batch_norm(caplog: pytest.LogCaptu
     assert strategy.reports[3].error_bounds["norm.num_batches_tracked"] < 0.1, "of some 60 batches"
     said = [record.getMessage() for record in caplog.records if "arrays of whole numbers" in record.getMessage()]
     assert len(said) == 1, "once, and not in every round"
-    assert "3 arrays of whole numbers have no clip of their own ('norm.num_batches_tracked', 'mask', " in said[0]
+    assert "no clip was given for 3 arrays of whole numbers ('norm.num_batches_tracked', 'mask', " in said[0]
     assert "give SecAggStrategy clips={'norm.num_batches_tracked': ...}" in said[0]
 
 

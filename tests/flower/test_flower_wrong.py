@@ -167,7 +167,7 @@ def test_a_counter_beyond_its_clip_is_clipped(start: float, caplog: pytest.LogCa
     assert report.clipped == 1
     expected = (7 * 1100 + min(5000.0, start + CLIPS["*.batches"])) / 8
     assert abs(mean["norm.batches"] - expected) <= report.error_bounds["norm.batches"] + 1e-9
-    assert "norm.batches: 1 values were clipped to 500.0; these are whole numbers: ask for clips=" in caplog.text
+    assert "norm.batches: 1 value was clipped to 500.0; these are whole numbers: ask for clips=" in caplog.text
 
 
 def test_floats_are_clipped_and_counted(caplog: pytest.LogCaptureFixture) -> None:

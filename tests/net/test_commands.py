@@ -457,7 +457,7 @@ def test_another_file_than_the_state_remembers(start: Start, files: Path) -> Non
     server.await_log("listening")
     first = [join(member, f"first{member}", "--weight", 4 + member, "--json") for member in range(3)]
     assert [client.wait() for client in first] == [0, 0, 0], first[0].errors()
-    assert "your weight is above the server's --max-weight, and counted as 5" in first[2].errors()
+    assert "your weight is above the server's --max-weight, and was reduced to 5" in first[2].errors()
     assert first[2].result()["weight"] == 14
     assert first[2].result()["weight_clamped"]
     server = start("server again", *serve)  # on the same journal: it hands out the old sum

@@ -74,8 +74,8 @@ def test_a_count_that_is_clipped_is_told_to_everybody(start: Start, tmp_path: Pa
     assert [one["clipped"] for one in own] == [{}, {"steps": 1}, {"steps": 1}]
     assert [one["clipped_by_all"] for one in own] == [2, 2, 2]
     assert [one["contributors"] for one in own] == [3, 3, 3]
-    assert "1 of your values of steps was beyond the clip, and was clipped" in clients[1].errors()
-    assert "of your values" not in clients[0].errors()
+    assert "steps: 1 value of yours was beyond the clip, and was clipped" in clients[1].errors()
+    assert "of yours" not in clients[0].errors()
     for client in clients:
         assert "over all clients together, 2 values were clipped" in client.errors()
 
@@ -144,7 +144,7 @@ def test_a_check_says_what_would_be_lost_and_connects_to_nothing(start: Start, t
     assert found["clipped"] == {"w": 1}
     assert found["arrays"]["w"]["largest"] == 3.0
     assert found["arrays"]["steps"] == {"largest": 5.0, "rounding": 0.0, "clipped": 0}
-    assert "1 of your values of w was beyond the clip" in check.errors()
+    assert "w: 1 value of yours was beyond the clip" in check.errors()
     assert {file.name for file in tmp_path.iterdir()} - before == {"check.out", "check.log"}, "no state"
     shown = start("shown", "join", "--check", "--input", "u0.npz", "--layout", "layout.json", "--weight", 5)
     assert shown.wait() == 2
@@ -167,7 +167,7 @@ def test_a_check_names_the_file_of_another_layout(start: Start, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--refuse-clipped",), "--refuse-clipped: 1 values of w would be clipped; nothing was sent"),
+        (("--refuse-clipped",), "--refuse-clipped: 1 value of w would be clipped; nothing was sent"),
         (("--refuse-above", 2), "w has the absolute value 3, which is above --refuse-above 2; nothing was sent"),
         (("--refuse-above", 100, "--refuse-above", "w=2"), "above --refuse-above 2; nothing was sent"),
         (("--min-clip", 2), "layout.json has clip 1.0; this client's policy allows 2.0"),
@@ -198,7 +198,7 @@ def test_with_an_agreed_layout_the_warning_comes_before_the_round(start: Start, 
     join = ("join", url, "--input", "u0.npz", "--output", "o.npz", "--layout", "layout.json", "--give-up-after", 1)
     client = start("client", *join)
     assert client.wait() == 3
-    assert "Warning: 1 of your values of w was beyond the clip, and was clipped." in client.errors().splitlines()[0]
+    assert "Warning: w: 1 value of yours was beyond the clip, and was clipped." in client.errors().splitlines()[0]
 
 
 def test_a_round_with_the_agreed_layout_and_one_without(start: Start, tmp_path: Path) -> None:

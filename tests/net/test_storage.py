@@ -223,7 +223,7 @@ def test_a_journal_that_is_there_is_made_private_and_is_no_link(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("length", "clients", "says"),
-    [(2**31, 3, r"2147483648 elements|elements take up to"), (10, 30_000, "the shares of 30000 clients")],
+    [(2**31, 3, "elements can take up to"), (10, 30_000, "the shares of 30,000 clients")],
 )
 def test_what_no_snapshot_can_hold_is_refused_at_the_start(length: int, clients: int, says: str) -> None:
     layout = Layout.of({"v": (length,)}, clip=1.0)

@@ -215,9 +215,9 @@ def test_sums_that_no_clients_make() -> None:
     good = encoder.encode({"n": np.array([3, 100])}, weight=5).astype(np.uint64)
     assert encoder.decode_sum(good, 1).totals["n"].tolist() == [15, 500]
     for at, value, message in (
-        (0, 15, "a digit of an element of n is 15 in the sum, and 1 clients can reach 14"),
+        (0, 15, "a digit of an element of n is 15 in the sum, and 1 client can reach 14"),
         (1, 14, "an element of n is 509 units above its least in the sum, and a total weight of 5 can reach 500"),
-        (5, 5, "a digit of an element of n is 5 in the sum, and 1 clients can reach 4"),
+        (5, 5, "a digit of an element of n is 5 in the sum, and 1 client can reach 4"),
     ):
         bad = good.copy()
         bad[at] = value

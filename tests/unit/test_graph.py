@@ -328,7 +328,7 @@ def test_rates_count_whole_clients() -> None:
     ("call", "message"),
     [
         (lambda: find_parameters(2, 0.1, 0.1), r"clients = 2: it must be at least 3"),
-        (lambda: find_parameters(True, 0.1, 0.1), r"clients = True: it must be an int, not bool"),
+        (lambda: find_parameters(True, 0.1, 0.1), r"clients = True: it must be a whole number \(int\), not bool"),
         (lambda: find_parameters(100, -0.1, 0.1), r"gamma = -0.1: a rate must be a number"),
         (lambda: find_parameters(100, 0.1, 1.0), r"delta = 1.0: a rate must be a number"),
         (lambda: find_parameters(100, math.nan, 0.1), r"gamma = nan: a rate must be a number"),

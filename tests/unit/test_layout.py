@@ -66,15 +66,16 @@ def test_only_the_command_that_replays_vectors_uses_what_the_library_tests_itsel
 
 ARROWS = {
     "errors": set(),
+    "wording": set(),
     "arithmetic": {"errors"},
     "primitives": {"errors", "arithmetic"},
     "events": {"errors"},
-    "outcome": {"errors", "arithmetic"},
+    "outcome": {"errors", "arithmetic", "wording"},
     "identity": {"errors", "primitives", "pairwise"},  # its signatures are over the transcript's statements
-    "pairwise": {"errors", "events", "outcome", "identity", "primitives", "arithmetic"},
+    "pairwise": {"errors", "events", "outcome", "identity", "primitives", "arithmetic", "wording"},
     "machines": {"errors", "events", "outcome", "pairwise"},
     "released": set(),
-    "encoding": {"errors", "primitives", "arithmetic"},
+    "encoding": {"errors", "primitives", "arithmetic", "wording"},
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
     },

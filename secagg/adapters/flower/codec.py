@@ -53,7 +53,8 @@ class MeanUpdate:
         metrics: the weighted mean of each metric that is summed.
         weight: the total weight.
         contributors: how many clients have a weight above 0.
-        clipped: how many values were clipped, over all clients; a weight that was clamped counts as one.
+        clipped: how many values were clipped, over all clients; a weight that was reduced to
+            ``max_weight`` adds one.
     """
 
     arrays: ArrayRecord

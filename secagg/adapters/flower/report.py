@@ -45,7 +45,8 @@ class RoundReport:
         nodes: by cohort index, the nodes that took part.
         included: the cohort indices whose updates are in the mean; empty without one.
         contributors: how many of them have a weight above 0; all of them where there are no weights.
-        clipped: how many values were clipped, over all clients; a weight that was clamped to max_weight counts as one.
+        clipped: how many values were clipped, over all clients; a weight that was reduced to
+            ``max_weight`` adds one.
         dropped: by phase, the cohort indices that were lost in it.
         blame: who broke which rule.
         total_weight: of the updates in the mean.

@@ -31,6 +31,7 @@ from secagg.identity import MemoryDirectory, load_directory
 from secagg.pairwise.config import RoundConfig, ThreatModel
 from secagg.pairwise.server import Server
 from secagg.pairwise.transitions import SERVER_COLLECTS, ServerState
+from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 _TIMED_PHASES: Final = tuple(state.value for state in SERVER_COLLECTS if state is not ServerState.MASK)
@@ -251,9 +252,9 @@ class SecAggStrategy(Strategy):
         if unchosen := [name for name in new if name not in clips]:
             listed = ", ".join(map(repr, unchosen[:_LISTED])) + (", ..." if len(unchosen) > _LISTED else "")
             log.warning(
-                "secagg: %d arrays of whole numbers have no clip of their own (%s): changes up to %r count, or what "
-                "their type holds when that is less; for another range give SecAggStrategy clips={%r: ...}",
-                len(unchosen),
+                "secagg: no clip was given for %s of whole numbers (%s): a change is clipped to %r, or to the range of "
+                "the array's type if that is smaller; for another range give SecAggStrategy clips={%r: ...}",
+                counted(len(unchosen), "array"),
                 listed,
                 max(self._default_clip(name) for name in unchosen),
                 unchosen[0],
@@ -333,10 +334,11 @@ def _log_mean(report: RoundReport, codec: Codec) -> None:
     )
     if report.clipped:
         log.warning(
-            "secagg: round %d: the clients clipped %d values in all (a clamped weight counts as one): a larger clip or "
-            "max_weight keeps them",
+            "secagg: round %d: %s %s clipped over all clients (a weight above max_weight counts here like a value): "
+            "raise the clip or max_weight to keep them",
             report.server_round,
-            report.clipped,
+            counted(report.clipped, "value"),
+            was(report.clipped),
         )
     if report.error_bound > _COARSE * codec.layout.clip:
         log.warning(

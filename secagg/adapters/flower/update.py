@@ -22,6 +22,7 @@ from secagg.adapters.flower.codec import Codec, Encoded
 from secagg.adapters.flower.layout import Layout
 from secagg.adapters.flower.records import log
 from secagg.errors import InputError
+from secagg.wording import counted, was
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord)
 _LISTED: Final = 4
@@ -92,10 +93,17 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
     """Say in the client's own log what was cut off or lost, and what the server's operator would change."""
     for name, count in encoded.clipped.items():
         clip = codec.announced.clip_of(name)
-        log.warning("secagg: %s: %d values were clipped to %r%s", name, count, clip, _remedy(update, name, clip))
+        log.warning(
+            "secagg: %s: %s %s clipped to %r%s",
+            name,
+            counted(count, "value"),
+            was(count),
+            clip,
+            _remedy(update, name, clip),
+        )
     if encoded.weight_clamped:
         log.warning(
-            "secagg: the weight %d counts as %d, the strategy's max_weight: ask for a larger one, or report less",
+            "secagg: the weight %d was reduced to %d, the strategy's max_weight: ask for a larger one, or report less",
             update.weight,
             codec.layout.max_weight,
         )
@@ -108,7 +116,7 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
             coarse.rounding,
         )
     if len(encoded.coarse) > _LISTED:
-        log.warning("secagg: the same holds for %d more arrays", len(encoded.coarse) - _LISTED)
+        log.warning("secagg: the same holds for %s", counted(len(encoded.coarse) - _LISTED, "more array"))
 
 
 def _remedy(update: Update, name: str, clip: float) -> str:

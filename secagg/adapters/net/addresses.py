@@ -25,7 +25,7 @@ def check_url(url: str, *, plaintext: bool) -> None:
     except ValueError:
         port = 0
     if port == 0:
-        raise ParameterError(f"{url!r}: the port must be a number from 1 to 65535; give wss://HOST:PORT/ROUND")
+        raise ParameterError(f"{url!r}: the port must be a whole number from 1 to 65535; give wss://HOST:PORT/ROUND")
     if parts.scheme == "ws" and not (plaintext and is_loopback(parts.hostname)):
         raise ParameterError(
             f"{url!r}: without TLS anybody on the way can take part in your name; ws is for this machine alone, with "

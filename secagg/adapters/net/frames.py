@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from secagg.adapters.net.layout import Layout
 from secagg.errors import ParameterError, SecAggError
+from secagg.wording import counted
 
 FRAMES_VERSION: Final = 3
 FRAGMENT_BYTES: Final = 2**16
@@ -177,8 +178,8 @@ def encode_layout(layout: Layout) -> bytes:
     encoded = _encoder.encode(layout)
     if len(encoded) > MAX_WELCOME_BYTES:
         raise ParameterError(
-            f"the layout of {len(layout.arrays)} arrays takes {len(encoded)} bytes; at most {MAX_WELCOME_BYTES} can be "
-            "sent to a client: join small arrays into larger ones, or shorten their names"
+            f"the layout of {counted(len(layout.arrays), 'array')} takes {len(encoded)} bytes; at most "
+            f"{MAX_WELCOME_BYTES} can be sent to a client: join small arrays into larger ones, or shorten their names"
         )
     return encoded
 

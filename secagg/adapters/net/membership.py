@@ -32,7 +32,7 @@ class AnotherInputError(SecAggError):
 
 
 class MaybeSummedError(SecAggError):
-    """The input may be in a sum already: with a second one, a server could take the two apart."""
+    """The input may be in a sum already: a server that gets a second such sum could subtract one from the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class MemberOptions:
     Attributes:
         url: ``wss://host:port/round``.
         tls: for ``wss``; see ``certificates.client_context``.
-        weight: of its input; a weight above the layout's largest counts as that.  None: 1, in rounds with and without
+        weight: of its input; a weight above the layout's largest is reduced to it.  None: 1, in rounds with and without
             weights.
         policy: the least that it accepts; the layout's digest is added as the context.
         layout_policy: the layouts that it accepts.

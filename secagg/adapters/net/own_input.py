@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from secagg.encoding.arrays import RealArray, to_array
 from secagg.errors import InputError
+from secagg.wording import counted
 
 _BLOCK: Final = 2**16
 
@@ -45,7 +46,7 @@ class OwnInput:
         return hashed.digest()
 
     def __repr__(self) -> str:
-        return f"OwnInput({len(self.arrays)} arrays)"
+        return f"OwnInput({counted(len(self.arrays), 'array')})"
 
 
 def _checked_weight(weight: int | None) -> int | None:
@@ -56,7 +57,7 @@ def _checked_weight(weight: int | None) -> int | None:
     except TypeError:
         value = -1
     if value < 0:
-        raise InputError("the weight must be an int from 0 up, such as the number of training examples")
+        raise InputError("the weight must be a whole number from 0 up, such as the number of training examples")
     return value
 
 

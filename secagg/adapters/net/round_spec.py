@@ -12,6 +12,7 @@ from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.transitions import SERVER_COLLECTS
+from secagg.wording import counted
 
 PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
 DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
@@ -58,7 +59,7 @@ class RoundSpec:
         self._check_sizes()
         for what, given in (("keys", self.keys), ("names", self.names)):
             if given and len(given) != config.clients:
-                raise ParameterError(f"round {self.name}: {len(given)} {what} for {config.clients} clients")
+                raise ParameterError(f"round {self.name}: {len(given)} {what} for {counted(config.clients, 'client')}")
         if config.is_active and (self.keys is None or self.directory is None):
             raise ParameterError(f"round {self.name}: active needs the directory of its cohort")
         if missing := [phase for phase in PHASES if self.deadlines.get(phase, 0) <= 0]:
@@ -71,15 +72,15 @@ class RoundSpec:
         largest = max(running_sum, *(config.max_message_bytes(phase) for phase in PHASES))
         if largest > LARGEST_MESSAGE:
             raise ParameterError(
-                f"round {self.name}: {config.length} elements take up to {largest} bytes in one message or snapshot; "
-                f"at most {LARGEST_MESSAGE} are possible: sum the arrays in several rounds"
+                f"round {self.name}: {counted(config.length, 'element')} can take up to {largest} bytes in one message "
+                f"or snapshot; at most {LARGEST_MESSAGE} are possible: sum the arrays in several rounds"
             )
         shares = config.clients * config.max_message_bytes("SHARE")
         if shares > LARGEST_MESSAGE:
             raise ParameterError(
-                f"round {self.name}: the shares of {config.clients} clients with {config.neighbours} neighbours each "
-                f"take {shares} bytes in a snapshot; at most {LARGEST_MESSAGE} are possible: invite fewer clients, or "
-                "give them fewer neighbours"
+                f"round {self.name}: the shares of {counted(config.clients, 'client')} with "
+                f"{counted(config.neighbours, 'neighbour')} each take {shares} bytes in a snapshot; at "
+                f"most {LARGEST_MESSAGE} are possible: invite fewer clients, or give them fewer neighbours"
             )
 
     def name_of(self, seat: int) -> str:

@@ -32,6 +32,7 @@ from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.messages import Confirmations, Roster, Shares, Survivors
 from secagg.pairwise.transitions import ClientState
+from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.member")
 FINISHED: Final = "finished"
@@ -165,8 +166,8 @@ class Steps:
         if self._clients != config.clients:
             raise RefusedError(
                 Refusal.MALFORMED,
-                f"the server welcomed this client to a round of {self._clients} clients, and round {self._round!r} has "
-                f"{config.clients} by its invitation",
+                f"the server welcomed this client to a round of {counted(self._clients, 'client')}, and round "
+                f"{self._round!r} has {config.clients} by its invitation",
             )
 
     # What the server sends.
@@ -272,9 +273,10 @@ class Steps:
         where = self._store.path if here else self._store.may_be_elsewhere(others, values, invitation)
         if where is not None:
             raise MaybeSummedError(
-                f"your file may be in a sum already: {where!s} has it in a round that reached its end, whatever the "
-                "server said of it, or that is going on. Whoever has two sums with your file can take them apart; to "
-                "take part all the same, add --again (see its help first)"
+                f"your file may be in a sum already: according to {where!s}, it took part in a round that is still "
+                "going on, or that reached its last phase, even if the server said afterwards that it failed. A server "
+                "that has two sums with your file can subtract one from the other, and may then see the values of a "
+                "single member. To take part all the same, add --again; read its help first"
             )
 
     def _go_on(self, part: TakingPart, state: bytes, data: bytes) -> TakingPart:
@@ -373,8 +375,8 @@ class Steps:
         if part.seat not in included or len(included) < config.min_survivors:
             raise RefusedError(
                 Refusal.MALFORMED,
-                f"the server's sum is over {len(included)} clients, this one {'' if part.seat in included else 'not '}"
-                f"among them; at least {config.min_survivors} were agreed",
+                f"the server's sum is over {counted(len(included), 'client')}, this one "
+                f"{'' if part.seat in included else 'not '}among them; at least {config.min_survivors} were agreed",
             )
         try:
             vector = unpack(packed, config.modulus, config.length)

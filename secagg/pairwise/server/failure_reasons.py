@@ -11,6 +11,7 @@ from collections.abc import Collection
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import Advertised
+from secagg.wording import counted, was
 
 _DID = {
     "ADVERTISE": "advertised {its} keys",
@@ -46,8 +47,8 @@ def require_enough(
     reason = answers(attendance, phase)
     if lacking := set(attendance.staying(_answered(attendance, phase))) - set(able):
         reason += (
-            f"; {len(lacking)} of them {_was(lacking)} left out, with fewer than {config.threshold} neighbours that "
-            f"did the same; {len(able)} could go on"
+            f"; {len(lacking)} of them {was(len(lacking))} left out, with fewer than "
+            f"{counted(config.threshold, 'neighbour')} that did the same; {len(able)} could go on"
         )
     raise RoundOverError(f"{reason}; {config.min_survivors} are needed", advertised)
 
@@ -77,7 +78,7 @@ def shares_missing(
     """The error to raise when too few shares of one client's secret came back."""
     bad_ones = f", and {bad} that {'does' if bad == 1 else 'do'} not match" if bad else ""
     return RoundOverError(
-        f"{good} good share{'' if good == 1 else 's'} of client {owner}'s secret came back{bad_ones}; "
+        f"{counted(good, 'good share')} of client {owner}'s secret came back{bad_ones}; "
         f"{config.threshold} are needed; {answers(attendance, phase)}"
     )
 
@@ -91,22 +92,13 @@ def answers(attendance: Attendance, phase: str) -> str:
     silent = asked - answered - refused - left
     did = _DID[phase].format(its="its" if len(answered) == 1 else "their", s="" if len(answered) == 1 else "s")
     others = [
-        f"{len(refused)} {_was(refused)} refused" if refused else "",
+        f"{len(refused)} {was(len(refused))} refused" if refused else "",
         f"{len(left)} left" if left else "",
         f"{len(silent)} did not answer" if silent else "",
     ]
     told = ", ".join(other for other in others if other)
-    return f"{clients(len(answered))} {did}" + (f" ({told})" if told else "")
+    return f"{counted(len(answered), 'client')} {did}" + (f" ({told})" if told else "")
 
 
 def _answered(attendance: Attendance, phase: str) -> set[int]:
     return set(attendance.recipients) & set(attendance.answered(phase))
-
-
-def clients(count: int) -> str:
-    """So many clients, in words."""
-    return f"{count} client{'' if count == 1 else 's'}"
-
-
-def _was(members: Collection[int]) -> str:
-    return "was" if len(members) == 1 else "were"

@@ -14,6 +14,7 @@ from secagg.pairwise.server.failure_reasons import shares_missing
 from secagg.pairwise.server.records import Confirmed, Ids, Masked, Unmasked, Unmasking
 from secagg.pairwise.transcript import DIGEST_BYTES, KEY_SHARE, SEED_SHARE
 from secagg.primitives import secret_sharing
+from secagg.wording import counted, was
 
 
 def begin(settled: Masked | Confirmed) -> Unmasking:
@@ -36,7 +37,8 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
     if len(message.openings) != len(dealers) * OPENING_BYTES:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,
-            f"{len(message.openings)} bytes of shares; {len(dealers)} neighbours need {len(dealers) * OPENING_BYTES}",
+            f"{len(message.openings)} bytes of shares; {len(dealers) * OPENING_BYTES} are needed, for "
+            f"{counted(len(dealers), 'neighbour')}",
         )
     shares, salts = openings(message.openings)
     blob = shares.tobytes()
@@ -52,7 +54,7 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
     if good.all():
         return None
     bad = tuple(dealers[~good].tolist())
-    detail = f"{len(bad)} of {len(dealers)} shares do not match their commitments; they are left out"
+    detail = f"{counted(len(bad), 'share')} of {len(dealers)} {was(len(bad))} left out: not what was committed to"
     return Misbehaved(sender, "UNMASK", ErrorCode.BAD_SHARE, detail, bad)
 
 

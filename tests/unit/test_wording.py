@@ -1,0 +1,51 @@
+"""Numbers in sentences: one of a thing is not many of it, and no message forgets that."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import secagg
+from secagg.wording import counted, was
+
+PACKAGE = Path(secagg.__file__).parent
+SHOWN = sorted(path for room in ("cli", "encoding", "adapters") for path in (PACKAGE / room).rglob("*.py"))
+NOUNS = "array|client|confirmation|element|neighbour|share|signature|survivor|value|vector|warning"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 clients"), (1, "1 client"), (2, "2 clients"), (1000, "1,000 clients")]
+)
+def test_a_number_with_its_noun(count: int, said: str) -> None:
+    assert counted(count, "client") == said
+    assert was(count) == ("was" if count == 1 else "were")
+
+
+def is_type(value: ast.FormattedValue) -> bool:
+    return ast.unparse(value.value).endswith("dtype")
+
+
+def numbers_before_plurals(tree: ast.AST) -> list[str]:
+    """The text behind a number in an f-string, where it begins with one of the nouns as a plural."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            for value, text in zip(node.values, node.values[1:], strict=False):
+                if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant) and not is_type(value):
+                    found += re.findall(rf"^ (?:more |of your )?(?:{NOUNS})s\b.*", str(text.value))
+    return found
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=[path.relative_to(PACKAGE).as_posix() for path in SHOWN])
+def test_no_message_says_one_of_many(path: Path) -> None:
+    """The library's ``counted`` knows one from many; Javascript is another page's."""
+    assert numbers_before_plurals(ast.parse(path.read_text(encoding="utf-8"))) == []
+
+
+def test_a_plural_behind_a_number_is_seen() -> None:
+    assert numbers_before_plurals(ast.parse("f'{n} values'")) == [" values"]
+    assert numbers_before_plurals(ast.parse("f'{n:,} more arrays of {name}'")) == [" more arrays of "]
+    assert numbers_before_plurals(ast.parse("f'{name} has values'")) == []
