@@ -8,8 +8,7 @@ another process, or speaks another version of the wire.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import Executor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy.typing as npt
 
@@ -19,6 +18,9 @@ from secagg.outcome import Blame, Failure, Outgoing, Result
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.transitions import ClientState, ServerState
+
+if TYPE_CHECKING:  # with logging, it takes longer to import than this module does
+    from concurrent.futures import Executor
 
 
 class ClientMachine(Protocol):

@@ -8,11 +8,24 @@ NumPy only: arrays of other libraries come in through DLPack or ``__array__``, a
 protocol core does not import this package; it sums the vectors, and knows of no floats.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from secagg.encoding.encoder import Encoder
 from secagg.encoding.exact import Exact
 from secagg.encoding.layout_policy import LayoutPolicy
-from secagg.encoding.npz import load_npz
 from secagg.encoding.sums import Mean, SumResult
 from secagg.encoding.template import Leaf, Template
 
+if TYPE_CHECKING:
+    from secagg.encoding.npz import load_npz
+
 __all__ = ["Encoder", "Exact", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "load_npz"]
+
+
+def __getattr__(name: str) -> Any:
+    """``load_npz`` at its first use: archives take longer to import than all of this package."""
+    if name == "load_npz":
+        from secagg.encoding.npz import load_npz
+
+        return load_npz
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

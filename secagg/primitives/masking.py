@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain, pairwise
 from types import ModuleType
-from typing import Any, Final, Protocol, TypeAlias, assert_never, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, assert_never, final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +31,9 @@ from secagg.arithmetic import Modulus
 from secagg.arithmetic.kernels import fused
 from secagg.primitives.streams import Keystream
 from secagg.primitives.suites import Cipher, Suite, check_key
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 Lanes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Positions: TypeAlias = npt.NDArray[np.int64]
@@ -132,6 +134,8 @@ def remove_masks(
     if executor is None:
         apply_masks(suite, vector, add, subtract, modulus)
         return
+    from concurrent.futures import ThreadPoolExecutor  # whoever has an executor has imported it
+
     arithmetic.check_lanes(vector, modulus)
     _check_keys(suite, add, subtract)
     jobs = list(_jobs(suite, len(vector), add, subtract, modulus, workers or _workers(executor)))

@@ -203,6 +203,13 @@ def test_a_config_and_an_invitation_load_no_kernel() -> None:
     assert loaded_by(statement) == []
 
 
+def test_importing_the_library_loads_no_archives_and_no_networks() -> None:
+    """Each takes about as long to import as ten of the library's own modules."""
+    late = {"zipfile", "asyncio", "sqlite3", "ssl", "tomllib", "dp_accounting", "concurrent.futures.thread"}
+    report = f"import sys, secagg; print(*sorted(sys.modules.keys() & {late!r}))"
+    assert in_a_fresh_process(report) == ""
+
+
 def test_the_search_for_heavy_modules_finds_them() -> None:
     assert {"llvmlite", "numba"} <= set(loaded_by("import numba"))
 
