@@ -118,6 +118,7 @@ ARROWS = {
     "machines": {"errors", "events", "outcome", "pairwise"},
     "released": set(),
     "encoding": {"errors", "primitives", "arithmetic"},
+    "privacy": {"errors", "encoding"},
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
     },
