@@ -14,5 +14,17 @@ from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.encoding.npz import load_npz
 from secagg.encoding.sums import Mean, SumResult
 from secagg.encoding.template import Leaf, Template
+from secagg.encoding.update_encoder import DecodedMean, UpdateEncoder
 
-__all__ = ["Encoder", "Exact", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "load_npz"]
+__all__ = [
+    "DecodedMean",
+    "Encoder",
+    "Exact",
+    "LayoutPolicy",
+    "Leaf",
+    "Mean",
+    "SumResult",
+    "Template",
+    "UpdateEncoder",
+    "load_npz",
+]
