@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg.encoding.rounding import BLOCK
 from secagg.errors import ParameterError
+
+
+_ROUNDING: Final = 2.0**-40
+"""A mean that is no longer than this has no direction but what the rounding of floats gives it."""
 
 
 def centred_values(vector: npt.NDArray[Any], bits: int) -> npt.NDArray[np.float64]:
@@ -36,7 +40,9 @@ def spread_of(values: npt.NDArray[np.float64], width: float) -> float:
         cosines += float(np.cos(angles).sum())
         sines += float(np.sin(angles).sum())
     length = min(math.hypot(cosines, sines) / len(values), 1.0)
-    return width / (2 * math.pi) * math.sqrt(-2 * math.log(length)) if length > 0 else math.inf
+    if length < _ROUNDING:
+        return math.inf
+    return width / (2 * math.pi) * math.sqrt(-2 * math.log(length))
 
 
 def wrapping_share(spread: float, width: float) -> float:
