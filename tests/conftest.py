@@ -65,6 +65,7 @@ _SLOW = _PROCESS | {
     "unit/test_arithmetic.py",
     "unit/test_fused_aes.py",
     "unit/test_masking.py",
+    "unit/test_noise_distribution.py",
 }
 
 
