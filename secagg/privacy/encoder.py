@@ -20,12 +20,11 @@ from secagg.arithmetic.modulus import Modulus
 from secagg.encoding.arrays import RealArray
 from secagg.encoding.blocks import not_finite, values_digest
 from secagg.encoding.limits import LARGEST_WEIGHT, integer, real
-from secagg.encoding.rounding import fresh_bytes
 from secagg.encoding.sums import RoundShape, RoundTerms, SumResult, as_template, check_vector
 from secagg.encoding.template import Template
 from secagg.encoding.weights import checked_weight
 from secagg.errors import InputError, ParameterError, StateError
-from secagg.privacy.keys import KEY_BYTES, EncodingKeys
+from secagg.primitives.calls import ClearedOnError
 from secagg.privacy.parameters import Mechanism
 from secagg.privacy.perturbation import SHRINK, Scaling, perturb
 from secagg.privacy.rotation import scale_and_sign, signs_of, transform
@@ -316,8 +315,8 @@ class PrivateEncoder:
         largest = self._gather(self._template.flatten(update), values)
         share = 1.0 if self._max_weight is None else weight / self._max_weight
         factor = self._scaling.rotate(values, self._template.size, largest, share, signs)
-        keys = EncodingKeys(fresh_bytes(self._randomness, KEY_BYTES))
-        vector = perturb(values, self._mechanism, keys, self._dtype)
+        with ClearedOnError():
+            vector = perturb(values, self._mechanism, self._randomness, self._dtype)
         self._clip_factor, self._weight_clamped = factor, clamped
         return vector
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from secagg.primitives.kdf import derive, expand, extract
+from secagg.primitives.secret import Secret
 from secagg.primitives.suites import Suite
 
 SUITE: Final = Suite.AES_256
@@ -29,8 +30,5 @@ class EncodingKeys:
 
     def __init__(self, seed: bytes) -> None:
         extracted = extract(seed, b"")
-        self.rounding: Final = expand(extracted, _ROUNDING, KEY_BYTES)
-        self.noise: Final = expand(extracted, _NOISE, KEY_BYTES)
-
-    def __repr__(self) -> str:
-        return "EncodingKeys()"
+        self.rounding: Final = Secret(expand(extracted, _ROUNDING, KEY_BYTES))
+        self.noise: Final = Secret(expand(extracted, _NOISE, KEY_BYTES))

@@ -7,15 +7,16 @@ here, so that one update, one context and the same random bytes give the same el
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg.encoding.rounding import BLOCK
+from secagg.encoding.rounding import BLOCK, fresh_bytes
 from secagg.primitives.streams import Keystream
-from secagg.privacy.keys import SUITE, EncodingKeys
+from secagg.privacy.keys import KEY_BYTES, SUITE, EncodingKeys
 from secagg.privacy.noise import Noise
 from secagg.privacy.parameters import Mechanism
 from secagg.privacy.rotation import scale_and_sign, transform
@@ -78,18 +79,19 @@ class Scaling:
 
 
 def perturb(
-    values: npt.NDArray[np.float64], mechanism: Mechanism, keys: EncodingKeys, dtype: npt.DTypeLike
+    values: npt.NDArray[np.float64], mechanism: Mechanism, randomness: Callable[[int], bytes], dtype: npt.DTypeLike
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Round a rotated update, in steps, add noise and reduce modulo 2^b.  ``values`` may be rounded towards zero."""
     from secagg.arithmetic.kernels import private_rounding
 
-    draws = _Draws(keys.rounding, len(values))
+    keys = EncodingKeys(fresh_bytes(randomness, KEY_BYTES))
+    draws = _Draws(keys.rounding.reveal(), len(values))
     attempt = _first_good(values, draws, mechanism.squared_norm_bound)
     out = np.empty(len(values), dtype)
     mask = np.uint64((1 << mechanism.bits) - 1)
     steps = np.empty(min(BLOCK, len(values)), np.int64)
     start = 0
-    for noise in Noise(mechanism.noise, mechanism.variance, keys.noise).blocks(len(values)):
+    for noise in Noise(mechanism.noise, mechanism.variance, keys.noise.reveal()).blocks(len(values)):
         stop = start + len(noise)
         block = steps[: len(noise)]
         private_rounding.round_and_add(values[start:stop], draws.block(attempt, start, len(noise)), noise, block)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from secagg.encoding.rounding import BLOCK
 from secagg.errors import ParameterError
 
-
 _ROUNDING: Final = 2.0**-40
 """A mean that is no longer than this has no direction but what the rounding of floats gives it."""
 
