@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -39,9 +39,12 @@ ORDERS: Final = (*range(2, 129), 160, 192, 224, 256, 320, 384, 448, 512, 640, 76
 SMALLEST_DELTA: Final = 1e-100
 MOST_ROUNDS: Final = 2**32
 _TERMS: Final = 2**16
-_MOST_SAMPLED_NOISE: Final = 1e4
-"""Of a sampled Gaussian's noise multiplier over its rate.  With more, a divergence of order 2 is below 1e-8, and what
-dp-accounting computes of it drowns in the rounding of floats; less noise than there is bounds it."""
+_LEAST_SAMPLED_LOSS: Final = 1e-8
+"""Of the divergence of order 2 of a sampled mechanism: what dp-accounting computes of a smaller one drowns in the
+rounding of floats, and less noise than there is bounds it."""
+
+Lines: TypeAlias = tuple[tuple[float, float], ...]
+"""Pairs (rho, xi) of which each has RDP(a) <= rho a + xi at every whole order a >= 2."""
 
 
 def epsilon(sums: Iterable[tuple[NoisySum, int]], delta: float) -> float:
@@ -57,9 +60,12 @@ def epsilon(sums: Iterable[tuple[NoisySum, int]], delta: float) -> float:
     Raises ParameterError for a delta or a number of times out of range.
     """
     delta = check_delta(delta)
+    best = [(*_best_event(one, check_rounds(times), delta), times) for one, times in sums]
+    if len(best) == 1:
+        return best[0][0]
     accountant = RdpAccountant(ORDERS)
-    for one, times in sums:
-        accountant.compose(_best_event(one, check_rounds(times), delta), times)
+    for _, event, times in best:
+        accountant.compose(event, times)
     return float(accountant.get_epsilon(delta))
 
 
@@ -115,48 +121,63 @@ def check_rounds(rounds: int) -> int:
 # Which lines bound the Renyi divergence.
 
 
-def curves(one: NoisySum) -> tuple[tuple[float, float], ...]:
-    """The pairs (rho, xi) with RDP(a) <= rho a + xi at every whole order a >= 2, for a sum without sampling."""
+def curves(one: NoisySum) -> Lines:
+    """The lines that each bound the divergences of a sum without sampling."""
     if one.noise is NoiseKind.SKELLAM:
-        return _skellam(one)
-    return _discrete_gaussian(one)
+        return skellam_lines(one.honest * one.variance, one.squared_l2, one.l1)
+    return discrete_gaussian_lines(one.honest, one.variance, one.squared_l2, one.l1, one.dimension)
 
 
-def _skellam(one: NoisySum) -> tuple[tuple[float, float], ...]:
-    """Agarwal, Kairouz and Liu 2021, theorem 3.5, whose minimum has two branches.
+def skellam_lines(variance: float, squared_l2: float, l1: float) -> Lines:
+    """The lines of Skellam noise: Agarwal, Kairouz and Liu 2021, "The Skellam Mechanism", section 3.
 
-    With mu the variance of the noise in the sum: RDP(a) <= a D2^2 / (2 mu) + min of ((2a - 1) D2^2 + 6 D1) / (4 mu^2)
-    and 3 D1 / (2 mu).
+    With mu the variance of the noise in the sum,
+
+        RDP(a) <= a D2^2 / (2 mu) + min(((2a - 1) D2^2 + 6 D1) / (4 mu^2), 3 D1 / (2 mu)).
+
+    Args:
+        variance: mu.
+        squared_l2: D2^2, of what one member can change.
+        l1: D1, of what one member can change.
     """
-    mu = float(one.honest * one.variance)
-    l2, l1 = float(one.squared_l2), float(one.l1)
+    mu, l2 = float(variance), float(squared_l2)
     return (
         (l2 / (2 * mu) + l2 / (2 * mu**2), max(0.0, (6 * l1 - l2) / (4 * mu**2))),
         (l2 / (2 * mu), 3 * l1 / (2 * mu)),
     )
 
 
-def _discrete_gaussian(one: NoisySum) -> tuple[tuple[float, float], ...]:
-    """Kairouz, Liu and Steinke 2021, proposition 14, whose minimum has three branches.
+def discrete_gaussian_lines(shares: int, variance: float, squared_l2: float, l1: float, dimension: int) -> Lines:
+    """The lines of a sum of discrete Gaussians: Kairouz, Liu and Steinke 2021, section 3.
 
-    It holds for a share's standard deviation of at least 1/2, and ours is a whole variance.
+    With n shares of variance s^2, a2 = D2 / (sqrt(n) s) and a1 = D1 / (sqrt(n) s),
+
+        RDP(a) <= min(a a2^2 / 2 + tau d, (a / 2) (a2^2 + 2 a1 tau + tau^2 d), (a / 2) (a2 + sqrt(d) tau)^2).
+
+    It is proved for s of at least 1/2.
+
+    Args:
+        shares: n.
+        variance: s^2, of one share.
+        squared_l2: D2^2, of what one member can change.
+        l1: D1, of what one member can change.
+        dimension: d.
     """
-    a2 = math.sqrt(one.squared_l2 / (one.honest * one.variance))
-    a1 = one.l1 / math.sqrt(one.honest * one.variance)
-    tau, d = _distance_of_a_sum(one.honest, one.variance), float(one.dimension)
+    a2, a1 = math.sqrt(squared_l2 / (shares * variance)), l1 / math.sqrt(shares * variance)
+    tau, root = _distance_of_a_sum(shares, variance), math.sqrt(dimension)
     return (
-        (a2**2 / 2, tau * d),
-        ((a2**2 + 2 * a1 * tau + tau**2 * d) / 2, 0.0),
-        ((a2 + math.sqrt(d) * tau) ** 2 / 2, 0.0),
+        (a2**2 / 2, tau * dimension),
+        ((a2**2 + 2 * a1 * tau + tau**2 * dimension) / 2, 0.0),
+        ((a2 + root * tau) ** 2 / 2, 0.0),
     )
 
 
 @lru_cache(maxsize=256)
-def _distance_of_a_sum(shares: int, variance: int) -> float:
-    """tau: how far a sum of discrete Gaussians is from a discrete Gaussian of the whole variance (proposition 13).
+def _distance_of_a_sum(shares: int, variance: float) -> float:
+    """tau: how far a sum of discrete Gaussians is from a discrete Gaussian of the whole variance.
 
-    The terms, 10 exp(-2 pi^2 s^2 k / (k + 1)) for k = 1 to n - 1, fall towards their limit and never below it: all
-    beyond the first 2^16 count as much as the last of those.
+    The terms, 10 exp(-2 pi^2 s^2 k / (k + 1)) for k = 1 to n - 1, fall: all beyond the first 2^16 count as much as the
+    last of those.
     """
     if shares == 1:
         return 0.0
@@ -171,7 +192,7 @@ def _distance_of_a_sum(shares: int, variance: int) -> float:
 
 def _events(one: NoisySum) -> list[dp_accounting.DpEvent]:
     """The events of which each bounds the sum's divergences.  Sampling is never worse than none."""
-    events: list[dp_accounting.DpEvent] = [dp_accounting.ZCDpEvent(rho, xi) for rho, xi in curves(one)]
+    events = [dp_accounting.ZCDpEvent(rho, xi) for rho, xi in curves(one)]
     return [*events, _sampled(one)] if one.sampling_rate < 1 else events
 
 
@@ -195,14 +216,17 @@ def _sampled(one: NoisySum) -> dp_accounting.DpEvent:
 def _gaussian(noise_multiplier: float, sampling_rate: float) -> dp_accounting.DpEvent:
     if sampling_rate >= 1:
         return dp_accounting.GaussianDpEvent(noise_multiplier)
-    noise_multiplier = min(noise_multiplier, _MOST_SAMPLED_NOISE * sampling_rate)
+    # exp(divergence of order 2) = 1 + rate^2 (exp(1 / z^2) - 1)
+    most = 1 / math.sqrt(math.log1p(_LEAST_SAMPLED_LOSS / sampling_rate**2))
+    noise_multiplier = min(noise_multiplier, most)
     return dp_accounting.PoissonSampledDpEvent(sampling_rate, dp_accounting.GaussianDpEvent(noise_multiplier))
 
 
 @lru_cache(maxsize=1024)
-def _best_event(one: NoisySum, times: int, delta: float) -> dp_accounting.DpEvent:
-    """The event with the smallest epsilon for the sum alone, seen so many times."""
-    return min(_events(one), key=lambda event: _epsilon_of(event, times, delta))
+def _best_event(one: NoisySum, times: int, delta: float) -> tuple[float, dp_accounting.DpEvent]:
+    """The smallest epsilon of the sum alone, seen so many times, and the event that has it."""
+    found = [(_epsilon_of(event, times, delta), event) for event in _events(one)]
+    return min(found, key=lambda pair: pair[0])
 
 
 def _epsilon_of(event: dp_accounting.DpEvent, times: int, delta: float) -> float:

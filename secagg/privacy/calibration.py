@@ -38,6 +38,7 @@ from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import (
     CANONICAL_ROUNDING_FAILURE,
     FEWEST_BITS,
+    LARGEST_STEPS,
     LARGEST_VARIANCE,
     LONGEST,
     MOST_BITS,
@@ -258,6 +259,35 @@ def calibrate(
     )
 
 
+def finest_scale(
+    bits: int, clients: int, dimension: int, clip: float, variance: float, wrapped_share: float = 1e-4
+) -> float:
+    """S, the most steps in a unit with which no more than a share of the sum's coordinates wraps around.
+
+    Args:
+        bits: b, of the modulus.
+        clients: n, the most in a sum.
+        dimension: d, the padded length.
+        clip: c, in the update's own unit.
+        variance: of the noise that one client adds to one coordinate, in steps squared.
+        wrapped_share: p.
+
+    Raises ParameterError when the noise alone leaves no room.
+    """
+    left = _room(bits, wrapped_share) - clients * (variance + 0.25)
+    if not left > 0:
+        raise ParameterError(
+            f"variance is {variance!r}: with {bits} bits and {clients} clients it must be below "
+            f"{_room(bits, wrapped_share) / clients - 0.25:g}, or more than a share of {wrapped_share:g} wraps around"
+        )
+    return math.sqrt(left * dimension) / (clients * clip)
+
+
+def _room(bits: int, wrapped_share: float) -> float:
+    """The most variance of a coordinate of the sum, in steps squared: (2^bits / 2 K)^2."""
+    return float((2.0**bits / (2 * NormalDist().inv_cdf(wrapped_share / 2))) ** 2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Ask:
     """What ``calibrate`` is asked for."""
@@ -278,11 +308,6 @@ class _Ask:
     def central_multiplier(self) -> float:
         return accounting.gaussian_multiplier(self.epsilon, self.delta, self.rounds, self.sampling_rate)
 
-    @property
-    def room(self) -> float:
-        """Of the variance of the sum's coordinate, in units of 4^bits: 1 / (2 K)^2."""
-        return 1 / (2 * NormalDist().inv_cdf(self.wrapped_share / 2)) ** 2
-
     def promise(self, mechanism: Mechanism) -> Promise:
         return Promise(
             mechanism=mechanism,
@@ -297,18 +322,20 @@ class _Ask:
 
     def most_noise(self, bits: int) -> int:
         """The largest variance of one client's noise that leaves room for anything else."""
-        room = (4.0**bits * self.room / self.clients - 0.25) * (1 - 2**-40)  # above 0 for floats, too, without it
+        room = (_room(bits, self.wrapped_share) / self.clients - 0.25) * (
+            1 - 2**-40
+        )  # above 0 for floats, too, without it
         return min(LARGEST_VARIANCE, math.floor(room))
 
     def mechanism(self, bits: int, variance: int) -> Mechanism:
         """The mechanism with as fine a scale as leaves room for this noise."""
         dimension = 1 << (self.length - 1).bit_length()
-        left = 4.0**bits * self.room - self.clients * (variance + 0.25)
-        scale = math.sqrt(left * dimension) / self.clients / self.clip
+        finest = finest_scale(bits, self.clients, dimension, self.clip, variance, self.wrapped_share)
+        scale = min(Fraction(finest), LARGEST_STEPS / Fraction(self.clip))
         return Mechanism(
             noise=self.noise,
             clip=self.clip,
-            scale=coarse_scale(Fraction(scale)),
+            scale=coarse_scale(scale),
             bits=bits,
             rounding_failure=self.rounding_failure,
             variance=variance,

@@ -71,12 +71,12 @@ class NoisySum:
         One client changes at most the whole of its rounded update: D2 in L2, D1 in L1.  Its own noise counts among that
         of the ``honest`` clients, for nobody else knows it.
         """
-        return cls._of(mechanism, honest, mechanism.squared_norm_bound, mechanism.l1_bound, sampling_rate)
+        return cls._of(mechanism, honest, max(1, mechanism.squared_norm_bound), mechanism.l1_bound, sampling_rate)
 
     @classmethod
     def of_replaced_clients(cls, mechanism: Mechanism, honest: int) -> NoisySum:
         """Which of any two updates a client put into the sum: twice the change of the client level."""
-        return cls._of(mechanism, honest, 4 * mechanism.squared_norm_bound, 2 * mechanism.l1_bound)
+        return cls._of(mechanism, honest, max(1, 4 * mechanism.squared_norm_bound), 2 * mechanism.l1_bound)
 
     @classmethod
     def of_records(cls, mechanism: Mechanism, honest: int, record_norm: float) -> NoisySum:
