@@ -14,9 +14,9 @@ subsampled mechanism's divergence needs the bounds at whole orders alone as well
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -26,13 +26,13 @@ from secagg.encoding.limits import integer, real
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import NoiseKind
 
-if find_spec("dp_accounting") is None:
+try:
+    import dp_accounting
+    from dp_accounting.rdp import RdpAccountant
+except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f"dp_accounting is not installed, and this needs it: {how_to_install('privacy')}", name="dp_accounting"
-    )
-
-import dp_accounting
-from dp_accounting.rdp import RdpAccountant
+        f"{missing.name} is not installed, and this needs it: {how_to_install('privacy')}", name=missing.name
+    ) from None
 
 ORDERS: Final = (*range(2, 129), 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1536, 2048, 4096, 8192)
 """The orders of the Renyi divergence.  Those above 128 are for an epsilon far below 1."""
@@ -60,7 +60,12 @@ def epsilon(sums: Iterable[tuple[NoisySum, int]], delta: float) -> float:
     Raises ParameterError for a delta or a number of times out of range.
     """
     delta = check_delta(delta)
-    best = [(*_best_event(one, check_rounds(times), delta), times) for one, times in sums]
+    together: Counter[NoisySum] = Counter()
+    for one, times in sums:
+        together[one] += check_rounds(times)
+    # In an order of their own, so that the same sums have the same epsilon to the last digit.
+    ordered = sorted(together.items(), key=lambda item: item[0].to_text())
+    best = [(*_best_event(one, times, delta), times) for one, times in ordered]
     if len(best) == 1:
         return best[0][0]
     accountant = RdpAccountant(ORDERS)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import dp_accounting
 import exact_divergences as exact
@@ -14,12 +17,14 @@ from dp_accounting.rdp import RdpAccountant
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secagg._install import how_to_install
 from secagg.errors import ParameterError
 from secagg.privacy import accounting
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import Mechanism, NoiseKind
 
 DELTA = 1e-5
+ROOT = Path(__file__).parents[2]
 REACH = 400
 BOTH = pytest.mark.parametrize("noise", list(NoiseKind))
 
@@ -254,3 +259,21 @@ def test_a_record_that_is_none_is_refused(text: str) -> None:
 def test_a_sum_out_of_range_is_refused(name: str, value: object) -> None:
     with pytest.raises(ParameterError, match=f"{name} is"):
         replace(noisy_sum(), **{name: value})  # type: ignore[arg-type]
+
+
+def test_what_is_missing_is_named_with_how_to_install_it() -> None:
+    """``accounting`` alone needs the extra; what a client's encoder and its bytes need does not."""
+    hidden = (
+        "import sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'dp_accounting':\n"
+        "            raise ModuleNotFoundError('hidden', name=name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "import secagg.privacy.noisy_sum, secagg.privacy.adaptive_clipping\n"
+        "import secagg.privacy.budget\n"
+    )
+    done = subprocess.run([sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: dp_accounting is not installed, and this needs it: {how_to_install('privacy')}"
+    )
