@@ -27,9 +27,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Final, final
+from typing import Any, Final, final
+
+import numpy as np
 
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP, integer, real
+from secagg.encoding.template import Template
 from secagg.errors import ParameterError
 from secagg.privacy.parameters import Mechanism
 from secagg.privacy.scale import coarse_scale
@@ -132,6 +135,23 @@ class ClipRule:
         ``norm`` is that of the update before it is shortened.  One that is not a number counts as above the clip.
         """
         return self.ratio * clip if norm <= clip else -self.ratio * clip
+
+    def with_bit(self, update: object, clip: float) -> dict[str, Any]:
+        """What a client encodes: ``{"update": shortened to the clip, "within_clip": the coordinate of its bit}``.
+
+        The encoder's template is made from the same: ``PrivateEncoder(rule.with_bit(update, clip), mechanism)``.  Its
+        sum has ``count * mean["within_clip"]`` for ``next_state``.  Arrays come back in float64.  An update whose norm
+        is no finite float64 is left as it is, for the encoder to shorten or to refuse.
+
+        Raises InputError for an update that holds what cannot be encoded.
+        """
+        template = Template.of(update)
+        arrays = [np.asarray(array, np.float64) for array in template.flatten(update)]
+        with np.errstate(over="ignore"):
+            norm = math.hypot(*(float(np.linalg.norm(array)) for array in arrays))
+        factor = clip / norm if clip < norm < math.inf else 1.0
+        shortened = [(array * factor).reshape(leaf.shape) for leaf, array in zip(template.leaves, arrays, strict=True)]
+        return {"update": template.restore(shortened), "within_clip": np.float64(self.indicator(norm, clip))}
 
     def whole_clip(self, clip: float) -> float:
         """The norm bound of a shortened update with its last coordinate: the encoder's clip."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import final
 
 from secagg.encoding.limits import integer
-from secagg.errors import ParameterError
 from secagg.privacy import accounting
 from secagg.privacy.calibration import MOST_CLIENTS, Promise
 from secagg.privacy.noisy_sum import NoisySum
@@ -88,7 +87,7 @@ def report_of(
             the sum.
         left: the sum with the noise that is left in it, where parts of the noise were taken off again.  Without it, all
             contributors but the colluders have the whole of their noise in the sum.
-        wrapped_share: ``wrapping_share`` of the decoded sum's spread.
+        wrapped_share: of the decoded sum (``PrivateMean.wrapped_share``).
 
     With no honest client in the sum the reached epsilon is infinite.  Raises ParameterError for counts out of range.
     """
@@ -115,18 +114,3 @@ def report_of(
         reached_sigma=math.sqrt(variance) / float(promise.mechanism.scale),
         wrapped_share=wrapped_share,
     )
-
-
-def wrapping_share(spread: float, width: float) -> float:
-    """The share of normally distributed coordinates that wrap around.
-
-    Args:
-        spread: their standard deviation, as if nothing wrapped.  With wrapped values v the estimate
-            (width / 2 pi) sqrt(-2 ln |mean exp(2 pi i v / width)|) holds even after an overflow.
-        width: of the interval that holds them, in the same unit: 2^bits steps.
-
-    Raises ParameterError for a width that is not above 0, or a spread below 0.
-    """
-    if not (width > 0 and spread >= 0):
-        raise ParameterError(f"spread is {spread!r} and width {width!r}: they must be at least 0, and above 0")
-    return math.erfc(width / 2 / spread / math.sqrt(2)) if spread > 0 else 0.0

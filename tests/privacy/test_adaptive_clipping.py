@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import ParameterError
+from secagg import ParameterError, RoundConfig
+from secagg.privacy import Mechanism, NoiseKind, PrivateEncoder
 from secagg.privacy.adaptive_clipping import ClipRule, ClipState
 from secagg.privacy.calibration import calibrate
 from secagg.privacy.noisy_sum import NoisySum
-from secagg.privacy.parameters import Mechanism, NoiseKind
+from secagg.simulation import SeededRandomness
 
 PROMISED = calibrate(epsilon=3.0, delta=1e-6, length=1001, clip=1.0, clients=200, honest=150, rounds=20, bits=20)
 
@@ -94,6 +95,56 @@ def test_the_clip_settles_at_the_quantile(quantile: float, start: float) -> None
         clips.append(state.clip)
     assert np.median(clips[-50:]) == pytest.approx(np.quantile(norms, quantile), rel=0.15)
     assert state.rounds == 150
+
+
+def test_a_shortened_update_and_its_bit() -> None:
+    rule = ClipRule(ratio=0.5)
+    update = {"a": np.array([[3.0], [0.0]], np.float32), "b": [np.float64(4.0)]}
+    short = rule.with_bit(update, 1.0)
+    assert short["within_clip"] == -0.5
+    np.testing.assert_allclose(short["update"]["a"], [[0.6], [0.0]])
+    assert short["update"]["b"] == [pytest.approx(0.8)]
+    kept = rule.with_bit(update, 5.0)
+    assert kept["within_clip"] == 2.5
+    np.testing.assert_array_equal(kept["update"]["a"], update["a"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e200])
+def test_an_update_without_a_norm_is_the_encoder_s_to_refuse(value: float) -> None:
+    short = ClipRule(ratio=0.5).with_bit(np.array([value, 1.0]), 1.0)
+    np.testing.assert_array_equal(short["update"], [value, 1.0])
+    assert short["within_clip"] == -0.5
+
+
+def test_the_bit_rides_in_the_secure_sum_under_distributed_noise() -> None:
+    """With the library's encoder the clip settles at the median, and the mean is that of shortened updates."""
+    generator = np.random.default_rng(3)
+    clients, honest = 40, 30
+    updates = [generator.normal(size=6) * generator.lognormal(0, 0.5) for _ in range(clients)]
+    norms = [float(np.linalg.norm(update)) for update in updates]
+    promise = calibrate(
+        epsilon=8.0, delta=1e-5, length=7, clip=1.0, clients=clients, honest=honest, rounds=1, bits=20
+    ).promise
+    rule = ClipRule.for_noise(promise.noise_multiplier, clients)
+    state, clips = ClipState(clip=20.0), []
+    for number in range(60):
+        mechanism = rule.mechanism_at(promise.mechanism, state.clip)
+        template = rule.with_bit(np.zeros(6), state.clip)
+        encoder = PrivateEncoder(template, mechanism, randomness=SeededRandomness(number, "clip"))
+        config = RoundConfig.for_cohort(
+            clients, encoder.length, modulus=encoder.modulus_for(clients), context=number.to_bytes(4, "big")
+        )
+        encoder = encoder.for_round(config)
+        vectors = [encoder.encode(rule.with_bit(update, state.clip)) for update in updates]
+        total = np.sum(vectors, axis=0, dtype=np.uint64) % config.modulus.value
+        mean = encoder.decode_sum(total, clients)
+        expected = np.mean(
+            [update * min(1.0, state.clip / norm) for update, norm in zip(updates, norms, strict=True)], 0
+        )
+        assert np.abs(mean.mean["update"] - expected).max() < 6 * mean.noise
+        state = rule.next_state(state, clients * float(mean.mean["within_clip"]), clients)
+        clips.append(state.clip)
+    assert np.median(clips[-25:]) == pytest.approx(np.median(norms), rel=0.25)
 
 
 def test_a_step_is_the_geometric_update() -> None:

@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import dp_accounting
-import exact_divergences as exact
 import numpy as np
 import pytest
 from dp_accounting.rdp import RdpAccountant
@@ -22,6 +21,7 @@ from secagg.errors import ParameterError
 from secagg.privacy import accounting
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import Mechanism, NoiseKind
+from tests.support import exact_divergences as exact
 
 DELTA = 1e-5
 ROOT = Path(__file__).parents[2]

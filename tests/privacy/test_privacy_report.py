@@ -6,7 +6,6 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-import exact_divergences as exact
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,9 +15,10 @@ from secagg import ParameterError, RoundConfig
 from secagg.privacy.calibration import Promise, calibrate, honest_contributors
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import Mechanism, NoiseKind
-from secagg.privacy.report import PrivacyReport, report_of, wrapping_share
+from secagg.privacy.report import PrivacyReport, report_of
 from secagg.simulation import simulate
 from secagg.testing.strategies import faults
+from tests.support import exact_divergences as exact
 
 DELTA = 1e-5
 REACH = 400
@@ -127,13 +127,3 @@ def test_noise_that_was_taken_off_again_does_not_count() -> None:
 def test_counts_out_of_range_are_refused(contributors: int, colluders: int) -> None:
     with pytest.raises(ParameterError, match=r"(contributors|colluders) is"):
         report_of(promise_of(NoiseKind.SKELLAM), contributors=contributors, colluders=colluders)
-
-
-def test_the_share_that_wraps_is_a_normal_variable_s() -> None:
-    generator = np.random.default_rng(5)
-    values = generator.normal(scale=0.4, size=10**6)
-    assert wrapping_share(0.4, 2.0) == pytest.approx(np.mean(np.abs(values) > 1), rel=0.02)
-    assert wrapping_share(0.0, 2.0) == 0.0
-    for spread, width in ((-1.0, 2.0), (1.0, 0.0), (math.nan, 1.0)):
-        with pytest.raises(ParameterError, match="spread is"):
-            wrapping_share(spread, width)
