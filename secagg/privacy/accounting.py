@@ -34,7 +34,7 @@ except ModuleNotFoundError as missing:
         f"{missing.name} is not installed, and this needs it: {how_to_install('privacy')}", name=missing.name
     ) from None
 
-ORDERS: Final = (*range(2, 129), 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1536, 2048, 4096, 8192)
+ORDERS: Final = (*range(2, 129), 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1536, 2048)
 """The orders of the Renyi divergence.  Those above 128 are for an epsilon far below 1."""
 SMALLEST_DELTA: Final = 1e-100
 MOST_ROUNDS: Final = 2**32
@@ -42,6 +42,10 @@ _TERMS: Final = 2**16
 _LEAST_SAMPLED_LOSS: Final = 1e-8
 """Of the divergence of order 2 of a sampled mechanism: what dp-accounting computes of a smaller one drowns in the
 rounding of floats, and less noise than there is bounds it."""
+
+_EXPONENTS: Final = -40.0, 60.0
+"""Of 2: between them lie all noise multipliers."""
+_NEAR: Final = 8.0
 
 Lines: TypeAlias = tuple[tuple[float, float], ...]
 """Pairs (rho, xi) of which each has RDP(a) <= rho a + xi at every whole order a >= 2."""
@@ -51,7 +55,8 @@ def epsilon(sums: Iterable[tuple[NoisySum, int]], delta: float) -> float:
     """The epsilon at which all the sums together are (epsilon, delta)-differentially private.
 
     Args:
-        sums: what was seen, each with the number of times.  They may have been chosen after one another.
+        sums: what was seen, each with the number of times.  What is summed later may depend on earlier sums, as in
+            training; the numbers of the noise must not.
         delta: the probability with which the promise may fail, for all of them together: above 0 and below 1.
 
     Returns:
@@ -87,11 +92,14 @@ def gaussian_multiplier(epsilon: float, delta: float, rounds: int = 1, sampling_
 
     Infinity when none does: at a tiny delta, the orders show no epsilon near 0 for sampled rounds.
     """
-    low, high = -40.0, 60.0  # exponents of 2
 
     def is_kept(exponent: float) -> bool:
         return gaussian_epsilon(2.0**exponent, delta, rounds, sampling_rate) <= epsilon
 
+    low, high = _EXPONENTS
+    if sampling_rate < 1:  # each epsilon takes long to compute, so the search begins near: not above the unsampled one
+        high = math.log2(gaussian_multiplier(epsilon, delta, rounds)) + 0.01  # for the rounding of floats
+        low = low if is_kept(high - _NEAR) else high - _NEAR
     if not is_kept(high):
         return math.inf
     exponent = dp_accounting.calibrate_dp_mechanism(
@@ -110,7 +118,7 @@ def equivalent_multiplier(one: NoisySum) -> float:
 
     As a member sees it that takes part: without sampling.
     """
-    return 1 / math.sqrt(min(2 * rho + xi for rho, xi in curves(one)))
+    return 1 / math.sqrt(min(2 * rho + xi for rho, xi in lines_of(one)))
 
 
 def check_delta(delta: float) -> float:
@@ -126,7 +134,7 @@ def check_rounds(rounds: int) -> int:
 # Which lines bound the Renyi divergence.
 
 
-def curves(one: NoisySum) -> Lines:
+def lines_of(one: NoisySum) -> Lines:
     """The lines that each bound the divergences of a sum without sampling."""
     if one.noise is NoiseKind.SKELLAM:
         return skellam_lines(one.honest * one.variance, one.squared_l2, one.l1)
@@ -197,7 +205,7 @@ def _distance_of_a_sum(shares: int, variance: float) -> float:
 
 def _events(one: NoisySum) -> list[dp_accounting.DpEvent]:
     """The events of which each bounds the sum's divergences.  Sampling is never worse than none."""
-    events = [dp_accounting.ZCDpEvent(rho, xi) for rho, xi in curves(one)]
+    events = [dp_accounting.ZCDpEvent(rho, xi) for rho, xi in lines_of(one)]
     return [*events, _sampled(one)] if one.sampling_rate < 1 else events
 
 

@@ -9,6 +9,7 @@ What is recorded therefore means the same under a later, better accountant.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import stat
@@ -45,7 +46,7 @@ class BudgetExceededError(UsageError):
         rounds: the rounds that are recorded.
     """
 
-    def __init__(self, message: str, *, epsilon: float, limit: float, rounds: int) -> None:
+    def __init__(self, message: str, *, epsilon: float = math.nan, limit: float = math.nan, rounds: int = 0) -> None:
         super().__init__(message)
         self.epsilon = epsilon
         self.limit = limit
@@ -168,7 +169,8 @@ class Budget:
 
         Args:
             round_name: 1 to 64 bytes that no other round has, such as the SHA-256 digest of the invitation.
-            noisy_sum: what the round shows, with the least noise that it may have: ``Promise.sum``.
+            noisy_sum: what the round shows, with the least noise that it may have: ``Promise.sum``.  Its numbers must
+                not follow from what earlier rounds showed.
 
         Returns what is spent with it.
 

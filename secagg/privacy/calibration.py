@@ -92,7 +92,12 @@ class InfeasibleError(ParameterError):
     """
 
     def __init__(
-        self, message: str, *, smallest_bits: int | None, smallest_epsilon: float | None, largest_cohort: int | None
+        self,
+        message: str,
+        *,
+        smallest_bits: int | None = None,
+        smallest_epsilon: float | None = None,
+        largest_cohort: int | None = None,
     ) -> None:
         super().__init__(message)
         self.smallest_bits = smallest_bits

@@ -41,7 +41,7 @@ def noise_of(one: NoisySum) -> exact.FloatArray:
 
 
 def bound(one: NoisySum, order: int) -> float:
-    return min(rho * order + xi for rho, xi in accounting.curves(one))
+    return min(rho * order + xi for rho, xi in accounting.lines_of(one))
 
 
 # Beside exact divergences.
@@ -137,6 +137,13 @@ def test_sampling_bounds_the_exact_mixture_both_ways(noise: NoiseKind, rate: flo
     for order, most in zip(orders, allowed, strict=True):
         assert exact.renyi(mixed, without, order) <= most * (1 + 1e-9)
         assert exact.renyi(without, mixed, order) <= most * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("epsilon", "rounds", "rate"), [(0.5, 10, 0.1), (20.0, 1, 1 - 1e-9), (20.0, 1, 1.0)])
+def test_the_multiplier_is_the_smallest_that_keeps_the_promise(epsilon: float, rounds: int, rate: float) -> None:
+    z = accounting.gaussian_multiplier(epsilon, DELTA, rounds, rate)
+    assert accounting.gaussian_epsilon(z, DELTA, rounds, rate) <= epsilon
+    assert accounting.gaussian_epsilon(z * (1 - 1e-6), DELTA, rounds, rate) > epsilon
 
 
 def test_sampling_helps_and_never_harms() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 from fractions import Fraction
 
@@ -129,7 +130,8 @@ def test_too_few_bits() -> None:
     with pytest.raises(InfeasibleError, match=r"use 10 bits or more; or allow an epsilon of 27\.1 or more") as caught:
         calibrated(bits=8)
     refused = caught.value
-    assert (refused.smallest_bits, refused.smallest_epsilon, refused.largest_cohort) == (10, 27.1, None)
+    for one in (refused, pickle.loads(pickle.dumps(refused))):  # as a process pool hands it on
+        assert (one.smallest_bits, one.smallest_epsilon, one.largest_cohort) == (10, 27.1, None)
     assert_remedies_work(refused, bits=8)
 
 

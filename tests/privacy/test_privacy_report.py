@@ -54,7 +54,7 @@ def report(promise: Promise, included: int, **more: float) -> PrivacyReport:
     return report_of(promise, contributors=included, colluders=CONFIG.colluders, **more)
 
 
-@settings(max_examples=max(20, settings().max_examples // 2))
+@settings(max_examples=max(20, settings().max_examples // 3))
 @given(noise=st.sampled_from(NoiseKind), schedule=faults(CONFIG), data=st.data())
 def test_no_dropouts_make_a_report_better_than_the_noise_that_is_left(
     noise: NoiseKind, schedule: object, data: st.DataObject
