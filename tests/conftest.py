@@ -31,6 +31,7 @@ _PROCESS = {
     "net/test_commands.py",
     "net/test_crash_points.py",
     "net/test_crashes.py",
+    "privacy/test_privacy_budget_processes.py",
     "protocol/test_executors.py",
     "protocol/test_read_only_install.py",
     "spec/test_mutate.py",
@@ -54,6 +55,10 @@ _SLOW = _PROCESS | {
     "net/test_endings.py",
     "net/test_net_lying_server.py",
     "net/test_service.py",
+    "privacy/test_adaptive_clipping.py",
+    "privacy/test_private_error.py",
+    "privacy/test_privacy_audit.py",
+    "privacy/test_privacy_calibration.py",
     "property/test_encoding_property.py",
     "property/test_fuzz.py",
     "property/test_rounds.py",
@@ -65,6 +70,7 @@ _SLOW = _PROCESS | {
     "unit/test_arithmetic.py",
     "unit/test_fused_aes.py",
     "unit/test_masking.py",
+    "unit/test_noise_distribution.py",
 }
 
 

@@ -15,11 +15,23 @@ from secagg.encoding.exact import Exact
 from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.encoding.sums import Mean, SumResult
 from secagg.encoding.template import Leaf, Template
+from secagg.encoding.update_encoder import DecodedMean, UpdateEncoder
 
 if TYPE_CHECKING:
     from secagg.encoding.npz import load_npz
 
-__all__ = ["Encoder", "Exact", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "load_npz"]
+__all__ = [
+    "DecodedMean",
+    "Encoder",
+    "Exact",
+    "LayoutPolicy",
+    "Leaf",
+    "Mean",
+    "SumResult",
+    "Template",
+    "UpdateEncoder",
+    "load_npz",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,15 @@ def gathered(
             if scales is not None and scales[piece.index] != 1.0:
                 work[piece.start : piece.stop] *= scales[piece.index]
     return work[: pieces[-1].stop]
+
+
+def values_digest(arrays: Sequence[RealArray], key: bytes) -> bytes:
+    """HMAC-SHA256 over the values of all arrays in float64, one after the other."""
+    total = hmac.new(key, b"secagg input 1\n", "sha256")
+    work = np.empty(min(BLOCK, sum(array.size for array in arrays)), np.float64)
+    for pieces in blocks_of(arrays):
+        total.update(gathered(pieces, work).data)
+    return total.digest()
 
 
 def not_finite(leaf: Leaf, array: RealArray) -> InputError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import json
-import operator
 import os
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -14,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.encoding.arrays import type_name
-from secagg.encoding.blocks import blocks_of, gathered
+from secagg.encoding.blocks import values_digest
 from secagg.encoding.exact import Exact, ExactPart
 from secagg.encoding.limits import (
     FEWEST_BITS,
@@ -27,11 +24,11 @@ from secagg.encoding.limits import (
     real,
 )
 from secagg.encoding.rounded import RoundedPart
-from secagg.encoding.rounding import BLOCK
 from secagg.encoding.settings import Coarse, settings_of
-from secagg.encoding.sums import Mean, RoundShape, SumResult, as_template, check_contributors
+from secagg.encoding.sums import Mean, RoundShape, SumResult, as_template, check_contributors, check_vector
 from secagg.encoding.tail import Tail
 from secagg.encoding.template import Template
+from secagg.encoding.weights import checked_weight
 from secagg.errors import InputError, ParameterError
 from secagg.wording import counted
 
@@ -216,6 +213,11 @@ class Encoder:
             )
         self.check_capacity(config.clients, config.modulus)
 
+    def for_round(self, config: RoundShape) -> Encoder:
+        """This encoder, after ``check_config``: what an encoder that differs from round to round has to offer."""
+        self.check_config(config)
+        return self
+
     def check_precision(self) -> None:
         """Raises ParameterError for a layout in which a client of weight 1 adds more rounding than its values.
 
@@ -244,7 +246,7 @@ class Encoder:
 
         Raises InputError as ``encode`` does, but for values that are not finite.
         """
-        weight, _ = self._checked_weight(weight)
+        weight, _ = checked_weight(weight, self._max_weight)
         found = {}
         for leaf, array, setting in zip(
             self._template.leaves, self._template.flatten(update), self._settings, strict=True
@@ -327,7 +329,7 @@ class Encoder:
             InputError: names the array that is missing, unknown, of another shape, not real, or holds a NaN or an
                 infinity; or the weight.
         """
-        weight, clamped = self._checked_weight(weight)
+        weight, clamped = checked_weight(weight, self._max_weight)
         arrays = self._template.flatten(update)
         out = np.empty(self.length, self._dtype)
         clipped: dict[str, int] = {}
@@ -352,11 +354,7 @@ class Encoder:
 
         Raises InputError as ``encode`` does, but for values that are not finite.
         """
-        total = hmac.new(key, b"secagg input 1\n", "sha256")
-        work = np.empty(min(BLOCK, self._template.size), np.float64)
-        for pieces in blocks_of(self._template.flatten(update)):
-            total.update(gathered(pieces, work).data)
-        return total.digest()
+        return values_digest(self._template.flatten(update), key)
 
     def decode(self, result: SumResult, dtype: Literal["float64", "template"] = "float64") -> Mean:
         """The weighted mean of a round's result; at least ``result.min_survivors`` clients must contribute to it.
@@ -421,31 +419,8 @@ class Encoder:
     def _bits_needed(self, clients: int) -> int:
         return (integer("clients", clients, 1, 2**64) * self.input_max).bit_length()
 
-    def _checked_weight(self, weight: int) -> tuple[int, bool]:
-        """The weight that counts, and whether it is less than the one given."""
-        try:
-            value = -1 if isinstance(weight, (bool, np.bool)) else operator.index(weight)
-        except TypeError:
-            value = -1
-        if self._max_weight is None:
-            if value != 1:
-                raise InputError(
-                    f"weight {weight!r}: this encoder has no weights; build it with max_weight to have them"
-                )
-            return 1, False
-        if value < 0:
-            raise InputError(f"weight {weight!r}: must be a whole number from 0 up; round or scale the weights")
-        return min(value, self._max_weight), value > self._max_weight
-
     def _checked_sum(self, vector: npt.NDArray[Any], count: int) -> int:
-        if not isinstance(vector, np.ndarray) or vector.ndim != 1 or vector.dtype.kind != "u":
-            met = f"{vector.ndim}-d {vector.dtype}" if isinstance(vector, np.ndarray) else type_name(vector)
-            raise InputError(f"the sum is {met}: pass the 1-d unsigned NumPy array of the round's result")
-        if len(vector) != self.length:
-            raise InputError(
-                f"the sum has {counted(len(vector), 'element')}, this layout {self.length:,}: give the "
-                "template and max_weight that the clients encoded with"
-            )
+        check_vector(vector, self.length)
         try:
             return integer("count", count, 1, (2**64 - 1) // self.input_max)
         except ParameterError as refused:

@@ -75,11 +75,14 @@ class Rounder:
         return round_block(values, self._factor, self._clip, self._levels, random, out)
 
 
-def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:
-    seed = randomness(_KEY_BYTES)
-    if not isinstance(seed, bytes) or len(seed) != _KEY_BYTES:
+def fresh_bytes(randomness: Callable[[int], bytes], count: int) -> bytes:
+    """That many bytes of a source of randomness.  Raises ParameterError when it gives anything else."""
+    seed = randomness(count)
+    if not isinstance(seed, bytes) or len(seed) != count:
         met = f"{len(seed)} bytes" if isinstance(seed, bytes) else type(seed).__name__
-        raise ParameterError(
-            f"randomness({_KEY_BYTES}) gave {met}: it must return {_KEY_BYTES} bytes, as os.urandom does"
-        )
-    return derive(seed, b"", _PURPOSE, _KEY_BYTES)
+        raise ParameterError(f"randomness({count}) gave {met}: it must return {count} bytes, as os.urandom does")
+    return seed
+
+
+def _fresh_key(randomness: Callable[[int], bytes]) -> bytes:
+    return derive(fresh_bytes(randomness, _KEY_BYTES), b"", _PURPOSE, _KEY_BYTES)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.encoding.arrays import is_extension
+from secagg.encoding.arrays import is_extension, type_name
 from secagg.encoding.libraries import restored
 from secagg.encoding.rounding import BLOCK
 from secagg.encoding.tail import Counts
@@ -61,6 +61,15 @@ class RoundShape(Protocol):
     @property
     def modulus(self) -> Modulus:
         """The modulus of the sum."""
+        ...
+
+
+class RoundTerms(RoundShape, Protocol):
+    """What ``for_round`` looks at in a round's config: its shape, and what is special to it."""
+
+    @property
+    def context(self) -> bytes:
+        """The public bytes that the host ties the round to."""
         ...
 
 
@@ -117,6 +126,18 @@ def _whole(totals: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if totals.size == 0 or (totals.min() >= limits.min and totals.max() <= limits.max):
             return totals.astype(dtype)
     return totals.astype(np.float64)
+
+
+def check_vector(vector: object, length: int) -> None:
+    """Raises InputError unless it is a 1-d unsigned array of this length, as a round's sum is."""
+    if not isinstance(vector, np.ndarray) or vector.ndim != 1 or vector.dtype.kind != "u":
+        met = f"{vector.ndim}-d {vector.dtype}" if isinstance(vector, np.ndarray) else type_name(vector)
+        raise InputError(f"the sum is {met}: pass the 1-d unsigned NumPy array of the round's result")
+    if len(vector) != length:
+        raise InputError(
+            f"the sum has {counted(len(vector), 'element')}, this layout {length:,}: give the "
+            "template and max_weight that the clients encoded with"
+        )
 
 
 def check_contributors(counts: Counts, count: int, least: int) -> None:

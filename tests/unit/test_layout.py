@@ -38,6 +38,7 @@ CORE = sorted(name for name in MODULES if name != FACADE and area(name) not in O
         ({"hypothesis"}, {"secagg.testing"}),
         ({"websockets", "prometheus_client", "safetensors"}, {"secagg.adapters.net"}),
         ({"flwr"}, {"secagg.adapters.flower"}),
+        ({"dp_accounting"}, {"secagg.privacy"}),
     ],
 )
 def test_each_library_has_one_home(libraries: set[str], allowed: set[str]) -> None:
@@ -76,6 +77,7 @@ ARROWS = {
     "machines": {"errors", "events", "outcome", "pairwise"},
     "released": set(),
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
+    "privacy": {"_install", "errors", "encoding", "primitives", "arithmetic"},
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
     },
@@ -160,7 +162,7 @@ def test_labels_differ() -> None:
 
 
 def test_every_key_is_derived_in_one_place() -> None:
-    """The encoder's rounding alone has a derivation of its own: it belongs to no round."""
+    """The encoders alone have derivations of their own: they belong to no round."""
     labels = {name for name in vars(transcript) if name.endswith("_info")} | {"suspended_state"}
     steps = {("kdf", step) for step in ("derive", "extract", "expand")} | {("transcript", name) for name in labels}
     users = {
@@ -176,7 +178,7 @@ def test_every_key_is_derived_in_one_place() -> None:
         if isinstance(node, ast.ImportFrom)
         if {(str(node.module).removeprefix("secagg.primitives."), alias.name) for alias in node.names} & steps
     }
-    assert (users, importers) == ({"secagg.pairwise.keys"}, {"secagg.encoding.rounding"})
+    assert (users, importers) == ({"secagg.pairwise.keys"}, {"secagg.encoding.rounding", "secagg.privacy.keys"})
 
 
 def test_a_suite_becomes_a_number_where_bytes_are_made() -> None:

@@ -105,7 +105,19 @@ MOVED_TO_SIMULATION = [
 UNIONS = {"ClientEvent", "Event", "ServerEvent"}
 FORMER = {"Step": "ClientStep"}
 """Names that stay for one release, and what they are called now."""
-HEAVY = ("numba", "llvmlite", "scipy", "torch", "sklearn", "matplotlib", "typer", "rich", "hypothesis", "pytest")
+HEAVY = (
+    "numba",
+    "llvmlite",
+    "scipy",
+    "torch",
+    "sklearn",
+    "matplotlib",
+    "typer",
+    "rich",
+    "hypothesis",
+    "pytest",
+    "dp_accounting",
+)
 
 
 def in_a_fresh_process(code: str) -> str:
@@ -188,7 +200,14 @@ def test_the_names_that_moved_to_the_simulation_are_still_in_testing() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import secagg", "import secagg.simulation", "import secagg.testing", "import secagg.__main__"]
+    "statement",
+    [
+        "import secagg",
+        "import secagg.simulation",
+        "import secagg.testing",
+        "import secagg.privacy.noisy_sum, secagg.privacy.adaptive_clipping",
+        "import secagg.__main__",
+    ],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == []

@@ -1,0 +1,436 @@
+"""Updates to noisy ring vectors, and sums of those to means."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from fractions import Fraction
+from hashlib import sha256
+from math import nextafter
+from typing import Any, Final, Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.arithmetic.modulus import Modulus
+from secagg.encoding.arrays import RealArray
+from secagg.encoding.blocks import not_finite, values_digest
+from secagg.encoding.limits import LARGEST_WEIGHT, integer, real
+from secagg.encoding.sums import RoundShape, RoundTerms, SumResult, as_template, check_vector
+from secagg.encoding.template import Template
+from secagg.encoding.weights import checked_weight
+from secagg.errors import InputError, ParameterError, StateError
+from secagg.primitives.calls import ClearedOnError
+from secagg.privacy.parameters import Mechanism
+from secagg.privacy.perturbation import SHRINK, Scaling, perturb
+from secagg.privacy.rotation import scale_and_sign, signs_of, transform
+from secagg.privacy.wrapping import centred_values, spread_of, wrapping_share
+
+UnsignedVector = npt.NDArray[np.unsignedinteger]
+
+LIKELY_SHARE: Final = 1e-3
+"""When more of the coordinates than these seem to have wrapped around, ``PrivateMean.wrapped`` says so."""
+
+_LABEL: Final = b"secagg private layout 1\n"
+_MOST_CLIENTS: Final = 2**32
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class PrivateMean:
+    """A decoded sum with noise.
+
+    Attributes:
+        mean: the estimated weighted mean of the clipped updates, nested, named and shaped as the template.
+        weight: what the sum was divided by, in units of the weights: the estimated sum of the clients' weights, but at
+            least ``weight_noise``; their number if the encoder has no weights.
+        count: how many clients are in the sum.
+        noise: standard deviation of the noise in each value of ``mean``, of all clients in the sum together.
+        weight_noise: standard deviation of the noise in the estimate of the weight; 0.0 without weights.
+        spread: estimated standard deviation of the sum's rotated coordinates, in steps, as if none had wrapped around.
+        wrapped_share: estimated share of the rotated coordinates that wrapped around.
+    """
+
+    mean: Any
+    weight: float
+    count: int
+    noise: float
+    weight_noise: float
+    spread: float
+    wrapped_share: float
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether so many coordinates wrapped around (more than 1 in 1,000) that the mean is probably of no use."""
+        return self.wrapped_share > LIKELY_SHARE
+
+
+@final
+class PrivateEncoder:
+    """Turns updates into vectors modulo 2^b with noise of their own, and sums of those into means with all the noise.
+
+    It stands where ``Encoder`` stands: the same template, the same calls.  An update is shortened to the mechanism's
+    clip in L2 norm, rotated at random, counted in steps, rounded stochastically, and gets its share of the noise; see
+    ``secagg.privacy.noise`` and specs/distributed-dp.md.  What somebody who sees the sum can learn about one client
+    follows from the mechanism and from the number of honest clients in the sum, whatever the updates are; nothing
+    else that depends on data is in the vector: no count of clipped values, no count of contributors.
+
+    The rotation differs from round to round: ``for_round`` gives the encoder of one round, from the config's context.
+
+    With ``max_weight`` the mean is weighted.  The update, clipped to sqrt(clip^2 - weight_clip^2), and one more
+    coordinate that is ``weight_clip`` are both multiplied by weight / max_weight, so that the norm of all is still at
+    most ``clip``, and the weight has noise as everything else has.
+
+    Time.  How many roundings are tried (see ``Mechanism.rounding_failure``) depends on the update, and each takes some
+    milliseconds: a host that lets the server see how long ``encode`` took encodes before it joins
+    (``Client.start``), when the server cannot tell that time from other delays.
+
+    An encoder holds no update.  All calls may be made from several threads at once; ``clip_factor`` and
+    ``weight_clamped`` then tell of whichever ``encode`` ended last.
+    """
+
+    __slots__ = (
+        "_clip_factor", "_context", "_dtype", "_max_weight", "_mechanism", "_randomness", "_scaling", "_template",
+        "_update_clip", "_weight_clamped", "_weight_clip",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        template: object,
+        mechanism: Mechanism,
+        *,
+        max_weight: int | None = None,
+        weight_clip: float | None = None,
+        randomness: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Fix the layout.
+
+        Args:
+            template: a Template, or an update to take one from.  Its values are not kept.
+            mechanism: what is done to an update; its length must be ``coordinates(template, max_weight)``.
+            max_weight: largest weight of a client, 1 to 2^53; a larger one is clamped to it.  None for a plain mean.
+            weight_clip: what the weight's coordinate is at full weight, in the unit of the update, below the
+                mechanism's clip: a quarter of it when not given, which costs the update 3% of its clip.  A larger one
+                makes the sum of the weights more precise and everything else less.
+            randomness: returns as many random bytes as asked for; 32 for each ``encode``.  Whoever knows them can take
+                the noise off: hand in another source than the system's for tests only.
+
+        Raises:
+            ParameterError: for a parameter out of range, a template without any element, or a mechanism for another
+                number of coordinates.
+            InputError: for a template that holds what cannot be encoded.
+        """
+        self._template = Template.of(template)
+        self._mechanism = mechanism
+        self._max_weight = None if max_weight is None else integer("max_weight", max_weight, 1, LARGEST_WEIGHT)
+        wanted = self.coordinates(self._template, self._max_weight)
+        if mechanism.length != wanted:
+            raise ParameterError(
+                f"the mechanism is for {mechanism.length} coordinates, and this layout has {wanted}: make it with "
+                "length=PrivateEncoder.coordinates(template, max_weight)"
+            )
+        self._weight_clip = self._chosen_weight_clip(weight_clip)
+        self._update_clip = _leg(mechanism.clip, self._weight_clip)
+        self._scaling = Scaling(mechanism, self._update_clip, self._weight_clip)
+        self._dtype: np.dtype[np.unsignedinteger] = np.min_scalar_type(self.input_max)
+        self._randomness = randomness
+        self._context: bytes | None = None
+        self._clip_factor = 1.0
+        self._weight_clamped = False
+
+    @staticmethod
+    def coordinates(template: object, max_weight: int | None = None) -> int:
+        """The ``length`` of a mechanism for this template: its elements, and one more for a weight.
+
+        Raises ParameterError for a template without any element.
+        """
+        size = Template.of(template).size
+        if size == 0:
+            raise ParameterError("the template holds no elements: pass an update with at least one number")
+        return size + (max_weight is not None)
+
+    @property
+    def template(self) -> Template:
+        """The layout of an update."""
+        return self._template
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """What is done to an update."""
+        return self._mechanism
+
+    @property
+    def clip(self) -> float:
+        """The largest L2 norm of an update that is kept: the mechanism's, less what the weight takes of it."""
+        return self._update_clip
+
+    @property
+    def bits(self) -> int:
+        """Bits of an element."""
+        return self._mechanism.bits
+
+    @property
+    def max_weight(self) -> int | None:
+        """The largest weight, or None."""
+        return self._max_weight
+
+    @property
+    def weight_clip(self) -> float:
+        """What the weight's coordinate is at full weight, in the unit of the update; 0.0 without weights."""
+        return self._weight_clip
+
+    @property
+    def length(self) -> int:
+        """Elements of the vector: the mechanism's dimension."""
+        return self._mechanism.dimension
+
+    @property
+    def input_max(self) -> int:
+        """The largest value of an element, 2^b - 1: all values modulo 2^b are taken."""
+        return (1 << self._mechanism.bits) - 1
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """The dtype of an encoded vector: the narrowest unsigned one that holds ``input_max``."""
+        return self._dtype
+
+    @property
+    def clip_factor(self) -> float:
+        """What the last ``encode`` multiplied its update by to clip it: 1.0 when it was short enough."""
+        return self._clip_factor
+
+    @property
+    def clipped(self) -> dict[str, int]:
+        """How many values the last ``encode`` changed by clipping, by the array's name: all of them, or none."""
+        if self._clip_factor == 1.0:
+            return {}
+        return {leaf.name: leaf.size for leaf in self._template.leaves if leaf.size}
+
+    @property
+    def weight_clamped(self) -> bool:
+        """Whether the last ``encode`` took ``max_weight`` in place of a larger weight."""
+        return self._weight_clamped
+
+    def modulus_for(self, clients: int) -> Modulus:
+        """The ring 2^b, whatever the number of clients: the mechanism was chosen for it."""
+        integer("clients", clients, 1, _MOST_CLIENTS)
+        return Modulus.ring(self._mechanism.bits)
+
+    def check_capacity(self, clients: int, modulus: Modulus) -> None:
+        """Raises ParameterError unless the modulus is exactly 2^b.
+
+        A larger one would show how often the vectors wrapped around, which the mechanism does not hide.
+        """
+        if modulus != self.modulus_for(clients):
+            raise ParameterError(
+                f"modulus {modulus}: a private round counts modulo 2^{self._mechanism.bits} and nothing else, since a "
+                "larger modulus would show what the noise does not hide; use modulus=encoder.modulus_for(clients)"
+            )
+
+    def check_config(self, config: RoundShape) -> None:
+        """Raises ParameterError unless every vector of this encoder is an input of a round with this config."""
+        if config.length != self.length:
+            raise ParameterError(
+                f"the round's vectors have {config.length} elements, this encoder's {self.length}: the server must "
+                "make its config from an encoder of the same layout (length=encoder.length)"
+            )
+        self.check_capacity(config.clients, config.modulus)
+        if config.input_max != self.input_max:
+            raise ParameterError(
+                f"the round's input_max is {config.input_max}, and this encoder's elements reach {self.input_max}: "
+                "the server must make its config with modulus=encoder.modulus_for(clients) and no input_max"
+            )
+
+    def for_round(self, config: RoundTerms) -> PrivateEncoder:
+        """The encoder of one round: ``encode`` and ``decode`` are its alone.
+
+        Every member of the round must take it from the same config, for the rotation's signs follow from the config's
+        context.  Raises ParameterError as ``check_config`` does.
+        """
+        self.check_config(config)
+        bound = copy(self)
+        bound._context = bytes(config.context)
+        return bound
+
+    def layout_digest(self) -> bytes:
+        """32 bytes that are equal for two encoders exactly if their vectors can be summed and have the same noise.
+
+        SHA-256 of a canonical description: the mechanism, max_weight, weight_clip, and path and shape of every array in
+        order.  The round's context, which holds the digest, is no part of it.
+        """
+        mechanism = self._mechanism
+        scale = Fraction(mechanism.scale)
+        description = {
+            "arrays": [[leaf.keys, leaf.shape] for leaf in self._template.leaves],
+            "bits": mechanism.bits,
+            "clip": mechanism.clip.hex(),
+            "max_weight": self._max_weight,
+            "noise": mechanism.noise.value,
+            "rounding_failure": mechanism.rounding_failure.hex(),
+            "scale": [scale.numerator, scale.denominator],
+            "variance": mechanism.variance,
+            "weight_clip": self._weight_clip.hex(),
+        }
+        text = json.dumps(description, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+        return sha256(_LABEL + text.encode("ascii")).digest()
+
+    def standard_error(self, count: int, total_weight: float | None = None) -> float:
+        """Standard deviation of the noise in each value of the mean of ``count`` clients, in the update's own unit.
+
+        ``total_weight`` is needed where there are weights: the sum of theirs.  Rounding adds less than
+        sqrt(count) / 2 steps to a coordinate of the sum, beside sqrt(count variance) steps of noise.
+        """
+        count = integer("count", count, 1, _MOST_CLIENTS)
+        share = float(count)
+        if self._max_weight is not None:
+            if total_weight is None:
+                raise ParameterError("total_weight is missing: this encoder has weights, so pass their sum")
+            most = float(count * self._max_weight)
+            share = real("total_weight", total_weight, nextafter(0.0, 1.0), most) / self._max_weight
+        return self._noise_of_sum(count) / share
+
+    def encode(self, update: object, weight: int = 1) -> UnsignedVector:
+        """One client's update as a vector of ``length`` elements of ``dtype``, with its share of the noise.
+
+        Every call draws noise afresh: submit the vector of one call, once, and no second one of the same update in the
+        same round.
+
+        Args:
+            update: nested and shaped as the template, of any real dtypes; see Template.
+            weight: an int from 0; the number of training examples, say.  A weight above ``max_weight`` is clamped to
+                it.  Without max_weight only 1 is allowed.  A client of weight 0 adds noise alone.
+
+        Raises:
+            InputError: names the array that is missing, unknown, of another shape, not real, or holds a NaN or an
+                infinity; or the weight.
+            StateError: for an encoder that is of no round yet; see ``for_round``.
+        """
+        signs = signs_of(self._round_context(), self.length)
+        weight, clamped = checked_weight(weight, self._max_weight)
+        values = np.zeros(self.length, np.float64)
+        largest = self._gather(self._template.flatten(update), values)
+        share = 1.0 if self._max_weight is None else weight / self._max_weight
+        factor = self._scaling.rotate(values, self._template.size, largest, share, signs)
+        with ClearedOnError():
+            vector = perturb(values, self._mechanism, self._randomness, self._dtype)
+        self._clip_factor, self._weight_clamped = factor, clamped
+        return vector
+
+    def input_digest(self, update: object, *, key: bytes = b"") -> bytes:
+        """32 bytes that are equal for two updates exactly if their values are: as ``Encoder.input_digest``."""
+        return values_digest(self._template.flatten(update), key)
+
+    def decode(self, result: SumResult, dtype: Literal["float64", "template"] = "float64") -> PrivateMean:
+        """The estimated mean of a round's result.  Arguments and errors are those of ``decode_sum``."""
+        return self.decode_sum(result.sum, len(result.included), dtype, min_contributors=result.min_survivors)
+
+    def decode_sum(
+        self,
+        vector: npt.NDArray[Any],
+        count: int,
+        dtype: Literal["float64", "template"] = "float64",
+        *,
+        min_contributors: int = 1,
+    ) -> PrivateMean:
+        """The estimated weighted mean from the sum modulo 2^b of ``count`` encoded vectors.
+
+        Args:
+            vector: 1-D, ``length`` elements, unsigned of any width.
+            count: how many vectors are in it.
+            dtype: "float64", or "template" for the template's own types; as ``Encoder.decode_sum``.
+            min_contributors: the fewest vectors that may be in the sum.
+
+        Raises:
+            InputError: for a sum of another length or type, or of fewer clients than asked for.
+            StateError: for an encoder that is of no round yet; see ``for_round``.
+        """
+        if dtype not in ("float64", "template"):
+            raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")
+        signs = signs_of(self._round_context(), self.length)
+        check_vector(vector, self.length)
+        count = integer("count", count, 1, _MOST_CLIENTS)
+        if count < min_contributors:
+            raise InputError(f"{count} clients are in the sum, and at least {min_contributors} must be")
+        values, width = centred_values(vector, self._mechanism.bits), 2.0**self._mechanism.bits
+        spread = spread_of(values, width)
+        transform(values)
+        scale_and_sign(values, signs, 1 / (float(self._mechanism.scale) * math.sqrt(self.length)))
+        total, weight_noise = float(count), 0.0
+        if self._max_weight is not None:
+            unit = self._weight_clip * SHRINK / self._max_weight
+            weight_noise = self._noise_of_sum(count) / unit
+            total = max(float(values[self._template.size]) / unit, weight_noise)
+        share = total / (self._max_weight or 1)
+        return PrivateMean(
+            mean=self._restored(values, share, dtype),
+            weight=total,
+            count=count,
+            noise=self._noise_of_sum(count) / share,
+            weight_noise=weight_noise,
+            spread=spread,
+            wrapped_share=wrapping_share(spread, width),
+        )
+
+    def __repr__(self) -> str:
+        return f"PrivateEncoder({self._template!r}, {self._mechanism!r}, max_weight={self._max_weight})"
+
+    def _chosen_weight_clip(self, weight_clip: float | None) -> float:
+        clip = self._mechanism.clip
+        if self._max_weight is None:
+            if weight_clip is not None:
+                raise ParameterError(f"weight_clip is {weight_clip!r} and max_weight None: give both or neither")
+            return 0.0
+        chosen = clip / 4 if weight_clip is None else real("weight_clip", weight_clip, clip * 2.0**-20, clip)
+        if chosen == clip:
+            raise ParameterError(f"weight_clip is {weight_clip!r}: must be below the mechanism's clip, {clip!r}")
+        return chosen
+
+    def _round_context(self) -> bytes:
+        if self._context is None:
+            raise StateError("the encoder is of no round yet: encode and decode with encoder.for_round(config)")
+        return self._context
+
+    def _gather(self, arrays: list[RealArray], values: npt.NDArray[np.float64]) -> float:
+        """Copy the arrays into ``values``; the largest absolute value.  Raises InputError for what is not finite."""
+        from secagg.arithmetic.kernels import private_rounding
+
+        start, largest = 0, 0.0
+        for leaf, array in zip(self._template.leaves, arrays, strict=True):
+            part = values[start : start + leaf.size]
+            with np.errstate(over="ignore", invalid="ignore"):  # long double beyond float64: infinite, and refused
+                part[:] = array
+            size, finite = private_rounding.largest_of(part)
+            if not finite:
+                raise not_finite(leaf, part)
+            largest = max(largest, float(size))
+            start += leaf.size
+        return largest
+
+    def _noise_of_sum(self, count: int) -> float:
+        """Standard deviation of the noise in a coordinate of the sum, in the update's own unit."""
+        return math.sqrt(count * self._mechanism.variance) / float(self._mechanism.scale)
+
+    def _restored(self, values: npt.NDArray[np.float64], share: float, dtype: str) -> Any:
+        """The sum's values, divided, in the shapes of the template."""
+        means: list[object] = []
+        start = 0
+        for leaf in self._template.leaves:
+            part = values[start : start + leaf.size]
+            np.divide(part, share, out=part)
+            mean = part.reshape(leaf.shape).copy()
+            means.append(mean if dtype == "float64" else as_template(mean, leaf))
+            start += leaf.size
+        return self._template.restore(means)
+
+
+def _leg(hypotenuse: float, other: float) -> float:
+    """The largest float64 whose square, and that of ``other``, are together at most the square of ``hypotenuse``."""
+    square = Fraction(hypotenuse) ** 2 - Fraction(other) ** 2
+    leg = min(hypotenuse, math.sqrt(square) * (1 + 2.0**-50))
+    while Fraction(leg) ** 2 > square:
+        leg = nextafter(leg, 0.0)
+    return leg

@@ -1,0 +1,34 @@
+"""Every key of a private encoding: that of the rotation, which is public, and those of one ``encode``."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from secagg.primitives.kdf import derive, expand, extract
+from secagg.primitives.secret import Secret
+from secagg.primitives.suites import Suite
+
+SUITE: Final = Suite.AES_256
+"""Of every keystream here, whatever the round's: the noise protects for longer than the round lasts."""
+KEY_BYTES: Final = SUITE.key_bytes
+
+_ROTATION: Final = b"secagg private encoding: rotation, version 1"
+_ROUNDING: Final = b"secagg private encoding: stochastic rounding, version 1"
+_NOISE: Final = b"secagg private encoding: noise, version 1"
+
+
+def rotation_key(context: bytes) -> bytes:
+    """The key of a round's signs; public, as the round's context is."""
+    return derive(context, b"", _ROTATION, KEY_BYTES)
+
+
+@final
+class EncodingKeys:
+    """The two secret keys of one ``encode``, from 32 fresh random bytes that serve no other."""
+
+    __slots__ = ("noise", "rounding")
+
+    def __init__(self, seed: bytes) -> None:
+        extracted = extract(seed, b"")
+        self.rounding: Final = Secret(expand(extracted, _ROUNDING, KEY_BYTES))
+        self.noise: Final = Secret(expand(extracted, _NOISE, KEY_BYTES))
