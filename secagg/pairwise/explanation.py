@@ -36,10 +36,11 @@ def of_config(config: RoundConfig) -> str:
         lines.append(f"An element takes {config.modulus.bits} bits in a message.")
     else:
         lines.append(f"Every element below {config.modulus} is allowed. The sum is taken modulo {config.modulus}.")
-    if config.is_active:
+    if config.threat_model.confirms:
         lines.append(
             f"A client reveals shares only after {counted(config.quorum, 'client')} have confirmed the same survivors."
         )
+    if config.threat_model.adversarial_drops:
         lines.append(
             f"sigma is {config.sigma}, and {config.grinding_bits} bits more allow for a server that tries many graphs."
         )

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final, final
 
 from secagg.adapters.net.frames import Progress
-from secagg.pairwise.transitions import ServerState
+from secagg.pairwise.phases import ServerState
 
-_ORDER: Final = {state.value: place for place, state in enumerate(ServerState)}
+_ORDER: Final[dict[str, int]] = {state: place for place, state in enumerate(ServerState)}
 _LONGEST_PHASE: Final = 24 * 3600.0
 _LONGEST_COMPUTE: Final = 3600.0
 

@@ -50,6 +50,7 @@ from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.status import status_of
 from secagg.errors import ParameterError
 from secagg.pairwise import transcript
+from secagg.pairwise.phases import Phase
 from secagg.primitives import signing, suites
 from secagg.simulation.small import load_kernels
 
@@ -375,7 +376,7 @@ class Service:
         hosted, size, phase = session.hosted, submission.size, submission.phase
         if phase not in (*PHASES, ABORT) or size == 0:
             raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
-        allowed = hosted.config.max_message_bytes("ADVERTISE" if phase == ABORT else phase)
+        allowed = hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
         if size > allowed:
             raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
         now = asyncio.get_running_loop().time()
