@@ -157,7 +157,7 @@ def _figures(config: RoundConfig, outcome: Outcome, server: ServerProcessCost, w
         neighbours=config.neighbours,
         threshold=config.threshold,
         ring_bits=config.modulus.bits,
-        client_s={phase: _middle(by_phase[phase].client_cpu_s.values()) for phase in PHASES},
+        client_s={phase: _median(by_phase[phase].client_cpu_s.values()) for phase in PHASES},
         client_total_s=client_total,
         client_floor_s=client_floor,
         client_over_floor=client_total / client_floor,
@@ -181,7 +181,7 @@ def peak_limit(config: RoundConfig) -> int:
     return 6 * config.length * config.modulus.dtype.itemsize + 400 * config.clients * config.neighbours
 
 
-def _middle(values: Collection[float]) -> float:
+def _median(values: Collection[float]) -> float:
     return statistics.median(values) if values else 0.0
 
 

@@ -27,7 +27,7 @@ from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import (
     FRAMES_VERSION,
     Challenge,
-    Got,
+    EndReceived,
     Login,
     RefusedError,
     Submission,
@@ -93,7 +93,7 @@ class Abuser:
             ("pings", lambda connection: self.flood(connection, [], Frame(Opcode.PING, b"x" * 100, True))),
             (
                 "small messages",
-                lambda connection: self.flood(connection, [], Frame(Opcode.BINARY, encode(Got()), True)),
+                lambda connection: self.flood(connection, [], Frame(Opcode.BINARY, encode(EndReceived()), True)),
             ),
         ]
         return {

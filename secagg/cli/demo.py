@@ -17,7 +17,7 @@ from secagg.cli.extras import advice
 from secagg.cli.options import AsJson, Threat
 from secagg.cli.output import EXIT_FAILED, fail, print_json, results, seconds, size, table, usage_errors
 from secagg.cli.report import client_cpu_s, per_client
-from secagg.cli.rounds import Cohort, middle, warm_up
+from secagg.cli.rounds import Cohort, lower_median, warm_up
 from secagg.encoding import Encoder
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import Phase, ThreatModel
@@ -211,7 +211,7 @@ class _Training:
             start=start,
             rounds=self.rounds,
             abort=outcome.failure.reason if outcome is not None and outcome.failure is not None else None,
-            upload_bytes=middle(per_client(outcome, "bytes_up")) if outcome is not None else 0,
+            upload_bytes=lower_median(per_client(outcome, "bytes_up")) if outcome is not None else 0,
             client_cpu_s=client_cpu_s(outcome) if outcome is not None else 0.0,
         )
 

@@ -22,7 +22,7 @@ from secagg.cli.array_files import write_arrays
 from secagg.cli.inputs import EncodedInputs
 from secagg.cli.output import fact_table, finite, power_of_two, ratio, seconds, size, table
 from secagg.cli.precision import ArrayPrecision, precision_of, warnings_of
-from secagg.cli.rounds import middle, phase_summary
+from secagg.cli.rounds import lower_median, phase_summary
 from secagg.encoding import Exact, Mean
 from secagg.encoding.sums import sums_by_name
 from secagg.pairwise.config import RoundConfig
@@ -84,8 +84,8 @@ def report(run: SimulatedRound) -> dict[str, Any]:
         "server_cpu_s": sum(cost.server_cpu_s for cost in outcome.costs.values()),
         "client_floor_s": client_floor,
         "server_floor_s": server_floor,
-        "upload_bytes": middle(per_client(outcome, "bytes_up")),
-        "download_bytes": middle(per_client(outcome, "bytes_down")),
+        "upload_bytes": lower_median(per_client(outcome, "bytes_up")),
+        "download_bytes": lower_median(per_client(outcome, "bytes_down")),
         "peak_rss_bytes": peak_rss_bytes(),
         "compile_s": run.compile_s,
         "max_error": max_error,

@@ -104,12 +104,12 @@ def phase_summary(cost: PhaseCost) -> dict[str, Any]:
     return {
         "client_cpu_s": {"median": median(spent) if spent else 0.0, "max": max(spent, default=0.0)},
         "server_cpu_s": cost.server_cpu_s,
-        "bytes_up": middle(cost.bytes_up.values()),
-        "bytes_down": middle(cost.bytes_down.values()),
+        "bytes_up": lower_median(cost.bytes_up.values()),
+        "bytes_down": lower_median(cost.bytes_down.values()),
     }
 
 
-def middle(numbers: Iterable[int]) -> int:
+def lower_median(numbers: Iterable[int]) -> int:
     """The (lower) median; 0 of nothing."""
     found = list(numbers)
     return median_low(found) if found else 0

@@ -58,6 +58,6 @@ class Patience:
         patient = min(max(0.0, announced), _LONGEST_PHASE) if begins and math.isfinite(announced) else 0.0
         self._until = max(self._until, min(now + patient + self.seconds, self._phase_ends))
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """The seconds that are left; 0 when it is over."""
         return max(0.0, self._until - self._clock())

@@ -33,7 +33,7 @@ from secagg.adapters.net.frames import (
     MAX_FRAME_BYTES,
     Ack,
     Challenge,
-    Got,
+    EndReceived,
     Login,
     Refusal,
     Refused,
@@ -362,7 +362,7 @@ class Service:
                     await channel.send(Ack(submission.number, verdict))
                     if verdict != "accepted":
                         self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
-                case Got():
+                case EndReceived():
                     hosted.tell(session.index)
                 case other:
                     raise RefusedError(Refusal.MALFORMED, f"a {type(other).__name__} frame after the login")

@@ -1,4 +1,4 @@
-"""The client of a round.
+"""The client of a round: a machine, a frozen record per state, and one module per phase.
 
 ``machine`` is what a host calls.  ``member`` says who the client is in its round, and takes the invitation.  Each phase
 is a module (``advertise``, ``share``, ``mask``, ``confirm``, ``unmask``) that takes the server's message and makes the
