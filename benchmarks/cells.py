@@ -13,6 +13,7 @@ import numpy.typing as npt
 from server_process import ServerProcessCost, run_round
 
 from secagg import RoundConfig
+from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.simulation import PHASES, Faults, Outcome, make_cohort
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work, work_of
 
@@ -39,9 +40,13 @@ class Cell:
     graph: str
     threat: str
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether the round needs a cohort's identities."""
+        return ThreatModel(self.threat).signs
+
     def config(self, cohort: bytes = b"") -> RoundConfig:
         """Planned for the dropouts that it has.  Raises ParameterError where no degree will do."""
-        active = self.threat == "active"
         return RoundConfig.for_cohort(
             self.clients,
             self.dim,
@@ -50,14 +55,14 @@ class Cell:
             delta=self.dropout,
             neighbours="complete" if self.graph == "complete" else "auto",
             input_max=2**INPUT_BITS - 1,
-            cohort=(cohort or bytes(32)) if active else b"",
+            cohort=(cohort or bytes(32)) if self.is_signed else b"",
         )
 
     def faults(self) -> Faults:
         """Who is lost: the same clients every time."""
         lost = int(self.dropout * self.clients + 1e-9)
         drawn = np.random.default_rng(self.clients).permutation(self.clients)[:lost]
-        return Faults(fates=dict.fromkeys(drawn.tolist(), "SHARE"))
+        return Faults(fates=dict.fromkeys(drawn.tolist(), Phase.SHARE))
 
     def __str__(self) -> str:
         return f"n = {self.clients:,}, m = {self.dim:,}, {self.dropout:.0%} lost, {self.graph}, {self.threat}"
@@ -110,7 +115,7 @@ def predict(cell: Cell, config: RoundConfig, full: int, costs: UnitCosts) -> tup
 
 def run(cell: Cell, full: int, *, interleaved: bool = False) -> Figures:
     """One round, checked against the plain sum; ``interleaved`` as in ``server_process``."""
-    identities, directory, cohort = make_cohort(cell.clients) if cell.threat == "active" else ([], None, b"")
+    identities, directory, cohort = make_cohort(cell.clients) if cell.is_signed else ([], None, b"")
     config, inputs = cell.config(cohort), _Inputs(cell.dim)
     started = time.perf_counter()
     outcome, server = run_round(inputs, config, cell.faults(), full, identities, directory, interleaved=interleaved)
@@ -140,7 +145,7 @@ def _figures(config: RoundConfig, outcome: Outcome, server: ServerProcessCost, w
     client_floor, server_floor = (work.seconds(costs) for work in work_of(outcome, config))
     by_phase = outcome.costs
     included = set(outcome.included)
-    full = [client for client in by_phase["MASK"].client_cpu_s if client in included]
+    full = [client for client in by_phase[Phase.MASK].client_cpu_s if client in included]
 
     def over_clients(name: str, clients: Collection[int]) -> float:
         totals = [sum(getattr(cost, name).get(client, 0) for cost in by_phase.values()) for client in clients]
@@ -152,7 +157,7 @@ def _figures(config: RoundConfig, outcome: Outcome, server: ServerProcessCost, w
         neighbours=config.neighbours,
         threshold=config.threshold,
         ring_bits=config.modulus.bits,
-        client_s={phase: _middle(by_phase[phase].client_cpu_s.values()) for phase in PHASES},
+        client_s={phase: _median(by_phase[phase].client_cpu_s.values()) for phase in PHASES},
         client_total_s=client_total,
         client_floor_s=client_floor,
         client_over_floor=client_total / client_floor,
@@ -176,7 +181,7 @@ def peak_limit(config: RoundConfig) -> int:
     return 6 * config.length * config.modulus.dtype.itemsize + 400 * config.clients * config.neighbours
 
 
-def _middle(values: Collection[float]) -> float:
+def _median(values: Collection[float]) -> float:
     return statistics.median(values) if values else 0.0
 
 

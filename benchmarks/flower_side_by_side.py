@@ -33,6 +33,8 @@ import numpy.typing as npt
 from machine import describe, duration, machine, save, size, table
 from peers.measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter, run_side
 
+from secagg.pairwise.phases import Phase
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "flower" / "digits_app" / "task.py"
 COLUMNS = ("round", "", "whole round, CPU", "client, CPU", "server, CPU", "client upload", "error")
 SIDES = {"Flower SecAgg+": "peers.flower", "secagg.adapters.flower": "flower_side_by_side"}
@@ -193,7 +195,7 @@ def memory_grid(cell: Cell, meter: Meter) -> Any:
 
         def answer(self, message: Message) -> Message | None:
             client = message.metadata.dst_node_id - 1
-            if phase_of(message) == "MASK" and client in cell.lost:
+            if phase_of(message) == Phase.MASK and client in cell.lost:
                 return None
             arrived, _ = copied(message)
             with meter.client(client):

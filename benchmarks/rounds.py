@@ -38,11 +38,12 @@ from machine import describe, duration, machine, save, size, table
 
 from secagg import ParameterError
 from secagg.cli.rounds import warm_up
+from secagg.pairwise.phases import ThreatModel
 from secagg.simulation import PHASES
 from secagg.simulation.costs import measure
 
 CLIENTS, DIMS, DROPOUTS = (100, 1_000, 10_000), (1_000, 100_000, 1_000_000, 10_000_000), (0.0, 0.1, 0.3)
-GRAPHS, THREATS = ("sparse", "complete"), ("semi_honest", "active")
+GRAPHS, THREATS = ("sparse", "complete"), tuple(model.value for model in ThreatModel)
 
 GROWING = {
     "client CPU": "client_total_s",

@@ -35,7 +35,7 @@ from secagg.errors import PeerError
 from secagg.events import ServerEvent
 from secagg.outcome import Failure, Outgoing, Result
 from secagg.pairwise.graph import NeighbourGraph
-from secagg.pairwise.transitions import ServerState
+from secagg.pairwise.phases import Phase, ServerState
 from secagg.simulation.driver import Inputs
 from secagg.simulation.faults import Faults
 from secagg.simulation.prepared import PreparedSimulation
@@ -99,7 +99,7 @@ class _Simulation(PreparedSimulation):
         return self.server.charging(self.costs[phase])
 
     def compute(self) -> Result | None:
-        with suppress(PeerError), self.on_server("UNMASK"):
+        with suppress(PeerError), self.on_server(Phase.UNMASK):
             return self.server.compute()
         return None
 
@@ -251,7 +251,7 @@ class _Charge:
 
 
 def _largest_message(config: RoundConfig) -> int:
-    return max(config.max_message_bytes(phase) for phase in ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK"))
+    return max(config.max_message_bytes(phase) for phase in Phase)
 
 
 # In the server's process.
@@ -331,7 +331,7 @@ class _Host:
         self._note_peak(self._server.phase.value, self._server.close_phase)
 
     def compute(self) -> Result:
-        result: Result = self._note_peak("COMPUTE", self._server.compute)
+        result: Result = self._note_peak(ServerState.COMPUTE.value, self._server.compute)
         return result
 
     def get(self, name: str) -> object:

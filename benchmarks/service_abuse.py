@@ -27,7 +27,7 @@ from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import (
     FRAMES_VERSION,
     Challenge,
-    Got,
+    EndReceived,
     Login,
     RefusedError,
     Submission,
@@ -35,6 +35,7 @@ from secagg.adapters.net.frames import (
     decode_to_client,
     encode,
 )
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.transcript import signed_login
 
 Attempt = Callable[[], Awaitable[None]]
@@ -92,7 +93,7 @@ class Abuser:
             ("pings", lambda connection: self.flood(connection, [], Frame(Opcode.PING, b"x" * 100, True))),
             (
                 "small messages",
-                lambda connection: self.flood(connection, [], Frame(Opcode.BINARY, encode(Got()), True)),
+                lambda connection: self.flood(connection, [], Frame(Opcode.BINARY, encode(EndReceived()), True)),
             ),
         ]
         return {
@@ -185,7 +186,7 @@ class Abuser:
 
     async def slow_message(self, connection: ClientConnection) -> None:
         async def drip() -> Any:
-            yield encode(Submission(1, "MASK", 30_000))
+            yield encode(Submission(1, Phase.MASK, 30_000))
             while True:
                 yield b"x"
                 await asyncio.sleep(1)
@@ -198,17 +199,17 @@ class Abuser:
     async def no_message(self, connection: ClientConnection) -> None:
         noise = os.urandom(2000)
         for number in range(10):
-            await connection.send([encode(Submission(number, "MASK", len(noise))), noise])
+            await connection.send([encode(Submission(number, Phase.MASK, len(noise))), noise])
 
     async def large_frame(self, connection: ClientConnection) -> None:
         await connection.send(bytes(HUNDRED_MB))
 
     async def large_message(self, connection: ClientConnection) -> None:
         part = bytes(60_000)
-        await connection.send([encode(Submission(1, "MASK", 30_000)), *[part] * (HUNDRED_MB // len(part))])
+        await connection.send([encode(Submission(1, Phase.MASK, 30_000)), *[part] * (HUNDRED_MB // len(part))])
 
     async def announced_message(self, connection: ClientConnection) -> None:
-        first = [_begins(encode(Submission(1, "MASK", 200_000))), _more(b"x" * 50)]
+        first = [_begins(encode(Submission(1, Phase.MASK, 200_000))), _more(b"x" * 50)]
         connection.transport.write(b"".join(frame.serialize(mask=True) for frame in first))
 
 

@@ -50,9 +50,10 @@ from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import SecAggError
 from secagg.pairwise.config import ThreatModel
+from secagg.pairwise.phases import Phase
 
 CLIP, BITS = 1.0, 16
-EARLY = frozenset({"OPENING", "ADVERTISE", "SHARE"})
+EARLY = frozenset({"OPENING", Phase.ADVERTISE, Phase.SHARE})
 
 
 class VanishedError(Exception):
@@ -63,7 +64,7 @@ class VanishingStore(ClientStore):  # type: ignore[misc]
     """Of a client that is gone when it should send its vector."""
 
     def push(self, phase: str, data: bytes | memoryview) -> None:
-        if phase == "MASK":
+        if phase == Phase.MASK:
             raise VanishedError
         super().push(phase, data)
 

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from secagg import Modulus, RoundConfig
+from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.simulation import PHASES, Faults, Outcome, make_cohort, simulate
 
 GAMMA, DROPOUT = 0.2, 0.05
@@ -41,10 +42,10 @@ def vector_of(client: int, length: int) -> np.ndarray:
 
 
 def run(clients: int, length: int, threat_model: str) -> tuple[RoundConfig, Outcome]:
-    identities, directory, cohort = make_cohort(clients) if threat_model == "active" else ([], None, b"")
+    identities, directory, cohort = make_cohort(clients) if ThreatModel(threat_model).signs else ([], None, b"")
     config = config_for(clients, length, threat_model, cohort)
     warm_up(config.modulus)
-    faults = Faults(fates=dict.fromkeys(range(int(DROPOUT * clients)), "SHARE"))
+    faults = Faults(fates=dict.fromkeys(range(int(DROPOUT * clients)), Phase.SHARE))
     outcome = simulate(
         partial(vector_of, length=length), config, faults=faults, identities=identities, directory=directory
     )
@@ -82,7 +83,7 @@ def main() -> None:
     print("| clients | threat model | neighbours / threshold | client CPU | server CPU | upload | download |")
     print("|---|---|---|---|---|---|---|")
     for clients in arguments.clients:
-        for threat_model in ("semi_honest", "active"):
+        for threat_model in ThreatModel:
             print(row(clients, arguments.dim, threat_model), flush=True)
 
 

@@ -45,9 +45,9 @@ from secagg.identity import (
 from secagg.machines import ClientMachine, ServerMachine
 from secagg.outcome import Blame, Failure, Outgoing, Result, Security
 from secagg.pairwise.client.machine import Client
-from secagg.pairwise.config import Policy, RoundConfig, Suite, ThreatModel
+from secagg.pairwise.config import Policy, RoundConfig, Suite
+from secagg.pairwise.phases import ClientState, ServerState, ThreatModel
 from secagg.pairwise.server import Server
-from secagg.pairwise.transitions import ClientState, ServerState
 from secagg.released import ReleasedInputs
 
 __version__ = "0.1.0"

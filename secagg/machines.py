@@ -17,7 +17,7 @@ from secagg.events import ClientStep, ServerStep
 from secagg.outcome import Blame, Failure, Outgoing, Result
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
-from secagg.pairwise.transitions import ClientState, ServerState
+from secagg.pairwise.phases import ClientState, ServerState
 
 if TYPE_CHECKING:  # with logging, it takes longer to import than this module does
     from concurrent.futures import Executor

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from secagg import Encoder, RoundConfig
 from secagg.cli.rounds import warm_up
 from secagg.encoding import Template
+from secagg.pairwise.phases import Phase
 from secagg.simulation import PHASES, Faults, simulate
 
 from .measured import BITS, CLIP, MAX_WEIGHT, Cell, Figures, Memory, Meter
@@ -31,7 +32,7 @@ def run(cell: Cell) -> Figures:
 
     memory = Memory()
     started = time.process_time()
-    outcome = simulate(vector_of, config, faults=Faults(fates=dict.fromkeys(cell.lost, "SHARE")))
+    outcome = simulate(vector_of, config, faults=Faults(fates=dict.fromkeys(cell.lost, Phase.SHARE)))
     if outcome.result is None:
         raise SystemExit(f"{cell}: {outcome.failure}")
     decoding = time.thread_time()

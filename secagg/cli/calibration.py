@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import Phase
 from secagg.primitives import masking
 from secagg.simulation import PHASES, Outcome
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work
@@ -89,14 +90,14 @@ def _client(
     small = short.config
     more = config.neighbours / small.neighbours
     quorum_s = small.quorum * costs.verify_s
-    per_element = _rise("MASK", short.client, long.client, long.config) - (small.neighbours + 1) * mask_s
+    per_element = _rise(Phase.MASK, short.client, long.client, long.config) - (small.neighbours + 1) * mask_s
     return {
-        "ADVERTISE": short.client["ADVERTISE"],
-        "SHARE": short.client["SHARE"] * more,
-        "MASK": short.client["MASK"] * more
+        Phase.ADVERTISE: short.client[Phase.ADVERTISE],
+        Phase.SHARE: short.client[Phase.SHARE] * more,
+        Phase.MASK: short.client[Phase.MASK] * more
         + (max(0.0, per_element) + (config.neighbours + 1) * mask_s) * config.length,
-        "CONFIRM": short.client["CONFIRM"],
-        "UNMASK": max(0.0, short.client["UNMASK"] - quorum_s) * more + config.quorum * costs.verify_s,
+        Phase.CONFIRM: short.client[Phase.CONFIRM],
+        Phase.UNMASK: max(0.0, short.client[Phase.UNMASK] - quorum_s) * more + config.quorum * costs.verify_s,
     }
 
 
@@ -113,15 +114,15 @@ def _server(
     small = short.config
     clients = config.clients / small.clients
     pairs = clients * config.neighbours / small.neighbours
-    per_vector = _rise("MASK", short.server, long.server, long.config) / small.clients
+    per_vector = _rise(Phase.MASK, short.server, long.server, long.config) / small.clients
     orphaned_there = _LOST * (small.clients - _LOST)
-    per_orphan = max(0.0, lossy.server["UNMASK"] - short.server["UNMASK"]) / orphaned_there
+    per_orphan = max(0.0, lossy.server[Phase.UNMASK] - short.server[Phase.UNMASK]) / orphaned_there
     return {
-        "ADVERTISE": short.server["ADVERTISE"] * clients,
-        "SHARE": short.server["SHARE"] * pairs,
-        "MASK": short.server["MASK"] * pairs + per_vector * config.length * survivors,
-        "CONFIRM": short.server["CONFIRM"] * clients,
-        "UNMASK": short.server["UNMASK"] * pairs
+        Phase.ADVERTISE: short.server[Phase.ADVERTISE] * clients,
+        Phase.SHARE: short.server[Phase.SHARE] * pairs,
+        Phase.MASK: short.server[Phase.MASK] * pairs + per_vector * config.length * survivors,
+        Phase.CONFIRM: short.server[Phase.CONFIRM] * clients,
+        Phase.UNMASK: short.server[Phase.UNMASK] * pairs
         + per_orphan * orphaned
         + mask_s * config.length * (survivors + orphaned),
     }

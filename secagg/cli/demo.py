@@ -17,9 +17,10 @@ from secagg.cli.extras import advice
 from secagg.cli.options import AsJson, Threat
 from secagg.cli.output import EXIT_FAILED, fail, print_json, results, seconds, size, table, usage_errors
 from secagg.cli.report import client_cpu_s, per_client
-from secagg.cli.rounds import Cohort, middle, warm_up
+from secagg.cli.rounds import Cohort, lower_median, warm_up
 from secagg.encoding import Encoder
-from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
+from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.simulation import Faults, Outcome, simulate
 from secagg.simulation.faults import phases_of
 
@@ -210,7 +211,7 @@ class _Training:
             start=start,
             rounds=self.rounds,
             abort=outcome.failure.reason if outcome is not None and outcome.failure is not None else None,
-            upload_bytes=middle(per_client(outcome, "bytes_up")) if outcome is not None else 0,
+            upload_bytes=lower_median(per_client(outcome, "bytes_up")) if outcome is not None else 0,
             client_cpu_s=client_cpu_s(outcome) if outcome is not None else 0.0,
         )
 
@@ -268,7 +269,7 @@ class _Training:
         draw, phases = self.draw(number, self.clients + 1), phases_of(config)
         fates = dict(zip(phases, ("NONE", *phases), strict=False))
         lost = draw.permutation(config.clients)[: config.dropouts].tolist()
-        where = ["MASK", *draw.choice(phases, config.dropouts).tolist()]
+        where = [Phase.MASK, *draw.choice(phases, config.dropouts).tolist()]
         return Faults({client: fates[phase] for client, phase in zip(lost, where, strict=False)})
 
     def update(self, model: federated.Model, number: int, client: int) -> federated.Model:

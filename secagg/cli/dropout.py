@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from secagg.errors import ParameterError
+from secagg.pairwise.phases import Phase
 from secagg.simulation import PHASES, Faults
 
 Rates = Mapping[str, Fraction]
@@ -19,7 +20,7 @@ def parse_rates(text: str) -> Rates:
     rates: dict[str, Fraction] = {}
     for part in text.split(","):
         name, equals, number = part.rpartition("=")
-        phase = name.strip().upper() if equals else "MASK"
+        phase = name.strip().upper() if equals else Phase.MASK
         if phase not in PHASES or (not equals and "," in text):
             raise ParameterError(
                 f"--dropout {text!r}: {part.strip()!r} is not a phase and a rate; write one rate, as 0.1, or rates by "

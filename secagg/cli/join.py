@@ -28,11 +28,11 @@ def join(options: JoinOptions) -> None:
     the output can be off.
     """
     try:
-        from secagg.cli import joining
+        from secagg.cli import join_run
     except ModuleNotFoundError as missing:
         fail("join", advice(missing, "net"))
     with usage_errors("join"):
-        outcome = joining.run(options)
+        outcome = join_run.run(options)
     if options.as_json:
         print_json(outcome.summary)
     raise typer.Exit(outcome.exit_code)

@@ -13,7 +13,7 @@ from secagg.cli.options import AsJson, LogFormat, LogFormatName
 from secagg.encoding import LayoutPolicy
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS
 from secagg.errors import ParameterError
-from secagg.pairwise.config import ThreatModel
+from secagg.pairwise.phases import ThreatModel
 
 _NETWORK: Final = "Network"
 _TRUST: Final = "What this client insists on"

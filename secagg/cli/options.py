@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from secagg.cli.rounds import SuiteName
-from secagg.pairwise.config import ThreatModel
+from secagg.pairwise.phases import ThreatModel
 
 Threat: TypeAlias = Annotated[
     ThreatModel,

@@ -14,7 +14,8 @@ from secagg.cli.options import AsJson, Bits, ChosenSuite, Neighbours, RoundGamma
 from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
 from secagg.cli.rounds import SuiteName, config_for, warm_up
 from secagg.encoding import Template
-from secagg.pairwise.config import RoundConfig, ThreatModel
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import ThreatModel, phases
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.traffic import traffic
 from secagg.wording import counted
@@ -93,7 +94,7 @@ def planned(config: RoundConfig, dim: int, gamma: float | None, delta: float | N
         "server_cpu_s": sum(expected.server_s.values()),
         "client_floor_s": expected.client_floor_s,
         "server_floor_s": expected.server_floor_s,
-        "confirm": confirm if config.is_active else None,
+        "confirm": confirm if config.threat_model.confirms else None,
         "security": {
             "threat": config.threat_model.value,
             "gamma": gamma,
@@ -124,7 +125,7 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
         "Expected cost of one client and of the server", "phase", "sent", "received", "client CPU", "server CPU"
     )
     for phase, cost in found["phases"].items():
-        if phase == "CONFIRM" and not config.is_active:
+        if phase not in phases(config.threat_model):
             continue
         times = seconds(cost["client_cpu_s"]), seconds(cost["server_cpu_s"])
         rows.add_row(phase, size(cost["bytes_up"]), size(cost["bytes_down"]), *times)

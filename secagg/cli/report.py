@@ -22,10 +22,11 @@ from secagg.cli.array_files import write_arrays
 from secagg.cli.inputs import EncodedInputs
 from secagg.cli.output import fact_table, finite, power_of_two, ratio, seconds, size, table
 from secagg.cli.precision import ArrayPrecision, precision_of, warnings_of
-from secagg.cli.rounds import middle, phase_summary
+from secagg.cli.rounds import lower_median, phase_summary
 from secagg.encoding import Exact, Mean
 from secagg.encoding.sums import sums_by_name
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import Phase, ThreatModel, phases
 from secagg.simulation import PHASES, Outcome
 from secagg.simulation.costs import measure, work_of
 from secagg.wording import counted, was
@@ -83,8 +84,8 @@ def report(run: SimulatedRound) -> dict[str, Any]:
         "server_cpu_s": sum(cost.server_cpu_s for cost in outcome.costs.values()),
         "client_floor_s": client_floor,
         "server_floor_s": server_floor,
-        "upload_bytes": middle(per_client(outcome, "bytes_up")),
-        "download_bytes": middle(per_client(outcome, "bytes_down")),
+        "upload_bytes": lower_median(per_client(outcome, "bytes_up")),
+        "download_bytes": lower_median(per_client(outcome, "bytes_down")),
         "peak_rss_bytes": peak_rss_bytes(),
         "compile_s": run.compile_s,
         "max_error": max_error,
@@ -254,7 +255,7 @@ def _show_outcome(found: Mapping[str, Any], config: RoundConfig, console: Consol
     rows.add_row("clients", f"{found['clients']:,}, {len(found['included']):,} of them in the sum")
     for phase, members in found["dropped_in"].items():
         if members:
-            inside = " (their vectors are in the sum)" if phase in ("CONFIRM", "UNMASK") else ""
+            inside = " (their vectors are in the sum)" if Phase(phase).has_sum else ""
             rows.add_row(f"lost in {phase}", f"{len(members):,}{inside}: {_listed(members)}")
     rows.add_row("vector", f"{counted(found['dim'], 'element')} of {found['ring_bits']} bits, {config.suite.name}")
     rows.add_row(
@@ -309,7 +310,7 @@ def _show_exact_sums(found: Mapping[str, Any], console: Console) -> None:
 def _show_phases(found: Mapping[str, Any], console: Console) -> None:
     rows = table("CPU time and bytes", "phase", "client", "slowest", "server", "sent by a client", "sent to it")
     for phase, cost in found["phases"].items():
-        if phase == "CONFIRM" and found["security"]["threat"] == "semi_honest":
+        if phase not in phases(ThreatModel(found["security"]["threat"])):
             continue
         client = cost["client_cpu_s"]
         rows.add_row(
@@ -350,7 +351,7 @@ def _show_security(found: Mapping[str, Any], config: RoundConfig, console: Conso
         f"correctness {power_of_two(security['correctness_log2'])}.",
         soft_wrap=True,
     )
-    if security["threat"] == "semi_honest":
+    if not ThreatModel(security["threat"]).adversarial_drops:
         console.print("The analysis assumes that dropouts do not depend on the neighbour graph.")
 
 

@@ -13,7 +13,8 @@ from secagg.arithmetic.modulus import Modulus
 from secagg.encoding import Encoder
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
+from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.phases import ThreatModel
 from secagg.simulation import PhaseCost, SeededRandomness, make_cohort
 from secagg.simulation.small import small_round
 
@@ -52,7 +53,7 @@ class Cohort:
         self.identities: list[Identity] = []
         self.directory: MemoryDirectory | None = None
         self.digest = b""
-        if threat is ThreatModel.ACTIVE:
+        if threat.signs:
             randomness = os.urandom if seed is None else SeededRandomness(seed, "identities")
             self.identities, self.directory, self.digest = make_cohort(clients, randomness)
 
@@ -84,7 +85,7 @@ def config_for(
         min_survivors=min_survivors,
         suite=suite.suite,
         context=encoder.layout_digest(),
-        cohort=cohort if threat is ThreatModel.ACTIVE else b"",
+        cohort=cohort if threat.signs else b"",
     )
 
 
@@ -103,12 +104,12 @@ def phase_summary(cost: PhaseCost) -> dict[str, Any]:
     return {
         "client_cpu_s": {"median": median(spent) if spent else 0.0, "max": max(spent, default=0.0)},
         "server_cpu_s": cost.server_cpu_s,
-        "bytes_up": middle(cost.bytes_up.values()),
-        "bytes_down": middle(cost.bytes_down.values()),
+        "bytes_up": lower_median(cost.bytes_up.values()),
+        "bytes_down": lower_median(cost.bytes_down.values()),
     }
 
 
-def middle(numbers: Iterable[int]) -> int:
+def lower_median(numbers: Iterable[int]) -> int:
     """The (lower) median; 0 of nothing."""
     found = list(numbers)
     return median_low(found) if found else 0

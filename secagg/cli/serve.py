@@ -28,11 +28,11 @@ def serve(options: ServeOptions) -> None:
     be off.
     """
     try:
-        from secagg.cli import serving
+        from secagg.cli import serve_run
     except ModuleNotFoundError as missing:
         fail("serve", advice(missing, "net"))
     with usage_errors("serve"):
-        outcome = serving.run(options)
+        outcome = serve_run.run(options)
     if options.as_json:
         print_json(outcome.summary)
     raise typer.Exit(outcome.exit_code)

@@ -12,7 +12,7 @@ from secagg.cli.command_options import check_range
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import AsJson, Bits, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
 from secagg.cli.rounds import SuiteName
-from secagg.pairwise.config import ThreatModel
+from secagg.pairwise.phases import ThreatModel
 
 _NETWORK: Final = "Network"
 _ROUND: Final = "Round"

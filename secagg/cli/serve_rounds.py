@@ -23,7 +23,8 @@ from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS, integ
 from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError
 from secagg.identity import Directory, load_directory
-from secagg.pairwise.config import RoundConfig, ThreatModel
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import ThreatModel, default_threat_model
 
 _FEWEST: Final = 3
 """Everybody gets the total: of two, each could take its own away from it."""
@@ -158,9 +159,9 @@ def round_specs(options: ServeOptions, layout: Layout) -> list[RoundSpec]:
     count = len(keys) if keys is not None else options.clients
     if count is None:
         raise ParameterError("--clients is missing: give the number of clients, or a --directory")
-    threat = options.threat or (ThreatModel.ACTIVE if keys is not None else ThreatModel.SEMI_HONEST)
-    if threat is ThreatModel.ACTIVE and keys is None:
-        raise ParameterError("--threat-model active needs the cohort's --directory (secagg identity directory)")
+    threat = options.threat or default_threat_model(identified=keys is not None)
+    if threat.signs and keys is None:
+        raise ParameterError(f"--threat-model {threat} needs the cohort's --directory (secagg identity directory)")
     seconds = parse_deadlines(options.deadline or [])
     names = options.names
     if len(set(names)) < len(names):

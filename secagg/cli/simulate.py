@@ -21,7 +21,8 @@ from secagg.cli.output import EXIT_FAILED, PhaseProgress, print_json, results, u
 from secagg.cli.report import SimulatedRound, report, show
 from secagg.cli.rounds import Cohort, SuiteName, config_for, warm_up
 from secagg.errors import ParameterError
-from secagg.pairwise.config import RoundConfig, ThreatModel
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import ThreatModel
 from secagg.simulation import simulate as run_simulation
 from secagg.simulation.faults import phases_of
 from secagg.simulation.prepared import simulate_prepared

@@ -13,7 +13,8 @@ from rich.progress import track
 from secagg.arithmetic.modulus import Modulus
 from secagg.cli.output import seconds, usage_errors
 from secagg.encoding import Encoder
-from secagg.pairwise.config import Suite, ThreatModel
+from secagg.pairwise.config import Suite
+from secagg.pairwise.phases import ThreatModel
 from secagg.primitives import masking
 from secagg.simulation.small import small_round
 

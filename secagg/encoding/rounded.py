@@ -81,10 +81,10 @@ class RoundedPart:
         numbers = self._joined(vector, count)
         if self._max_weight is not None:  # else the largest element, which is checked, says it all
             self._check_reach(numbers, counts, count, self._max_weight)
-        middle, start = np.uint64(count * self.levels), 0
+        zero, start = np.uint64(count * self.levels), 0
         for leaf, clip in zip(self._leaves, self._clips, strict=True):
             factor = float(self._unit(clip, counts.weight))
-            yield centred(numbers[start : start + leaf.size], middle, factor).reshape(leaf.shape)
+            yield centred(numbers[start : start + leaf.size], zero, factor).reshape(leaf.shape)
             start += leaf.size
 
     def error_bound(self, position: int, count: int, total_weight: int) -> float:
@@ -130,12 +130,12 @@ class RoundedPart:
         A client's value is at most levels times its share of max_weight, and rounding adds less than one; the zeros of
         a client of weight 0 are not rounded.
         """
-        middle = count * self.levels
+        zero = count * self.levels
         reach = -(-self.levels * counts.weight // max_weight) + counts.contributors
         for extreme in (int(numbers.min()), int(numbers.max())):
-            if abs(extreme - middle) > reach:
+            if abs(extreme - zero) > reach:
                 raise InputError(
-                    f"a sum of values is {extreme - middle} steps from zero, and "
+                    f"a sum of values is {extreme - zero} steps from zero, and "
                     f"{counted(counts.contributors, 'client')} of total weight {counts.weight} can reach {reach}: "
                     "a client sent what no encoder makes, or the count or the layout is another than the clients'"
                 )

@@ -1,11 +1,11 @@
 """The protocol: Bonawitz et al. (CCS 2017) with pairwise masks, on complete and on sparse graphs (CCS 2020).
 
 A client's vector goes one way: ``client`` masks it, ``messages`` carries it, ``server`` adds it up and takes the masks
-off the sum.  ``transitions`` begins with an overview of the phases, and of why they are safe.
+off the sum.  ``phases`` begins with an overview of the phases, and of why they are safe.
 
     config, policy, parameters, explanation         what a round is, and what a client accepts
     graph, graph_bounds, graph_rates, adjacency     who shares with whom, and how sure that is
-    transitions, checks                             the machines as tables, and what they refuse
+    phases, transitions, checks                     the phases, the machines as tables, and what they refuse
     transcript, records, messages, keys, merkle     labels and digests; bytes; every derivation; the roster's proof
     client, server                                  the machines
 """

@@ -1,7 +1,8 @@
 """The neighbour graph among the members that are present, as flat arrays: one entry a directed pair.
 
 What a dealer sends for its neighbours is stored in its own entries, ascending; what is meant for a holder lies at the
-entries that ``toward`` gives.  So shares are routed by array look-ups, and memory is a fixed number of bytes a pair.
+entries that ``entries_for`` gives.  So shares are routed by array look-ups, and memory is a fixed number of bytes per
+pair.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Adjacency:
         """Its present neighbours, ascending."""
         return self.ids[self.span(member)]
 
-    def toward(self, member: int) -> npt.NDArray[np.signedinteger[Any]]:
+    def entries_for(self, member: int) -> npt.NDArray[np.signedinteger[Any]]:
         """For each of its neighbours, ascending, that neighbour's entry for this member."""
         return self._reverse[self.span(member)]
 

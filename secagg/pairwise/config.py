@@ -18,12 +18,12 @@ from secagg.pairwise.parameters import (
     MAX_CLIENTS,
     MAX_CONTEXT_BYTES,
     MAX_LENGTH,
-    ThreatModel,
     as_suite,
     as_threat_model,
     raw_bytes,
     whole,
 )
+from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.policy import Policy
 from secagg.primitives.suites import Suite
 
@@ -118,7 +118,7 @@ class RoundConfig:
             self.dropouts,
             self.neighbours,
             self.threshold,
-            active=self.is_active,
+            active=self.threat_model.adversarial_drops,
             complete=self.is_complete,
             sigma=self.sigma + self.grinding_bits,
             eta=self.eta,
@@ -165,7 +165,7 @@ class RoundConfig:
         Raises ParameterError, which names the value met, the value allowed and what to change.
         """
         model = as_threat_model(threat_model)
-        active = model is ThreatModel.ACTIVE
+        active = model.adversarial_drops
         clients = whole("clients", clients, 3, MAX_CLIENTS)
         threshold = None if threshold is None else whole("threshold", threshold)
         min_survivors = None if min_survivors is None else whole("min_survivors", min_survivors)
@@ -185,7 +185,7 @@ class RoundConfig:
             sigma=sigma + grinding_bits,
             eta=eta,
         )
-        quorum = graph.quorum(clients, colluders) if active else 0
+        quorum = graph.quorum(clients, colluders) if model.confirms else 0
         if min_survivors is None:
             min_survivors = max(quorum, threshold + 1, colluders + 2)
             if not active and degree != clients - 1:
@@ -245,16 +245,22 @@ class RoundConfig:
                 f"modulus {self.modulus}: the sum of {self.clients} elements up to {self.input_max} can reach "
                 f"{self.clients * self.input_max}; use a ring of at least {needed} bits"
             )
-        if self.is_active and len(self.cohort) != transcript.DIGEST_BYTES:
+        if self.threat_model.signs and len(self.cohort) != transcript.DIGEST_BYTES:
             raise ParameterError("active: cohort must be the 32-byte digest of the cohort's identity keys (Directory)")
-        if not self.is_active and (self.cohort or self.grinding_bits or self.quorum):
+        if (
+            (self.cohort and not self.threat_model.signs)
+            or (self.grinding_bits and not self.threat_model.adversarial_drops)
+            or (self.quorum and not self.threat_model.confirms)
+        ):
             raise ParameterError(
                 "semi_honest: cohort, grinding_bits and quorum belong to active; leave them empty and 0"
             )
 
     def _check_survivors(self) -> None:
         remain = self.clients - self.dropouts
-        if self.is_active and not (2 * self.quorum > self.clients + self.colluders and self.quorum <= remain):
+        if self.threat_model.confirms and not (
+            2 * self.quorum > self.clients + self.colluders and self.quorum <= remain
+        ):
             raise ParameterError(
                 f"quorum {self.quorum}: must exceed (clients + colluders) / 2 = "
                 f"{(self.clients + self.colluders) / 2:g} and be at most clients - dropouts = {remain}; "
@@ -296,12 +302,11 @@ class RoundConfig:
         """
 
         def assess(lost: int) -> graph.Bounds:
-            return graph.assess(
-                self.clients, self.colluders, lost, self.neighbours, self.threshold, active=self.is_active
-            )
+            active = self.threat_model.adversarial_drops
+            return graph.assess(self.clients, self.colluders, lost, self.neighbours, self.threshold, active=active)
 
         bounds = assess(self.dropouts)
-        if self.is_active:
+        if self.threat_model.adversarial_drops:
             return bounds
         return replace(bounds, connectivity_log2=assess(self.clients - self.min_survivors).connectivity_log2)
 
@@ -309,8 +314,9 @@ class RoundConfig:
     def graph_parameters(self) -> graph.GraphParameters:
         """Degree and threshold with what they were chosen for, and ``bounds``."""
         sigma, eta = float(self.sigma + self.grinding_bits), float(self.eta)
+        active = self.threat_model.adversarial_drops
         none_below = self.is_complete and not graph.sparse_degree_exists(
-            self.clients, self.colluders, self.dropouts, active=self.is_active, sigma=sigma, eta=eta
+            self.clients, self.colluders, self.dropouts, active=active, sigma=sigma, eta=eta
         )
         return graph.GraphParameters(
             clients=self.clients,
@@ -318,7 +324,7 @@ class RoundConfig:
             dropouts=self.dropouts,
             neighbours=self.neighbours,
             threshold=self.threshold,
-            active=self.is_active,
+            active=active,
             sigma=sigma,
             eta=eta,
             no_sparse_degree=none_below,

@@ -36,10 +36,11 @@ def of_config(config: RoundConfig) -> str:
         lines.append(f"An element takes {config.modulus.bits} bits in a message.")
     else:
         lines.append(f"Every element below {config.modulus} is allowed. The sum is taken modulo {config.modulus}.")
-    if config.is_active:
+    if config.threat_model.confirms:
         lines.append(
             f"A client reveals shares only after {counted(config.quorum, 'client')} have confirmed the same survivors."
         )
+    if config.threat_model.adversarial_drops:
         lines.append(
             f"sigma is {config.sigma}, and {config.grinding_bits} bits more allow for a server that tries many graphs."
         )
@@ -98,14 +99,14 @@ def _connectivity(found: GraphParameters, lost: int) -> tuple[str, ...]:
     if found.connectivity_log2 == -math.inf:
         return ("Connectivity: the graph never falls apart.",)
     # The bound is for the smallest sum that may open, also where that is over fewer than n - D clients.
-    left = found.clients - (found.dropouts if found.active else lost)
+    remaining = counted(found.clients - (found.dropouts if found.active else lost), "client")
     if found.connectivity_log2 >= 0:
         return (
-            f"Connectivity: nothing bounds the probability that the graph of {counted(left, 'client')} falls apart.",
+            f"Connectivity: nothing bounds the probability that the graph of {remaining} falls apart.",
             "If it falls apart, the sum of each part opens. Raise min_survivors.",
         )
     return (
-        f"Connectivity: the graph of {counted(left, 'client')} falls apart with probability at most "
+        f"Connectivity: the graph of {remaining} falls apart with probability at most "
         f"2^{found.connectivity_log2:.1f}.",
         "If it falls apart, the sum of each part opens.",
     )

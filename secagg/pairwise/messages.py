@@ -7,8 +7,10 @@ fields.  A message that does not decode is a PeerError(MALFORMED), never another
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Final, Generic, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from secagg.errors import AbortCode, ErrorCode, PeerError
+from secagg.pairwise.phases import Phase, ThreatModel, phases
 from secagg.pairwise.records import (
     COMMITMENTS_BYTES,
     KEYS_BYTES,
@@ -137,17 +140,28 @@ ToClient: TypeAlias = Abort | Roster | Shares | Survivors | Confirmations
 ToServer: TypeAlias = Abort | Advertise | Share | MaskedInput | Confirm | Unmask
 Message: TypeAlias = ToClient | ToServer | Invitation
 
-PHASE_OF: Final[dict[type[msgspec.Struct], str]] = {
-    Advertise: "ADVERTISE",
-    Roster: "ADVERTISE",
-    Share: "SHARE",
-    Shares: "SHARE",
-    MaskedInput: "MASK",
-    Survivors: "MASK",
-    Confirm: "CONFIRM",
-    Confirmations: "CONFIRM",
-    Unmask: "UNMASK",
-}
+
+class Exchange(NamedTuple):
+    """The messages of a phase."""
+
+    answer: type[ToServer]
+    """What each client sends in it."""
+    closing: type[ToClient] | None
+    """What the server sends when it is closed; nothing after the last phase."""
+
+
+EXCHANGES: Final[Mapping[Phase, Exchange]] = MappingProxyType(
+    {
+        Phase.ADVERTISE: Exchange(Advertise, Roster),
+        Phase.SHARE: Exchange(Share, Shares),
+        Phase.MASK: Exchange(MaskedInput, Survivors),
+        Phase.CONFIRM: Exchange(Confirm, Confirmations),
+        Phase.UNMASK: Exchange(Unmask, None),
+    }
+)
+PHASE_OF: Final[Mapping[type[msgspec.Struct], Phase]] = MappingProxyType(
+    {kind: phase for phase, exchange in EXCHANGES.items() for kind in exchange if kind is not None}
+)
 """The phase that a message belongs to: a client's answer in it, or what the server sends at its close."""
 
 _M = TypeVar("_M")
@@ -231,6 +245,26 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
         Unmask: neighbours * OPENING_BYTES,
     }
     return content[kind] + _ENVELOPE_BYTES
+
+
+def beginnings(phase: Phase) -> tuple[type[ToClient], ...]:
+    """What a server may send when a phase begins: what it closed the one before with, in any threat model.
+
+    Nothing stands here for the first phase, which begins with the invitation.
+    """
+    pairs = [pair for model in ThreatModel for pair in pairwise(phases(model))]
+    closings = [EXCHANGES[before].closing for before, following in pairs if following is phase]
+    return tuple(dict.fromkeys(closing for closing in closings if closing is not None))
+
+
+def most_bytes_to_client(config: RoundConfig) -> int:
+    """The most bytes that an honest server's message has in this round, after the invitation."""
+    return max(max_bytes(config, exchange.closing) for exchange in EXCHANGES.values() if exchange.closing is not None)
+
+
+def most_bytes_to_server(config: RoundConfig) -> int:
+    """The most bytes that an honest client's message has in this round."""
+    return max(max_bytes(config, exchange.answer) for exchange in EXCHANGES.values())
 
 
 # Ids and bitmaps.

@@ -7,12 +7,12 @@ names the value met and what is allowed.
 from __future__ import annotations
 
 import operator
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
 from secagg.errors import ParameterError
+from secagg.pairwise.phases import ThreatModel
 from secagg.primitives.suites import Suite
 
 MAX_CLIENTS: Final = 2**20
@@ -20,15 +20,6 @@ MAX_LENGTH: Final = 2**36
 MAX_CONTEXT_BYTES: Final = 1024
 MAX_BITS: Final = 256
 """The most that sigma, grinding_bits and eta may be."""
-
-
-class ThreatModel(StrEnum):
-    """What the server may do; in both, up to A clients pool what they know with it."""
-
-    SEMI_HONEST = "semi_honest"
-    """It follows the protocol."""
-    ACTIVE = "active"
-    """It does anything; identity keys are known beforehand."""
 
 
 def as_threat_model(value: ThreatModel | str) -> ThreatModel:

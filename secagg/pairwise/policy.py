@@ -12,12 +12,12 @@ from secagg.pairwise.graph_rates import count_of, default_colluders, exact_rate
 from secagg.pairwise.parameters import (
     MAX_CLIENTS,
     MAX_CONTEXT_BYTES,
-    ThreatModel,
     as_suite,
     as_threat_model,
     raw_bytes,
     whole,
 )
+from secagg.pairwise.phases import Phase, ThreatModel, default_threat_model
 from secagg.primitives.suites import Suite
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ class Policy:
 
         ``identified`` says that the client brings an identity or a directory.
         """
-        asked = self.threat_model or (ThreatModel.ACTIVE if identified else ThreatModel.SEMI_HONEST)
-        if asked is ThreatModel.ACTIVE and not config.is_active:
-            raise _below("threat_model", config.threat_model, "active")
+        asked = self.threat_model or default_threat_model(identified=identified)
+        if not config.threat_model.covers(asked):
+            raise _below("threat_model", config.threat_model, asked)
         if config.suite not in self.suites:
             raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))
         floors = [
@@ -110,7 +110,7 @@ class Policy:
             ("input bits", config.input_max.bit_length(), self.min_input_bits),
             ("length", config.length, self.min_length),
         ]
-        if config.is_active:
+        if config.threat_model.adversarial_drops:
             floors.append(("grinding_bits", config.grinding_bits, self.min_grinding_bits))
         for name, met, allowed in floors:
             if met < allowed:
@@ -130,5 +130,5 @@ def _below(name: str, met: object, allowed: str) -> PeerError:
     return PeerError(
         ErrorCode.CONFIG_BELOW_POLICY,
         f"the server's config has {name} = {met}; this client's policy asks for {allowed}",
-        phase="ADVERTISE",
+        phase=Phase.ADVERTISE,
     )

@@ -1,146 +1,89 @@
 """Both state machines, as data.  The only place where an edge is added.
 
-What the protocol does
-======================
-
-n clients, the cohort, each hold a vector.  The server is to learn the sum, and nothing else about anyone's vector.
-
-Each client i draws a self-mask seed b_i, and shares a key s_ij with each of its neighbours j.  It sends
-
-    y_i = x_i + PRG(b_i) + sum over neighbours j > i of PRG(s_ij) - sum over neighbours j < i of PRG(s_ij).
-
-Added up, the pairwise masks cancel, and what is left are the self masks.  Clients vanish, though: a client that is
-gone before it sends y_i leaves the pairwise masks that its neighbours made against it.  So everybody first hands out
-Shamir shares of two secrets among its neighbours: of its seed, and of the private key behind its pairwise masks.  For
-a client in the sum the neighbours reveal shares of the seed; for one that vanished, shares of the private key.  Never
-both, or y_i could be opened: that one rule is what most of the checks protect.
-
-Five phases, each closed by the server's host when it has waited long enough:
-
-    ADVERTISE   a client sends two public keys; gets its neighbours' keys and the roster's digest
-    SHARE       it sends each neighbour, sealed, a share of each secret; gets the shares meant for it
-    MASK        it sends its masked vector; gets the survivors, the set of clients whose vectors arrived
-    CONFIRM     (active) it signs that set, once; gets a quorum of signatures over the very same set
-    UNMASK      it sends one share a neighbour: of the seed for a survivor, of the key for a client that vanished
-
-Then the server reconstructs, expands and subtracts.
-
-Why it is safe against a server that lies (active)
-==================================================
-
-Every key in the roster is signed by an identity known beforehand, and the graph of neighbours follows from the
-roster's digest, so the server chooses neither.  A share is answered for once, according to one survivor set.  If two
-clients were shown different sets, one victim could be a survivor to some neighbours and a dropout to others: the
-threshold (2t > k + t1) leaves too few shares of both kinds for that.  A server could still open the sums of several
-small groups, each shown its own set.  CONFIRM stops that: nobody answers before Q > (n + A) / 2 members signed the
-set that it was shown, two such quorums share an honest client, and an honest client signs once.
-
-How to read the tables
-======================
-
 ``CLIENT[threat model][state, input]`` and ``SERVER[threat model][state, input]`` give the next state.  A client's
-inputs are its host's calls (``start``, ``submit``) and the server's messages; a server's are ``close`` (close_phase)
-and ``compute``.  A pair that is not in the table is refused: as StateError when the host made the call, as a PeerError
-when the peer sent the message.  From every live state, a failed check, an ABORT or an unexpected exception leads to
-ABORTED, and nothing leads out of it.
+inputs are its host's calls (START, SUBMIT) and the types of the server's messages; a server's are its host's calls
+alone (CLOSE, which is ``close_phase``, and COMPUTE).  A pair that is not in the table is refused: as StateError when
+the host made the call, as a PeerError when the peer sent the message.  From every live state, a failed check, an ABORT
+or an unexpected exception leads to ABORTED, and nothing leads out of it.
+
+What the phases are for, and why they are safe, is told in ``phases``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from secagg.pairwise.config import ThreatModel
+from secagg.pairwise.messages import Confirmations, Roster, Shares, Survivors, ToClient
+from secagg.pairwise.phases import (
+    CLIENT_ENDED,
+    STATE_AFTER,
+    ClientState,
+    HostCall,
+    Phase,
+    ServerState,
+    ThreatModel,
+    phases,
+)
 
+ClientInput: TypeAlias = HostCall | type[ToClient]
+ClientTable: TypeAlias = Mapping[tuple[ClientState, ClientInput], ClientState]
+ServerTable: TypeAlias = Mapping[tuple[ServerState, HostCall], ServerState]
 
-class ClientState(StrEnum):
-    """What a client has done last."""
-
-    JOINED = "JOINED"
-    ADVERTISED = "ADVERTISED"
-    SHARED = "SHARED"
-    INPUT = "INPUT"  # waiting for its own host, as in JOINED
-    MASKED = "MASKED"
-    CONFIRMED = "CONFIRMED"
-    DONE = "DONE"
-    ABORTED = "ABORTED"
-
-
-class ServerState(StrEnum):
-    """The phase whose messages a server collects."""
-
-    ADVERTISE = "ADVERTISE"
-    SHARE = "SHARE"
-    MASK = "MASK"
-    CONFIRM = "CONFIRM"
-    UNMASK = "UNMASK"
-    COMPUTE = "COMPUTE"
-    DONE = "DONE"
-    ABORTED = "ABORTED"
-
-
-ClientTable: TypeAlias = Mapping[tuple[ClientState, str], ClientState]
-ServerTable: TypeAlias = Mapping[tuple[ServerState, str], ServerState]
-
-_CLIENT_COMMON: Final = {
-    (ClientState.JOINED, "start"): ClientState.ADVERTISED,
-    (ClientState.ADVERTISED, "Roster"): ClientState.SHARED,
-    (ClientState.SHARED, "Shares"): ClientState.INPUT,
-    (ClientState.INPUT, "submit"): ClientState.MASKED,
+_TO_THE_MASKED_INPUT: Final[ClientTable] = {
+    (ClientState.JOINED, HostCall.START): ClientState.ADVERTISED,
+    (ClientState.ADVERTISED, Roster): ClientState.SHARED,
+    (ClientState.SHARED, Shares): ClientState.INPUT,
+    (ClientState.INPUT, HostCall.SUBMIT): ClientState.MASKED,
+}
+_WITHOUT_CONFIRM: Final[ClientTable] = {
+    (ClientState.MASKED, Survivors): ClientState.DONE,
+}
+_WITH_CONFIRM: Final[ClientTable] = {
+    (ClientState.MASKED, Survivors): ClientState.CONFIRMED,
+    (ClientState.CONFIRMED, Confirmations): ClientState.DONE,
 }
 
 CLIENT: Final[Mapping[ThreatModel, ClientTable]] = MappingProxyType(
     {
-        ThreatModel.SEMI_HONEST: MappingProxyType(
-            {
-                **_CLIENT_COMMON,
-                (ClientState.MASKED, "Survivors"): ClientState.DONE,
-            }
-        ),
-        ThreatModel.ACTIVE: MappingProxyType(
-            {
-                **_CLIENT_COMMON,
-                (ClientState.MASKED, "Survivors"): ClientState.CONFIRMED,
-                (ClientState.CONFIRMED, "Confirmations"): ClientState.DONE,
-            }
-        ),
+        model: MappingProxyType({**_TO_THE_MASKED_INPUT, **(_WITH_CONFIRM if model.confirms else _WITHOUT_CONFIRM)})
+        for model in ThreatModel
     }
 )
 
-_SERVER_COMMON: Final = {
-    (ServerState.ADVERTISE, "close"): ServerState.SHARE,
-    (ServerState.SHARE, "close"): ServerState.MASK,
-    (ServerState.UNMASK, "close"): ServerState.COMPUTE,
-    (ServerState.COMPUTE, "compute"): ServerState.DONE,
-}
 
-SERVER: Final[Mapping[ThreatModel, ServerTable]] = MappingProxyType(
-    {
-        ThreatModel.SEMI_HONEST: MappingProxyType(
-            {
-                **_SERVER_COMMON,
-                (ServerState.MASK, "close"): ServerState.UNMASK,
-            }
-        ),
-        ThreatModel.ACTIVE: MappingProxyType(
-            {
-                **_SERVER_COMMON,
-                (ServerState.MASK, "close"): ServerState.CONFIRM,
-                (ServerState.CONFIRM, "close"): ServerState.UNMASK,
-            }
-        ),
-    }
-)
+def _server(threat_model: ThreatModel) -> ServerTable:
+    """A server goes through the phases one by one, and then computes."""
+    states = [*(ServerState(phase.value) for phase in phases(threat_model)), ServerState.COMPUTE]
+    closes = {(state, HostCall.CLOSE): following for state, following in pairwise(states)}
+    return MappingProxyType({**closes, (ServerState.COMPUTE, HostCall.COMPUTE): ServerState.DONE})
 
-CLIENT_ENDED: Final = frozenset({ClientState.DONE, ClientState.ABORTED})
-SERVER_ENDED: Final = frozenset({ServerState.DONE, ServerState.ABORTED})
-SERVER_COLLECTS: Final = (
-    ServerState.ADVERTISE,
-    ServerState.SHARE,
-    ServerState.MASK,
-    ServerState.CONFIRM,
-    ServerState.UNMASK,
-)
-"""The states in which a server takes messages, in order."""
+
+SERVER: Final[Mapping[ThreatModel, ServerTable]] = MappingProxyType({model: _server(model) for model in ThreatModel})
+
+_SENT_IN: Final = MappingProxyType({state: phase for phase, state in STATE_AFTER.items()})
+
+
+def input_name(given: ClientInput) -> str:
+    """An input as the specification's tables name it: a call, or a message's type."""
+    return given.value if isinstance(given, HostCall) else given.__name__
+
+
+def next_answer(threat_model: ThreatModel, state: ClientState) -> Phase | None:
+    """The phase of the next message that a client in this state sends; None where it sends no more."""
+    for (before, _), after in CLIENT[threat_model].items():
+        if before is state:
+            return _SENT_IN[after] if after in _SENT_IN else next_answer(threat_model, after)
+    return None
+
+
+def phase_of(threat_model: ThreatModel, state: ClientState) -> Phase | None:
+    """The phase that a client in this state is in; None once it has ended.
+
+    It is the phase of the message that it sent last, or, where it waits for its host, of the one that it sends next.
+    """
+    if state in CLIENT_ENDED:
+        return None
+    return _SENT_IN[state] if state in _SENT_IN else next_answer(threat_model, state)

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import Phase
 from secagg.primitives.suites import Cipher as MaskCipher
 from secagg.primitives.suites import Suite
 from secagg.simulation.rounds import Outcome
@@ -142,8 +143,8 @@ def client_work(config: RoundConfig, *, present: int | None = None, dealers: int
     return Work(
         keystream_bytes=(dealers + 1) * mask_bytes(config),
         agreements=present + dealers,  # of the channel keys, and of the masking keys
-        signed=2 if config.is_active else 0,  # its keys, and the survivors
-        verified=present + config.quorum if config.is_active else 0,
+        signed=config.threat_model.signs + config.threat_model.confirms,  # its keys, and the survivors
+        verified=present * config.threat_model.signs + config.quorum,
         vectors=1,
     )
 
@@ -169,7 +170,7 @@ def server_work(
     return Work(
         keystream_bytes=(survivors + orphaned_pairs) * mask_bytes(config),
         agreements=orphaned_pairs,
-        verified=advertised + confirmed if config.is_active else 0,
+        verified=advertised * config.threat_model.signs + confirmed * config.threat_model.confirms,
         vectors=survivors,
     )
 
@@ -182,24 +183,24 @@ def work_of(outcome: Outcome, config: RoundConfig) -> tuple[Work, Work]:
     if outcome.result is None or outcome.graph is None:
         raise ValueError("the round was aborted: there is no floor for work that was not done")
 
-    def without(members: Flags, phase: str) -> Flags:
-        left = members.copy()
-        left[np.asarray(outcome.dropped.get(phase, ()), dtype=np.int64)] = False
-        return left
+    def without(members: Flags, phase: Phase) -> Flags:
+        remaining = members.copy()
+        remaining[np.asarray(outcome.dropped.get(phase, ()), dtype=np.int64)] = False
+        return remaining
 
-    advertised = without(np.ones(config.clients, dtype=np.bool_), "ADVERTISE")
-    shared = without(advertised, "SHARE")
-    survivors = without(shared, "MASK")
-    present, dealers, near = (outcome.graph.count_within(members) for members in (advertised, shared, survivors))
+    advertised = without(np.ones(config.clients, dtype=np.bool_), Phase.ADVERTISE)
+    shared = without(advertised, Phase.SHARE)
+    survivors = without(shared, Phase.MASK)
+    present, dealers, surviving = (outcome.graph.count_within(members) for members in (advertised, shared, survivors))
     client = client_work(
         config, present=round(float(np.median(present[survivors]))), dealers=round(float(np.median(dealers[survivors])))
     )
     server = server_work(
         config,
         survivors=int(survivors.sum()),
-        orphaned_pairs=int(near[shared & ~survivors].sum()),
+        orphaned_pairs=int(surviving[shared & ~survivors].sum()),
         advertised=int(advertised.sum()),
-        confirmed=int(survivors.sum()) - len(outcome.dropped.get("CONFIRM", ())),
+        confirmed=int(survivors.sum()) - len(outcome.dropped.get(Phase.CONFIRM, ())),
     )
     return client, server
 

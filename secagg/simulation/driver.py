@@ -21,6 +21,7 @@ from secagg.machines import ClientMachine, ServerMachine
 from secagg.outcome import Result
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.server import Server
 from secagg.simulation.cohort import SeededRandomness
 
@@ -71,7 +72,7 @@ class RoundDriver:
         self.inputs, self.config, self.seed = inputs, config, seed
         self.policy = policy or Policy(min_sigma=config.sigma, min_grinding_bits=config.grinding_bits)
         self.identities = identities
-        self.directory = directory if config.is_active else None
+        self.directory = directory if config.threat_model.signs else None
         if server is None:
             server = Server(config, directory=self.directory, randomness=self.randomness("server"))
         self.server = server
@@ -132,7 +133,7 @@ class RoundDriver:
     def answers_to(self, phase: str, index: int, message: bytes) -> Sequence[bytes]:
         """What a client sends when it gets the server's message, which is the invitation in ADVERTISE."""
         try:
-            if phase == "ADVERTISE":
+            if phase == Phase.ADVERTISE:
                 with self.on_client(phase, index):
                     client = self.clients[index] = self.join(index, message)
                     return (client.start(),)
@@ -176,7 +177,7 @@ class RoundDriver:
         options: dict[str, Any] = {
             "approve": self.config.digest,
             "policy": self.policy,
-            "identity": self.identities[index] if self.config.is_active else None,
+            "identity": self.identities[index] if self.config.threat_model.signs else None,
             "directory": self.directory,
             "consume": UsedTokens(),
             "randomness": self.randomness(f"client {index}"),

@@ -12,9 +12,10 @@ import numpy as np
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.phases import Phase, phases
 
-PHASES: Final = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
-FATES: Final = ("NONE", *PHASES)
+PHASES: Final = tuple(Phase)
+FATES: Final[tuple[str, ...]] = ("NONE", *PHASES)
 """The last message of a client's that the server gets; UNMASK is a client that stays to the end."""
 
 
@@ -77,16 +78,16 @@ class Faults:
             and PHASES.index(trouble.phase) <= PHASES.index(phase)
             for trouble in self.troubles
         )
-        return not late and FATES.index(self.fates.get(client, "UNMASK")) >= FATES.index(phase)
+        return not late and FATES.index(self.fates.get(client, Phase.UNMASK)) >= FATES.index(phase)
 
     def of(self, client: int, phase: str) -> list[Trouble]:
         """The troubles of one message."""
         return [trouble for trouble in self.troubles if (trouble.client, trouble.phase) == (client, phase)]
 
 
-def phases_of(config: RoundConfig) -> tuple[str, ...]:
+def phases_of(config: RoundConfig) -> tuple[Phase, ...]:
     """The phases of a round in its threat model."""
-    return PHASES if config.is_active else tuple(phase for phase in PHASES if phase != "CONFIRM")
+    return phases(config.threat_model)
 
 
 def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | None) -> frozenset[int] | None:
@@ -98,26 +99,27 @@ def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | No
     if graph is None:
         return None
 
-    def got(phase: str) -> set[int]:
+    def got(phase: Phase) -> set[int]:
         return {client for client in range(config.clients) if faults.delivers(client, phase)}
 
-    def near(client: int, members: Collection[int]) -> int:
+    def neighbours_in(members: Collection[int], client: int) -> int:
         return len(set(graph.neighbours_of(client).tolist()) & set(members))
 
     least, threshold = config.min_survivors, config.threshold
-    advertised = got("ADVERTISE")
-    able = {client for client in advertised if near(client, advertised) >= threshold}
-    shared = able & got("SHARE")
-    while len(able) >= least and (pruned := {client for client in shared if near(client, shared) < threshold}):
+    advertised = got(Phase.ADVERTISE)
+    able = {client for client in advertised if neighbours_in(advertised, client) >= threshold}
+    shared = able & got(Phase.SHARE)
+    while len(able) >= least and (pruned := {client for client in shared if neighbours_in(shared, client) < threshold}):
         shared -= pruned
-    survivors = shared & got("MASK")
+    survivors = shared & got(Phase.MASK)
     if min(len(able), len(shared), len(survivors)) < least:
         return None
-    if config.is_active and len(survivors & got("CONFIRM")) < config.quorum:
+    if config.threat_model.confirms and len(survivors & got(Phase.CONFIRM)) < config.quorum:
         return None
-    opened = {client for client in shared if client in survivors or near(client, survivors)}
-    answers = survivors & got("UNMASK")
-    return frozenset(survivors) if all(near(client, answers) >= threshold for client in opened) else None
+    reconstructed = {client for client in shared if client in survivors or neighbours_in(survivors, client)}
+    answers = survivors & got(Phase.UNMASK)
+    finishes = all(neighbours_in(answers, client) >= threshold for client in reconstructed)
+    return frozenset(survivors) if finishes else None
 
 
 def shuffled(members: list[int], faults: Faults, phase: str) -> list[int]:

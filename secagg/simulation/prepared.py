@@ -10,8 +10,8 @@ clients, and leaves out what only they themselves would see:
 
 - they verify nothing: no signatures, Merkle proofs or commitments of each other;
 - a pair of them agrees on its channel once, not at both ends, and does not open what the other end sealed;
-- a mask between two of them whose vectors both arrive cancels in the sum, so neither end expands it.  A mask toward a
-  full client, or toward one that is lost after it dealt its shares, is there, since the server takes it out again.
+- a mask between two of them whose vectors both arrive cancels in the sum, so neither end expands it.  A mask with a
+  full client, or with one that is lost after it dealt its shares, is there, since the server takes it out again.
 
 Shares, their seals, commitments and signatures are all made, with the library's own functions, so that every secret is
 reconstructed from shares that were really dealt, and the sum is exact or the round fails.  Under one seed every message
@@ -48,6 +48,7 @@ from secagg.pairwise.messages import (
     Survivors,
     Unmask,
 )
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import PublicKeys
 from secagg.pairwise.transcript import VERSION
 from secagg.primitives import aead, agreement, masking
@@ -102,8 +103,8 @@ def choose_full(config: RoundConfig, faults: Faults, full: int) -> frozenset[int
     if isinstance(full, bool) or not isinstance(full, int) or full < 1:
         raise ParameterError(f"full = {full!r}: at least one client must run in full")
     everybody = range(config.clients)
-    stay = [client for client in everybody if faults.delivers(client, "UNMASK")]
-    others = [client for client in everybody if not faults.delivers(client, "UNMASK")]
+    stay = [client for client in everybody if faults.delivers(client, Phase.UNMASK)]
+    others = [client for client in everybody if not faults.delivers(client, Phase.UNMASK)]
     chosen = _spread(stay, full)
     return frozenset(chosen + _spread(others, full - len(chosen)))
 
@@ -128,7 +129,7 @@ class PreparedSimulation(Simulation):
         """What a client answers: a full one by itself, the others from what was prepared."""
         if index in self.full:
             return super().answers_to(phase, index, message)
-        if phase == "ADVERTISE":
+        if phase == Phase.ADVERTISE:
             return (self.prepared.advertise(index, message, self.randomness(f"client {index}")),)
         answer = self.prepared.answer(index, message, self.input_of)
         return () if answer is None else (answer,)
@@ -149,7 +150,7 @@ class _Prepared:
     receive_keys: bytes = b""
     """For each of them: the key of what it seals for this client."""
     dealers: tuple[int, ...] = ()
-    opened: dict[int, bytes] = field(default_factory=dict)
+    received: dict[int, bytes] = field(default_factory=dict)
     """What full clients dealt to this one."""
     survivors: bytes = b""
 
@@ -163,7 +164,7 @@ class PreparedClients:
 
     Args:
         config: the round's constants.
-        faults: whose masked vectors will not arrive; the masks toward them must be there.
+        faults: whose masked vectors will not arrive; the masks that they share must be there.
         full: who is not prepared.
         identities: ``active``: of everybody, by index.
     """
@@ -172,7 +173,7 @@ class PreparedClients:
         self, config: RoundConfig, faults: Faults, full: frozenset[int], identities: Sequence[Identity]
     ) -> None:
         self._config, self._identities, self._full = config, identities, full
-        lost = (client for client in range(config.clients) if not faults.delivers(client, "MASK"))
+        lost = (client for client in range(config.clients) if not faults.delivers(client, Phase.MASK))
         self._masked_against = full.union(lost)
         self._members: dict[int, _Prepared] = {}
         self._public: dict[int, PublicKeys] = {}
@@ -184,23 +185,22 @@ class PreparedClients:
 
     def advertise(self, index: int, invitation: bytes, randomness: Randomness) -> bytes:
         """The first message of a client."""
-        opened = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
-        self._nonce, self._round_id = opened.nonce, opened.session
+        invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
+        self._nonce, self._round_id = invite.nonce, invite.session
         size = self._config.suite.private_key_bytes
         member = self._members[index] = _Prepared(randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES))
         private = member.channel_private, member.masking_private
         keys = PublicKeys(*(agreement.public_key(self._config.suite, key) for key in private))
         self._public[index] = keys
         signature = b""
-        if self._config.is_active:
+        if self._config.threat_model.signs:
             signed = transcript.signed_advertisement(self._config.digest, self._nonce, index, *keys)
             signature = self._identities[index].sign(signed)
         return messages.encode(Advertise(VERSION, self._round_id, *keys, signature))
 
     def answer(self, index: int, data: bytes, input_of: InputOf) -> bytes | None:
         """What a client answers to a message of the server's; None to an ABORT."""
-        limit = max(messages.max_bytes(self._config, kind) for kind in (Roster, Shares, Survivors, Confirmations))
-        message = messages.to_client.decode(data, limit)
+        message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config))
         match message:
             case Roster():
                 return self._share(index, message)
@@ -208,7 +208,7 @@ class PreparedClients:
                 return self._mask(index, message, input_of(index))
             case Survivors():
                 self._members[index].survivors = message.survivors
-                return self._confirm(index) if self._config.is_active else self._unmask(index)
+                return self._confirm(index) if self._config.threat_model.confirms else self._unmask(index)
             case Confirmations():
                 return self._unmask(index)
         return None
@@ -241,17 +241,18 @@ class PreparedClients:
         sealed: list[bytes] = []
         receive_keys: list[bytes] = []
         for neighbour, pair in zip(member.neighbours, records.cut(member.dealt, records.PAIR_BYTES), strict=True):
-            toward, back = self._channel_keys(index, member, neighbour)
-            receive_keys.append(back)
+            send_key, receive_key = self._channel_keys(index, member, neighbour)
+            receive_keys.append(receive_key)
             context = transcript.sealed_shares_context(session, index, neighbour)
-            sealed.append(aead.seal(self._config.suite, toward, pair, context))
+            sealed.append(aead.seal(self._config.suite, send_key, pair, context))
         member.receive_keys = b"".join(receive_keys)
         return b"".join(sealed), dealing.commit(session, index, member.neighbours, member.dealt)
 
     def _channel_keys(self, index: int, member: _Prepared, neighbour: int) -> tuple[bytes, bytes]:
-        """The keys toward a neighbour and from it: from one agreement, made by whichever prepared end deals first.
+        """The keys to seal with for a neighbour, and to unseal with what it deals.
 
-        The end that deals later needs the key toward the other alone: nobody opens what two prepared clients seal.
+        Both come from one agreement, made by whichever prepared end deals first.
+        The end that deals later needs only the key to seal with: nobody unseals what two prepared clients seal.
         """
         suite, size = self._config.suite, self._config.suite.key_bytes
         other = self._members.get(neighbour)
@@ -267,7 +268,7 @@ class PreparedClients:
     def _mask(self, index: int, message: Shares, vector: npt.ArrayLike) -> bytes:
         config, member = self._config, self._members[index]
         member.dealers = messages.decode_ids(message.dealers)
-        self._open(index, member, message)
+        self._unseal(index, member, message)
         lanes = np.array(vector, dtype=config.modulus.dtype)
         self_mask = self._keys.self_mask(member.seed, index)
         higher, lower = self._mask_keys(index, member)
@@ -275,15 +276,15 @@ class PreparedClients:
         packed = memoryview(arithmetic.pack(lanes, config.modulus))
         return messages.encode(MaskedInput(VERSION, self._session, packed))
 
-    def _open(self, index: int, member: _Prepared, message: Shares) -> None:
-        """Open and check what full clients dealt: nobody else knows what is in it."""
+    def _unseal(self, index: int, member: _Prepared, message: Shares) -> None:
+        """Unseal and check what full clients dealt: nobody else knows what is in it."""
         suite = self._config.suite
         places = [place for place, dealer in enumerate(member.dealers) if dealer in self._full]
         dealers = [member.dealers[place] for place in places]
         keys = records.cut(member.receive_keys, suite.key_bytes)
         sealed = records.cut(message.sealed, records.SEALED_BYTES)
         commitments = records.cut(message.commitments, records.COMMITMENTS_BYTES)
-        pairs = dealing.open_pairs(
+        pairs = dealing.unseal_pairs(
             suite,
             self._session,
             index,
@@ -292,7 +293,7 @@ class PreparedClients:
             [sealed[place] for place in places],
             [commitments[place] for place in places],
         )
-        member.opened = dict(zip(dealers, records.cut(pairs, records.PAIR_BYTES), strict=True))
+        member.received = dict(zip(dealers, records.cut(pairs, records.PAIR_BYTES), strict=True))
 
     def _mask_keys(self, index: int, member: _Prepared) -> tuple[list[bytes], list[bytes]]:
         """Keys of the pairwise masks that do not cancel among prepared clients: with higher ids, with lower ones."""
@@ -316,7 +317,7 @@ class PreparedClients:
         member = self._members[index]
         survivors = self._survivors_in(member.survivors)
         pairs = [
-            member.opened[dealer] if dealer in self._full else self._dealt_to(index, dealer)
+            member.received[dealer] if dealer in self._full else self._dealt_to(index, dealer)
             for dealer in member.dealers
         ]
         openings = dealing.reveal(b"".join(pairs), member.dealers, survivors)

@@ -19,6 +19,7 @@ from secagg.machines import ServerMachine
 from secagg.outcome import Failure, Result
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.phases import Phase
 from secagg.simulation.driver import Inputs, RoundDriver
 from secagg.simulation.faults import PHASES, Faults, Nuisance, shuffled
 
@@ -135,7 +136,7 @@ class Simulation(RoundDriver):
         self.faults.check(config)
         self.executor = executor
         self.progress = progress or (lambda phase, through, total: None)
-        self.costs = {phase: PhaseCost() for phase in PHASES}
+        self.costs: dict[str, PhaseCost] = {phase: PhaseCost() for phase in PHASES}
 
     def run(self) -> Outcome:
         """The whole round."""
@@ -206,7 +207,7 @@ class Simulation(RoundDriver):
         finally:
             # An executor's threads do the work: the process' time holds theirs too.
             spent = time.process_time() - threads if self.executor else time.thread_time() - started
-            self.costs["UNMASK"].server_cpu_s += spent
+            self.costs[Phase.UNMASK].server_cpu_s += spent
 
     def tell_the_end(self) -> None:
         """Hand out what an aborted round has to say, and wipe whoever is left."""

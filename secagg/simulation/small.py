@@ -8,7 +8,8 @@ import numpy as np
 
 from secagg.arithmetic.modulus import Modulus
 from secagg.identity import Identity, MemoryDirectory
-from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
+from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.simulation.cohort import make_cohort
 from secagg.simulation.faults import Faults
 from secagg.simulation.rounds import Outcome, simulate
@@ -29,7 +30,7 @@ def small_round(
     identities: list[Identity] = []
     directory: MemoryDirectory | None = None
     digest = b""
-    if threat is ThreatModel.ACTIVE:
+    if threat.signs:
         identities, directory, digest = make_cohort(clients)
     config = RoundConfig.for_cohort(
         clients,
@@ -43,7 +44,7 @@ def small_round(
         cohort=digest,
     )
     zeros = np.zeros(length, dtype=modulus.dtype)
-    faults = Faults({clients - 1 - index: "SHARE" for index in range(lost)})
+    faults = Faults({clients - 1 - index: Phase.SHARE for index in range(lost)})
     outcome = simulate(lambda client: zeros, config, faults=faults, identities=identities, directory=directory)
     return outcome, config
 

@@ -10,6 +10,7 @@ import msgspec
 from secagg.pairwise import records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import (
+    EXCHANGES,
     ID_BYTES,
     Advertise,
     Confirm,
@@ -22,6 +23,7 @@ from secagg.pairwise.messages import (
     Survivors,
     Unmask,
 )
+from secagg.pairwise.phases import Phase, phases
 from secagg.pairwise.transcript import DIGEST_BYTES, VERSION
 
 __all__ = ["traffic"]
@@ -29,36 +31,44 @@ __all__ = ["traffic"]
 _ID = bytes(DIGEST_BYTES)
 
 
-def traffic(config: RoundConfig) -> dict[str, tuple[int, int]]:
-    """By phase: bytes up, bytes down.  Exact, but for the proof in an ``active`` roster: a mean over graphs."""
-    active, near = config.is_active, config.neighbours
+def traffic(config: RoundConfig) -> dict[Phase, tuple[int, int]]:
+    """By phase: bytes up, bytes down; none in a phase that the threat model does not have.
+
+    Exact, but for the proof in a signed roster: a mean over graphs.
+    """
+    model, neighbours = config.threat_model, config.neighbours
     bitmap = bytes((config.clients + 7) // 8)
-    survivors = _size(Survivors(VERSION, _ID, bitmap))
-    confirmations = _size(Confirmations(VERSION, _ID, bitmap, bytes(config.quorum * records.SIGNATURE_BYTES)))
-    sealed, commitments = bytes(near * records.SEALED_BYTES), bytes(near * records.COMMITMENTS_BYTES)
+    sealed, commitments = bytes(neighbours * records.SEALED_BYTES), bytes(neighbours * records.COMMITMENTS_BYTES)
+    signature = bytes(records.SIGNATURE_BYTES)
     roster = Roster(
         VERSION,
         _ID,
         _ID,
         bytes(records.KEYS_BYTES),
-        bytes(near * ID_BYTES),
-        bytes(near * records.KEYS_BYTES),
+        bytes(neighbours * ID_BYTES),
+        bytes(neighbours * records.KEYS_BYTES),
         b"",
-        bytes(near * records.SIGNATURE_BYTES if active else 0),
-        bytes(_proof_hashes(config) * DIGEST_BYTES if active else 0),
+        bytes(neighbours * records.SIGNATURE_BYTES * model.signs),
+        bytes(_proof_hashes(config) * DIGEST_BYTES if model.signs else 0),
     )
-    advertise = Advertise(VERSION, _ID, _ID, _ID, bytes(records.SIGNATURE_BYTES if active else 0))
-    shares = Shares(VERSION, _ID, bytes(near * ID_BYTES), sealed, commitments)
-    return {
-        "ADVERTISE": (_size(advertise), _size(Invitation(VERSION, _ID, config.to_bytes(), _ID))),
-        "SHARE": (_size(Share(VERSION, _ID, _ID, sealed, commitments)), _size(roster)),
-        "MASK": (_masked_size(config), _size(shares)),
-        "CONFIRM": (_size(Confirm(VERSION, _ID, bytes(records.SIGNATURE_BYTES))), survivors) if active else (0, 0),
-        "UNMASK": (
-            _size(Unmask(VERSION, _ID, bytes(near * records.OPENING_BYTES))),
-            confirmations if active else survivors,
-        ),
+    size_of = {
+        Advertise: _size(Advertise(VERSION, _ID, _ID, _ID, signature if model.signs else b"")),
+        Roster: _size(roster),
+        Share: _size(Share(VERSION, _ID, _ID, sealed, commitments)),
+        Shares: _size(Shares(VERSION, _ID, bytes(neighbours * ID_BYTES), sealed, commitments)),
+        MaskedInput: _masked_size(config),
+        Survivors: _size(Survivors(VERSION, _ID, bitmap)),
+        Confirm: _size(Confirm(VERSION, _ID, signature)),
+        Confirmations: _size(Confirmations(VERSION, _ID, bitmap, signature * config.quorum)),
+        Unmask: _size(Unmask(VERSION, _ID, bytes(neighbours * records.OPENING_BYTES))),
     }
+    sizes = dict.fromkeys(Phase, (0, 0))
+    down = _size(Invitation(VERSION, _ID, config.to_bytes(), _ID))
+    for phase in phases(model):
+        answer, closing = EXCHANGES[phase]
+        sizes[phase] = size_of[answer], down
+        down = size_of[closing] if closing is not None else 0
+    return sizes
 
 
 def _size(message: msgspec.Struct) -> int:

@@ -12,7 +12,8 @@ from secagg.errors import InputError, ParameterError, PeerError, StateError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, ClientStep, Duplicate, Late, Misbehaved
 from secagg.identity import Identity, UsedTokens
 from secagg.pairwise.client.machine import Client
-from secagg.pairwise.config import Policy, RoundConfig, Suite, ThreatModel
+from secagg.pairwise.config import Policy, RoundConfig, Suite
+from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.server import Server
 
 Operation: TypeAlias = Mapping[str, Any]
@@ -106,13 +107,12 @@ class Replay:
     # A client's operations.
 
     def _join(self, operation: Operation) -> None:
-        index, active = operation["client"], self._config.is_active
+        index = operation["client"]
         keys = self._keys
         if "directory" in operation:
             given = operation["directory"]
             keys = given and [bytes.fromhex(key) for key in given]
-        floor = ThreatModel.ACTIVE if active else ThreatModel.SEMI_HONEST
-        policy = {"threat_model": floor, **self._policy, **operation.get("policy", {})}
+        policy = {"threat_model": self._config.threat_model, **self._policy, **operation.get("policy", {})}
         try:
             client = Client.join(
                 bytes.fromhex(self._messages[operation["message"]]),
@@ -120,7 +120,7 @@ class Replay:
                 approve=bytes.fromhex(operation["approve"]) if "approve" in operation else None,
                 policy=_policy(policy),
                 identity=self._identity(index),
-                directory=_FixedDirectory(keys) if active else None,
+                directory=_FixedDirectory(keys) if self._config.threat_model.signs else None,
                 consume=lambda token: self._joined(token) and not operation.get("used", False),
                 randomness=self._client_draws[index] if index < len(self._client_draws) else _Draws(()),
             )
@@ -174,7 +174,7 @@ class Replay:
                 self._stored[operation["saved"]],
                 consume,
                 identity=self._identity(index),
-                directory=_FixedDirectory(self._keys) if self._config.is_active else None,
+                directory=_FixedDirectory(self._keys) if self._config.threat_model.signs else None,
                 randomness=self._client_draws[index],
             )
         except PeerError as refused:
@@ -184,7 +184,7 @@ class Replay:
         self._expect_state(self._clients[index], operation)
 
     def _identity(self, index: int) -> Identity | None:
-        return Identity(self._seeds[index % len(self._seeds)]) if self._config.is_active else None
+        return Identity(self._seeds[index % len(self._seeds)]) if self._config.threat_model.signs else None
 
     def _step(self, client: Client, operation: Operation, action: Callable[[], ClientStep]) -> None:
         expected = _HOST_ERRORS.get(operation.get("error", ""))
@@ -220,7 +220,7 @@ class Replay:
         return self._server
 
     def _open(self, operation: Operation) -> None:
-        directory = _FixedDirectory(self._keys) if self._config.is_active else None
+        directory = _FixedDirectory(self._keys) if self._config.threat_model.signs else None
         self._server = Server(self._config, directory=directory, randomness=self._server_draws)
         self._expect_message(self._server.invitation(), operation)
 

@@ -36,21 +36,15 @@ from secagg.identity import MemoryDirectory, UsedTokens
 from secagg.outcome import Result
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy
+from secagg.pairwise.phases import STATE_AFTER, ClientState, Phase, ServerState, collected_in
 from secagg.pairwise.server import Server
-from secagg.pairwise.transitions import SERVER_COLLECTS, ClientState
 from secagg.simulation.cohort import SeededRandomness
-from secagg.simulation.faults import PHASES, Faults, expected_sum
+from secagg.simulation.faults import Faults, expected_sum
 from secagg.testing.strategies import Scenario, cohort, configs, scenarios
 
 _INVITATION, _ABORT = "INVITATION", "ABORT"
 _FIRST_BIT, _LAST_BIT = 8 * 2, 8 * 37 - 1  # version and session, of a message's first bytes
-_ANSWERED: Final = {
-    ClientState.ADVERTISED: "ADVERTISE",
-    ClientState.SHARED: "SHARE",
-    ClientState.MASKED: "MASK",
-    ClientState.CONFIRMED: "CONFIRM",
-    ClientState.DONE: "UNMASK",
-}
+_ANSWERED: Final = {state: phase for phase, state in STATE_AFTER.items()}
 _POSITIONS: Final = st.integers(0, 63)
 """Which of the messages under way, or of the clients: counted around."""
 _CANCELS_ONE_IN: Final = 40
@@ -93,15 +87,15 @@ class RoundMachine(RuleBasedStateMachine):
         self.scenario = data.draw(self.rounds())
         self.config = self.scenario.config
         identities, directory, _ = cohort(self.config.clients)
-        self.identities = identities if self.config.is_active else None
-        self.directory: MemoryDirectory | None = directory if self.config.is_active else None
+        self.identities = identities if self.config.threat_model.signs else None
+        self.directory: MemoryDirectory | None = directory if self.config.threat_model.signs else None
         self.server = Server(self.config, directory=self.directory, randomness=self._randomness("server"))
         self.clients: dict[int, Client] = {}
         self.used = {index: UsedTokens() for index in range(self.config.clients)}
         self.up: list[Letter] = []
         self.down: list[Letter] = []
-        self.taken: dict[str, set[int]] = {phase: set() for phase in PHASES}
-        self.left: dict[str, set[int]] = {phase: set() for phase in PHASES}
+        self.taken: dict[Phase, set[int]] = {phase: set() for phase in Phase}
+        self.departed: dict[Phase, set[int]] = {phase: set() for phase in Phase}
         self.result: Result | None = None
         self.resumed = 0
         self.unlucky: set[int] = set()
@@ -142,7 +136,7 @@ class RoundMachine(RuleBasedStateMachine):
         event = self._receive(letter.client, bytes(damaged)).event
         _demand(isinstance(event, Misbehaved) and event.sender == letter.client, f"a damaged message met with {event}")
 
-    @precondition(lambda self: self.server.phase in SERVER_COLLECTS)
+    @precondition(lambda self: collected_in(self.server.phase) is not None)
     @rule(patience=st.sampled_from((Patience.ALL, *[Patience.SOME] * 6, Patience.NONE)))
     def close_phase(self, patience: Patience) -> None:
         """The server's host waits no longer."""
@@ -176,7 +170,7 @@ class RoundMachine(RuleBasedStateMachine):
     def start(self, position: int) -> None:
         """A client that joined sends its first message."""
         client = self._pick(self._in_state(ClientState.JOINED), position)
-        self.up.append(Letter(client, self.clients[client].start(), "ADVERTISE"))
+        self.up.append(Letter(client, self.clients[client].start(), Phase.ADVERTISE))
 
     @precondition(lambda self: self._in_state(ClientState.INPUT))
     @rule(position=_POSITIONS)
@@ -242,7 +236,9 @@ class RoundMachine(RuleBasedStateMachine):
     def server_is_consistent(self) -> None:
         """It failed or it did not; it waits only for those that it told to answer."""
         server = self.server
-        _demand((server.failure is not None) == (server.phase == "ABORTED"), f"{server}, failure {server.failure}")
+        _demand(
+            (server.failure is not None) == (server.phase is ServerState.ABORTED), f"{server}, failure {server.failure}"
+        )
         _demand(set(server.missing) <= set(server.outgoing().recipients), f"{server} awaits whom it told nothing")
         _demand(not (server.done and server.missing), f"{server} is done, and awaits clients")
 
@@ -250,7 +246,7 @@ class RoundMachine(RuleBasedStateMachine):
         """Let the round come to its end, and compare that with what the protocol says."""
         if sys.exc_info()[0] is not None or not hasattr(self, "server"):
             return
-        while self.server.phase in SERVER_COLLECTS:
+        while collected_in(self.server.phase) is not None:
             self.close_phase(Patience.ALL)
         self._deliver_all()
         if self.server.ready_to_compute:
@@ -274,10 +270,12 @@ class RoundMachine(RuleBasedStateMachine):
 
     def _fates(self) -> dict[int, str]:
         """The last of a client's messages that counted; leaving takes keys and shares back, but no vector."""
-        counted = {phase: self.taken[phase] - self.left[phase] for phase in ("ADVERTISE", "SHARE")}
-        counted = self.taken | counted
+        counted = {
+            phase: members if phase.place >= Phase.MASK.place else members - self.departed[phase]
+            for phase, members in self.taken.items()
+        }
         return {
-            client: next((phase for phase in reversed(PHASES) if client in counted[phase]), "NONE")
+            client: next((phase for phase in reversed(Phase) if client in counted[phase]), "NONE")
             for client in range(self.config.clients)
         }
 
@@ -288,10 +286,11 @@ class RoundMachine(RuleBasedStateMachine):
         step = self._receive(letter.client, letter.data)
         met = f"{letter.kind} in {phase} met with {step.event}, not {expected.__name__}"
         _demand(isinstance(step.event, expected), met)
-        if isinstance(step.event, ClientAborted):
-            self.left[phase].add(letter.client)
-        elif isinstance(step.event, Accepted):
-            self.taken[phase].add(letter.client)
+        open_phase = collected_in(phase)
+        if isinstance(step.event, ClientAborted) and open_phase is not None:
+            self.departed[open_phase].add(letter.client)
+        elif isinstance(step.event, Accepted) and open_phase is not None:
+            self.taken[open_phase].add(letter.client)
 
     def _receive(self, client: int, data: bytes) -> ServerStep:
         """What comes out of the transport goes to the server; what the server took, into the journal."""
@@ -303,11 +302,11 @@ class RoundMachine(RuleBasedStateMachine):
 
     def _expected_event(self, letter: Letter) -> type:
         client, phase = letter.client, self.server.phase
-        gone = any(client in members for members in self.left.values())
+        gone = any(client in members for members in self.departed.values())
         if letter.kind == _ABORT:
-            return Late if gone or phase not in SERVER_COLLECTS else ClientAborted
-        if client in self.taken[letter.kind]:
-            return AlreadyMasked if letter.kind == "MASK" else Duplicate
+            return Late if gone or collected_in(phase) is None else ClientAborted
+        if client in self.taken[Phase(letter.kind)]:
+            return AlreadyMasked if letter.kind == Phase.MASK else Duplicate
         in_time = letter.kind == phase and client in self.server.outgoing().recipients and not gone
         return Accepted if in_time else Late
 
@@ -319,7 +318,7 @@ class RoundMachine(RuleBasedStateMachine):
         self.down += [Letter(index, data, self._down_kind()) for index, data in self.server.outgoing()]
 
     def _down_kind(self) -> str:
-        return _INVITATION if self.server.phase == "ADVERTISE" else self.server.phase
+        return _INVITATION if self.server.phase is ServerState.ADVERTISE else self.server.phase
 
     # The clients' side.
 
@@ -371,7 +370,7 @@ class RoundMachine(RuleBasedStateMachine):
             for letter in self._emptied(self.down):
                 self._to_client(letter)
             for index in self._in_state(ClientState.JOINED):
-                self.up.append(Letter(index, self.clients[index].start(), "ADVERTISE"))
+                self.up.append(Letter(index, self.clients[index].start(), Phase.ADVERTISE))
             for index in self._in_state(ClientState.INPUT):
                 self._answer(index, self.clients[index].submit(self.scenario.vector(index)))
             for letter in self._emptied(self.up):

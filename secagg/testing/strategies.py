@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from secagg.arithmetic.modulus import MERSENNE_61, Modulus
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
+from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.phases import ThreatModel
 from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.simulation.faults import Faults, Nuisance, Trouble, phases_of
 from secagg.simulation.rounds import Outcome, simulate
@@ -158,7 +159,7 @@ class Scenario:
             seed=self.seed,
             executor=executor,
             identities=identities,
-            directory=directory if self.config.is_active else None,
+            directory=directory if self.config.threat_model.signs else None,
         )
 
 
@@ -183,7 +184,7 @@ def _tiled(pattern: Sequence[int], config: RoundConfig) -> tuple[int, ...]:
 
 
 def _quorum(clients: int, threat_model: ThreatModel, shape: Shape) -> int:
-    return (clients + shape.colluders) // 2 + 1 if threat_model is ThreatModel.ACTIVE else 0
+    return (clients + shape.colluders) // 2 + 1 if threat_model.confirms else 0
 
 
 def _least_survivors(clients: int, threat_model: ThreatModel, shape: Shape) -> int:
@@ -210,7 +211,6 @@ def _config(
     input_max: int = 1,
     context: bytes = b"",
 ) -> RoundConfig:
-    active = threat_model is ThreatModel.ACTIVE
     return RoundConfig(
         threat_model=threat_model,
         suite=suite,
@@ -228,5 +228,5 @@ def _config(
         grinding_bits=0,
         eta=1,
         context=context,
-        cohort=cohort(clients)[2] if active else b"",
+        cohort=cohort(clients)[2] if threat_model.signs else b"",
     )

@@ -23,8 +23,9 @@ from secagg import arithmetic
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ParameterError, PeerError
 from secagg.pairwise import graph, merkle, messages, transcript
-from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
+from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.phases import ThreatModel
 from secagg.primitives import agreement, masking, secret_sharing, signing, suites
 from secagg.testing.intermediate import Intermediate
 from secagg.testing.replay import Mismatch, Replay, expect
@@ -253,7 +254,7 @@ def _check_parameters(test: Test, content: Content) -> None:
             test["clients"],
             test["colluders"],
             test["dropouts"],
-            active=test["threat_model"] == ThreatModel.ACTIVE,
+            active=ThreatModel(test["threat_model"]).adversarial_drops,
             sigma=test["sigma"],
             eta=test["eta"],
         )
@@ -336,7 +337,7 @@ def _field(value: Any) -> Any:
 def _decoded(kind: type[Any], encoded: bytes) -> Any:
     if kind is messages.Invitation:
         return messages.invitation.decode(encoded, messages.MAX_INVITATION_BYTES)
-    from_client = kind in (messages.Advertise, messages.Share, messages.MaskedInput, messages.Confirm, messages.Unmask)
+    from_client = kind in [exchange.answer for exchange in messages.EXCHANGES.values()]
     return (messages.to_server if from_client else messages.to_client).decode(encoded, len(encoded))
 
 

@@ -106,17 +106,17 @@ def test_leaving_honest_clients_out_makes_the_sum_no_smaller_than_promised() -> 
 
 def test_a_colluder_on_two_leaves_is_refused_by_everybody_near_the_second() -> None:
     plain = Attack(active(14, 1, 2, 6), (TwoLeaves(13, 0),), colluders=(13,))
-    spoils, near = plain.run(), set(plain.scout().near[0])
+    spoils, neighbours = plain.run(), set(plain.scout().neighbours[0])
     refused = {
         index for index, error in spoils.refusals if error.code in (ErrorCode.ROSTER_KEYS, ErrorCode.ROSTER_SIGNATURE)
     }
-    assert refused == near - {13}
+    assert refused == neighbours - {13}
 
 
 def test_stolen_places_are_refused_by_all_their_neighbours() -> None:
     plain = Attack(active(14, 1, 2, 6), (SwapKeys((0,)),), colluders=(13,))
     refused = {index for index, error in plain.run().refusals if error.code is ErrorCode.ROSTER_SIGNATURE}
-    assert refused == set(plain.scout().near[0]) - {13}
+    assert refused == set(plain.scout().neighbours[0]) - {13}
 
 
 def test_a_digest_of_no_tree_is_refused_by_everybody() -> None:

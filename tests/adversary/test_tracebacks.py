@@ -55,7 +55,7 @@ def test_the_walk_finds_what_is_there(secrets: Secrets, monkeypatch: pytest.Monk
     monkeypatch.setattr("secagg.primitives.calls._clear", lambda error, handled: None)
     spoils = Attack(active(7, 1, 2), colluders=(6,), client_lies=(BadCommitment((0,)),)).run()
     found = {place for _, refused in spoils.refusals for place in leaks(refused, secrets)}
-    assert {"Client._take_shares: receive_keys", "open_pairs: pairs"} <= found
+    assert {"take_shares: receive_keys", "unseal_pairs: pairs"} <= found
 
 
 # What a host does wrong.
@@ -92,8 +92,8 @@ def test_states_that_do_not_open(key: bytes | None, secrets: Secrets) -> None:
         caught(Client.resume, state, used, key=other_key),
         caught(Client.resume, state[:50], used, key=key),
     ]
-    round_ = resumed._round
-    secrets.except_for(round_.config, round_.nonce, round_.round_id, resumed._phase.session, *resumed._seen.values())
+    round_ = resumed._member.round
+    secrets.except_for(round_.config, round_.nonce, round_.round_id, resumed._record.session, *resumed._seen.values())
     for error in errors:
         assert list(library_frames(error))
         assert leaks(error, secrets) == []

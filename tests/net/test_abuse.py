@@ -19,7 +19,7 @@ from websockets.protocol import Protocol
 
 from secagg import Identity, Policy, ThreatModel
 from secagg.adapters.net.channel import Channel
-from secagg.adapters.net.frames import Ack, Got, Refusal, Refused, Submission, encode
+from secagg.adapters.net.frames import Ack, EndReceived, Refusal, Refused, Submission, encode
 from secagg.adapters.net.policing import FramePolice, Rate
 from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
@@ -107,7 +107,7 @@ def test_a_flood_of_small_messages_of_a_member(tmp_path: Path, tls_folder: Path)
     async def test() -> None:
         async with hosting([spec_of(3)], tmp_path, tls_folder, limits=PATIENT) as host:
             async with logged_in(host, Identity.generate()) as member:
-                write(member.connection, [binary(encode(Got()))] * 20_000)
+                write(member.connection, [binary(encode(EndReceived()))] * 20_000)
                 await member.connection.wait_closed()
             await eventually(lambda: host.service.status()["connections"] == 0)
             assert host.service.status()["refused"] == {Refusal.TOO_MANY_MESSAGES: 1}

@@ -180,7 +180,7 @@ def test_weights_over_plaintext_on_this_machine(start: Start, files: Path) -> No
 
 
 def test_what_a_server_says_does_not_steer_the_terminal(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from secagg.cli.joining import _no
+    from secagg.cli.join_run import _no
 
     outcome = _no("no\x1b[2J\x1b]0;mine\x07 \nreally", 4)
     (line,) = capsys.readouterr().err.splitlines()
@@ -536,7 +536,7 @@ def test_names_of_members_are_text_on_the_terminal() -> None:
     """Whatever a directory calls its members, it is no markup and steers no terminal."""
     from rich.console import Console
 
-    from secagg.cli.serving import _table
+    from secagg.cli.serve_run import _table
 
     service: Any = SimpleNamespace(
         status=lambda: {

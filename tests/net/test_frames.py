@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secagg.adapters.net.frames import (
     Ack,
     Challenge,
-    Got,
+    EndReceived,
     Login,
     Message,
     Progress,
@@ -27,7 +27,7 @@ from secagg.adapters.net.frames import (
 )
 from secagg.pairwise.transcript import signed_advertisement, signed_login, signed_survivors
 
-TO_SERVER = [Login(1, bytes(32), bytes(64)), Submission(3, "MASK", 1000), Got()]
+TO_SERVER = [Login(1, bytes(32), bytes(64)), Submission(3, "MASK", 1000), EndReceived()]
 TO_CLIENT = [
     Challenge(1, bytes(32)),
     Welcome(2, 5, 100),
@@ -54,7 +54,7 @@ def test_garbage_is_refused_and_nothing_else_happens(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("frame", TO_SERVER)
-def test_a_frame_with_more_or_fewer_fields_is_refused(frame: Login | Submission | Got) -> None:
+def test_a_frame_with_more_or_fewer_fields_is_refused(frame: Login | Submission | EndReceived) -> None:
     fields = msgspec.msgpack.decode(encode(frame))
     for other in ([*fields, 1], fields[:-1] or [99], [99, *fields[1:]], ["x", *fields[1:]]):
         with pytest.raises(RefusedError, match="does not decode"):

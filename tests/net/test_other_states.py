@@ -16,7 +16,7 @@ from secagg.adapters.net.membership import MaybeSummedError, MemberOptions
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.steps import Steps
 from secagg.adapters.net.store import ClientStore
-from secagg.cli import joining
+from secagg.cli import join_run
 from secagg.cli.join_options import JoinOptions
 from tests.support.hosting import LAYOUT, arrays_of, spec_of
 
@@ -115,8 +115,8 @@ def test_two_members_of_one_round_may_have_the_same_values(tmp_path: Path) -> No
 def refuses(options: JoinOptions) -> bool:
     """Whether ``join`` leaves a round because the file may be in a sum already."""
     assert options.url is not None
-    state = joining.state_of(options)
-    given = joining._member_options(options, options.url, options.layout_policy(), state)
+    state = join_run.state_of(options)
+    given = join_run._member_options(options, options.url, options.layout_policy(), state)
     own = OwnInput(model_files.read_arrays(options.inputs))
     steps = Steps(given, ClientStore(state), own, given.identity or Identity(bytes(32)))
     steps.prepare(LAYOUT, b"", 3)
@@ -129,7 +129,7 @@ def refuses(options: JoinOptions) -> bool:
 
 def release(options: JoinOptions) -> None:
     """The file may be in a sum, by the state of this command."""
-    store = ClientStore(joining.state_of(options))
+    store = ClientStore(join_run.state_of(options))
     with store.step():
         store.release(store.keyed(OwnInput(model_files.read_arrays(options.inputs)).values_digest))
     store.close()
@@ -184,9 +184,9 @@ def test_a_file_is_known_again(tmp_path: Path, case: str, turned: bool) -> None:
 def test_a_state_that_no_other_round_would_find(tmp_path: Path) -> None:
     options = JoinOptions(url=MONDAY, inputs=tmp_path / "u.npz", state=tmp_path / "monday.db")
     with pytest.raises(ParameterError, match=r"must end with \.state.* give monday\.db\.state, say"):
-        joining.state_of(options)
+        join_run.state_of(options)
     ClientStore(tmp_path / "monday.db").close()  # one that is there goes on
-    assert joining.state_of(options) == tmp_path / "monday.db"
+    assert join_run.state_of(options) == tmp_path / "monday.db"
 
 
 def test_another_state_is_told_to_lie_beside_the_first(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from secagg.adapters.net.standing import Entry
 from secagg.adapters.net.steps import Steps
 from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
 from secagg.cli.join_options import JoinOptions
-from secagg.cli.joining import JoinOutcome
+from secagg.cli.join_run import JoinOutcome
 from secagg.cli.own_checks import OwnLoss
 from secagg.encoding.settings import Coarse
 from tests.support.hosting import LAYOUT, arrays_of, hosting, spec_of
@@ -448,27 +448,27 @@ def test_patience_counts_from_the_last_progress() -> None:
         patience.show(Progress(phase, arrived, expected, left), clients)
 
     show("ADVERTISE", 1, 100.0)
-    assert patience.left() == 105.0  # the server may wait for others as long as it said
+    assert patience.seconds_left() == 105.0  # the server may wait for others as long as it said
     now = 50.0
     show("ADVERTISE", 1, 1e9)  # and not longer
     show("ADVERTISE", 0, 1e9)
     show("LUNCH", 3, 1e9)
-    assert patience.left() == 55.0
+    assert patience.seconds_left() == 55.0
     now = 104.0
     show("ADVERTISE", 2, 1e9)
-    assert patience.left() == 5.0
+    assert patience.seconds_left() == 5.0
     show("ADVERTISE", 1000, 0.0)  # no more than there are clients
     now = 108.0
     show("ADVERTISE", 2000, 0.0, expected=5000)
-    assert patience.left() == 1.0
+    assert patience.seconds_left() == 1.0
     show("SHARE", 0, float("inf"))
-    assert patience.left() == 5.0
+    assert patience.seconds_left() == 5.0
     show("MASK", 0, 1e12)
-    assert patience.left() == 24 * 3600 + 5.0  # a day at most
+    assert patience.seconds_left() == 24 * 3600 + 5.0  # a day at most
     now += 24 * 3600 + 5.0
-    assert patience.left() == 0.0
+    assert patience.seconds_left() == 0.0
     patience.moved()
-    assert patience.left() == 5.0
+    assert patience.seconds_left() == 5.0
 
 
 @pytest.mark.parametrize(("expected", "clients"), [(5, 2**20), (2**32, 5), (2**32, 2**20)])
@@ -476,7 +476,7 @@ def test_arrivals_without_end_hold_nobody(expected: int, clients: int) -> None:
     """A server that lets one more client arrive whenever patience is nearly over."""
     now, last = 0.0, 0
     patience = Patience(5.0, lambda: now)
-    while patience.left():
+    while patience.seconds_left():
         patience.show(Progress("ADVERTISE", last := last + 1, expected, 0.0), clients)
         now += 4.0
     assert now <= (5 * 5.0 + 4.0 if min(expected, clients) == 5 else 24 * 3600 + 10.0)

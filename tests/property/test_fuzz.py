@@ -36,9 +36,10 @@ from secagg import (
     Step,
     ThreatModel,
 )
+from secagg.pairwise import messages
 from secagg.pairwise.server.records import Masking
 from secagg.pairwise.server.snapshot import dump, load
-from secagg.pairwise.transitions import CLIENT
+from secagg.pairwise.transitions import CLIENT, input_name
 from secagg.simulation.faults import PHASES
 from tests.support import wire
 from tests.support.mutations import mutate, replace_somewhere
@@ -186,9 +187,9 @@ class Theatre:
     # What a message may change.
 
     def accumulator(self, server: Server) -> list[int]:
-        phase = load(server.snapshot(), self.stage.directory).phase
-        assert isinstance(phase, Masking)
-        return [int(lane) % MODULUS.value for lane in phase.total]
+        masking = load(server.snapshot(), self.stage.directory).held
+        assert isinstance(masking, Masking)
+        return [int(lane) % MODULUS.value for lane in masking.total]
 
     def finish(self, server: Server) -> list[int]:
         """The sum, when everybody goes on as in the rehearsal."""
@@ -300,7 +301,7 @@ def check_taken(copies: Copies, state: ClientState, client: Client, step: Step, 
         assert client.state is (ClientState.DONE if ended else ClientState.ABORTED)
         assert step == Step() if ended else isinstance(step.event, RoundAborted)
         return "ABORT"
-    edge = CLIENT[copies.config.threat_model].get((state, message.kind))
+    edge = CLIENT[copies.config.threat_model].get((state, getattr(messages, message.kind)))
     if edge is None:
         assert data == copies.inbox[message.kind]
         assert (step, client.state) == (Step(), state)
@@ -333,7 +334,8 @@ def test_client_refuses_what_is_damaged(threat_model: ThreatModel, state: str) -
     copies, strangers = (Copies(MODELS[threat_model](**OPTIONS), index) for index in (2, 3))
     own = [*copies.inbox.values(), wire.write([0, 1, copies.inbox["Roster"][5:37], 4])]
     pool = own + list(strangers.inbox.values())
-    awaited = [kind for (met, kind) in CLIENT[threat_model] if met == state and kind in copies.inbox]
+    awaited = [input_name(given) for (met, given) in CLIENT[threat_model] if met == state]
+    awaited = [kind for kind in awaited if kind in copies.inbox]
     rng = random.Random(f"{threat_model} {state}")
     outcomes: Counter[str] = Counter()
     for _ in range(CLIENT_MESSAGES):

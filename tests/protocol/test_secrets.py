@@ -297,9 +297,9 @@ def test_what_is_dealt_and_what_a_server_holds_hide() -> None:
     dealt = dealing.Dealt(bytes(32), b"sealed", bytes(2 * records.COMMITMENTS_BYTES), b"seed", b"receive keys")
     assert repr(dealt) == "Dealt(to 2 neighbours)"
     stage = Stage(semi_honest(5)).play()
-    phase = load(stage.server.snapshot(), None).phase
-    assert isinstance(phase, Unmasked)
-    for held in (phase, phase.masked, phase.advertised):
+    unmasked = load(stage.server.snapshot(), None).held
+    assert isinstance(unmasked, Unmasked)
+    for held in (unmasked, unmasked.masked, unmasked.advertised):
         assert repr(held) == f"<{type(held).__name__}>"
 
 

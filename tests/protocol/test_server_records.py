@@ -25,7 +25,7 @@ EVERY_PHASE = [(threat_model, phase) for threat_model, make in MODELS.items() fo
 
 
 def held_by(server: Server, directory: Any) -> Any:
-    return load(server.snapshot(), directory).phase
+    return load(server.snapshot(), directory).held
 
 
 def within(record: msgspec.Struct) -> Iterator[tuple[msgspec.Struct, str, Any]]:
@@ -57,10 +57,10 @@ def test_a_record_has_what_it_says(record: type[msgspec.Struct]) -> None:
 @pytest.mark.parametrize("threat_model", ThreatModel)
 def test_what_a_phase_was_closed_with_does_not_change(threat_model: ThreatModel, restored: bool) -> None:
     stage = Stage(MODELS[threat_model](5)).play()
-    phase = held_by(stage.server, stage.directory) if restored else stage.server._phase
-    assert isinstance(phase, Unmasked)
-    assert {"total", "commitments", "openings", "opened"} == set(arrays_in(phase))
-    for record, name, value in within(phase):
+    unmasked = held_by(stage.server, stage.directory) if restored else stage.server._held
+    assert isinstance(unmasked, Unmasked)
+    assert {"total", "commitments", "shares", "good"} == set(arrays_in(unmasked))
+    for record, name, value in within(unmasked):
         with pytest.raises(AttributeError):
             setattr(record, name, value)
         if isinstance(value, np.ndarray):
@@ -72,9 +72,9 @@ def test_what_a_phase_was_closed_with_does_not_change(threat_model: ThreatModel,
 @pytest.mark.parametrize("threat_model", ThreatModel)
 def test_sealed_shares_are_held_until_their_holders_have_them(threat_model: ThreatModel) -> None:
     stage = Stage(MODELS[threat_model](5)).play("MASK")
-    assert arrays_in(stage.server._phase)["sealed"].shape == (5 * 4, SEALED_BYTES)
+    assert arrays_in(stage.server._held)["sealed"].shape == (5 * 4, SEALED_BYTES)
     stage.play("UNMASK")
-    assert "sealed" not in arrays_in(stage.server._phase)
+    assert "sealed" not in arrays_in(stage.server._held)
 
 
 @pytest.mark.parametrize(("threat_model", "phase"), EVERY_PHASE)
@@ -83,7 +83,7 @@ def test_an_aborted_round_holds_nothing_that_could_be_opened(threat_model: Threa
     stage.collect(silent=[4])
     graph = stage.server.graph
     stage.server.abort("for a test")
-    for held in (stage.server._phase, held_by(stage.server, stage.directory)):
+    for held in (stage.server._held, held_by(stage.server, stage.directory)):
         assert isinstance(held, Aborted)
         assert arrays_in(held) == {}
     assert stage.server.graph is graph

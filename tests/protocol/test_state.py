@@ -34,7 +34,8 @@ from secagg import (
     ThreatModel,
     UsedTokens,
 )
-from secagg.pairwise.transitions import CLIENT, CLIENT_ENDED, SERVER, SERVER_COLLECTS, SERVER_ENDED
+from secagg.pairwise.phases import CLIENT_ENDED, SERVER_ENDED, HostCall, collected_in
+from secagg.pairwise.transitions import CLIENT, SERVER, input_name
 from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
 from secagg.simulation.faults import phases_of
@@ -95,15 +96,18 @@ def same_result(one: Result, other: Result) -> bool:
 def test_the_server_s_calls(threat_model: ThreatModel, state: ServerState) -> None:
     """A pair in the table leads where the table says; any other is a StateError that changes nothing."""
     table = SERVER[threat_model]
-    calls: dict[str, Callable[[Server], object]] = {"close": Server.close_phase, "compute": Server.compute}
-    for name, call in calls.items():
+    calls: dict[HostCall, Callable[[Server], object]] = {
+        HostCall.CLOSE: Server.close_phase,
+        HostCall.COMPUTE: Server.compute,
+    }
+    for made, call in calls.items():
         stage = server_in(threat_model, state)
-        if state in SERVER_COLLECTS:
+        if collected_in(state) is not None:
             stage.collect()
-        if (state, name) in table:
+        if (state, made) in table:
             call(stage.server)
-            assert stage.server.phase is table[state, name]
-        elif (state, name) != (ServerState.DONE, "compute"):  # computing again gives the result again
+            assert stage.server.phase is table[state, made]
+        elif (state, made) != (ServerState.DONE, HostCall.COMPUTE):  # computing again gives the result again
             before = stage.server.snapshot()
             with pytest.raises(StateError, match=state):
                 call(stage.server)
@@ -115,15 +119,15 @@ def test_the_server_s_calls(threat_model: ThreatModel, state: ServerState) -> No
 def test_the_client_s_calls(threat_model: ThreatModel, state: ClientState) -> None:
     table, copies = CLIENT[threat_model], copies_of(threat_model)
     vector = copies.stage.vector(copies.index)
-    calls: dict[str, Callable[[Client], object]] = {
-        "start": Client.start,
-        "submit": lambda client: client.submit(vector),
+    calls: dict[HostCall, Callable[[Client], object]] = {
+        HostCall.START: Client.start,
+        HostCall.SUBMIT: lambda client: client.submit(vector),
     }
-    for name, call in calls.items():
+    for made, call in calls.items():
         client = copies.client(state)
-        if (state, name) in table:
+        if (state, made) in table:
             call(client)
-            assert client.state is table[state, name]
+            assert client.state is table[state, made]
         else:
             with pytest.raises(StateError, match=state):
                 call(client)
@@ -134,7 +138,8 @@ def test_the_client_s_calls(threat_model: ThreatModel, state: ClientState) -> No
 @pytest.mark.parametrize("kind", ["Roster", "Shares", "Survivors", "Confirmations"])
 def test_the_server_s_messages_to_a_client(threat_model: ThreatModel, state: ClientState, kind: str) -> None:
     """In its place, too early, a second time, before the start, after the end."""
-    copies, table = copies_of(threat_model), CLIENT[threat_model]
+    copies = copies_of(threat_model)
+    table = {(at, input_name(met)): to for (at, met), to in CLIENT[threat_model].items()}
     message = copies.inbox.get(kind) or wire.write([9, 1, copies.stage.sent["SHARE"][0][5:37], b"", b""])
     order = list(ClientState)
     came_before = {met for (at, met) in table if order.index(at) < order.index(state)}

@@ -61,8 +61,8 @@ def test_nothing_opens_below_the_threshold(threat_model: ThreatModel, answering:
     assert str(stage.config.threshold) in failure.reason
     with pytest.raises(StateError):
         stage.server.compute()
-    phase = load(stage.server.snapshot(), stage.directory).phase
-    assert isinstance(phase, Aborted), "what could still be opened is gone"
+    held = load(stage.server.snapshot(), stage.directory).held
+    assert isinstance(held, Aborted), "what could still be unmasked is gone"
 
 
 @pytest.mark.parametrize("threat_model", ThreatModel)

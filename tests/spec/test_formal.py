@@ -14,7 +14,7 @@ import pytest
 
 from secagg import ParameterError, RoundConfig, ThreatModel
 from secagg.pairwise.checks import CHECKS
-from secagg.pairwise.transitions import CLIENT
+from secagg.pairwise.transitions import CLIENT, input_name
 
 FORMAL = Path(__file__).parents[2] / "specs" / "formal"
 MODEL = (FORMAL / "SecAgg.tla").read_text(encoding="utf-8")
@@ -41,7 +41,10 @@ def _model_edges() -> dict[tuple[str, str], str]:
 
 
 def test_the_model_has_the_edges_of_the_client_and_no_others() -> None:
-    table = {(source.value, name): target.value for (source, name), target in CLIENT[ThreatModel.ACTIVE].items()}
+    table = {
+        (source.value, input_name(given)): target.value
+        for (source, given), target in CLIENT[ThreatModel.ACTIVE].items()
+    }
     assert _model_edges() == table
 
 

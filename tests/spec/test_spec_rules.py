@@ -256,4 +256,4 @@ def test_secrets_are_wiped_when_a_client_ends() -> None:
 
 def secrets_of(client: Client) -> list[Secret]:
     """The secrets that a client holds in its phase."""
-    return [thing for thing in gc.get_referents(client._phase) if isinstance(thing, Secret)]
+    return [thing for thing in gc.get_referents(client._record) if isinstance(thing, Secret)]

@@ -15,9 +15,10 @@ import pytest
 
 from secagg import Client, ClientState, ErrorCode, Identity, Policy, RoundConfig, StateError, ThreatModel
 from secagg.pairwise import checks, messages, records, transcript
-from secagg.pairwise.client import dealing
-from secagg.pairwise.client import machine as client
-from secagg.pairwise.client.states import Confirmed, HasInput, Masked
+from secagg.pairwise.client import dealing, member
+from secagg.pairwise.client.records import Confirmed, Masked
+from secagg.pairwise.phases import HostCall
+from secagg.pairwise.transitions import ClientInput
 from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
 from secagg.testing.adversary import (
@@ -98,7 +99,7 @@ def take_any_config(patch: Patch) -> None:
             return RoundConfig.from_bytes(data)
 
     patch.setattr(checks, "config_sound", lambda _, data: decode(data))
-    patch.setattr(client, "decode_config", decode)
+    patch.setattr(member, "decode_config", decode)
 
 
 @lru_cache(maxsize=1)
@@ -148,9 +149,9 @@ def swapped_keys() -> Attack:
     stolen, colluder = (8, 9, 10, 11, 12), 13
     for seed in range(64):
         attack = Attack(RING, (SwapKeys(stolen),), colluders=(colluder,), seed=seed)
-        near = attack.scout().near
+        neighbours = attack.scout().neighbours
         for victim in range(8):
-            if len({*stolen, colluder} & set(near[victim])) >= RING.threshold:
+            if len({*stolen, colluder} & set(neighbours[victim])) >= RING.threshold:
                 return Attack(RING, (SwapKeys(stolen), Isolate(victim, ())), colluders=(colluder,), seed=seed)
     raise AssertionError("no such seed")
 
@@ -217,43 +218,44 @@ def signed_again_and_again() -> Attack:
 # -- Rules by construction ---------------------------------------------------------------------------------------------
 
 
-def copied(phase: Any) -> Any:
-    """A phase with secrets of its own, which outlive the wiping of the first."""
-    values = {name: getattr(phase, name) for name in phase.__struct_fields__}
-    return type(phase)(**{name: Secret(v.reveal()) if isinstance(v, Secret) else v for name, v in values.items()})
+def copied(record: Any) -> Any:
+    """A record with secrets of its own, which outlive the wiping of the first."""
+    values = {name: getattr(record, name) for name in record.__struct_fields__}
+    return type(record)(**{name: Secret(v.reveal()) if isinstance(v, Secret) else v for name, v in values.items()})
 
 
 def mask_again_and_again(patch: Patch) -> None:
     """12: the state is kept when the input is masked."""
-    mask = Client._mask
+    advance = Client._advance
 
-    def kept(self: Client, lanes: Any) -> Any:
-        phase = copied(self._in(HasInput))
-        step = mask(self, lanes)
-        self._phase, self._state = phase, ClientState.INPUT
-        return step
+    def kept(self: Client, given: ClientInput, record: Any) -> None:
+        unmasked = copied(self._record) if given is HostCall.SUBMIT else None
+        advance(self, given, record)
+        if unmasked is not None:
+            self._record, self._state = unmasked, ClientState.INPUT
 
-    patch.setattr(Client, "_mask", kept)
+    patch.setattr(Client, "_advance", kept)
 
 
 def sign_again_and_again(patch: Patch) -> None:
     """16: another set of survivors is signed as well."""
     before: dict[int, Masked] = {}
-    take, receive = Client._take_survivors, Client._receive
+    advance, receive = Client._advance, Client._receive
 
-    def remembered(self: Client, *given: Any) -> Any:
-        before[id(self)] = copied(self._in(Masked))
-        return take(self, *given)
+    def remembered(self: Client, given: ClientInput, record: Any) -> None:
+        if given is messages.Survivors:
+            before[id(self)] = copied(self._in(Masked))
+        advance(self, given, record)
 
     def anew(self: Client, data: Any, *given: Any) -> Any:
-        if isinstance(self._phase, Confirmed) and isinstance(
+        if isinstance(self._record, Confirmed) and isinstance(
             messages.to_client.decode(data, len(data)), messages.Survivors
         ):
-            self._phase, self._state = copied(before[id(self)]), ClientState.MASKED
+            self._record, self._state = copied(before[id(self)]), ClientState.MASKED
             self._seen.pop("Survivors")
         return receive(self, data, *given)
 
-    patch.setattr(Client, "_take_survivors", remembered)
+    patch.setattr(Client, "_advance", remembered)
     patch.setattr(Client, "_receive", anew)
     patch.setattr(checks, "survivors_once", lambda *given: None)
 
@@ -272,15 +274,14 @@ def reveal_both_kinds(patch: Patch) -> None:
 
 def keep_the_shares(patch: Patch) -> None:
     """19: the shares are not wiped."""
-    unmask = Client._unmask
+    advance = Client._advance
 
-    def kept(self: Client, trigger: str, phase: Any, survivors: Any) -> Any:
-        shares = copied(phase)
-        step = unmask(self, trigger, phase, survivors)
-        self._phase = shares
-        return step
+    def kept(self: Client, given: ClientInput, record: Any) -> None:
+        shares = copied(self._record) if record.state is ClientState.DONE else None
+        advance(self, given, record)
+        self._record = record if shares is None else shares
 
-    patch.setattr(Client, "_unmask", kept)
+    patch.setattr(Client, "_advance", kept)
 
 
 PRIVACY = (

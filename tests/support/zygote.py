@@ -42,8 +42,8 @@ def run_command(request: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
-    import secagg.cli.joining
-    import secagg.cli.serving  # noqa: F401
+    import secagg.cli.join_run
+    import secagg.cli.serve_run  # noqa: F401
     from secagg.arithmetic.modulus import Modulus
     from secagg.cli.rounds import warm_up
     from secagg.pairwise.config import Suite, ThreatModel

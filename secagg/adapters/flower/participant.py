@@ -27,6 +27,7 @@ from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.machines import ClientMachine
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import Phase
 
 Vector: TypeAlias = npt.NDArray[np.unsignedinteger]
 
@@ -136,7 +137,7 @@ class TakingPart:
         announced, layout = self._announced, self._announced.layout
         if context_of(self._announcement) != config.context:
             raise _not_approved("the announced model and layout are not those of this round's context")
-        if config.is_active and not layout.run_config:
+        if config.threat_model.signs and not layout.run_config:
             raise _not_approved(
                 "the server's SecAggStrategy has no run_config: in active, clients must see that all have one"
             )
@@ -172,7 +173,7 @@ class TakingPart:
 
 
 def _not_approved(reason: str) -> PeerError:
-    return PeerError(ErrorCode.CONFIG_NOT_APPROVED, reason, phase="ADVERTISE")
+    return PeerError(ErrorCode.CONFIG_NOT_APPROVED, reason, phase=Phase.ADVERTISE)
 
 
 def _left(refused: PeerError) -> RecordDict:

@@ -8,7 +8,7 @@ from typing import Final, final
 
 from secagg.errors import InputError
 from secagg.outcome import Blame, Failure
-from secagg.pairwise.transitions import ServerState
+from secagg.pairwise.phases import ServerState
 
 _NO_MOD: Final = (
     "no node has answered with a message of this protocol: give the ClientApp mods=[secagg_mod], and see the nodes' "

@@ -16,7 +16,7 @@ from secagg.machines import ServerMachine
 from secagg.outcome import Outgoing
 from secagg.pairwise import messages, transcript
 from secagg.pairwise.messages import Advertise
-from secagg.pairwise.transitions import ServerState
+from secagg.pairwise.phases import Phase, ServerState
 from secagg.primitives import signing, suites
 
 Pending: TypeAlias = dict[int, bytes]
@@ -99,7 +99,7 @@ class Round:
                 records.ANNOUNCEMENT: announcement,
                 records.PHASE: phase,
             }
-            if not self.server.config.is_active:
+            if not self.server.config.threat_model.signs:
                 fields[records.INDEX] = index
                 self._bind(index, node)
             contents[node] = records.content(fields)
@@ -183,7 +183,7 @@ class Round:
         if self.server.phase is not ServerState.ADVERTISE or not 0 <= index < len(self._members):
             return False
         try:
-            message = messages.to_server.decode(data, config.max_message_bytes("ADVERTISE"))
+            message = messages.to_server.decode(data, config.max_message_bytes(Phase.ADVERTISE))
             if not isinstance(message, Advertise):
                 return False
             signed = transcript.signed_advertisement(

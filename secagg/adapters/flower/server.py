@@ -28,13 +28,14 @@ from secagg.adapters.flower.round import Round
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory, load_directory
-from secagg.pairwise.config import RoundConfig, ThreatModel
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.parameters import as_threat_model
+from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server import Server
-from secagg.pairwise.transitions import SERVER_COLLECTS, ServerState
 from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
-_TIMED_PHASES: Final = tuple(state.value for state in SERVER_COLLECTS if state is not ServerState.MASK)
+_TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK)
 _LISTED: Final = 4
 _COARSE: Final = 0.01
 """Of the clip: an error bound above it is worth a line in the log."""
@@ -114,7 +115,8 @@ class SecAggStrategy(Strategy):
         check_strategy(strategy, SecAggStrategy)
         self.strategy = strategy
         self.reports: dict[int, RoundReport] = {}
-        if threat_model == ThreatModel.ACTIVE and run_config is None:
+        model = as_threat_model(threat_model)
+        if model.signs and run_config is None:
             raise ParameterError(
                 "active: give SecAggStrategy the ServerApp's run_config=context.run_config; clients train only when "
                 "theirs is the same"
@@ -134,7 +136,7 @@ class SecAggStrategy(Strategy):
         self._clips, self._array_bits = dict(clips or {}), dict(array_bits or {})
         self._whole: dict[str, str] = {}
         """The types of the arrays that held whole numbers when they were first met: their means are floats."""
-        self._options = {**options, "threat_model": threat_model, "gamma": gamma, "delta": delta}
+        self._options = {**options, "threat_model": model, "gamma": gamma, "delta": delta}
         self._timeout, self._executor = _checked_timeout(timeout), executor
         self._directory: MemoryDirectory | None = None
         self._members: tuple[bytes, ...] = ()
@@ -201,7 +203,7 @@ class SecAggStrategy(Strategy):
     ) -> Iterable[Message]:
         """The wrapped strategy's."""
         messages = list(self.strategy.configure_evaluate(server_round, arrays, config, grid))
-        if messages and self._options["threat_model"] == ThreatModel.ACTIVE and not self._warned_of_evaluation:
+        if messages and self._options["threat_model"].signs and not self._warned_of_evaluation:
             self._warned_of_evaluation = True
             log.warning(
                 "secagg: in active, nodes refuse evaluation unless their own config has secagg-evaluate=true: give the "

@@ -135,12 +135,12 @@ class Submission(_Frame, tag=17, frozen=True):
     size: Size
 
 
-class Got(_Frame, tag=18, frozen=True):
+class EndReceived(_Frame, tag=18, frozen=True):
     """Client: it knows how the round ended, and has stored what it wanted of it."""
 
 
 ToClient: TypeAlias = Challenge | Welcome | Message | Ack | Progress | Sum | Refused
-ToServer: TypeAlias = Login | Submission | Got
+ToServer: TypeAlias = Login | Submission | EndReceived
 Frame: TypeAlias = ToClient | ToServer
 
 ABORT: Final = "ABORT"

@@ -31,6 +31,7 @@ from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Lat
 from secagg.machines import ServerMachine
 from secagg.outcome import Result
 from secagg.pairwise.messages import encode_bitmap
+from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.server import Server
 
 _T = TypeVar("_T")
@@ -80,7 +81,7 @@ class HostedRound:
     def phase(self) -> str:
         """The server's phase, or DONE or ABORTED."""
         if self.ending is not None:
-            return "ABORTED" if self.ending.failure else "DONE"
+            return (ServerState.ABORTED if self.ending.failure else ServerState.DONE).value
         return "OPENING" if self._server is None else self._server.phase.value
 
     @property
@@ -88,7 +89,7 @@ class HostedRound:
         """Who is to hear how the round ended: whoever is in the sum or has been here, but for those that left."""
         if self.ending is None:
             return frozenset()
-        return frozenset(self._met | set(self.ending.included)) - self.standing.left
+        return frozenset(self._met | set(self.ending.included)) - self.standing.departed
 
     @property
     def awaited(self) -> tuple[int, ...]:
@@ -138,7 +139,7 @@ class HostedRound:
             )
         if self.ending is not None and self.ending.failure:
             raise self._aborted(self.ending)
-        if self.phase != "ADVERTISE":
+        if self.phase != Phase.ADVERTISE:
             raise RefusedError(Refusal.ROUND_BEGUN, f"round {self.name!r} has begun, and this client has no seat in it")
         seat = self.seats.offer(key)
         if seat is None:
@@ -179,7 +180,7 @@ class HostedRound:
     def repeated(self, index: int, phase: str, digest: bytes) -> str:
         """The verdict on a message that was taken already, by the digest of the one that came again."""
         taken = self._taken.get((index, phase), digest)
-        return "duplicate" if phase == "MASK" or taken == digest else ErrorCode.CONFLICT.value
+        return "duplicate" if phase == Phase.MASK or taken == digest else ErrorCode.CONFLICT.value
 
     async def outbound(self, index: int) -> Outbound | None:
         """What the server has for a client now, made for it alone.  Raises RefusedError when it is out of the round."""
@@ -258,7 +259,7 @@ class HostedRound:
             ) from None
         self._server = server
         self._enter_stage(server, phase)
-        if phase != "ADVERTISE":
+        if phase != Phase.ADVERTISE:
             self._bind_all(stored)
         replayed = 0
         for batch in self._journal.messages(self.name):
@@ -321,7 +322,7 @@ class HostedRound:
     def _after_the_end(self, index: int, phase: str) -> str:
         """A client whose vector is in the sum, and that never heard so, must not take it for lost."""
         included = self.ending.included if self.ending is not None else ()
-        return "duplicate" if phase == "MASK" and index in included else "late"
+        return "duplicate" if phase == Phase.MASK and index in included else "late"
 
     async def _judge(self, server: ServerMachine, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
@@ -348,7 +349,7 @@ class HostedRound:
     def _out_of_order(self, server: ServerMachine, index: int, message_phase: str) -> str:
         phase = server.phase.value
         if message_phase == ABORT:
-            if index in self.standing.left:
+            if index in self.standing.departed:
                 return "duplicate"
             # Whoever sits on an offered seat hangs up: its ABORT would end the seat for whoever sits there next.
             return TAKE if index in self.seats.bound else "late"
@@ -367,7 +368,7 @@ class HostedRound:
         for (index, phase, data), event in zip(news, events, strict=True):
             if isinstance(event, Accepted) and event.phase == phase:
                 # Masked vectors are not hashed: the first one counts.
-                self._taken[index, phase] = b"" if phase == "MASK" else _digest(data)
+                self._taken[index, phase] = b"" if phase == Phase.MASK else _digest(data)
                 self.seats.bind(index)
         return [self._note(event) for event in events]
 
@@ -440,7 +441,7 @@ class HostedRound:
             ending = Ending(self._why_failed(server), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
         if result is not None:
-            self.phase_seconds["COMPUTE"] = time.monotonic() - self._opened
+            self.phase_seconds[ServerState.COMPUTE.value] = time.monotonic() - self._opened
         async with self._stage:
             self.ending, self._server = ending, None
             self._next_epoch()

@@ -33,7 +33,7 @@ from secagg.adapters.net.frames import (
     RETRY,
     Ack,
     Challenge,
-    Got,
+    EndReceived,
     Login,
     Message,
     Progress,
@@ -133,7 +133,7 @@ class Member:
             if self._steps.failure is not None:
                 raise self._steps.failure
             delay = _FIRST_DELAY if self._steps.taken > taken else min(_LONGEST_DELAY, 2 * delay)
-            if not self._patience.left():
+            if not self._patience.seconds_left():
                 raise self._gave_up(trouble)
             # One line says what is wrong also where only warnings are shown; that it goes on is no news.
             _log.log(
@@ -142,7 +142,7 @@ class Member:
                 extra={"fields": {"trouble": trouble}},
             )
             self._trouble_said = trouble
-            await asyncio.sleep(min(self._patience.left(), delay * random.uniform(0.5, 1.0)))
+            await asyncio.sleep(min(self._patience.seconds_left(), delay * random.uniform(0.5, 1.0)))
 
     async def _trouble(self, failure: Exception) -> str:
         """What to say of a failure after which to try again; raises for those that would come again."""
@@ -196,7 +196,7 @@ class Member:
             proxy=None if is_loopback(parts.hostname or "") else True,
             compression=None,
             max_size=(FRAGMENT_BYTES, FRAGMENT_BYTES),  # until the login; see _allow
-            open_timeout=min(20.0, self._patience.left()),
+            open_timeout=min(20.0, self._patience.seconds_left()),
             close_timeout=2,
             ping_interval=20,
             ping_timeout=None,  # the server reads nothing while this client waits for room in its memory
@@ -279,10 +279,10 @@ class Member:
             self._patience.moved()
 
     async def _receive(self, channel: Channel[ToClient]) -> ToClient:
-        left = min(_SILENCE, self._patience.left())
+        patient = min(_SILENCE, self._patience.seconds_left())
         if self._steps.failure is not None:
-            left = max(0.0, self._leave_by - time.monotonic())
-        async with asyncio.timeout(left):
+            patient = max(0.0, self._leave_by - time.monotonic())
+        async with asyncio.timeout(patient):
             return await channel.receive()
 
     async def _payload(self, channel: Channel[ToClient], size: int) -> bytearray:
@@ -327,7 +327,7 @@ class Member:
             raise ParameterError(f"the total cannot be stored: {failure}") from failure
         await asyncio.to_thread(self._store.finish, FINISHED)
         with suppress(ConnectionClosed):  # the total is here all the same
-            await channel.send(Got())
+            await channel.send(EndReceived())
         return total
 
 

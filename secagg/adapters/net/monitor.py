@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
-from secagg.adapters.net.round_spec import PHASES
+from secagg.pairwise.phases import ServerState
 
 _PAGE: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -85,7 +85,7 @@ update(); setInterval(update, 1000);
 
 Status = Callable[[], dict[str, Any]]
 
-_STATES: Final = ("OPENING", *PHASES, "COMPUTE", "DONE", "ABORTED")
+_STATES: Final = ("OPENING", *ServerState)
 
 
 class _ServiceCollector(Collector):

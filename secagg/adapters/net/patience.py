@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final, final
 
 from secagg.adapters.net.frames import Progress
-from secagg.pairwise.transitions import ServerState
+from secagg.pairwise.phases import ServerState
 
-_ORDER: Final = {state.value: place for place, state in enumerate(ServerState)}
+_ORDER: Final[dict[str, int]] = {state: place for place, state in enumerate(ServerState)}
 _LONGEST_PHASE: Final = 24 * 3600.0
 _LONGEST_COMPUTE: Final = 3600.0
 
@@ -58,6 +58,6 @@ class Patience:
         patient = min(max(0.0, announced), _LONGEST_PHASE) if begins and math.isfinite(announced) else 0.0
         self._until = max(self._until, min(now + patient + self.seconds, self._phase_ends))
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """The seconds that are left; 0 when it is over."""
         return max(0.0, self._until - self._clock())

@@ -11,16 +11,16 @@ from secagg.adapters.net.layout import Layout
 from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.transitions import SERVER_COLLECTS
+from secagg.pairwise.phases import Phase
 from secagg.wording import counted
 
-PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
+PHASES: Final = tuple(Phase)
 DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
-    "ADVERTISE": 600.0,
-    "SHARE": 120.0,
-    "MASK": 600.0,
-    "CONFIRM": 120.0,
-    "UNMASK": 120.0,
+    Phase.ADVERTISE: 600.0,
+    Phase.SHARE: 120.0,
+    Phase.MASK: 600.0,
+    Phase.CONFIRM: 120.0,
+    Phase.UNMASK: 120.0,
 }
 LARGEST_MESSAGE: Final = 2**32 - 2**20
 """MessagePack counts the bytes of a string in 32 bits; a snapshot's strings have some bytes around them."""
@@ -60,7 +60,7 @@ class RoundSpec:
         for what, given in (("keys", self.keys), ("names", self.names)):
             if given and len(given) != config.clients:
                 raise ParameterError(f"round {self.name}: {len(given)} {what} for {counted(config.clients, 'client')}")
-        if config.is_active and (self.keys is None or self.directory is None):
+        if config.threat_model.signs and (self.keys is None or self.directory is None):
             raise ParameterError(f"round {self.name}: active needs the directory of its cohort")
         if missing := [phase for phase in PHASES if self.deadlines.get(phase, 0) <= 0]:
             raise ParameterError(f"round {self.name}: give {missing[0]} a deadline above 0 seconds")
@@ -75,7 +75,7 @@ class RoundSpec:
                 f"round {self.name}: {counted(config.length, 'element')} can take up to {largest} bytes in one message "
                 f"or snapshot; at most {LARGEST_MESSAGE} are possible: sum the arrays in several rounds"
             )
-        shares = config.clients * config.max_message_bytes("SHARE")
+        shares = config.clients * config.max_message_bytes(Phase.SHARE)
         if shares > LARGEST_MESSAGE:
             raise ParameterError(
                 f"round {self.name}: the shares of {counted(config.clients, 'client')} with "

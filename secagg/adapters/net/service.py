@@ -33,7 +33,7 @@ from secagg.adapters.net.frames import (
     MAX_FRAME_BYTES,
     Ack,
     Challenge,
-    Got,
+    EndReceived,
     Login,
     Refusal,
     Refused,
@@ -50,6 +50,7 @@ from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.status import status_of
 from secagg.errors import ParameterError
 from secagg.pairwise import transcript
+from secagg.pairwise.phases import Phase
 from secagg.primitives import signing, suites
 from secagg.simulation.small import load_kernels
 
@@ -361,7 +362,7 @@ class Service:
                     await channel.send(Ack(submission.number, verdict))
                     if verdict != "accepted":
                         self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
-                case Got():
+                case EndReceived():
                     hosted.tell(session.index)
                 case other:
                     raise RefusedError(Refusal.MALFORMED, f"a {type(other).__name__} frame after the login")
@@ -375,7 +376,7 @@ class Service:
         hosted, size, phase = session.hosted, submission.size, submission.phase
         if phase not in (*PHASES, ABORT) or size == 0:
             raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
-        allowed = hosted.config.max_message_bytes("ADVERTISE" if phase == ABORT else phase)
+        allowed = hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
         if size > allowed:
             raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
         now = asyncio.get_running_loop().time()

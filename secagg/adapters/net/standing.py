@@ -8,6 +8,8 @@ from typing import Final, final
 
 import msgspec
 
+from secagg.pairwise.phases import Phase
+
 _BROKEN: Final = 4
 """Messages of one client in one phase that break a rule; then it is cut off until the next phase."""
 _IN_VAIN: Final = 32
@@ -50,7 +52,7 @@ class Standing:
         return tuple(self._entries.values())
 
     @property
-    def left(self) -> frozenset[int]:
+    def departed(self) -> frozenset[int]:
         """Who left by itself."""
         return frozenset(entry.seat for entry in self.entries if entry.by_client)
 
@@ -94,8 +96,8 @@ class Standing:
 
     def why_lost(self, seat: int, dropped: Mapping[str, Sequence[int]]) -> str | None:
         """Why a client is not in the sum; None when it is, or may still be."""
-        for phase in ("ADVERTISE", "SHARE", "MASK"):
-            if seat not in dropped.get(phase, ()):
+        for phase in Phase:
+            if phase.has_sum or seat not in dropped.get(phase, ()):
                 continue
             own = [str(entry) for entry in self.entries if entry.seat == seat]
             return (

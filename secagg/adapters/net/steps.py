@@ -12,8 +12,6 @@ import logging
 from dataclasses import replace
 from typing import Any, Final, final
 
-import msgspec
-
 from secagg.adapters.net.addresses import round_of
 from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.layout import Layout
@@ -30,21 +28,15 @@ from secagg.machines import ClientMachine
 from secagg.pairwise import messages
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig, decode_config
-from secagg.pairwise.messages import Confirmations, Roster, Shares, Survivors
-from secagg.pairwise.transitions import ClientState
+from secagg.pairwise.phases import Phase
+from secagg.pairwise.transitions import next_answer
 from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.member")
 FINISHED: Final = "finished"
 _LEFT: Final = "left for another round"
-_OPENING: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
-    "SHARE": (Roster,),
-    "MASK": (Shares,),
-    "CONFIRM": (Survivors,),
-    "UNMASK": (Survivors, Confirmations),
-}
 _ACCEPTED: Final = frozenset({"accepted", "duplicate"})
-_GIVES_AWAY: Final = frozenset({"MASK", "UNMASK"})
+_GIVES_AWAY: Final = frozenset({Phase.MASK, Phase.UNMASK})
 
 
 class _GivenAwayError(Exception):
@@ -56,8 +48,8 @@ class _GivenAwayError(Exception):
 
 
 def largest_message(config: RoundConfig | None, phase: str) -> int:
-    """The most bytes of the server's message that opens a phase; before there is a config, of an invitation."""
-    kinds = _OPENING.get(phase, ())
+    """The most bytes of the server's message that begins a phase; before there is a config, of an invitation."""
+    kinds = messages.beginnings(Phase(phase))
     if config is None or not kinds:
         return messages.MAX_INVITATION_BYTES
     return max(messages.max_bytes(config, kind) for kind in kinds)
@@ -198,7 +190,7 @@ class Steps:
         """Take one message of the server's; what it leads to is durable when this returns."""
         with self._store.step():
             part = self._store.load()
-            if phase == "ADVERTISE":
+            if phase == Phase.ADVERTISE:
                 part = self._take_invitation(part, seat, data)
             elif part is None or part.seat != seat:
                 raise RefusedError(
@@ -240,7 +232,7 @@ class Steps:
                 raise RefusedError(Refusal.ANOTHER_ROUND, "this client was in this very round already, on another seat")
             _check_config(encoder, client.config)
             self._check_clients(client.config)
-            store.push("ADVERTISE", client.start())
+            store.push(Phase.ADVERTISE, client.start())
             part = TakingPart(
                 seat=seat,
                 invitation=digest,
@@ -346,7 +338,7 @@ class Steps:
 
     def awaits_mask(self) -> bool:
         """Whether the masked vector is on its way, so that a sum must wait for what becomes of it."""
-        return any(phase == "MASK" for phase in self._store.waiting())
+        return any(phase == Phase.MASK for phase in self._store.waiting())
 
     def decode(self, frame: Sum, packed: bytearray) -> Total:
         """The total.
@@ -411,17 +403,12 @@ class Steps:
         return self._fitted
 
 
-def _answers(client: ClientMachine) -> str:
+def _answers(client: ClientMachine) -> Phase:
     """The phase of this client's next message: its own state says so, not the frame of a server."""
-    match client.state:
-        case ClientState.ADVERTISED:
-            return "SHARE"
-        case ClientState.SHARED | ClientState.INPUT:
-            return "MASK"
-        case ClientState.MASKED if client.config.is_active:
-            return "CONFIRM"
-        case _:
-            return "UNMASK"
+    answer = next_answer(client.config.threat_model, client.state)
+    if answer is None:
+        raise RuntimeError(f"a client that is {client.state} has nothing more to send")
+    return answer
 
 
 def _check_config(encoder: Encoder, config: RoundConfig) -> None:
@@ -429,7 +416,7 @@ def _check_config(encoder: Encoder, config: RoundConfig) -> None:
     try:
         encoder.check_config(config)
     except ParameterError as wrong:
-        raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, str(wrong), phase="ADVERTISE") from None
+        raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, str(wrong), phase=Phase.ADVERTISE) from None
 
 
 def _ended(code: AbortCode) -> RefusedError:

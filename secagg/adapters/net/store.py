@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, final
 
 from secagg.errors import ParameterError
+from secagg.pairwise.phases import Phase
 
 STATE_SUFFIX: Final = ".state"
 """How state files end: by that a client finds those of its other rounds."""
@@ -263,7 +264,7 @@ class ClientStore:
         with self.step():
             row = self._database.execute("SELECT phase FROM outgoing WHERE number = ?", (number,)).fetchone()
             self._database.execute("DELETE FROM outgoing WHERE number = ?", (number,))
-            if row is not None and row[0] == "MASK" and accepted:
+            if row is not None and row[0] == Phase.MASK and accepted:
                 self._database.execute("UPDATE taking_part SET masked = 1")
         return None if row is None else str(row[0])
 

@@ -173,8 +173,8 @@ def _encrypt(builder: Any, schedule: Any, rounds: int, blocks: list[Any]) -> lis
     """AES of vectors of blocks under the round keys that ``schedule`` points to."""
     vector = blocks[0].type
     suffix = {1: "", 2: ".256", 4: ".512"}[BLOCKS]
-    middle = _declare(builder, f"llvm.x86.aesni.aesenc{suffix}", vector, 2)
-    last = _declare(builder, f"llvm.x86.aesni.aesenclast{suffix}", vector, 2)
+    full_round = _declare(builder, f"llvm.x86.aesni.aesenc{suffix}", vector, 2)
+    last_round = _declare(builder, f"llvm.x86.aesni.aesenclast{suffix}", vector, 2)
 
     def round_key(index: int) -> Any:
         return _repeat(builder, builder.load(builder.gep(schedule, [ir.Constant(_WORD, index)]), align=4))
@@ -183,7 +183,7 @@ def _encrypt(builder: Any, schedule: Any, rounds: int, blocks: list[Any]) -> lis
     states = [builder.xor(block, key) for block in blocks]
     for index in range(1, rounds + 1):
         key = round_key(index)
-        states = [builder.call(last if index == rounds else middle, [state, key]) for state in states]
+        states = [builder.call(last_round if index == rounds else full_round, [state, key]) for state in states]
     return states
 
 

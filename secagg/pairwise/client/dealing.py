@@ -1,4 +1,4 @@
-"""What a client deals in SHARE, opens in MASK and reveals in UNMASK: its side of the secret sharing."""
+"""What a client deals in SHARE, unseals in MASK and reveals in UNMASK: its side of the secret sharing."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def pairwise_keys(
     ]
 
 
-def open_pairs(
+def unseal_pairs(
     suite: Suite,
     session: bytes,
     holder: int,
@@ -128,7 +128,7 @@ def open_pairs(
     sealed: Sequence[bytes],
     commitments: Sequence[bytes],
 ) -> bytes:
-    """Checks 9 and 10: open what every dealer sealed for this holder; one pair of shares a dealer, joined."""
+    """Checks 9 and 10: unseal what every dealer sealed for this holder; one pair of shares per dealer, joined."""
     pairs = b"".join(
         [
             checks.share_opens(suite, key, box, transcript.sealed_shares_context(session, dealer, holder), dealer)

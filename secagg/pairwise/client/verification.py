@@ -9,8 +9,7 @@ from typing import Final, TypeAlias
 
 from secagg.errors import ErrorCode, PeerError
 from secagg.pairwise import checks, records, transcript
-from secagg.pairwise.client.states import Round
-from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.client.member import Member
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PublicKeys
@@ -28,23 +27,21 @@ def _graph(clients: int, neighbours: int, key: bytes) -> NeighbourGraph:
 
 
 def check_roster(
+    member: Member,
     roster: Roster,
     own: PublicKeys,
     present: Sequence[int],
     keys: Sequence[PublicKeys],
     absent: Sequence[int],
-    config: RoundConfig,
-    round_: Round,
     session: bytes,
-    cohort: Sequence[bytes],
     executor: Executor | None,
 ) -> None:
     """Checks 5 to 8.  ``keys`` are those of ``present``, both as they came: an id may stand there twice."""
-    index = round_.index
+    index, config, round_ = member.index, member.config, member.round
     checks.own_leaf(own.to_bytes(), roster.own)
     checks.ids_valid(present, index, config)
     checks.keys_usable(config.suite, own, [key for both in keys for key in both])
-    if config.is_active:
+    if config.threat_model.signs:
         graph = _graph(config.clients, config.neighbours, transcript.graph_key(roster.digest, session))
         checks.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
         leaves = {index: transcript.leaf(index, *own)}
@@ -58,7 +55,7 @@ def check_roster(
         )
         claims = [
             (
-                cohort[neighbour],
+                member.cohort[neighbour],
                 transcript.signed_advertisement(config.digest, round_.nonce, neighbour, *both),
                 signature,
                 neighbour,
@@ -67,7 +64,7 @@ def check_roster(
         ]
         verify_each(checks.keys_signed, claims, executor)
     elif roster.absent or roster.signatures or roster.proof:
-        raise PeerError(ErrorCode.MALFORMED, "a semi_honest roster has no absent ids, signatures or proof")
+        raise PeerError(ErrorCode.MALFORMED, f"a {config.threat_model} roster has no absent ids, signatures or proof")
     checks.neighbours_enough(present, config.threshold)
 
 

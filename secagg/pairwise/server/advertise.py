@@ -6,6 +6,7 @@ from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import MakeMessage
 from secagg.pairwise import messages, transcript
 from secagg.pairwise.messages import Advertise, Invitation, Roster
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
@@ -23,14 +24,14 @@ def take(advertising: Advertising, sender: int, message: Advertise) -> None:
     """Two usable keys that nobody advertised before; in ``active`` signed by the sender's identity."""
     round_, config = advertising.round, advertising.round.config
     keys = (message.channel_key, message.masking_key)
-    if len(message.signature) != (SIGNATURE_BYTES if config.is_active else 0):
+    if len(message.signature) != (SIGNATURE_BYTES if config.threat_model.signs else 0):
         raise PeerError(ErrorCode.MALFORMED, f"a signature of {len(message.signature)} bytes in {config.threat_model}")
     # What a neighbour would refuse to share with never gets into the roster.
     if any(agreement.has_low_order(config.suite, key) for key in keys):
         raise PeerError(ErrorCode.KEY_UNUSABLE, "a public key of low order")
     if keys[0] == keys[1] or any(key in advertising.advertised_by for key in keys):
         raise PeerError(ErrorCode.KEY_REPEATED, "a public key that was advertised before")
-    if config.is_active:
+    if config.threat_model.signs:
         signed = transcript.signed_advertisement(config.digest, round_.nonce, sender, *keys)
         round_.verify(sender, signed, message.signature)
     advertising.advertised_by.update(dict.fromkeys(keys, sender))
@@ -46,8 +47,8 @@ def close(advertising: Advertising, attendance: Attendance) -> tuple[Advertised,
     advertised = Advertised(advertising.round, adverts, tuple(sorted(attendance.staying(adverts))))
     degrees = advertised.edges.degrees_within(flags(advertised.members, config.clients))
     able = tuple(member for member in advertised.members if degrees[member] >= config.threshold)
-    attendance.lose("ADVERTISE", set(range(config.clients)).difference(able))
-    require_enough(attendance, "ADVERTISE", able, config, advertised)
+    attendance.lose(Phase.ADVERTISE, set(range(config.clients)).difference(able))
+    require_enough(attendance, Phase.ADVERTISE, able, config, advertised)
     return advertised, able
 
 
@@ -59,7 +60,7 @@ def messages_of(advertised: Advertised) -> MakeMessage:
         own, neighbours = adverts[index], edges.neighbours(index)
         absent: list[int] = []
         signatures = proof = b""
-        if advertised.round.config.is_active:
+        if advertised.round.config.threat_model.signs:
             present = neighbours.tolist()
             absent = sorted(set(advertised.graph.neighbours_of(index).tolist()) - set(present))
             signatures = b"".join(adverts[member].signature for member in present)

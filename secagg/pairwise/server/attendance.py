@@ -9,6 +9,7 @@ import msgspec
 
 from secagg.errors import AbortCode
 from secagg.outcome import Blame
+from secagg.pairwise.phases import Phase
 
 
 @final
@@ -21,11 +22,11 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
     """Who gets the message of the last close; nobody else is asked for an answer in the phase."""
     dismissed: list[int] = msgspec.field(default_factory=list)
     """Who gets an ABORT with it: whoever was lost in that phase and may still be listening."""
-    left: dict[int, int] = msgspec.field(default_factory=dict)
+    departed: dict[int, int] = msgspec.field(default_factory=dict)
     """Who sent an ABORT, and its code."""
-    digests: dict[str, dict[int, bytes]] = msgspec.field(default_factory=dict)
+    digests: dict[Phase, dict[int, bytes]] = msgspec.field(default_factory=dict)
     """By phase and sender: the accepted messages' digests, empty ones for masked inputs."""
-    dropped: dict[str, list[int]] = msgspec.field(default_factory=dict)
+    dropped: dict[Phase, list[int]] = msgspec.field(default_factory=dict)
     blame: list[Blame] = msgspec.field(default_factory=list)
 
     @classmethod
@@ -34,25 +35,25 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
         everybody = dict.fromkeys(range(clients))
         return cls(awaited=everybody, recipients=list(everybody))
 
-    def answered(self, phase: str) -> Mapping[int, bytes]:
+    def answered(self, phase: Phase) -> Mapping[int, bytes]:
         """Whose message of the phase was accepted, with its digest."""
         return self.digests.get(phase, {})
 
-    def answer(self, phase: str, sender: int, digest: bytes) -> None:
+    def answer(self, phase: Phase, sender: int, digest: bytes) -> None:
         """An awaited message was accepted."""
         self.digests.setdefault(phase, {})[sender] = digest
         del self.awaited[sender]
 
     def leave(self, sender: int, code: AbortCode) -> None:
         """A client goes, and is heard no more."""
-        self.left[sender] = int(code)
+        self.departed[sender] = int(code)
         self.awaited.pop(sender, None)
 
     def staying(self, members: Iterable[int]) -> list[int]:
         """Those members that have not left, in order."""
-        return [member for member in members if member not in self.left]
+        return [member for member in members if member not in self.departed]
 
-    def lose(self, phase: str, members: Collection[int]) -> None:
+    def lose(self, phase: Phase, members: Collection[int]) -> None:
         """The close of a phase goes on without these members."""
         if members:
             self.dropped[phase] = sorted(members)

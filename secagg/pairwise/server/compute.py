@@ -12,9 +12,9 @@ from secagg.outcome import Result, Security
 from secagg.pairwise import messages, transcript
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import Lanes, Unmasked
-from secagg.pairwise.transitions import SERVER_COLLECTS, ServerState
 from secagg.primitives import agreement, masking, secret_sharing
 
 
@@ -52,7 +52,7 @@ def _secrets(unmasked: Unmasked) -> list[tuple[int, bytes]]:
     reconstructor = secret_sharing.Reconstructor(unmasked.advertised.round.config.threshold)
     for owner in owners:
         holders, entries = _shares_of(owner, unmasked)
-        reconstructor.add(holders, unmasked.openings[entries])
+        reconstructor.add(holders, unmasked.shares[entries])
     secrets: list[tuple[int, bytes]] = []
     for owner, secret in zip(owners, reconstructor.secrets(), strict=True):
         if secret is None:
@@ -64,8 +64,8 @@ def _secrets(unmasked: Unmasked) -> list[tuple[int, bytes]]:
 def _shares_of(owner: int, unmasked: Unmasked) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
     """Who returned a good share of the owner's secret (ascending ids), and at which entries."""
     edges = unmasked.advertised.edges
-    entries = edges.toward(owner)
-    good = unmasked.opened[entries]
+    entries = edges.entries_for(owner)
+    good = unmasked.good[entries]
     return edges.neighbours(owner)[good].astype(np.int64), entries[good].astype(np.intp)
 
 
@@ -115,8 +115,8 @@ def _transcript(unmasked: Unmasked, attendance: Attendance) -> list[bytes]:
     masked, clients = unmasked.masked, unmasked.advertised.round.config.clients
     parts = [
         part
-        for phase in SERVER_COLLECTS
-        if phase is not ServerState.MASK
+        for phase in Phase
+        if phase is not Phase.MASK
         for sender, digest in sorted(attendance.answered(phase).items())
         for part in (phase.encode(), sender.to_bytes(4, "little"), digest)
     ]
@@ -127,6 +127,6 @@ def _bad_dealer(owner: int, what: str) -> PeerError:
     return PeerError(
         ErrorCode.BAD_DEALER,
         f"the round cannot be finished: client {owner} dealt bad shares: {what}",
-        phase="UNMASK",
+        phase=Phase.UNMASK,
         culprit=(owner,),
     )

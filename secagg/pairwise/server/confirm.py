@@ -5,6 +5,7 @@ from __future__ import annotations
 from secagg.outcome import MakeMessage
 from secagg.pairwise import messages, transcript
 from secagg.pairwise.messages import Confirm, Confirmations
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_quorum
 from secagg.pairwise.server.records import Confirmed, Confirming, Ids, Masked
@@ -28,8 +29,8 @@ def close(confirming: Confirming, attendance: Attendance) -> tuple[Confirmed, Id
     """Who did not sign is not asked to unmask: it could not check the others' signatures."""
     masked, config = confirming.masked, confirming.advertised.round.config
     confirmed = Confirmed(masked, confirming.signatures)
-    attendance.lose("CONFIRM", set(masked.members).difference(confirmed.members))
-    require_quorum(attendance, "CONFIRM", confirmed.members, config)
+    attendance.lose(Phase.CONFIRM, set(masked.members).difference(confirmed.members))
+    require_quorum(attendance, Phase.CONFIRM, confirmed.members, config)
     return confirmed, confirmed.members
 
 

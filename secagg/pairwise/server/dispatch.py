@@ -5,6 +5,7 @@ from __future__ import annotations
 from secagg.events import Misbehaved
 from secagg.outcome import MakeMessage
 from secagg.pairwise.messages import Advertise, Confirm, MaskedInput, Share, ToServer, Unmask
+from secagg.pairwise.phases import ServerState
 from secagg.pairwise.server import advertise, confirm, mask, share, unmask
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import (
@@ -14,59 +15,58 @@ from secagg.pairwise.server.records import (
     Collector,
     Confirmed,
     Confirming,
+    Held,
     Ids,
     Masked,
     Masking,
-    Phase,
     Shared,
     Sharing,
     Unmasked,
     Unmasking,
 )
-from secagg.pairwise.transitions import ServerState
 
 
-def take(phase: Phase, sender: int, message: ToServer) -> Misbehaved | None:
+def take(held: Held, sender: int, message: ToServer) -> Misbehaved | None:
     """Take a message of the open phase, the sender's first.
 
     Returns what was wrong with a part of a message whose other parts count.  Raises PeerError when nothing of it does,
     and then nothing has changed.
     """
-    match phase, message:
+    match held, message:
         case Advertising(), Advertise():
-            advertise.take(phase, sender, message)
+            advertise.take(held, sender, message)
         case Sharing(), Share():
-            share.take(phase, sender, message)
+            share.take(held, sender, message)
         case Masking(), MaskedInput():
-            mask.take(phase, sender, message)
+            mask.take(held, sender, message)
         case Confirming(), Confirm():
-            confirm.take(phase, sender, message)
+            confirm.take(held, sender, message)
         case Unmasking(), Unmask():
-            return unmask.take(phase, sender, message)
+            return unmask.take(held, sender, message)
         case _:
-            raise RuntimeError(f"a {type(message).__name__} is none of {phase}'s messages")
+            raise RuntimeError(f"a {type(message).__name__} is none of {held}'s messages")
     return None
 
 
-def close(phase: Collector, attendance: Attendance) -> tuple[Closed, Ids]:
+def close(collector: Collector, attendance: Attendance) -> tuple[Closed, Ids]:
     """The record that the phase is closed with, and who is asked for a message in the next one.
 
     Notes in the attendance who was lost.  Raises RoundOverError when the round cannot go on.
     """
-    match phase:
+    match collector:
         case Advertising():
-            return advertise.close(phase, attendance)
+            return advertise.close(collector, attendance)
         case Sharing():
-            return share.close(phase, attendance)
+            return share.close(collector, attendance)
         case Masking():
-            return mask.close(phase, attendance)
+            return mask.close(collector, attendance)
         case Confirming():
-            return confirm.close(phase, attendance)
+            return confirm.close(collector, attendance)
         case Unmasking():
-            return unmask.close(phase, attendance)
+            return unmask.close(collector, attendance)
 
 
-def begin(state: ServerState, closed: Closed) -> Phase:
+def begin(state: ServerState, closed: Closed) -> Held:
     """Open the state that follows on a record."""
     match state, closed:
         case ServerState.SHARE, Advertised():
@@ -83,12 +83,12 @@ def begin(state: ServerState, closed: Closed) -> Phase:
             raise RuntimeError(f"{state} does not follow on {closed}")
 
 
-def messages_of(phase: Collector) -> MakeMessage:
+def messages_of(collector: Collector) -> MakeMessage:
     """What is sent when the phase opens: the messages of the close before it.
 
     They hold on to the record of that close, and not to what the phase collects.
     """
-    match phase:
+    match collector:
         case Advertising(round=round_):
             message = advertise.invitation(round_)
             return lambda index: message
@@ -103,4 +103,4 @@ def messages_of(phase: Collector) -> MakeMessage:
         case Unmasking(settled=Confirmed() as confirmed):
             return confirm.messages_of(confirmed)
         case _:
-            raise RuntimeError(f"nothing is sent when {phase} opens")
+            raise RuntimeError(f"nothing is sent when {collector} begins to collect")

@@ -6,19 +6,21 @@ left, or it did not answer.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Final
 
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import Advertised
 from secagg.wording import counted, was
 
-_DID = {
-    "ADVERTISE": "advertised {its} keys",
-    "SHARE": "dealt {its} shares",
-    "MASK": "sent {its} masked vector{s}",
-    "CONFIRM": "confirmed the survivors",
-    "UNMASK": "returned {its} shares",
+_DID: Final[Mapping[Phase, str]] = {
+    Phase.ADVERTISE: "advertised {its} keys",
+    Phase.SHARE: "dealt {its} shares",
+    Phase.MASK: "sent {its} masked vector{s}",
+    Phase.CONFIRM: "confirmed the survivors",
+    Phase.UNMASK: "returned {its} shares",
 }
 
 
@@ -33,7 +35,7 @@ class RoundOverError(Exception):
 
 def require_enough(
     attendance: Attendance,
-    phase: str,
+    phase: Phase,
     able: Collection[int],
     config: RoundConfig,
     advertised: Advertised | None = None,
@@ -53,27 +55,27 @@ def require_enough(
     raise RoundOverError(f"{reason}; {config.min_survivors} are needed", advertised)
 
 
-def require_threshold_around(attendance: Attendance, phase: str, stuck: Collection[int], config: RoundConfig) -> None:
+def require_threshold_around(attendance: Attendance, phase: Phase, stuck: Collection[int], config: RoundConfig) -> None:
     """Raise RoundOverError when some secrets are stuck: they could not be reconstructed however UNMASK went."""
     if not stuck:
         return
-    whose, near = f"the secret of client {min(stuck)}", "its neighbours"
+    whose, neighbours = f"the secret of client {min(stuck)}", "its neighbours"
     if len(stuck) > 1:
-        whose, near = f"the secrets of {len(stuck)} clients, client {min(stuck)} among them,", "their neighbours"
+        whose, neighbours = f"the secrets of {len(stuck)} clients, client {min(stuck)} among them,", "their neighbours"
     raise RoundOverError(
         f"{answers(attendance, phase)}; {whose} could not be reconstructed, because fewer than {config.threshold} of "
-        f"{near} are among these"
+        f"{neighbours} are among these"
     )
 
 
-def require_quorum(attendance: Attendance, phase: str, signers: Collection[int], config: RoundConfig) -> None:
+def require_quorum(attendance: Attendance, phase: Phase, signers: Collection[int], config: RoundConfig) -> None:
     """Raise RoundOverError when fewer than a quorum signed."""
     if len(signers) < config.quorum:
         raise RoundOverError(f"{answers(attendance, phase)}; {config.quorum} are needed")
 
 
 def shares_missing(
-    attendance: Attendance, phase: str, owner: int, good: int, bad: int, config: RoundConfig
+    attendance: Attendance, phase: Phase, owner: int, good: int, bad: int, config: RoundConfig
 ) -> RoundOverError:
     """The error to raise when too few shares of one client's secret came back."""
     bad_ones = f", and {bad} that {'does' if bad == 1 else 'do'} not match" if bad else ""
@@ -83,22 +85,22 @@ def shares_missing(
     )
 
 
-def answers(attendance: Attendance, phase: str) -> str:
+def answers(attendance: Attendance, phase: Phase) -> str:
     """How many of those asked did what the phase asks for, and in brackets what became of the others."""
     asked = set(attendance.recipients)
-    left = asked & set(attendance.left)
-    answered = _answered(attendance, phase) - left
-    refused = {entry.sender for entry in attendance.blame if entry.phase == phase} & asked - answered - left
-    silent = asked - answered - refused - left
+    departed = asked & set(attendance.departed)
+    answered = _answered(attendance, phase) - departed
+    refused = {entry.sender for entry in attendance.blame if entry.phase == phase} & asked - answered - departed
+    silent = asked - answered - refused - departed
     did = _DID[phase].format(its="its" if len(answered) == 1 else "their", s="" if len(answered) == 1 else "s")
     others = [
         f"{len(refused)} {was(len(refused))} refused" if refused else "",
-        f"{len(left)} left" if left else "",
+        f"{len(departed)} left" if departed else "",
         f"{len(silent)} did not answer" if silent else "",
     ]
     told = ", ".join(other for other in others if other)
     return f"{counted(len(answered), 'client')} {did}" + (f" ({told})" if told else "")
 
 
-def _answered(attendance: Attendance, phase: str) -> set[int]:
+def _answered(attendance: Attendance, phase: Phase) -> set[int]:
     return set(attendance.recipients) & set(attendance.answered(phase))

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, KeysView, Mapping
 from concurrent.futures import Executor
-from typing import Final, NoReturn, TypeAlias, final
+from typing import NoReturn, TypeAlias, final
 
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, ServerStep
@@ -19,7 +19,8 @@ from secagg.outcome import Blame, Failure, Outgoing, Result
 from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
-from secagg.pairwise.messages import Abort, Advertise, Confirm, MaskedInput, Share, ToServer, Unmask
+from secagg.pairwise.messages import Abort, Advertise, MaskedInput, ToServer
+from secagg.pairwise.phases import SERVER_ENDED, HostCall, ServerState, collected_in
 from secagg.pairwise.server import advertise, compute, dispatch
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import RoundOverError
@@ -30,19 +31,16 @@ from secagg.pairwise.server.records import (
     Advertising,
     Collector,
     Done,
+    Held,
     Ids,
-    Phase,
     Round,
     Unmasked,
 )
 from secagg.pairwise.server.snapshot import dump, load
-from secagg.pairwise.transitions import SERVER, SERVER_COLLECTS, SERVER_ENDED, ServerState
+from secagg.pairwise.transitions import SERVER
 from secagg.primitives.calls import OneCall
 
 Randomness: TypeAlias = Callable[[int], bytes]
-
-_TO_SERVER: Final = (Advertise, Share, MaskedInput, Confirm, Unmask)
-_PHASES: Final = tuple(state.value for state in SERVER_COLLECTS)
 
 
 @final
@@ -68,10 +66,10 @@ class Server:
         round_ = Round(config, randomness(messages.NONCE_BYTES), directory)
         self._set_up(round_, Attendance.of_cohort(config.clients), Advertising(round_))
 
-    def _set_up(self, round_: Round, attendance: Attendance, phase: Phase) -> None:
-        self._round, self._attendance, self._phase = round_, attendance, phase
+    def _set_up(self, round_: Round, attendance: Attendance, held: Held) -> None:
+        self._round, self._attendance, self._held = round_, attendance, held
         self._config = round_.config
-        self._largest = max(messages.max_bytes(round_.config, kind) for kind in _TO_SERVER)
+        self._largest = messages.most_bytes_to_server(round_.config)
         self._blamed = {(entry.sender, entry.phase, entry.code) for entry in attendance.blame}
         self._result: Result | None = None
         self._one_call, self._one_compute = OneCall("server"), OneCall("server's compute")
@@ -91,7 +89,7 @@ class Server:
 
         Store it durably before sending what ``close_phase`` returned, and journal what is received until the next.
         """
-        return dump(self._round, self._attendance, self._phase)
+        return dump(self._round, self._attendance, self._held)
 
     # What a host asks.
 
@@ -103,7 +101,7 @@ class Server:
     @property
     def phase(self) -> ServerState:
         """The phase whose messages are collected, or COMPUTE, DONE, ABORTED."""
-        return STATES[type(self._phase)]
+        return STATES[type(self._held)]
 
     @property
     def missing(self) -> KeysView[int]:
@@ -123,7 +121,7 @@ class Server:
     @property
     def failure(self) -> Failure | None:
         """Why the round was aborted, if it was."""
-        return self._phase.failure if isinstance(self._phase, Aborted) else None
+        return self._held.failure if isinstance(self._held, Aborted) else None
 
     @property
     def dropped(self) -> Mapping[str, tuple[int, ...]]:
@@ -133,7 +131,7 @@ class Server:
     @property
     def graph(self) -> NeighbourGraph | None:
         """Who is whose neighbour; None before the roster is made."""
-        advertised = self._phase.advertised
+        advertised = self._held.advertised
         return None if advertised is None else advertised.graph
 
     @property
@@ -180,13 +178,13 @@ class Server:
 
     def outgoing(self) -> Outgoing:
         """What the last ``close_phase`` returned, again; before the first one, the invitation for everybody."""
-        attendance, phase = self._attendance, self._phase
-        if isinstance(phase, Aborted):
-            farewell = messages.encode_abort(self._round.round_id, phase.failure.code)
+        attendance, held = self._attendance, self._held
+        if isinstance(held, Aborted):
+            farewell = messages.encode_abort(self._round.round_id, held.failure.code)
             return Outgoing(attendance.staying(attendance.recipients), lambda index: farewell)
-        if not isinstance(phase, Collector):
+        if not isinstance(held, Collector):
             return Outgoing((), lambda index: b"")
-        make, dismissed = dispatch.messages_of(phase), frozenset(attendance.dismissed)
+        make, dismissed = dispatch.messages_of(held), frozenset(attendance.dismissed)
         dismissal = messages.encode_abort(self._round.round_id, AbortCode.EXCLUDED)
         return Outgoing(
             [*attendance.recipients, *attendance.dismissed],
@@ -241,19 +239,20 @@ class Server:
                     ErrorCode.CONFLICT, f"a second {phase} message that differs from the first", phase=phase
                 )
             return Duplicate(sender, phase)
-        if state not in SERVER_COLLECTS or _PHASES.index(phase) < _PHASES.index(state):
+        open_phase = collected_in(state)
+        if open_phase is None or phase.place < open_phase.place:
             return Late(sender, phase)
-        if phase != state:
+        if phase is not open_phase:
             raise PeerError(ErrorCode.WRONG_PHASE, f"a {phase} message in phase {state}", phase=phase)
         if sender not in attendance.awaited:
             return Late(sender, phase)
-        fault = dispatch.take(self._phase, sender, message)
+        fault = dispatch.take(self._held, sender, message)
         attendance.answer(phase, sender, digest)
         return Accepted(sender, phase) if fault is None else self._blame(fault)
 
     def _sessions_of(self, message: ToServer) -> tuple[bytes, ...]:
         """What a message may give as its session: the round id before there is a session, either in an ABORT."""
-        advertised = self._phase.advertised
+        advertised = self._held.advertised
         session = () if advertised is None else (advertised.session,)
         if isinstance(message, Abort):
             return (self._round.round_id, *session)
@@ -274,7 +273,7 @@ class Server:
 
     def _take_abort(self, sender: int, message: Abort) -> ServerEvent:
         state = self.phase
-        if sender in self._attendance.left or state not in SERVER_COLLECTS:
+        if sender in self._attendance.departed or collected_in(state) is None:
             return Late(sender, state.value)
         code = messages.abort_code(message)
         self._attendance.leave(sender, code)
@@ -283,13 +282,13 @@ class Server:
     # Moving on.
 
     def _close_phase(self) -> Outgoing:
-        state, phase, attendance = self.phase, self._phase, self._attendance
-        following = SERVER[self._config.threat_model].get((state, "close"))
-        if following is None or not isinstance(phase, Collector):
+        state, held, attendance = self.phase, self._held, self._attendance
+        following = SERVER[self._config.threat_model].get((state, HostCall.CLOSE))
+        if following is None or not isinstance(held, Collector):
             raise StateError(f"close_phase: there is no phase to close in state {state}")
         try:
-            closed, participants = dispatch.close(phase, attendance)
-            self._advance("close", dispatch.begin(following, closed))
+            closed, participants = dispatch.close(held, attendance)
+            self._advance(HostCall.CLOSE, dispatch.begin(following, closed))
         except RoundOverError as ends:
             missing = tuple(sorted(attendance.awaited))
             self._abort(ends.reason, AbortCode.TOO_FEW_CLIENTS, missing=missing, advertised=ends.advertised)
@@ -297,18 +296,18 @@ class Server:
         except Exception as bug:
             self._abort(f"unexpected {type(bug).__name__} while closing {state}", AbortCode.INTERNAL)
             raise
-        if following in SERVER_COLLECTS:
+        if collected_in(following) is not None:
             attendance.ask(participants)
         else:
             attendance.ask_nobody()
         return self.outgoing()
 
-    def _advance(self, trigger: str, phase: Phase) -> None:
+    def _advance(self, call: HostCall, held: Held) -> None:
         """Follow an edge of the table."""
-        state = SERVER[self._config.threat_model][self.phase, trigger]
-        if STATES[type(phase)] is not state:
-            raise RuntimeError(f"{trigger} leads to {state}, not to {phase}")
-        self._phase = phase
+        state = SERVER[self._config.threat_model][self.phase, call]
+        if STATES[type(held)] is not state:
+            raise RuntimeError(f"{call} leads to {state}, not to {held}")
+        self._held = held
 
     def _abort(
         self,
@@ -320,25 +319,25 @@ class Server:
         advertised: Advertised | None = None,
     ) -> None:
         failure = Failure(self.phase.value, reason, code, missing, culprit)
-        self._phase = Aborted(advertised or self._phase.advertised, failure)
+        self._held = Aborted(advertised or self._held.advertised, failure)
         self._attendance.await_nobody()
 
     def _compute(self, executor: Executor | None, workers: int | None) -> Result:
         if self._result is not None:
             return self._result
-        phase = self._phase.unmasked if isinstance(self._phase, Done) else self._phase
-        if not isinstance(phase, Unmasked):
+        unmasked = self._held.unmasked if isinstance(self._held, Done) else self._held
+        if not isinstance(unmasked, Unmasked):
             raise StateError(f"compute: not possible in state {self.phase}; close the UNMASK phase first")
         try:
-            add, subtract = compute.mask_keys(phase)
+            add, subtract = compute.mask_keys(unmasked)
         except PeerError as refused:
             self._refuse(refused.culprit[0], refused)
             self._abort(str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
             raise
-        total = compute.without_masks(phase.masked.total, add, subtract, self._config, executor, workers)
-        if isinstance(self._phase, Aborted):  # by its host, from another thread
+        total = compute.without_masks(unmasked.masked.total, add, subtract, self._config, executor, workers)
+        if isinstance(self._held, Aborted):  # by its host, from another thread
             raise StateError("compute: the round was aborted while its sum was computed")
-        self._result = compute.result_of(phase, self._attendance, total)
-        if isinstance(self._phase, Unmasked):
-            self._advance("compute", Done(phase))
+        self._result = compute.result_of(unmasked, self._attendance, total)
+        if isinstance(self._held, Unmasked):
+            self._advance(HostCall.COMPUTE, Done(unmasked))
         return self._result

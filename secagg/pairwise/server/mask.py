@@ -11,6 +11,7 @@ from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import MakeMessage
 from secagg.pairwise import messages
 from secagg.pairwise.messages import MaskedInput, Survivors
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough, require_threshold_around
 from secagg.pairwise.server.records import Ids, Masked, Masking, Shared
@@ -39,7 +40,7 @@ def take(masking: Masking, sender: int, message: MaskedInput) -> None:
 
 
 def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
-    """S: whose vectors are in the sum, if UNMASK can open all the secrets that this leaves to be opened."""
+    """S: whose vectors are in the sum, if UNMASK can reconstruct all the secrets that this asks for."""
     shared, config = masking.shared, masking.advertised.round.config
     masked = Masked(
         shared.advertised,
@@ -49,10 +50,10 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
         members=tuple(sorted(masking.arrived)),
         total=masking.total,
     )
-    attendance.lose("MASK", set(shared.members).difference(masked.members))
-    require_enough(attendance, "MASK", masked.members, config)
-    stuck = [owner for owner in masked.owners if masked.near[owner] < config.threshold]
-    require_threshold_around(attendance, "MASK", stuck, config)
+    attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))
+    require_enough(attendance, Phase.MASK, masked.members, config)
+    stuck = [owner for owner in masked.owners if masked.surviving_neighbours[owner] < config.threshold]
+    require_threshold_around(attendance, Phase.MASK, stuck, config)
     return masked, masked.members
 
 

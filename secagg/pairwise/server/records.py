@@ -32,8 +32,8 @@ from secagg.pairwise.adjacency import Adjacency
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
+from secagg.pairwise.phases import ServerState
 from secagg.pairwise.records import KEYS_BYTES, PublicKeys
-from secagg.pairwise.transitions import ServerState
 from secagg.primitives import signing, suites
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -51,9 +51,9 @@ class Round:
     def __init__(self, config: RoundConfig, nonce: bytes, directory: Directory | None) -> None:
         """Raises ParameterError when the directory, in ``active``, does not hold the config's cohort."""
         identities: Sequence[bytes] | None = ()
-        if config.is_active:
+        if config.threat_model.signs:
             identities = None if directory is None else directory.cohort(config.cohort)
-        if identities is None or (config.is_active and len(identities) != config.clients):
+        if identities is None or (config.threat_model.signs and len(identities) != config.clients):
             raise ParameterError("active: give the directory that holds the config's cohort")
         if not all(map(signing.is_signing_key, identities)):
             raise ParameterError("active: the directory holds an identity key that is no canonical Ed25519 key")
@@ -252,14 +252,14 @@ class Masked(_Record, tag="MASKED", frozen=True):
         return messages.encode_bitmap(self.members, self.advertised.round.config.clients)
 
     @cached_property
-    def near(self) -> npt.NDArray[np.int64]:
+    def surviving_neighbours(self) -> npt.NDArray[np.int64]:
         """How many neighbours in S each member of the cohort has, shape (n,)."""
         return self.advertised.edges.degrees_within(self.flags)
 
     @cached_property
     def owners(self) -> Ids:
-        """Whose secrets UNMASK must open: the survivors' seeds, and the keys of those they masked against in vain."""
-        return tuple(member for member in self.dealers if self.flags[member] or self.near[member])
+        """Whose secrets must be reconstructed: survivors' seeds, and the keys that survivors masked with in vain."""
+        return tuple(member for member in self.dealers if self.flags[member] or self.surviving_neighbours[member])
 
 
 # CONFIRM.
@@ -300,9 +300,9 @@ class Unmasking(_Collector, tag="UNMASK"):
 
     settled: Masked | Confirmed
     """The phase that settled who the survivors are; its members are asked for their shares."""
-    openings: npt.NDArray[np.uint64]
+    shares: npt.NDArray[np.uint64]
     """(pairs, 5): the shares that came back."""
-    opened: Flags
+    good: Flags
     """(pairs,): which of them are there and match their commitments."""
 
     @property
@@ -321,8 +321,8 @@ class Unmasked(_Record, tag="COMPUTE", frozen=True):
     """Shares enough are there to take the masks off the sum."""
 
     masked: Masked
-    openings: npt.NDArray[np.uint64]
-    opened: Flags
+    shares: npt.NDArray[np.uint64]
+    good: Flags
 
     @property
     def advertised(self) -> Advertised:
@@ -347,7 +347,7 @@ class Done(_Record, tag="DONE", frozen=True):
 
 @final
 class Aborted(_Record, tag="ABORTED", frozen=True):
-    """The round ended without a sum.  Nothing is left that could still be opened."""
+    """The round ended without a sum.  Nothing is left from which anything could be unmasked."""
 
     advertised: Advertised | None
     """What ADVERTISE was closed with, if the round came so far."""
@@ -356,10 +356,10 @@ class Aborted(_Record, tag="ABORTED", frozen=True):
 
 Collector: TypeAlias = Advertising | Sharing | Masking | Confirming | Unmasking
 Closed: TypeAlias = Advertised | Shared | Masked | Confirmed | Unmasked
-Phase: TypeAlias = Collector | Unmasked | Done | Aborted
-"""Where a server stands."""
+Held: TypeAlias = Collector | Unmasked | Done | Aborted
+"""What a server holds: a collector while a phase is open, and a record after the last one."""
 
-STATES: Final[dict[type[Phase], ServerState]] = {
+STATES: Final[dict[type[Held], ServerState]] = {
     Advertising: ServerState.ADVERTISE,
     Sharing: ServerState.SHARE,
     Masking: ServerState.MASK,

@@ -8,6 +8,7 @@ from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import MakeMessage
 from secagg.pairwise import messages
 from secagg.pairwise.messages import Share, Shares
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import COMMITMENTS_BYTES, SEALED_BYTES
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
@@ -52,8 +53,8 @@ def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
             break
         alive &= ~pruned
     members = tuple(np.flatnonzero(alive).tolist())
-    attendance.lose("SHARE", set(attendance.recipients).difference(members))
-    require_enough(attendance, "SHARE", members, config)
+    attendance.lose(Phase.SHARE, set(attendance.recipients).difference(members))
+    require_enough(attendance, Phase.SHARE, members, config)
     return Shared(sharing.advertised, members, sharing.sealed, sharing.commitments, sharing.seed_commitments), members
 
 
@@ -64,7 +65,7 @@ def messages_of(shared: Shared) -> MakeMessage:
     def shares_for(index: int) -> bytes:
         neighbours = edges.neighbours(index)
         dealt = shared.flags[neighbours]
-        entries = edges.toward(index)[dealt]
+        entries = edges.entries_for(index)[dealt]
         shares = Shares(
             VERSION,
             session,

@@ -12,7 +12,7 @@ from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import decode_config
 from secagg.pairwise.server.attendance import Attendance
-from secagg.pairwise.server.records import Phase, Round
+from secagg.pairwise.server.records import Held, Round
 
 VERSION: Final = 2
 """Of the snapshots that are made and restored; apart from the protocol's, because their form changes without it."""
@@ -26,7 +26,7 @@ class State(NamedTuple):
 
     round: Round
     attendance: Attendance
-    phase: Phase
+    held: Held
 
 
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -38,12 +38,12 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     attendance: Attendance
-    phase: Phase
+    held: Held
 
 
-def dump(round_: Round, attendance: Attendance, phase: Phase) -> bytes:
-    """A snapshot of a server that stands in this phase."""
-    state = msgspec.msgpack.encode(_State(attendance, phase), enc_hook=_out)
+def dump(round_: Round, attendance: Attendance, held: Held) -> bytes:
+    """A snapshot of a server that holds this."""
+    state = msgspec.msgpack.encode(_State(attendance, held), enc_hook=_out)
     snapshot = _Snapshot(VERSION, round_.config.to_bytes(), round_.nonce, msgspec.Raw(state))
     data = msgspec.msgpack.encode(snapshot)
     return hashlib.sha256(data).digest() + data
@@ -72,7 +72,7 @@ def load(snapshot: bytes, directory: Directory | None) -> State:
         state = msgspec.msgpack.decode(decoded.state, type=_State, dec_hook=back_in)
     except (msgspec.DecodeError, ValueError) as wrong:
         raise ParameterError(f"these bytes are no snapshot of a server: {wrong}") from None
-    return State(round_, state.attendance, state.phase)
+    return State(round_, state.attendance, state.held)
 
 
 def _out(value: Any) -> Any:

@@ -8,6 +8,7 @@ from secagg.errors import ErrorCode, PeerError
 from secagg.events import Misbehaved
 from secagg.pairwise import transcript
 from secagg.pairwise.messages import Unmask
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import KINDS, OPENING_BYTES, openings
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import shares_missing
@@ -23,8 +24,8 @@ def begin(settled: Masked | Confirmed) -> Unmasking:
     pairs = len(masked.advertised.edges)
     return Unmasking(
         settled,
-        openings=np.zeros((pairs, secret_sharing.LIMBS), dtype=np.uint64),
-        opened=np.zeros(pairs, dtype=np.bool_),
+        shares=np.zeros((pairs, secret_sharing.LIMBS), dtype=np.uint64),
+        good=np.zeros(pairs, dtype=np.bool_),
     )
 
 
@@ -43,31 +44,31 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
     shares, salts = openings(message.openings)
     blob = shares.tobytes()
     good = ~secret_sharing.bad_shares(blob)
-    committed = masked.commitments[edges.toward(sender)[dealt]].reshape(-1, len(KINDS), DIGEST_BYTES)
+    committed = masked.commitments[edges.entries_for(sender)[dealt]].reshape(-1, len(KINDS), DIGEST_BYTES)
     kinds = np.where(masked.flags[dealers], SEED_SHARE, KEY_SHARE)
     returned = transcript.share_commitments(unmasking.advertised.session, dealers, sender, kinds, salts, shares)
     rebuilt = np.frombuffer(returned, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
     good &= (rebuilt == committed[np.arange(len(dealers)), kinds]).all(axis=1)
     entries = np.arange(edges.span(sender).start, edges.span(sender).stop)[dealt]
-    unmasking.openings[entries] = np.frombuffer(blob, dtype="<u8").reshape(len(dealers), -1)
-    unmasking.opened[entries] = good
+    unmasking.shares[entries] = np.frombuffer(blob, dtype="<u8").reshape(len(dealers), -1)
+    unmasking.good[entries] = good
     if good.all():
         return None
     bad = tuple(dealers[~good].tolist())
     detail = f"{counted(len(bad), 'share')} of {len(dealers)} {was(len(bad))} left out: not what was committed to"
-    return Misbehaved(sender, "UNMASK", ErrorCode.BAD_SHARE, detail, bad)
+    return Misbehaved(sender, Phase.UNMASK, ErrorCode.BAD_SHARE, detail, bad)
 
 
 def close(unmasking: Unmasking, attendance: Attendance) -> tuple[Unmasked, Ids]:
-    """Each secret that must be opened has good shares up to the threshold; nobody is asked for more."""
+    """Each secret that must be reconstructed has good shares up to the threshold; nobody is asked for more."""
     masked, edges = unmasking.masked, unmasking.advertised.edges
     config = unmasking.advertised.round.config
-    answered = attendance.answered("UNMASK")
-    attendance.lose("UNMASK", set(unmasking.settled.members).difference(answered))
-    returned = np.bincount(edges.ids[unmasking.opened], minlength=config.clients)
+    answered = attendance.answered(Phase.UNMASK)
+    attendance.lose(Phase.UNMASK, set(unmasking.settled.members).difference(answered))
+    returned = np.bincount(edges.ids[unmasking.good], minlength=config.clients)
     for owner in masked.owners:
         if returned[owner] < config.threshold:
             good = int(returned[owner])
             bad = sum(holder in answered for holder in edges.neighbours(owner).tolist()) - good
-            raise shares_missing(attendance, "UNMASK", owner, good, bad, config)
-    return Unmasked(masked, unmasking.openings, unmasking.opened), ()
+            raise shares_missing(attendance, Phase.UNMASK, owner, good, bad, config)
+    return Unmasked(masked, unmasking.shares, unmasking.good), ()

@@ -21,16 +21,16 @@ def bare(rows: Iterable[tuple[Combination[Unknown], Combination[Key]]]) -> list[
     Returns:
         A basis of the combinations of observations in which no unknown is left.
     """
-    left, free = [(dict(unknown), dict(key)) for unknown, key in rows], []
-    while left:
-        row = left.pop(min(range(len(left)), key=lambda place: len(left[place][0])))
+    remaining, free = [(dict(unknown), dict(key)) for unknown, key in rows], []
+    while remaining:
+        row = remaining.pop(min(range(len(remaining)), key=lambda place: len(remaining[place][0])))
         if not row[0]:
             free.append(row[1])
             continue
         pivot = next(iter(row[0]))
-        for place, other in enumerate(left):
+        for place, other in enumerate(remaining):
             if pivot in other[0]:
-                left[place] = _difference(other, row, row[0][pivot], other[0][pivot])
+                remaining[place] = _difference(other, row, row[0][pivot], other[0][pivot])
     return free
 
 

@@ -166,7 +166,7 @@ class Attack:
             self.sends or self.config,
             hosts,
             {
-                index: self.identities.get(index, identities[index]) if self.config.is_active else None
+                index: self.identities.get(index, identities[index]) if self.config.threat_model.signs else None
                 for index in self.colluders
             },
             self.lies,
@@ -176,7 +176,7 @@ class Attack:
 
     def _host(self, index: int, identity: Identity, directory: Directory, vectors: list[list[int]]) -> Host:
         consume, randomness = UsedTokens(), SeededRandomness(self.seed, f"client {index}")
-        trust: dict[str, Any] = {"identity": identity, "directory": directory} if self.config.is_active else {}
+        trust: dict[str, Any] = {"identity": identity, "directory": directory} if self.config.threat_model.signs else {}
         policy = self.policy or Policy(
             threat_model=self.config.threat_model,
             min_sigma=self.config.sigma,

@@ -31,6 +31,7 @@ from secagg.pairwise.messages import (
     Survivors,
     Unmask,
 )
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import KINDS, Commitments, Opening, PublicKeys, SharePair
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, VERSION
 from secagg.primitives import aead, agreement, masking, secret_sharing, suites
@@ -124,7 +125,7 @@ class MaliciousClient:
 
     def start(self) -> Sequence[bytes]:
         """Its first messages."""
-        return self._wired("ADVERTISE", self.advertise())
+        return self._wired(Phase.ADVERTISE, self.advertise())
 
     def receive(self, data: bytes) -> Sequence[bytes]:
         """What it answers to one message of the server's; nothing to an ABORT."""
@@ -133,18 +134,18 @@ class MaliciousClient:
                 ids = messages.decode_ids(roster.present)
                 keys = records.public_keys(roster.keys, len(ids), "keys")
                 session = transcript.session_id(self.config.digest, self.nonce, roster.digest)
-                return self._wired("SHARE", self.share(session, dict(zip(ids, keys, strict=True))))
+                return self._wired(Phase.SHARE, self.share(session, dict(zip(ids, keys, strict=True))))
             case Shares() as shares:
-                return self._wired("MASK", self.mask(shares))
+                return self._wired(Phase.MASK, self.mask(shares))
             case Survivors() as survivors:
                 self.survivors = frozenset(messages.decode_bitmap(survivors.survivors, self.config.clients))
-                if self.config.is_active:
+                if self.config.threat_model.confirms:
                     return self._wired(
-                        "CONFIRM", Confirm(VERSION, self.session, self.confirm(self.session, survivors.survivors))
+                        Phase.CONFIRM, Confirm(VERSION, self.session, self.confirm(self.session, survivors.survivors))
                     )
-                return self._wired("UNMASK", self.unmask())
+                return self._wired(Phase.UNMASK, self.unmask())
             case Confirmations():
-                return self._wired("UNMASK", self.unmask())
+                return self._wired(Phase.UNMASK, self.unmask())
             case _:
                 return ()
 
@@ -166,7 +167,7 @@ class MaliciousClient:
     def signed_advertisement(self, keys: PublicKeys) -> Advertise:
         """An advertisement of any two keys, in its name."""
         config, signature = self.config, b""
-        if config.is_active:
+        if config.threat_model.signs:
             signed = transcript.signed_advertisement(config.digest, self.nonce, self.index, *keys)
             signature = bytes(records.SIGNATURE_BYTES) if self.identity is None else self.identity.sign(signed)
         round_id = transcript.round_id(config.digest, self.nonce)

@@ -10,6 +10,7 @@ from secagg.events import ServerEvent
 from secagg.outcome import Blame, Failure, Result
 from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import Phase
 from secagg.simulation.driver import RoundDriver
 from secagg.simulation.faults import FATES
 from secagg.testing.adversary.attack import known_cohort, true_inputs
@@ -97,7 +98,7 @@ class _CoalitionRound(RoundDriver):
         )
 
     def in_time(self, phase: str, index: int) -> bool:
-        return FATES.index(self.coalition.fates.get(index, "UNMASK")) >= FATES.index(phase)
+        return FATES.index(self.coalition.fates.get(index, Phase.UNMASK)) >= FATES.index(phase)
 
     def exchange(self, phase: str, index: int, message: bytes) -> None:
         for answer in self.answers_to(phase, index, message):
@@ -109,7 +110,7 @@ class _CoalitionRound(RoundDriver):
     def answers_to(self, phase: str, index: int, message: bytes) -> Sequence[bytes]:
         if index in self.coalition.liars:
             return self.liar_answers(phase, index, message)
-        if phase == "ADVERTISE":
+        if phase == Phase.ADVERTISE:
             answers = super().answers_to(phase, index, message)
             if index in self.clients:
                 view = self.views[index] = self.ledger.watch(index)
@@ -123,14 +124,14 @@ class _CoalitionRound(RoundDriver):
         return answers
 
     def liar_answers(self, phase: str, index: int, message: bytes) -> Sequence[bytes]:
-        if phase != "ADVERTISE":
+        if phase != Phase.ADVERTISE:
             return self.liars[index].receive(message)
         liar = self.liars[index] = MaliciousClient(
             self.config,
             self.nonce,
             index,
             randomness=self.randomness(f"client {index}"),
-            identity=self.identities[index] if self.config.is_active else None,
+            identity=self.identities[index] if self.config.threat_model.signs else None,
             lies=self.coalition.liars[index],
             vector=self.true_inputs[index, 0],
         )

@@ -7,7 +7,7 @@ changed by lies (``secagg.testing.adversary.lies``), in the order in which they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from secagg.errors import PeerError, UsageError
 from secagg.events import InputNeeded
@@ -15,6 +15,7 @@ from secagg.identity import Identity
 from secagg.pairwise import messages, transcript
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import (
+    EXCHANGES,
     Advertise,
     Confirm,
     Confirmations,
@@ -26,6 +27,7 @@ from secagg.pairwise.messages import (
     Survivors,
     Unmask,
 )
+from secagg.pairwise.phases import Phase, phases
 from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.client import ClientLie, MaliciousClient, Randomness
 from secagg.testing.adversary.ledger import Ledger
@@ -67,9 +69,9 @@ class MaliciousServer:
     def run(self) -> None:
         """The whole round."""
         self.begin()
-        for phase in ("ADVERTISE", "SHARE", "MASK", "CONFIRM"):
-            if phase != "CONFIRM" or self.config.is_active:
-                self._phase(phase)
+        for phase in phases(self.config.threat_model):
+            if EXCHANGES[phase].closing is not None:
+                self._close(phase)
         for lie in self.lies:
             lie.after(self)
 
@@ -139,21 +141,22 @@ class MaliciousServer:
 
     # The phases: each sends every client its message and takes what it answers.
 
-    def _phase(self, phase: str) -> None:
-        makers = {
-            "ADVERTISE": self._roster,
-            "SHARE": self._shares,
-            "MASK": self._survivors,
-            "CONFIRM": self._confirmations,
+    def _close(self, phase: Phase) -> None:
+        makers: dict[type | None, Callable[[World, Member], bytes]] = {
+            Roster: self._roster,
+            Shares: self._shares,
+            Survivors: self._survivors,
+            Confirmations: self._confirmations,
         }
+        make = makers[EXCHANGES[phase].closing]
         for world in self.worlds:
-            if phase == "SHARE":
+            if phase is Phase.SHARE:
                 self._deal(world)
             for member in [member for member in world.members if not member.lost]:
                 if not all(lie.reaches(phase, member.index) for lie in self.lies):
                     member.lost = True
                     continue
-                data = makers[phase](world, member)
+                data = make(world, member)
                 for lie in self.lies:
                     data = lie.wire(world, member, phase, data)
                 self.deliver(world, member, data)
@@ -165,7 +168,6 @@ class MaliciousServer:
         draft = world.roster_for(member)
         for lie in self.lies:
             lie.roster(self, world, member, draft)
-        active = world.config.is_active
         return messages.encode(
             Roster(
                 VERSION,
@@ -175,7 +177,7 @@ class MaliciousServer:
                 messages.encode_ids([index for index, _, _ in draft.present]),
                 b"".join(keys.to_bytes() for _, keys, _ in draft.present),
                 messages.encode_ids(draft.absent),
-                b"".join(signature for _, _, signature in draft.present) if active else b"",
+                b"".join(signature for _, _, signature in draft.present) if world.config.threat_model.signs else b"",
                 draft.proof,
             )
         )
@@ -183,7 +185,8 @@ class MaliciousServer:
     def _deal(self, world: World) -> None:
         """What the puppets deal, once it is known who else stands in the roster."""
         for index, puppet in world.puppets.items():
-            holders = {near: world.keys(near) for near in world.near[index] if near in world.adverts}
+            neighbours = [neighbour for neighbour in world.neighbours[index] if neighbour in world.adverts]
+            holders = {neighbour: world.keys(neighbour) for neighbour in neighbours}
             dealing = puppet.deal(world.session, holders)
             world.boxes[index] = {
                 holder: (dealing.sealed[holder], dealing.commitments[holder].to_bytes()) for holder in holders
@@ -192,7 +195,7 @@ class MaliciousServer:
     def _shares(self, world: World, member: Member) -> bytes:
         boxes = {
             dealer: world.boxes[dealer][member.index]
-            for dealer in world.near[member.index]
+            for dealer in world.neighbours[member.index]
             if member.index in world.boxes.get(dealer, {})
         }
         dealt = list(boxes.items())

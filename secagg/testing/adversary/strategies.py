@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.messages import EXCHANGES
+from secagg.pairwise.phases import Phase
 from secagg.testing.adversary.attack import Attack
 from secagg.testing.adversary.client import ClientLie
 from secagg.testing.adversary.lies.clients import (
@@ -53,7 +55,7 @@ from secagg.testing.adversary.lies.survivors import DropFromSurvivors, Isolate, 
 from secagg.testing.adversary.lies.wire import FlipBit, Lose, OutOfPhase, Resize, SendAgain
 from secagg.testing.adversary.world import Ids
 
-_PHASES = ("ADVERTISE", "SHARE", "MASK", "CONFIRM")
+_CLOSED_WITH_A_MESSAGE = tuple(phase for phase, exchange in EXCHANGES.items() if exchange.closing is not None)
 
 
 def ids(config: RoundConfig, *, max_size: int | None = None) -> st.SearchStrategy[Ids]:
@@ -94,7 +96,10 @@ def round_lies(config: RoundConfig) -> st.SearchStrategy[Lie]:
         st.builds(DropFromSurvivors, few, some),
         st.builds(ShowSurvivors, some, to),
         st.builds(
-            ShowAgain, st.lists(some, min_size=1, max_size=2).map(tuple), to, st.sampled_from(("MASK", "CONFIRM"))
+            ShowAgain,
+            st.lists(some, min_size=1, max_size=2).map(tuple),
+            to,
+            st.sampled_from((Phase.MASK, Phase.CONFIRM)),
         ),
         st.builds(WithholdSignatures, some, to),
         st.builds(ForgeSignatures, some, to),
@@ -107,7 +112,7 @@ def round_lies(config: RoundConfig) -> st.SearchStrategy[Lie]:
 
 def other_lies(config: RoundConfig) -> st.SearchStrategy[Lie]:
     """About hosts, and about single messages."""
-    to, phase = ids(config), st.sampled_from(_PHASES)
+    to, phase = ids(config), st.sampled_from(_CLOSED_WITH_A_MESSAGE)
     return st.one_of(
         st.builds(Lose, ids(config, max_size=config.dropouts + 1), phase),
         st.builds(SendAgain, phase, st.booleans(), to),
@@ -135,7 +140,7 @@ def client_lies(config: RoundConfig) -> st.SearchStrategy[ClientLie]:
 
 def wire_lies(config: RoundConfig) -> st.SearchStrategy[ClientLie]:
     """What a malicious client sends an honest server, other than how it deals."""
-    some, phase = ids(config), st.sampled_from(("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK"))
+    some, phase = ids(config), st.sampled_from(Phase)
     return st.one_of(
         st.builds(BadShares, some, st.booleans()),
         st.just(OtherKind()),
@@ -143,8 +148,10 @@ def wire_lies(config: RoundConfig) -> st.SearchStrategy[ClientLie]:
         st.just(DirtyPadding()),
         st.just(SecondVector()),
         st.builds(WeakKeys, st.booleans(), st.booleans()),
-        st.builds(WrongLength, st.sampled_from(("SHARE", "MASK", "UNMASK")), st.sampled_from((-72, -1, 1, 64))),
-        st.builds(FalseSignature, st.sampled_from(("ADVERTISE", "CONFIRM"))),
+        st.builds(
+            WrongLength, st.sampled_from((Phase.SHARE, Phase.MASK, Phase.UNMASK)), st.sampled_from((-72, -1, 1, 64))
+        ),
+        st.builds(FalseSignature, st.sampled_from((Phase.ADVERTISE, Phase.CONFIRM))),
         st.builds(Garbage, phase, st.binary(max_size=80), st.booleans()),
         st.builds(Leaves, phase),
     )

@@ -74,8 +74,8 @@ class Member:
 
         Whoever steals a client's memory asks for no permission: here alone does the adversary look into a client.
         """
-        openings = getattr(getattr(self.client, "_phase", None), "openings", None)
-        return openings.reveal() if isinstance(openings, Secret) else b""
+        pairs = getattr(getattr(self.client, "_record", None), "pairs", None)
+        return pairs.reveal() if isinstance(pairs, Secret) else b""
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class World:
     digest: bytes = b""
     session: bytes = b""
     tree: MerkleTree | None = None
-    near: dict[int, Ids] = field(default_factory=dict)
+    neighbours: dict[int, Ids] = field(default_factory=dict)
     """Everybody's neighbours, ascending."""
     boxes: dict[int, dict[int, Box]] = field(default_factory=dict)
     """By dealer and holder."""
@@ -131,7 +131,7 @@ class World:
         self.digest = digest
         self.session = transcript.session_id(self.config.digest, self.nonce, digest)
         graph = NeighbourGraph(self.config.clients, self.config.neighbours, transcript.graph_key(digest, self.session))
-        self.near = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
+        self.neighbours = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
 
     def keys(self, index: int) -> PublicKeys:
         """A member's keys as they stand in the roster."""
@@ -140,13 +140,14 @@ class World:
 
     def roster_for(self, member: Member) -> RosterDraft:
         """The true roster for one client."""
-        near = self.near[member.index]
-        present = [(index, self.keys(index), self.adverts[index].signature) for index in near if index in self.adverts]
-        absent, proof = [index for index in near if index not in self.adverts], b""
-        if not self.config.is_active:
+        neighbours = self.neighbours[member.index]
+        advertised = [index for index in neighbours if index in self.adverts]
+        present = [(index, self.keys(index), self.adverts[index].signature) for index in advertised]
+        absent, proof = [index for index in neighbours if index not in self.adverts], b""
+        if not self.config.threat_model.signs:
             absent = []
         elif self.tree is not None:
-            proof = self.tree.prove([member.index, *near])
+            proof = self.tree.prove([member.index, *neighbours])
         return RosterDraft(self.digest, self.keys(member.index), present, absent, proof)
 
     def bitmap(self, ids: Collection[int]) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.pairwise import messages
 from secagg.pairwise.messages import Advertise
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import PAIR_BYTES, Commitments, PublicKeys, SharePair
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
 from secagg.testing.adversary.client import ClientLie, Dealing, Elements, MaliciousClient
@@ -179,7 +180,7 @@ class SecondVector(ClientLie):
 
     def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
         """The same with its last byte changed."""
-        return (data, data[:-1] + bytes((data[-1] ^ 1,))) if phase == "MASK" else (data,)
+        return (data, data[:-1] + bytes((data[-1] ^ 1,))) if phase == Phase.MASK else (data,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,5 +236,4 @@ class Leaves(ClientLie):
 
     def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
         """Nothing, from then on."""
-        phases = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
-        return () if phases.index(phase) >= phases.index(self.phase) else (data,)
+        return () if Phase(phase).place >= Phase(self.phase).place else (data,)

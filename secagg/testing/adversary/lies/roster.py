@@ -125,7 +125,7 @@ class ChooseNeighbours(Lie):
         """Under the true digest."""
         for clique in self.cliques:
             for index in clique:
-                world.near[index] = tuple(other for other in sorted(clique) if other != index)
+                world.neighbours[index] = tuple(other for other in sorted(clique) if other != index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class DenyPresence(Lie):
         if meant(self.to, member.index):
             denied = [index for index, _, _ in draft.present if index in self.ids]
             draft.present = [entry for entry in draft.present if entry[0] not in self.ids]
-            if world.config.is_active:
+            if world.config.threat_model.signs:
                 draft.absent = sorted((*draft.absent, *denied))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from secagg.pairwise import messages
 from secagg.pairwise.messages import Survivors
+from secagg.pairwise.phases import Phase
 from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.lies.lie import Lie, meant
 from secagg.testing.adversary.world import Box, Ids, LyingServer, Member, World
@@ -46,7 +47,7 @@ class ShowAgain(Lie):
 
     sets: tuple[Ids, ...]
     to: Ids = ()
-    phase: str = "MASK"
+    phase: str = Phase.MASK
 
     def more(self, world: World, member: Member, phase: str, data: bytes) -> Iterable[bytes]:
         """One after the other."""

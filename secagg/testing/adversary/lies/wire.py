@@ -112,5 +112,5 @@ class SendAgain(Lie):
         """Right behind it."""
         if phase != self.phase or not meant(self.to, member.index) or not data:
             return ()
-        middle = len(data) // 2
-        return (data[:middle] + turned(data[middle:]) if self.changed else data,)
+        half = len(data) // 2
+        return (data[:half] + turned(data[half:]) if self.changed else data,)

@@ -36,7 +36,6 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.own_input import OwnInput
-from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.join_options import JoinOptions
@@ -56,7 +55,8 @@ from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.encoding import LayoutPolicy
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.identity import load_directory, load_identity
-from secagg.pairwise.config import Policy, ThreatModel
+from secagg.pairwise.config import Policy
+from secagg.pairwise.phases import ServerState, default_threat_model
 from secagg.wording import counted
 
 _OPTIONS: Final = {
@@ -73,7 +73,7 @@ _OPTIONS: Final = {
 """By what a refusal says: the option of the bound."""
 _LISTED: Final = 12
 _LONGEST_REASON: Final = 1000
-_PHASES: Final = frozenset({*PHASES, "COMPUTE", "DONE", "ABORTED"})
+_PHASES: Final = frozenset(ServerState)
 _ROUND_ENDED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.ROUND_BEGUN, Refusal.LEFT_OUT})
 
 
@@ -182,10 +182,9 @@ def _check_writable(output: Path, own: OwnInput, *, as_mean: bool) -> None:
 def _member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: Path) -> MemberOptions:
     """How this client takes part.  Raises ParameterError, and OSError for files that cannot be read."""
     identity, directory = options.identity, options.directory
-    threat = options.threat or (ThreatModel.ACTIVE if directory is not None else ThreatModel.SEMI_HONEST)
-    active = threat is ThreatModel.ACTIVE
-    if active and (identity is None or directory is None):
-        raise ParameterError("--threat-model active needs --identity and --directory")
+    threat = options.threat or default_threat_model(identified=directory is not None)
+    if threat.signs and (identity is None or directory is None):
+        raise ParameterError(f"--threat-model {threat} needs --identity and --directory")
     with option_words():
         least = Policy(threat_model=threat, min_survivors=options.min_survivors, gamma=options.gamma)
     return MemberOptions(
@@ -196,7 +195,7 @@ def _member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state:
         layout_policy=policy,
         agreed_layout=None if options.layout is None else read_layout(options.layout),
         identity=load_identity(identity) if identity is not None else None,
-        directory=load_directory(directory)[0] if active and directory is not None else None,
+        directory=load_directory(directory)[0] if threat.signs and directory is not None else None,
         give_up_seconds=options.give_up_after,
         again=options.again,
         other_states=_folders_of([state, options.inputs, *(() if identity is None else (identity,))]),

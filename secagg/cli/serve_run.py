@@ -255,8 +255,8 @@ def _tolerates(config: RoundConfig) -> str:
 def _who_was_lost(found: dict[str, Any]) -> str:
     """By phase, the names of those that the round lost, with what is known of why."""
     lost = [f"{listed(names)} in {phase}" for phase, names in found["lost"].items()]
-    left = [f"{one['client']} ({one['code']})" for one in found["refusals"]]
-    parts = [f"lost {', '.join(lost)}" if lost else "", f"refused or left: {listed(left)}" if left else ""]
+    refused = [f"{one['client']} ({one['code']})" for one in found["refusals"]]
+    parts = [f"lost {', '.join(lost)}" if lost else "", f"refused or left: {listed(refused)}" if refused else ""]
     return "".join(f"; {part}" for part in parts if part)
 
 

@@ -1,0 +1,30 @@
+"""CONFIRM: a client is told who survived; it signs that set, or, where nobody confirms, reveals its shares at once."""
+
+from __future__ import annotations
+
+from secagg.events import ClientStep
+from secagg.pairwise import checks, messages, transcript
+from secagg.pairwise.client import unmask
+from secagg.pairwise.client.member import Member
+from secagg.pairwise.client.records import Confirmed, Ended, Masked
+from secagg.pairwise.messages import Confirm, Survivors
+from secagg.pairwise.transcript import VERSION
+
+
+def take_survivors(member: Member, record: Masked, message: Survivors) -> tuple[Confirmed | Ended, ClientStep]:
+    """Check the survivors, and sign them where the threat model confirms."""
+    config = member.config
+    survivors = frozenset(messages.decode_bitmap(message.survivors, config.clients))
+    checks.survivors_include_self(survivors, member.index)
+    checks.survivors_enough(survivors, config)
+    checks.survivors_shared(survivors, record.neighbours, record.dealers)
+    checks.survivors_near(survivors, record.neighbours, config.threshold)
+    if not config.threat_model.confirms:
+        return unmask.reveal_shares(record, survivors)
+    if member.identity is None:
+        raise RuntimeError("a client that must confirm has no identity to sign with")
+    signature = member.identity.sign(transcript.signed_survivors(record.session, message.survivors))
+    confirmed = Confirmed(
+        session=record.session, survivors=bytes(message.survivors), dealers=record.dealers, pairs=record.pairs
+    )
+    return confirmed, ClientStep((messages.encode(Confirm(VERSION, record.session, signature)),))

@@ -1,0 +1,83 @@
+"""MASK: a client gets the shares that were dealt to it, and its vector from its host; it sends the vector masked."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg import arithmetic
+from secagg.errors import InputError
+from secagg.events import ClientStep, InputNeeded
+from secagg.pairwise import checks, messages, records
+from secagg.pairwise.client import dealing
+from secagg.pairwise.client.member import Member
+from secagg.pairwise.client.records import HasInput, Masked, Shared
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.messages import MaskedInput, Shares
+from secagg.pairwise.transcript import VERSION
+from secagg.primitives import agreement, masking
+from secagg.primitives.secret import Secret
+
+
+def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInput, ClientStep]:
+    """Unseal and check the shares; agree on a pairwise mask with everybody that dealt one."""
+    config, session, suite = member.config, record.session, member.config.suite
+    dealers = messages.decode_ids(message.dealers)
+    checks.dealers_known(dealers, record.present)
+    checks.dealers_enough(dealers, config.threshold)
+    sealed = records.cut_exactly(message.sealed, records.SEALED_BYTES, len(dealers), "the sealed shares")
+    commitments = records.cut_exactly(message.commitments, records.COMMITMENTS_BYTES, len(dealers), "the commitments")
+    position_of = {neighbour: position for position, neighbour in enumerate(record.present)}
+    positions = [position_of[dealer] for dealer in dealers]
+    receive_keys = records.cut(record.receive_keys.reveal(), suite.key_bytes)
+    pairs = dealing.unseal_pairs(
+        suite, session, member.index, dealers, [receive_keys[position] for position in positions], sealed, commitments
+    )
+    mask_keys = dealing.pairwise_keys(
+        KeySchedule(suite, session),
+        member.index,
+        record.masking_key,
+        agreement.AgreementKey(suite, record.masking_private.reveal()),
+        dealers,
+        [record.masking_keys[position] for position in positions],
+    )
+    has_input = HasInput(
+        session=session,
+        neighbours=record.neighbours,
+        dealers=dealers,
+        seed=record.seed,
+        mask_keys=Secret(b"".join(mask_keys)),
+        pairs=Secret(pairs),
+    )
+    return has_input, ClientStep(event=InputNeeded(config.length, config.modulus.value, config.input_max))
+
+
+def lanes_of(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsignedinteger]:
+    """A fresh lane array of the input.  Messages name no element's value: it is somebody's data.
+
+    Raises InputError for a vector that the round does not take.
+    """
+    given = np.asarray(vector)
+    if given.dtype.kind not in "ui":
+        raise InputError(
+            f"the input vector has dtype {given.dtype}; it must be of integers (see secagg.Encoder for floats)"
+        )
+    if given.shape != (config.length,):
+        raise InputError(f"the input vector has shape {given.shape}; this round's is ({config.length},)")
+    low = int(given.min()) if given.dtype.kind == "i" else 0
+    if low < 0 or int(given.max()) > config.input_max:
+        raise InputError(f"the input vector has an element outside 0 .. {config.input_max}, this round's input_max")
+    return given.astype(config.modulus.dtype, order="C", copy=True)
+
+
+def mask_input(member: Member, record: HasInput, lanes: npt.NDArray[np.unsignedinteger]) -> tuple[Masked, ClientStep]:
+    """Add this client's own mask and all pairwise ones to the lanes of its input, which change."""
+    config, suite = member.config, member.config.suite
+    pairwise = records.cut(record.mask_keys.reveal(), suite.key_bytes)
+    lower = sum(dealer < member.index for dealer in record.dealers)  # dealers are ascending
+    self_mask = KeySchedule(suite, record.session).self_mask(record.seed.reveal(), member.index)
+    masking.apply_masks(suite, lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
+    packed = arithmetic.pack_in_place(lanes, config.modulus)
+    masked = Masked(session=record.session, neighbours=record.neighbours, dealers=record.dealers, pairs=record.pairs)
+    return masked, ClientStep((messages.encode(MaskedInput(VERSION, record.session, packed)),))

@@ -1,0 +1,88 @@
+"""Who a client is in its round, and what is asked before it becomes that: the rules about invitation and cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from secagg.errors import AbortCode, ParameterError, PeerError
+from secagg.identity import Directory, Identity
+from secagg.pairwise import checks, messages, transcript
+from secagg.pairwise.checks import Approve, Consume
+from secagg.pairwise.client.records import Round
+from secagg.pairwise.config import Policy, RoundConfig, decode_config
+from secagg.pairwise.phases import Phase
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What stays the same from first to last: the round, and who takes part in it."""
+
+    round: Round
+    config: RoundConfig
+    identity: Identity | None
+    """This client's own, where the threat model signs."""
+    cohort: Sequence[bytes]
+    """Everybody's identity key, by index; empty where nothing is signed."""
+
+    @property
+    def index(self) -> int:
+        """The cohort index."""
+        return self.round.index
+
+
+def invited_member(
+    invitation: bytes,
+    index: int,
+    approve: Approve | None,
+    policy: Policy | None,
+    identity: Identity | None,
+    directory: Directory | None,
+    consume: Consume | None,
+) -> Member:
+    """Take an invitation; arguments and errors are those of ``Client.join``."""
+    round_id = bytes(transcript.DIGEST_BYTES)
+    try:
+        invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
+        round_id = invite.session
+        config = checks.config_sound(decode_config, invite.config)
+        checks.of_session(invite.session, transcript.round_id(config.digest, invite.nonce))
+        checks.config_approved(config, approve)
+        identified = identity is not None or directory is not None
+        checks.config_within_policy(config, policy or Policy(), identified=identified)
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < config.clients:
+            raise ParameterError(f"index {index!r}: this round's clients are 0 to {config.clients - 1}")
+        cohort = _vouched_cohort(config, index, identity, directory)
+        if config.threat_model.signs and consume is None:
+            raise ParameterError(
+                f"{config.threat_model}: give consume, which keeps this client from joining a round twice"
+            )
+        checks.not_joined_before(consume, transcript.join_token(round_id, index))
+    except PeerError as refused:
+        refused.phase = Phase.ADVERTISE
+        refused.reply = messages.encode_abort(round_id, AbortCode.CONFIG_REFUSED)
+        raise
+    return Member(Round(config.to_bytes(), invite.nonce, round_id, index), config, identity, cohort)
+
+
+def resumed_member(round_: Round, identity: Identity | None, directory: Directory | None) -> Member:
+    """The member that was suspended in this round.  Raises ParameterError for a damaged index."""
+    config = decode_config(round_.config)
+    if not 0 <= round_.index < config.clients:
+        raise ParameterError(f"this suspended client is number {round_.index} of {config.clients}: damaged bytes")
+    return Member(round_, config, identity, _vouched_cohort(config, round_.index, identity, directory))
+
+
+def _vouched_cohort(
+    config: RoundConfig, index: int, identity: Identity | None, directory: Directory | None
+) -> Sequence[bytes]:
+    """Check 3, and what signing needs of the host."""
+    if not config.threat_model.signs:
+        return ()
+    if identity is None or directory is None:
+        raise ParameterError(
+            f"{config.threat_model}: give this client's identity and the directory that vouches for its cohort"
+        )
+    return checks.cohort_vouched(config, index, identity, directory)

@@ -1,0 +1,132 @@
+"""What a client knows: a frozen record for each state, which holds the secrets of that state and no others."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, TypeAlias
+
+import msgspec
+
+from secagg.pairwise.phases import ClientState
+from secagg.primitives.secret import Secret
+
+Ids: TypeAlias = tuple[int, ...]
+
+
+class Round(msgspec.Struct, frozen=True, array_like=True):
+    """What stays the same from first to last; nothing secret."""
+
+    config: bytes
+    nonce: bytes
+    round_id: bytes
+    index: int
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+    @property
+    def state(self) -> ClientState:
+        return _STATES[type(self)]
+
+
+class Joined(_Record, tag="JOINED", frozen=True):
+    """Nothing drawn yet."""
+
+    session: ClassVar[bytes] = b""
+
+
+class Advertised(_Record, tag="ADVERTISED", frozen=True, kw_only=False):
+    """Waiting for the roster."""
+
+    session: ClassVar[bytes] = b""
+    channel_private: Secret
+    masking_private: Secret
+    share_secret: Secret
+    channel_key: bytes
+    masking_key: bytes
+
+
+class Shared(_Record, tag="SHARED", frozen=True):
+    """Waiting for the neighbours' shares."""
+
+    session: bytes
+    neighbours: Ids
+    """N(i), as far as the roster showed it, ascending."""
+    present: Ids
+    """Those of them that advertised, ascending."""
+    masking_key: bytes
+    masking_keys: tuple[bytes, ...]
+    """Of the present neighbours, in order."""
+    masking_private: Secret
+    seed: Secret
+    receive_keys: Secret
+    """The keys that open the present neighbours' shares, in order."""
+
+
+class HasInput(_Record, tag="INPUT", frozen=True):
+    """Waiting for its host's vector."""
+
+    session: bytes
+    neighbours: Ids
+    dealers: Ids
+    """U2: the neighbours whose shares it holds, ascending."""
+    seed: Secret
+    mask_keys: Secret
+    """The pairwise masks' keys, in the dealers' order."""
+    pairs: Secret
+    """For each dealer the pair of shares that it dealt to this client, with their salts."""
+
+
+class Masked(_Record, tag="MASKED", frozen=True):
+    """Waiting for the survivors."""
+
+    session: bytes
+    neighbours: Ids
+    dealers: Ids
+    pairs: Secret
+
+
+class Confirmed(_Record, tag="CONFIRMED", frozen=True):
+    """Waiting for the others' confirmations."""
+
+    session: bytes
+    survivors: bytes
+    dealers: Ids
+    pairs: Secret
+
+
+class Ended:
+    """Over; nothing is left."""
+
+    __slots__ = ("session", "state")
+
+    def __init__(self, state: ClientState = ClientState.ABORTED, session: bytes = b"") -> None:
+        """``session``: by it a client that is DONE still knows an ABORT of its round."""
+        self.state, self.session = state, session
+
+
+LiveRecord: TypeAlias = Joined | Advertised | Shared | HasInput | Masked | Confirmed
+"""What can be suspended."""
+Record: TypeAlias = LiveRecord | Ended
+
+_STATES: Final[dict[type, ClientState]] = {
+    Joined: ClientState.JOINED,
+    Advertised: ClientState.ADVERTISED,
+    Shared: ClientState.SHARED,
+    HasInput: ClientState.INPUT,
+    Masked: ClientState.MASKED,
+    Confirmed: ClientState.CONFIRMED,
+}
+"""The state that each record stands for."""
+
+
+def _secrets(record: Record) -> list[Secret]:
+    if isinstance(record, Ended):
+        return []
+    return [value for name in record.__struct_fields__ if isinstance(value := getattr(record, name), Secret)]
+
+
+def wipe(record: Record, keep: Record | None = None) -> None:
+    """Wipe a record's secrets, except those that the next record carries on."""
+    kept = {id(secret) for secret in _secrets(keep)} if keep is not None else set()
+    for secret in _secrets(record):
+        if id(secret) not in kept:
+            secret.wipe()

@@ -1,0 +1,39 @@
+"""UNMASK: once enough others have confirmed the survivors, a client reveals one share per dealer, and is done."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+from secagg.events import ClientStep, Finished
+from secagg.pairwise import checks, messages, records, transcript
+from secagg.pairwise.client import dealing, verification
+from secagg.pairwise.client.member import Member
+from secagg.pairwise.client.records import Confirmed, Ended, Masked
+from secagg.pairwise.messages import Confirmations, Unmask
+from secagg.pairwise.phases import ClientState
+from secagg.pairwise.transcript import VERSION
+
+
+def take_confirmations(
+    member: Member, record: Confirmed, message: Confirmations, executor: Executor | None
+) -> tuple[Ended, ClientStep]:
+    """Check that a quorum of survivors has signed the very set that this client signed."""
+    config = member.config
+    survivors = frozenset(messages.decode_bitmap(record.survivors, config.clients))
+    signers = messages.decode_bitmap(message.signers, config.clients)
+    checks.signers_enough(signers, survivors, config.quorum)
+    signatures = records.cut_exactly(message.signatures, records.SIGNATURE_BYTES, len(signers), "the confirmations")
+    signed = transcript.signed_survivors(record.session, record.survivors)
+    claims = [
+        (member.cohort[signer], signed, signature, signer)
+        for signer, signature in zip(signers, signatures, strict=True)
+    ]
+    verification.verify_each(checks.signatures_valid, claims, executor)
+    return reveal_shares(record, survivors)
+
+
+def reveal_shares(record: Masked | Confirmed, survivors: frozenset[int]) -> tuple[Ended, ClientStep]:
+    """Reveal one share per dealer (18), and keep nothing (19)."""
+    revealed = dealing.reveal(record.pairs.reveal(), record.dealers, survivors)
+    answer = Unmask(VERSION, record.session, revealed)
+    return Ended(ClientState.DONE, record.session), ClientStep((messages.encode(answer),), Finished())
