@@ -61,6 +61,7 @@ _SLOW = _PROCESS | {
     "privacy/test_privacy_calibration.py",
     "property/test_encoding_property.py",
     "property/test_fuzz.py",
+    "property/test_private_encoding.py",
     "property/test_rounds.py",
     "protocol/test_fates.py",
     "protocol/test_parallel_verification.py",
