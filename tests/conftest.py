@@ -36,6 +36,7 @@ _PROCESS = {
     "protocol/test_read_only_install.py",
     "spec/test_mutate.py",
     "unit/test_fused_choice.py",
+    "unit/test_private_targets.py",
 }
 _SLOW = _PROCESS | {
     "adversary/test_bookkeeping.py",
