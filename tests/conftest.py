@@ -36,6 +36,7 @@ _PROCESS = {
     "protocol/test_read_only_install.py",
     "spec/test_mutate.py",
     "unit/test_fused_choice.py",
+    "unit/test_private_targets.py",
 }
 _SLOW = _PROCESS | {
     "adversary/test_bookkeeping.py",
@@ -61,6 +62,7 @@ _SLOW = _PROCESS | {
     "privacy/test_privacy_calibration.py",
     "property/test_encoding_property.py",
     "property/test_fuzz.py",
+    "property/test_private_encoding.py",
     "property/test_rounds.py",
     "protocol/test_fates.py",
     "protocol/test_parallel_verification.py",

@@ -1,14 +1,14 @@
 """The private encoding of ``specs/distributed-dp.md`` in plain Python: to be read beside it.
 
 Floats are IEEE 754 doubles, and every operation on them stands where the specification has it.  The noise is drawn with
-400 bits of each uniform number and with decimals of 150 digits: where that does not decide, which has a probability
+448 bits of each uniform number and with decimals of 120 digits: where that does not decide, which has a probability
 below 2^-300, it stops.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from fractions import Fraction
@@ -18,9 +18,7 @@ from .primitives import aes_blocks, derive
 TRIES = 64
 SHRINK = 1 - 2.0**-30
 RUN = 1 << 15
-BITS, DIGITS = 400, 150
-
-Exponent = Callable[[int], Decimal | None]
+WORDS, DIGITS = 6, 120
 
 
 @dataclass(frozen=True)
@@ -126,67 +124,70 @@ def hadamard(values: Sequence[float]) -> list[float]:
 
 
 def noise(kind: str, variance: int, key: bytes, count: int) -> list[int]:
-    if kind == "discrete-gaussian":
-        accepted = _accepted(key, _gaussian_scale(variance), lambda k: Decimal(k * k) / (2 * variance))
-        return [next(accepted) for _ in range(count)]
-    accepted = _accepted(key, _poisson_scale(variance), lambda k: _poisson_exponent(k, variance))
-    return [next(accepted) - next(accepted) for _ in range(count)]
+    accepted = _accepted(kind, variance, key)
+    if kind == "skellam":
+        return [next(accepted) - next(accepted) for _ in range(count)]
+    return [next(accepted) for _ in range(count)]
 
 
-def _gaussian_scale(variance: int) -> int:
-    return 2 + _least_root(Fraction(29432, 10000) * variance)
+def _accepted(kind: str, variance: int, key: bytes) -> Iterator[int]:
+    trial = 0
+    while True:
+        further = aes_blocks(key, range(2**127 + 2**64 * trial, 2**127 + 2**64 * trial + WORDS))
+        blocks = aes_blocks(key, range(trial, trial + 1)) + further
+        u = t = Fraction(0)
+        for place in range(1 + WORDS):
+            first, second = blocks[16 * place : 16 * place + 8], blocks[16 * place + 8 : 16 * place + 16]
+            u += Fraction(int.from_bytes(first, "little"), 2 ** (64 * place))
+            t += Fraction(int.from_bytes(second, "little", signed=place == 0), 2 ** (64 * place))
+        k = tried(kind, variance, u, t)
+        if k is not None:
+            yield k
+        trial += 1
 
 
-def _poisson_scale(variance: int) -> int:
-    return 2 + _least_root(Fraction(14716, 10000) * variance)
+def tried(kind: str, variance: int, u: Fraction, t: Fraction) -> int | None:
+    """What one trial accepts; u is 2^64 U."""
+    rest = Fraction(1, 2 ** (64 * WORDS + 1))  # amid what the bits leave open
+    u, t = u + rest, t + rest
+    x = scale_of(kind, variance) * t / u + Fraction(1, 2)
+    k = math.floor(x)
+    if not 2**-200 < x - k < 1 - 2**-200:
+        raise ArithmeticError("more bits are needed")
+    with localcontext() as context:
+        context.prec, context.Emin = DIGITS, -(10**15)
+        exponent = _exponent(kind, variance, k)
+        if exponent is None:
+            return None
+        log_square = 2 * (Decimal(u.numerator) / (u.denominator * 2**64)).ln()
+        if abs(log_square + exponent) < Decimal(10) ** -80:
+            raise ArithmeticError("more digits are needed")
+        return k if log_square < -exponent else None
 
 
-def _least_root(square: Fraction) -> int:
-    """ceil(sqrt(square))."""
+def scale_of(kind: str, variance: int) -> int:
+    """s."""
+    square = Fraction(14716 if kind == "skellam" else 29432, 10000) * variance
     root = math.isqrt(math.floor(square))
-    return root if root * root == square else root + 1
+    return 2 + root + (root * root < square)
 
 
-def _poisson_exponent(k: int, variance: int) -> Decimal | None:
+def _exponent(kind: str, variance: int, k: int) -> Decimal | None:
     """-ln f(k); None where f(k) is 0."""
+    if kind == "discrete-gaussian":
+        return Decimal(k * k) / (2 * variance)
     mode = variance // 2
     if mode + k < 0:
         return None
     return _log_gamma(mode + k + 1) - _log_gamma(mode + 1) - k * (Decimal(variance) / 2).ln()
 
 
-def _accepted(key: bytes, scale: int, exponent: Exponent) -> Iterator[int]:
-    trial = 0
-    while True:
-        with localcontext() as context:
-            context.prec, context.Emin = DIGITS, -(10**15)
-            k = _tried(key, trial, scale, exponent)
-        if k is not None:
-            yield k
-        trial += 1
-
-
-def _tried(key: bytes, trial: int, scale: int, exponent: Exponent) -> int | None:
-    """What one trial accepts."""
-    further = aes_blocks(key, range(2**127 + 2**64 * trial, 2**127 + 2**64 * trial + BITS // 64))
-    blocks = aes_blocks(key, range(trial, trial + 1)) + further
-    u = t = Fraction(0)
-    for place in range(len(blocks) // 16):
-        first, second = blocks[16 * place : 16 * place + 8], blocks[16 * place + 8 : 16 * place + 16]
-        u += Fraction(int.from_bytes(first, "little"), 2 ** (64 * place))
-        t += Fraction(int.from_bytes(second, "little", signed=place == 0), 2 ** (64 * place))
-    u, t = u + Fraction(1, 2 ** (BITS - 64)), t + Fraction(1, 2 ** (BITS - 64))  # amid what is left open
-    x = scale * t / u + Fraction(1, 2)
-    k = math.floor(x)
-    if not 2**-200 < x - k < 1 - 2**-200:
-        raise ArithmeticError("more bits are needed")
-    minus_log = exponent(k)
-    if minus_log is None:
-        return None
-    log_square = 2 * (Decimal(u.numerator) / (u.denominator * 2**64)).ln()
-    if abs(log_square + minus_log) < Decimal(10) ** -80:
-        raise ArithmeticError("more bits are needed")
-    return k if log_square < -minus_log else None
+def root_of_density(kind: str, variance: int, k: int, bits: int) -> int:
+    """sqrt(f(k)) in units of 2^-bits, nearly."""
+    with localcontext() as context:
+        context.prec = DIGITS
+        exponent = _exponent(kind, variance, k)
+        return 0 if exponent is None else int((-exponent / 2).exp() * 2**bits)
 
 
 def _log_gamma(z: int) -> Decimal:
@@ -236,7 +237,7 @@ def rotate(mechanism: Mechanism, context: bytes, update: Sequence[float], weight
     norm = math.sqrt(_sum_of_squares(scaled))
     clipped = update_clip(mechanism) * SHRINK / norm if norm > 0 else math.inf
     unclipped = 2.0**exponent if exponent < 1024 else math.inf
-    share = weight / mechanism.max_weight if mechanism.max_weight is not None else 1.0
+    share = 1.0 if mechanism.max_weight is None else min(weight, mechanism.max_weight) / mechanism.max_weight
     factor = min(unclipped, clipped) * share * steps_in_a_unit(mechanism)
     values = [value * factor for value in scaled]
     if mechanism.max_weight is not None:

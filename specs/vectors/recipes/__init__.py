@@ -10,6 +10,7 @@ from .common import File, dump
 from .configs import configs, graphs, parameters, proofs
 from .messages import annotated_examples, messages
 from .primitives import hashes, keys, masks, packing, sharing
+from .private import private_files
 from .rounds import rounds
 from .server_refusals import server_refusals
 
@@ -29,8 +30,9 @@ def all_files() -> dict[str, File]:
 def generated(specs: Path) -> dict[Path, str]:
     """Every generated file below a ``specs`` directory, and what it must hold."""
     files = {specs / "vectors" / "v1" / f"{name}.json": dump(content) for name, content in all_files().items()}
+    private = {specs / "vectors" / "private-v1" / f"{name}.json": dump(made) for name, made in private_files().items()}
     text = specs / "secagg-v1.md"
-    return {**files, text: with_examples(text.read_text(encoding="utf-8"))}
+    return {**files, **private, text: with_examples(text.read_text(encoding="utf-8"))}
 
 
 def with_examples(text: str) -> str:
