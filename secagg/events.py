@@ -10,11 +10,15 @@ from secagg.errors import AbortCode, ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class InputNeeded:
-    """Client: call ``submit`` with a vector of ``length`` elements below ``modulus``, none above ``input_max``."""
+    """Client: call ``submit`` with a vector of ``length`` elements below ``modulus``, none above ``input_max``.
+
+    With it goes an attachment of ``attachment_bytes``, unless that is 0.
+    """
 
     length: int
     modulus: int
     input_max: int
+    attachment_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

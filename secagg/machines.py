@@ -15,6 +15,7 @@ import numpy.typing as npt
 from secagg.errors import AbortCode
 from secagg.events import ClientStep, ServerStep
 from secagg.outcome import Blame, Failure, Outgoing, Result
+from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.phases import ClientState, ServerState
@@ -48,7 +49,7 @@ class ClientMachine(Protocol):
     def receive(self, data: bytes | bytearray | memoryview, executor: Executor | None = None) -> ClientStep:
         """Take one message of the server's.  Raises PeerError when the server broke a rule."""
 
-    def submit(self, vector: npt.ArrayLike) -> ClientStep:
+    def submit(self, vector: npt.ArrayLike, attachment: Attachment | None = None) -> ClientStep:
         """Mask the input, shape (config.length,), once the event InputNeeded has asked for it."""
 
     def suspend(self, key: bytes | None = None) -> bytes:

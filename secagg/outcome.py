@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -85,6 +85,8 @@ class Result:
         security: what held.
         session: the session id.
         transcript_digest: covers what the server accepted and decided, without the masked vectors.
+        attachments: by client, what its host attached to its vector, ``config.attachment_bytes`` each, for those that
+            answered in UNMASK; empty in a round without attachments.
     """
 
     sum: npt.NDArray[np.unsignedinteger[Any]]
@@ -96,6 +98,7 @@ class Result:
     security: Security
     session: bytes
     transcript_digest: bytes
+    attachments: Mapping[int, bytes] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         vectors, elements = counted(len(self.included), "vector"), counted(len(self.sum), "element")

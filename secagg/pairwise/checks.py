@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.pairwise import merkle, transcript
+from secagg.pairwise import config_wire, merkle, transcript
 from secagg.primitives import aead, agreement, signing, suites
 from secagg.primitives.suites import Suite
 from secagg.wording import counted
@@ -143,14 +143,29 @@ def config_approved(config: RoundConfig, approve: Approve | None) -> None:
         )
 
 
-def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes) -> RoundConfig:
-    """2: the rules of the protocol, recomputed from the config's numbers."""
+def invitation_of_its_version(version: int, config: bytes) -> None:
+    """20: a config of another version is not looked at; what version 1 says of one is part of check 2."""
+    named = config_wire.version_of(config)
+    if version != 1 and named not in (version, None):
+        raise PeerError(
+            ErrorCode.WRONG_VERSION, f"an invitation of protocol version {version} with a config of version {named}"
+        )
+
+
+def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: int) -> RoundConfig:
+    """2: the rules of the protocol, recomputed from the config's numbers; of the version that invited to it."""
     try:
-        return decode(data)
+        config = decode(data)
     except ParameterError as unsound:
         raise PeerError(
             ErrorCode.CONFIG_UNSOUND, f"the server's config breaks the protocol's rules: {unsound}"
         ) from None
+    if config.version != version:
+        raise PeerError(
+            ErrorCode.CONFIG_UNSOUND,
+            f"a config of protocol version {config.version} in an invitation of version {version}",
+        )
+    return config
 
 
 def config_within_policy(config: RoundConfig, policy: Policy, *, identified: bool) -> None:
@@ -228,10 +243,12 @@ def neighbours_drawn(present: Sequence[int], absent: Sequence[int], drawn: Seque
         raise PeerError(ErrorCode.ROSTER_NEIGHBOURS, "the roster's neighbours are not those that its digest draws")
 
 
-def leaves_in_roster(leaves: Mapping[int, bytes], round_: bytes, clients: int, proof: bytes, digest: bytes) -> None:
+def leaves_in_roster(
+    leaves: Mapping[int, bytes], round_: bytes, config: RoundConfig, proof: bytes, digest: bytes
+) -> None:
     """6: every leaf stands in the roster with this digest, each at its own index."""
-    root = merkle.root_from(leaves, clients, proof)
-    if root is None or transcript.roster_digest(round_, clients, root) != digest:
+    root = merkle.root_from(leaves, config.clients, proof, config.labels.node)
+    if root is None or config.labels.roster_digest(round_, config.clients, root) != digest:
         raise PeerError(ErrorCode.ROSTER_PATH, "the roster's Merkle proof does not lead from its leaves to its digest")
 
 

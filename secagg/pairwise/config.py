@@ -7,13 +7,12 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Final, Literal
 
-import msgspec
-
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ParameterError
-from secagg.pairwise import explanation, graph, messages, transcript
+from secagg.pairwise import config_wire, explanation, graph, messages, transcript
 from secagg.pairwise.graph_rates import colluders_and_dropouts, default_colluders
 from secagg.pairwise.parameters import (
+    MAX_ATTACHMENT_BYTES,
     MAX_BITS,
     MAX_CLIENTS,
     MAX_CONTEXT_BYTES,
@@ -42,30 +41,6 @@ __all__ = [
 _DEFAULT_INPUT_MAX: Final = 2**16 - 1
 
 
-class _ConfigFields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """A config on the wire, in canonical order."""
-
-    version: int
-    threat_model: str
-    suite: int
-    clients: int
-    length: int
-    ring_bits: int
-    prime: int
-    input_max: int
-    colluders: int
-    dropouts: int
-    neighbours: int
-    threshold: int
-    quorum: int
-    min_survivors: int
-    sigma: int
-    grinding_bits: int
-    eta: int
-    context: bytes
-    cohort: bytes
-
-
 @dataclass(frozen=True, kw_only=True)
 class RoundConfig:
     """The constants of a round.  Made with ``for_cohort``; a config that breaks the protocol's rules does not exist.
@@ -88,6 +63,10 @@ class RoundConfig:
         eta: a round with at most D dropouts completes except with probability 2^-eta.
         context: public bytes that the host ties the round to, such as the hash of the global model.
         cohort: ``active``: the digest of the cohort's identity keys; empty in ``semi_honest``.
+        version: of the wire, of ``transcript.VERSIONS``.  Version 2 is a draft that may change until release 0.3: all
+            members of such a round run the same release of the library.
+        attachment_bytes: version 2: what each client's host gives to ``submit`` beside the vector, to be revealed to
+            the server with the client's last message; 0 for nothing.
     """
 
     threat_model: ThreatModel
@@ -107,9 +86,12 @@ class RoundConfig:
     eta: int
     context: bytes = b""
     cohort: bytes = b""
+    version: int = transcript.VERSION
+    attachment_bytes: int = 0
 
     def __post_init__(self) -> None:
         self._take_types()
+        self._check_version()
         self._check_ranges()
         self._check_survivors()
         graph.check_parameters(
@@ -144,6 +126,8 @@ class RoundConfig:
         eta: int = 30,
         context: bytes = b"",
         cohort: bytes = b"",
+        version: int = transcript.VERSION,
+        attachment_bytes: int = 0,
     ) -> RoundConfig:
         """The config for ``clients`` invited clients with vectors of ``length`` elements.
 
@@ -160,7 +144,7 @@ class RoundConfig:
             modulus: a Modulus or an int.  Alone, every element is allowed and the sum is taken modulo it.
             min_survivors: the fewest clients in a sum; by default the fewest that the threshold, the quorum and two
                 honest clients ask for, but n - D on a sparse graph in ``semi_honest``, whose bounds hold for D losses.
-            sigma, grinding_bits, eta, context, cohort: see the class.
+            sigma, grinding_bits, eta, context, cohort, version, attachment_bytes: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
         """
@@ -209,6 +193,8 @@ class RoundConfig:
             eta=eta,
             context=context,
             cohort=cohort,
+            version=version,
+            attachment_bytes=attachment_bytes,
         )
 
     # The rules.
@@ -230,6 +216,18 @@ class RoundConfig:
         )
         for name, value in taken.items():
             object.__setattr__(self, name, value)
+
+    def _check_version(self) -> None:
+        if self.version not in transcript.VERSIONS:
+            raise ParameterError(
+                f"version = {self.version}: this library speaks the versions {transcript.known_versions()}"
+            )
+        whole("attachment_bytes", self.attachment_bytes, 0, MAX_ATTACHMENT_BYTES)
+        if self.attachment_bytes and self.version == 1:
+            raise ParameterError(
+                f"attachment_bytes = {self.attachment_bytes}: version 1 of the wire carries no attachment; ask for "
+                "version = 2, or leave it 0"
+            )
 
     def _check_ranges(self) -> None:
         whole("clients", self.clients, 3, MAX_CLIENTS)
@@ -287,6 +285,11 @@ class RoundConfig:
     def is_active(self) -> bool:
         """Whether the threat model is ``active``."""
         return self.threat_model is ThreatModel.ACTIVE
+
+    @property
+    def labels(self) -> transcript.Labels:
+        """What this round's hashes, signatures and keys are made over: those of its version."""
+        return transcript.labels(self.version)
 
     @property
     def is_complete(self) -> bool:
@@ -351,43 +354,35 @@ class RoundConfig:
         ring = self.modulus.is_ring
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "modulus"}
         values.update(
-            version=transcript.VERSION,
             threat_model=self.threat_model.value,
             suite=int(self.suite),
             ring_bits=self.modulus.bits if ring else 0,
             prime=0 if ring else self.modulus.value,
         )
-        return msgspec.msgpack.encode(_ConfigFields(**values))
+        return config_wire.encode(values)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RoundConfig:
         """The config in ``data``.  Raises ParameterError when it is malformed or breaks a rule."""
-        try:
-            wire = msgspec.msgpack.decode(data, type=_ConfigFields)
-        except (msgspec.DecodeError, UnicodeDecodeError) as refused:
-            raise ParameterError(f"the config does not decode: {refused}") from None
-        if wire.version != transcript.VERSION:
-            raise ParameterError(f"config of protocol version {wire.version}; this library speaks {transcript.VERSION}")
-        if wire.suite not in list(Suite):
-            raise ParameterError(f"suite {wire.suite}: this library knows {[suite.value for suite in Suite]}")
-        if wire.prime and wire.ring_bits:
+        values = config_wire.decode(data)
+        suite, prime, ring_bits = values["suite"], values.pop("prime"), values.pop("ring_bits")
+        if suite not in list(Suite):
+            raise ParameterError(f"suite {suite}: this library knows {[known.value for known in Suite]}")
+        if prime and ring_bits:
             raise ParameterError("a config gives ring_bits or prime, not both")
-        if wire.prime and Modulus(wire.prime).is_ring:
-            raise ParameterError(f"prime {wire.prime}: a power of two is given as ring_bits")
-        values = msgspec.structs.asdict(wire)
-        for name in ("version", "ring_bits", "prime"):
-            del values[name]
+        if prime and Modulus(prime).is_ring:
+            raise ParameterError(f"prime {prime}: a power of two is given as ring_bits")
         values.update(
-            threat_model=as_threat_model(wire.threat_model),
-            suite=Suite(wire.suite),
-            modulus=Modulus(wire.prime) if wire.prime else Modulus.ring(wire.ring_bits),
+            threat_model=as_threat_model(values["threat_model"]),
+            suite=Suite(suite),
+            modulus=Modulus(prime) if prime else Modulus.ring(ring_bits),
         )
         return cls(**values)
 
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical bytes under the config's label: what a host approves."""
-        return transcript.config_digest(self.to_bytes())
+        return self.labels.config_digest(self.to_bytes())
 
     def replace(self, **changes: object) -> RoundConfig:
         """A copy with other values, checked again."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from secagg.pairwise import transcript
+from secagg.pairwise.transcript import Labels
 from secagg.primitives import kdf
 from secagg.primitives.suites import Suite
 
@@ -34,39 +35,40 @@ STATE_SUITE: Final = Suite.AES_256
 class KeySchedule:
     """The keys of one session."""
 
-    __slots__ = ("_number", "_session", "_size")
+    __slots__ = ("_labels", "_number", "_session", "_size")
 
-    def __init__(self, suite: Suite, session: bytes) -> None:
-        self._number, self._size, self._session = int(suite), suite.key_bytes, session
+    def __init__(self, suite: Suite, session: bytes, labels: Labels) -> None:
+        """``labels`` are those of the round's version: ``config.labels``."""
+        self._number, self._size, self._session, self._labels = int(suite), suite.key_bytes, session, labels
 
     # Of what two clients agreed on.
 
     def channel(self, agreed: bytes, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes) -> bytes:
         """The key that seals ``sender``'s shares for ``receiver``; the public keys are their channel keys."""
-        info = transcript.channel_info(self._number, sender, receiver, sender_key, receiver_key)
+        info = self._labels.channel_info(self._number, sender, receiver, sender_key, receiver_key)
         return kdf.derive(agreed, self._session, info, self._size)
 
     def channels(self, agreed: bytes, index: int, other: int, own_key: bytes, other_key: bytes) -> tuple[bytes, bytes]:
         """``channel`` from ``index`` to ``other``, and back."""
-        there = transcript.channel_info(self._number, index, other, own_key, other_key)
-        back = transcript.channel_info(self._number, other, index, other_key, own_key)
+        there = self._labels.channel_info(self._number, index, other, own_key, other_key)
+        back = self._labels.channel_info(self._number, other, index, other_key, own_key)
         extracted = kdf.extract(agreed, self._session)
         return kdf.expand(extracted, there, self._size), kdf.expand(extracted, back, self._size)
 
     def pairwise_mask(self, agreed: bytes, one: int, other: int, one_key: bytes, other_key: bytes) -> bytes:
         """The key of the mask between two clients, in either order; the public keys are their masking keys."""
         ends = (one, other, one_key, other_key) if one < other else (other, one, other_key, one_key)
-        return kdf.derive(agreed, self._session, transcript.pairwise_mask_info(self._number, *ends), self._size)
+        return kdf.derive(agreed, self._session, self._labels.pairwise_mask_info(self._number, *ends), self._size)
 
     # Of a self-mask seed.
 
     def self_mask(self, seed: bytes, index: int) -> bytes:
         """The key of a client's own mask."""
-        return kdf.derive(seed, self._session, transcript.self_mask_info(self._number, index), self._size)
+        return kdf.derive(seed, self._session, self._labels.self_mask_info(self._number, index), self._size)
 
     def seed_commitment(self, seed: bytes, index: int) -> bytes:
         """What a client publishes of its seed, 32 bytes."""
-        info = transcript.seed_commitment_info(self._number, index)
+        info = self._labels.seed_commitment_info(self._number, index)
         return kdf.derive(seed, self._session, info, transcript.DIGEST_BYTES)
 
     # Of a client's share secret.
@@ -84,7 +86,7 @@ class KeySchedule:
         return self._drawn(share_secret, index, "salts", self._size)
 
     def _drawn(self, share_secret: bytes, index: int, purpose: str, length: int) -> bytes:
-        info = transcript.share_randomness_info(self._number, index, purpose)
+        info = self._labels.share_randomness_info(self._number, index, purpose)
         return kdf.derive(share_secret, self._session, info, length)
 
 

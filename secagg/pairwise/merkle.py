@@ -8,9 +8,13 @@ than a path for each leaf would, nor more than all the other leaves: on the comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
-from secagg.pairwise.transcript import DIGEST_BYTES, node
+from secagg.pairwise.transcript import DIGEST_BYTES
+
+Node: TypeAlias = Callable[[bytes, bytes], bytes]
+"""The hash of an inner node, from both its children: ``Labels.node`` of the round's version."""
 
 
 class MerkleTree:
@@ -18,7 +22,7 @@ class MerkleTree:
 
     __slots__ = ("_levels",)
 
-    def __init__(self, leaves: Sequence[bytes]) -> None:
+    def __init__(self, leaves: Sequence[bytes], node: Node) -> None:
         level = list(leaves)
         self._levels = [level]
         while len(level) > 1:
@@ -49,7 +53,7 @@ class MerkleTree:
         return b"".join(proof)
 
 
-def root_from(leaves: Mapping[int, bytes], count: int, proof: bytes) -> bytes | None:
+def root_from(leaves: Mapping[int, bytes], count: int, proof: bytes, node: Node) -> bytes | None:
     """The root of a tree of ``count`` leaves, from some of them and a proof; None when the proof has a wrong length.
 
     ``leaves`` maps a leaf's index, below ``count``, to its hash, so a leaf counts at its own index and nowhere else.

@@ -3,6 +3,9 @@
 MessagePack arrays ``[type, version, session, ...]`` of a fixed number of fields.  Lists of fixed-size records travel
 as one ``bytes``.  Nothing that is hashed or signed is taken from received bytes as they stand: it is rebuilt from the
 fields.  A message that does not decode is a PeerError(MALFORMED), never another exception.
+
+A message is of the version that its round's config names.  The versions differ in UNMASK alone, which has a field more
+from version 2 on.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from secagg.pairwise.records import (
     SEALED_BYTES,
     SIGNATURE_BYTES,
 )
-from secagg.pairwise.transcript import DIGEST_BYTES, VERSION
+from secagg.pairwise.transcript import DIGEST_BYTES, VERSION, VERSIONS, known_versions
 
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
@@ -136,6 +139,12 @@ class Unmask(_Message, tag=10, frozen=True):
     openings: bytes
 
 
+class UnmaskWithAttachment(Unmask, tag=10, frozen=True):
+    """Client, since version 2: beside the shares, what its host attached, of the config's ``attachment_bytes``."""
+
+    attachment: bytes
+
+
 ToClient: TypeAlias = Abort | Roster | Shares | Survivors | Confirmations
 ToServer: TypeAlias = Abort | Advertise | Share | MaskedInput | Confirm | Unmask
 Message: TypeAlias = ToClient | ToServer | Invitation
@@ -160,7 +169,10 @@ EXCHANGES: Final[Mapping[Phase, Exchange]] = MappingProxyType(
     }
 )
 PHASE_OF: Final[Mapping[type[msgspec.Struct], Phase]] = MappingProxyType(
-    {kind: phase for phase, exchange in EXCHANGES.items() for kind in exchange if kind is not None}
+    {
+        **{kind: phase for phase, exchange in EXCHANGES.items() for kind in exchange if kind is not None},
+        UnmaskWithAttachment: Phase.UNMASK,
+    }
 )
 """The phase that a message belongs to: a client's answer in it, or what the server sends at its close."""
 
@@ -171,39 +183,52 @@ _encoder = msgspec.msgpack.Encoder()
 class StrictDecoder(Generic[_M]):
     """Decodes one role's messages, or raises PeerError: MALFORMED, WRONG_VERSION or TOO_LARGE."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoders",)
 
-    def __init__(self, messages: object) -> None:
-        self._decoder: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(messages)
+    def __init__(self, messages: Mapping[int, object]) -> None:
+        """``messages`` has the types that are taken in each of VERSIONS."""
+        self._decoders: dict[int, msgspec.msgpack.Decoder[_M]] = {
+            version: msgspec.msgpack.Decoder(types) for version, types in messages.items()
+        }
 
-    def decode(self, data: bytes | bytearray | memoryview, limit: int) -> _M:
-        """The message in ``data``, of at most ``limit`` bytes."""
+    def decode(self, data: bytes | bytearray | memoryview, limit: int, version: int | None = VERSION) -> _M:
+        """The message in ``data``, of at most ``limit`` bytes, in a round of ``version``.
+
+        ``version`` is None for an invitation, which may be of any version that the library speaks.
+        """
         size = memoryview(data).nbytes
         if size > limit:
             raise PeerError(ErrorCode.TOO_LARGE, f"a message of {size} bytes; at most {limit} are allowed here")
+        allowed = VERSIONS if version is None else (version,)
         try:
-            message = self._decoder.decode(data)
+            message = self._decoders[allowed[0]].decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as refused:
-            _check_version(bytes(memoryview(data).cast("B")[:3]))
+            _check_version(bytes(memoryview(data).cast("B")[:3]), allowed)
             raise PeerError(ErrorCode.MALFORMED, f"the message does not decode: {refused}") from None
-        if message.version != VERSION:  # type: ignore[attr-defined]
-            raise _wrong_version(message.version)  # type: ignore[attr-defined]
+        if message.version not in allowed:  # type: ignore[attr-defined]
+            raise _wrong_version(message.version, allowed)  # type: ignore[attr-defined]
         return message
 
 
-def _check_version(head: bytes) -> None:
+def _check_version(head: bytes, allowed: tuple[int, ...]) -> None:
     """A message of another version may have other fields: say so rather than MALFORMED."""
-    if len(head) == 3 and 0x93 <= head[0] <= 0x9F and head[1] <= 0x7F and head[2] <= 0x7F and head[2] != VERSION:
-        raise _wrong_version(head[2])
+    if len(head) == 3 and 0x93 <= head[0] <= 0x9F and head[1] <= 0x7F and head[2] <= 0x7F and head[2] not in allowed:
+        raise _wrong_version(head[2], allowed)
 
 
-def _wrong_version(met: int) -> PeerError:
-    return PeerError(ErrorCode.WRONG_VERSION, f"protocol version {met}; this library speaks version {VERSION}")
+def _wrong_version(met: int, allowed: tuple[int, ...]) -> PeerError:
+    where = "" if allowed == VERSIONS else f" in a round of version {allowed[0]}"
+    return PeerError(
+        ErrorCode.WRONG_VERSION,
+        f"a message of protocol version {met}{where}; this library speaks the versions {known_versions()}",
+    )
 
 
-to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(ToClient)
-to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(ToServer)
-invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(Invitation)
+to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(dict.fromkeys(VERSIONS, ToClient))
+to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(
+    {1: ToServer, 2: Abort | Advertise | Share | MaskedInput | Confirm | UnmaskWithAttachment}
+)
+invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(dict.fromkeys(VERSIONS, Invitation))
 
 
 def encode(message: Message) -> bytes:
@@ -211,9 +236,16 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def encode_abort(session: bytes, code: AbortCode) -> bytes:
+def encode_abort(version: int, session: bytes, code: AbortCode) -> bytes:
     """An ABORT message."""
-    return encode(Abort(VERSION, session, int(code)))
+    return encode(Abort(version, session, int(code)))
+
+
+def unmask(version: int, session: bytes, openings: bytes, attachment: bytes) -> Unmask:
+    """An UNMASK message in the form of a version; version 1 carries no attachment."""
+    if version == 1:
+        return Unmask(version, session, openings)
+    return UnmaskWithAttachment(version, session, openings, attachment)
 
 
 def abort_code(message: Abort) -> AbortCode:
@@ -242,7 +274,8 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
         Survivors: bitmap,
         Confirm: SIGNATURE_BYTES,
         Confirmations: bitmap + clients * SIGNATURE_BYTES,
-        Unmask: neighbours * OPENING_BYTES,
+        Unmask: neighbours * OPENING_BYTES + config.attachment_bytes,
+        UnmaskWithAttachment: neighbours * OPENING_BYTES + config.attachment_bytes,
     }
     return content[kind] + _ENVELOPE_BYTES
 

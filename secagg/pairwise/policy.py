@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.pairwise import transcript
 from secagg.pairwise.graph_rates import count_of, default_colluders, exact_rate
 from secagg.pairwise.parameters import (
     MAX_CLIENTS,
@@ -47,6 +48,10 @@ class Policy:
         min_modulus_bits, min_input_bits: so that the server cannot make inputs coarser than agreed.
         min_length, max_length: elements of a vector.
         context: when given, the config's context must be these very bytes.
+        min_version: the least version of the wire.
+        max_attachment_bytes: the most that a config may ask of this client's host beside its vector.  A host that
+            attaches something to its vectors says how much here; one that knows of no attachment leaves it 0, and
+            refuses the round before it has sent anything, instead of being unable to submit later.
     """
 
     threat_model: ThreatModel | None = None
@@ -66,6 +71,8 @@ class Policy:
     min_length: int = 1
     max_length: int = 2**32
     context: bytes | None = None
+    min_version: int = transcript.VERSION
+    max_attachment_bytes: int = 0
 
     def __post_init__(self) -> None:
         taken: dict[str, object] = {
@@ -99,6 +106,7 @@ class Policy:
         if config.suite not in self.suites:
             raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))
         floors = [
+            ("version", config.version, self.min_version),
             ("clients", config.clients, self.min_clients),
             ("colluders", config.colluders, self._colluders(config.clients)),
             ("sigma", config.sigma, self.min_sigma),
@@ -119,6 +127,7 @@ class Policy:
             ("clients", config.clients, self.max_clients),
             ("length", config.length, self.max_length),
             ("neighbours", config.neighbours, self.max_neighbours),
+            ("attachment_bytes", config.attachment_bytes, self.max_attachment_bytes),
         ):
             if met > allowed:
                 raise _below(name, met, f"at most {allowed}")

@@ -19,6 +19,7 @@ from secagg.events import ClientStep, InputNeeded, ServerEvent
 from secagg.identity import Directory, Identity, UsedTokens
 from secagg.machines import ClientMachine, ServerMachine
 from secagg.outcome import Result
+from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.phases import Phase
@@ -26,6 +27,7 @@ from secagg.pairwise.server import Server
 from secagg.simulation.cohort import SeededRandomness
 
 Inputs: TypeAlias = Callable[[int], npt.ArrayLike] | Sequence[npt.ArrayLike] | Mapping[int, npt.ArrayLike]
+Attachments: TypeAlias = Callable[[int], Attachment] | Sequence[Attachment] | Mapping[int, Attachment] | None
 Late: TypeAlias = list[tuple[int, bytes]]
 
 
@@ -49,6 +51,7 @@ class RoundDriver:
         inputs: Inputs,
         config: RoundConfig,
         *,
+        attachments: Attachments = None,
         server: ServerMachine | None = None,
         seed: int | None = None,
         policy: Policy | None = None,
@@ -61,6 +64,7 @@ class RoundDriver:
             inputs: the clients' vectors, shape (config.length,), or a function that makes a client's when it is asked
                 for.
             config: the round's constants.
+            attachments: what is submitted beside them, for a config with ``attachment_bytes``.
             server: a new ``Server`` of this config when not given.
             seed: makes every draw reproducible, which a real round must never be; the system's randomness when not
                 given.
@@ -70,7 +74,12 @@ class RoundDriver:
         Raises ParameterError for a directory that does not hold the config's cohort.
         """
         self.inputs, self.config, self.seed = inputs, config, seed
-        self.policy = policy or Policy(min_sigma=config.sigma, min_grinding_bits=config.grinding_bits)
+        self.attachments = attachments
+        self.policy = policy or Policy(
+            min_sigma=config.sigma,
+            min_grinding_bits=config.grinding_bits,
+            max_attachment_bytes=config.attachment_bytes,
+        )
         self.identities = identities
         self.directory = directory if config.threat_model.signs else None
         if server is None:
@@ -156,6 +165,15 @@ class RoundDriver:
         except (IndexError, KeyError):
             raise InputError(f"no input for client {index}; there are {len(self.inputs)}") from None
 
+    def attachment_of(self, index: int) -> Attachment | None:
+        """What a client's host attaches to its vector.  Raises InputError where it should and has nothing."""
+        if self.attachments is None or callable(self.attachments):
+            return None if self.attachments is None else self.attachments(index)
+        try:
+            return self.attachments[index]
+        except (IndexError, KeyError):
+            raise InputError(f"no attachment for client {index}; there are {len(self.attachments)}") from None
+
     def hand_in(self, phase: str, index: int, message: bytes) -> None:
         """Hand the server a client's message."""
         with self.on_server(phase):
@@ -190,7 +208,7 @@ class RoundDriver:
         with self.on_client(phase, index):
             step = client.receive(message)
         if isinstance(step.event, InputNeeded):
-            vector = self.input_of(index)
+            vector, attachment = self.input_of(index), self.attachment_of(index)
             with self.on_client(phase, index):
-                step = client.submit(vector)
+                step = client.submit(vector, attachment)
         return step

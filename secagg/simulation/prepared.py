@@ -33,8 +33,9 @@ import numpy.typing as npt
 from secagg import arithmetic
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.pairwise import messages, records, transcript
-from secagg.pairwise.client import dealing
+from secagg.pairwise import messages, records
+from secagg.pairwise.client import attachment, dealing
+from secagg.pairwise.client.attachment import Attached, Attachment
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.keys import SHARE_SECRET_BYTES, KeySchedule
 from secagg.pairwise.messages import (
@@ -46,24 +47,24 @@ from secagg.pairwise.messages import (
     Share,
     Shares,
     Survivors,
-    Unmask,
 )
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import PublicKeys
-from secagg.pairwise.transcript import VERSION
 from secagg.primitives import aead, agreement, masking
-from secagg.simulation.driver import Inputs
+from secagg.simulation.driver import Attachments, Inputs
 from secagg.simulation.faults import Faults
 from secagg.simulation.rounds import Outcome, Progress, Simulation
 
 Randomness: TypeAlias = Callable[[int], bytes]
 InputOf: TypeAlias = Callable[[int], npt.ArrayLike]
+AttachmentOf: TypeAlias = Callable[[int], Attachment | None]
 
 
 def simulate_prepared(
     inputs: Inputs,
     config: RoundConfig,
     *,
+    attachments: Attachments = None,
     full: int = 20,
     faults: Faults | None = None,
     seed: int | None = None,
@@ -84,6 +85,7 @@ def simulate_prepared(
     return PreparedSimulation(
         inputs,
         config,
+        attachments=attachments,
         full=full,
         faults=faults,
         seed=seed,
@@ -131,7 +133,7 @@ class PreparedSimulation(Simulation):
             return super().answers_to(phase, index, message)
         if phase == Phase.ADVERTISE:
             return (self.prepared.advertise(index, message, self.randomness(f"client {index}")),)
-        answer = self.prepared.answer(index, message, self.input_of)
+        answer = self.prepared.answer(index, message, self.input_of, self.attachment_of)
         return () if answer is None else (answer,)
 
 
@@ -150,6 +152,7 @@ class _Prepared:
     receive_keys: bytes = b""
     """For each of them: the key of what it seals for this client."""
     dealers: tuple[int, ...] = ()
+    attached: Attached | None = None
     received: dict[int, bytes] = field(default_factory=dict)
     """What full clients dealt to this one."""
     survivors: bytes = b""
@@ -180,7 +183,7 @@ class PreparedClients:
         self._nonce = b""
         self._round_id = b""
         self._session = b""
-        self._keys = KeySchedule(config.suite, self._session)
+        self._keys = KeySchedule(config.suite, self._session, config.labels)
         self._survivors: tuple[bytes, frozenset[int]] = (b"", frozenset())
 
     def advertise(self, index: int, invitation: bytes, randomness: Randomness) -> bytes:
@@ -194,17 +197,18 @@ class PreparedClients:
         self._public[index] = keys
         signature = b""
         if self._config.threat_model.signs:
-            signed = transcript.signed_advertisement(self._config.digest, self._nonce, index, *keys)
+            signed = self._config.labels.signed_advertisement(self._config.digest, self._nonce, index, *keys)
             signature = self._identities[index].sign(signed)
-        return messages.encode(Advertise(VERSION, self._round_id, *keys, signature))
+        return messages.encode(Advertise(self._config.version, self._round_id, *keys, signature))
 
-    def answer(self, index: int, data: bytes, input_of: InputOf) -> bytes | None:
+    def answer(self, index: int, data: bytes, input_of: InputOf, attachment_of: AttachmentOf) -> bytes | None:
         """What a client answers to a message of the server's; None to an ABORT."""
         message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config))
         match message:
             case Roster():
                 return self._share(index, message)
             case Shares():
+                self._members[index].attached = attachment.taken(attachment_of(index), self._config)
                 return self._mask(index, message, input_of(index))
             case Survivors():
                 self._members[index].survivors = message.survivors
@@ -217,8 +221,8 @@ class PreparedClients:
 
     def _share(self, index: int, roster: Roster) -> bytes:
         config, member = self._config, self._members[index]
-        self._session = transcript.session_id(config.digest, self._nonce, roster.digest)
-        self._keys = KeySchedule(config.suite, self._session)
+        self._session = config.labels.session_id(config.digest, self._nonce, roster.digest)
+        self._keys = KeySchedule(config.suite, self._session, config.labels)
         member.neighbours.frombytes(messages.encode_ids(messages.decode_ids(roster.present)))
         self._note_full_keys(member, roster)
         drawn = dealing.ShareRandomness(member.share_secret, self._session, config, index)
@@ -227,7 +231,7 @@ class PreparedClients:
         member.dealt = dealing.share_pairs(drawn, member.masking_private, member.seed, holders, config.threshold)
         sealed, commitments = self._seal(index, member)
         commitment = self._keys.seed_commitment(member.seed, index)
-        return messages.encode(Share(VERSION, self._session, commitment, sealed, commitments))
+        return messages.encode(Share(self._config.version, self._session, commitment, sealed, commitments))
 
     def _note_full_keys(self, member: _Prepared, roster: Roster) -> None:
         """The keys of full clients are known from rosters alone."""
@@ -243,10 +247,10 @@ class PreparedClients:
         for neighbour, pair in zip(member.neighbours, records.cut(member.dealt, records.PAIR_BYTES), strict=True):
             send_key, receive_key = self._channel_keys(index, member, neighbour)
             receive_keys.append(receive_key)
-            context = transcript.sealed_shares_context(session, index, neighbour)
+            context = self._config.labels.sealed_shares_context(session, index, neighbour)
             sealed.append(aead.seal(self._config.suite, send_key, pair, context))
         member.receive_keys = b"".join(receive_keys)
-        return b"".join(sealed), dealing.commit(session, index, member.neighbours, member.dealt)
+        return b"".join(sealed), dealing.commit(self._config.labels, session, index, member.neighbours, member.dealt)
 
     def _channel_keys(self, index: int, member: _Prepared, neighbour: int) -> tuple[bytes, bytes]:
         """The keys to seal with for a neighbour, and to unseal with what it deals.
@@ -274,7 +278,7 @@ class PreparedClients:
         higher, lower = self._mask_keys(index, member)
         masking.apply_masks(config.suite, lanes, [self_mask, *higher], lower, config.modulus)
         packed = memoryview(arithmetic.pack(lanes, config.modulus))
-        return messages.encode(MaskedInput(VERSION, self._session, packed))
+        return messages.encode(MaskedInput(self._config.version, self._session, packed))
 
     def _unseal(self, index: int, member: _Prepared, message: Shares) -> None:
         """Unseal and check what full clients dealt: nobody else knows what is in it."""
@@ -285,7 +289,7 @@ class PreparedClients:
         sealed = records.cut(message.sealed, records.SEALED_BYTES)
         commitments = records.cut(message.commitments, records.COMMITMENTS_BYTES)
         pairs = dealing.unseal_pairs(
-            suite,
+            self._config,
             self._session,
             index,
             dealers,
@@ -310,8 +314,8 @@ class PreparedClients:
     # CONFIRM and UNMASK.
 
     def _confirm(self, index: int) -> bytes:
-        signed = transcript.signed_survivors(self._session, self._members[index].survivors)
-        return messages.encode(Confirm(VERSION, self._session, self._identities[index].sign(signed)))
+        signed = self._config.labels.signed_survivors(self._session, self._members[index].survivors)
+        return messages.encode(Confirm(self._config.version, self._session, self._identities[index].sign(signed)))
 
     def _unmask(self, index: int) -> bytes:
         member = self._members[index]
@@ -321,7 +325,10 @@ class PreparedClients:
             for dealer in member.dealers
         ]
         openings = dealing.reveal(b"".join(pairs), member.dealers, survivors)
-        return messages.encode(Unmask(VERSION, self._session, openings))
+        if member.attached is None:
+            raise RuntimeError("a prepared client that sent no vector")
+        attached = attachment.revealed(*member.attached, self._config.clients - len(survivors))
+        return messages.encode(messages.unmask(self._config.version, self._session, openings, attached))
 
     def _survivors_in(self, bitmap: bytes) -> frozenset[int]:
         """Decoded once: everybody gets the same."""

@@ -20,7 +20,7 @@ from secagg.outcome import Failure, Result
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.phases import Phase
-from secagg.simulation.driver import Inputs, RoundDriver
+from secagg.simulation.driver import Attachments, Inputs, RoundDriver
 from secagg.simulation.faults import PHASES, Faults, Nuisance, shuffled
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -77,6 +77,7 @@ def simulate(
     inputs: Inputs,
     config: RoundConfig,
     *,
+    attachments: Attachments = None,
     faults: Faults | None = None,
     seed: int | None = None,
     executor: Executor | None = None,
@@ -90,6 +91,7 @@ def simulate(
     Args:
         inputs: the clients' vectors, shape (config.length,), or a function that makes a client's when it is asked for.
         config: the round's constants.
+        attachments: what each client submits beside its vector, for a config with ``attachment_bytes``.
         faults: what goes wrong; nothing when not given.
         seed: makes every draw reproducible, which a real round must never be; the system's randomness when not given.
         executor: for the server's unmasking.
@@ -102,6 +104,7 @@ def simulate(
     return Simulation(
         inputs,
         config,
+        attachments=attachments,
         faults=faults,
         seed=seed,
         executor=executor,
@@ -120,6 +123,7 @@ class Simulation(RoundDriver):
         inputs: Inputs,
         config: RoundConfig,
         *,
+        attachments: Attachments = None,
         faults: Faults | None = None,
         executor: Executor | None = None,
         progress: Progress | None = None,
@@ -130,7 +134,14 @@ class Simulation(RoundDriver):
         directory: MemoryDirectory | None = None,
     ) -> None:
         super().__init__(
-            inputs, config, server=server, seed=seed, policy=policy, identities=identities, directory=directory
+            inputs,
+            config,
+            attachments=attachments,
+            server=server,
+            seed=seed,
+            policy=policy,
+            identities=identities,
+            directory=directory,
         )
         self.faults = faults or Faults()
         self.faults.check(config)

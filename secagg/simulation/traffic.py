@@ -22,9 +22,10 @@ from secagg.pairwise.messages import (
     Shares,
     Survivors,
     Unmask,
+    unmask,
 )
 from secagg.pairwise.phases import Phase, phases
-from secagg.pairwise.transcript import DIGEST_BYTES, VERSION
+from secagg.pairwise.transcript import DIGEST_BYTES
 
 __all__ = ["traffic"]
 
@@ -36,12 +37,12 @@ def traffic(config: RoundConfig) -> dict[Phase, tuple[int, int]]:
 
     Exact, but for the proof in a signed roster: a mean over graphs.
     """
-    model, neighbours = config.threat_model, config.neighbours
+    model, neighbours, version = config.threat_model, config.neighbours, config.version
     bitmap = bytes((config.clients + 7) // 8)
     sealed, commitments = bytes(neighbours * records.SEALED_BYTES), bytes(neighbours * records.COMMITMENTS_BYTES)
     signature = bytes(records.SIGNATURE_BYTES)
     roster = Roster(
-        VERSION,
+        version,
         _ID,
         _ID,
         bytes(records.KEYS_BYTES),
@@ -52,18 +53,18 @@ def traffic(config: RoundConfig) -> dict[Phase, tuple[int, int]]:
         bytes(_proof_hashes(config) * DIGEST_BYTES if model.signs else 0),
     )
     size_of = {
-        Advertise: _size(Advertise(VERSION, _ID, _ID, _ID, signature if model.signs else b"")),
+        Advertise: _size(Advertise(version, _ID, _ID, _ID, signature if model.signs else b"")),
         Roster: _size(roster),
-        Share: _size(Share(VERSION, _ID, _ID, sealed, commitments)),
-        Shares: _size(Shares(VERSION, _ID, bytes(neighbours * ID_BYTES), sealed, commitments)),
+        Share: _size(Share(version, _ID, _ID, sealed, commitments)),
+        Shares: _size(Shares(version, _ID, bytes(neighbours * ID_BYTES), sealed, commitments)),
         MaskedInput: _masked_size(config),
-        Survivors: _size(Survivors(VERSION, _ID, bitmap)),
-        Confirm: _size(Confirm(VERSION, _ID, signature)),
-        Confirmations: _size(Confirmations(VERSION, _ID, bitmap, signature * config.quorum)),
-        Unmask: _size(Unmask(VERSION, _ID, bytes(neighbours * records.OPENING_BYTES))),
+        Survivors: _size(Survivors(version, _ID, bitmap)),
+        Confirm: _size(Confirm(version, _ID, signature)),
+        Confirmations: _size(Confirmations(version, _ID, bitmap, signature * config.quorum)),
+        Unmask: _size(unmask(version, _ID, bytes(neighbours * records.OPENING_BYTES), bytes(config.attachment_bytes))),
     }
     sizes = dict.fromkeys(Phase, (0, 0))
-    down = _size(Invitation(VERSION, _ID, config.to_bytes(), _ID))
+    down = _size(Invitation(version, _ID, config.to_bytes(), _ID))
     for phase in phases(model):
         answer, closing = EXCHANGES[phase]
         sizes[phase] = size_of[answer], down
@@ -79,7 +80,7 @@ def _masked_size(config: RoundConfig) -> int:
     """Without making the vector, which may be large: MessagePack's header of it has 2, 3 or 5 bytes."""
     packed = config.modulus.packed_bytes(config.length)
     header = 2 if packed < 1 << 8 else 3 if packed < 1 << 16 else 5
-    return _size(MaskedInput(VERSION, _ID, memoryview(b""))) - 2 + header + packed
+    return _size(MaskedInput(config.version, _ID, memoryview(b""))) - 2 + header + packed
 
 
 def _proof_hashes(config: RoundConfig, samples: int = 20) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secagg.pairwise import graph, merkle, transcript
+from secagg.pairwise import graph, merkle
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.records import PublicKeys
@@ -29,12 +29,12 @@ class Intermediate:
     def of(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values for the roster's members and the pairs that ``given`` names."""
         config = self._config
-        round_id = transcript.round_id(config.digest, self._nonce)
+        round_id = self._config.labels.round_id(config.digest, self._nonce)
         if "session" not in given:
             return {"round_id": round_id.hex()}
         tree = self._tree(given["tree"][0])
-        digest = transcript.roster_digest(round_id, config.clients, tree[-1][0])
-        self._session = transcript.session_id(config.digest, self._nonce, digest)
+        digest = self._config.labels.roster_digest(round_id, config.clients, tree[-1][0])
+        self._session = self._config.labels.session_id(config.digest, self._nonce, digest)
         return {
             "round_id": round_id.hex(),
             "tree": [[node.hex() for node in level] for level in tree],
@@ -52,20 +52,20 @@ class Intermediate:
         """The levels; a leaf is that of a member or, where another is shown, an empty one."""
         leaves = []
         for index, leaf in enumerate(shown):
-            full = transcript.leaf(index, *self._keys(index))
-            leaves.append(full if full.hex() == leaf else transcript.empty_leaf(index))
-        return merkle.MerkleTree(leaves).levels
+            full = self._config.labels.leaf(index, *self._keys(index))
+            leaves.append(full if full.hex() == leaf else self._config.labels.empty_leaf(index))
+        return merkle.MerkleTree(leaves, self._config.labels.node).levels
 
     def _ring(self, digest: bytes) -> list[int]:
         config = self._config
         if config.is_complete:
             return []
-        key = transcript.graph_key(digest, self._session)
+        key = self._config.labels.graph_key(digest, self._session)
         ring: list[int] = graph.NeighbourGraph(config.clients, config.neighbours, key).ring.tolist()
         return ring
 
     def _client(self, index: int) -> dict[str, str]:
-        keys = KeySchedule(self._config.suite, self._session)
+        keys = KeySchedule(self._config.suite, self._session, self._config.labels)
         seed = keys.seed(self._draws[index][2], index)
         return {
             "seed": seed.hex(),
@@ -74,7 +74,7 @@ class Intermediate:
         }
 
     def _pair(self, lower: int, higher: int) -> dict[str, Any]:
-        suite, keys = self._config.suite, KeySchedule(self._config.suite, self._session)
+        suite, keys = self._config.suite, KeySchedule(self._config.suite, self._session, self._config.labels)
         own, theirs = self._keys(lower), self._keys(higher)
         channel_agreed = agreement.agree(suite, self._draws[lower][0], theirs.channel)
         masking_agreed = agreement.agree(suite, self._draws[higher][1], own.masking)

@@ -33,7 +33,7 @@ from secagg.testing.replay import Mismatch, Replay, expect
 Test: TypeAlias = Mapping[str, Any]
 Content: TypeAlias = Mapping[str, Any]
 
-PROTOCOL: Final = ("secagg", transcript.VERSION)
+PROTOCOL: Final = "secagg"
 _X25519: Final = Suite.AES_128
 """A suite that agrees by X25519: vectors of the agreement alone name none."""
 _MASK_SUITES: Final = {suite.key_bytes: suite for suite in (Suite.AES_128, Suite.AES_256)}
@@ -68,8 +68,11 @@ def check_file(path: str | os.PathLike[str]) -> list[VectorResult]:
         raise ParameterError(
             f"{os.fspath(path)}: not a file of test vectors that this version knows ({type(wrong).__name__}: {wrong})"
         ) from None
-    if met != PROTOCOL:
-        raise ParameterError(f"{os.fspath(path)}: vectors of {met[0]} version {met[1]}; this library speaks {PROTOCOL}")
+    if met not in [(PROTOCOL, version) for version in transcript.VERSIONS]:
+        raise ParameterError(
+            f"{os.fspath(path)}: vectors of {met[0]} version {met[1]}; this library speaks {PROTOCOL} of the versions "
+            f"{transcript.known_versions()}"
+        )
     return [_result(name, check, test, content) for name, test in tests]
 
 
@@ -91,7 +94,8 @@ def _check_hash(test: Test, content: Content) -> None:
     if name not in _HASHES:
         raise Mismatch(f"there is no labelled function {name!r}")
     arguments = [_argument(key, value) for key, value in test["arguments"].items()]
-    output: bytes = getattr(transcript, name)(*arguments)
+    function = transcript.cohort_digest if name == "cohort_digest" else getattr(_labels(content), name)
+    output: bytes = function(*arguments)
     expect("output", output.hex(), test["output"])
 
 
@@ -120,6 +124,11 @@ _HASHES: Final = frozenset(
 )
 
 
+def _labels(content: Content) -> transcript.Labels:
+    """Those of the version that a file is of."""
+    return transcript.labels(content["version"])
+
+
 def _argument(name: str, value: Any) -> Any:
     if name == "purpose":
         return bytes.fromhex(value).decode()
@@ -129,10 +138,10 @@ def _argument(name: str, value: Any) -> Any:
 
 
 def _check_key(test: Test, content: Content) -> None:
-    _KEYS[test["function"]](test)
+    _KEYS[test["function"]](test, content)
 
 
-def _check_agreement(test: Test) -> None:
+def _check_agreement(test: Test, content: Content) -> None:
     public = bytes.fromhex(test["public"])
     met = ""
     try:
@@ -143,7 +152,7 @@ def _check_agreement(test: Test) -> None:
     expect("low order", agreement.has_low_order(_X25519, public), not test["ok"])
 
 
-def _check_signature(test: Test) -> None:
+def _check_signature(test: Test, content: Content) -> None:
     met = ""
     try:
         signing.verify(_bytes(test, "key"), _bytes(test, "signed"), _bytes(test, "signature"))
@@ -152,14 +161,14 @@ def _check_signature(test: Test) -> None:
     expect("error", met, test.get("error", ""))
 
 
-def _check_pair_key(test: Test) -> None:
+def _check_pair_key(test: Test, content: Content) -> None:
     suite, lower, higher = Suite(test["suite"]), test["lower"], test["higher"]
     private, other = bytes.fromhex(test["lower_private"]), bytes.fromhex(test["higher_private"])
     own, public = agreement.public_key(suite, private), agreement.public_key(suite, other)
     agreed = agreement.agree(suite, private, public)
     expect("agreed", agreed.hex(), test["agreed"])
     expect("agreed, from the other end", agreement.agree(suite, other, own), agreed)
-    keys = KeySchedule(suite, _bytes(test, "session"))
+    keys = KeySchedule(suite, _bytes(test, "session"), _labels(content))
     if test["function"] == "channel":
         _, key = keys.channels(agreed, lower, higher, own, public)
         expect("key, for one direction", keys.channel(agreed, higher, lower, public, own), key)
@@ -169,21 +178,21 @@ def _check_pair_key(test: Test) -> None:
     expect("key", key.hex(), test["key"])
 
 
-def _check_seed(test: Test) -> None:
+def _check_seed(test: Test, content: Content) -> None:
     seed, index = _bytes(test, "seed"), test["index"]
-    keys = KeySchedule(Suite(test["suite"]), _bytes(test, "session"))
+    keys = KeySchedule(Suite(test["suite"]), _bytes(test, "session"), _labels(content))
     expect("mask_key", keys.self_mask(seed, index).hex(), test["mask_key"])
     expect("commitment", keys.seed_commitment(seed, index).hex(), test["commitment"])
 
 
-def _check_share_randomness(test: Test) -> None:
+def _check_share_randomness(test: Test, content: Content) -> None:
     secret, index = _bytes(test, "share_secret"), test["index"]
-    keys = KeySchedule(Suite(test["suite"]), _bytes(test, "session"))
+    keys = KeySchedule(Suite(test["suite"]), _bytes(test, "session"), _labels(content))
     for purpose, derive in (("seed", keys.seed), ("coefficients", keys.coefficients), ("salts", keys.salts)):
         expect(purpose, derive(secret, index).hex(), test[purpose])
 
 
-_KEYS: Final[Mapping[str, Callable[[Test], None]]] = {
+_KEYS: Final[Mapping[str, Callable[[Test, Content], None]]] = {
     "agree": _check_agreement,
     "verify": _check_signature,
     "pairwise_mask": _check_pair_key,
@@ -242,7 +251,7 @@ def _check_sharing(test: Test, content: Content) -> None:
 
 
 def _check_graph(test: Test, content: Content) -> None:
-    key = transcript.graph_key(_bytes(test, "roster_digest"), _bytes(test, "session"))
+    key = _labels(content).graph_key(_bytes(test, "roster_digest"), _bytes(test, "session"))
     drawn = graph.NeighbourGraph(test["clients"], test["neighbours"], key)
     for member, neighbours in test["neighbours_of"].items():
         expect(f"neighbours of {member}", drawn.neighbours_of(int(member)).tolist(), neighbours)
@@ -292,7 +301,7 @@ def _config_value(config: RoundConfig, name: str) -> Any:
 
 def _check_proof(test: Test, content: Content) -> None:
     leaves = {int(index): bytes.fromhex(leaf) for index, leaf in test["leaves"].items()}
-    root = merkle.root_from(leaves, test["clients"], _bytes(test, "proof"))
+    root = merkle.root_from(leaves, test["clients"], _bytes(test, "proof"), _labels(content).node)
     if root is not None and root.hex() == test["root"]:
         expect("accepted", True, test["ok"])
     else:
@@ -303,7 +312,7 @@ def _check_message(test: Test, content: Content) -> None:
     if "limits" in test:
         config = RoundConfig.from_bytes(_bytes(test, "config"))
         for name, limit in test["limits"].items():
-            expect(name, messages.max_bytes(config, getattr(messages, name)), limit)
+            expect(name, messages.max_bytes(config, _message_kind(name, config.version)), limit)
         return
     if "bitmap" in test:
         expect("bitmap", messages.encode_bitmap(test["members"], test["clients"]).hex(), test["bitmap"])
@@ -311,10 +320,11 @@ def _check_message(test: Test, content: Content) -> None:
         expect("ids", messages.encode_ids(test["members"]).hex(), test["ids"])
         expect("members", list(messages.decode_ids(_bytes(test, "ids"))), test["members"])
         return
-    kind, encoded = getattr(messages, test["message"]), _bytes(test, "encoded")
+    version, encoded = content["version"], _bytes(test, "encoded")
+    kind = _message_kind(test["message"], version)
     if not test["ok"]:
         try:
-            _decoded(kind, encoded)
+            _decoded(kind, encoded, version)
         except PeerError as refused:
             expect("error", refused.code.value, test["error"])
             return
@@ -324,17 +334,22 @@ def _check_message(test: Test, content: Content) -> None:
         encoded += bytes(test["zeros"])
     else:
         values = [_field(value) for value in test["fields"].values()]
-    made = kind(transcript.VERSION, _bytes(test, "session"), *values)
+    made = kind(version, _bytes(test, "session"), *values)
     expect("encoded", messages.encode(made).hex(), encoded.hex())
     received = _bytes(test, "received") if "received" in test else encoded
-    expect("encoded again", messages.encode(_decoded(kind, received)).hex(), encoded.hex())
+    expect("encoded again", messages.encode(_decoded(kind, received, version)).hex(), encoded.hex())
 
 
 def _field(value: Any) -> Any:
     return bytes.fromhex(value) if isinstance(value, str) else value
 
 
-def _decoded(kind: type[Any], encoded: bytes) -> Any:
+def _message_kind(name: str, version: int) -> type[Any]:
+    kind: type[Any] = getattr(messages, name)
+    return messages.UnmaskWithAttachment if kind is messages.Unmask and version > 1 else kind
+
+
+def _decoded(kind: type[Any], encoded: bytes, version: int) -> Any:
     if kind is messages.Invitation:
         return messages.invitation.decode(encoded, messages.MAX_INVITATION_BYTES)
     from_client = kind in [exchange.answer for exchange in messages.EXCHANGES.values()]

@@ -74,7 +74,9 @@ VICTIM = 5
 CLAIMS: dict[str, Callable[[bytes], bytes]] = {
     "its own advertisement": lambda own: own,
     "rubbish": lambda own: b"rubbish",
-    "an abort": lambda own: messages.encode_abort(messages.to_server.decode(own, 10**6).session, AbortCode.CANCELLED),
+    "an abort": lambda own: messages.encode_abort(
+        1, messages.to_server.decode(own, 10**6).session, AbortCode.CANCELLED
+    ),
     "a flipped bit": lambda own: own[:-1] + bytes([own[-1] ^ 1]),
     "nothing": lambda own: b"",
 }

@@ -70,7 +70,7 @@ def test_a_client_that_lies_on_an_offered_seat_ends_nothing(tmp_path: Path, tls_
                     await bad.payload(invitation.size)
                     round_id = host.hosted()._server._round.round_id
                     if lie == "an ABORT":
-                        data = messages.encode_abort(round_id, AbortCode.CONFIG_REFUSED)
+                        data = messages.encode_abort(1, round_id, AbortCode.CONFIG_REFUSED)
                         await bad.send(Submission(1, ABORT, len(data)), data)
                         while not isinstance(await bad.receive(), Ack):
                             pass

@@ -186,9 +186,9 @@ def test_what_is_no_file_of_vectors_is_refused(content: str, tmp_path: Path) -> 
 
 
 def test_vectors_of_another_version_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "v2.json"
-    path.write_text(json.dumps({**CONTENTS["hashes"], "version": 2}), encoding="utf-8")
-    with pytest.raises(ParameterError, match="version 2"):
+    path = tmp_path / "v3.json"
+    path.write_text(json.dumps({**CONTENTS["hashes"], "version": 3}), encoding="utf-8")
+    with pytest.raises(ParameterError, match="version 3"):
         vectors.check_file(path)
 
 

@@ -171,6 +171,8 @@ TO_SERVER: Final[dict[int, tuple[str, tuple[Any, ...]]]] = {
     8: ("CONFIRM", (64,)),
     10: ("UNMASK", (None,)),
 }
+TO_SERVER_2: Final = {**TO_SERVER, 10: ("UNMASK", (None, None))}
+"""In version 2, in which UNMASK has an attachment."""
 TO_CLIENT: Final[dict[int, tuple[str, tuple[Any, ...]]]] = {
     0: ("ABORT", (CODE,)),
     3: ("Roster", (32, 64, None, None, None, None, None)),

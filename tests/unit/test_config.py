@@ -98,16 +98,20 @@ def test_every_field_is_in_the_digest() -> None:
     other = active(12, **options)
     digests += [config.digest, other.digest, other.replace(cohort=bytes(32)).digest]
     digests += [other.replace(grinding_bits=65).digest, other.replace(quorum=8).digest]
+    draft = config.replace(version=2)
+    digests += [draft.digest, draft.replace(attachment_bytes=1).digest, draft.replace(attachment_bytes=2).digest]
     assert len(set(digests)) == len(digests)
     tested = set(changes) | {"threat_model", "cohort", "grinding_bits", "quorum", "clients", "neighbours"}
+    tested |= {"version", "attachment_bytes"}
     assert tested == {field.name for field in dataclasses.fields(RoundConfig)}
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("version", 2, "version 2"),
-        ("version", 0, "version 0"),
+        ("version", 3, "version 3; this library speaks the versions 1 and 2"),
+        ("version", 0, "version 0; this library speaks the versions 1 and 2"),
+        ("version", 2, "does not decode"),
         ("suite", 3, "suite 3"),
         ("suite", 0, "suite 0"),
         ("threat_model", "Active", "threat model"),
@@ -381,6 +385,8 @@ def policy_of(config: RoundConfig) -> Policy:
         min_length=config.length,
         max_length=config.length,
         context=config.context,
+        min_version=config.version,
+        max_attachment_bytes=config.attachment_bytes,
     )
 
 
@@ -406,13 +412,15 @@ FLOORS: list[tuple[str, Any, str]] = [
     ("min_length", 6, "length = 5"),
     ("max_length", 4, "length = 5"),
     ("context", b"another model", "context"),
+    ("min_version", 3, "version = 2"),
+    ("max_attachment_bytes", 7, "attachment_bytes = 8"),
 ]
 """Of a policy that the config of twelve below just meets: a field, a step beyond, and what is then said."""
 
 
 @pytest.mark.parametrize(("name", "value", "told"), FLOORS)
 def test_a_policy_is_not_talked_down(name: str, value: Any, told: str) -> None:
-    config = active(12, gamma=0.2, delta=0.1, context=b"model")
+    config = active(12, gamma=0.2, delta=0.1, context=b"model", version=2, attachment_bytes=8)
     policy = policy_of(config)
     policy.check(config)
     with pytest.raises(PeerError, match=told) as caught:
@@ -470,7 +478,8 @@ def test_integers_of_numpy_are_integers(kind: Any) -> None:
 
 NAMES = [field.name for field in dataclasses.fields(RoundConfig)]
 FOR_COHORT = ["clients", "length", "threat_model", "gamma", "delta", "neighbours", "threshold", "input_max", "modulus"]
-FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort"]
+FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort", "version"]
+FOR_COHORT += ["attachment_bytes"]
 
 
 @pytest.mark.parametrize("value", ["5", 1.5, [], object(), np.array([1, 2]), True])

@@ -9,30 +9,31 @@ from secagg.pairwise import keys, transcript
 from secagg.pairwise.keys import KeySchedule
 from secagg.primitives import kdf
 
+LABELS = transcript.labels(1)
 SESSION, AGREED, SECRET, LOW, HIGH = (bytes((number,)) * 32 for number in range(1, 6))
 
 
 @pytest.mark.parametrize("suite", Suite)
 def test_both_ends_of_a_channel_derive_the_same_two_keys(suite: Suite) -> None:
-    schedule = KeySchedule(suite, SESSION)
+    schedule = KeySchedule(suite, SESSION, LABELS)
     there, back = schedule.channels(AGREED, 2, 9, LOW, HIGH)
     assert schedule.channels(AGREED, 9, 2, HIGH, LOW) == (back, there)
     assert schedule.channel(AGREED, 2, 9, LOW, HIGH) == there
     assert schedule.channel(AGREED, 9, 2, HIGH, LOW) == back
     assert there != back
-    info = transcript.channel_info(int(suite), 2, 9, LOW, HIGH)
+    info = LABELS.channel_info(int(suite), 2, 9, LOW, HIGH)
     assert there == kdf.derive(AGREED, SESSION, info, suite.key_bytes)
 
 
 @pytest.mark.parametrize("suite", Suite)
 def test_both_ends_of_a_pair_derive_the_same_mask(suite: Suite) -> None:
-    schedule = KeySchedule(suite, SESSION)
+    schedule = KeySchedule(suite, SESSION, LABELS)
     assert schedule.pairwise_mask(AGREED, 2, 9, LOW, HIGH) == schedule.pairwise_mask(AGREED, 9, 2, HIGH, LOW)
     assert schedule.pairwise_mask(AGREED, 2, 9, LOW, HIGH) != schedule.pairwise_mask(AGREED, 2, 9, HIGH, LOW)
 
 
 def derived(suite: Suite, session: bytes) -> list[bytes]:
-    schedule = KeySchedule(suite, session)
+    schedule = KeySchedule(suite, session, LABELS)
     return [
         *schedule.channels(SECRET, 2, 9, LOW, HIGH),
         schedule.pairwise_mask(SECRET, 2, 9, LOW, HIGH),
@@ -54,7 +55,7 @@ def test_no_two_keys_are_equal_or_begin_alike() -> None:
         *derived(Suite.AES_256, LOW)[:-1],
     ]
     assert len({key[:16] for key in every}) == len(every) == 34
-    schedule = KeySchedule(Suite.AES_128, SESSION)
+    schedule = KeySchedule(Suite.AES_128, SESSION, LABELS)
     assert schedule.self_mask(SECRET, 2) != schedule.self_mask(SECRET, 3)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import AbortCode, ErrorCode, PeerError
-from secagg.pairwise import messages, records
+from secagg.pairwise import messages, records, transcript
 from secagg.pairwise.messages import (
     Abort,
     Advertise,
@@ -24,6 +25,7 @@ from secagg.pairwise.messages import (
     StrictDecoder,
     Survivors,
     Unmask,
+    UnmaskWithAttachment,
 )
 from tests.support import wire
 
@@ -57,88 +59,122 @@ MESSAGES: list[tuple[Any, bytes]] = [
     (Confirmations(1, SESSION, b"\x07", b"s" * 192), b"\x95\x09\x01" + HEAD + b"\xc4\x01\x07\xc4\xc0" + b"s" * 192),
     (Unmask(1, SESSION, b"o" * 72), b"\x94\x0a\x01" + HEAD + b"\xc4\x48" + b"o" * 72),
 ]
+DRAFT: list[tuple[Any, bytes]] = [
+    *((msgspec.structs.replace(message, version=2), data[:2] + b"\x02" + data[3:]) for message, data in MESSAGES[:-1]),
+    (
+        UnmaskWithAttachment(2, SESSION, b"o" * 72, b"a" * 32),
+        b"\x95\x0a\x02" + HEAD + b"\xc4\x48" + b"o" * 72 + b"\xc4\x20" + b"a" * 32,
+    ),
+]
+"""In version 2."""
+EVERY = [*MESSAGES, *DRAFT]
 ROLES: dict[StrictDecoder[Any], set[type]] = {
     messages.to_client: {Abort, Roster, Shares, Survivors, Confirmations},
-    messages.to_server: {Abort, Advertise, Share, MaskedInput, Confirm, Unmask},
+    messages.to_server: {Abort, Advertise, Share, MaskedInput, Confirm, Unmask, UnmaskWithAttachment},
     messages.invitation: {Invitation},
 }
 NAMES = {messages.to_client: "to client", messages.to_server: "to server", messages.invitation: "invitation"}
 
 
-def refused(decoder: StrictDecoder[Any], data: bytes, limit: int = BIG) -> ErrorCode:
+def name_of(value: Any) -> str:
+    return type(value).__name__ if isinstance(value, bytes) else f"{type(value).__name__}-{value.version}"
+
+
+def refused(decoder: StrictDecoder[Any], data: bytes, limit: int = BIG, version: int | None = 1) -> ErrorCode:
     with pytest.raises(PeerError) as caught:
-        decoder.decode(data, limit)
+        decoder.decode(data, limit, version)
     assert caught.value.__cause__ is None
     return caught.value.code
 
 
-@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
 def test_bytes(message: Any, data: bytes) -> None:
     assert messages.encode(message) == data
     assert wire.write(wire.read(data)) == data
     (decoder,) = [role for role, kinds in ROLES.items() if type(message) in kinds][:1]
-    assert decoder.decode(data, len(data)) == message
-    assert decoder.decode(bytearray(data), len(data)) == decoder.decode(memoryview(data), len(data)) == message
+    version = message.version
+    assert decoder.decode(data, len(data), version) == message
+    for other in (bytearray(data), memoryview(data)):
+        assert decoder.decode(other, len(data), version) == message
 
 
 def test_there_is_no_other_message() -> None:
-    tags = [data[1] for _, data in MESSAGES]
-    assert tags == list(range(11))
-    assert set().union(*ROLES.values()) == {type(message) for message, _ in MESSAGES}
-    assert set(messages.PHASE_OF) | {Abort, Invitation} == {type(message) for message, _ in MESSAGES}
+    for listed in (MESSAGES, DRAFT):
+        assert [data[1] for _, data in listed] == list(range(11))
+    assert set().union(*ROLES.values()) == {type(message) for message, _ in EVERY}
+    assert set(messages.PHASE_OF) | {Abort, Invitation} == {type(message) for message, _ in EVERY}
 
 
 @pytest.mark.parametrize("decoder", ROLES, ids=NAMES.get)
-@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
 def test_each_role_takes_its_own(decoder: StrictDecoder[Any], message: Any, data: bytes) -> None:
     if type(message) in ROLES[decoder]:
-        assert decoder.decode(data, BIG) == message
+        assert decoder.decode(data, BIG, message.version) == message
     else:
-        assert refused(decoder, data) is ErrorCode.MALFORMED
+        assert refused(decoder, data, version=message.version) is ErrorCode.MALFORMED
 
 
-@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
 def test_damage(message: Any, data: bytes) -> None:
     """Every truncation, anything behind, every field of another type, one more or less: malformed."""
     decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
     for size in range(len(data)):
-        assert refused(decoder, data[:size]) is ErrorCode.MALFORMED
+        assert refused(decoder, data[:size], version=message.version) is ErrorCode.MALFORMED
     values = wire.read(data)
     damaged = [data + b"\x00", data + data, wire.write([*values, 0]), wire.write(values[:-1]), wire.write(values[0])]
     for place in range(len(values)):
         for wrong in (None, True, 1.0, "text", [], wire.Map(()), wire.Ext(1, b""), 7 if place > 1 else b""):
             damaged.append(wire.write([*values[:place], wrong, *values[place + 1 :]]))
     for data_ in damaged:
-        if wire.parse(data_, wire.TO_SERVER) is None and wire.parse(data_, wire.TO_CLIENT) is None:
-            assert refused(decoder, data_) in (ErrorCode.MALFORMED, ErrorCode.WRONG_VERSION)
+        if not any(wire.parse(data_, kinds) for kinds in (wire.TO_SERVER, wire.TO_SERVER_2, wire.TO_CLIENT)):
+            expected = (ErrorCode.MALFORMED, ErrorCode.WRONG_VERSION)
+            assert refused(decoder, data_, version=message.version) in expected
 
 
-@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
 def test_any_encoding_of_the_same_values_is_taken(message: Any, data: bytes) -> None:
     decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
     rng = random.Random(3)
     encodings = {wire.write(wire.read(data), rng) for _ in range(40)}
     assert len(encodings) > 10
-    assert all(decoder.decode(encoding, BIG) == message for encoding in encodings)
+    assert all(decoder.decode(encoding, BIG, message.version) == message for encoding in encodings)
 
 
-@pytest.mark.parametrize(("message", "data"), MESSAGES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
 def test_the_limit(message: Any, data: bytes) -> None:
     decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
-    assert decoder.decode(data, len(data)) == message
-    assert refused(decoder, data, len(data) - 1) is ErrorCode.TOO_LARGE
+    assert decoder.decode(data, len(data), message.version) == message
+    assert refused(decoder, data, len(data) - 1, message.version) is ErrorCode.TOO_LARGE
 
 
-@pytest.mark.parametrize("version", [0, 2, 100, 127, 2**40, -1])
-def test_other_versions(version: int) -> None:
+@pytest.mark.parametrize("met", [0, 1, 2, 3, 100, 127, 2**40, -1])
+@pytest.mark.parametrize("version", transcript.VERSIONS)
+def test_other_versions(met: int, version: int) -> None:
     """Said so, whether the other fields are what they are in this version or not."""
-    for message, data in MESSAGES:
+    if met == version:
+        return
+    for message, data in MESSAGES if version == 1 else DRAFT:
         decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
         values = wire.read(data)
-        values[1] = version
-        assert refused(decoder, wire.write(values)) is ErrorCode.WRONG_VERSION
-        if 0 <= version <= 127:
-            assert refused(decoder, wire.write([*values, "a field more"])) is ErrorCode.WRONG_VERSION
+        values[1] = met
+        assert refused(decoder, wire.write(values), version=version) is ErrorCode.WRONG_VERSION
+        if 0 <= met <= 127:
+            assert refused(decoder, wire.write([*values, "a field more"]), version=version) is ErrorCode.WRONG_VERSION
+
+
+@pytest.mark.parametrize("met", [0, 1, 2, 3, 2**40])
+def test_an_invitation_is_taken_in_every_version_that_is_spoken(met: int) -> None:
+    data = wire.write([1, met, SESSION, b"cfg", bytes(32)])
+    if met in transcript.VERSIONS:
+        assert messages.invitation.decode(data, BIG, None) == Invitation(met, SESSION, b"cfg", bytes(32))
+        return
+    with pytest.raises(PeerError, match=rf"version {met}; this library speaks the versions 1 and 2 \(a draft\)"):
+        messages.invitation.decode(data, BIG, None)
+
+
+def test_a_message_of_another_version_is_named_with_the_one_that_is_spoken() -> None:
+    with pytest.raises(PeerError, match=r"version 2 in a round of version 1; this library speaks the versions 1 and 2"):
+        messages.to_server.decode(DRAFT[-1][1], BIG, 1)
 
 
 def test_the_masked_vector_is_not_copied() -> None:
@@ -156,7 +192,7 @@ def test_abort_codes(code: int) -> None:
 
 
 def test_encoding_an_abort() -> None:
-    assert messages.encode_abort(SESSION, AbortCode.EXCLUDED) == b"\x94\x00\x01" + HEAD + b"\x04"
+    assert messages.encode_abort(1, SESSION, AbortCode.EXCLUDED) == b"\x94\x00\x01" + HEAD + b"\x04"
 
 
 # Records and bitmaps.

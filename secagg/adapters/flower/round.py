@@ -14,7 +14,7 @@ from secagg.errors import PeerError
 from secagg.events import Accepted, ClientAborted, Misbehaved
 from secagg.machines import ServerMachine
 from secagg.outcome import Outgoing
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.messages import Advertise
 from secagg.pairwise.phases import Phase, ServerState
 from secagg.primitives import signing, suites
@@ -53,7 +53,7 @@ class Round:
         """
         self.server = server
         self._members = members
-        self._nonce = messages.invitation.decode(server.invitation(), messages.MAX_INVITATION_BYTES).nonce
+        self._nonce = messages.invitation.decode(server.invitation(), messages.MAX_INVITATION_BYTES, None).nonce
         self.node_of: dict[int, int] = {}
         """By cohort index."""
         self._grid, self._timeout_of = grid, timeout_of
@@ -186,7 +186,7 @@ class Round:
             message = messages.to_server.decode(data, config.max_message_bytes(Phase.ADVERTISE))
             if not isinstance(message, Advertise):
                 return False
-            signed = transcript.signed_advertisement(
+            signed = config.labels.signed_advertisement(
                 config.digest, self._nonce, index, message.channel_key, message.masking_key
             )
             signing.verify(self._members[index], signed, message.signature)

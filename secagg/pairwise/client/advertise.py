@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Advertised
 from secagg.pairwise.keys import SHARE_SECRET_BYTES
 from secagg.pairwise.messages import Advertise
-from secagg.pairwise.transcript import VERSION
 from secagg.primitives import agreement
 from secagg.primitives.secret import Secret
 
@@ -26,10 +25,10 @@ def advertise(member: Member, randomness: Randomness) -> tuple[Advertised, bytes
     channel_key, masking_key = (agreement.public_key(config.suite, private) for private in drawn[:2])
     signature = b""
     if config.threat_model.signs and member.identity is not None:
-        signed = transcript.signed_advertisement(
+        signed = config.labels.signed_advertisement(
             config.digest, member.round.nonce, member.index, channel_key, masking_key
         )
         signature = member.identity.sign(signed)
     record = Advertised(channel_private, masking_private, share_secret, channel_key, masking_key)
-    message = Advertise(VERSION, member.round.round_id, channel_key, masking_key, signature)
+    message = Advertise(config.version, member.round.round_id, channel_key, masking_key, signature)
     return record, messages.encode(message)

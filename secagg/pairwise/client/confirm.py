@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from secagg.events import ClientStep
-from secagg.pairwise import checks, messages, transcript
+from secagg.pairwise import checks, messages
 from secagg.pairwise.client import unmask
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Confirmed, Ended, Masked
 from secagg.pairwise.messages import Confirm, Survivors
-from secagg.pairwise.transcript import VERSION
 
 
 def take_survivors(member: Member, record: Masked, message: Survivors) -> tuple[Confirmed | Ended, ClientStep]:
@@ -20,11 +19,16 @@ def take_survivors(member: Member, record: Masked, message: Survivors) -> tuple[
     checks.survivors_shared(survivors, record.neighbours, record.dealers)
     checks.survivors_near(survivors, record.neighbours, config.threshold)
     if not config.threat_model.confirms:
-        return unmask.reveal_shares(record, survivors)
+        return unmask.reveal_shares(config, record, survivors)
     if member.identity is None:
         raise RuntimeError("a client that must confirm has no identity to sign with")
-    signature = member.identity.sign(transcript.signed_survivors(record.session, message.survivors))
+    signature = member.identity.sign(config.labels.signed_survivors(record.session, message.survivors))
     confirmed = Confirmed(
-        session=record.session, survivors=bytes(message.survivors), dealers=record.dealers, pairs=record.pairs
+        session=record.session,
+        survivors=bytes(message.survivors),
+        dealers=record.dealers,
+        pairs=record.pairs,
+        attachment_losses=record.attachment_losses,
+        attachment=record.attachment,
     )
-    return confirmed, ClientStep((messages.encode(Confirm(VERSION, record.session, signature)),))
+    return confirmed, ClientStep((messages.encode(Confirm(config.version, record.session, signature)),))

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import MERSENNE_61, Modulus
-from secagg.pairwise import checks, records, transcript
+from secagg.pairwise import checks, records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.records import KINDS, PublicKeys
-from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
+from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, Labels
 from secagg.primitives import aead, agreement, masking, secret_sharing, streams
-from secagg.primitives.suites import Suite
 
 _FIELD: Final = Modulus(MERSENNE_61)
 
@@ -39,7 +38,7 @@ class ShareRandomness:
 
     def __init__(self, secret: bytes, session: bytes, config: RoundConfig, index: int) -> None:
         self._secret, self._config, self._index = secret, config, index
-        self._keys = KeySchedule(config.suite, session)
+        self._keys = KeySchedule(config.suite, session, config.labels)
 
     def seed(self) -> bytes:
         """The self-mask seed."""
@@ -69,7 +68,8 @@ def deal(
     neighbours: Mapping[int, PublicKeys],
 ) -> Dealt:
     """Share the masking key and a new seed among the neighbours (ascending), and seal each one's part for it."""
-    suite, keys = config.suite, KeySchedule(config.suite, session)
+    suite, labels = config.suite, config.labels
+    keys = KeySchedule(suite, session, labels)
     randomness = ShareRandomness(share_secret, session, config, index)
     seed, holders = randomness.seed(), np.fromiter(neighbours, dtype=np.int64)
     pairs = share_pairs(randomness, masking_private, seed, holders, config.threshold)
@@ -81,7 +81,7 @@ def deal(
         for secret, (neighbour, theirs) in zip(agreed, neighbours.items(), strict=True)
     ]
     sealed = [
-        aead.seal(suite, send_key, pair, transcript.sealed_shares_context(session, index, neighbour))
+        aead.seal(suite, send_key, pair, labels.sealed_shares_context(session, index, neighbour))
         for (send_key, _), pair, neighbour in zip(
             channels, records.cut(pairs, records.PAIR_BYTES), neighbours, strict=True
         )
@@ -89,7 +89,7 @@ def deal(
     return Dealt(
         keys.seed_commitment(seed, index),
         b"".join(sealed),
-        commit(session, index, holders, pairs),
+        commit(labels, session, index, holders, pairs),
         seed,
         b"".join([receive_key for _, receive_key in channels]),
     )
@@ -120,7 +120,7 @@ def pairwise_keys(
 
 
 def unseal_pairs(
-    suite: Suite,
+    config: RoundConfig,
     session: bytes,
     holder: int,
     dealers: Sequence[int],
@@ -129,15 +129,16 @@ def unseal_pairs(
     commitments: Sequence[bytes],
 ) -> bytes:
     """Checks 9 and 10: unseal what every dealer sealed for this holder; one pair of shares per dealer, joined."""
+    suite, labels = config.suite, config.labels
     pairs = b"".join(
         [
-            checks.share_opens(suite, key, box, transcript.sealed_shares_context(session, dealer, holder), dealer)
+            checks.share_opens(suite, key, box, labels.sealed_shares_context(session, dealer, holder), dealer)
             for dealer, key, box in zip(dealers, receive_keys, sealed, strict=True)
         ]
     )
     shares, _ = records.shares_and_salts(pairs)
     malformed: list[bool] = np.any(secret_sharing.bad_shares(shares.tobytes()).reshape(-1, 2), axis=1).tolist()
-    expected = records.cut(commit(session, dealers, holder, pairs), records.COMMITMENTS_BYTES)
+    expected = records.cut(commit(labels, session, dealers, holder, pairs), records.COMMITMENTS_BYTES)
     for dealer, committed, rebuilt, bad in zip(dealers, commitments, expected, malformed, strict=True):
         checks.share_committed(not bad, committed, rebuilt, dealer)
     return pairs
@@ -151,11 +152,11 @@ def reveal(pairs: bytes, dealers: Sequence[int], survivors: frozenset[int]) -> b
     return records.openings_of(pairs, [SEED_SHARE if dealer in survivors else KEY_SHARE for dealer in dealers])
 
 
-def commit(session: bytes, dealers: npt.ArrayLike, holders: npt.ArrayLike, pairs: bytes) -> bytes:
+def commit(labels: Labels, session: bytes, dealers: npt.ArrayLike, holders: npt.ArrayLike, pairs: bytes) -> bytes:
     """The commitments to both shares of each of many pairs; a single dealer or holder is that of all of them."""
     shares, salts = records.shares_and_salts(pairs)
     kinds = np.tile(KINDS, len(shares))
-    return transcript.share_commitments(
+    return labels.share_commitments(
         session,
         _twice(dealers),
         _twice(holders),

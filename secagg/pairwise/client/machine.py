@@ -22,6 +22,7 @@ from secagg.pairwise import checks, messages
 from secagg.pairwise.checks import Approve, Consume
 from secagg.pairwise.client import advertise, confirm, mask, share, suspension, unmask
 from secagg.pairwise.client.advertise import Randomness
+from secagg.pairwise.client.attachment import Attached, Attachment, taken
 from secagg.pairwise.client.member import Member, invited_member, resumed_member
 from secagg.pairwise.client.records import (
     Advertised,
@@ -220,18 +221,23 @@ class Client:
                 self._end(ClientState.ABORTED, AbortCode.INTERNAL)
                 raise
 
-    def submit(self, vector: npt.ArrayLike) -> ClientStep:
+    def submit(self, vector: npt.ArrayLike, attachment: Attachment | None = None) -> ClientStep:
         """Mask the input vector.
 
         Args:
             vector: shape (config.length,), an integer dtype, elements 0 .. config.input_max.  It is not changed.
+            attachment: in a round with ``config.attachment_bytes``, what the server is given beside this client's
+                shares once it is settled who is in the sum, in that many bytes.  Several values may be given, as
+                (losses, value) pairs of ascending losses: the client then reveals the first whose number is at least
+                the number of clients that are missing from the sum, and wipes the others.  The last number is at least
+                ``config.clients - config.min_survivors``, the most that can be missing.
 
-        Raises InputError, with the client as it was, when the vector is another; StateError in any other state than
-        INPUT.
+        Raises InputError, with the client as it was, when the vector or the attachment is another; StateError in any
+        other state than INPUT.
         """
         with self._one_call("submit"):
             self._require(HostCall.SUBMIT)
-            return self._submit(mask.lanes_of(vector, self._config))
+            return self._submit(mask.lanes_of(vector, self._config), taken(attachment, self._config))
 
     def abort(self, code: AbortCode = AbortCode.CANCELLED) -> bytes:
         """Leave the round, wiping every secret.  Returns the ABORT message to send; the first code given stays."""
@@ -266,9 +272,9 @@ class Client:
         self._advance(HostCall.START, record)
         return message
 
-    def _submit(self, lanes: npt.NDArray[np.unsignedinteger]) -> ClientStep:
+    def _submit(self, lanes: npt.NDArray[np.unsignedinteger], attached: Attached) -> ClientStep:
         try:
-            record, step = mask.mask_input(self._member, self._in(HasInput), lanes)
+            record, step = mask.mask_input(self._member, self._in(HasInput), lanes, attached)
             self._advance(HostCall.SUBMIT, record)
             return step
         except Exception:
@@ -305,10 +311,10 @@ class Client:
         self._record, self._state, self._failure = Ended(), state, code
 
     def _abort_message(self, code: AbortCode) -> bytes:
-        return messages.encode_abort(self._member.round.round_id, code)
+        return messages.encode_abort(self._config.version, self._member.round.round_id, code)
 
     def _receive(self, data: bytes | bytearray | memoryview, executor: Executor | None) -> ClientStep:
-        message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config))
+        message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config), self._config.version)
         if isinstance(message, Abort):
             return self._aborted_by_server(message)
         kind = type(message)

@@ -10,12 +10,12 @@ from secagg.errors import InputError
 from secagg.events import ClientStep, InputNeeded
 from secagg.pairwise import checks, messages, records
 from secagg.pairwise.client import dealing
+from secagg.pairwise.client.attachment import Attached
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import HasInput, Masked, Shared
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.messages import MaskedInput, Shares
-from secagg.pairwise.transcript import VERSION
 from secagg.primitives import agreement, masking
 from secagg.primitives.secret import Secret
 
@@ -32,10 +32,10 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
     positions = [position_of[dealer] for dealer in dealers]
     receive_keys = records.cut(record.receive_keys.reveal(), suite.key_bytes)
     pairs = dealing.unseal_pairs(
-        suite, session, member.index, dealers, [receive_keys[position] for position in positions], sealed, commitments
+        config, session, member.index, dealers, [receive_keys[position] for position in positions], sealed, commitments
     )
     mask_keys = dealing.pairwise_keys(
-        KeySchedule(suite, session),
+        KeySchedule(suite, session, config.labels),
         member.index,
         record.masking_key,
         agreement.AgreementKey(suite, record.masking_private.reveal()),
@@ -50,7 +50,8 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
         mask_keys=Secret(b"".join(mask_keys)),
         pairs=Secret(pairs),
     )
-    return has_input, ClientStep(event=InputNeeded(config.length, config.modulus.value, config.input_max))
+    needed = InputNeeded(config.length, config.modulus.value, config.input_max, config.attachment_bytes)
+    return has_input, ClientStep(event=needed)
 
 
 def lanes_of(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsignedinteger]:
@@ -71,13 +72,22 @@ def lanes_of(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsig
     return given.astype(config.modulus.dtype, order="C", copy=True)
 
 
-def mask_input(member: Member, record: HasInput, lanes: npt.NDArray[np.unsignedinteger]) -> tuple[Masked, ClientStep]:
+def mask_input(
+    member: Member, record: HasInput, lanes: npt.NDArray[np.unsignedinteger], attached: Attached
+) -> tuple[Masked, ClientStep]:
     """Add this client's own mask and all pairwise ones to the lanes of its input, which change."""
     config, suite = member.config, member.config.suite
     pairwise = records.cut(record.mask_keys.reveal(), suite.key_bytes)
     lower = sum(dealer < member.index for dealer in record.dealers)  # dealers are ascending
-    self_mask = KeySchedule(suite, record.session).self_mask(record.seed.reveal(), member.index)
+    self_mask = KeySchedule(suite, record.session, config.labels).self_mask(record.seed.reveal(), member.index)
     masking.apply_masks(suite, lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
     packed = arithmetic.pack_in_place(lanes, config.modulus)
-    masked = Masked(session=record.session, neighbours=record.neighbours, dealers=record.dealers, pairs=record.pairs)
-    return masked, ClientStep((messages.encode(MaskedInput(VERSION, record.session, packed)),))
+    masked = Masked(
+        session=record.session,
+        neighbours=record.neighbours,
+        dealers=record.dealers,
+        pairs=record.pairs,
+        attachment_losses=attached.losses,
+        attachment=attached.values,
+    )
+    return masked, ClientStep((messages.encode(MaskedInput(config.version, record.session, packed)),))

@@ -43,12 +43,13 @@ def invited_member(
     consume: Consume | None,
 ) -> Member:
     """Take an invitation; arguments and errors are those of ``Client.join``."""
-    round_id = bytes(transcript.DIGEST_BYTES)
+    version, round_id = transcript.VERSION, bytes(transcript.DIGEST_BYTES)
     try:
-        invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
-        round_id = invite.session
-        config = checks.config_sound(decode_config, invite.config)
-        checks.of_session(invite.session, transcript.round_id(config.digest, invite.nonce))
+        invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES, None)
+        checks.invitation_of_its_version(invite.version, invite.config)
+        version, round_id = invite.version, invite.session
+        config = checks.config_sound(decode_config, invite.config, version)
+        checks.of_session(invite.session, config.labels.round_id(config.digest, invite.nonce))
         checks.config_approved(config, approve)
         identified = identity is not None or directory is not None
         checks.config_within_policy(config, policy or Policy(), identified=identified)
@@ -59,10 +60,10 @@ def invited_member(
             raise ParameterError(
                 f"{config.threat_model}: give consume, which keeps this client from joining a round twice"
             )
-        checks.not_joined_before(consume, transcript.join_token(round_id, index))
+        checks.not_joined_before(consume, config.labels.join_token(round_id, index))
     except PeerError as refused:
         refused.phase = Phase.ADVERTISE
-        refused.reply = messages.encode_abort(round_id, AbortCode.CONFIG_REFUSED)
+        refused.reply = messages.encode_abort(version, round_id, AbortCode.CONFIG_REFUSED)
         raise
     return Member(Round(config.to_bytes(), invite.nonce, round_id, index), config, identity, cohort)
 

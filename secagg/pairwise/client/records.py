@@ -21,6 +21,10 @@ class Round(msgspec.Struct, frozen=True, array_like=True):
     index: int
 
 
+def _nothing() -> Secret:
+    return Secret(b"")
+
+
 class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def state(self) -> ClientState:
@@ -82,6 +86,10 @@ class Masked(_Record, tag="MASKED", frozen=True):
     neighbours: Ids
     dealers: Ids
     pairs: Secret
+    attachment_losses: Ids = ()
+    """For how many losses each of the host's attached values is, ascending; the next record has both as well."""
+    attachment: Secret = msgspec.field(default_factory=_nothing)
+    """The values, joined."""
 
 
 class Confirmed(_Record, tag="CONFIRMED", frozen=True):
@@ -91,6 +99,8 @@ class Confirmed(_Record, tag="CONFIRMED", frozen=True):
     survivors: bytes
     dealers: Ids
     pairs: Secret
+    attachment_losses: Ids = ()
+    attachment: Secret = msgspec.field(default_factory=_nothing)
 
 
 class Ended:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 from secagg.events import ClientStep
-from secagg.pairwise import messages, records, transcript
+from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing, verification
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Advertised, Shared
 from secagg.pairwise.messages import Roster, Share
 from secagg.pairwise.records import PublicKeys
-from secagg.pairwise.transcript import VERSION
 from secagg.primitives.secret import Secret
 
 
@@ -23,7 +22,7 @@ def take_roster(
     present = messages.decode_ids(roster.present)
     absent = messages.decode_ids(roster.absent)
     keys = records.public_keys(roster.keys, len(present), "the neighbours' keys")
-    session = transcript.session_id(config.digest, member.round.nonce, roster.digest)
+    session = config.labels.session_id(config.digest, member.round.nonce, roster.digest)
     own = PublicKeys(record.channel_key, record.masking_key)
     verification.check_roster(member, roster, own, present, keys, absent, session, executor)
     dealt = dealing.deal(
@@ -46,5 +45,5 @@ def take_roster(
         seed=Secret(dealt.seed),
         receive_keys=Secret(dealt.receive_keys),
     )
-    answer = Share(VERSION, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)
+    answer = Share(config.version, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)
     return shared, ClientStep((messages.encode(answer),))

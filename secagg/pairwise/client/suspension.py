@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from secagg.errors import ParameterError
-from secagg.pairwise import keys, transcript
+from secagg.pairwise import keys
 from secagg.pairwise.client.records import Ended, LiveRecord, Record, Round
 from secagg.primitives import aead, suites
 from secagg.primitives.secret import Secret
@@ -21,6 +21,10 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     seen: dict[str, bytes]
 
 
+_VERSION: Final = 2
+"""Of the form of a suspended client; apart from the protocol's, because it changes without it."""
+_RESUMED: Final = (1, 2)
+"""Form 1 knew no attachment, and is read as a client that holds none."""
 _CLEAR, _SEALED = b"\x00", b"\x01"
 TOKEN_BYTES: Final = 32
 _HOST_KEY_BYTES: Final = 32
@@ -33,7 +37,7 @@ def dump(token: bytes, round_: Round, record: Record, seen: dict[str, bytes], ke
     """
     if isinstance(record, Ended):
         raise ParameterError("a client that has ended is not suspended")
-    state = msgspec.msgpack.encode(_State(transcript.VERSION, round_, record, seen), enc_hook=_reveal)
+    state = msgspec.msgpack.encode(_State(_VERSION, round_, record, seen), enc_hook=_reveal)
     if key is None:
         return _CLEAR + token + hashlib.sha256(token + state).digest() + state
     return _SEALED + token + aead.seal(keys.STATE_SUITE, _state_key(key, token), state, _SEALED + token)
@@ -59,9 +63,9 @@ def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, LiveRecord, dict
     except (suites.CryptoError, msgspec.DecodeError, UnicodeDecodeError):
         # Without the cause: what does not decode may still be secret.
         raise ParameterError("this suspended client does not open: wrong key, or damaged bytes") from None
-    if decoded.version != transcript.VERSION:
+    if decoded.version not in _RESUMED:
         raise ParameterError(
-            f"a client suspended by version {decoded.version}; this library resumes {transcript.VERSION}"
+            f"a suspended client of form {decoded.version}; this library resumes {' and '.join(map(str, _RESUMED))}"
         )
     return token, decoded.round, decoded.record, decoded.seen
 

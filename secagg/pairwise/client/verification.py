@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from secagg.errors import ErrorCode, PeerError
-from secagg.pairwise import checks, records, transcript
+from secagg.pairwise import checks, records
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Roster
@@ -38,25 +38,24 @@ def check_roster(
 ) -> None:
     """Checks 5 to 8.  ``keys`` are those of ``present``, both as they came: an id may stand there twice."""
     index, config, round_ = member.index, member.config, member.round
+    labels = config.labels
     checks.own_leaf(own.to_bytes(), roster.own)
     checks.ids_valid(present, index, config)
     checks.keys_usable(config.suite, own, [key for both in keys for key in both])
     if config.threat_model.signs:
-        graph = _graph(config.clients, config.neighbours, transcript.graph_key(roster.digest, session))
+        graph = _graph(config.clients, config.neighbours, labels.graph_key(roster.digest, session))
         checks.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
-        leaves = {index: transcript.leaf(index, *own)}
-        leaves.update((absentee, transcript.empty_leaf(absentee)) for absentee in absent)
-        leaves.update(
-            (neighbour, transcript.leaf(neighbour, *both)) for neighbour, both in zip(present, keys, strict=True)
-        )
-        checks.leaves_in_roster(leaves, round_.round_id, config.clients, roster.proof, roster.digest)
+        leaves = {index: labels.leaf(index, *own)}
+        leaves.update((absentee, labels.empty_leaf(absentee)) for absentee in absent)
+        leaves.update((neighbour, labels.leaf(neighbour, *both)) for neighbour, both in zip(present, keys, strict=True))
+        checks.leaves_in_roster(leaves, round_.round_id, config, roster.proof, roster.digest)
         signatures = records.cut_exactly(
             roster.signatures, records.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
         )
         claims = [
             (
                 member.cohort[neighbour],
-                transcript.signed_advertisement(config.digest, round_.nonce, neighbour, *both),
+                labels.signed_advertisement(config.digest, round_.nonce, neighbour, *both),
                 signature,
                 neighbour,
             )

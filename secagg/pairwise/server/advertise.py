@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import MakeMessage
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.messages import Advertise, Invitation, Roster
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
 from secagg.pairwise.server.records import Advert, Advertised, Advertising, Ids, Round, flags
-from secagg.pairwise.transcript import VERSION
 from secagg.primitives import agreement
 
 
 def invitation(round_: Round) -> bytes:
     """Config and nonce, the same for everybody: what opens the phase."""
-    return messages.encode(Invitation(VERSION, round_.round_id, round_.config.to_bytes(), round_.nonce))
+    config = round_.config
+    return messages.encode(Invitation(config.version, round_.round_id, config.to_bytes(), round_.nonce))
 
 
 def take(advertising: Advertising, sender: int, message: Advertise) -> None:
@@ -32,7 +32,7 @@ def take(advertising: Advertising, sender: int, message: Advertise) -> None:
     if keys[0] == keys[1] or any(key in advertising.advertised_by for key in keys):
         raise PeerError(ErrorCode.KEY_REPEATED, "a public key that was advertised before")
     if config.threat_model.signs:
-        signed = transcript.signed_advertisement(config.digest, round_.nonce, sender, *keys)
+        signed = config.labels.signed_advertisement(config.digest, round_.nonce, sender, *keys)
         round_.verify(sender, signed, message.signature)
     advertising.advertised_by.update(dict.fromkeys(keys, sender))
     advertising.adverts[sender] = Advert(*keys, message.signature)
@@ -54,19 +54,19 @@ def close(advertising: Advertising, attendance: Attendance) -> tuple[Advertised,
 
 def messages_of(advertised: Advertised) -> MakeMessage:
     """The rosters: each receiver gets its neighbours' keys, in ``active`` with proofs and signatures."""
-    adverts, edges = advertised.adverts, advertised.edges
+    config, adverts, edges = advertised.round.config, advertised.adverts, advertised.edges
 
     def roster_for(index: int) -> bytes:
         own, neighbours = adverts[index], edges.neighbours(index)
         absent: list[int] = []
         signatures = proof = b""
-        if advertised.round.config.threat_model.signs:
+        if config.threat_model.signs:
             present = neighbours.tolist()
             absent = sorted(set(advertised.graph.neighbours_of(index).tolist()) - set(present))
             signatures = b"".join(adverts[member].signature for member in present)
             proof = advertised.tree.prove([index, *present, *absent])
         roster = Roster(
-            VERSION,
+            config.version,
             advertised.round.round_id,
             advertised.digest,
             own.keys.to_bytes(),

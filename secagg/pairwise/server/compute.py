@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import Result, Security
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.phases import Phase
@@ -27,7 +27,7 @@ def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
     config, session, adverts = advertised.round.config, advertised.session, advertised.adverts
     add: list[bytes] = []
     subtract: list[bytes] = []
-    keys = KeySchedule(config.suite, session)
+    keys = KeySchedule(config.suite, session, config.labels)
     for owner, secret in _secrets(unmasked):
         if masked.flags[owner]:
             if keys.seed_commitment(secret, owner) != masked.seed_commitments[owner]:
@@ -106,7 +106,8 @@ def result_of(unmasked: Unmasked, attendance: Attendance, total: Lanes) -> Resul
             correctness_log2=bounds.correctness_log2,
         ),
         session=session,
-        transcript_digest=transcript.transcript_digest(session, _transcript(unmasked, attendance)),
+        attachments=dict(sorted(unmasked.attachments.items())) if config.attachment_bytes else {},
+        transcript_digest=config.labels.transcript_digest(session, _transcript(unmasked, attendance)),
     )
 
 

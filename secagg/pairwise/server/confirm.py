@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from secagg.outcome import MakeMessage
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.messages import Confirm, Confirmations
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_quorum
 from secagg.pairwise.server.records import Confirmed, Confirming, Ids, Masked
-from secagg.pairwise.transcript import VERSION
 
 
 def begin(masked: Masked) -> Confirming:
@@ -20,7 +19,8 @@ def begin(masked: Masked) -> Confirming:
 def take(confirming: Confirming, sender: int, message: Confirm) -> None:
     """A signature over the very survivors that this server shows."""
     advertised = confirming.advertised
-    signed = transcript.signed_survivors(advertised.session, confirming.masked.bitmap)
+    labels = advertised.round.config.labels
+    signed = labels.signed_survivors(advertised.session, confirming.masked.bitmap)
     advertised.round.verify(sender, signed, message.signature)
     confirming.signatures[sender] = message.signature
 
@@ -41,5 +41,5 @@ def messages_of(confirmed: Confirmed) -> MakeMessage:
     signers = confirmed.members[: config.quorum]
     signatures = b"".join(confirmed.signatures[signer] for signer in signers)
     bitmap = messages.encode_bitmap(signers, config.clients)
-    message = messages.encode(Confirmations(VERSION, advertised.session, bitmap, signatures))
+    message = messages.encode(Confirmations(config.version, advertised.session, bitmap, signatures))
     return lambda index: message

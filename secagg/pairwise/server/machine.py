@@ -180,12 +180,12 @@ class Server:
         """What the last ``close_phase`` returned, again; before the first one, the invitation for everybody."""
         attendance, held = self._attendance, self._held
         if isinstance(held, Aborted):
-            farewell = messages.encode_abort(self._round.round_id, held.failure.code)
+            farewell = messages.encode_abort(self._config.version, self._round.round_id, held.failure.code)
             return Outgoing(attendance.staying(attendance.recipients), lambda index: farewell)
         if not isinstance(held, Collector):
             return Outgoing((), lambda index: b"")
         make, dismissed = dispatch.messages_of(held), frozenset(attendance.dismissed)
-        dismissal = messages.encode_abort(self._round.round_id, AbortCode.EXCLUDED)
+        dismissal = messages.encode_abort(self._config.version, self._round.round_id, AbortCode.EXCLUDED)
         return Outgoing(
             [*attendance.recipients, *attendance.dismissed],
             lambda index: dismissal if index in dismissed else make(index),
@@ -222,7 +222,7 @@ class Server:
             raise PeerError(
                 ErrorCode.UNKNOWN_SENDER, f"sender {sender!r}; this round's clients are 0 to {config.clients - 1}"
             )
-        message = messages.to_server.decode(raw, self._largest)
+        message = messages.to_server.decode(raw, self._largest, config.version)
         if message.session not in self._sessions_of(message):
             raise PeerError(ErrorCode.WRONG_SESSION, f"a message of session {message.session.hex()}, not of this one")
         if isinstance(message, Abort):

@@ -15,7 +15,6 @@ from secagg.pairwise.phases import Phase
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough, require_threshold_around
 from secagg.pairwise.server.records import Ids, Masked, Masking, Shared
-from secagg.pairwise.transcript import VERSION
 
 _PACKED_FAULTS: Final = {
     arithmetic.PackedLengthError: ErrorCode.WRONG_LENGTH,
@@ -59,5 +58,6 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
 
 def messages_of(masked: Masked) -> MakeMessage:
     """S, the same for everybody."""
-    message = messages.encode(Survivors(VERSION, masked.advertised.session, masked.bitmap))
+    advertised = masked.advertised
+    message = messages.encode(Survivors(advertised.round.config.version, advertised.session, masked.bitmap))
     return lambda index: message

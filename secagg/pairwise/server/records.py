@@ -27,7 +27,7 @@ import numpy.typing as npt
 from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.identity import Directory
 from secagg.outcome import Failure
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.adjacency import Adjacency
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
@@ -58,7 +58,7 @@ class Round:
         if not all(map(signing.is_signing_key, identities)):
             raise ParameterError("active: the directory holds an identity key that is no canonical Ed25519 key")
         self.config, self.nonce, self._identities = config, nonce, identities
-        self.round_id = transcript.round_id(config.digest, nonce)
+        self.round_id = config.labels.round_id(config.digest, nonce)
 
     def verify(self, sender: int, signed: bytes, signature: bytes) -> None:
         """Raises PeerError(BAD_SIGNATURE) unless the sender's identity signed these bytes."""
@@ -134,26 +134,29 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
     @cached_property
     def tree(self) -> MerkleTree:
         """The roster's tree: a member's leaf is its keys, and every other leaf is empty."""
-        leaves = [transcript.empty_leaf(index) for index in range(self.round.config.clients)]
+        config, labels = self.round.config, self.round.config.labels
+        leaves = [labels.empty_leaf(index) for index in range(config.clients)]
         for member in self.members:
-            leaves[member] = transcript.leaf(member, *self.adverts[member].keys)
-        return MerkleTree(leaves)
+            leaves[member] = labels.leaf(member, *self.adverts[member].keys)
+        return MerkleTree(leaves, labels.node)
 
     @cached_property
     def digest(self) -> bytes:
         """The roster's digest."""
-        return transcript.roster_digest(self.round.round_id, self.round.config.clients, self.tree.root)
+        config = self.round.config
+        return config.labels.roster_digest(self.round.round_id, config.clients, self.tree.root)
 
     @cached_property
     def session(self) -> bytes:
         """The session id."""
-        return transcript.session_id(self.round.config.digest, self.round.nonce, self.digest)
+        config = self.round.config
+        return config.labels.session_id(config.digest, self.round.nonce, self.digest)
 
     @cached_property
     def graph(self) -> NeighbourGraph:
         """The graph that the roster's digest draws, over the whole cohort."""
         config = self.round.config
-        return NeighbourGraph(config.clients, config.neighbours, transcript.graph_key(self.digest, self.session))
+        return NeighbourGraph(config.clients, config.neighbours, config.labels.graph_key(self.digest, self.session))
 
     @cached_property
     def edges(self) -> Adjacency:
@@ -304,6 +307,8 @@ class Unmasking(_Collector, tag="UNMASK"):
     """(pairs, 5): the shares that came back."""
     good: Flags
     """(pairs,): which of them are there and match their commitments."""
+    attachments: dict[int, bytes] = msgspec.field(default_factory=dict)
+    """What the hosts of those that answered attached; empty bytes in a round without attachments."""
 
     @property
     def masked(self) -> Masked:
@@ -323,6 +328,7 @@ class Unmasked(_Record, tag="COMPUTE", frozen=True):
     masked: Masked
     shares: npt.NDArray[np.uint64]
     good: Flags
+    attachments: dict[int, bytes] = msgspec.field(default_factory=dict)
 
     @property
     def advertised(self) -> Advertised:

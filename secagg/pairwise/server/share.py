@@ -13,7 +13,6 @@ from secagg.pairwise.records import COMMITMENTS_BYTES, SEALED_BYTES
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
 from secagg.pairwise.server.records import Advertised, Ids, Shared, Sharing, flags
-from secagg.pairwise.transcript import VERSION
 
 
 def begin(advertised: Advertised) -> Sharing:
@@ -61,13 +60,14 @@ def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
 def messages_of(shared: Shared) -> MakeMessage:
     """The shares addressed to each receiver, gathered from their dealers' entries."""
     edges, session = shared.advertised.edges, shared.advertised.session
+    version = shared.advertised.round.config.version
 
     def shares_for(index: int) -> bytes:
         neighbours = edges.neighbours(index)
         dealt = shared.flags[neighbours]
         entries = edges.entries_for(index)[dealt]
         shares = Shares(
-            VERSION,
+            version,
             session,
             messages.encode_ids(neighbours[dealt]),
             shared.sealed[entries].tobytes(),

@@ -6,8 +6,7 @@ import numpy as np
 
 from secagg.errors import ErrorCode, PeerError
 from secagg.events import Misbehaved
-from secagg.pairwise import transcript
-from secagg.pairwise.messages import Unmask
+from secagg.pairwise.messages import Unmask, UnmaskWithAttachment
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import KINDS, OPENING_BYTES, openings
 from secagg.pairwise.server.attendance import Attendance
@@ -41,17 +40,26 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
             f"{len(message.openings)} bytes of shares; {len(dealers) * OPENING_BYTES} are needed, for "
             f"{counted(len(dealers), 'neighbour')}",
         )
+    attachment = message.attachment if isinstance(message, UnmaskWithAttachment) else b""
+    if len(attachment) != unmasking.advertised.round.config.attachment_bytes:
+        raise PeerError(
+            ErrorCode.WRONG_LENGTH,
+            f"an attachment of {len(attachment)} bytes; this round's have "
+            f"{unmasking.advertised.round.config.attachment_bytes}",
+        )
     shares, salts = openings(message.openings)
     blob = shares.tobytes()
     good = ~secret_sharing.bad_shares(blob)
     committed = masked.commitments[edges.entries_for(sender)[dealt]].reshape(-1, len(KINDS), DIGEST_BYTES)
     kinds = np.where(masked.flags[dealers], SEED_SHARE, KEY_SHARE)
-    returned = transcript.share_commitments(unmasking.advertised.session, dealers, sender, kinds, salts, shares)
+    labels = unmasking.advertised.round.config.labels
+    returned = labels.share_commitments(unmasking.advertised.session, dealers, sender, kinds, salts, shares)
     rebuilt = np.frombuffer(returned, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
     good &= (rebuilt == committed[np.arange(len(dealers)), kinds]).all(axis=1)
     entries = np.arange(edges.span(sender).start, edges.span(sender).stop)[dealt]
     unmasking.shares[entries] = np.frombuffer(blob, dtype="<u8").reshape(len(dealers), -1)
     unmasking.good[entries] = good
+    unmasking.attachments[sender] = attachment
     if good.all():
         return None
     bad = tuple(dealers[~good].tolist())
@@ -71,4 +79,4 @@ def close(unmasking: Unmasking, attendance: Attendance) -> tuple[Unmasked, Ids]:
             good = int(returned[owner])
             bad = sum(holder in answered for holder in edges.neighbours(owner).tolist()) - good
             raise shares_missing(attendance, Phase.UNMASK, owner, good, bad, config)
-    return Unmasked(masked, unmasking.shares, unmasking.good), ()
+    return Unmasked(masked, unmasking.shares, unmasking.good, unmasking.attachments), ()

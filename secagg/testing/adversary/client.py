@@ -16,7 +16,7 @@ import numpy.typing as npt
 from secagg import arithmetic
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.identity import Identity
-from secagg.pairwise import messages, records, transcript
+from secagg.pairwise import messages, records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import SEED_BYTES, KeySchedule
 from secagg.pairwise.messages import (
@@ -33,7 +33,7 @@ from secagg.pairwise.messages import (
 )
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import KINDS, Commitments, Opening, PublicKeys, SharePair
-from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, VERSION
+from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, Labels
 from secagg.primitives import aead, agreement, masking, secret_sharing, suites
 
 Randomness: TypeAlias = Callable[[int], bytes]
@@ -49,11 +49,11 @@ class Dealing:
     commitments: dict[int, Commitments] = field(default_factory=dict)
     sealed: dict[int, bytes] = field(default_factory=dict)
 
-    def commit(self, session: bytes, dealer: int, holder: int) -> None:
+    def commit(self, labels: Labels, session: bytes, dealer: int, holder: int) -> None:
         """Make the commitments to a holder's shares those to its plaintext."""
         pair = self.plain[holder]
         ends = session, dealer, holder
-        digests = (transcript.share_commitment(*ends, kind, pair[kind].salt, pair[kind].share) for kind in KINDS)
+        digests = (labels.share_commitment(*ends, kind, pair[kind].salt, pair[kind].share) for kind in KINDS)
         self.commitments[holder] = Commitments(*digests)
 
 
@@ -85,6 +85,10 @@ class ClientLie:
     def opens(self, client: MaliciousClient, openings: list[bytes]) -> list[bytes]:
         """Change what it returns in UNMASK: a record of share and salt for each dealer."""
         return openings
+
+    def attaches(self, client: MaliciousClient, attachment: bytes) -> bytes:
+        """Change what it attaches to its shares in UNMASK."""
+        return attachment
 
     def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
         """The messages to send in place of one, in order."""
@@ -129,11 +133,11 @@ class MaliciousClient:
 
     def receive(self, data: bytes) -> Sequence[bytes]:
         """What it answers to one message of the server's; nothing to an ABORT."""
-        match messages.to_client.decode(data, len(data)):
+        match messages.to_client.decode(data, len(data), self.config.version):
             case Roster() as roster:
                 ids = messages.decode_ids(roster.present)
                 keys = records.public_keys(roster.keys, len(ids), "keys")
-                session = transcript.session_id(self.config.digest, self.nonce, roster.digest)
+                session = self.config.labels.session_id(self.config.digest, self.nonce, roster.digest)
                 return self._wired(Phase.SHARE, self.share(session, dict(zip(ids, keys, strict=True))))
             case Shares() as shares:
                 return self._wired(Phase.MASK, self.mask(shares))
@@ -141,7 +145,8 @@ class MaliciousClient:
                 self.survivors = frozenset(messages.decode_bitmap(survivors.survivors, self.config.clients))
                 if self.config.threat_model.confirms:
                     return self._wired(
-                        Phase.CONFIRM, Confirm(VERSION, self.session, self.confirm(self.session, survivors.survivors))
+                        Phase.CONFIRM,
+                        Confirm(self.config.version, self.session, self.confirm(self.session, survivors.survivors)),
                     )
                 return self._wired(Phase.UNMASK, self.unmask())
             case Confirmations():
@@ -168,15 +173,16 @@ class MaliciousClient:
         """An advertisement of any two keys, in its name."""
         config, signature = self.config, b""
         if config.threat_model.signs:
-            signed = transcript.signed_advertisement(config.digest, self.nonce, self.index, *keys)
+            signed = self.config.labels.signed_advertisement(config.digest, self.nonce, self.index, *keys)
             signature = bytes(records.SIGNATURE_BYTES) if self.identity is None else self.identity.sign(signed)
-        round_id = transcript.round_id(config.digest, self.nonce)
-        return Advertise(VERSION, round_id, *keys, signature)
+        round_id = config.labels.round_id(config.digest, self.nonce)
+        return Advertise(config.version, round_id, *keys, signature)
 
     def deal(self, session: bytes, present: Mapping[int, PublicKeys]) -> Dealing:
         """Share its two secrets among these members, whose keys it was shown."""
         self.session, self.present = session, dict(present)
-        keys, suite = KeySchedule(self.config.suite, session), self.config.suite
+        suite = self.config.suite
+        keys = KeySchedule(suite, session, self.config.labels)
         holders = list(present)
         shares = [
             self._shares_of(kind, announced, holders)
@@ -187,13 +193,13 @@ class MaliciousClient:
         plain = {holder: SharePair.from_bytes(pair) for holder, pair in zip(holders, pairs, strict=True)}
         dealing = Dealing(keys.seed_commitment(self.seed, self.index), plain)
         for holder in holders:
-            dealing.commit(session, self.index, holder)
+            dealing.commit(self.config.labels, session, self.index, holder)
         for lie in self.lies:
             lie.deals(self, dealing)
         for holder, theirs in present.items():
             agreed = agreement.agree(suite, self.channel_private, theirs.channel)
             key = keys.channel(agreed, self.index, holder, self.keys.channel, theirs.channel)
-            context = transcript.sealed_shares_context(session, self.index, holder)
+            context = self.config.labels.sealed_shares_context(session, self.index, holder)
             dealing.sealed[holder] = aead.seal(suite, key, dealing.plain[holder].to_bytes(), context)
         for lie in self.lies:
             lie.seals(self, dealing)
@@ -218,12 +224,14 @@ class MaliciousClient:
         """The SHARE message."""
         dealing = self.deal(session, present)
         commitments = b"".join(both.to_bytes() for both in dealing.commitments.values())
-        return Share(VERSION, session, dealing.seed_commitment, b"".join(dealing.sealed.values()), commitments)
+        return Share(
+            self.config.version, session, dealing.seed_commitment, b"".join(dealing.sealed.values()), commitments
+        )
 
     def mask(self, shares: Shares) -> MaskedInput:
         """The MASK message; what does not open counts as zeros."""
         config, suite, session = self.config, self.config.suite, self.session
-        derived = KeySchedule(suite, session)
+        derived = KeySchedule(suite, session, config.labels)
         self.dealers = messages.decode_ids(shares.dealers)
         boxes = records.cut_exactly(shares.sealed, records.SEALED_BYTES, len(self.dealers), "sealed")
         add: list[bytes] = []
@@ -233,7 +241,9 @@ class MaliciousClient:
             agreed = agreement.agree(suite, self.channel_private, keys.channel)
             key = derived.channel(agreed, dealer, self.index, keys.channel, self.keys.channel)
             try:
-                plain = aead.unseal(suite, key, box, transcript.sealed_shares_context(session, dealer, self.index))
+                plain = aead.unseal(
+                    suite, key, box, self.config.labels.sealed_shares_context(session, dealer, self.index)
+                )
             except suites.CryptoError:
                 plain = bytes(records.PAIR_BYTES)
             self.plain[dealer] = SharePair.from_bytes(plain)
@@ -246,13 +256,13 @@ class MaliciousClient:
         packed = arithmetic.pack(lanes, config.modulus)
         for lie in self.lies:
             packed = lie.masks(self, packed)
-        return MaskedInput(VERSION, self.session, memoryview(packed))
+        return MaskedInput(self.config.version, self.session, memoryview(packed))
 
     def confirm(self, session: bytes, survivors: bytes) -> bytes:
         """Its signature over any survivors' bitmap; noise when it has no identity."""
         if self.identity is None:
             return bytes(records.SIGNATURE_BYTES)
-        return self.identity.sign(transcript.signed_survivors(session, survivors))
+        return self.identity.sign(self.config.labels.signed_survivors(session, survivors))
 
     def opening(self, dealer: int, kind: int) -> Opening:
         """A share that it was dealt, and its salt."""
@@ -266,4 +276,7 @@ class MaliciousClient:
         ]
         for lie in self.lies:
             openings = lie.opens(self, openings)
-        return Unmask(VERSION, self.session, b"".join(openings))
+        attachment = bytes(self.config.attachment_bytes)
+        for lie in self.lies:
+            attachment = lie.attaches(self, attachment)
+        return messages.unmask(self.config.version, self.session, b"".join(openings), attachment)

@@ -114,7 +114,7 @@ class _CoalitionRound(RoundDriver):
             answers = super().answers_to(phase, index, message)
             if index in self.clients:
                 view = self.views[index] = self.ledger.watch(index)
-                view.sent(answers[0])
+                view.sent(self.config, answers[0])
             return answers
         shown = message if self.coalition.wire is None else self.coalition.wire(phase, index, message)
         answers = super().answers_to(phase, index, shown)

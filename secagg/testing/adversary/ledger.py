@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 from secagg import arithmetic
 from secagg.arithmetic.modulus import Modulus
-from secagg.pairwise import messages, records, transcript
+from secagg.pairwise import messages, records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask
@@ -57,20 +57,21 @@ class View:
     masked: list[tuple[Input, bytes]] = field(default_factory=list)
     openings: list[bytes] = field(default_factory=list)
 
-    def sent(self, data: bytes) -> None:
+    def sent(self, config: RoundConfig, data: bytes) -> None:
         """It advertised."""
-        message = messages.to_server.decode(data, len(data))
+        message = messages.to_server.decode(data, len(data), config.version)
         if isinstance(message, Advertise):
             self.keys = PublicKeys(message.channel_key, message.masking_key)
 
     def answered(self, config: RoundConfig, nonce: bytes, shown: bytes, said: bytes, vector: int = 0) -> None:
         """It took one message and answered with another.  ``vector`` says which of its inputs it masked."""
-        message, answer = messages.to_client.decode(shown, len(shown)), messages.to_server.decode(said, len(said))
+        message = messages.to_client.decode(shown, len(shown), config.version)
+        answer = messages.to_server.decode(said, len(said), config.version)
         if isinstance(message, Roster) and isinstance(answer, Share):
             ids = messages.decode_ids(message.present)
             keys = records.public_keys(message.keys, len(ids), "keys")
             self.present = dict(zip(ids, keys, strict=True))
-            self.session = transcript.session_id(config.digest, nonce, message.digest)
+            self.session = config.labels.session_id(config.digest, nonce, message.digest)
             self.share = answer
         if isinstance(message, Shares) and isinstance(answer, MaskedInput):
             self.dealers = messages.decode_ids(message.dealers)
@@ -156,14 +157,14 @@ class Ledger:
 
     def _unsealed(self, view: View) -> Iterator[tuple[int, SharePair]]:
         """What it dealt to holders whose channel key the adversary has."""
-        suite, keys = self.config.suite, KeySchedule(self.config.suite, view.session)
+        suite, keys = self.config.suite, KeySchedule(self.config.suite, view.session, self.config.labels)
         for holder, sealed, _ in view.dealt:
             channel_key = view.present[holder].channel
             if (private := self._private.get(channel_key)) is None:
                 continue
             agreed = agreement.agree(suite, private, view.keys.channel)
             key = keys.channel(agreed, view.index, holder, view.keys.channel, channel_key)
-            context = transcript.sealed_shares_context(view.session, view.index, holder)
+            context = self.config.labels.sealed_shares_context(view.session, view.index, holder)
             yield holder, SharePair.from_bytes(aead.unseal(suite, key, sealed, context))
 
     def _revealed(self, holder: View) -> Iterator[tuple[int, int, bytes]]:
@@ -181,7 +182,9 @@ class Ledger:
                 dealer = holder.dealers[position // per_dealer]
                 share, salt = OpenedShare.from_bytes(record)
                 for kind in KINDS:
-                    digest = transcript.share_commitment(holder.session, dealer, holder.index, kind, salt, share)
+                    digest = self.config.labels.share_commitment(
+                        holder.session, dealer, holder.index, kind, salt, share
+                    )
                     for number in committed.get((digest, kind), ()):
                         yield number, kind, share
 
@@ -201,7 +204,7 @@ class Ledger:
     def _is_secret_of(self, view: View, kind: int, secret: bytes) -> bool:
         if kind == KEY_SHARE:
             return agreement.public_key(self.config.suite, secret) == view.keys.masking
-        keys = KeySchedule(self.config.suite, view.session)
+        keys = KeySchedule(self.config.suite, view.session, self.config.labels)
         return view.share is not None and keys.seed_commitment(secret, view.index) == view.share.seed_commitment
 
     def both_kinds(self) -> frozenset[int]:
@@ -244,7 +247,7 @@ class Ledger:
     ) -> tuple[Combination[Stream], list[tuple[bytes, int]]]:
         """The masks in a client's masked vector: those not known, with their signs, and the keys of those known."""
         suite, session = self.config.suite, view.session
-        keys = KeySchedule(suite, session)
+        keys = KeySchedule(suite, session, self.config.labels)
         unknown: Combination[Stream] = {}
         known: list[tuple[bytes, int]] = []
         if seed is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from secagg.errors import PeerError, UsageError
 from secagg.events import InputNeeded
 from secagg.identity import Identity
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import (
     EXCHANGES,
@@ -28,7 +28,6 @@ from secagg.pairwise.messages import (
     Unmask,
 )
 from secagg.pairwise.phases import Phase, phases
-from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.client import ClientLie, MaliciousClient, Randomness
 from secagg.testing.adversary.ledger import Ledger
 from secagg.testing.adversary.lies.lie import Lie
@@ -100,8 +99,8 @@ class MaliciousServer:
                 self._join(host, config, nonce, instance)
 
     def _join(self, host: Host, config: RoundConfig, nonce: bytes, instance: int) -> None:
-        round_id = transcript.round_id(config.digest, nonce)
-        invitation = messages.encode(Invitation(VERSION, round_id, config.to_bytes(), nonce))
+        round_id = config.labels.round_id(config.digest, nonce)
+        invitation = messages.encode(Invitation(config.version, round_id, config.to_bytes(), nonce))
         for lie in self.lies:
             invitation = lie.wire_invitation(host.index, invitation)
         try:
@@ -111,8 +110,8 @@ class MaliciousServer:
             self.refusals.append((host.index, refused))
             return
         view = self.ledger.watch(host.index)
-        view.sent(advert)
-        message = messages.to_server.decode(advert, len(advert))
+        view.sent(config, advert)
+        message = messages.to_server.decode(advert, len(advert), config.version)
         if isinstance(message, Advertise):
             self.members.append(Member(host, config, nonce, client, view, message, instance))
 
@@ -170,7 +169,7 @@ class MaliciousServer:
             lie.roster(self, world, member, draft)
         return messages.encode(
             Roster(
-                VERSION,
+                world.config.version,
                 world.round_id,
                 draft.digest,
                 draft.own.to_bytes(),
@@ -203,7 +202,7 @@ class MaliciousServer:
             dealt = lie.shares(self, world, member, dealt)
         return messages.encode(
             Shares(
-                VERSION,
+                world.config.version,
                 world.session,
                 messages.encode_ids([dealer for dealer, _ in dealt]),
                 b"".join(sealed for _, (sealed, _) in dealt),
@@ -219,7 +218,7 @@ class MaliciousServer:
         survivors = self.survivors_of(world)
         for lie in self.lies:
             survivors = lie.survivors(self, world, member, survivors)
-        return messages.encode(Survivors(VERSION, world.session, world.bitmap(survivors)))
+        return messages.encode(Survivors(world.config.version, world.session, world.bitmap(survivors)))
 
     def _confirmations(self, world: World, member: Member) -> bytes:
         survivors = member.survivors or world.bitmap(self.survivors_of(world))
@@ -235,7 +234,10 @@ class MaliciousServer:
         ordered = sorted(signatures)
         return messages.encode(
             Confirmations(
-                VERSION, world.session, world.bitmap(ordered), b"".join(signatures[signer] for signer in ordered)
+                world.config.version,
+                world.session,
+                world.bitmap(ordered),
+                b"".join(signatures[signer] for signer in ordered),
             )
         )
 
@@ -287,7 +289,7 @@ class MaliciousServer:
 
     def _take(self, world: World, member: Member, shown: bytes, answer: bytes, vector: int = 0) -> None:
         member.view.answered(world.config, world.nonce, shown, answer, vector)
-        message = messages.to_server.decode(answer, len(answer))
+        message = messages.to_server.decode(answer, len(answer), world.config.version)
         match message:
             case Share():
                 world.boxes[member.index] = {
@@ -296,12 +298,12 @@ class MaliciousServer:
             case MaskedInput():
                 world.masked.add(member.index)
             case Confirm():
-                seen = messages.to_client.decode(shown, len(shown))
+                seen = messages.to_client.decode(shown, len(shown), world.config.version)
                 if isinstance(seen, Survivors):
                     member.survivors = seen.survivors
                     world.signatures.setdefault(seen.survivors, {})[member.index] = message.signature
             case Unmask():
-                seen = messages.to_client.decode(shown, len(shown))
+                seen = messages.to_client.decode(shown, len(shown), world.config.version)
                 survivors = seen.survivors if isinstance(seen, Survivors) else member.survivors
                 self.confirmed.add(frozenset(messages.decode_bitmap(survivors, world.config.clients)))
             case _:

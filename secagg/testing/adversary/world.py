@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 from secagg.identity import Identity
 from secagg.machines import ClientMachine
-from secagg.pairwise import messages, transcript
+from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
@@ -67,7 +67,7 @@ class Member:
     @property
     def round_id(self) -> bytes:
         """The round it joined."""
-        return transcript.round_id(self.config.digest, self.nonce)
+        return self.config.labels.round_id(self.config.digest, self.nonce)
 
     def shares_in_memory(self) -> bytes:
         """The pairs of shares and salts that the client still holds; nothing once it has wiped them.
@@ -115,22 +115,26 @@ class World:
     @property
     def round_id(self) -> bytes:
         """The round id."""
-        return transcript.round_id(self.config.digest, self.nonce)
+        return self.config.labels.round_id(self.config.digest, self.nonce)
 
     def draw(self) -> None:
         """Close the roster: digest, session and graph follow from who stands in it."""
         leaves = [
-            transcript.leaf(index, *self.keys(index)) if index in self.adverts else transcript.empty_leaf(index)
+            self.config.labels.leaf(index, *self.keys(index))
+            if index in self.adverts
+            else self.config.labels.empty_leaf(index)
             for index in range(self.config.clients)
         ]
-        self.tree = MerkleTree(leaves)
-        self.set_digest(transcript.roster_digest(self.round_id, self.config.clients, self.tree.root))
+        self.tree = MerkleTree(leaves, self.config.labels.node)
+        self.set_digest(self.config.labels.roster_digest(self.round_id, self.config.clients, self.tree.root))
 
     def set_digest(self, digest: bytes) -> None:
         """Take a digest, true or not, and the graph that it draws."""
         self.digest = digest
-        self.session = transcript.session_id(self.config.digest, self.nonce, digest)
-        graph = NeighbourGraph(self.config.clients, self.config.neighbours, transcript.graph_key(digest, self.session))
+        self.session = self.config.labels.session_id(self.config.digest, self.nonce, digest)
+        graph = NeighbourGraph(
+            self.config.clients, self.config.neighbours, self.config.labels.graph_key(digest, self.session)
+        )
         self.neighbours = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
 
     def keys(self, index: int) -> PublicKeys:

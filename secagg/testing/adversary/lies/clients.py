@@ -67,7 +67,7 @@ class ShareOutOfRange(ClientLie):
             share = openings[self.kind].share[:-8] + MERSENNE_61.to_bytes(8, "little")
             openings[self.kind] = openings[self.kind]._replace(share=share)
             dealing.plain[holder] = SharePair(*openings)
-            dealing.commit(client.session, client.index, holder)
+            dealing.commit(client.config.labels, client.session, client.index, holder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Unopenable(ClientLie):
         """Commit to zeros."""
         for holder in set(self.holders) & set(dealing.plain):
             dealing.plain[holder] = SharePair.from_bytes(bytes(PAIR_BYTES))
-            dealing.commit(client.session, client.index, holder)
+            dealing.commit(client.config.labels, client.session, client.index, holder)
 
     def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
         """Send noise."""
@@ -194,7 +194,7 @@ class WrongLength(ClientLie):
         """Decode it, change the last field, encode it again."""
         if phase != self.phase:
             return (data,)
-        message: Any = messages.to_server.decode(data, len(data))
+        message: Any = messages.to_server.decode(data, len(data), client.config.version)
         name = message.__struct_fields__[-1]
         content = bytes(getattr(message, name))
         content = content + bytes(self.by) if self.by > 0 else content[: self.by]

@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from secagg.pairwise import transcript
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.testing.adversary.lies.lie import Lie, meant, turned
 from secagg.testing.adversary.world import Ids, LyingServer, Member, RosterDraft, World
@@ -107,7 +106,7 @@ class Surround(Lie):
         wanted = min(config.neighbours, len(colluders))
         for number in range(self.tries):
             digest = number.to_bytes(32, "big")
-            key = transcript.graph_key(digest, transcript.session_id(config.digest, world.nonce, digest))
+            key = config.labels.graph_key(digest, config.labels.session_id(config.digest, world.nonce, digest))
             graph = NeighbourGraph(config.clients, config.neighbours, key)
             for index in set(range(config.clients)) - colluders:
                 if len(colluders & set(graph.neighbours_of(index).tolist())) == wanted:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from secagg.pairwise import messages
 from secagg.pairwise.messages import Survivors
 from secagg.pairwise.phases import Phase
-from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.lies.lie import Lie, meant
 from secagg.testing.adversary.world import Box, Ids, LyingServer, Member, World
 
@@ -53,7 +52,7 @@ class ShowAgain(Lie):
         """One after the other."""
         if phase != self.phase or not meant(self.to, member.index):
             return ()
-        return [messages.encode(Survivors(VERSION, world.session, world.bitmap(ids))) for ids in self.sets]
+        return [messages.encode(Survivors(world.config.version, world.session, world.bitmap(ids))) for ids in self.sets]
 
 
 @dataclass(frozen=True, slots=True)

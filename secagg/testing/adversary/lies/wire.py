@@ -8,7 +8,6 @@ from typing import Any
 
 from secagg.pairwise import messages
 from secagg.pairwise.messages import Survivors
-from secagg.pairwise.transcript import VERSION
 from secagg.testing.adversary.lies.lie import Lie, meant, turned
 from secagg.testing.adversary.world import Ids, Member, World
 
@@ -68,7 +67,7 @@ class Rewrite(Lie):
         """Decoded, changed, encoded."""
         if phase != self.phase or not meant(self.to, member.index):
             return data
-        message = messages.to_client.decode(data, len(data))
+        message = messages.to_client.decode(data, len(data), world.config.version)
         values = {name: getattr(message, name) for name in message.__struct_fields__}
         return messages.encode(type(message)(**{**values, **dict(self.changes)}))
 
@@ -97,7 +96,9 @@ class OutOfPhase(Lie):
         """Everybody, in place of the message."""
         if phase != self.phase or not meant(self.to, member.index):
             return data
-        return messages.encode(Survivors(VERSION, world.session, world.bitmap(range(world.config.clients))))
+        return messages.encode(
+            Survivors(world.config.version, world.session, world.bitmap(range(world.config.clients)))
+        )
 
 
 @dataclass(frozen=True, slots=True)
