@@ -32,11 +32,11 @@ _PROCESS = {
     "net/test_crash_points.py",
     "net/test_crashes.py",
     "privacy/test_privacy_budget_processes.py",
+    "privacy/test_private_targets.py",
     "protocol/test_executors.py",
     "protocol/test_read_only_install.py",
     "spec/test_mutate.py",
     "unit/test_fused_choice.py",
-    "unit/test_private_targets.py",
 }
 _SLOW = _PROCESS | {
     "adversary/test_bookkeeping.py",
@@ -57,12 +57,13 @@ _SLOW = _PROCESS | {
     "net/test_net_lying_server.py",
     "net/test_service.py",
     "privacy/test_adaptive_clipping.py",
+    "privacy/test_noise_distribution.py",
+    "privacy/test_private_encoding.py",
     "privacy/test_private_error.py",
     "privacy/test_privacy_audit.py",
     "privacy/test_privacy_calibration.py",
     "property/test_encoding_property.py",
     "property/test_fuzz.py",
-    "property/test_private_encoding.py",
     "property/test_rounds.py",
     "protocol/test_fates.py",
     "protocol/test_parallel_verification.py",
@@ -72,7 +73,6 @@ _SLOW = _PROCESS | {
     "unit/test_arithmetic.py",
     "unit/test_fused_aes.py",
     "unit/test_masking.py",
-    "unit/test_noise_distribution.py",
 }
 
 

@@ -85,8 +85,8 @@ class PrivateEncoder:
     coordinate that is ``weight_clip`` are both multiplied by weight / max_weight, so that the norm of all is still at
     most ``clip``, and the weight has noise as everything else has.
 
-    Time.  How many roundings are tried (see ``Mechanism.rounding_failure``) depends on the update, and each takes some
-    milliseconds: a host that lets the server see how long ``encode`` took encodes before it joins
+    Time.  Which rounding is taken (see ``Mechanism.rounding_failure``) depends on the update.  Eight are always worked
+    out, and in hardly any round another eight; a host that would not show the server even that encodes before it joins
     (``Client.start``), when the server cannot tell that time from other delays.
 
     An encoder holds no update.  All calls may be made from several threads at once; ``clip_factor`` and

@@ -172,7 +172,8 @@ def keep_round(test: Test) -> None:
 
     values = np.array(doubles(test["values"]))
     draws = perturbation._Draws(bytes.fromhex(test["key"]), len(values))
-    attempt = perturbation._first_good(values, draws, int(test["squared_norm_bound"]))
+    limits: Any = SimpleNamespace(squared_norm_bound=int(test["squared_norm_bound"]), rounding_failure=0.5)
+    attempt = perturbation._first_good(values, draws, limits)
     met = np.empty(len(values), np.int64)
     zeros = np.zeros(len(values), np.int64)
     private_rounding.round_and_add(values, draws.block(attempt, 0, len(values)), zeros, met)

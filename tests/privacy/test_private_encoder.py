@@ -245,8 +245,9 @@ def test_a_value_just_below_zero() -> None:
 class TestConditionalRounding:
     VALUES = np.full(256, 0.5)
 
-    def first_good(self, values: np.ndarray, bound: int) -> int:
-        return perturbation._first_good(values, perturbation._Draws(bytes(32), len(values)), bound)
+    def first_good(self, values: np.ndarray, bound: int, failure: float = CANONICAL) -> int:
+        limits: Any = SimpleNamespace(squared_norm_bound=bound, rounding_failure=failure)
+        return perturbation._first_good(values, perturbation._Draws(bytes(32), len(values)), limits)
 
     def test_the_first_that_is_short_enough_is_taken(self) -> None:
         squares = [rounded_square_of(self.VALUES, attempt) for attempt in range(perturbation.TRIES)]
@@ -267,6 +268,22 @@ class TestConditionalRounding:
         self.first_good(self.VALUES.copy(), 5)
         assert asked == list(range(64))
 
+    @pytest.mark.parametrize(("failure", "tried"), [(CANONICAL, 8), (0.0, 1)])
+    def test_as_many_are_tried_whatever_the_update(
+        self, failure: float, tried: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for good in range(8):
+            asked: list[int] = []
+            monkeypatch.setattr(
+                perturbation,
+                "_rounded_square",
+                lambda values, draws, attempt, good=good, asked=asked: asked.append(attempt) or int(attempt < good),
+            )
+            if failure == 0.0 and good:
+                continue
+            assert self.first_good(self.VALUES.copy(), 0, failure) == good
+            assert asked == list(range(tried))
+
     @given(st.integers(0, 10**6), st.sampled_from([0.0, CANONICAL, 0.999999]), st.floats(0.1, 300), st.integers(0, 8))
     def test_the_bound_holds(self, seed: int, failure: float, clip: float, log_size: int) -> None:
         """Whatever is accepted, or rounded towards zero, is within the bound; also for updates beyond the clip."""
@@ -276,7 +293,7 @@ class TestConditionalRounding:
         scaling.rotate(values, len(values), float(np.abs(values).max()), 1.0, rotation.signs_of(b"", len(values)))
         assert float(np.linalg.norm(values)) <= clip
         draws = perturbation._Draws(seed.to_bytes(32, "big"), len(values))
-        attempt = perturbation._first_good(values, draws, met.squared_norm_bound)
+        attempt = perturbation._first_good(values, draws, met)
         assert perturbation._rounded_square(values, draws, attempt) <= met.squared_norm_bound
 
 
