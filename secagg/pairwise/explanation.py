@@ -106,8 +106,7 @@ def _connectivity(found: GraphParameters, lost: int) -> tuple[str, ...]:
             "If it falls apart, the sum of each part opens. Raise min_survivors.",
         )
     return (
-        f"Connectivity: the graph of {remaining} falls apart with probability at most "
-        f"2^{found.connectivity_log2:.1f}.",
+        f"Connectivity: the graph of {remaining} falls apart with probability at most 2^{found.connectivity_log2:.1f}.",
         "If it falls apart, the sum of each part opens.",
     )
 
