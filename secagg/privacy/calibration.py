@@ -279,13 +279,13 @@ def finest_scale(
 
     Raises ParameterError when the noise alone leaves no room.
     """
-    left = _room(bits, wrapped_share) - clients * (variance + 0.25)
-    if not left > 0:
+    room = _room(bits, wrapped_share) - clients * (variance + 0.25)
+    if not room > 0:
         raise ParameterError(
             f"variance is {variance!r}: with {bits} bits and {clients} clients it must be below "
             f"{_room(bits, wrapped_share) / clients - 0.25:g}, or more than a share of {wrapped_share:g} wraps around"
         )
-    return math.sqrt(left * dimension) / (clients * clip)
+    return math.sqrt(room * dimension) / (clients * clip)
 
 
 def _room(bits: int, wrapped_share: float) -> float:

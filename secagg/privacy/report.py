@@ -75,7 +75,7 @@ def report_of(
     *,
     contributors: int,
     colluders: int,
-    left: NoisySum | None = None,
+    remaining: NoisySum | None = None,
     wrapped_share: float | None = None,
 ) -> PrivacyReport:
     """The report of a round.
@@ -85,21 +85,23 @@ def report_of(
         contributors: the clients in the sum (``len(result.included)``).
         colluders: how many of all clients may collude with the server (``config.colluders``).  All of them may be in
             the sum.
-        left: the sum with the noise that is left in it, where parts of the noise were taken off again.  Without it, all
-            contributors but the colluders have the whole of their noise in the sum.
+        remaining: the sum with the noise that is left in it, where parts of the noise were taken off again.
+            Without it, all contributors but the colluders have the whole of their noise in the sum.
         wrapped_share: of the decoded sum (``PrivateMean.wrapped_share``).
 
     With no honest client in the sum the reached epsilon is infinite.  Raises ParameterError for counts out of range.
     """
     contributors = integer("contributors", contributors, 1, MOST_CLIENTS)
     colluders = min(integer("colluders", colluders, 0, MOST_CLIENTS), contributors)
-    if left is None and contributors > colluders:
-        left = NoisySum.of_clients(promise.mechanism, contributors - colluders, sampling_rate=promise.sampling_rate)
+    if remaining is None and contributors > colluders:
+        remaining = NoisySum.of_clients(
+            promise.mechanism, contributors - colluders, sampling_rate=promise.sampling_rate
+        )
     epsilons = [
-        math.inf if left is None else accounting.epsilon([(left, rounds)], promise.delta)
+        math.inf if remaining is None else accounting.epsilon([(remaining, rounds)], promise.delta)
         for rounds in (promise.rounds, 1)
     ]
-    variance = 0 if left is None else left.honest * left.variance
+    variance = 0 if remaining is None else remaining.honest * remaining.variance
     return PrivacyReport(
         promised_epsilon=promise.epsilon,
         reached_epsilon=epsilons[0],

@@ -237,15 +237,24 @@ def test_too_few_nodes_are_refused_with_what_to_change() -> None:
         ({"clip": -1.0}, "clip"),
         ({"bits": 99}, "bits"),
         ({"max_weight": 0}, "max_weight"),
-        ({"threat_model": "paranoid"}, "paranoid"),
         ({"threat_model": "active", "run_config": {}}, "cohort"),
         ({"gamma": 0.5, "delta": 0.5}, "gamma"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], says: str) -> None:
-    strategy = SecAggStrategy(averaging(), **({"clip": 1.0, "max_weight": 500} | options))
-    with pytest.raises(ParameterError, match=says):
+    """When the strategy is made, or in its first round, where the model and the nodes are known."""
+
+    def wrapped_round() -> None:
+        strategy = SecAggStrategy(averaging(), **({"clip": 1.0, "max_weight": 500} | options))
         one_round(strategy, MemoryGrid(App(secagg_mod).app, 8), model())
+
+    with pytest.raises(ParameterError, match=says):
+        wrapped_round()
+
+
+def test_a_threat_model_that_does_not_exist_is_refused_at_once() -> None:
+    with pytest.raises(ParameterError, match="threat model 'paranoid': must be one of semi_honest, active"):
+        SecAggStrategy(averaging(), clip=1.0, max_weight=500, threat_model="paranoid")
 
 
 @pytest.mark.parametrize("phase", ["MASK", "advertise", "COMPUTE"])

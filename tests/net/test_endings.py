@@ -137,7 +137,7 @@ def test_a_client_s_own_refusal_is_told_by_its_code(tmp_path: Path, tls_folder: 
                 await leaving.payload(invitation.size)
                 data = messages.encode_abort(1, host.hosted()._server._round.round_id, AbortCode.CONFIG_REFUSED)
                 await leaving.send(Submission(1, ABORT, len(data)), data)
-                await eventually(lambda: host.hosted().standing.left == {3})
+                await eventually(lambda: host.hosted().standing.departed == {3})
             assert host.service.status()["rounds"][0]["refusals"] == [
                 {"client": "dee", "phase": "ADVERTISE", "code": "CONFIG_REFUSED", "by_client": True}
             ]

@@ -118,7 +118,7 @@ def test_colluders_alone_leave_no_privacy() -> None:
 def test_noise_that_was_taken_off_again_does_not_count() -> None:
     promise = promise_of(NoiseKind.SKELLAM)
     left = NoisySum.of_clients(promise.mechanism, promise.honest)
-    told = report_of(promise, contributors=8, colluders=1, left=left)
+    told = report_of(promise, contributors=8, colluders=1, remaining=left)
     assert told.reached_epsilon == told.promised_epsilon
     assert told.is_kept
 
