@@ -20,8 +20,8 @@ from secagg.encoding import Template
 from secagg.privacy import Mechanism, PrivateEncoder, exact, perturbation, rotation
 from secagg.privacy.noise import Noise
 from secagg.privacy.parameters import NoiseKind
-from tests.spec.test_requirements import exists
 from tests.support.reference_parties import SPECS
+from tests.support.ties import names_a_test
 
 Test = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def test_every_requirement_has_tests_that_exist() -> None:
     assert named.keys() <= set(DEFINED)
     for requirement, ties in TIES.items():
         assert {tie for tie in ties if tie.startswith("vectors:")} == named[requirement], requirement
-        assert [tie for tie in ties if not tie.startswith("vectors:") and not exists(tie)] == []
+        assert [tie for tie in ties if not tie.startswith("vectors:") and not names_a_test(tie)] == []
 
 
 def test_what_is_mentioned_is_defined() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import tomllib
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.reference_parties import SPECS
+from tests.support.ties import names_a_test
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
 TIES: dict[str, list[str]] = tomllib.loads((SPECS / "requirements.toml").read_text(encoding="utf-8"))
@@ -26,21 +26,6 @@ def named_by_vectors() -> dict[str, set[str]]:
             for requirement in test["requirements"]:
                 found[requirement].add(f"vectors:{path.stem}")
     return found
-
-
-def exists(test_id: str) -> bool:
-    """Whether a file has a test function of this name, perhaps in a class."""
-    file, *names = test_id.split("::")
-    path = SPECS.parent / file
-    if not path.exists() or not names:
-        return False
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    for name in names:
-        found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name]
-        if not found:
-            return False
-        body = found[0].body
-    return names[-1].startswith("test_")
 
 
 def test_numbers_are_given_once_and_in_order() -> None:
@@ -66,7 +51,7 @@ def test_named_tests_exist(requirement: str) -> None:
     vectors = named_by_vectors()[requirement]
     listed = {tie for tie in TIES[requirement] if tie.startswith("vectors:")}
     assert listed == vectors, "the vectors that name a requirement are those that it names"
-    assert [tie for tie in TIES[requirement] if tie not in vectors and not exists(tie)] == []
+    assert [tie for tie in TIES[requirement] if tie not in vectors and not names_a_test(tie)] == []
 
 
 def test_references_between_requirements_lead_somewhere() -> None:
@@ -79,7 +64,7 @@ def test_references_between_requirements_lead_somewhere() -> None:
 
 def test_what_does_not_exist_is_noticed() -> None:
     this = Path(__file__).relative_to(SPECS.parent).as_posix()
-    assert exists(f"{this}::test_what_does_not_exist_is_noticed")
-    assert not exists(f"{this}::test_that_nobody_wrote")
-    assert not exists(f"{this}::exists")
-    assert not exists("tests/spec/test_nothing.py::test_nothing")
+    assert names_a_test(f"{this}::test_what_does_not_exist_is_noticed")
+    assert not names_a_test(f"{this}::test_that_nobody_wrote")
+    assert not names_a_test(f"{this}::named_by_vectors")
+    assert not names_a_test("tests/spec/test_nothing.py::test_nothing")
