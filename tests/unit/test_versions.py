@@ -55,7 +55,7 @@ def test_the_bytes_of_version_2_are_those_of_version_1_and_the_extensions(size: 
         ((b"1", 5), "bytes"),
         ((1, b"5"), "attachment_bytes: it must be of type int"),
         ((1, -1), "attachment_bytes = -1"),
-        ((1, 1025), "attachment_bytes = 1025: must be an int from 0 to 1024"),
+        ((1, 1025), "attachment_bytes = 1025: must be a whole number from 0 to 1024"),
         ((1, [5]), "does not decode"),
         ((1, True), "does not decode"),
     ],
