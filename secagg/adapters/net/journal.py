@@ -29,6 +29,8 @@ _GROUP: Final = 512
 _REPLAYED_BYTES: Final = 2**20
 _PART_BYTES: Final = 2**26
 _VERSION: Final = 2
+_BUSY_SECONDS: Final = 1.0
+"""Longer than a process that is ending needs to let the file go."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS rounds (name TEXT PRIMARY KEY, config BLOB NOT NULL, layout BLOB NOT NULL);
@@ -90,7 +92,9 @@ class Journal:
         """Open or make the file, readable by its owner alone.  Raises ParameterError when it cannot serve."""
         self.path = Path(path)
         _make_private(self.path)
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        self._database = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+        )
         try:
             self._prepare()
         except sqlite3.Error as failure:
