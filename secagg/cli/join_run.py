@@ -52,9 +52,9 @@ from secagg.cli.own_checks import (
     show_check,
 )
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
+from secagg.credentials import load_directory, load_identity
 from secagg.encoding import LayoutPolicy
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
-from secagg.identity import load_directory, load_identity
 from secagg.pairwise.config import Policy
 from secagg.pairwise.phases import ServerState, default_threat_model
 from secagg.wording import counted

@@ -18,11 +18,12 @@ from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
 from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
+from secagg.credentials import load_directory
 from secagg.encoding import Exact
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS, integer
 from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError
-from secagg.identity import Directory, load_directory
+from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import ThreatModel, default_threat_model
 

@@ -15,7 +15,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from secagg import LayoutPolicy, RoundConfig
-from secagg.adapters.flower import DurableTokens, SecAggMod, SecAggStrategy, secagg_mod
+from secagg.adapters.flower import SecAggMod, SecAggStrategy, secagg_mod
 from secagg.adapters.flower.layout import Announcement
 from secagg.adapters.flower.records import RECORD
 from tests.support.flower_grid import App, Arrays, MemoryGrid, arrays_of, model, record_of, trained, weight_of
@@ -377,12 +377,6 @@ def test_of_two_rounds_at_once_one_alone_is_opened(late: str, tmp_path: Path) ->
     strategy = secure()
     assert one_round(strategy, first, model()) is None
     assert len(strategy.reports[1].dropped[late]) == 8
-
-
-def test_the_file_decides_at_once(tmp_path: Path) -> None:
-    """Two processes release one input: one of them is the first."""
-    tokens = [DurableTokens(tmp_path / "used") for _ in range(2)]
-    assert sorted(each.release(b"a" * 32) for each in tokens) == [False, True]
 
 
 # Answers in clear.

@@ -18,9 +18,9 @@ from flwr.clientapp.typing import ClientAppCallable
 from secagg.adapters.flower import records
 from secagg.adapters.flower.codec import Codec
 from secagg.adapters.flower.layout import Announcement, context_of, digest_of_model, digest_of_told
+from secagg.adapters.flower.memory import Memory, Suspended
 from secagg.adapters.flower.node import Node
 from secagg.adapters.flower.records import log
-from secagg.adapters.flower.tokens import Memory, Suspended
 from secagg.adapters.flower.update import update_of, vector_of
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted

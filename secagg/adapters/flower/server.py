@@ -26,8 +26,9 @@ from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
 from secagg.adapters.flower.round import Round
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
+from secagg.credentials import load_directory
 from secagg.errors import InputError, ParameterError, PeerError
-from secagg.identity import MemoryDirectory, load_directory
+from secagg.identity import MemoryDirectory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.parameters import as_threat_model
 from secagg.pairwise.phases import Phase, ThreatModel
