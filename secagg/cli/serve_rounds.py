@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 
 from secagg.adapters.net import model_files
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.model_files import Header
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
 from secagg.cli.layout_options import LayoutOptions, parse_layout
@@ -20,6 +19,7 @@ from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
 from secagg.credentials import load_directory
 from secagg.encoding import Exact
+from secagg.encoding.layout import Layout
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS, integer
 from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError

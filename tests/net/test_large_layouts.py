@@ -10,7 +10,7 @@ import pytest
 
 from secagg import ParameterError
 from secagg.adapters.net.frames import FRAGMENT_BYTES, MAX_WELCOME_BYTES, RefusedError, decode_layout, encode_layout
-from secagg.adapters.net.layout import Layout
+from secagg.encoding.layout import Layout
 from tests.support.hosting import LAYOUT, hosting, spec_of
 from tests.support.moved_clock import run
 

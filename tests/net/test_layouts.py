@@ -13,9 +13,9 @@ import pytest
 
 from secagg import Encoder, Exact, InputError, LayoutPolicy, ParameterError, PeerError
 from secagg.adapters.net.frames import RefusedError, decode_layout, encode_layout
-from secagg.adapters.net.layout import Layout, totals
-from secagg.adapters.net.layout_file import read_layout, write_layout
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout, totals
+from secagg.encoding.layout_file import read_layout, write_layout
 from tests.support.hosting import LAYOUT, SHAPES, hosting, spec_of
 from tests.support.lying_service import Line, log_in, lying_server
 from tests.support.moved_clock import run
@@ -283,3 +283,12 @@ def test_the_layout_of_an_array_that_does_not_exist_is_refused() -> None:
         Layout.of(SHAPES, clip=1.0, clips={"nothing": 2.0})
     with pytest.raises(ParameterError, match=r"give secagg\.Exact"):
         Layout.of(SHAPES, clip=1.0, exact={"b": (0, 5)})  # type: ignore[dict-item]
+
+
+def test_a_layout_in_another_order_is_none_that_a_server_can_send() -> None:
+    """Two forms of one layout would be two contexts, and clients compare the bytes."""
+    layout = msgspec.structs.replace(LAYOUT, arrays=LAYOUT.arrays[::-1])
+    with pytest.raises(ParameterError, match="names must be ascending"):
+        encode_layout(layout)
+    with pytest.raises(ParameterError, match="names must be ascending"):
+        spec_of(3, layout=layout)

@@ -22,11 +22,11 @@ from secagg.adapters.net.addresses import canonical
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import Ack, Message, Progress, Refusal, Refused, RefusedError, Sum
 from secagg.adapters.net.hosted import HostedRound
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import AnotherInputError, GaveUpError, MaybeSummedError, MemberOptions
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.store import ClientStore, may_hold
+from secagg.encoding.layout import Layout
 from tests.support.hosting import CLIP, LAYOUT, arrays_of, check_total, hosting, spec_of
 from tests.support.lying_service import Line, a_second_later, announce, hear, log_in, lying_server, say
 from tests.support.moved_clock import eventually, passing, run, the_clock

@@ -39,11 +39,11 @@ from secagg.adapters.net.frames import (
     encode_layout,
 )
 from secagg.adapters.net.journal import JournalError
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import GaveUpError, MemberOptions, NotTrustedError
 from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
 from secagg.pairwise.server import snapshot
 from secagg.pairwise.transcript import signed_login
 from tests.support.hosting import CLIP, LAYOUT, Hosting, arrays_of, check_total, hosting, spec_of

@@ -25,7 +25,6 @@ from secagg.adapters.net import model_files
 from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
 from secagg.adapters.net.frames import Progress, RefusedError
 from secagg.adapters.net.journal import Journal, JournalError
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
@@ -35,6 +34,7 @@ from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.join_run import JoinOutcome
 from secagg.cli.own_checks import OwnLoss
+from secagg.encoding.layout import Layout
 from secagg.encoding.settings import Coarse
 from tests.support.hosting import LAYOUT, arrays_of, hosting, spec_of
 from tests.support.moved_clock import run

@@ -16,12 +16,12 @@ from secagg import Identity, MemoryDirectory, Policy, RoundConfig, ThreatModel
 from secagg.adapters.net.certificates import client_context, server_context
 from secagg.adapters.net.frames import Progress
 from secagg.adapters.net.journal import Journal
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions, Total
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
 from tests.support.moved_clock import MovedClock, eventually, the_clock
 
 SHAPES = {"w": (4, 3), "b": (5,)}

@@ -23,10 +23,10 @@ from secagg.adapters.net.frames import (
     encode,
     encode_layout,
 )
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
 from tests.support.hosting import LAYOUT, arrays_of
 from tests.support.moved_clock import the_clock
 

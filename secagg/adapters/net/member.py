@@ -47,13 +47,13 @@ from secagg.adapters.net.frames import (
     decode_layout,
     decode_to_client,
 )
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.membership import GaveUpError, MemberOptions, NotTrustedError, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
