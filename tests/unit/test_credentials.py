@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import DurableTokens, ParameterError, UsedTokens
-from secagg.credentials import StoredSet, make_private
+from secagg.durable import StoredSet, make_private
 from secagg.pairwise.checks import Consume
 
 TOKENS = [bytes([number]) * 32 for number in range(4)]

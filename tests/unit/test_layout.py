@@ -10,7 +10,7 @@ from package_imports import MODULES, imports
 
 from secagg.pairwise import transcript
 
-OUTER = {"credentials", "encoding", "privacy", "simulation", "testing", "adapters", "cli", "__main__"}
+OUTER = {"credentials", "durable", "encoding", "privacy", "simulation", "testing", "adapters", "cli", "__main__"}
 """What the protocol core must not know of."""
 FACADE = "secagg"  # __init__.py
 MEASURES_THE_BARE_LIBRARY = {"secagg.simulation.costs"}
@@ -73,12 +73,13 @@ ARROWS = {
     "events": {"errors"},
     "outcome": {"errors", "arithmetic", "wording"},
     "identity": {"errors", "primitives", "pairwise"},  # its signatures are over the transcript's statements
-    "credentials": {"errors", "identity"},
+    "durable": {"errors"},
+    "credentials": {"errors", "identity", "durable"},
     "pairwise": {"errors", "events", "outcome", "identity", "primitives", "arithmetic", "wording"},
     "machines": {"errors", "events", "outcome", "pairwise"},
     "released": set(),
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
-    "privacy": {"_install", "errors", "encoding", "primitives", "arithmetic"},
+    "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic"},
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
     },

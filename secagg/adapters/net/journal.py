@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 from secagg.adapters.net.standing import Entry
-from secagg.credentials import make_private
+from secagg.durable import make_private
 from secagg.errors import ParameterError, SecAggError
 
 _Bytes: TypeAlias = bytes | bytearray | memoryview

@@ -23,7 +23,7 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
-from secagg.credentials import StoredSet, make_private, sync_every_commit
+from secagg.durable import StoredSet, make_private, sync_every_commit
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
 
