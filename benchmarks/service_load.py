@@ -44,10 +44,10 @@ from websockets.exceptions import InvalidStatus
 
 from secagg import Identity, Policy, save_directory
 from secagg.adapters.net.certificates import client_context
-from secagg.adapters.net.layout import totals
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import totals
 from secagg.errors import SecAggError
 from secagg.pairwise.config import ThreatModel
 from secagg.pairwise.phases import Phase

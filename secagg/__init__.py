@@ -5,6 +5,7 @@ turns model updates into vectors and sums into means.  ``secagg.simulation`` run
 """
 
 from secagg.arithmetic.modulus import Modulus
+from secagg.credentials import DurableTokens, load_directory, load_identity, save_directory
 from secagg.encoding import Encoder, Exact, LayoutPolicy
 from secagg.errors import (
     AbortCode,
@@ -33,15 +34,7 @@ from secagg.events import (
     ServerStep,
     Step,
 )
-from secagg.identity import (
-    Directory,
-    Identity,
-    MemoryDirectory,
-    UsedTokens,
-    load_directory,
-    load_identity,
-    save_directory,
-)
+from secagg.identity import Directory, Identity, MemoryDirectory, UsedTokens
 from secagg.machines import ClientMachine, ServerMachine
 from secagg.outcome import Blame, Failure, Outgoing, Result, Security
 from secagg.pairwise.client.machine import Client
@@ -65,6 +58,7 @@ __all__ = [
     "ClientStep",
     "Directory",
     "Duplicate",
+    "DurableTokens",
     "Encoder",
     "ErrorCode",
     "Event",

@@ -1,11 +1,12 @@
-"""Identity keys and the directory that vouches for a cohort: what ``active`` trusts beforehand."""
+"""Identity keys and the directory that vouches for a cohort: what ``active`` trusts beforehand.
+
+Nothing here reads or writes a file; ``secagg.credentials`` does.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final, Protocol, final
 
 from secagg.errors import ParameterError
@@ -46,27 +47,6 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"Identity(public_key={self.public_key.hex()})"
-
-
-def load_identity(path: str | os.PathLike[str]) -> Identity:
-    """The identity in a file that ``secagg identity new`` wrote.
-
-    Raises ParameterError when it is no such file, without saying what was in it; OSError when it cannot be read.
-    """
-    # Read in a function of its own: the traceback of an error must not hold what was in the file.
-    identity = _identity_in(Path(path).read_text(encoding="utf-8", errors="replace"))
-    if identity is None:
-        raise ParameterError(f"{os.fspath(path)}: not an identity file; make one with secagg identity new")
-    return identity
-
-
-def _identity_in(text: str) -> Identity | None:
-    try:
-        member = json.loads(text)
-        identity = Identity(bytes.fromhex(member["private_key"]))
-        return identity if identity.public_key.hex() == member["key"] else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
 
 
 class Directory(Protocol):
@@ -110,35 +90,12 @@ class MemoryDirectory:
         return self._cohorts.get(digest)
 
 
-def load_directory(path: str | os.PathLike[str]) -> tuple[MemoryDirectory, tuple[str, ...], bytes]:
-    """A directory from a JSON file ``{"members": [{"name": ..., "key": hex}, ...]}``, in cohort order.
-
-    Returns the directory, the members' names by index, and the cohort's digest.  Raises ParameterError.
-    """
-    try:
-        members = json.loads(Path(path).read_text(encoding="utf-8"))["members"]
-        names = tuple(str(member["name"]) for member in members)
-        keys = [bytes.fromhex(member["key"]) for member in members]
-    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
-        raise ParameterError(
-            f'{os.fspath(path)}: not a directory of the form {{"members": [{{"name": ..., "key": hex}}]}}: '
-            f"{type(wrong).__name__}"  # without its text, which may be the file's: an identity given by mistake, say
-        ) from None
-    directory = MemoryDirectory()
-    return directory, names, directory.add(keys)
-
-
-def save_directory(path: str | os.PathLike[str], members: Sequence[tuple[str, bytes]]) -> None:
-    """Write the file that ``load_directory`` reads, from (name, identity key) pairs in cohort order."""
-    listed = [{"name": name, "key": key.hex()} for name, key in members]
-    Path(path).write_text(json.dumps({"members": listed}, indent=2) + "\n", encoding="utf-8")
-
-
 @final
 class UsedTokens:
     """Which tokens were used, in memory: pass it as ``consume``.
 
-    A host that must survive a restart keeps the same set durably, and marks a token before it returns True.
+    A host that must survive a restart keeps the same set durably, and marks a token before it returns True: see
+    ``DurableTokens``.
     """
 
     def __init__(self) -> None:

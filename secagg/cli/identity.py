@@ -16,8 +16,9 @@ import typer
 
 from secagg.cli.options import AsJson
 from secagg.cli.output import print_json, results, table, usage_errors
+from secagg.credentials import load_directory, save_directory
 from secagg.errors import ParameterError
-from secagg.identity import IDENTITY_KEY_BYTES, Identity, load_directory, save_directory
+from secagg.identity import IDENTITY_KEY_BYTES, Identity
 
 app = typer.Typer(help="Make and show identities, and the directory of a cohort.", no_args_is_help=True)
 

@@ -23,8 +23,6 @@ from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import canonical, check_url, round_of
 from secagg.adapters.net.certificates import client_context
 from secagg.adapters.net.frames import Progress, Refusal, RefusedError
-from secagg.adapters.net.layout import totals
-from secagg.adapters.net.layout_file import read_layout
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import (
@@ -52,9 +50,11 @@ from secagg.cli.own_checks import (
     show_check,
 )
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
+from secagg.credentials import load_directory, load_identity
 from secagg.encoding import LayoutPolicy
+from secagg.encoding.layout import totals
+from secagg.encoding.layout_file import read_layout
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
-from secagg.identity import load_directory, load_identity
 from secagg.pairwise.config import Policy
 from secagg.pairwise.phases import ServerState, default_threat_model
 from secagg.wording import counted

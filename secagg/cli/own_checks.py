@@ -12,12 +12,12 @@ from typing import Any, final
 from rich.console import Console
 from rich.text import Text
 
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.own_input import OwnInput
 from secagg.cli.inputs import largest_of
 from secagg.cli.layout_options import LayoutOptions, parse_bounds
 from secagg.cli.output import table
 from secagg.cli.precision import decimals_warning, lost_decimals
+from secagg.encoding.layout import Layout
 from secagg.encoding.settings import Coarse
 from secagg.errors import InputError, ParameterError
 from secagg.wording import counted, was

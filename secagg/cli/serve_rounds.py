@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 
 from secagg.adapters.net import model_files
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.model_files import Header
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
 from secagg.cli.layout_options import LayoutOptions, parse_layout
@@ -18,11 +17,13 @@ from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
 from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
+from secagg.credentials import load_directory
 from secagg.encoding import Exact
+from secagg.encoding.layout import Layout
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS, integer
 from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError
-from secagg.identity import Directory, load_directory
+from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import ThreatModel, default_threat_model
 

@@ -29,8 +29,6 @@ from secagg.adapters.net.certificates import CERTIFICATE_FILE, make_demo_certifi
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
-from secagg.adapters.net.layout import totals
-from secagg.adapters.net.layout_file import write_layout
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import RoundSpec
@@ -44,6 +42,8 @@ from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
 from secagg.cli.sum_report import ArraySum, array_sums, show_sums, sum_json, sum_warnings
 from secagg.encoding import Mean
+from secagg.encoding.layout import totals
+from secagg.encoding.layout_file import write_layout
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.wording import counted

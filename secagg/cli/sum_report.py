@@ -11,10 +11,10 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.text import Text
 
-from secagg.adapters.net.layout import Layout
 from secagg.cli.output import names_of, table
 from secagg.encoding import Exact, Mean
 from secagg.encoding.arrays import is_extension
+from secagg.encoding.layout import Layout
 from secagg.wording import counted, was
 
 _LISTED: Final = 12

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from secagg.encoding.encoder import Encoder
 from secagg.encoding.exact import Exact
+from secagg.encoding.layout import Layout
 from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.encoding.sums import Mean, SumResult
 from secagg.encoding.template import Leaf, Template
@@ -24,6 +25,7 @@ __all__ = [
     "DecodedMean",
     "Encoder",
     "Exact",
+    "Layout",
     "LayoutPolicy",
     "Leaf",
     "Mean",

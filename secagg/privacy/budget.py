@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from secagg.durable import make_private, sync_every_commit
 from secagg.encoding.limits import real
 from secagg.errors import ParameterError, SecAggError, UsageError
 from secagg.privacy import accounting
 from secagg.privacy.noisy_sum import NoisySum
 
 MOST_NAME_BYTES: Final = 64
-_OWNER_ONLY: Final = stat.S_IRUSR | stat.S_IWUSR
 _APPLICATION: Final = 0x5EC466B1  # tells the file from any other SQLite database
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 30.0
@@ -109,7 +108,7 @@ class Budget:
         """
         self.path = os.fspath(path)
         if self.path != ":memory:":
-            _make_private(self.path)
+            make_private(Path(self.path), "privacy budget")
         self._lock = threading.Lock()
         self._database = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
@@ -127,9 +126,7 @@ class Budget:
 
     def _prepare(self, epsilon: float | None, delta: float | None) -> tuple[float, float]:
         database = self._database
-        database.execute("PRAGMA journal_mode = DELETE")
-        # EXTRA: the directory is synced too, else a power cut could bring the journal back, and forget the last round.
-        database.execute("PRAGMA synchronous = EXTRA")
+        sync_every_commit(database)
         with self._step():
             application, version = (
                 database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
@@ -290,18 +287,3 @@ def _name(round_name: bytes) -> bytes:
     if not isinstance(round_name, bytes) or not 1 <= len(round_name) <= MOST_NAME_BYTES:
         raise ParameterError(f"round_name is {round_name!r:.80}: must be 1 to {MOST_NAME_BYTES} bytes")
     return round_name
-
-
-def _make_private(path: str) -> None:
-    """Make the file, or narrow the mode of the one that is there; a symbolic link is refused."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), _OWNER_ONLY)
-    except OSError:
-        if Path(path).is_symlink():
-            raise ParameterError(f"{path}: a symbolic link; name the budget's file itself") from None
-        raise
-    try:
-        if os.name == "posix":
-            os.fchmod(descriptor, _OWNER_ONLY)
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from secagg.adapters.flower import DurableTokens, SecAggMod, SecAggStrategy, phase_of, secagg_mod
+from secagg.adapters.flower import SecAggMod, SecAggStrategy, phase_of, secagg_mod
 from secagg.adapters.flower.records import RECORD, STATE_RECORD
 from tests.support.flower_grid import (
     CLIPS,
@@ -158,7 +156,7 @@ def test_a_client_trains_only_with_the_run_config_of_all(tmp_path: Path, caplog:
 
 def test_in_active_the_run_config_is_bound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     strategy, grid = make("active", tmp_path)
-    strategy._layout = msgspec.structs.replace(strategy._layout, run_config=False)
+    strategy._terms = msgspec.structs.replace(strategy._terms, run_config=False)
     strategy._run_config = None
     assert one_round(strategy, grid, model()) is None
     assert "has no run_config" in caplog.text
@@ -232,43 +230,6 @@ def test_the_context_alone_refuses_a_second_invitation() -> None:
     first = next(reply for phase, reply in grid.replies if phase == "ADVERTISE")
     again = grid.run(invitation).content.config_records[RECORD]["message"]
     assert len(again) < 60 < len(first.content.config_records[RECORD]["message"])
-
-
-def test_durable_tokens_are_used_once(tmp_path: Path) -> None:
-    first, second = DurableTokens(tmp_path / "used"), DurableTokens(tmp_path / "used")
-    assert first(b"a" * 32)
-    assert not second(b"a" * 32)
-    assert second(b"b" * 32)
-    first.close()
-    assert not DurableTokens(tmp_path / "used")(b"b" * 32)
-
-
-def test_durable_tokens_remember_released_inputs(tmp_path: Path) -> None:
-    first, second = DurableTokens(tmp_path / "used"), DurableTokens(tmp_path / "used")
-    assert not second.is_released(b"a" * 32)
-    first.release(b"a" * 32)
-    first.release(b"a" * 32)
-    assert second.is_released(b"a" * 32)
-    assert first(b"a" * 32), "a released input is no used token"
-    assert not second.is_released(b"b" * 32)
-
-
-def test_durable_tokens_outlive_a_power_cut_and_are_their_owners_alone(tmp_path: Path) -> None:
-    path = tmp_path / "used"
-    path.touch(mode=0o644)
-    tokens = DurableTokens(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert tokens._database.execute("PRAGMA synchronous").fetchone() == (3,), "EXTRA"
-    assert tokens._database.execute("PRAGMA journal_mode").fetchone() == ("delete",), "EXTRA is FULL under WAL"
-
-
-def test_a_token_file_of_before_is_taken_over(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "used", isolation_level=None) as database:
-        database.execute("CREATE TABLE used (token BLOB PRIMARY KEY)")
-        database.execute("INSERT INTO used VALUES (?)", (b"a" * 32,))
-    tokens = DurableTokens(tmp_path / "used")
-    assert not tokens(b"a" * 32)
-    assert not tokens.is_released(b"a" * 32)
 
 
 # The node's own config.

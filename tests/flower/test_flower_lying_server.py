@@ -15,8 +15,8 @@ import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from secagg import LayoutPolicy, RoundConfig
-from secagg.adapters.flower import DurableTokens, SecAggMod, SecAggStrategy, secagg_mod
-from secagg.adapters.flower.layout import Announcement
+from secagg.adapters.flower import SecAggMod, SecAggStrategy, secagg_mod
+from secagg.adapters.flower.announcement import Announcement
 from secagg.adapters.flower.records import RECORD
 from tests.support.flower_grid import App, Arrays, MemoryGrid, arrays_of, model, record_of, trained, weight_of
 from tests.support.flower_setup import ODD, assert_mean, make, one_round, others, secure, with_node_config
@@ -104,7 +104,7 @@ def by_metric(value: Callable[[int], float]) -> Callable[[Message, Any], Message
 
 def strategy_by_score(**options: Any) -> SecAggStrategy:
     strategy = secure(**options)
-    strategy._layout = msgspec.structs.replace(strategy._layout, weighted_by="score")
+    strategy._terms = msgspec.structs.replace(strategy._terms, weighted_by="score")
     return strategy
 
 
@@ -239,10 +239,10 @@ ANNOUNCEMENTS: dict[str, Callable[[Announcement], bytes]] = {
     "nothing": lambda said: b"",
     "rubbish": lambda said: b"\xff\x00rubbish",
     "another model": lambda said: msgspec.structs.replace(said, model=bytes(32)).to_bytes(),
-    "another clip": lambda said: changed_layout(said, clip=4.0),
-    "another weight": lambda said: changed_layout(said, weighted_by="loss"),
-    "numbers that no encoder takes": lambda said: changed_layout(said, clip=float("nan"), bits=10**6, max_weight=-1),
-    "a clip for no array": lambda said: changed_layout(said, clips={"x": 1.0}),
+    "another clip": lambda said: changed_terms(said, clip=4.0),
+    "another weight": lambda said: changed_terms(said, weighted_by="loss"),
+    "numbers that no encoder takes": lambda said: changed_terms(said, clip=float("nan"), bits=10**6, max_weight=-1),
+    "a clip for no array": lambda said: changed_terms(said, clips={"x": 1.0}),
     "shapes beyond NumPy's": lambda said: msgspec.structs.replace(
         said, arrays=(("a", "float32", (2**50, 2**50)), ("b", "float32", (0,) * 99))
     ).to_bytes(),
@@ -251,9 +251,8 @@ ANNOUNCEMENTS: dict[str, Callable[[Announcement], bytes]] = {
 }
 
 
-def changed_layout(said: Announcement, **changes: Any) -> bytes:
-    layout = msgspec.structs.replace(said.layout, **changes)
-    return msgspec.structs.replace(said, layout=layout).to_bytes()
+def changed_terms(said: Announcement, **changes: Any) -> bytes:
+    return msgspec.structs.replace(said, terms=msgspec.structs.replace(said.terms, **changes)).to_bytes()
 
 
 @pytest.mark.parametrize(
@@ -377,12 +376,6 @@ def test_of_two_rounds_at_once_one_alone_is_opened(late: str, tmp_path: Path) ->
     strategy = secure()
     assert one_round(strategy, first, model()) is None
     assert len(strategy.reports[1].dropped[late]) == 8
-
-
-def test_the_file_decides_at_once(tmp_path: Path) -> None:
-    """Two processes release one input: one of them is the first."""
-    tokens = [DurableTokens(tmp_path / "used") for _ in range(2)]
-    assert sorted(each.release(b"a" * 32) for each in tokens) == [False, True]
 
 
 # Answers in clear.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from secagg.adapters.net.frames import Ack, EndReceived, Refusal, Refused, Submi
 from secagg.adapters.net.policing import FramePolice, Rate
 from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
-from tests.support.hosting import LAYOUT, Hosting, check_total, eventually, hosting, spec_of
+from tests.support.hosting import LAYOUT, Hosting, check_total, hosting, spec_of
+from tests.support.moved_clock import eventually, nap, run
 from tests.support.raw_connections import (
     RefusedLoginError,
     binary,
@@ -38,14 +39,6 @@ from tests.support.raw_connections import (
 TRUSTING = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3)
 PATIENT = Limits(login_seconds=600.0, grace_seconds=600.0)
 """No abuse of these tests ends by itself."""
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(60):
-            await test()
-
-    asyncio.run(limited())
 
 
 async def honest_round(host: Hosting, members: Iterable[int] = range(3)) -> None:
@@ -216,7 +209,6 @@ def test_announced_messages_of_closed_phases_hold_no_memory(tmp_path: Path, tls_
 
     async def test() -> None:
         spec = spec_of(6, delta=0.5, gamma=0.0)
-        spec = replace(spec, deadlines={**spec.deadlines, "ADVERTISE": 2.0})
         size = spec.config.max_message_bytes("MASK")
         async with (
             hosting([spec], tmp_path, tls_folder, limits=replace(PATIENT, held_bytes=1)) as host,
@@ -225,7 +217,10 @@ def test_announced_messages_of_closed_phases_hold_no_memory(tmp_path: Path, tls_
             for _ in range(3):
                 bad = await stack.enter_async_context(logged_in(host, Identity.generate()))
                 write(bad.connection, [binary(encode(Submission(1, "MASK", size)), fin=False), more(b"x" * 50)])
-            await honest_round(host)
+            running = asyncio.create_task(honest_round(host))
+            await host.until("ADVERTISE", arrived=3)
+            host.end_phase()
+            await running
 
     run(test)
 
@@ -247,7 +242,6 @@ def test_announced_messages_of_the_open_phase_keep_nobody_waiting(tmp_path: Path
         layout = type(LAYOUT).of({"v": (100_000,)}, clip=1.0)
         identities = [Identity.generate() for _ in range(7)]
         spec = spec_of(7, delta=0.45, gamma=0.0, identities=identities, layout=layout)
-        spec = replace(spec, deadlines={**spec.deadlines, "MASK": 3.0})
         size = spec.config.max_message_bytes("MASK")
         async with hosting([spec], tmp_path, tls_folder, limits=replace(PATIENT, held_bytes=1)) as host:
             common = {"arrays": {"v": np.full(100_000, 0.25)}, "policy": TRUSTING}
@@ -262,7 +256,10 @@ def test_announced_messages_of_the_open_phase_keep_nobody_waiting(tmp_path: Path
                 host.member(n, identity=identities[n], store=WaitsFor(tmp_path / f"late{n}", held_back), **common)
                 for n in range(3, 7)
             ]
-            for total in await asyncio.gather(*(member.run() for member in late)):
+            running = [asyncio.create_task(member.run()) for member in late]
+            await host.until("MASK", arrived=4)
+            host.end_phase()
+            for total in await asyncio.gather(*running):
                 assert total.mean.count == 4
                 assert np.abs(total.mean.mean["v"] - 0.25).max() < 1e-3
             for task in held_back:
@@ -295,7 +292,7 @@ async def hold_back(host: Hosting, identity: Identity, member: Any, stopped: typ
         await member.run()
     async with logged_in(host, identity) as channel:
         write(channel.connection, [binary(encode(Submission(3, "MASK", size - 40)), fin=False), more(b"x" * 100)])
-        await asyncio.sleep(0.05)
+        await nap()
         asyncio.current_task().announced = True  # type: ignore[union-attr]
         await read_to_the_end(channel)
 

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from secagg.adapters.net.budget import ByteBudget
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(30):
-            await test()
-
-    asyncio.run(limited())
+from tests.support.moved_clock import nap, passing, run, the_clock
 
 
 def test_what_is_only_announced_keeps_nobody_waiting() -> None:
@@ -76,11 +68,11 @@ def test_who_goes_beyond_the_budget_must_keep_coming() -> None:
     """It came first, and stands still: it is cut off, and its bytes are the others' to take."""
 
     async def test() -> None:
-        budget = ByteBudget(100, small=1, stall_seconds=0.05)
-        done: list[str] = []
+        clock = the_clock()
+        budget = ByteBudget(100, small=1, stall_seconds=5.0, clock=clock)
 
         async def stall() -> None:
-            async with asyncio.timeout(20) as patience:
+            async with clock.timeout(600) as patience:
                 with budget.message(130, patience) as held:
                     await held.charge(80)
                     await held.charge(30)  # beyond the budget: nobody else could
@@ -90,12 +82,17 @@ def test_who_goes_beyond_the_budget_must_keep_coming() -> None:
             with budget.message(90) as held:
                 await held.charge(40)
                 await held.charge(50)
-            done.append("honest")
 
         stalling = asyncio.create_task(stall())
         await asyncio.sleep(0)
-        await asyncio.gather(honest())
-        assert done == ["honest"]
+        waiting = asyncio.create_task(honest())
+        await nap()
+        clock.move(4.9)
+        await nap()
+        assert not stalling.done()
+        assert not waiting.done()
+        clock.move(0.2)
+        await waiting
         with pytest.raises(TimeoutError):
             await stalling
         assert budget.free == 100
@@ -103,32 +100,40 @@ def test_who_goes_beyond_the_budget_must_keep_coming() -> None:
     run(test)
 
 
-def test_waiting_for_others_costs_no_patience_but_the_phase_ends_all_the_same() -> None:
+@pytest.mark.parametrize(("phase_left", "passes"), [(600.0, True), (10.0, False)])
+def test_waiting_for_others_costs_no_patience_but_the_phase_ends_all_the_same(phase_left: float, passes: bool) -> None:
+    """It has ten seconds, waits for eight of them, and needs eight more itself."""
+
     async def test() -> None:
-        loop = asyncio.get_running_loop()
-        for latest, passes in ((loop.time() + 20, True), (loop.time() + 0.1, False)):
-            budget = ByteBudget(100, small=1, stall_seconds=20)
-            with budget.message(110) as ahead:
-                await ahead.charge(100)
-                await ahead.charge(1)
+        clock = the_clock()
+        budget = ByteBudget(100, small=1, stall_seconds=600.0, clock=clock)
+        comes = asyncio.Event()
 
-                async def wait(budget: ByteBudget = budget, latest: float = latest) -> None:
-                    async with asyncio.timeout(0.1) as patience:
-                        with budget.message(90, patience, latest) as held:
-                            before = patience.when()
-                            await held.charge(50)
-                            assert before is not None
-                            assert (patience.when() or 0) > before
-                            await held.charge(40)
+        async def send() -> None:
+            async with clock.timeout(10) as patience:
+                with budget.message(90, patience, clock.monotonic() + phase_left) as held:
+                    await held.charge(50)
+                    await comes.wait()
+                    await held.charge(40)
 
-                waiting = asyncio.create_task(wait())
-                if passes:
-                    await asyncio.sleep(0.02)
-                else:
-                    with pytest.raises(TimeoutError):
-                        await waiting
-            if passes:
-                await waiting
+        with budget.message(110) as ahead:
+            await ahead.charge(100)
+            await ahead.charge(1)
+            sending = asyncio.create_task(send())
+            await nap()
+            clock.move(8.0)
+            await nap()
+        await nap()
+        clock.move(8.0)
+        await nap()
+        assert sending.done() is not passes
+        comes.set()
+        if passes:
+            await sending
+        else:
+            with pytest.raises(TimeoutError):
+                await sending
+        assert budget.free == 100
 
     run(test)
 
@@ -137,32 +142,31 @@ def test_a_byte_now_and_then_is_standing_still_too() -> None:
     """It has sent nearly all of its message, so that it goes first, and holds the others up with what is left."""
 
     async def test() -> None:
-        budget = ByteBudget(100_000, small=1, stall_seconds=0.05, bytes_per_second=10_000)
-        done: list[str] = []
+        clock = the_clock()
+        budget = ByteBudget(100_000, small=1, stall_seconds=5.0, bytes_per_second=10_000, clock=clock)
 
         async def dribble() -> None:
-            async with asyncio.timeout(20) as patience:
+            async with clock.timeout(600) as patience:
                 with budget.message(51_000, patience) as held:
                     await held.charge(50_000)
                     for _ in range(1000):
                         await held.charge(1)
-                        await asyncio.sleep(0.01)
+                        await asyncio.sleep(0.5)  # in the time that the test moves
 
         async def honest() -> None:
             with budget.message(40_000) as held:
                 for _ in range(4):
                     await held.charge(10_000)
-            done.append("honest")
 
         dribbling = [asyncio.create_task(dribble()) for _ in range(2)]
         await asyncio.sleep(0)
-        async with asyncio.timeout(5):
-            await honest()
+        waiting = asyncio.create_task(honest())
+        await passing(waiting.done, step=0.5, most=10.0)
+        await waiting
         for task in dribbling:
             task.cancel()
         ends = await asyncio.gather(*dribbling, return_exceptions=True)
         assert any(isinstance(end, TimeoutError) for end in ends)
-        assert done == ["honest"]
         assert budget.free == 100_000
 
     run(test)
@@ -170,13 +174,15 @@ def test_a_byte_now_and_then_is_standing_still_too() -> None:
 
 def test_who_goes_beyond_the_budget_at_the_slowest_pace_arrives() -> None:
     async def test() -> None:
-        budget = ByteBudget(1000, small=1, stall_seconds=0.2, bytes_per_second=1000)
-        async with asyncio.timeout(20) as patience:
+        clock = the_clock()
+        budget = ByteBudget(1000, small=1, stall_seconds=5.0, bytes_per_second=40, clock=clock)
+        async with clock.timeout(600) as patience:
             with budget.message(1400, patience) as held:
                 await held.charge(1000)
                 for _ in range(8):
                     await held.charge(50)
-                    await asyncio.sleep(0.04)
+                    clock.move(50 / 40)
+                    await nap()
         assert budget.free == 1000
 
     run(test)

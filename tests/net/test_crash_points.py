@@ -17,6 +17,7 @@ import pytest
 from secagg import Identity, MemoryDirectory, Policy, ThreatModel
 from secagg.adapters.net.journal import Journal
 from tests.support.hosting import check_total, hosting, spec_of
+from tests.support.moved_clock import run
 
 CLIENTS = 3
 RUNS = int(os.environ.get("SECAGG_CRASH_RUNS", "1"))
@@ -59,12 +60,11 @@ def test_a_server_that_dies_at_any_of_its_transactions(
             at += 1
             folder = tmp_path / str(at)
             folder.mkdir()
-            async with asyncio.timeout(60):
-                survived = await one_death(folder, tls_folder, at, active=active, after=after)
+            survived = await one_death(folder, tls_folder, at, active=active, after=after)
         # Opening, a snapshot a phase, at least one batch of messages a phase, and the end.
         assert at > 2 * (6 if active else 5)
 
-    asyncio.run(test())
+    run(test)
 
 
 async def one_death(folder: Path, tls_folder: Path, at: int, *, active: bool, after: bool) -> bool:

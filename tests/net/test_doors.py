@@ -8,7 +8,7 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,15 +17,8 @@ import pytest
 from secagg.adapters.net import doors
 from secagg.adapters.net.frames import Refusal
 from secagg.adapters.net.service import Limits
-from tests.support.hosting import check_total, eventually, hosting, spec_of
-
-
-def run(test: Callable[[], Awaitable[None]], seconds: float = 60.0) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(seconds):
-            await test()
-
-    asyncio.run(limited())
+from tests.support.hosting import check_total, hosting, spec_of
+from tests.support.moved_clock import eventually, run
 
 
 def silent(door: socket.socket) -> socket.socket:
@@ -118,6 +111,7 @@ LATE_IMPORTS = """
 import asyncio, sys
 from pathlib import Path
 from tests.support.hosting import LAYOUT, arrays_of, hosting, spec_of
+from tests.support.moved_clock import run
 from secagg import Identity
 from secagg.adapters.net.certificates import make_demo_certificate
 from secagg.pairwise.policy import Policy
@@ -142,7 +136,10 @@ async def main():
         )
     return sorted(loaded() - before)
 
-print(asyncio.run(main()))
+async def printed():
+    print(await main())
+
+run(printed)
 """
 
 

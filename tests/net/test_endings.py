@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,12 @@ from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import AbortCode
 from secagg.pairwise import messages
-from tests.support.hosting import Hosting, check_total, eventually, hosting, spec_of
+from tests.support.hosting import Hosting, check_total, hosting, spec_of
+from tests.support.moved_clock import eventually, nap, run
 from tests.support.raw_connections import RefusedLoginError, binary, logged_in, more, read_to_the_end, write
 
 NAMES = ("ada", "ben", "cy", "dee", "eve")
 TRUSTING = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3)
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(60):
-            await test()
-
-    asyncio.run(limited())
 
 
 def named_spec(identities: list[Identity], *, seconds: float = 20.0, **options: Any) -> RoundSpec:
@@ -50,7 +42,6 @@ def test_who_was_left_out_hears_it_and_why_also_of_a_restarted_server(tmp_path: 
     """One sends nonsense, one comes too late; both are told at once, and again, as often as they ask."""
     identities = [Identity.generate() for _ in range(5)]
     spec = named_spec(identities, delta=0.4, gamma=0.0, min_survivors=3)
-    spec = replace(spec, deadlines={**spec.deadlines, "ADVERTISE": 3.0})
 
     async def why(host: Hosting, number: int) -> str:
         async with logged_in(host, identities[number]) as asking:
@@ -64,7 +55,11 @@ def test_who_was_left_out_hears_it_and_why_also_of_a_restarted_server(tmp_path: 
             running = asyncio.create_task(members(host, identities, range(3)))
             async with logged_in(host, identities[3]) as bad:
                 await bad.send(Submission(1, "ADVERTISE", 5), b"wrong")
-                last = (await read_to_the_end(bad))[-1]
+                reading = asyncio.create_task(read_to_the_end(bad))
+                await host.until("ADVERTISE", arrived=3)
+                await eventually(lambda: host.hosted().standing.entries)
+                host.end_phase()
+                last = (await reading)[-1]
                 assert isinstance(last, Refused)
                 assert last.code == Refusal.LEFT_OUT, last.message
                 assert "ADVERTISE refused (malformed)" in last.message
@@ -91,13 +86,18 @@ def test_the_server_lingers_for_everybody_that_logged_in(tmp_path: Path, tls_fol
     identities = [Identity.generate() for _ in range(3)]
 
     async def test() -> None:
-        async with hosting([named_spec(identities, seconds=2.0)], tmp_path, tls_folder) as host:
+        async with hosting([named_spec(identities)], tmp_path, tls_folder) as host:
             async with logged_in(host, identities[2]):
                 pass
-            ends = await members(host, identities, range(2))
+            running = asyncio.create_task(members(host, identities, range(2)))
+            await host.until("ADVERTISE", arrived=2)
+            host.end_phase()
+            ends = await running
             assert all(isinstance(end, RefusedError) and end.code is Refusal.ROUND_ABORTED for end in ends)
             lingering = asyncio.create_task(host.service.finished(600))
-            await asyncio.sleep(0.1)
+            await nap()
+            host.clock.move(599.0)
+            await nap()
             assert not lingering.done(), "one that logged in has not heard it"
             with pytest.raises(RefusedError, match="waited in vain for cy") as refused:
                 await host.member(2, identity=identities[2]).run()
@@ -112,10 +112,13 @@ def test_the_reason_names_who_was_turned_away_and_who_did_not_come(tmp_path: Pat
     identities = [Identity.generate() for _ in range(4)]
 
     async def test() -> None:
-        async with hosting([named_spec(identities, seconds=2.0)], tmp_path, tls_folder) as host:
+        async with hosting([named_spec(identities)], tmp_path, tls_folder) as host:
             running = asyncio.create_task(members(host, identities, range(2)))
             async with logged_in(host, identities[2]) as bad:
                 await bad.send(Submission(1, "ADVERTISE", 5), b"wrong")
+                await eventually(lambda: host.hosted().standing.entries)
+                await host.until("ADVERTISE", arrived=2)
+                host.end_phase()
                 await read_to_the_end(bad)
             await running
             failure = host.hosted().ending.failure
@@ -195,7 +198,7 @@ def test_what_comes_again_while_the_sum_is_computed_is_no_trouble(
             async with logged_in(host, identities[0]) as again:
                 for number in range(3):
                     write(again.connection, [binary(encode(Submission(number, "MASK", 100)), fin=False)])
-                    await asyncio.sleep(0.05)  # the bytes come a little later, as over any line
+                    await nap()  # the bytes come a little later, as over any line
                     write(again.connection, [more(bytes(100), fin=True)])
                 verdicts: list[str] = []
                 while len(verdicts) < 3:
@@ -217,7 +220,6 @@ def test_a_survivor_that_does_not_confirm_still_gets_the_sum(tmp_path: Path, tls
     identities = [Identity.generate() for _ in range(4)]
     keys = [identity.public_key for identity in identities]
     spec = named_spec(identities, active=True, delta=0.25)
-    spec = replace(spec, deadlines={**spec.deadlines, "CONFIRM": 1.5})
 
     class GoneError(Exception):
         pass
@@ -248,7 +250,9 @@ def test_a_survivor_that_does_not_confirm_still_gets_the_sum(tmp_path: Path, tls
             store = GoesBeforeItConfirms(tmp_path / "gone.state")
             with pytest.raises(GoneError):
                 await member(3, store).run()
-            await eventually(lambda: host.hosted().phase not in ("MASK", "CONFIRM"))
+            await host.until("CONFIRM", arrived=3)
+            host.end_phase()
+            await eventually(lambda: host.hosted().phase != "CONFIRM")
             check_total(await member(3, store).run(), range(4))
             for total in await asyncio.gather(*others):
                 check_total(total, range(4))

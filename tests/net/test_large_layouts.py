@@ -10,8 +10,9 @@ import pytest
 
 from secagg import ParameterError
 from secagg.adapters.net.frames import FRAGMENT_BYTES, MAX_WELCOME_BYTES, RefusedError, decode_layout, encode_layout
-from secagg.adapters.net.layout import Layout
+from secagg.encoding.layout import Layout
 from tests.support.hosting import LAYOUT, hosting, spec_of
+from tests.support.moved_clock import run
 
 
 def adapter(tensors: int, *, name: str = "") -> Layout:
@@ -25,13 +26,13 @@ def test_a_layout_of_thousands_of_arrays_is_joined(tmp_path: Path, tls_folder: P
     assert len(encode_layout(layout)) > 2 * FRAGMENT_BYTES
 
     async def test() -> None:
-        async with asyncio.timeout(60), hosting([spec_of(3, layout=layout)], tmp_path, tls_folder) as host:
+        async with hosting([spec_of(3, layout=layout)], tmp_path, tls_folder) as host:
             arrays = [{name: np.full(shape, n / 10) for name, shape in layout.arrays} for n in range(3)]
             totals = await asyncio.gather(*(host.member(n, arrays=arrays[n]).run() for n in range(3)))
             for total in totals:
                 assert all(np.abs(values - 0.1).max() < 1e-3 for values in total.mean.mean.values())
 
-    asyncio.run(test())
+    run(test)
 
 
 def test_a_layout_that_cannot_be_sent_is_refused_before_anybody_connects() -> None:

@@ -22,24 +22,17 @@ from secagg.adapters.net.addresses import canonical
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import Ack, Message, Progress, Refusal, Refused, RefusedError, Sum
 from secagg.adapters.net.hosted import HostedRound
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import AnotherInputError, GaveUpError, MaybeSummedError, MemberOptions
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.store import ClientStore, may_hold
-from tests.support.hosting import CLIP, LAYOUT, arrays_of, check_total, eventually, hosting, spec_of
-from tests.support.lying_service import Line, announce, hear, log_in, lying_server, say
+from secagg.encoding.layout import Layout
+from tests.support.hosting import CLIP, LAYOUT, arrays_of, check_total, hosting, spec_of
+from tests.support.lying_service import Line, a_second_later, announce, hear, log_in, lying_server, say
+from tests.support.moved_clock import eventually, passing, run, the_clock
 
 CONFIG = spec_of(3).config
 SUM_BYTES = CONFIG.modulus.packed_bytes(CONFIG.length)
-
-
-def run(test: Callable[[], Awaitable[None]], seconds: float = 30.0) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(seconds):
-            await test()
-
-    asyncio.run(limited())
 
 
 async def wait_for_ever(line: Line) -> None:
@@ -244,37 +237,89 @@ def test_a_port_without_tls_is_no_reason_to_come_again(tmp_path: Path) -> None:
 # How long.
 
 
-def test_signs_of_life_hold_nobody(tmp_path: Path, tls_folder: Path) -> None:
+async def gives_up(member: Member, connected: Callable[[], Any], *, says: str) -> None:
+    """A client whose patience is 30 seconds ends by itself when they are over, whatever the server does."""
+    running = asyncio.create_task(member.run())
+    await eventually(connected)
+    await passing(running.done, step=1.0, most=40.0)
+    with pytest.raises(GaveUpError, match=says):
+        await running
+
+
+def test_silence_holds_nobody(tmp_path: Path, tls_folder: Path) -> None:
+    lines: list[Line] = []
+
     async def behave(line: Line) -> None:
+        lines.append(line)
+        await wait_for_ever(line)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            await gives_up(member(give_up_seconds=30.0), lambda: lines, says="no word from the server for 30 s")
+
+    run(test)
+
+
+def test_signs_of_life_hold_nobody(tmp_path: Path, tls_folder: Path) -> None:
+    signs = 0
+
+    async def behave(line: Line) -> None:
+        nonlocal signs
         await log_in(line)
         with suppress(ConnectionClosed):
             while True:
                 await line.send(Progress("ADVERTISE", 1, 3, 0.0))
-                await asyncio.sleep(0.02)
+                signs += 1
+                await a_second_later(line)
 
     async def test() -> None:
         async with lying_server(tmp_path, tls_folder, behave) as member:
-            with pytest.raises(GaveUpError, match=r"no progress of the round for 0\.3 s"):
-                await member(give_up_seconds=0.3).run()
+            await gives_up(member(give_up_seconds=30.0), lambda: signs, says="no progress of the round for 30 s")
+        assert signs > 10
+
+    run(test)
+
+
+def test_a_client_that_leaves_waits_a_moment_for_the_server_to_hear_so(tmp_path: Path, tls_folder: Path) -> None:
+    heard: list[str] = []
+
+    async def behave(line: Line) -> None:
+        await joined(line)
+        await say(line, "SHARE", b"abc")
+        heard.append((await hear(line))[0].phase)
+        await wait_for_ever(line)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            running = asyncio.create_task(member().run())
+            await eventually(lambda: heard == ["ABORT"])
+            assert not running.done()
+            the_clock().move(1.0)
+            with pytest.raises(PeerError, match="does not decode"):
+                await running
 
     run(test)
 
 
 @pytest.mark.parametrize("clients", [3, 2**32])
 def test_arrivals_in_a_round_without_an_invitation_hold_nobody(tmp_path: Path, tls_folder: Path, clients: int) -> None:
+    signs = 0
+
     async def behave(line: Line) -> None:
+        nonlocal signs
         await log_in(line, clients=clients)
         with suppress(ConnectionClosed):
-            for arrived in range(2**32):
-                await line.send(Progress("ADVERTISE", arrived, 2**32, 0.0))
-                await asyncio.sleep(0.02)
+            while True:
+                await line.send(Progress("ADVERTISE", signs, 2**32, 0.0))
+                signs += 1
+                await a_second_later(line)
 
     async def test() -> None:
         async with lying_server(tmp_path, tls_folder, behave) as member:
-            with pytest.raises(GaveUpError, match=r"no progress of the round for 0\.3 s"):
-                await member(give_up_seconds=0.3).run()
+            await gives_up(member(give_up_seconds=30.0), lambda: signs, says="no progress of the round for 30 s")
+        assert signs > 10
 
-    run(test, seconds=10.0)
+    run(test)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -302,21 +347,49 @@ def test_a_welcome_to_a_round_of_another_size(tmp_path: Path, tls_folder: Path, 
 def test_connections_are_no_progress(tmp_path: Path, tls_folder: Path) -> None:
     """A server that lets a client log in, says where the round stands, and drops the line, again and again."""
 
+    connections = 0
+
     async def behave(line: Line) -> None:
+        nonlocal connections
         await log_in(line)
         await line.send(Progress("ADVERTISE", 1, 3, 0.0))
+        await line.connection.close(1012)
+        connections += 1
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            await gives_up(member(give_up_seconds=30.0), lambda: connections > 2, says="no progress of the round")
+            pauses = the_clock().pauses
+            assert max(pauses[:2]) <= 0.4, "the first pauses are short"
+            assert max(pauses) <= 5.0
+
+    run(test)
+
+
+def test_pauses_between_attempts_grow(tmp_path: Path, tls_folder: Path) -> None:
+    """With some chance in them, so that the clients of a server that was restarted do not all come at once."""
+
+    async def behave(line: Line) -> None:
         await line.connection.close(1012)
 
     async def test() -> None:
         async with lying_server(tmp_path, tls_folder, behave) as member:
-            with pytest.raises(GaveUpError, match="no progress of the round"):
-                await member(give_up_seconds=0.5).run()
+            running = asyncio.create_task(member(give_up_seconds=600.0).run())
+            pauses = the_clock().pauses
+            await eventually(lambda: len(pauses) >= 9)
+            the_clock().move(600.0)
+            with pytest.raises(GaveUpError):
+                await running
+        longest = [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0]
+        assert all(limit / 2 <= pause <= limit for pause, limit in zip(pauses, longest, strict=False))
+        assert len(set(pauses)) > 5
 
     run(test)
 
 
 def test_the_same_message_again_is_no_progress(tmp_path: Path, tls_folder: Path) -> None:
     """A server that says what the client knows already, again and again, holds it no longer than one that is silent."""
+    said: list[bytes] = []
 
     async def behave(line: Line) -> None:
         await log_in(line)
@@ -326,15 +399,16 @@ def test_the_same_message_again_is_no_progress(tmp_path: Path, tls_folder: Path)
         await line.send(Ack(submission.number, "accepted"))
         with suppress(ConnectionClosed):
             while True:
-                await asyncio.sleep(0.02)
                 await say(line, "ADVERTISE", invitation)
+                said.append(invitation)
+                await a_second_later(line)
 
     async def test() -> None:
         async with lying_server(tmp_path, tls_folder, behave) as member:
-            with pytest.raises(GaveUpError, match=r"no progress of the round for 0\.5 s"):
-                await member(give_up_seconds=0.5).run()
+            await gives_up(member(give_up_seconds=30.0), lambda: said, says="no progress of the round for 30 s")
+        assert len(said) > 10
 
-    run(test, seconds=10.0)
+    run(test)
 
 
 def test_a_client_waits_for_others_as_long_as_the_server_said(tmp_path: Path, tls_folder: Path) -> None:
@@ -342,10 +416,13 @@ def test_a_client_waits_for_others_as_long_as_the_server_said(tmp_path: Path, tl
 
     async def test() -> None:
         async with hosting([spec_of(3)], tmp_path, tls_folder) as host:
-            first = asyncio.create_task(host.member(0, give_up_seconds=0.1).run())
-            await eventually(lambda: host.hosted().progress().arrived == 1)
-            await asyncio.sleep(0.4)
-            assert host.service.logins == 1
+            shown: list[Progress] = []
+            first = asyncio.create_task(host.member(0, give_up_seconds=1.0, on_progress=shown.append).run())
+            await host.until("ADVERTISE", arrived=1)
+            await eventually(lambda: shown)
+            host.clock.move(host.hosted().seconds_left - 1.0)
+            await eventually(lambda: shown[-1].arrived == 1)
+            assert (host.service.logins, first.done()) == (1, False)
             others = [host.member(n).run() for n in (1, 2)]
             check_total((await asyncio.gather(first, *others))[0], range(3))
 
@@ -541,12 +618,14 @@ def test_an_acknowledgement_that_was_lost_is_given_again_at_the_end(tmp_path: Pa
             return phase
 
     async def test() -> None:
-        async with hosting([spec_of(4, delta=0.25, seconds=1.0)], tmp_path, tls_folder) as host:
+        async with hosting([spec_of(4, delta=0.25)], tmp_path, tls_folder) as host:
             others = [asyncio.create_task(host.member(number).run()) for number in range(3)]
             deaf = DeafStore(tmp_path / "default3.state")
             with pytest.raises(LostLineError):
                 await host.member(3, store=deaf).run()
             deaf.close()
+            await host.until("UNMASK", arrived=3)
+            host.end_phase()
             await asyncio.gather(*others)
             check_total(await host.member(3).run(), range(4))
 

@@ -250,7 +250,7 @@ def test_a_port_that_is_taken_is_named(start: Start, tmp_path: Path, option: str
 
 
 def report_of(totals: Any, values: Any, exact: Exact, *, as_mean: bool = False) -> tuple[Any, list[str]]:
-    from secagg.adapters.net.layout import Layout
+    from secagg.encoding.layout import Layout
 
     layout = Layout.of({"x": np.shape(values)}, clip=1.0, exact={"x": exact})
     mean = Mean(mean={"x": values}, weight=3, count=3, contributors=3, clipped=0, totals={"x": totals})

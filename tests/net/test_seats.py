@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,9 @@ from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import AbortCode
 from secagg.pairwise import messages
-from tests.support.hosting import check_total, eventually, hosting, spec_of
+from tests.support.hosting import check_total, hosting, spec_of
+from tests.support.moved_clock import eventually, run
 from tests.support.raw_connections import logged_in, read_to_the_end
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(60):
-            await test()
-
-    asyncio.run(limited())
 
 
 def test_who_only_looks_in_burns_no_seat(tmp_path: Path, tls_folder: Path) -> None:

@@ -25,7 +25,6 @@ from secagg.adapters.net import model_files
 from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
 from secagg.adapters.net.frames import Progress, RefusedError
 from secagg.adapters.net.journal import Journal, JournalError
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
@@ -35,8 +34,10 @@ from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.join_run import JoinOutcome
 from secagg.cli.own_checks import OwnLoss
+from secagg.encoding.layout import Layout
 from secagg.encoding.settings import Coarse
 from tests.support.hosting import LAYOUT, arrays_of, hosting, spec_of
+from tests.support.moved_clock import run
 
 # The journal.
 
@@ -72,7 +73,8 @@ def test_a_journal_has_what_was_written(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_journal_is_private_and_has_one_writer(tmp_path: Path) -> None:
+def test_a_journal_is_private_and_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "_BUSY_SECONDS", 0.05)
     journal = Journal(tmp_path / "journal.sqlite")
     assert stat.S_IMODE((tmp_path / "journal.sqlite").stat().st_mode) == 0o600
     with pytest.raises(ParameterError, match="another process uses this journal"):
@@ -141,13 +143,12 @@ def test_a_vector_above_sqlite_s_limit_goes_through_a_whole_round(
         return journal
 
     async def test() -> None:
-        async with asyncio.timeout(60):
-            async with hosting([spec_of(3, layout=layout)], tmp_path, tls_folder, open_journal=limited) as host:
-                arrays = {"v": np.full(8000, 0.5)}
-                totals = await asyncio.gather(*(host.member(n, arrays=arrays).run() for n in range(3)))
-                assert np.abs(totals[0].mean.mean["v"] - 0.5).max() < 1e-3
+        async with hosting([spec_of(3, layout=layout)], tmp_path, tls_folder, open_journal=limited) as host:
+            arrays = {"v": np.full(8000, 0.5)}
+            totals = await asyncio.gather(*(host.member(n, arrays=arrays).run() for n in range(3)))
+            assert np.abs(totals[0].mean.mean["v"] - 0.5).max() < 1e-3
 
-    asyncio.run(test())
+    run(test)
 
 
 @pytest.mark.parametrize("bug", [OverflowError("BLOB longer than INT_MAX bytes"), MemoryError(), KeyError("bug")])
@@ -170,11 +171,10 @@ def test_whatever_happens_on_the_journal_s_thread_ends_the_service_with_a_reason
             await asyncio.gather(*members)
 
     async def test() -> None:
-        async with asyncio.timeout(30):
-            with pytest.raises(JournalError, match=f"cannot be written.*{type(bug).__name__}"):
-                await host_it()
+        with pytest.raises(JournalError, match=f"cannot be written.*{type(bug).__name__}"):
+            await host_it()
 
-    asyncio.run(test())
+    run(test)
 
 
 def test_after_a_bug_nothing_more_is_written(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,12 +16,13 @@ from secagg import Identity, MemoryDirectory, Policy, RoundConfig, ThreatModel
 from secagg.adapters.net.certificates import client_context, server_context
 from secagg.adapters.net.frames import Progress
 from secagg.adapters.net.journal import Journal
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions, Total
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
+from tests.support.moved_clock import MovedClock, eventually, the_clock
 
 SHAPES = {"w": (4, 3), "b": (5,)}
 CLIP = 2.0
@@ -67,6 +67,7 @@ class Hosting:
     tls: ssl.SSLContext
     folder: Path
     door: socket.socket
+    clock: MovedClock
     totals: dict[int, Total] = field(default_factory=dict)
 
     def member(
@@ -96,11 +97,21 @@ class Hosting:
             arrays_of(number) if arrays is None else arrays,
             on_total=lambda total: self.totals.__setitem__(number, total),
             on_progress=on_progress,
+            clock=self.clock,
         )
 
     def hosted(self, name: str = "default") -> Any:
         """The hosted round."""
         return self.service.rounds[name]
+
+    async def until(self, phase: str, arrived: int, name: str = "default") -> None:
+        """Wait until so many have answered in a phase."""
+        hosted = self.hosted(name)
+        await eventually(lambda: hosted.phase == phase and hosted.progress().arrived == arrived)
+
+    def end_phase(self, name: str = "default") -> None:
+        """Let time pass to the deadline of the phase that is open."""
+        self.clock.move(self.hosted(name).seconds_left + 0.001)
 
 
 def arrays_of(number: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -128,21 +139,14 @@ async def hosting(
     port: int = 0,
     open_journal: Callable[[Path], Journal] = Journal,
 ) -> AsyncIterator[Hosting]:
-    """Host rounds; their journal is in the folder."""
+    """Host rounds, in a time that the test moves; their journal is in the folder."""
     context, certificate = server_context(tls_folder / "server.pem", tls_folder / "server.key")
     journal = open_journal(folder / "journal.sqlite")
     try:
-        service = Service(specs, journal, certificate=certificate, limits=limits)
+        service = Service(specs, journal, certificate=certificate, limits=limits, clock=the_clock())
         async with service.listen("localhost", port, context) as listener:
             door = next(iter(listener.sockets))
             bound, trusting = door.getsockname()[1], client_context(tls_folder / "server.pem")
-            yield Hosting(service, f"wss://localhost:{bound}", bound, trusting, folder, door)
+            yield Hosting(service, f"wss://localhost:{bound}", bound, trusting, folder, door, the_clock())
     finally:
         journal.close()
-
-
-async def eventually(what: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait until it is true."""
-    async with asyncio.timeout(seconds):
-        while not what():
-            await asyncio.sleep(0.01)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from secagg.adapters.net.frames import (
     encode,
     encode_layout,
 )
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
 from tests.support.hosting import LAYOUT, arrays_of
+from tests.support.moved_clock import the_clock
 
 Line = Channel[Any]
 
@@ -53,7 +55,11 @@ async def lying_server(
             given = {"url": url, "tls": client_context(tls / "server.pem"), "give_up_seconds": 30.0, **options}
             store = store or ClientStore(folder / "client.state")
             return Member(
-                MemberOptions(**given), store, arrays_of(0) if arrays is None else arrays, on_total=lambda total: None
+                MemberOptions(**given),
+                store,
+                arrays_of(0) if arrays is None else arrays,
+                on_total=lambda total: None,
+                clock=the_clock(),
             )
 
         yield member
@@ -77,6 +83,13 @@ async def hear(line: Line) -> tuple[Submission, bytes]:
     submission = await line.receive()
     assert isinstance(submission, Submission)
     return submission, bytes(await line.payload(submission.size))
+
+
+async def a_second_later(line: Line) -> None:
+    """Wait, in the time that the test moves, as long as the client is there."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await line.connection.wait_closed()
 
 
 async def announce(line: Line, frame: Any) -> None:

@@ -715,8 +715,8 @@ class TestOtherLibraries:
 
     def test_exports(self) -> None:
         assert sorted(secagg.encoding.__all__) == [
-            "DecodedMean", "Encoder", "Exact", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template", "UpdateEncoder",
-            "load_npz",
+            "DecodedMean", "Encoder", "Exact", "Layout", "LayoutPolicy", "Leaf", "Mean", "SumResult", "Template",
+            "UpdateEncoder", "load_npz",
         ]  # fmt: skip
 
 

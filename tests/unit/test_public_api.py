@@ -32,6 +32,7 @@ PUBLIC = [
     "ClientStep",
     "Directory",
     "Duplicate",
+    "DurableTokens",
     "Encoder",
     "ErrorCode",
     "Event",

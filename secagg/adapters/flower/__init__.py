@@ -20,6 +20,6 @@ from secagg.adapters.flower.client import SecAggMod, secagg_mod
 from secagg.adapters.flower.records import phase_of
 from secagg.adapters.flower.report import RoundReport
 from secagg.adapters.flower.server import SecAggStrategy
-from secagg.adapters.flower.tokens import DurableTokens
+from secagg.credentials import DurableTokens
 
 __all__ = ["DurableTokens", "RoundReport", "SecAggMod", "SecAggStrategy", "phase_of", "secagg_mod"]

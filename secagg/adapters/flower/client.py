@@ -11,10 +11,10 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode as FlowerError
 
 from secagg.adapters.flower import records
+from secagg.adapters.flower.memory import Memory
 from secagg.adapters.flower.node import Node, Options, PathOf, may_evaluate
 from secagg.adapters.flower.participant import RefusedError, TakingPart
 from secagg.adapters.flower.records import log
-from secagg.adapters.flower.tokens import Memory
 from secagg.encoding import LayoutPolicy
 from secagg.pairwise.config import Policy
 

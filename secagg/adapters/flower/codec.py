@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
-from secagg.adapters.flower.layout import Announcement, array_of_metric
+from secagg.adapters.flower.announcement import Announcement, array_of_metric
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import SumResult
 from secagg.errors import InputError
@@ -76,24 +76,24 @@ class Codec:
 
         The model must be the announced one: its digest is for the caller to compare.
         """
-        self.announced, self.layout = announced, announced.layout
-        self.encoder = announced.encoder()
+        self.announced, self.terms, self._layout = announced, announced.terms, announced.layout
+        self.encoder = self._layout.encoder()
         self._model = {name: _numbers(name, array) for name, array in model.items()}
         for name, _, shape in announced.arrays:
             if name not in self._model or self._model[name].shape != shape:
                 raise InputError(f"{name} was announced with shape {shape}, and the model has another")
             if self._model[name].dtype.kind not in _REAL:
                 raise InputError(f"{name} is of type {self._model[name].dtype}: only real numbers can be summed")
-            if self.layout.difference and not np.isfinite(self._model[name]).all():
+            if self.terms.difference and not np.isfinite(self._model[name]).all():
                 raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
-        self._leaf_of = {str(leaf.keys[0]): leaf.name for leaf in self.encoder.template.leaves}
+        self._leaf_of = self._layout.leaf_names()
         """The encoder may call an array by another name than the model does."""
 
     def error_bound(self, count: int, total_weight: int, array: str) -> float:
         """The most by which a value of the array's mean can differ from that of what was clipped, before it is cast."""
         if array in self._model and self._model[array].size == 0:
             return 0.0
-        weight = total_weight if self.layout.max_weight is not None else None
+        weight = total_weight if self.terms.max_weight is not None else None
         return self.encoder.error_bound(count, weight, self._leaf_of[array])
 
     def encode(
@@ -107,9 +107,8 @@ class Codec:
         update: dict[str, Any] = {name: self._change(name, array) for name, array in arrays.items()}
         update |= {array_of_metric(metric): np.asarray(value) for metric, value in metrics.items()}
         vector = self.encoder.encode(update, weight)
-        named = {leaf: name for name, leaf in self._leaf_of.items()}
-        clipped = {named[leaf]: count for leaf, count in self.encoder.clipped.items()}
-        coarse = {named[leaf]: why for leaf, why in self.encoder.coarse(update, weight).items()}
+        clipped = self._layout.by_name(self.encoder.clipped)
+        coarse = self._layout.by_name(self.encoder.coarse(update, weight))
         return vector, Encoded(clipped, self.encoder.weight_clamped, coarse)
 
     def decode(self, result: SumResult) -> MeanUpdate:
@@ -119,14 +118,14 @@ class Codec:
         """
         mean = self.encoder.decode(result)
         arrays = ArrayRecord({name: Array(self._restored(name, mean.mean[name])) for name in self._model})
-        names = {metric: array_of_metric(metric) for metric in self.layout.metrics}
+        names = {metric: array_of_metric(metric) for metric in self.terms.metrics}
         metrics = {metric: float(mean.mean[name]) for metric, name in names.items()}
         return MeanUpdate(arrays, metrics, mean.weight, mean.contributors, mean.clipped)
 
     def _change(self, name: str, array: Array) -> npt.NDArray[Any]:
         """What is summed of a client's array."""
         value, base = _numbers(name, array), self._model.get(name)
-        if base is None or value.shape != base.shape or value.dtype.kind not in _REAL or not self.layout.difference:
+        if base is None or value.shape != base.shape or value.dtype.kind not in _REAL or not self.terms.difference:
             return value  # the encoder says what is wrong with it
         with np.errstate(over="ignore", invalid="ignore"):
             # In float64, where the difference of two float32 or of two counters is exact.
@@ -138,7 +137,7 @@ class Codec:
 
     def _restored(self, name: str, mean: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         base = self._model[name]
-        if self.layout.difference:
+        if self.terms.difference:
             mean = mean + base.astype(np.float64)
         if base.dtype.kind != "f":
             return np.asarray(mean, np.float64)

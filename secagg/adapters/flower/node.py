@@ -13,10 +13,11 @@ from typing import Any, Final, TypeAlias, final
 
 from flwr.app import Context
 
-from secagg.adapters.flower.tokens import DurableTokens, Memory, Releases
+from secagg.adapters.flower.memory import Memory, Releases
+from secagg.credentials import DurableTokens, load_directory, load_identity
 from secagg.encoding import LayoutPolicy
 from secagg.errors import ParameterError
-from secagg.identity import Identity, MemoryDirectory, load_directory, load_identity
+from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.checks import Consume
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy

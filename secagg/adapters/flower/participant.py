@@ -16,11 +16,11 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
 from secagg.adapters.flower import records
+from secagg.adapters.flower.announcement import Announcement, context_of, digest_of_model, digest_of_told
 from secagg.adapters.flower.codec import Codec
-from secagg.adapters.flower.layout import Announcement, context_of, digest_of_model, digest_of_told
+from secagg.adapters.flower.memory import Memory, Suspended
 from secagg.adapters.flower.node import Node
 from secagg.adapters.flower.records import log
-from secagg.adapters.flower.tokens import Memory, Suspended
 from secagg.adapters.flower.update import update_of, vector_of
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
@@ -116,7 +116,7 @@ class TakingPart:
         if len(content.array_records) != 1:
             raise _LeavesError(f"the server sent {len(content.array_records)} array records; it must send one model")
         model = next(iter(content.array_records.values()))
-        run_config = context.run_config if announced.layout.run_config else None
+        run_config = context.run_config if announced.terms.run_config else None
         told = digest_of_told(content, message.metadata.message_type, run_config)
         if (digest_of_model(model), told) != (announced.model, announced.told):
             raise _LeavesError(
@@ -128,30 +128,23 @@ class TakingPart:
             raise _LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
         reply = _reply_of_app(message, context, call_next)
         try:
-            return vector_of(update_of(reply.content, announced.layout), codec)
+            return vector_of(update_of(reply.content, announced.terms), codec)
         except InputError as unfit:
             raise _LeavesError(unfit) from None
 
     def _approve(self, config: RoundConfig) -> bool:
-        """What this client asks of the announced layout.  Raises PeerError."""
-        announced, layout = self._announced, self._announced.layout
+        """What this client asks of what was announced.  Raises PeerError."""
+        terms = self._announced.terms
         if context_of(self._announcement) != config.context:
             raise _not_approved("the announced model and layout are not those of this round's context")
-        if config.threat_model.signs and not layout.run_config:
+        if config.threat_model.signs and not terms.run_config:
             raise _not_approved(
                 "the server's SecAggStrategy has no run_config: in active, clients must see that all have one"
             )
-        for bits in sorted({layout.bits, *layout.array_bits.values()}):
-            self._node.layout_policy.check(
-                clip=layout.clip,
-                bits=bits,
-                max_weight=layout.max_weight,
-                clips=announced.all_clips().values(),
-                weighted_by=layout.weighted_by,
-                difference=layout.difference,
-            )
         try:
-            announced.encoder().check_config(config)
+            layout = self._announced.layout
+            layout.check_policy(self._node.layout_policy, weighted_by=terms.weighted_by, difference=terms.difference)
+            layout.encoder().check_config(config)
         except (ParameterError, InputError) as wrong:
             raise _not_approved(f"the announced layout does not fit the round: {wrong}") from None
         return True

@@ -19,7 +19,7 @@ INDEX: Final = "index"
 PROTOCOL: Final = "message"
 """Bytes of the protocol."""
 ANNOUNCEMENT: Final = "announcement"
-"""With the invitation: the model's arrays and how they are encoded; see ``layout.Announcement``."""
+"""With the invitation: the model's arrays and how they are encoded; see ``announcement.Announcement``."""
 PHASE: Final = "phase"
 
 log: Final = logging.getLogger("flwr.secagg")

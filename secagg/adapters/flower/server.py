@@ -12,22 +12,23 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
-from secagg.adapters.flower.layout import (
+from secagg.adapters.flower.announcement import (
     WHOLE_BITS,
     Announcement,
-    Layout,
+    UpdateTerms,
     array_of_metric,
     clip_of_whole_numbers,
     context_of,
-    resolved,
 )
+from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
 from secagg.adapters.flower.round import Round
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
+from secagg.credentials import load_directory
+from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError, PeerError
-from secagg.identity import MemoryDirectory, load_directory
+from secagg.identity import MemoryDirectory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.parameters import as_threat_model
 from secagg.pairwise.phases import Phase, ThreatModel
@@ -121,7 +122,7 @@ class SecAggStrategy(Strategy):
                 "active: give SecAggStrategy the ServerApp's run_config=context.run_config; clients train only when "
                 "theirs is the same"
             )
-        self._layout = Layout(
+        self._terms = UpdateTerms(
             clip=float(clip),
             bits=bits,
             max_weight=max_weight,
@@ -160,7 +161,7 @@ class SecAggStrategy(Strategy):
         if not messages:
             return []
         model = model_of(messages)
-        announced = Announcement.of(model, self._layout_of(model), told_by(messages, self._run_config))
+        announced = Announcement.of(model, self._terms_of(model), told_by(messages, self._run_config))
         codec = Codec(model, announced)
         codec.encoder.check_precision()
         server = Server(self._config(codec, len(messages)), directory=self._directory)
@@ -192,7 +193,7 @@ class SecAggStrategy(Strategy):
         content = RecordDict(
             {
                 getattr(self.strategy, "arrayrecord_key", "arrays"): mean.arrays,
-                "metrics": MetricRecord({**mean.metrics, codec.layout.weighted_by: mean.weight}),
+                "metrics": MetricRecord({**mean.metrics, codec.terms.weighted_by: mean.weight}),
             }
         )
         addressed = Message(RecordDict(), dst_node_id=0, message_type=MessageType.TRAIN)
@@ -222,8 +223,8 @@ class SecAggStrategy(Strategy):
             name: "default" if self._options[name] is None else self._options[name] for name in ("gamma", "delta")
         }
         log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", shares)
-        layout = self._layout
-        log.info("\t│\t└── clip %s | bits %s | max weight %s", layout.clip, layout.bits, layout.max_weight)
+        terms = self._terms
+        log.info("\t│\t└── clip %s | bits %s | max weight %s", terms.clip, terms.bits, terms.max_weight)
         self.strategy.summary()
 
     def _config(self, codec: Codec, invited: int) -> RoundConfig:
@@ -245,10 +246,11 @@ class SecAggStrategy(Strategy):
             return self._timeout.get(phase, _DEFAULT_TIMEOUT_S)
         return self._timeout
 
-    def _layout_of(self, model: ArrayRecord) -> Layout:
-        """The layout of this round's model, with the clips and bits of arrays of whole numbers that nobody chose."""
-        clips = {name: float(clip) for name, clip in resolved("clips", model, self._clips).items()}
-        bits = resolved("array_bits", model, self._array_bits)
+    def _terms_of(self, model: ArrayRecord) -> UpdateTerms:
+        """The terms for this round's model, with the clips and bits of arrays of whole numbers that nobody chose."""
+        names = list(model)
+        clips = {name: float(clip) for name, clip in resolved("clips", names, self._clips).items()}
+        bits = resolved("array_bits", names, self._array_bits)
         new = {name: kind for name, kind in whole_numbers(model).items() if name not in self._whole}
         self._whole |= new
         if unchosen := [name for name in new if name not in clips]:
@@ -262,16 +264,16 @@ class SecAggStrategy(Strategy):
                 unchosen[0],
             )
         whole = [name for name in model if name in self._whole]
-        fine = [*whole, *map(array_of_metric, self._layout.metrics)]
+        fine = [*whole, *map(array_of_metric, self._terms.metrics)]
         return msgspec.structs.replace(
-            self._layout,
+            self._terms,
             clips={name: self._default_clip(name) for name in whole} | clips,
             array_bits=dict.fromkeys(fine, WHOLE_BITS) | bits,
         )
 
     def _default_clip(self, name: str) -> float:
-        layout = self._layout
-        return clip_of_whole_numbers(self._whole[name], layout.clip, difference=layout.difference)
+        terms = self._terms
+        return clip_of_whole_numbers(self._whole[name], terms.clip, difference=terms.difference)
 
     def _unmask(
         self, server_round: int, round_: Round, codec: Codec, replies: Iterable[Message]
@@ -292,7 +294,7 @@ class SecAggStrategy(Strategy):
             except PeerError as wrong:  # a client that dealt bad shares
                 failure = str(wrong)
             except InputError as wrong:  # too few that contribute, or a sum that no clients have
-                failure = why_no_mean(wrong, codec.layout.weighted_by)
+                failure = why_no_mean(wrong, codec.terms.weighted_by)
         report = RoundReport(
             server_round=server_round,
             nodes=dict(round_.node_of),
@@ -310,9 +312,10 @@ def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[
     def bound(array: str) -> float:
         return codec.error_bound(len(included), mean.weight, array)
 
-    layout = codec.layout
-    ordinary = [name for name, _, _ in codec.announced.arrays if name not in layout.clips | layout.array_bits]
-    own = [name for name, _, _ in codec.announced.arrays if name in layout.clips | layout.array_bits]
+    terms = codec.terms
+    settings = terms.clips | terms.array_bits
+    ordinary = [name for name, _, _ in codec.announced.arrays if name not in settings]
+    own = [name for name, _, _ in codec.announced.arrays if name in settings]
     return {
         "included": included,
         "contributors": mean.contributors,
@@ -320,7 +323,7 @@ def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[
         "total_weight": mean.weight,
         "error_bound": max(map(bound, ordinary), default=0.0),
         "error_bounds": {name: bound(name) for name in own}
-        | {metric: bound(array_of_metric(metric)) for metric in layout.metrics},
+        | {metric: bound(array_of_metric(metric)) for metric in terms.metrics},
         "metrics": mean.metrics,
     }
 
@@ -342,13 +345,13 @@ def _log_mean(report: RoundReport, codec: Codec) -> None:
             counted(report.clipped, "value"),
             was(report.clipped),
         )
-    if report.error_bound > _COARSE * codec.layout.clip:
+    if report.error_bound > _COARSE * codec.terms.clip:
         log.warning(
             "secagg: round %d: a value of the mean may be off by %.2g, with a clip of %.2g: give the strategy more "
             "bits, or a max_weight closer to the clients' weights",
             report.server_round,
             report.error_bound,
-            codec.layout.clip,
+            codec.terms.clip,
         )
 
 

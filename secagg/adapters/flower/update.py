@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
+from secagg.adapters.flower.announcement import UpdateTerms
 from secagg.adapters.flower.codec import Codec, Encoded
-from secagg.adapters.flower.layout import Layout
 from secagg.adapters.flower.records import log
 from secagg.errors import InputError
 from secagg.wording import counted, was
@@ -40,14 +40,14 @@ class Update:
     metrics: Mapping[str, float]
 
 
-def update_of(content: RecordDict, layout: Layout) -> Update:
+def update_of(content: RecordDict, terms: UpdateTerms) -> Update:
     """The app's reply.  Raises InputError for one that cannot be summed; the message may tell of the client's data."""
     arrays = _only("array", dict(content.array_records))
-    if layout.max_weight is None and not layout.metrics:
+    if terms.max_weight is None and not terms.metrics:
         return Update(arrays, 1, {})
     metrics = _only("metric", dict(content.metric_records))
-    weight = 1 if layout.max_weight is None else _weight(metrics, layout.weighted_by)
-    return Update(arrays, weight, {name: _number(metrics, name) for name in layout.metrics})
+    weight = 1 if terms.max_weight is None else _weight(metrics, terms.weighted_by)
+    return Update(arrays, weight, {name: _number(metrics, name) for name in terms.metrics})
 
 
 def vector_of(update: Update, codec: Codec) -> npt.NDArray[np.unsignedinteger]:
@@ -105,7 +105,7 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
         log.warning(
             "secagg: the weight %d was reduced to %d, the strategy's max_weight: ask for a larger one, or report less",
             update.weight,
-            codec.layout.max_weight,
+            codec.terms.max_weight,
         )
     for name, coarse in list(encoded.coarse.items())[:_LISTED]:
         log.warning(

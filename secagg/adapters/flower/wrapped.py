@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, Message
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
-from secagg.adapters.flower.layout import digest_of_told
+from secagg.adapters.flower.announcement import digest_of_told
 from secagg.adapters.flower.records import log
 from secagg.errors import ParameterError
 

@@ -24,10 +24,9 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     closings        what the closing of a connection says
     addresses       the URL of a round
     store           a client's SQLite file
-    layout          names and shapes of what is summed, and how each array is encoded
-    layout_file     a layout in a file, for those that agree on it
     model_files     .npz and .safetensors
     certificates    TLS
+    clock           the time, which tests move
     monitor         metrics and status page
     logs            log lines for machines
 """
@@ -37,7 +36,6 @@ from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.frames import Progress, Refusal, RefusedError
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
-from secagg.adapters.net.layout import Layout, totals
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import (
     AnotherInputError,
@@ -51,6 +49,7 @@ from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout, totals
 
 __all__ = [
     "DEFAULT_DEADLINES",

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, final
 
+from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
+
 _STALL_SECONDS: Final = 5.0
 _BYTES_PER_SECOND: Final = 16 * 1024.0
 
@@ -56,7 +58,7 @@ class Held:
         if seconds is None:
             self._due = float("inf")
         else:
-            self._due = min(asyncio.get_running_loop().time() + seconds, self._due + earned)
+            self._due = min(self._budget.clock.monotonic() + seconds, self._due + earned)
         self._patience.reschedule(min(self._latest, self._due))
 
 
@@ -76,6 +78,7 @@ class ByteBudget:
         small: int = 2**16,
         stall_seconds: float = _STALL_SECONDS,
         bytes_per_second: float = _BYTES_PER_SECOND,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -84,7 +87,9 @@ class ByteBudget:
             small: messages up to this size do not wait.
             stall_seconds: how long a message that others wait for may stand still.
             bytes_per_second: what comes more slowly than that stands still.
+            clock: the event loop's time.
         """
+        self.clock = clock
         self.free = self.capacity = capacity
         self.small, self._stall, self._pace = small, stall_seconds, bytes_per_second
         self._waiting: dict[Held, tuple[int, asyncio.Future[None]]] = {}
@@ -99,7 +104,7 @@ class ByteBudget:
         Args:
             size: bytes that it says it has.
             patience: an entered timeout with a limit, within which the message must be here.
-            latest: to when, in the event loop's time, that limit may move for what the message waits for others.
+            latest: to when, in the clock's monotonic time, that limit may move for what the message waits for others.
         """
         held = Held(self, size, patience, latest)
         try:
@@ -120,8 +125,7 @@ class ByteBudget:
         self._charge(held, count)
 
     async def _turn(self, held: Held, count: int) -> None:
-        loop = asyncio.get_running_loop()
-        began, turn = loop.time(), loop.create_future()
+        began, turn = self.clock.monotonic(), asyncio.get_running_loop().create_future()
         self._waiting[held] = count, turn
         self._wake()
         try:
@@ -129,7 +133,7 @@ class ByteBudget:
         finally:
             self._waiting.pop(held, None)
         if held is not self._ahead:
-            held.waited(loop.time() - began)
+            held.waited(self.clock.monotonic() - began)
 
     def _wake(self) -> None:
         while self._waiting:

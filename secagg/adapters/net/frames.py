@@ -12,7 +12,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from secagg.adapters.net.layout import Layout
+from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError, SecAggError
 from secagg.wording import counted
 
@@ -174,7 +174,11 @@ def decode_to_client(data: bytes) -> ToClient:
 
 
 def encode_layout(layout: Layout) -> bytes:
-    """The bytes behind a Welcome.  Raises ParameterError when they are more than a client takes."""
+    """The bytes behind a Welcome.
+
+    Raises ParameterError when they are more than a client takes, or when the arrays do not go by their names.
+    """
+    layout.check_ascending()
     encoded = _encoder.encode(layout)
     if len(encoded) > MAX_WELCOME_BYTES:
         raise ParameterError(
@@ -187,6 +191,8 @@ def encode_layout(layout: Layout) -> bytes:
 def decode_layout(data: bytes | bytearray) -> Layout:
     """The layout behind a Welcome.  Raises RefusedError(MALFORMED)."""
     try:
-        return _layout.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        layout = _layout.decode(data)
+        layout.check_ascending()
+    except (msgspec.DecodeError, UnicodeDecodeError, ParameterError) as wrong:
         raise RefusedError(Refusal.MALFORMED, f"the server sent a layout that does not decode: {wrong}") from None
+    return layout

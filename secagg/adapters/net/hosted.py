@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Final, TypeVar, final
 
 import msgspec
 
+from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
@@ -47,7 +47,7 @@ TAKE: Final = ""
 class HostedRound:
     """Runs one round from its first client to its end, over any number of restarts."""
 
-    def __init__(self, spec: RoundSpec, journal: Journal) -> None:
+    def __init__(self, spec: RoundSpec, journal: Journal, clock: Clock = SYSTEM_CLOCK) -> None:
         self.spec = spec
         self.name, self.config = spec.name, spec.config
         self.layout_bytes = encode_layout(spec.layout)
@@ -60,9 +60,9 @@ class HostedRound:
         """Counts what there is to send: it grows at each close, and at the end."""
         self.phase_seconds: dict[str, float] = {}
         self.refused: dict[str, int] = {}
-        self._journal = journal
+        self._journal, self._clock = journal, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"secagg-{spec.name}")
-        self._inbox = Inbox()
+        self._inbox = Inbox(clock)
         self._changed, self._new_epoch = asyncio.Event(), asyncio.Event()
         self._durable = True
         self._stage = asyncio.Lock()
@@ -105,7 +105,7 @@ class HostedRound:
     @property
     def seconds_left(self) -> float:
         """Of the present phase."""
-        return max(0.0, self._deadline - time.time())
+        return max(0.0, self._deadline - self._clock.monotonic())
 
     def progress(self) -> Progress:
         """Where the round stands."""
@@ -213,7 +213,7 @@ class HostedRound:
         """Returns when there is something else to send than in epoch ``after``, or when the time is over."""
         if self.epoch == after:
             with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with self._clock.timeout(seconds):
                     await self._new_epoch.wait()
 
     # Its life.
@@ -265,13 +265,22 @@ class HostedRound:
         for batch in self._journal.messages(self.name):
             await self._act(server, [(sender, phase, data) for sender, data in batch])
             replayed += len(batch)
-        self._opened, self._deadline = time.monotonic(), stored.deadline
-        grace = min(RECONNECT_SECONDS, self.spec.deadlines.get(phase, 0.0))
-        if stored.deadline < time.time() + grace:
-            self._deadline = time.time() + grace
-            await self._journal.move_deadline(self.name, self._deadline)
+        await self._resume_deadline(phase, stored.deadline)
         self.epoch += 1
         self._say("resumed", phase=phase, replayed=replayed)
+
+    async def _resume_deadline(self, phase: str, stored: float) -> None:
+        """A phase has the time that it had left, some seconds at least, and never more than it began with.
+
+        The wall clock may have been set while the server was away: it can neither end the phase nor keep it open.
+        """
+        longest = self.spec.deadlines.get(phase, 0.0)
+        left = min(longest, stored - self._clock.wall())
+        grace = min(RECONNECT_SECONDS, longest)
+        self._opened = self._clock.monotonic()
+        self._deadline = self._opened + max(left, grace)
+        if left < grace:
+            await self._journal.move_deadline(self.name, self._clock.wall() + grace)
 
     def _bind_all(self, stored: StoredRound) -> None:
         for seat in stored.seats:
@@ -286,7 +295,7 @@ class HostedRound:
                     await self._compute(server)
                 elif server.done:
                     await self._end(server, None)
-                elif not server.missing or time.time() >= self._deadline:
+                elif not server.missing or self._clock.monotonic() >= self._deadline:
                     await self._close(server)
                 else:
                     await self._take_batch(server)
@@ -411,13 +420,13 @@ class HostedRound:
 
     async def _begin_stage(self, server: ServerMachine, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""
-        phase, now = server.phase.value, time.monotonic()
-        deadline = time.time() + self.spec.deadlines.get(phase, 0.0)
-        await self._journal.store_stage(self.name, phase, deadline, snapshot)
+        phase, now = server.phase.value, self._clock.monotonic()
+        seconds = self.spec.deadlines.get(phase, 0.0)
+        await self._journal.store_stage(self.name, phase, self._clock.wall() + seconds, snapshot)
         if self._opened:
             self.phase_seconds[self._stage_name] = now - self._opened
         self._enter_stage(server, phase)
-        self._opened, self._deadline = now, deadline
+        self._opened, self._deadline = now, now + seconds
         self._next_epoch()
 
     def _enter_stage(self, server: ServerMachine, phase: str) -> None:
@@ -441,7 +450,7 @@ class HostedRound:
             ending = Ending(self._why_failed(server), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
         if result is not None:
-            self.phase_seconds[ServerState.COMPUTE.value] = time.monotonic() - self._opened
+            self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
         async with self._stage:
             self.ending, self._server = ending, None
             self._next_epoch()

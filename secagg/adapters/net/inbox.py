@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
+from secagg.adapters.net.clock import Clock
 from secagg.adapters.net.frames import Refusal, RefusedError
 
 _BATCH: Final = 256
@@ -33,7 +34,8 @@ class Submitted:
 class Inbox:
     """Made inside a running event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._queue: asyncio.Queue[Submitted] = asyncio.Queue(_QUEUE)
         self.is_closed = False
 
@@ -50,7 +52,7 @@ class Inbox:
     async def batch(self, seconds: float | None) -> list[Submitted]:
         """What waits, as soon as there is something; empty after so many seconds."""
         try:
-            async with asyncio.timeout(seconds):
+            async with self._clock.timeout(seconds):
                 batch = [await self._queue.get()]
         except TimeoutError:
             return []

@@ -9,11 +9,9 @@ SQLite holds no value above 10^9 bytes.  What may be larger (a masked vector, a 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import queue
 import sqlite3
-import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 from secagg.adapters.net.standing import Entry
+from secagg.durable import make_private
 from secagg.errors import ParameterError, SecAggError
 
 _Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -29,6 +28,8 @@ _GROUP: Final = 512
 _REPLAYED_BYTES: Final = 2**20
 _PART_BYTES: Final = 2**26
 _VERSION: Final = 2
+_BUSY_SECONDS: Final = 1.0
+"""Longer than a process that is ending needs to let the file go."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS rounds (name TEXT PRIMARY KEY, config BLOB NOT NULL, layout BLOB NOT NULL);
@@ -89,8 +90,10 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open or make the file, readable by its owner alone.  Raises ParameterError when it cannot serve."""
         self.path = Path(path)
-        _make_private(self.path)
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        make_private(self.path, "journal")
+        self._database = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+        )
         try:
             self._prepare()
         except sqlite3.Error as failure:
@@ -285,21 +288,6 @@ def _store_parts(db: sqlite3.Connection, name: str, kind: str, data: bytes) -> N
     db.execute("DELETE FROM parts WHERE round = ? AND kind = ?", (name, kind))
     rows = ((name, kind, number, part) for number, part in enumerate(_cut(data)))
     db.executemany("INSERT INTO parts VALUES (?, ?, ?, ?)", rows if data else ())
-
-
-def _make_private(path: Path) -> None:
-    """Make the file, or narrow the rights of the one that is there."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # Windows has none
-    try:
-        descriptor = os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR)
-    except OSError as failure:
-        if failure.errno == errno.ELOOP:
-            raise ParameterError(f"{path}: is a symbolic link; name the journal's file itself") from None
-        raise
-    try:
-        os.chmod(descriptor if os.chmod in os.supports_fd else path, stat.S_IRUSR | stat.S_IWUSR)
-    finally:
-        os.close(descriptor)
 
 
 def _settle(done: asyncio.Future[Any], failure: JournalError | None) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 import ssl
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, final
@@ -24,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from secagg.adapters.net.addresses import canonical, is_loopback, round_of, speaks_tls
 from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
+from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.closings import final_refusal
 from secagg.adapters.net.frames import (
     ABORT,
@@ -47,13 +47,13 @@ from secagg.adapters.net.frames import (
     decode_layout,
     decode_to_client,
 )
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.membership import GaveUpError, MemberOptions, NotTrustedError, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
@@ -84,6 +84,7 @@ class Member:
         *,
         on_total: Callable[[Total], None],
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Nothing is connected before ``run``.
 
@@ -93,15 +94,16 @@ class Member:
             arrays: its input by name; or an ``OwnInput``, which has its weight with it.
             on_total: stores the sum, durably; the server is told only afterwards.
             on_progress: called now and then.
+            clock: what its patience is counted by.
 
         Raises InputError for arrays that cannot be summed, or a weight below 0.
         """
-        self._options, self._store = options, store
+        self._options, self._store, self._clock = options, store, clock
         self._on_total, self._on_progress = on_total, on_progress
         self._own = arrays if isinstance(arrays, OwnInput) else OwnInput(arrays, options.weight)
         self._login = options.identity or Identity(store.identity_seed())
         self._steps = Steps(options, store, self._own, self._login)
-        self._patience = Patience(options.give_up_seconds)
+        self._patience = Patience(options.give_up_seconds, clock.monotonic)
         self._leave_by = 0.0
         self._trouble_said = ""
 
@@ -114,7 +116,7 @@ class Member:
         """
         await asyncio.to_thread(self._store.bind, canonical(self._options.url), self._login.public_key)
         await asyncio.to_thread(self._steps.check_input)
-        self._patience = Patience(self._options.give_up_seconds)
+        self._patience = Patience(self._options.give_up_seconds, self._clock.monotonic)
         delay = _FIRST_DELAY
         while True:
             taken = self._steps.taken
@@ -142,7 +144,7 @@ class Member:
                 extra={"fields": {"trouble": trouble}},
             )
             self._trouble_said = trouble
-            await asyncio.sleep(min(self._patience.seconds_left(), delay * random.uniform(0.5, 1.0)))
+            await self._clock.sleep(min(self._patience.seconds_left(), delay * random.uniform(0.5, 1.0)))
 
     async def _trouble(self, failure: Exception) -> str:
         """What to say of a failure after which to try again; raises for those that would come again."""
@@ -265,7 +267,7 @@ class Member:
                 await news.wait()
                 news.clear()
                 for number, phase, data in await asyncio.to_thread(self._store.unsent, sent):
-                    async with asyncio.timeout(self._options.give_up_seconds):
+                    async with self._clock.timeout(self._options.give_up_seconds):
                         await channel.send(Submission(number, phase, len(data)), data)
                     sent = number
         await asyncio.Event().wait()
@@ -274,19 +276,19 @@ class Member:
         if self._steps.ended is not None:
             raise self._steps.ended
         if self._steps.failure is not None and not self._leave_by:
-            self._leave_by = time.monotonic() + _FAREWELL_SECONDS
+            self._leave_by = self._clock.monotonic() + _FAREWELL_SECONDS
         if self._steps.taken > taken:
             self._patience.moved()
 
     async def _receive(self, channel: Channel[ToClient]) -> ToClient:
         patient = min(_SILENCE, self._patience.seconds_left())
         if self._steps.failure is not None:
-            patient = max(0.0, self._leave_by - time.monotonic())
-        async with asyncio.timeout(patient):
+            patient = max(0.0, self._leave_by - self._clock.monotonic())
+        async with self._clock.timeout(patient):
             return await channel.receive()
 
     async def _payload(self, channel: Channel[ToClient], size: int) -> bytearray:
-        async with asyncio.timeout(self._options.give_up_seconds):
+        async with self._clock.timeout(self._options.give_up_seconds):
             return await channel.payload(size)
 
     async def _log_in(self, channel: Channel[ToClient]) -> tuple[Welcome, Layout]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from secagg.adapters.net.layout import Layout
 from secagg.encoding import Encoder, LayoutPolicy
+from secagg.encoding.layout import Layout
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import Mean
 from secagg.errors import SecAggError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Final, final
 
@@ -25,7 +24,8 @@ class Patience:
     that a phase may last, whoever is said to arrive: a server that sends signs of life for ever holds nobody.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        """``clock`` says the time in seconds, which never goes back."""
         self.seconds, self._clock = seconds, clock
         self._until = clock() + seconds
         self._furthest = (-1, 0)

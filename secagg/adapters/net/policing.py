@@ -94,7 +94,9 @@ class PolicedConnection(ServerConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.police = police = FramePolice(self.loop.time)
+        self.police = police = FramePolice(
+            self.loop.time
+        )  # the library makes connections; a Clock's time is the loop's
         self._allowed: int | None = None
         take = self.protocol.recv_frame
 

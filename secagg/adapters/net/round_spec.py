@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from secagg.adapters.net.frames import encode_layout
-from secagg.adapters.net.layout import Layout
+from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig

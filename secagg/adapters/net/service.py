@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import ssl
-import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,6 +23,7 @@ from websockets.http11 import Request, Response
 
 from secagg.adapters.net.budget import ByteBudget
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
+from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.doors import Admission, Door, Listening, listening, most_accepted
 from secagg.adapters.net.frames import (
     ABORT,
@@ -114,7 +114,13 @@ class Service:
     """
 
     def __init__(
-        self, specs: Iterable[RoundSpec], journal: Journal, *, certificate: bytes = b"", limits: Limits | None = None
+        self,
+        specs: Iterable[RoundSpec],
+        journal: Journal,
+        *,
+        certificate: bytes = b"",
+        limits: Limits | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -123,8 +129,10 @@ class Service:
             journal: where they are kept; rounds that are in it go on.
             certificate: SHA-256 of the TLS certificate; empty without TLS.
             limits: what connections may take.
+            clock: what deadlines and limits are counted by.
         """
-        self.rounds = {spec.name: HostedRound(spec, journal) for spec in specs}
+        self._clock = clock
+        self.rounds = {spec.name: HostedRound(spec, journal, clock) for spec in specs}
         for name in self.rounds:
             if not _ROUND_NAME.fullmatch(name):
                 raise ParameterError(f"round name {name!r}: letters, digits, '.', '_' and '-', at most 64")
@@ -133,7 +141,9 @@ class Service:
         self._most = self.limits.connections or 2 * seats + 64
         self._most_logging_in = self.limits.logging_in or seats + 64
         largest = max((_largest(hosted) for hosted in self.rounds.values()), default=0)
-        self._budget = ByteBudget(max(self.limits.held_bytes, largest), bytes_per_second=self.limits.bytes_per_second)
+        self._budget = ByteBudget(
+            max(self.limits.held_bytes, largest), bytes_per_second=self.limits.bytes_per_second, clock=clock
+        )
         self.journal, self._certificate = journal, certificate
         self._sessions: dict[tuple[str, int], _Session] = {}
         self._connections = self._farewells = 0
@@ -142,7 +152,7 @@ class Service:
         self.refused: Counter[str] = Counter()
         self.received_bytes = 0
         self.logins = 0
-        self.started = time.time()
+        self._started = clock.monotonic()
 
     # What a host does.
 
@@ -201,7 +211,7 @@ class Service:
             while hosted.ending is None:
                 await hosted.changed()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(linger):
+            async with self._clock.timeout(linger):
                 for hosted in self.rounds.values():
                     while not hosted.audience <= hosted.told:
                         await hosted.changed()
@@ -210,7 +220,7 @@ class Service:
         """What the status page and the metrics show; nothing secret."""
         sessions = [name for name, _ in list(self._sessions)]  # the monitor's thread asks
         return {
-            "uptime_seconds": round(time.time() - self.started, 1),
+            "uptime_seconds": round(self._clock.monotonic() - self._started, 1),
             "connections": self._connections,
             "logging_in": len(self._logging_in),
             "logged_in": len(sessions),
@@ -239,7 +249,7 @@ class Service:
         """An honest login takes milliseconds: when there are too many, one that takes long makes room."""
         if len(self._logging_in) < self._most_logging_in:
             return True
-        now = asyncio.get_running_loop().time()
+        now = self._clock.monotonic()
         for patience, began in self._logging_in.items():  # the oldest first
             if now - began < _HONEST_LOGIN_SECONDS:
                 return False
@@ -271,8 +281,8 @@ class Service:
             self.received_bytes += channel.received_bytes
 
     async def _log_in_within_limits(self, hosted: HostedRound, channel: Channel[ToServer]) -> bytes:
-        patience = asyncio.timeout(self.limits.login_seconds)
-        self._logging_in[patience] = asyncio.get_running_loop().time()
+        patience = self._clock.timeout(self.limits.login_seconds)
+        self._logging_in[patience] = self._clock.monotonic()
         try:
             async with patience:
                 return await self._log_in(hosted, channel)
@@ -379,16 +389,15 @@ class Service:
         allowed = hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
         if size > allowed:
             raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
-        now = asyncio.get_running_loop().time()
-        soon = now + self._pace(size)
+        seconds = self.limits.grace_seconds + size / self.limits.bytes_per_second  # when its phase lasts so long
         try:
             foreseen = hosted.foresee(session.index, phase)
             if foreseen != TAKE:  # nothing of it is needed: it is read past, and takes no room
-                async with asyncio.timeout_at(soon):
+                async with self._clock.timeout(seconds):
                     digest = await session.channel.digest(size)
                 return hosted.repeated(session.index, phase, digest) if foreseen == "duplicate" else foreseen
-            latest = float("inf") if phase == ABORT else now + hosted.seconds_left
-            patience = asyncio.timeout_at(min(soon, latest))
+            left = float("inf") if phase == ABORT else hosted.seconds_left
+            latest, patience = self._clock.monotonic() + left, self._clock.timeout(min(seconds, left))
             with self._budget.message(size, patience, latest) as held:
                 async with patience:
                     data = await session.channel.payload(size, held.charge)
@@ -400,10 +409,6 @@ class Service:
             hosted.refuse_attempt(session.index, broke_a_rule=False)
             raise
 
-    def _pace(self, size: int) -> float:
-        """How many seconds a message may take, when its phase lasts so long."""
-        return self.limits.grace_seconds + size / self.limits.bytes_per_second
-
     async def _write(self, session: _Session) -> None:
         """Send what the round has for this client, each time that there is something new, and now and then a sign."""
         hosted, channel, index = session.hosted, session.channel, session.index
@@ -413,7 +418,7 @@ class Service:
             if (epoch := hosted.epoch) != sent and (outbound := await hosted.outbound(index)) is not None:
                 await channel.send(outbound.frame, outbound.payload)
             sent = epoch
-            progress, now = hosted.progress(), time.monotonic()
+            progress, now = hosted.progress(), self._clock.monotonic()
             if (progress.phase, progress.arrived) != shown or now - shown_at > _HEARTBEAT_SECONDS:
                 await channel.send(progress)
                 shown, shown_at = (progress.phase, progress.arrived), now
@@ -442,7 +447,7 @@ class Service:
         self._farewells += 1
         try:
             with contextlib.suppress(ConnectionClosed, TimeoutError):
-                async with asyncio.timeout(_FAREWELL_SECONDS):
+                async with self._clock.timeout(_FAREWELL_SECONDS):
                     discarding = asyncio.create_task(channel.discard())
                     try:
                         await channel.send(Refused(refused.code.value, str(refused)))

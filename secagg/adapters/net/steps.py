@@ -14,13 +14,13 @@ from typing import Any, Final, final
 
 from secagg.adapters.net.addresses import round_of
 from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
-from secagg.adapters.net.layout import Layout
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, TakingPart
 from secagg.arithmetic import PackedError, unpack
 from secagg.encoding import Encoder
+from secagg.encoding.layout import Layout
 from secagg.errors import AbortCode, ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Identity

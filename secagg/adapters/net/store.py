@@ -16,7 +16,6 @@ from __future__ import annotations
 import hmac
 import os
 import sqlite3
-import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -24,6 +23,7 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
+from secagg.durable import StoredSet, make_private, sync_every_commit
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
 
@@ -94,9 +94,10 @@ class ClientStore:
         self.path = path
         if os.fspath(path) != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            _make_private(path)
+            make_private(Path(path), "state file")
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+        self._used, self._released = StoredSet(self._database, "used"), StoredSet(self._database, "released")
         try:
             self._prepare()
         except sqlite3.Error as failure:
@@ -108,10 +109,8 @@ class ClientStore:
 
     def _prepare(self) -> None:
         database = self._database
-        # A rollback journal, not a log to be written ahead: old pages with secrets do not linger beside the file.
-        database.execute("PRAGMA journal_mode = DELETE")
-        # EXTRA: the directory is synced too, else a power cut could bring the journal back, and undo the last step.
-        database.execute("PRAGMA synchronous = EXTRA")
+        # Its rollback journal is no log that is written ahead: old pages with secrets do not linger beside the file.
+        sync_every_commit(database)
         database.execute("PRAGMA secure_delete = ON")
         database.execute("PRAGMA temp_store = MEMORY")  # what VACUUM copies stays out of shared folders
         found = database.execute("PRAGMA user_version").fetchone()[0]
@@ -157,7 +156,7 @@ class ClientStore:
 
     def consume(self, token: bytes) -> bool:
         """Mark a token as used; True the first time."""
-        return self._database.execute("INSERT OR IGNORE INTO used VALUES (?)", (token,)).rowcount == 1
+        return self._used.add(token)
 
     def load(self) -> TakingPart | None:
         """The round that this client is or was in."""
@@ -191,12 +190,11 @@ class ClientStore:
 
     def is_released(self, keyed_digest: bytes) -> bool:
         """Whether these arrays may be in a sum that somebody has."""
-        query = "SELECT 1 FROM released WHERE digest = ?"
-        return self._database.execute(query, (keyed_digest,)).fetchone() is not None
+        return keyed_digest in self._released
 
     def release(self, keyed_digest: bytes) -> None:
         """From now on these arrays may be in a sum."""
-        self._database.execute("INSERT OR IGNORE INTO released VALUES (?)", (keyed_digest,))
+        self._released.add(keyed_digest)
 
     def goes_after(self, others: Iterable[Path], values_digest: bytes, invitation: bytes) -> Path | None:
         """The state file of another round that gives these arrays away before this one may, or has done so; or None.
@@ -306,7 +304,7 @@ def may_hold(path: Path, values_digest: bytes, invitation: bytes = b"", *, befor
                 return False
             if goes_on and (before is None or key < before):
                 return True
-            return database.execute("SELECT 1 FROM released WHERE digest = ?", (digest,)).fetchone() is not None
+            return digest in StoredSet(database, "released")
     except sqlite3.Error as failure:
         if failure.sqlite_errorcode in _NO_STATE:
             return False
@@ -318,18 +316,3 @@ def may_hold(path: Path, values_digest: bytes, invitation: bytes = b"", *, befor
 
 def _keyed(key: bytes, digest: bytes) -> bytes:
     return hmac.digest(key, digest, "sha256")
-
-
-def _make_private(path: str | os.PathLike[str]) -> None:
-    """Make the file, or narrow the mode of one that is there; what a symbolic link leads to is left alone."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), stat.S_IRUSR | stat.S_IWUSR)
-    except OSError:
-        if Path(path).is_symlink():
-            raise ParameterError(f"{os.fspath(path)}: a symbolic link; name the state file itself") from None
-        raise
-    try:
-        if os.name == "posix":
-            os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,8 @@
-"""What is summed in a round: the arrays' names and shapes, and how their values are encoded."""
+"""What is summed in a round: the arrays' names and shapes, and how their values are encoded.
+
+The adapters share it.  The network service sends a ``Layout`` as it stands; the Flower adapter makes one of what it
+announces.  ``layout_file`` writes one as JSON, for people to agree on.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from secagg.encoding import Encoder, Exact, LayoutPolicy, Template
+from secagg.encoding.encoder import Encoder
+from secagg.encoding.exact import Exact
+from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.encoding.settings import resolved
 from secagg.encoding.sums import Mean, sums_by_name
+from secagg.encoding.template import Template
 from secagg.errors import InputError, ParameterError
 
 _LISTED: Final = 4
@@ -30,13 +37,13 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     up, and is never made to search.
 
     Attributes:
-        arrays: names and shapes, by name.
+        arrays: names and shapes, in the order in which the vector has them.
         clip, bits, max_weight: of the Encoder.
         clips, array_bits: the arrays with another clip, or another number of bits, by name.
         exact: the arrays that are summed without rounding, by name: low, high, decimals.
 
-    Raises ParameterError when names are there twice, out of order, or unknown, or when an exact array has a clip or
-    bits as well.
+    Raises ParameterError when names are there twice or unknown, when those of the settings do not ascend, or when an
+    exact array has a clip or bits as well.
     """
 
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
@@ -48,8 +55,11 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     exact: tuple[tuple[str, int, int, int], ...]
 
     def __post_init__(self) -> None:
-        _check_ascending("arrays", [name for name, _ in self.arrays])
-        known = {name for name, _ in self.arrays}
+        known: set[str] = set()
+        for name, _ in self.arrays:
+            if name in known:
+                raise ParameterError(f"arrays: {name!r} is there twice")
+            known.add(name)
         exact = {name for name, *_ in self.exact}
         for what, names in (
             ("clips", [name for name, _ in self.clips]),
@@ -74,7 +84,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         array_bits: Mapping[str, int] | None = None,
         exact: Mapping[str, Exact] | None = None,
     ) -> Layout:
-        """The layout of files with these arrays.
+        """The layout of files with these arrays, by ascending names.
 
         ``clips``, ``array_bits`` and ``exact`` are by name or by pattern, as ``Encoder`` takes them.  Raises
         ParameterError or InputError for what cannot be encoded.
@@ -115,10 +125,19 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         if faults := self._differences(own):
             more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
             raise InputError(f"the input has another layout than the round: {'; '.join(faults[:_LISTED])}{more}")
-        return self._encoder_of(Template.of({name: arrays[name] for name in sorted(arrays)}))
+        return self._encoder_of(Template.of({name: arrays[name] for name, _ in self.arrays}))
 
-    def check_policy(self, policy: LayoutPolicy) -> None:
-        """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy refuses the layout."""
+    def check_ascending(self) -> None:
+        """Raises ParameterError unless the arrays' names ascend: a server cannot give one layout in two forms."""
+        _check_ascending("arrays", [name for name, _ in self.arrays])
+
+    def check_policy(self, policy: LayoutPolicy, *, weighted_by: str | None = None, difference: bool = True) -> None:
+        """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy refuses the layout.
+
+        Args:
+            policy: the client's.
+            weighted_by, difference: see ``LayoutPolicy.check``.
+        """
         policy.check(
             clip=None,
             bits=self.bits,
@@ -126,6 +145,8 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
             clips=set(self.clip_by_name().values()),
             array_bits={bits for _, bits in self.array_bits},
             exact=set(self.exact_by_name().values()),
+            weighted_by=weighted_by,
+            difference=difference,
         )
 
     def difference_to(self, other: Layout) -> str:
@@ -168,9 +189,10 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     def by_name(self, by_leaf: Mapping[str, Any]) -> dict[str, Any]:
         """What an encoder says of its leaves, by the arrays' own names, which differ where they are not printable."""
-        return {name: by_leaf[leaf] for name, leaf in self._leaf_names().items() if leaf in by_leaf}
+        return {name: by_leaf[leaf] for name, leaf in self.leaf_names().items() if leaf in by_leaf}
 
-    def _leaf_names(self) -> dict[str, str]:
+    def leaf_names(self) -> dict[str, str]:
+        """What an encoder calls each array, by the array's own name."""
         template = Template.from_shapes(dict(self.arrays))
         return {name: leaf.name for (name, _), leaf in zip(self.arrays, template.leaves, strict=True)}
 
@@ -204,14 +226,10 @@ def totals(mean: Mean, layout: Layout) -> dict[str, npt.NDArray[Any]]:
     Exact arrays come without any error: whole numbers in int64, or uint64 where only that holds them, and decimals as
     the float64 that is nearest to them.  All others are in float64.
     """
-    template = layout.encoder().template
-    decimals = layout.exact_by_name()
-    names = [name for name, _ in layout.arrays]
-    by_leaf = {leaf.name: name for name, leaf in zip(names, template.leaves, strict=True)}
-    sums = sums_by_name(
-        mean, template, {leaf: decimals[name].decimals for leaf, name in by_leaf.items() if name in decimals}
-    )
-    return {by_leaf[leaf]: np.asarray(values) for leaf, values in sums.items()}
+    leaf = layout.leaf_names()
+    decimals = {leaf[name]: exact.decimals for name, exact in layout.exact_by_name().items()}
+    sums = sums_by_name(mean, layout.encoder().template, decimals)
+    return {name: np.asarray(values) for name, values in layout.by_name(sums).items()}
 
 
 def _elements(shape: tuple[int, ...]) -> int:

@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from secagg.adapters.net.layout import Layout
-from secagg.encoding import Exact
+from secagg.encoding.exact import Exact
+from secagg.encoding.layout import Layout
 from secagg.encoding.npz import replacing
 from secagg.errors import InputError, ParameterError
 

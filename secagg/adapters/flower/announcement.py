@@ -9,10 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from glob import escape
-from math import prod
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -20,26 +17,20 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, RecordDict
 
 from secagg.adapters.flower.records import RECORD
-from secagg.encoding import Encoder, Template
+from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError
 
 _CONTEXT_LABEL: Final = b"secagg flower context 2\n"
 _INPUT_LABEL: Final = b"secagg flower input 1\n"
-_MOST_AXES: Final = 32
-_MOST_ELEMENTS: Final = 2**40
-"""Of one array, its empty axes counted as 1: below what NumPy's own shapes can say."""
-
 _WHOLE_CLIP: Final = 2.0**24
 WHOLE_BITS: Final = 32
 """Bits of an array of whole numbers, and of a metric, unless the strategy says otherwise."""
-
-_Value = TypeVar("_Value", int, float)
 
 Described = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, dtype and shape of every array of a model, in the model's order."""
 
 
-class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an update becomes a vector, as the server says it.
 
     Attributes:
@@ -69,18 +60,18 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         arrays: the model's arrays.
         model: SHA-256 of the model, bit for bit; see ``digest_of_model``.
         told: SHA-256 of what the app is told beside the model; see ``digest_of_told``.
-        layout: how an update becomes a vector.
+        terms: how an update becomes a vector.
     """
 
     arrays: Described
     model: bytes
     told: bytes
-    layout: Layout
+    terms: UpdateTerms = msgspec.field(name="layout")
 
     @classmethod
-    def of(cls, model: ArrayRecord, layout: Layout, told: bytes) -> Announcement:
+    def of(cls, model: ArrayRecord, terms: UpdateTerms, told: bytes) -> Announcement:
         """The announcement of this model."""
-        return cls(described(model), digest_of_model(model), told, layout)
+        return cls(described(model), digest_of_model(model), told, terms)
 
     def to_bytes(self) -> bytes:
         """The same bytes for the same announcement."""
@@ -94,45 +85,35 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
             raise ParameterError(f"the server's announcement does not decode: {wrong}") from None
 
-    def encoder(self) -> Encoder:
-        """The encoder of every client of the round, made from the announcement alone.
+    @property
+    def layout(self) -> Layout:
+        """What is summed: the model's arrays in its order, then the metrics.
 
-        Raises ParameterError or InputError for arrays, clips or metrics that cannot be encoded; they name it.
+        Raises ParameterError for names that are there twice or unknown; they are named.
         """
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, _, shape in self.arrays:
-            if len(shape) > _MOST_AXES or any(extent < 0 for extent in shape) or _elements(shape) > _MOST_ELEMENTS:
-                raise ParameterError(f"{name} has the shape {shape}: no array that can be summed has it")
-            shapes[name] = shape
-        if len(shapes) != len(self.arrays):
-            raise ParameterError("two arrays of the model have the same name")
-        for metric in sorted(self.layout.metrics):  # bytes come in that order, whatever the dict's was
-            if (name := array_of_metric(metric)) in shapes or metric == self.layout.weighted_by:
+        terms = self.terms
+        shapes = [(name, shape) for name, _, shape in self.arrays]
+        arrays = {name for name, _ in shapes}
+        clips = dict(terms.clips)
+        for metric, clip in sorted(terms.metrics.items()):  # bytes come in that order, whatever the dict's was
+            if (name := array_of_metric(metric)) in arrays or metric == terms.weighted_by:
                 raise ParameterError(f"metrics: {metric!r} is the weight, or {name!r} an array of the model: rename it")
-            shapes[name] = ()
-        for option, values in (("clips", self.layout.clips), ("array_bits", self.layout.array_bits)):
-            if unknown := sorted(values.keys() - shapes.keys()):
-                raise ParameterError(f"{option}: {unknown[0]!r} is no array of the model; it has {', '.join(shapes)}")
-        template, layout = Template.from_shapes(shapes), self.layout
-        # A leaf may be called otherwise than its array, and the encoder takes names for patterns.
-        pattern_of = {str(leaf.keys[0]): escape(leaf.name) for leaf in template.leaves}
-        return Encoder(
-            template,
-            layout.clip,
-            layout.bits,
-            layout.max_weight,
-            clips={pattern_of[name]: clip for name, clip in self.all_clips().items()},
-            array_bits={pattern_of[name]: bits for name, bits in self.layout.array_bits.items()},
+            shapes.append((name, ()))
+            clips[name] = clip
+        return Layout(
+            arrays=tuple(shapes),
+            clip=terms.clip,
+            bits=terms.bits,
+            max_weight=terms.max_weight,
+            clips=tuple(sorted(clips.items())),
+            array_bits=tuple(sorted(terms.array_bits.items())),
+            exact=(),
         )
 
     def clip_of(self, array: str) -> float:
         """The largest value of an array that counts; metrics go by ``array_of_metric``."""
-        return self.all_clips().get(array, self.layout.clip)
-
-    def all_clips(self) -> dict[str, float]:
-        """The clips other than ``layout.clip``, by array, with those of the metrics."""
-        metrics = {array_of_metric(name): clip for name, clip in self.layout.metrics.items()}
-        return {**self.layout.clips, **metrics}
+        metrics = {array_of_metric(name): clip for name, clip in self.terms.metrics.items()}
+        return {**self.terms.clips, **metrics}.get(array, self.terms.clip)
 
     @property
     def input_digest(self) -> bytes:
@@ -184,21 +165,6 @@ def digest_of_told(content: RecordDict, message_type: str, run_config: Mapping[s
     return hashlib.sha256(msgspec.msgpack.encode(told, order="sorted")).digest()
 
 
-def resolved(option: str, model: ArrayRecord, patterns: Mapping[str, _Value]) -> dict[str, _Value]:
-    """The value of each array that a pattern matches; the first one counts.
-
-    Raises ParameterError for a pattern that matches nothing.
-    """
-    values: dict[str, _Value] = {}
-    for pattern, value in patterns.items():
-        matched = [name for name in model if name == pattern or fnmatchcase(name, pattern)]
-        if not matched:
-            raise ParameterError(f"{option}: {pattern!r} matches no array of the model; it has {', '.join(model)}")
-        for name in matched:
-            values.setdefault(name, value)
-    return values
-
-
 def clip_of_whole_numbers(dtype: npt.DTypeLike, clip: float, *, difference: bool) -> float:
     """The clip of an array of whole numbers for which nobody chose one: the range of weights would cut off a counter.
 
@@ -210,7 +176,3 @@ def clip_of_whole_numbers(dtype: npt.DTypeLike, clip: float, *, difference: bool
     low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
     span = float(high - low if difference else max(high, -low))
     return min(span, max(clip, _WHOLE_CLIP))
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    return prod(max(extent, 1) for extent in shape)

@@ -1,10 +1,7 @@
-"""Which states, invitations and inputs a client has used: what keeps it from being rolled back."""
+"""What a client keeps in Flower's context: its suspended round, and which invitations and inputs it has used."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import stat
 from dataclasses import dataclass, field
 from typing import Final, Protocol, final
 
@@ -12,7 +9,6 @@ from flwr.app import ConfigRecord, Context
 
 from secagg.adapters.flower.records import ANNOUNCEMENT, STATE_RECORD, bytes_of
 
-_OWNER_ONLY: Final = stat.S_IRUSR | stat.S_IWUSR
 _TOKEN_BYTES: Final = 32
 _STATE: Final = "state"
 _JOINED: Final = "joined"
@@ -29,42 +25,6 @@ class Releases(Protocol):
     def release(self, digest: bytes) -> bool:
         """Remember it.  True the first time."""
         ...
-
-
-@final
-class DurableTokens:
-    """Used tokens and released inputs in an SQLite file: atomic, durable, and shared by the processes of a node.
-
-    What a call has written outlives a power cut, and only the file's owner can read it.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open the file, or make it.  Raises OSError or sqlite3.Error when it can be neither opened nor made."""
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
-        os.chmod(path, _OWNER_ONLY)  # a file that was there already, too
-        self._database = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-        # EXTRA also syncs the directory after a commit, and with it the new file's own entry.  With FULL a power cut
-        # could bring the rollback journal back, which would make a used token new again.
-        self._database.execute("PRAGMA journal_mode = DELETE")
-        self._database.execute("PRAGMA synchronous = EXTRA")
-        self._database.execute("CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY)")
-        self._database.execute("CREATE TABLE IF NOT EXISTS released (input BLOB PRIMARY KEY)")
-
-    def __call__(self, token: bytes) -> bool:
-        """Mark a token as used.  True the first time that it comes, False ever after."""
-        return self._database.execute("INSERT OR IGNORE INTO used VALUES (?)", (token,)).rowcount == 1
-
-    def is_released(self, digest: bytes) -> bool:
-        """Whether ``release`` was called with this digest, in any process."""
-        return self._database.execute("SELECT 1 FROM released WHERE input = ?", (digest,)).fetchone() is not None
-
-    def release(self, digest: bytes) -> bool:
-        """Remember that the input with this digest may be in a sum.  Durable when it returns; True the first time."""
-        return self._database.execute("INSERT OR IGNORE INTO released VALUES (?)", (digest,)).rowcount == 1
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
 
 
 @final

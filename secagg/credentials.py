@@ -1,0 +1,117 @@
+"""The files of a member: its identity, the cohort's directory, and which tokens it has used.
+
+``DurableTokens`` has a file of its own.  The state file of ``secagg join`` has the same sets beside the state, so that
+one transaction marks a token and stores what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, final
+
+from secagg.durable import StoredSet, make_private, sync_every_commit
+from secagg.errors import ParameterError
+from secagg.identity import Identity, MemoryDirectory
+
+_BUSY_SECONDS: Final = 30.0
+_TOKENS_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS released (input BLOB PRIMARY KEY);
+"""
+
+
+def load_identity(path: str | os.PathLike[str]) -> Identity:
+    """The identity in a file that ``secagg identity new`` wrote.
+
+    Raises ParameterError when it is no such file, without saying what was in it; OSError when it cannot be read.
+    """
+    # Read in a function of its own: the traceback of an error must not hold what was in the file.
+    identity = _identity_in(Path(path).read_text(encoding="utf-8", errors="replace"))
+    if identity is None:
+        raise ParameterError(f"{os.fspath(path)}: not an identity file; make one with secagg identity new")
+    return identity
+
+
+def _identity_in(text: str) -> Identity | None:
+    try:
+        member = json.loads(text)
+        identity = Identity(bytes.fromhex(member["private_key"]))
+        return identity if identity.public_key.hex() == member["key"] else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def load_directory(path: str | os.PathLike[str]) -> tuple[MemoryDirectory, tuple[str, ...], bytes]:
+    """A directory from a JSON file ``{"members": [{"name": ..., "key": hex}, ...]}``, in cohort order.
+
+    Returns the directory, the members' names by index, and the cohort's digest.  Raises ParameterError.
+    """
+    try:
+        members = json.loads(Path(path).read_text(encoding="utf-8"))["members"]
+        names = tuple(str(member["name"]) for member in members)
+        keys = [bytes.fromhex(member["key"]) for member in members]
+    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
+        raise ParameterError(
+            f'{os.fspath(path)}: not a directory of the form {{"members": [{{"name": ..., "key": hex}}]}}: '
+            f"{type(wrong).__name__}"  # without its text, which may be the file's: an identity given by mistake, say
+        ) from None
+    directory = MemoryDirectory()
+    return directory, names, directory.add(keys)
+
+
+def save_directory(path: str | os.PathLike[str], members: Sequence[tuple[str, bytes]]) -> None:
+    """Write the file that ``load_directory`` reads, from (name, identity key) pairs in cohort order."""
+    listed = [{"name": name, "key": key.hex()} for name, key in members]
+    Path(path).write_text(json.dumps({"members": listed}, indent=2) + "\n", encoding="utf-8")
+
+
+@final
+class DurableTokens:
+    """Used tokens and released inputs in an SQLite file: atomic, durable, and shared by all processes that open it.
+
+    Pass it as ``consume``.  What a call has written outlives a power cut, and only the file's owner can read it.  Calls
+    may come from any thread.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the file, or make it.
+
+        Raises OSError when it can be neither opened nor made, and ParameterError when it is something else.
+        """
+        import sqlite3  # most hosts that import this library open no such file
+
+        make_private(Path(path).resolve(), "file of used tokens")
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+        try:
+            sync_every_commit(self._database)
+            self._database.executescript(_TOKENS_SCHEMA)
+        except sqlite3.Error as failure:
+            self._database.close()
+            raise ParameterError(
+                f"{os.fspath(path)}: not a file of used tokens ({failure}); name another file, which is made then"
+            ) from None
+        self._used, self._released = StoredSet(self._database, "used"), StoredSet(self._database, "released")
+
+    def __call__(self, token: bytes) -> bool:
+        """Mark a token as used.  True the first time that it comes, False ever after."""
+        with self._lock:
+            return self._used.add(token)
+
+    def is_released(self, digest: bytes) -> bool:
+        """Whether ``release`` was called with this digest, in any process."""
+        with self._lock:
+            return digest in self._released
+
+    def release(self, digest: bytes) -> bool:
+        """Remember that the input with this digest may be in a sum.  Durable when it returns; True the first time."""
+        with self._lock:
+            return self._released.add(digest)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
