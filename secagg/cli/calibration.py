@@ -30,6 +30,8 @@ _REPEATS: Final = 2
 _MASKS: Final = 32
 _MASKED: Final = 1 << 19
 _MASKINGS: Final = 5
+"""Small rounds of so many clients, with and without losses, on a short and on a longer vector, and masks of so many
+elements: enough that a phase takes milliseconds, and few enough that all of it takes some seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ Model: TypeAlias = dict[str, Floats]
 """``weight``, shape (features, classes), and ``bias``, shape (classes,); an update is the change of one."""
 
 _BATCH: Final = 16
+"""Samples in one step of gradient descent.  The demo compares ways to average, for which any number serves."""
 
 
 class DataName(StrEnum):

@@ -29,6 +29,7 @@ from secagg.simulation.prepared import simulate_prepared
 
 _DEFAULT_CLIENTS = 100
 _DEFAULT_DIM = 10_000
+"""A round that takes a second or two."""
 
 
 def simulate(

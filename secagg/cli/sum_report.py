@@ -18,12 +18,14 @@ from secagg.encoding.arrays import is_extension
 from secagg.wording import counted, was
 
 _LISTED: Final = 12
+"""Arrays in a table: what fits on a screen."""
 _TOLERABLE: Final = 0.01
 """Of an array's largest value: an error above it is told."""
 _MANTISSA_OF_EXTENSIONS: Final = {"bfloat16": 2.0**-8}
 _COARSEST_MANTISSA: Final = 2.0**-3  # of the 8-bit floats
 _EXACT_FLOAT: Final = 2**53
 _EXACT_INTEGER: Final = 2**64 - 1
+"""The largest whole numbers that a float64 and an unsigned integer of 64 bits hold."""
 
 
 @final

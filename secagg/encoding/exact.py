@@ -19,6 +19,7 @@ from secagg.errors import InputError, ParameterError
 _LARGEST_UNITS: Final = 2**53
 """Up to here every whole number is a float64."""
 _MOST_DECIMALS: Final = 15
+"""A float64 holds any decimal number of 15 digits, and not any of 16."""
 
 
 @final

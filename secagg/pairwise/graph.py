@@ -51,9 +51,11 @@ __all__ = [
 IntArray = npt.NDArray[np.int64]
 
 SEMI_HONEST_SIGMA: Final = 40.0
+"""A graph is bad with a chance below 2^-40 per round: the statistical security that is usual in the literature."""
 ACTIVE_SIGMA: Final = 104.0
 """40 bits, and 64 more for a server that tries many graphs before it shows one."""
 DEFAULT_ETA: Final = 30.0
+"""One round in a thousand million fails for its graph: far below what fails for other reasons."""
 
 
 # -- The finder --------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from secagg.pairwise.server import Server
 from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
+"""For phases without training: they take seconds, and a node that is late costs a dropout."""
 _TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK)
 _LISTED: Final = 4
 _COARSE: Final = 0.01

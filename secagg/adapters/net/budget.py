@@ -9,6 +9,8 @@ from typing import Final, final
 
 _STALL_SECONDS: Final = 5.0
 _BYTES_PER_SECOND: Final = 16 * 1024.0
+"""A message that holds room must grow by so much a second once it has stalled for ``_STALL_SECONDS``: 16 KiB is an old
+modem line's, far below any network on which a vector of megabytes would arrive before its phase ends."""
 
 
 @final

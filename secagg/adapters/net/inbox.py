@@ -11,6 +11,8 @@ from secagg.adapters.net.frames import Refusal, RefusedError
 
 _BATCH: Final = 256
 _QUEUE: Final = 256
+"""Messages that are journalled with one sync of the disk at most, and messages that wait for it: a thousand clients
+that answer at once take some syncs, and not a thousand.  Any numbers near these serve."""
 
 
 @final

@@ -15,6 +15,7 @@ _BROKEN: Final = 4
 _IN_VAIN: Final = 32
 """Others that are not accepted: repeated, late, or broken off.  A line that breaks causes some of them."""
 _MOST_ENTRIES: Final = 16
+"""Refusals of one client that are kept for the status page: more of them say nothing new."""
 LEFT: Final = "left"
 
 

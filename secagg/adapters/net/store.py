@@ -32,6 +32,8 @@ STATE_SUFFIX: Final = ".state"
 _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
 _BUSY_SECONDS: Final = 20.0
+"""What another process may take for a transaction on this file: a transaction takes milliseconds, and a slow disk a
+second."""
 _NO_STATE: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 """What reading a file gives that is no database, or a database that lacks the tables of a state."""
 _ANOTHER_STATE: Final = (
