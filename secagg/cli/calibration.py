@@ -131,7 +131,7 @@ def _server(
 
 
 def _rise(phase: str, short: dict[str, float], long: dict[str, float], config: RoundConfig) -> float:
-    """Seconds an element more."""
+    """How many seconds one more element takes."""
     return max(0.0, long[phase] - short[phase]) / (config.length - _SHORT)
 
 

@@ -120,12 +120,12 @@ def trained(model: Model, samples: Samples, problem: Problem, draw: np.random.Ge
 
 
 def change(before: Model, after: Model) -> Model:
-    """after - before."""
+    """The update that leads from one model to another."""
     return {name: after[name] - before[name] for name in before}
 
 
 def moved(model: Model, update: Model) -> Model:
-    """model + update."""
+    """The model that an update leads to."""
     return {name: model[name] + update[name] for name in model}
 
 

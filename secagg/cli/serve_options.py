@@ -235,7 +235,7 @@ class ServeOptions:
 
     @property
     def names(self) -> list[str]:
-        """Of the rounds."""
+        """The names of the rounds."""
         return self.rounds or ["default"]
 
     @property

@@ -57,7 +57,7 @@ class ArraySum:
         return not self.exact and self.largest * _TOLERABLE < self.of_encoding
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """What ``--json`` prints of it."""
         return {"largest": self.largest, "error_bound": self.error_bound, "exact": self.exact}
 
 
@@ -151,7 +151,7 @@ def sum_warnings(arrays: Sequence[ArraySum], mean: Mean) -> list[str]:
 
 
 def sum_json(arrays: Sequence[ArraySum], mean: Mean) -> dict[str, Any]:
-    """For ``--json``."""
+    """What ``--json`` prints of it."""
     return {
         "weight": mean.weight,
         "contributors": mean.contributors,

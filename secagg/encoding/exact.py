@@ -46,7 +46,7 @@ class Exact:
             raise ParameterError(f"an exact array from {self.low} to {self.high}: high must be above low")
 
     def described(self) -> list[object]:
-        """For the layout's digest."""
+        """What the layout's digest has of it."""
         return ["exact", self.low, self.high, self.decimals]
 
     @property

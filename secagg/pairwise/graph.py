@@ -382,15 +382,6 @@ class NeighbourGraph:
         found.sort()
         return found
 
-    def are_neighbours(self, one: int, other: int) -> bool:
-        """Whether two clients are neighbours; nobody is its own.  Raises ParameterError for an unknown client."""
-        check_int("client", one, 0, self._clients - 1)
-        check_int("client", other, 0, self._clients - 1)
-        if self.complete or one == other:
-            return one != other
-        distance = abs(int(self._position[one]) - int(self._position[other]))
-        return min(distance, self._clients - distance) <= self._neighbours // 2
-
     def count_within(self, members: npt.NDArray[np.bool_]) -> IntArray:
         """How many neighbours each client has among ``members``: bool, shape (n,), to int64, shape (n,).
 

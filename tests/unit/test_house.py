@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,63 @@ def test_what_tests_share_is_in_its_own_room(name: str) -> None:
         else:
             continue
         assert [module for module in imported if module.split(".")[-1].startswith("test_")] == []
+
+
+CALLED_FROM_OUTSIDE = {
+    "log_message": "the standard library's HTTP server calls it",
+    "public_key_bytes": "the sizes of records are compared with it",
+    "tag_bytes": "the sizes of records are compared with it",
+}
+"""Names that nothing in the library uses, and why they are there."""
+
+
+def names_of(tree: ast.AST) -> list[str]:
+    """What a module defines at its top, and what its classes define; what decorators hand out is left out."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            found += [node.name, *(name for name in names_of(node) if not name.startswith("__"))]
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            rules = [ast.unparse(decorator).split("(")[0] for decorator in node.decorator_list]
+            found += [] if {"rule", "invariant", "app.command"} & set(rules) else [node.name]
+        elif isinstance(tree, ast.Module) and isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [target.id for target in targets if isinstance(target, ast.Name) and target.id != "__all__"]
+    return found
+
+
+def used_in(tree: ast.AST) -> set[str]:
+    """Every name that a module reads, imports, looks up or spells out in a string."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found.add(node.name)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= set(re.findall(r"\w+", node.value)) if len(node.value) < 80 else set()
+    return found
+
+
+def test_the_library_has_no_dead_code() -> None:
+    """The tools of ``secagg.testing`` are used by tests; what the documentation shows or is
+    generated from, by whoever reads it."""
+    library = {name: tree for name, tree in TREES.items() if name.startswith("secagg/")}
+    used = set().union(*(used_in(tree) for name, tree in TREES.items() if name.startswith(("secagg/", "docs/"))))
+    tools = set().union(*(used_in(TREES[name]) for name in TESTS))
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    shown = set(re.findall(r"\w+", pages))
+    dead = {
+        defined
+        for name, tree in library.items()
+        for defined in names_of(tree)
+        if defined not in used | shown and not (name.startswith("secagg/testing/") and defined in tools)
+    }
+    assert dead == CALLED_FROM_OUTSIDE.keys()
+
+
+def test_dead_code_is_seen() -> None:
+    tree = ast.parse("LIMIT = 3\n\nclass Used:\n    def idle(self): ...\n\ndef caller(): return Used()\n")
+    assert set(names_of(tree)) - used_in(tree) == {"LIMIT", "idle", "caller"}

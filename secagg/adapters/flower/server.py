@@ -202,7 +202,7 @@ class SecAggStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The wrapped strategy's."""
+        """What the wrapped strategy makes of it."""
         messages = list(self.strategy.configure_evaluate(server_round, arrays, config, grid))
         if messages and self._options["threat_model"].signs and not self._warned_of_evaluation:
             self._warned_of_evaluation = True
@@ -213,7 +213,7 @@ class SecAggStrategy(Strategy):
         return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The wrapped strategy's."""
+        """What the wrapped strategy makes of it."""
         return self.strategy.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:

@@ -35,7 +35,7 @@ def check_url(url: str, *, plaintext: bool) -> None:
 
 
 def round_of(url: str) -> str:
-    """The round's name."""
+    """The name of the round that a URL leads to."""
     return urlsplit(url).path.strip("/") or _DEFAULT_ROUND
 
 

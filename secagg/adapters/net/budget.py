@@ -113,7 +113,7 @@ class ByteBudget:
             self._wake()
 
     async def take(self, held: Held, count: int) -> None:
-        """See ``Held.charge``."""
+        """Do what ``Held.charge`` says."""
         if held is self._ahead:
             held.hurry(self._stall, count / self._pace)
         elif not held.waits_for_nobody and (self._waiting or count > self.free):

@@ -33,7 +33,7 @@ class Submitted:
 
 @final
 class Inbox:
-    """Made inside a running event loop."""
+    """Messages on their way to the round, in order.  Make it inside a running event loop."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Submitted] = asyncio.Queue(_QUEUE)

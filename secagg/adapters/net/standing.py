@@ -16,7 +16,6 @@ _IN_VAIN: Final = 32
 """Others that are not accepted: repeated, late, or broken off.  A line that breaks causes some of them."""
 _MOST_ENTRIES: Final = 16
 """Refusals of one client that are kept for the status page: more of them say nothing new."""
-LEFT: Final = "left"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

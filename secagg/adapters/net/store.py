@@ -173,13 +173,13 @@ class ClientStore:
         return replace(part, masked=bool(part.masked))
 
     def save(self, part: TakingPart) -> None:
-        """Replace it."""
+        """Store it in place of what was there."""
         self._database.execute(
             "INSERT OR REPLACE INTO taking_part VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(part)
         )
 
     def push(self, phase: str, data: bytes | memoryview) -> None:
-        """A message to send."""
+        """Store a message to send, behind those that wait."""
         self._database.execute("INSERT INTO outgoing (phase, data) VALUES (?, ?)", (phase, data))
 
     def drop_outgoing(self) -> None:
