@@ -31,10 +31,10 @@ def changes_of_the_path(tree: ast.AST) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if not name.startswith("secagg/")])
-def test_nothing_changes_where_modules_are_found(name: str) -> None:
+def test_nothing_changes_where_modules_are_found() -> None:
     """Pytest's setting ``pythonpath`` says it, once; a script finds what lies beside it."""
-    assert changes_of_the_path(TREES[name]) == []
+    lines = {name: changes_of_the_path(tree) for name, tree in TREES.items()}
+    assert {name: found for name, found in lines.items() if found} == {}
 
 
 @pytest.mark.parametrize("line", ["sys.path.insert(0, here)", "sys.path += [here]", "sys.path[:0] = [here]"])
@@ -42,24 +42,22 @@ def test_a_change_of_the_path_is_seen(line: str) -> None:
     assert changes_of_the_path(ast.parse(line)) == [1]
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_what_tests_share_is_in_its_own_room(name: str) -> None:
-    """Below tests there are test modules, conftests, and tests/support; no test module imports another."""
-    path = Path(name)
-    assert (
-        "support" in path.parts
-        or path.stem == "conftest"
-        or path.stem.startswith("test_")
-        or path.parts[1:] == ("__init__.py",)
-    )
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.ImportFrom):
-            imported = {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            imported = {alias.name for alias in node.names}
-        else:
-            continue
-        assert [module for module in imported if module.split(".")[-1].startswith("test_")] == []
+def test_what_tests_share_is_in_its_own_room() -> None:
+    """Below tests there are test modules, conftests, and tests/support."""
+    paths = [Path(name) for name in TESTS if not name.startswith("tests/support/")]
+    strangers = [path for path in paths if path.name not in ("__init__.py", "conftest.py")]
+    assert [path for path in strangers if not path.name.startswith("test_")] == []
+
+
+def test_no_test_module_imports_another() -> None:
+    imported = {
+        (name, alias.name)
+        for name in TESTS
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in [*node.names, ast.alias(str(getattr(node, "module", "")))]
+    }
+    assert {(name, module) for name, module in imported if module.split(".")[-1].startswith("test_")} == set()
 
 
 CALLED_FROM_OUTSIDE = {
