@@ -20,8 +20,8 @@ from secagg.encoding import Template
 from secagg.privacy import Mechanism, PrivateEncoder, exact, perturbation, rotation
 from secagg.privacy.noise import Noise
 from secagg.privacy.parameters import NoiseKind
-from tests.spec.test_requirements import exists
 from tests.support.reference_parties import SPECS
+from tests.support.ties import exists
 
 Test = Mapping[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import tomllib
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.reference_parties import SPECS
+from tests.support.ties import exists
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
 TIES: dict[str, list[str]] = tomllib.loads((SPECS / "requirements.toml").read_text(encoding="utf-8"))
@@ -26,21 +26,6 @@ def named_by_vectors() -> dict[str, set[str]]:
             for requirement in test["requirements"]:
                 found[requirement].add(f"vectors:{path.stem}")
     return found
-
-
-def exists(test_id: str) -> bool:
-    """Whether a file has a test function of this name, perhaps in a class."""
-    file, *names = test_id.split("::")
-    path = SPECS.parent / file
-    if not path.exists() or not names:
-        return False
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    for name in names:
-        found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name]
-        if not found:
-            return False
-        body = found[0].body
-    return names[-1].startswith("test_")
 
 
 def test_numbers_are_given_once_and_in_order() -> None:
