@@ -86,7 +86,7 @@ class MemoryDirectory:
         return digest
 
     def cohort(self, digest: bytes) -> Sequence[bytes] | None:
-        """See ``Directory``."""
+        """The identity keys of a cohort that was added, by index; None for another digest."""
         return self._cohorts.get(digest)
 
 

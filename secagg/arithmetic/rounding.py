@@ -13,6 +13,8 @@ from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modular import Lanes
 
 FRACTION_BITS: Final = 32
+"""Of the random number that is added before the fraction is cut off: 32, so that a value of up to 32 bits and its
+fraction fit into 64."""
 
 
 def round_block(

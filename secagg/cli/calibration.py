@@ -30,6 +30,8 @@ _REPEATS: Final = 2
 _MASKS: Final = 32
 _MASKED: Final = 1 << 19
 _MASKINGS: Final = 5
+"""Small rounds of so many clients, with and without losses, on a short and on a longer vector, and masks of so many
+elements: enough that a phase takes milliseconds, and few enough that all of it takes some seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ def _server(
 
 
 def _rise(phase: str, short: dict[str, float], long: dict[str, float], config: RoundConfig) -> float:
-    """Seconds an element more."""
+    """How many seconds one more element takes."""
     return max(0.0, long[phase] - short[phase]) / (config.length - _SHORT)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _GAMMA = 0.2
 _DELTA = 0.25
 _BITS = 16
+"""A fifth of the clients may collude, a quarter may drop out; 16 bits are the encoder's default."""
 
 
 class Data(StrEnum):
@@ -125,7 +126,7 @@ class Run:
         return self.abort is None and all(done.error <= done.error_bound for done in self.rounds)
 
     def curves(self) -> dict[str, list[float]]:
-        """Accuracies from the start on."""
+        """The accuracies before the first round and after each."""
         return {
             "secure aggregation": [self.start, *(done.secure for done in self.rounds)],
             "plain FedAvg, same dropouts": [self.start, *(done.plain for done in self.rounds)],
@@ -133,7 +134,7 @@ class Run:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """What ``--json`` prints of it."""
         return {
             "ok": self.ok,
             "abort": self.abort,

@@ -22,6 +22,7 @@ Model: TypeAlias = dict[str, Floats]
 """``weight``, shape (features, classes), and ``bias``, shape (classes,); an update is the change of one."""
 
 _BATCH: Final = 16
+"""Samples in one step of gradient descent.  The demo compares ways to average, for which any number serves."""
 
 
 class DataName(StrEnum):
@@ -119,12 +120,12 @@ def trained(model: Model, samples: Samples, problem: Problem, draw: np.random.Ge
 
 
 def change(before: Model, after: Model) -> Model:
-    """after - before."""
+    """The update that leads from one model to another."""
     return {name: after[name] - before[name] for name in before}
 
 
 def moved(model: Model, update: Model) -> Model:
-    """model + update."""
+    """The model that an update leads to."""
     return {name: model[name] + update[name] for name in model}
 
 

@@ -24,6 +24,8 @@ _FEWEST: Final = 3
 """Clients of a round; see ``RoundConfig``."""
 _SYNTHETIC_CLIP: Final = 1.0
 _SPREADS_IN_CLIP: Final = 4.0
+"""Random values are drawn from a normal distribution with a standard deviation of a fourth of the clip, so that few of
+them are clipped."""
 
 
 @dataclass(frozen=True, slots=True)

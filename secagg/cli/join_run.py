@@ -72,7 +72,9 @@ _OPTIONS: Final = {
 }
 """By what a refusal says: the option of the bound."""
 _LISTED: Final = 12
+"""Warnings of one kind: what fits on a screen."""
 _LONGEST_REASON: Final = 1000
+"""Characters of the server's own words that are shown."""
 _PHASES: Final = frozenset(ServerState)
 _ROUND_ENDED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.ROUND_BEGUN, Refusal.LEFT_OUT})
 

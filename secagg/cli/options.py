@@ -14,7 +14,6 @@ Threat: TypeAlias = Annotated[
     ThreatModel,
     typer.Option(help="What the server may do: in semi_honest it follows the protocol, in active it may lie."),
 ]
-Gamma: TypeAlias = Annotated[float, typer.Option(help="Largest share of the clients that may collude with the server.")]
 RoundGamma: TypeAlias = Annotated[
     float | None,
     typer.Option(
@@ -39,7 +38,7 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON 
 
 
 class LogFormatName(StrEnum):
-    """How log lines look."""
+    """The forms of log lines."""
 
     PAIRS = "pairs"
     JSON = "json"

@@ -46,13 +46,13 @@ def usage_errors(command: str) -> Iterator[None]:
 
 
 def results() -> Console:
-    """Where tables go."""
+    """The console that tables are printed to."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One object on standard output."""
+    """Print one object on standard output."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
@@ -111,7 +111,7 @@ def names_of(names: Sequence[str]) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A time for a person."""
+    """A time, as a person reads it."""
     if value is None:
         return "-"
     for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms")):
@@ -121,7 +121,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float) -> str:
-    """A number of bytes for a person."""
+    """A number of bytes, as a person reads it."""
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if value >= factor:
             return f"{value / factor:.3g} {unit}" if value < 999.5 * factor else f"{value / factor:,.0f} {unit}"

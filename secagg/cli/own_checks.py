@@ -23,6 +23,7 @@ from secagg.errors import InputError, ParameterError
 from secagg.wording import counted, was
 
 _LISTED = 12
+"""Arrays in a table: what fits on a screen."""
 
 
 @final

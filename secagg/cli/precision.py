@@ -48,13 +48,8 @@ class ArrayPrecision:
     exact: Exact | None
     clip: float | None
 
-    @property
-    def relative_error(self) -> float:
-        """The error bound over the largest value."""
-        return self.error_bound / self.largest if self.largest else 0.0
-
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """What ``--json`` prints of it."""
         return {
             "largest": self.largest,
             "step": self.step,

@@ -33,6 +33,7 @@ from secagg.wording import counted, was
 
 _LISTED_IDS: Final = 12
 _LISTED_ARRAYS: Final = 12
+"""Clients' ids in one line, and arrays in a table: what fits on a screen."""
 MOST_PRINTED: Final = 1000
 """The values of an exact array that are printed; those of a larger one are in ``--output`` alone."""
 _LIBRARIES: Final = ("numpy", "numba", "cryptography", "pynacl", "msgspec")

@@ -19,6 +19,7 @@ _ROUND: Final = "Round"
 _RUNNING: Final = "Running it"
 _LARGEST_PORT: Final = 65535
 _LONGEST_LINGER: Final = 1e9
+"""About thirty years: what is longer, such as infinity, is a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +235,7 @@ class ServeOptions:
 
     @property
     def names(self) -> list[str]:
-        """Of the rounds."""
+        """The names of the rounds."""
         return self.rounds or ["default"]
 
     @property

@@ -18,12 +18,14 @@ from secagg.encoding.layout import Layout
 from secagg.wording import counted, was
 
 _LISTED: Final = 12
+"""Arrays in a table: what fits on a screen."""
 _TOLERABLE: Final = 0.01
 """Of an array's largest value: an error above it is told."""
 _MANTISSA_OF_EXTENSIONS: Final = {"bfloat16": 2.0**-8}
 _COARSEST_MANTISSA: Final = 2.0**-3  # of the 8-bit floats
 _EXACT_FLOAT: Final = 2**53
 _EXACT_INTEGER: Final = 2**64 - 1
+"""The largest whole numbers that a float64 and an unsigned integer of 64 bits hold."""
 
 
 @final
@@ -55,7 +57,7 @@ class ArraySum:
         return not self.exact and self.largest * _TOLERABLE < self.of_encoding
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """What ``--json`` prints of it."""
         return {"largest": self.largest, "error_bound": self.error_bound, "exact": self.exact}
 
 
@@ -149,7 +151,7 @@ def sum_warnings(arrays: Sequence[ArraySum], mean: Mean) -> list[str]:
 
 
 def sum_json(arrays: Sequence[ArraySum], mean: Mean) -> dict[str, Any]:
-    """For ``--json``."""
+    """What ``--json`` prints of it."""
     return {
         "weight": mean.weight,
         "contributors": mean.contributors,

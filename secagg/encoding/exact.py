@@ -19,6 +19,7 @@ from secagg.errors import InputError, ParameterError
 _LARGEST_UNITS: Final = 2**53
 """Up to here every whole number is a float64."""
 _MOST_DECIMALS: Final = 15
+"""A float64 holds any decimal number of 15 digits, and not any of 16."""
 
 
 @final
@@ -45,7 +46,7 @@ class Exact:
             raise ParameterError(f"an exact array from {self.low} to {self.high}: high must be above low")
 
     def described(self) -> list[object]:
-        """For the layout's digest."""
+        """What the layout's digest has of it."""
         return ["exact", self.low, self.high, self.decimals]
 
     @property

@@ -24,6 +24,7 @@ from secagg.errors import InputError, ParameterError
 
 _LISTED: Final = 4
 _MOST_AXES: Final = 32
+"""As many as NumPy 1 allows; NumPy 2 allows 64."""
 _MOST_ELEMENTS: Final = 2**40
 """Of one array, its empty axes counted as 1: below what NumPy's own shapes can say."""
 

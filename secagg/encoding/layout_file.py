@@ -14,6 +14,8 @@ from secagg.errors import InputError, ParameterError
 
 _FORMAT: Final = "secagg layout 1"
 _MOST_BYTES: Final = 2**25
+"""An array takes some 200 bytes as JSON, so 100,000 arrays fit, as many as ``frames.MAX_WELCOME_BYTES`` lets a server
+send."""
 
 
 class _Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

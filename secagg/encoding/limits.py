@@ -11,8 +11,12 @@ from secagg.errors import ParameterError
 
 SMALLEST_CLIP: Final = 1e-100
 LARGEST_CLIP: Final = 1e100
+"""Both lie far within float64, so that a clip's inverse, and its products with weights and counts, neither overflow nor
+lose digits."""
 FEWEST_BITS: Final = 2
+"""b bits hold 2^b - 1 levels, and one level alone would say nothing."""
 MOST_BITS: Final = 32
+"""Steps of 2^-32 of a clip are finer than the float32 that models are made of."""
 LARGEST_WEIGHT: Final = 2**53
 """Up to here every whole number is a float64."""
 

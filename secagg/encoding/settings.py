@@ -30,7 +30,7 @@ class Rounding:
         return self.clip / ((1 << (self.bits - 1)) - 1)
 
     def described(self) -> list[object]:
-        """For the layout's digest."""
+        """What the layout's digest has of it."""
         return ["rounded", self.clip.hex(), self.bits]
 
 

@@ -34,7 +34,7 @@ class Adjacency:
         )
 
     def __len__(self) -> int:
-        """Directed pairs."""
+        """How many directed pairs of neighbours there are."""
         return len(self.ids)
 
     def span(self, member: int) -> slice:

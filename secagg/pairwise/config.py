@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _DEFAULT_INPUT_MAX: Final = 2**16 - 1
+"""16 bits per element, as many as the encoder's default takes."""
 
 
 @dataclass(frozen=True, kw_only=True)

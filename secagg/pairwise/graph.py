@@ -51,9 +51,11 @@ __all__ = [
 IntArray = npt.NDArray[np.int64]
 
 SEMI_HONEST_SIGMA: Final = 40.0
+"""A graph is bad with a chance below 2^-40 per round: the statistical security that is usual in the literature."""
 ACTIVE_SIGMA: Final = 104.0
 """40 bits, and 64 more for a server that tries many graphs before it shows one."""
 DEFAULT_ETA: Final = 30.0
+"""One round in a thousand million fails for its graph: far below what fails for other reasons."""
 
 
 # -- The finder --------------------------------------------------------------------------------------------------------
@@ -379,15 +381,6 @@ class NeighbourGraph:
         found: IntArray = self._ring.take(self._position[client] + self._window, mode="wrap")
         found.sort()
         return found
-
-    def are_neighbours(self, one: int, other: int) -> bool:
-        """Whether two clients are neighbours; nobody is its own.  Raises ParameterError for an unknown client."""
-        check_int("client", one, 0, self._clients - 1)
-        check_int("client", other, 0, self._clients - 1)
-        if self.complete or one == other:
-            return one != other
-        distance = abs(int(self._position[one]) - int(self._position[other]))
-        return min(distance, self._clients - distance) <= self._neighbours // 2
 
     def count_within(self, members: npt.NDArray[np.bool_]) -> IntArray:
         """How many neighbours each client has among ``members``: bool, shape (n,), to int64, shape (n,).

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from secagg.errors import ParameterError
 
 FEWEST_CLIENTS: Final = 3
+"""Of two, each could take its own vector away from the sum."""
 LOWEST_THRESHOLD: Final = 2  # with one share enough, every share would be the secret itself
 
 FloatArray = npt.NDArray[np.float64]

@@ -17,10 +17,13 @@ from secagg.pairwise.graph_bounds import FEWEST_CLIENTS, LOWEST_THRESHOLD, check
 
 DEFAULT_GAMMA: Final = Fraction(1, 5)
 DEFAULT_DELTA: Final = Fraction(1, 10)
+"""A fifth and a tenth are no measurements: they are what a host gets that states no rates, and ``explain`` says
+them."""
 
 LARGEST_LOSS: Final = Fraction(9, 10)
 """Of gamma + delta, or gamma + 2 delta: beyond it degrees grow without use."""
 _LARGEST_COHORT: Final = 2**20
+"""As ``parameters.MAX_CLIENTS``: a rate with a larger denominator tells no more clients apart."""
 
 
 def exact_rate(name: str, rate: float | Fraction) -> Fraction:

@@ -254,6 +254,7 @@ def abort_code(message: Abort) -> AbortCode:
 
 
 MAX_INVITATION_BYTES: Final = 4096
+"""A config's context has at most 1,024 bytes, and its other 18 fields a few hundred; the rest is room (R-WIRE-5)."""
 
 
 def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:

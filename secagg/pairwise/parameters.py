@@ -18,6 +18,7 @@ from secagg.primitives.suites import Suite
 MAX_CLIENTS: Final = 2**20
 MAX_LENGTH: Final = 2**36
 MAX_CONTEXT_BYTES: Final = 1024
+"""These three are R-CONFIG-4's; every size of a message is bounded through them."""
 MAX_ATTACHMENT_BYTES: Final = 1024
 """An attachment is a key or so: whatever is larger belongs into the vector."""
 MAX_BITS: Final = 256

@@ -180,7 +180,7 @@ class Labels:
         return self._hash(_EMPTY_LEAF, _u32(index))
 
     def node(self, left: bytes, right: bytes) -> bytes:
-        """An inner node."""
+        """The hash of an inner node of the roster's tree."""
         return self._hash(_NODE, left, right)
 
     def roster_digest(self, round_: bytes, clients: int, root: bytes) -> bytes:

@@ -65,11 +65,11 @@ class AgreementKey:
                 assert_never(suite.agreement)
 
     def public_key(self) -> bytes:
-        """As the function ``public_key``."""
+        """The public half, as the function ``public_key`` gives it."""
         return self._private.public_key().public_bytes_raw()
 
     def agree(self, peer_public: bytes) -> bytes:
-        """As the function ``agree``."""
+        """Agree with another's public key, as the function ``agree`` does."""
         try:
             return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
         except ValueError as refused:

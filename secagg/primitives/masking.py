@@ -43,14 +43,21 @@ _BLOCK_BYTES: Final = 16
 _LEVEL_BLOCKS: Final = 1 << 64  # from the first counter of a level to the next one's
 
 _SLICE_BYTES: Final = 7 << 15
+"""Of the vector, and of a keystream, at a time: both stay in a core's second-level cache.  From 32 KiB on, the kernels
+are as fast with any value; the library's keystream is fastest from 200 to 500 KiB, and a tenth slower at 64 KiB and at
+1 MiB (``benchmarks/test_kernels.py -k test_masks``, with SECAGG_FUSED_AES=0 and without)."""
 _SHARED_SLICE_BYTES: Final = 7 << 17
 """Of the library's keystream in one of several threads: longer, since threads wait for each other between two calls."""
-_LIVE_STREAMS: Final = 256  # streams kept open from slice to slice: more are worked off in batches
+_LIVE_STREAMS: Final = 256
+"""Streams that are kept open from slice to slice; more are worked off in batches, so that memory is bounded.  From 32
+on any number is as fast, to within some percent (``benchmarks/test_kernels.py -k many_short``)."""
 _SPAN_BYTES_PER_LANE: Final = 1 << 12  # as much keystream takes as long as to seek to a block and read it alone
 
 _JOB_BYTES: Final = 1 << 20  # of the vector: that much of a stream takes twenty times as long as to open it
 _AMPLE_JOB_BYTES: Final = 1 << 22  # shorter jobs than that are made for workers that would have none, not for more each
 _JOBS_PER_WORKER: Final = 4
+"""So that a worker that was held up leaves jobs to the others.  With more, each stream would be opened more often
+(``benchmarks/scale_out.py``)."""
 
 _ZEROS: Final = np.zeros(_SHARED_SLICE_BYTES, dtype=np.uint8)
 _ZEROS.flags.writeable = False

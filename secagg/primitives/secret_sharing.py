@@ -119,14 +119,6 @@ def _elements(data: bytes | memoryview) -> UintArray:
     return np.frombuffer(data, dtype=_WIRE).reshape(-1, LIMBS)
 
 
-def decode_share(data: bytes | memoryview) -> UintArray:
-    """Undo ``encode_shares`` for one share: canonical uint64, shape (5,).  Raises ShareError as ``decode_shares``."""
-    if len(data) != SHARE_BYTES:
-        raise ShareError(f"a share of {len(data)} bytes: it must have {SHARE_BYTES}")
-    decoded: UintArray = decode_shares(data)[0]
-    return decoded
-
-
 # -- Sharing -----------------------------------------------------------------------------------------------------------
 
 

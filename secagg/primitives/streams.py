@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 from secagg.primitives.suites import Cipher, CryptoError, Suite, check_key
 
 _PERMUTATION_KEY_BYTES: Final = 32
+"""AES-256, whatever the round's suite: a graph belongs to no suite."""
 
 
 def permute_blocks(key: bytes, blocks: bytes) -> bytes:

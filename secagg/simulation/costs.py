@@ -41,6 +41,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 _BLOCK_BYTES: Final = 1 << 18  # of keystream at a time
 _LEAST_SAMPLE_S: Final = 1e-3  # a sample is repeated until it takes this long: clocks tick
 _SAMPLES: Final = 7
+"""The least of them counts: what else the machine does only ever adds time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ class Faults:
         return not late and FATES.index(self.fates.get(client, Phase.UNMASK)) >= FATES.index(phase)
 
     def of(self, client: int, phase: str) -> list[Trouble]:
-        """The troubles of one message."""
+        """The troubles that one message meets."""
         return [trouble for trouble in self.troubles if (trouble.client, trouble.phase) == (client, phase)]
 
 

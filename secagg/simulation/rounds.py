@@ -150,7 +150,7 @@ class Simulation(RoundDriver):
         self.costs: dict[str, PhaseCost] = {phase: PhaseCost() for phase in PHASES}
 
     def run(self) -> Outcome:
-        """The whole round."""
+        """Play the whole round, and say what it came to."""
         self.play_phases()
         result = self.compute() if self.server.ready_to_compute else None
         self.tell_the_end()
@@ -172,7 +172,7 @@ class Simulation(RoundDriver):
             self.progress(phase, through, len(members))
 
     def exchange(self, phase: str, index: int, message: bytes) -> None:
-        """As far as the schedule lets them."""
+        """Exchange messages as far as the schedule lets the two."""
         cost, delivers = self.costs[phase], self.faults.delivers(index, phase)
         troubles = self.faults.of(index, phase)
         if not delivers and not any(trouble.kind is Nuisance.LATE for trouble in troubles):
@@ -209,7 +209,7 @@ class Simulation(RoundDriver):
             self.hand_in(phase, index, answer[: len(answer) - 1 - at % len(answer)])
 
     def compute(self) -> Result | None:
-        """On the executor, measured."""
+        """Compute on the executor, and measure that."""
         started, threads = time.thread_time(), time.process_time()
         try:
             return self.server.compute(self.executor)
@@ -231,7 +231,7 @@ class Simulation(RoundDriver):
 
     @contextmanager
     def on_server(self, phase: str) -> Iterator[None]:
-        """Measured in thread CPU time."""
+        """Measure what happens meanwhile, in CPU time of this thread."""
         started = time.thread_time()
         try:
             yield
@@ -240,7 +240,7 @@ class Simulation(RoundDriver):
 
     @contextmanager
     def on_client(self, phase: str, index: int) -> Iterator[None]:
-        """Measured in thread CPU time."""
+        """Measure what happens meanwhile, in CPU time of this thread."""
         started, spent = time.thread_time(), self.costs[phase].client_cpu_s
         try:
             yield

@@ -15,6 +15,7 @@ from secagg.simulation.faults import Faults
 from secagg.simulation.rounds import Outcome, simulate
 
 WARM_UP_LENGTH = 1000
+"""Long enough for whole groups of every kernel and for a remainder behind them."""
 
 
 def small_round(

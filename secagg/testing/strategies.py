@@ -150,7 +150,7 @@ class Scenario:
         return [sum(column) % self.config.modulus.value for column in columns]
 
     def run(self, executor: Executor | None = None) -> Outcome:
-        """``simulate`` it."""
+        """Run it with ``simulate``."""
         identities, directory, _ = cohort(self.config.clients)
         return simulate(
             self.vector,

@@ -350,7 +350,7 @@ def test_the_threshold_s_shares_open_and_one_less_does_not() -> None:
     stage.collect()
     threshold, dealer = stage.config.threshold, 2
     rows = {holder: openings(stage.sent["UNMASK"][holder])[dealer - (dealer > holder)] for holder in others(dealer)}
-    shares = {holder: secret_sharing.decode_share(record[:SHARE]) for holder, record in rows.items()}
+    shares = {holder: secret_sharing.decode_shares(record[:SHARE])[0] for holder, record in rows.items()}
 
     def reconstruct(holders: list[int]) -> list[int]:
         weights = secret_sharing.lagrange_at_zero(secret_sharing.points(holders))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.reference_parties import SPECS
-from tests.support.ties import names_a_test
+from tests.support.ties import exists
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
 TIES: dict[str, list[str]] = tomllib.loads((SPECS / "requirements.toml").read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ def test_named_tests_exist(requirement: str) -> None:
     vectors = named_by_vectors()[requirement]
     listed = {tie for tie in TIES[requirement] if tie.startswith("vectors:")}
     assert listed == vectors, "the vectors that name a requirement are those that it names"
-    assert [tie for tie in TIES[requirement] if tie not in vectors and not names_a_test(tie)] == []
+    assert [tie for tie in TIES[requirement] if tie not in vectors and not exists(tie)] == []
 
 
 def test_references_between_requirements_lead_somewhere() -> None:
@@ -64,7 +64,7 @@ def test_references_between_requirements_lead_somewhere() -> None:
 
 def test_what_does_not_exist_is_noticed() -> None:
     this = Path(__file__).relative_to(SPECS.parent).as_posix()
-    assert names_a_test(f"{this}::test_what_does_not_exist_is_noticed")
-    assert not names_a_test(f"{this}::test_that_nobody_wrote")
-    assert not names_a_test(f"{this}::named_by_vectors")
-    assert not names_a_test("tests/spec/test_nothing.py::test_nothing")
+    assert exists(f"{this}::test_what_does_not_exist_is_noticed")
+    assert not exists(f"{this}::test_that_nobody_wrote")
+    assert not exists(f"{this}::exists")
+    assert not exists("tests/spec/test_nothing.py::test_nothing")

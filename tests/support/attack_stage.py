@@ -7,7 +7,6 @@ from typing import Any
 
 from secagg import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
-from secagg.pairwise.transcript import graph_key
 from secagg.testing.adversary import Attack, known_cohort
 
 LENGTH = 3
@@ -46,7 +45,8 @@ def _config(
 def ring_of(attack: Attack) -> list[int]:
     """The members in ring order, as this attack will meet them."""
     world = attack.scout()
-    config, key = world.config, graph_key(world.digest, world.session)
+    config = world.config
+    key = config.labels.graph_key(world.digest, world.session)
     return NeighbourGraph(config.clients, config.neighbours, key)._ring.tolist()
 
 

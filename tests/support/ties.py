@@ -1,4 +1,4 @@
-"""Ties between a specification and the tests that hold it."""
+"""What a specification names as the tests of its requirements: whether it is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 from tests.support.reference_parties import SPECS
 
 
-def names_a_test(test_id: str) -> bool:
+def exists(test_id: str) -> bool:
     """Whether a file has a test function of this name, perhaps in a class."""
     file, *names = test_id.split("::")
     path = SPECS.parent / file

@@ -371,7 +371,7 @@ def test_rates_count_whole_clients() -> None:
         (lambda: NeighbourGraph(100, 100, bytes(32)), r"neighbours = 100: .* below 99"),
         (lambda: NeighbourGraph(100, 8, bytes(16)), r"a graph key of 16 bytes: it must have 32"),
         (lambda: NeighbourGraph(100, 8, bytes(32)).neighbours_of(100), r"client = 100: it must be in 0 .. 99"),
-        (lambda: NeighbourGraph(100, 8, bytes(32)).are_neighbours(0, -1), r"client = -1"),
+        (lambda: NeighbourGraph(100, 8, bytes(32)).neighbours_of(-1), r"client = -1"),
         (lambda: NeighbourGraph(100, 8, bytes(32)).count_within(np.ones(99, bool)), r"members of shape \(99,\)"),
     ],
 )
@@ -483,7 +483,7 @@ def test_graph_is_regular_symmetric_and_connected(drawn: tuple[int, int, bytes],
     near = [set(drawn_graph.neighbours_of(client).tolist()) for client in range(clients)]
     assert all(len(neighbours) == degree for neighbours in near)
     for one, other in itertools.product(range(clients), repeat=2):
-        assert (other in near[one]) == (one in near[other]) == drawn_graph.are_neighbours(one, other)
+        assert (other in near[one]) == (one in near[other])
     assert _connected(set(range(clients)), near)
     members = np.array(data.draw(st.lists(st.booleans(), min_size=clients, max_size=clients)))
     expected = [sum(bool(members[other]) for other in near[client]) for client in range(clients)]
@@ -494,8 +494,6 @@ def test_complete_graph_needs_no_key() -> None:
     everyone = NeighbourGraph(5, 4, b"")
     assert everyone.complete
     assert everyone.neighbours_of(2).tolist() == [0, 1, 3, 4]
-    assert everyone.are_neighbours(0, 4)
-    assert not everyone.are_neighbours(3, 3)
     members = np.array([True, False, True, True, False])
     assert everyone.count_within(members).tolist() == [2, 3, 2, 2, 3]
 

@@ -25,7 +25,6 @@ from secagg.pairwise.messages import (
     Shares,
     Survivors,
     Unmask,
-    UnmaskWithAttachment,
 )
 from secagg.pairwise.phases import STATE_AFTER, HostCall, Phase, collected_in
 from secagg.pairwise.transitions import CLIENT, SERVER, next_answer, phase_of

@@ -27,6 +27,7 @@ PathOf: TypeAlias = FilePath | Callable[[Context], FilePath | None] | None
 """A path, or what gives a node's path, or none, from its context."""
 
 _ACTIVE_GAMMA: Final = 0.2
+"""In ``active`` a client must bound the colluders itself; this is ``RoundConfig``'s default too."""
 
 
 @final

@@ -23,7 +23,9 @@ Pending: TypeAlias = dict[int, bytes]
 """What each node is sent next."""
 
 _GOODBYE_S: Final = 10.0
+"""For telling nodes that the round is over; no answer of theirs is needed."""
 _LONGEST_REASON: Final = 200
+"""Characters of a node's own words in the server's log."""
 
 
 @final

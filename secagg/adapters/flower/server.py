@@ -36,6 +36,7 @@ from secagg.pairwise.server import Server
 from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
+"""For phases without training: they take seconds, and a node that is late costs a dropout."""
 _TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK)
 _LISTED: Final = 4
 _COARSE: Final = 0.01
@@ -202,7 +203,7 @@ class SecAggStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The wrapped strategy's."""
+        """What the wrapped strategy makes of it."""
         messages = list(self.strategy.configure_evaluate(server_round, arrays, config, grid))
         if messages and self._options["threat_model"].signs and not self._warned_of_evaluation:
             self._warned_of_evaluation = True
@@ -213,7 +214,7 @@ class SecAggStrategy(Strategy):
         return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The wrapped strategy's."""
+        """What the wrapped strategy makes of it."""
         return self.strategy.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:

@@ -26,6 +26,7 @@ from secagg.wording import counted, was
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord)
 _LISTED: Final = 4
+"""Arrays that have a line each in a client's log."""
 _LARGEST_NUMBER: Final = 2**63
 """Above every weight, and within float64, whatever an app reports."""
 

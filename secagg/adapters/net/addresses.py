@@ -13,6 +13,7 @@ from secagg.errors import ParameterError
 _DEFAULT_ROUND: Final = "default"
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
 _PROBE_SECONDS: Final = 5.0
+"""To find out whether what answers there speaks TLS, for an error message alone."""
 
 
 def check_url(url: str, *, plaintext: bool) -> None:
@@ -34,7 +35,7 @@ def check_url(url: str, *, plaintext: bool) -> None:
 
 
 def round_of(url: str) -> str:
-    """The round's name."""
+    """The name of the round that a URL leads to."""
     return urlsplit(url).path.strip("/") or _DEFAULT_ROUND
 
 

@@ -11,6 +11,8 @@ from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 
 _STALL_SECONDS: Final = 5.0
 _BYTES_PER_SECOND: Final = 16 * 1024.0
+"""A message that holds room must grow by so much a second once it has stalled for ``_STALL_SECONDS``: 16 KiB is an old
+modem line's, far below any network on which a vector of megabytes would arrive before its phase ends."""
 
 
 @final
@@ -116,7 +118,7 @@ class ByteBudget:
             self._wake()
 
     async def take(self, held: Held, count: int) -> None:
-        """See ``Held.charge``."""
+        """Do what ``Held.charge`` says."""
         if held is self._ahead:
             held.hurry(self._stall, count / self._pace)
         elif not held.waits_for_nobody and (self._waiting or count > self.free):

@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from secagg.errors import ParameterError
 
 _DEMO_DAYS: Final = 30
+"""A demo is over by then; whoever needs longer has a certificate of an authority."""
 CERTIFICATE_FILE: Final = "server.pem"
 KEY_FILE: Final = "server.key"
 

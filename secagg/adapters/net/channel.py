@@ -20,7 +20,6 @@ from secagg.adapters.net.frames import (
 
 _F = TypeVar("_F")
 CLOSE_POLICY: Final = 1008
-CLOSE_STOPS: Final = 1012
 
 
 @final

@@ -23,6 +23,7 @@ from websockets.asyncio.server import Server as Listener
 _log = logging.getLogger("secagg.net.service")
 _NO_MORE_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _ACCEPTED_PER_CONNECTION: Final = 2
+"""Those that shake hands, or are told why they are refused, beside those that are counted."""
 _OWN_FILES: Final = 128
 """What a process opens beside its connections: journal, monitor, totals, modules, libraries."""
 

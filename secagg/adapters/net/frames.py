@@ -68,7 +68,7 @@ class _Frame(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen
 
 
 class Challenge(_Frame, tag=0, frozen=True):
-    """Server, first of all."""
+    """The server's first frame: what the client's login has to sign."""
 
     version: int
     challenge: Annotated[bytes, Meta(min_length=CHALLENGE_BYTES, max_length=CHALLENGE_BYTES)]

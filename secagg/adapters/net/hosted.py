@@ -104,7 +104,7 @@ class HostedRound:
 
     @property
     def seconds_left(self) -> float:
-        """Of the present phase."""
+        """How many seconds the present phase still has."""
         return max(0.0, self._deadline - self._clock.monotonic())
 
     def progress(self) -> Progress:

@@ -12,6 +12,8 @@ from secagg.adapters.net.frames import Refusal, RefusedError
 
 _BATCH: Final = 256
 _QUEUE: Final = 256
+"""Messages that are journalled with one sync of the disk at most, and messages that wait for it: a thousand clients
+that answer at once take some syncs, and not a thousand.  Any numbers near these serve."""
 
 
 @final
@@ -32,7 +34,7 @@ class Submitted:
 
 @final
 class Inbox:
-    """Made inside a running event loop."""
+    """Messages on their way to the round, in order.  Make it inside a running event loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

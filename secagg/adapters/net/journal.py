@@ -25,8 +25,12 @@ from secagg.errors import ParameterError, SecAggError
 _Bytes: TypeAlias = bytes | bytearray | memoryview
 _Operation = Callable[[sqlite3.Connection], Any]
 _GROUP: Final = 512
+"""Operations that are committed together at most: all that wait, since a commit takes a sync of the disk however many
+operations it has."""
 _REPLAYED_BYTES: Final = 2**20
+"""Messages are read back in batches of about this size: many small ones at once, large ones alone."""
 _PART_BYTES: Final = 2**26
+"""Larger values are stored in parts: SQLite takes at most 10^9 bytes in one, and copies each."""
 _VERSION: Final = 2
 _BUSY_SECONDS: Final = 1.0
 """Longer than a process that is ending needs to let the file go."""

@@ -62,8 +62,11 @@ from secagg.pairwise.config import RoundConfig
 _log = logging.getLogger("secagg.net.member")
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 5.0
+"""Seconds between attempts to connect: doubled from the first to the longest, so that a thousand clients of a server
+that restarts are back within some seconds and do not come all at once.  Any values near these serve."""
 _SILENCE: Final = 60.0  # without a frame; the server sends one every ten seconds
 _FAREWELL_SECONDS: Final = 1.0
+"""For the closing handshake of TLS: nothing depends on it by then."""
 _GOOD_VERDICTS: Final = frozenset({"accepted", "duplicate", "late"})
 _NO_TLS_THERE: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
@@ -198,6 +201,7 @@ class Member:
             proxy=None if is_loopback(parts.hostname or "") else True,
             compression=None,
             max_size=(FRAGMENT_BYTES, FRAGMENT_BYTES),  # until the login; see _allow
+            # Twice what a server gives to the handshakes (``service.Limits``), so that its refusal arrives.
             open_timeout=min(20.0, self._patience.seconds_left()),
             close_timeout=2,
             ping_interval=20,

@@ -12,6 +12,9 @@ from secagg.pairwise.phases import ServerState
 _ORDER: Final[dict[str, int]] = {state: place for place, state in enumerate(ServerState)}
 _LONGEST_PHASE: Final = 24 * 3600.0
 _LONGEST_COMPUTE: Final = 3600.0
+"""Seconds that a client waits for a phase, and for the server's computing, whatever the server announces.  A day is
+longer than any deadline that an operator has reason to set, and an hour is far above what computing takes in the
+largest rounds of ``docs/measured-rounds.md``."""
 
 
 @final

@@ -22,6 +22,7 @@ DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
     Phase.CONFIRM: 120.0,
     Phase.UNMASK: 120.0,
 }
+"""Seconds: ten minutes where people start clients or models are trained, two where machines answer machines."""
 LARGEST_MESSAGE: Final = 2**32 - 2**20
 """MessagePack counts the bytes of a string in 32 bits; a snapshot's strings have some bytes around them."""
 

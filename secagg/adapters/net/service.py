@@ -57,13 +57,19 @@ from secagg.simulation.small import load_kernels
 _log = logging.getLogger("secagg.net.service")
 _ROUND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEARTBEAT_SECONDS: Final = 10.0
+"""Between signs of life to clients that wait; they give up after 60 seconds without any (``member._SILENCE``)."""
 _FAREWELL_SECONDS: Final = 5.0
+"""For the closing handshake of one connection; a client that does not answer holds up the end no longer."""
 _LAST_BYTES_OF_STRANGERS: Final = 4096
+"""What is read of a refused stranger while its connection closes: a closing handshake takes some hundred bytes."""
 _STRANGERS_SHOWN: Final = 20
+"""Keys on the status page that no directory lists; the oldest go first."""
 _BREAK_NO_RULE: Final = frozenset({"duplicate", "late"})
 _BREAKS_A_RULE: Final = frozenset({Refusal.MALFORMED, Refusal.TOO_LARGE})
 _OUT_OF_THE_ROUND: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.LEFT_OUT})
 _HONEST_LOGIN_SECONDS: Final = 1.0
+"""An honest login takes milliseconds (``benchmarks/service_load.py --logins``).  Where logins fill all the room, one
+that has taken longer than this gives way."""
 _REFUSED_BY_LIBRARY: Final = {
     1002: Refusal.MALFORMED,
     1003: Refusal.MALFORMED,
@@ -76,6 +82,9 @@ _REFUSED_BY_LIBRARY: Final = {
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What connections may take.
+
+    The defaults bear 1,000 clients and the abuse of ``benchmarks/service_load.py``: honest clients log in within a
+    second meanwhile.
 
     Attributes:
         connections: at the same time; None: twice the seats of all rounds, and 64.  Twice as many are accepted, while

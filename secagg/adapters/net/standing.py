@@ -15,7 +15,7 @@ _BROKEN: Final = 4
 _IN_VAIN: Final = 32
 """Others that are not accepted: repeated, late, or broken off.  A line that breaks causes some of them."""
 _MOST_ENTRIES: Final = 16
-LEFT: Final = "left"
+"""Refusals of one client that are kept for the status page: more of them say nothing new."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -32,6 +32,8 @@ STATE_SUFFIX: Final = ".state"
 _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
 _BUSY_SECONDS: Final = 20.0
+"""What another process may take for a transaction on this file: a transaction takes milliseconds, and a slow disk a
+second."""
 _NO_STATE: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 """What reading a file gives that is no database, or a database that lacks the tables of a state."""
 _ANOTHER_STATE: Final = (
@@ -170,13 +172,13 @@ class ClientStore:
         return replace(part, masked=bool(part.masked))
 
     def save(self, part: TakingPart) -> None:
-        """Replace it."""
+        """Store it in place of what was there."""
         self._database.execute(
             "INSERT OR REPLACE INTO taking_part VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(part)
         )
 
     def push(self, phase: str, data: bytes | memoryview) -> None:
-        """A message to send."""
+        """Store a message to send, behind those that wait."""
         self._database.execute("INSERT INTO outgoing (phase, data) VALUES (?, ?)", (phase, data))
 
     def drop_outgoing(self) -> None:

@@ -33,8 +33,12 @@ from secagg.arithmetic.modulus import Modulus
 RoundKeys: TypeAlias = npt.NDArray[np.uint32]
 
 _BLOCK_BYTES: Final = 16
-_VECTORS: Final = 8  # that go through the rounds side by side: enough to hide how long a round takes
-_KEYS: Final = 8  # whose schedules are made side by side, for the same reason
+_VECTORS: Final = 8
+"""That go through the rounds side by side: enough to hide how long a round takes.  From 2 to 16 the speed is the same
+where one instruction works on four blocks (``benchmarks/test_kernels.py -k test_masks``); with fewer blocks, 8 hide
+more."""
+_KEYS: Final = 8
+"""Whose schedules are made side by side, for the same reason; with 2 of them many short masks take a tenth longer."""
 
 # What LLVM's feature names imply is listed too, for switching one of those off switches the rest off.
 _ONE_BLOCK: Final = frozenset({"sse", "sse2", "sse3", "ssse3", "sse4.1", "aes"})
@@ -59,7 +63,9 @@ BLOCKS: Final = _blocks_of(jit.target())
 
 _GROUP_BLOCKS: Final = _VECTORS * max(1, BLOCKS)
 _GROUP_BYTES: Final = _GROUP_BLOCKS * _BLOCK_BYTES
-_TILE_BYTES: Final = 1 << 11  # whole groups; the nearest cache holds it beside the schedules of some hundred keys
+_TILE_BYTES: Final = 1 << 11
+"""Whole groups; the nearest cache holds it beside the schedules of some hundred keys.  From 2^9 to 2^14 bytes the speed
+is the same (``benchmarks/test_kernels.py -k masks``)."""
 
 _ROUND_CONSTANTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 27, 54)
 _ZERO: Final = np.uint64(0)

@@ -23,15 +23,11 @@ from secagg.arithmetic.modulus import MERSENNE_61
 UintArray = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
 
-POINT_LIMIT: Final = 2**60
-"""Points of ``evaluate`` lie below it: that saves a reduction in every step, see there."""
-
 _P: Final = np.uint64(MERSENNE_61)
 _BITS: Final = np.uint64(61)
 _ZERO: Final = np.uint64(0)
 _ONE: Final = np.uint64(1)
 
-_LIMBS: Final = 5
 _FEW_SWAPS: Final = 8  # weights are updated, not computed afresh, when at most 1 in this many holders was swapped
 
 
@@ -108,7 +104,7 @@ def evaluate(polynomials: UintArray, points: UintArray, values: UintArray) -> No
 
     Args:
         polynomials: (chains, terms) canonical, the constant term first.
-        points: (m,) below ``POINT_LIMIT``.
+        points: (m,) at most 2^60.
         values: (m, chains) canonical, written.
 
     With x <= 2^60 the step a <- low(a x) + high(a x) + c gives less than 2^62 + a / 2, so that a stays below 2^63 with

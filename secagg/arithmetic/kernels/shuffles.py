@@ -32,6 +32,8 @@ from secagg.arithmetic.modulus import Modulus
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _PARTS: Final = 4
+"""With 16 bytes each they are the 64 bytes that one AVX-512 register holds; narrower targets take two or four
+registers."""
 _PART_BYTES: Final = 16
 GROUP_BYTES: Final = _PARTS * _PART_BYTES  # of lanes
 _WIDEST: Final = 61  # two elements of more bits do not fit into one part, wherever they begin

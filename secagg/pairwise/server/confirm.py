@@ -12,7 +12,7 @@ from secagg.pairwise.server.records import Confirmed, Confirming, Ids, Masked
 
 
 def begin(masked: Masked) -> Confirming:
-    """Nobody has signed."""
+    """Open the phase, in which nobody has signed yet."""
     return Confirming(masked)
 
 

@@ -24,7 +24,7 @@ _PACKED_FAULTS: Final = {
 
 
 def begin(shared: Shared) -> Masking:
-    """A sum of nothing."""
+    """Open the phase, with a sum of no vectors."""
     config = shared.advertised.round.config
     return Masking(shared, np.zeros(config.length, dtype=config.modulus.dtype))
 

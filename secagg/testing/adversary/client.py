@@ -62,7 +62,7 @@ class ClientLie:
     """One departure from the protocol by a client.  Each subclass overrides the step that it lies in."""
 
     def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
-        """What it advertises."""
+        """Change what it advertises."""
         return message
 
     def secret(self, kind: int, secret: bytes) -> bytes:
@@ -128,7 +128,7 @@ class MaliciousClient:
     # Against an honest server.
 
     def start(self) -> Sequence[bytes]:
-        """Its first messages."""
+        """The first messages that it sends."""
         return self._wired(Phase.ADVERTISE, self.advertise())
 
     def receive(self, data: bytes) -> Sequence[bytes]:

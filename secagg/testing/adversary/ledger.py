@@ -58,7 +58,7 @@ class View:
     openings: list[bytes] = field(default_factory=list)
 
     def sent(self, config: RoundConfig, data: bytes) -> None:
-        """It advertised."""
+        """Note the keys that its first message, ADVERTISE, announces."""
         message = messages.to_server.decode(data, len(data), config.version)
         if isinstance(message, Advertise):
             self.keys = PublicKeys(message.channel_key, message.masking_key)

@@ -24,7 +24,6 @@ class WrongSecret(ClientLie):
     kind: int = SEED_SHARE
 
     def secret(self, kind: int, secret: bytes) -> bytes:
-        """With one bit turned."""
         return bytes((secret[0] ^ 8,)) + secret[1:] if kind == self.kind else secret
 
 
@@ -35,7 +34,7 @@ class InconsistentPolynomial(ClientLie):
     kind: int = SEED_SHARE
 
     def shares(self, client: MaliciousClient, kind: int, values: Elements) -> None:
-        """Another first element for every holder."""
+        """Every holder gets another first element."""
         if kind == self.kind:
             noise = np.frombuffer(client.randomness(8 * len(values)), dtype="<u8")
             values[:, 0] = noise % np.uint64(MERSENNE_61)
@@ -77,7 +76,7 @@ class BadCommitment(ClientLie):
     holders: tuple[int, ...]
 
     def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
-        """Another first byte in either commitment."""
+        """Either commitment gets another first byte."""
         for holder in set(self.holders) & set(dealing.plain):
             dealing.commitments[holder] = Commitments(
                 *(bytes((digest[0] ^ 1,)) + digest[1:] for digest in dealing.commitments[holder])
@@ -91,13 +90,11 @@ class Unopenable(ClientLie):
     holders: tuple[int, ...]
 
     def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
-        """Commit to zeros."""
         for holder in set(self.holders) & set(dealing.plain):
             dealing.plain[holder] = SharePair.from_bytes(bytes(PAIR_BYTES))
             dealing.commit(client.config.labels, client.session, client.index, holder)
 
     def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
-        """Send noise."""
         for holder in set(self.holders) & set(dealing.sealed):
             dealing.sealed[holder] = bytes(len(dealing.sealed[holder]))
 
@@ -110,7 +107,7 @@ class WeakKeys(ClientLie):
     masking: bool = False
 
     def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
-        """Zero, and one."""
+        """The channel key becomes zero, and the masking key one."""
         channel = bytes(32) if self.channel else message.channel_key
         masking = b"\x01" + bytes(31) if self.masking else message.masking_key
         return client.signed_advertisement(PublicKeys(channel, masking))
@@ -123,7 +120,6 @@ class KeysOf(ClientLie):
     keys: PublicKeys
 
     def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
-        """Signed by its own identity."""
         return client.signed_advertisement(self.keys)
 
 
@@ -135,7 +131,7 @@ class BadShares(ClientLie):
     out_of_range: bool = False
 
     def opens(self, client: MaliciousClient, openings: list[bytes]) -> list[bytes]:
-        """One bit turned, or an element of all ones."""
+        """One bit of the share is turned, or its first element becomes all ones."""
         bad = b"\xff" * 8 if self.out_of_range else None
         return [
             (bad or bytes((opening[0] ^ 1, *opening[1:8]))) + opening[8:] if dealer in self.dealers else opening
@@ -148,7 +144,6 @@ class OtherKind(ClientLie):
     """In UNMASK it returns the other kind of share than it is asked for."""
 
     def opens(self, client: MaliciousClient, openings: list[bytes]) -> list[bytes]:
-        """For every dealer."""
         return [
             client.opening(dealer, KEY_SHARE if dealer in client.survivors else SEED_SHARE).to_bytes()
             for dealer in client.dealers
@@ -160,7 +155,6 @@ class FirstElement(ClientLie):
     """The first element of its masked vector, on the wire, is all ones; of a prime modulus that is out of range."""
 
     def masks(self, client: MaliciousClient, packed: bytes) -> bytes:
-        """Set the first element's bits."""
         bits = client.config.modulus.bits
         return (int.from_bytes(packed, "little") | ((1 << bits) - 1)).to_bytes(len(packed), "little")
 
@@ -170,7 +164,6 @@ class DirtyPadding(ClientLie):
     """The last bit of its packed vector, behind the last element, is set."""
 
     def masks(self, client: MaliciousClient, packed: bytes) -> bytes:
-        """Set it."""
         return packed[:-1] + bytes((packed[-1] | 0x80,))
 
 
@@ -179,7 +172,6 @@ class SecondVector(ClientLie):
     """It sends a second masked vector, of other elements, right behind the first."""
 
     def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
-        """The same with its last byte changed."""
         return (data, data[:-1] + bytes((data[-1] ^ 1,))) if phase == Phase.MASK else (data,)
 
 
@@ -191,7 +183,7 @@ class WrongLength(ClientLie):
     by: int = 1
 
     def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
-        """Decode it, change the last field, encode it again."""
+        """Decode the message, change its last field, and encode it again."""
         if phase != self.phase:
             return (data,)
         message: Any = messages.to_server.decode(data, len(data), client.config.version)
@@ -222,7 +214,6 @@ class Garbage(ClientLie):
     instead: bool = False
 
     def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
-        """Before, or instead."""
         if phase != self.phase:
             return (data,)
         return (self.data,) if self.instead else (self.data, data)
@@ -235,5 +226,4 @@ class Leaves(ClientLie):
     phase: str
 
     def wire(self, client: MaliciousClient, phase: str, data: bytes) -> Sequence[bytes]:
-        """Nothing, from then on."""
         return () if Phase(phase).place >= Phase(self.phase).place else (data,)

@@ -18,7 +18,6 @@ class WithholdSignatures(Lie):
     def confirmations(
         self, server: LyingServer, world: World, member: Member, signatures: dict[int, bytes]
     ) -> dict[int, bytes]:
-        """The others are."""
         if not meant(self.to, member.index):
             return signatures
         return {signer: signature for signer, signature in signatures.items() if signer not in self.signers}
@@ -34,7 +33,7 @@ class ForgeSignatures(Lie):
     def confirmations(
         self, server: LyingServer, world: World, member: Member, signatures: dict[int, bytes]
     ) -> dict[int, bytes]:
-        """The signature of another set where there is one, or noise."""
+        """Take the signature of another set where there is one, and noise otherwise."""
         if not meant(self.to, member.index):
             return signatures
         others = {signer: made for by_signer in world.signatures.values() for signer, made in by_signer.items()}

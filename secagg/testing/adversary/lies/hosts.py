@@ -15,7 +15,6 @@ class InviteAgain(Lie):
     to: Ids = ()
 
     def invites_again(self, index: int) -> bool:
-        """Once more."""
         return meant(self.to, index)
 
 
@@ -26,7 +25,7 @@ class ResumeTwice(Lie):
     to: Ids = ()
 
     def resumes_twice(self, index: int) -> bool:
-        """While it waits for its input."""
+        """The host does so while the client waits for its input."""
         return meant(self.to, index)
 
 
@@ -37,5 +36,4 @@ class SubmitAgain(Lie):
     to: Ids = ()
 
     def submits_again(self, index: int) -> bool:
-        """Right after the first."""
         return meant(self.to, index)

@@ -30,7 +30,6 @@ class ForgeConfig(Lie):
     def invitation(
         self, server: LyingServer, index: int, config: RoundConfig, nonce: bytes
     ) -> tuple[RoundConfig, bytes]:
-        """Unchecked."""
         return (forged(config, **dict(self.changes)), nonce) if meant(self.to, index) else (config, nonce)
 
 
@@ -43,5 +42,4 @@ class OtherNonce(Lie):
     def invitation(
         self, server: LyingServer, index: int, config: RoundConfig, nonce: bytes
     ) -> tuple[RoundConfig, bytes]:
-        """With every bit turned."""
         return config, bytes(byte ^ 0xFF for byte in nonce) if meant(self.to, index) else nonce

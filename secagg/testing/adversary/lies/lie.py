@@ -15,7 +15,7 @@ from secagg.testing.adversary.world import Box, Ids, LyingServer, Member, Roster
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """The truth, step by step."""
+    """Each method is one step of the server, and tells the truth; a lie overrides some of them."""
 
     # Before the roster.
 
@@ -83,7 +83,7 @@ class Lie:
         return data
 
     def more(self, world: World, member: Member, phase: str, data: bytes) -> Iterable[bytes]:
-        """Further messages, after it."""
+        """Further messages that follow it."""
         return ()
 
     def after(self, server: LyingServer) -> None:

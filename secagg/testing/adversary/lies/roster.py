@@ -23,7 +23,7 @@ class Equivocate(Lie):
     """By group: who is left out of its roster."""
 
     def group(self, member: Member, group: object) -> object:
-        """The first group that names it; the last, without a name, for everybody else."""
+        """A client gets the first group that names it, and everybody else the last, which names nobody."""
         for number, ids in enumerate(self.groups):
             if member.index in ids:
                 return group, number
@@ -45,7 +45,7 @@ class LeaveOut(Lie):
     ids: Ids
 
     def draft(self, server: LyingServer, world: World) -> None:
-        """They get no roster either."""
+        """Who is left out gets no roster either."""
         for index in self.ids:
             world.adverts.pop(index, None)
         world.members = [member for member in world.members if member.index not in self.ids]
@@ -58,7 +58,7 @@ class SwapKeys(Lie):
     ids: Ids
 
     def draft(self, server: LyingServer, world: World) -> None:
-        """With a signature that is none of theirs."""
+        """The new keys come with a signature that is none of theirs."""
         for index in self.ids:
             puppet = server.puppet(world.config, world.nonce, index, None)
             world.puppets[index], world.adverts[index] = puppet, puppet.advertise()
@@ -72,7 +72,7 @@ class StaleKeys(Lie):
     ids: Ids
 
     def draft(self, server: LyingServer, world: World) -> None:
-        """Nobody has their private halves, and the signature is not over them."""
+        """Nobody has the private halves of these keys, and the signature is not over them."""
         for index in set(self.ids) & set(world.adverts):
             channel_key, masking_key = server.randomness(32), server.randomness(32)
             changed = msgspec.structs.replace(world.adverts[index], channel_key=channel_key, masking_key=masking_key)
@@ -87,7 +87,6 @@ class TwoLeaves(Lie):
     place: int
 
     def draft(self, server: LyingServer, world: World) -> None:
-        """The very same advertisement."""
         if self.colluder in world.puppets:
             world.puppets[self.place] = world.puppets[self.colluder]
             world.adverts[self.place] = world.adverts[self.colluder]
@@ -121,7 +120,6 @@ class ChooseNeighbours(Lie):
     cliques: tuple[Ids, ...]
 
     def drawn(self, server: LyingServer, world: World) -> None:
-        """Under the true digest."""
         for clique in self.cliques:
             for index in clique:
                 world.neighbours[index] = tuple(other for other in sorted(clique) if other != index)
@@ -134,7 +132,6 @@ class ShowOtherOwnKeys(Lie):
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """With one bit turned."""
         if meant(self.to, member.index):
             draft.own = draft.own._replace(channel=turned(draft.own.channel))
 
@@ -147,7 +144,6 @@ class DenyPresence(Lie):
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """With the true proof."""
         if meant(self.to, member.index):
             denied = [index for index, _, _ in draft.present if index in self.ids]
             draft.present = [entry for entry in draft.present if entry[0] not in self.ids]
@@ -162,7 +158,6 @@ class ReorderIds(Lie):
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """Each with its own keys."""
         if meant(self.to, member.index):
             draft.present.reverse()
 
@@ -178,7 +173,7 @@ class RenameNeighbour(Lie):
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """Under its own keys and signature."""
+        """The neighbour keeps its keys and its signature."""
         if not meant(self.to, member.index) or len(draft.present) < 2:
             return
         named = {"repeated": draft.present[1][0], "itself": member.index, "beyond": world.config.clients}
@@ -194,7 +189,7 @@ class TooManyNeighbours(Lie):
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """Copies of the last, under ids that are beyond the cohort."""
+        """Add copies of the last neighbour, under ids that are beyond the cohort."""
         if meant(self.to, member.index) and draft.present:
             _, keys, signature = draft.present[-1]
             extra = world.config.neighbours + 1 - len(draft.present)
@@ -229,7 +224,7 @@ class BreakRoster(Lie):
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """The first bit, or for an empty proof a hash too many."""
+        """Turn the first bit of the proof; an empty proof gets a hash too many."""
         if not meant(self.to, member.index):
             return
         if self.part == "digest":

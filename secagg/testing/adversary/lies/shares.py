@@ -18,7 +18,6 @@ class HideDealers(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        """The others remain."""
         return [entry for entry in dealt if entry[0] not in self.dealers] if meant(self.to, member.index) else dealt
 
 
@@ -32,7 +31,6 @@ class RepeatDealers(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        """The same boxes again."""
         shown = [entry for entry in dealt if entry[0] in self.dealers]
         return sorted(shown * world.config.threshold) if meant(self.to, member.index) else dealt
 
@@ -48,7 +46,7 @@ class RenameDealer(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        """In the order of the names."""
+        """The shares come in the order of the names."""
         if not meant(self.to, member.index):
             return dealt
         boxes = {dealer: box for dealer, box in dealt if dealer != self.name}
@@ -66,7 +64,6 @@ class SwapSealed(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        """With its commitments."""
         other = world.boxes.get(self.dealer, {}).get(self.holder)
         if other is None or not meant(self.to, member.index):
             return dealt
@@ -84,7 +81,6 @@ class BreakShares(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        """The first bit."""
         if not meant(self.to, member.index):
             return dealt
         return [(dealer, self._broken(box) if dealer == self.dealer else box) for dealer, box in dealt]

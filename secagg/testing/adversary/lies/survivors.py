@@ -20,7 +20,6 @@ class ShowSurvivors(Lie):
     to: Ids = ()
 
     def survivors(self, server: LyingServer, world: World, member: Member, survivors: frozenset[int]) -> frozenset[int]:
-        """Whatever was sent."""
         return frozenset(self.ids) if meant(self.to, member.index) else survivors
 
 
@@ -34,7 +33,6 @@ class DropFromSurvivors(Lie):
     """Only those that joined a second time."""
 
     def survivors(self, server: LyingServer, world: World, member: Member, survivors: frozenset[int]) -> frozenset[int]:
-        """Without them."""
         if not meant(self.to, member.index) or (self.rejoined and not member.instance):
             return survivors
         return survivors - set(self.ids)
@@ -49,7 +47,6 @@ class ShowAgain(Lie):
     phase: str = Phase.MASK
 
     def more(self, world: World, member: Member, phase: str, data: bytes) -> Iterable[bytes]:
-        """One after the other."""
         if phase != self.phase or not meant(self.to, member.index):
             return ()
         return [messages.encode(Survivors(world.config.version, world.session, world.bitmap(ids))) for ids in self.sets]
@@ -69,10 +66,10 @@ class Isolate(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        """What the victim gets."""
+        """Choose what the victim gets."""
         known = {*self.dropped, *world.puppets}
         return dealt if member.index != self.victim else [entry for entry in dealt if entry[0] in known]
 
     def survivors(self, server: LyingServer, world: World, member: Member, survivors: frozenset[int]) -> frozenset[int]:
-        """What everybody gets."""
+        """Choose what everybody gets."""
         return survivors - set(self.dropped)

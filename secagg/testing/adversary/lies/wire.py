@@ -20,7 +20,7 @@ class Lose(Lie):
     phase: str
 
     def reaches(self, phase: str, index: int) -> bool:
-        """Neither that message nor a later one."""
+        """The client gets neither that message nor a later one."""
         return phase != self.phase or index not in self.ids
 
 
@@ -33,7 +33,7 @@ class FlipBit(Lie):
     to: Ids = ()
 
     def wire(self, world: World, member: Member, phase: str, data: bytes) -> bytes:
-        """Counted from the first byte on, and around."""
+        """Bits are counted from the first byte on; beyond the last one the count begins again."""
         if phase != self.phase or not meant(self.to, member.index) or not data:
             return data
         bit = self.bit % (8 * len(data))
@@ -49,7 +49,6 @@ class Resize(Lie):
     to: Ids = ()
 
     def wire(self, world: World, member: Member, phase: str, data: bytes) -> bytes:
-        """By so many bytes."""
         if phase != self.phase or not meant(self.to, member.index):
             return data
         return data[: self.by] if self.by < 0 else data + bytes(self.by)
@@ -64,7 +63,6 @@ class Rewrite(Lie):
     to: Ids = ()
 
     def wire(self, world: World, member: Member, phase: str, data: bytes) -> bytes:
-        """Decoded, changed, encoded."""
         if phase != self.phase or not meant(self.to, member.index):
             return data
         message = messages.to_client.decode(data, len(data), world.config.version)
@@ -81,7 +79,6 @@ class Replay(Lie):
     to: Ids = ()
 
     def wire(self, world: World, member: Member, phase: str, data: bytes) -> bytes:
-        """As they were."""
         return self.data if phase == self.phase and meant(self.to, member.index) else data
 
 
@@ -93,7 +90,6 @@ class OutOfPhase(Lie):
     to: Ids = ()
 
     def wire(self, world: World, member: Member, phase: str, data: bytes) -> bytes:
-        """Everybody, in place of the message."""
         if phase != self.phase or not meant(self.to, member.index):
             return data
         return messages.encode(
@@ -110,7 +106,6 @@ class SendAgain(Lie):
     to: Ids = ()
 
     def more(self, world: World, member: Member, phase: str, data: bytes) -> Sequence[bytes]:
-        """Right behind it."""
         if phase != self.phase or not meant(self.to, member.index) or not data:
             return ()
         half = len(data) // 2
