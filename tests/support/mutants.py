@@ -98,7 +98,7 @@ def take_any_config(patch: Patch) -> None:
             inner.setattr(RoundConfig, "__post_init__", lambda config: None)
             return RoundConfig.from_bytes(data)
 
-    patch.setattr(checks, "config_sound", lambda _, data: decode(data))
+    patch.setattr(checks, "config_sound", lambda _, data, version: decode(data))
     patch.setattr(member, "decode_config", decode)
 
 
