@@ -1,4 +1,4 @@
-"""Writes the tables of the documentation that the code already holds: the command line's options, a client's checks.
+"""Writes the tables of the documentation that the code already holds: the command line's options, what is refused.
 
     python docs/generate_tables.py
 
@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from secagg.pairwise.checks import CHECKS
+from secagg.pairwise.rules.table import RULES, Role
 
 HERE = Path(__file__).parent
 
@@ -28,13 +28,15 @@ def replaced(page: str, parts: Mapping[str, str]) -> str:
     return _MARKED.sub(lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}", page)
 
 
-def checks_table() -> str:
-    """What a client refuses."""
+def rules_table(role: Role) -> str:
+    """What a client, or a server, refuses; rules that both keep are in either table."""
     rows = [
-        f"| {check.number} | {_cell(check.stops)} | {', '.join(f'`{code.name}`' for code in check.codes) or 'none'} |"
-        for check in CHECKS
+        f"| {', '.join(rule.requirements)} | {_cell(rule.stops)} "
+        f"| {', '.join(f'`{code.name}`' for code in rule.codes) or 'none'} |"
+        for rule in RULES
+        if role in rule.role
     ]
-    return "\n".join(["| check | what it stops | codes |", "|---|---|---|", *rows])
+    return "\n".join(["| requirement | what it stops | codes |", "|---|---|---|", *rows])
 
 
 def command_reference() -> str:
@@ -49,7 +51,7 @@ def command_reference() -> str:
 
 def security_page(page: str) -> str:
     """docs/security.md."""
-    return replaced(page, {"checks": checks_table()})
+    return replaced(page, {"client rules": rules_table(Role.CLIENT), "server rules": rules_table(Role.SERVER)})
 
 
 def command_line_page(page: str) -> str:

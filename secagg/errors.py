@@ -11,65 +11,69 @@ from enum import IntEnum, StrEnum
 
 
 class ErrorCode(StrEnum):
-    """Why a peer's message, or a peer, was refused.  The number in each comment is the client check it belongs to."""
+    """Why a peer's message, or a peer, was refused.
 
-    # What every message is checked for, by both roles (check 20).
-    MALFORMED = "malformed"
-    TOO_LARGE = "too-large"
-    WRONG_VERSION = "wrong-version"
-    WRONG_SESSION = "wrong-session"
-    WRONG_PHASE = "wrong-phase"
-    CONFLICT = "conflict"
-    PEER_ABORTED = "peer-aborted"
+    The comments name the requirement of ``specs/secagg-v1.md`` that was broken; ``secagg.pairwise.rules`` carries them
+    out.
+    """
+
+    # What every message is held to, by both roles.
+    MALFORMED = "malformed"  # R-WIRE-1, R-WIRE-3, R-WIRE-7; a client: R-ROSTER-7; a server: R-ADVERTISE-4
+    TOO_LARGE = "too-large"  # R-WIRE-5
+    WRONG_VERSION = "wrong-version"  # R-WIRE-4
+    WRONG_SESSION = "wrong-session"  # R-WIRE-6
+    WRONG_PHASE = "wrong-phase"  # R-STATE-1, R-STATE-2
+    CONFLICT = "conflict"  # R-WIRE-8
+    PEER_ABORTED = "peer-aborted"  # for hosts that turn an ABORT into an error
 
     # A client about the invitation.
-    CONFIG_NOT_APPROVED = "config-not-approved"  # 1
-    CONFIG_UNSOUND = "config-unsound"  # 2: the rules of the protocol, recomputed
-    CONFIG_BELOW_POLICY = "config-below-policy"  # 2: the client's own floor
-    COHORT_NOT_VOUCHED = "cohort-not-vouched"  # 3
-    ALREADY_JOINED = "already-joined"  # 4
+    CONFIG_NOT_APPROVED = "config-not-approved"  # R-CONFIG-2
+    CONFIG_UNSOUND = "config-unsound"  # R-CONFIG-10: the rules of the protocol, recomputed
+    CONFIG_BELOW_POLICY = "config-below-policy"  # R-CONFIG-11: the client's own floor
+    COHORT_NOT_VOUCHED = "cohort-not-vouched"  # R-CONFIG-12, R-SIGN-2
+    ALREADY_JOINED = "already-joined"  # R-CONFIG-13
 
     # A client about the roster.
-    ROSTER_OWN_LEAF = "roster-own-leaf"  # 5
-    ROSTER_NEIGHBOURS = "roster-neighbours"  # 6: not exactly the ids that the digest draws
-    ROSTER_PATH = "roster-path"  # 6: a leaf that is not in the roster
-    ROSTER_SIGNATURE = "roster-signature"  # 6: keys that their identity did not sign
-    ROSTER_IDS = "roster-ids"  # 7: ids out of range, repeated, or the client's own
-    ROSTER_KEYS = "roster-keys"  # 7: keys repeated, or the client's own, or of low order
-    ROSTER_TOO_FEW = "roster-too-few"  # 8
+    ROSTER_OWN_LEAF = "roster-own-leaf"  # R-ROSTER-1
+    ROSTER_NEIGHBOURS = "roster-neighbours"  # R-ROSTER-4: not exactly the ids that the digest draws
+    ROSTER_PATH = "roster-path"  # R-ROSTER-5: a leaf that is not in the roster
+    ROSTER_SIGNATURE = "roster-signature"  # R-ROSTER-6: keys that their identity did not sign
+    ROSTER_IDS = "roster-ids"  # R-ROSTER-2: ids out of range, repeated, or the client's own
+    ROSTER_KEYS = "roster-keys"  # R-ROSTER-3: keys repeated, or the client's own, or of low order
+    ROSTER_TOO_FEW = "roster-too-few"  # R-ROSTER-8
 
     # A client about the shares addressed to it.
-    SHARES_DEALERS = "shares-dealers"  # 9: a dealer that is no present neighbour, or is repeated
-    SHARES_UNSEALABLE = "shares-unsealable"  # 9: a share that does not open
-    SHARES_RANGE = "shares-range"  # 10: an element that is not below the field's prime
-    SHARES_COMMITMENT = "shares-commitment"  # 10: a share that is not the committed one
-    SHARES_TOO_FEW = "shares-too-few"  # 11
+    SHARES_DEALERS = "shares-dealers"  # R-SHARES-1: a dealer that is no present neighbour, or is repeated
+    SHARES_UNSEALABLE = "shares-unsealable"  # R-SHARES-3: a share that does not open
+    SHARES_RANGE = "shares-range"  # R-SHARES-4: an element that is not below the field's prime
+    SHARES_COMMITMENT = "shares-commitment"  # R-SHARES-5: a share that is not the committed one
+    SHARES_TOO_FEW = "shares-too-few"  # R-SHARES-2
 
     # A client about the survivors.
-    SURVIVORS_SELF = "survivors-self"  # 13
-    SURVIVORS_TOO_FEW = "survivors-too-few"  # 13
-    SURVIVORS_NOT_SHARED = "survivors-not-shared"  # 14
-    SURVIVORS_NEIGHBOURS = "survivors-neighbours"  # 15
-    SURVIVORS_CHANGED = "survivors-changed"  # 16
+    SURVIVORS_SELF = "survivors-self"  # R-SURVIVORS-2
+    SURVIVORS_TOO_FEW = "survivors-too-few"  # R-SURVIVORS-3
+    SURVIVORS_NOT_SHARED = "survivors-not-shared"  # R-SURVIVORS-4
+    SURVIVORS_NEIGHBOURS = "survivors-neighbours"  # R-SURVIVORS-5
+    SURVIVORS_CHANGED = "survivors-changed"  # R-SURVIVORS-6
 
     # A client about the confirmations.
-    CONFIRM_SIGNERS = "confirm-signers"  # 17: a signer that is no survivor, or too few of them
-    CONFIRM_SIGNATURE = "confirm-signature"  # 17
+    CONFIRM_SIGNERS = "confirm-signers"  # R-CONFIRM-5: a signer that is no survivor, or too few of them
+    CONFIRM_SIGNATURE = "confirm-signature"  # R-CONFIRM-6
 
     # A client about its own past.
-    STATE_REUSED = "state-reused"  # 21
+    STATE_REUSED = "state-reused"  # R-STATE-4
 
     # The server about a client.
-    UNKNOWN_SENDER = "unknown-sender"
-    KEY_UNUSABLE = "key-unusable"
-    KEY_REPEATED = "key-repeated"
-    BAD_SIGNATURE = "bad-signature"
-    WRONG_LENGTH = "wrong-length"
-    ELEMENT_RANGE = "element-range"
-    PADDING = "padding"
-    BAD_SHARE = "bad-share"
-    BAD_DEALER = "bad-dealer"
-    TOO_FEW_LEFT = "too-few-left"
+    UNKNOWN_SENDER = "unknown-sender"  # R-WIRE-10
+    KEY_UNUSABLE = "key-unusable"  # R-ADVERTISE-4
+    KEY_REPEATED = "key-repeated"  # R-ADVERTISE-4
+    BAD_SIGNATURE = "bad-signature"  # R-ADVERTISE-4, R-CONFIRM-2
+    WRONG_LENGTH = "wrong-length"  # R-SHARE-8, R-MASK-6, R-UNMASK-4
+    ELEMENT_RANGE = "element-range"  # R-MASK-6
+    PADDING = "padding"  # R-MASK-6
+    BAD_SHARE = "bad-share"  # R-UNMASK-4
+    BAD_DEALER = "bad-dealer"  # R-UNMASK-7
+    TOO_FEW_LEFT = "too-few-left"  # reserved
 
 
 class AbortCode(IntEnum):
@@ -110,8 +114,8 @@ class PeerError(SecAggError):
     Attributes:
         code: the rule that was broken.
         phase: the phase in which it was broken, by name (``"SHARE"``).
-        culprit: the cohort indices to blame; empty when the server is.  A client that names a dealer (checks 9 and 10)
-            names whoever dealt or carried its shares: a lying server can alter them on the way.
+        culprit: the cohort indices to blame; empty when the server is.  A client that names a dealer (R-SHARES-3 to
+            R-SHARES-5) names whoever dealt or carried its shares: a lying server can alter them on the way.
         reply: the ABORT message to send to the other side; empty when there is none.
     """
 

@@ -50,7 +50,7 @@ class Identity:
 
 
 class Directory(Protocol):
-    """Says which cohorts a host stands behind.  Its answers must not come from the server of the round."""
+    """Says which cohorts a host stands behind.  Its answers must not come from the round's server (R-EXTERNAL-1)."""
 
     def cohort(self, digest: bytes) -> Sequence[bytes] | None:
         """The identity keys (32 bytes each) by cohort index of the cohort with this digest, or None."""
@@ -94,8 +94,8 @@ class MemoryDirectory:
 class UsedTokens:
     """Which tokens were used, in memory: pass it as ``consume``.
 
-    A host that must survive a restart keeps the same set durably, and marks a token before it returns True: see
-    ``DurableTokens``.
+    A host that must survive a restart keeps the same set durably, and marks a token before it returns True
+    (R-EXTERNAL-4): see ``DurableTokens``.
     """
 
     def __init__(self) -> None:

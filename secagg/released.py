@@ -1,4 +1,4 @@
-"""Which inputs may be in a sum already: what keeps a client from giving one away twice."""
+"""Which inputs may be in a sum already: what keeps a client from giving one away twice (R-JOIN-5)."""
 
 from __future__ import annotations
 

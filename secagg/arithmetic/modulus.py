@@ -13,7 +13,7 @@ MERSENNE_61 = 2**61 - 1
 
 
 def _is_prime(value: int) -> bool:
-    """Miller-Rabin with the bases that decide every integer below 3.3e24 (Sorenson and Webster, 2015)."""
+    """R-CONFIG-5: Miller-Rabin with the bases that decide every integer below 3.3e24 (Sorenson and Webster, 2015)."""
     if value < 2:
         return False
     bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)

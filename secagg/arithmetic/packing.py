@@ -49,7 +49,7 @@ class PackedElementError(PackedError):
 
 
 def pack(vector: Lanes, modulus: Modulus) -> bytes:
-    """The wire form of a vector: ``modulus.packed_bytes(m)`` bytes, the bits after the last element zero.
+    """R-MASK-4: the wire form of a vector: ``modulus.packed_bytes(m)`` bytes, the bits after the last element zero.
 
     Args:
         vector: lanes, shape (m,); for a ring any, of which the lowest b bits are taken, for a prime canonical.

@@ -46,8 +46,8 @@ class Encoder:
     one is too narrow, and stands behind the others.  At the end of the vector stand the weight, whether it is above 0,
     and how many values were clipped, as digits to the base 2^bits - 1: their sums are exact, and nobody's own are seen.
 
-    Every finite update fits: what is too large is clipped, and a weight that is too large is clamped.  A client whose
-    update were refused for its size, or left out, would tell the server that by its absence.
+    Every finite update fits (R-JOIN-4): what is too large is clipped, and a weight that is too large is clamped.  A
+    client whose update were refused for its size, or left out, would tell the server that by its absence.
 
     Everybody in a round must use the same layout: put ``layout_digest()`` into the round's public context.  Rounding
     takes 32 fresh bytes from ``randomness`` per ``encode`` for each number of bits that arrays have; hand in another
@@ -198,8 +198,8 @@ class Encoder:
     def check_config(self, config: RoundShape) -> None:
         """Raises ParameterError unless every vector of this encoder is an input of a round with this config.
 
-        It looks at public values alone, so that a client's host calls it before ``Client.start``: a round whose
-        ``input_max`` were below the encoder's would ask each client, by its leaving, whether a value is above it.
+        R-JOIN-3: it looks at public values alone, so that a client's host calls it before ``Client.start``: a round
+        whose ``input_max`` were below the encoder's would ask each client, by its leaving, whether a value is above it.
         """
         if config.length != self.length:
             raise ParameterError(

@@ -5,7 +5,7 @@ off the sum.  ``phases`` begins with an overview of the phases, and of why they 
 
     config, policy, parameters, explanation         what a round is, and what a client accepts
     graph, graph_bounds, graph_rates, adjacency     who shares with whom, and how sure that is
-    phases, transitions, checks                     the phases, the machines as tables, and what they refuse
+    phases, transitions, rules                      the phases, the machines as tables, and what they refuse
     transcript, records, messages, keys, merkle     labels and digests; bytes; every derivation; the roster's proof
     client, server                                  the machines
 """

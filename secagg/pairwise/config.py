@@ -95,7 +95,7 @@ class RoundConfig:
         self._check_version()
         self._check_ranges()
         self._check_survivors()
-        graph.check_parameters(
+        graph.check_parameters(  # R-CONFIG-9
             self.clients,
             self.colluders,
             self.dropouts,
@@ -231,6 +231,7 @@ class RoundConfig:
             )
 
     def _check_ranges(self) -> None:
+        """R-CONFIG-4 and R-CONFIG-6; what a modulus is, R-CONFIG-5, ``Modulus`` sees to."""
         whole("clients", self.clients, 3, MAX_CLIENTS)
         whole("length", self.length, 1, MAX_LENGTH)
         for name in ("colluders", "dropouts"):
@@ -256,6 +257,7 @@ class RoundConfig:
             )
 
     def _check_survivors(self) -> None:
+        """R-CONFIG-7 and R-CONFIG-8."""
         remain = self.clients - self.dropouts
         if self.threat_model.confirms and not (
             2 * self.quorum > self.clients + self.colluders and self.quorum <= remain
@@ -351,7 +353,7 @@ class RoundConfig:
     # On the wire.
 
     def to_bytes(self) -> bytes:
-        """The canonical bytes."""
+        """The canonical bytes (R-CONFIG-1)."""
         ring = self.modulus.is_ring
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "modulus"}
         values.update(
@@ -364,7 +366,7 @@ class RoundConfig:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RoundConfig:
-        """The config in ``data``.  Raises ParameterError when it is malformed or breaks a rule."""
+        """R-CONFIG-3: the config in ``data``.  Raises ParameterError when it is malformed or breaks a rule."""
         values = config_wire.decode(data)
         suite, prime, ring_bits = values["suite"], values.pop("prime"), values.pop("ring_bits")
         if suite not in list(Suite):

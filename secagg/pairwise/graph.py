@@ -323,14 +323,17 @@ def _security(active: bool, sigma: float | None, eta: float) -> float:
 
 @final
 class NeighbourGraph:
-    """The graph that a key draws: clients 0 .. n - 1 on a ring, sorted by AES-256 of their index.
+    """The graph that a key draws: clients 0 .. n - 1 on a ring, sorted by AES-256 of their index (R-GRAPH-1).
+
+    It is drawn over the whole cohort, whoever advertises (R-GRAPH-3).
 
     Keeps the ring order and its inverse, two int64 arrays of n; nothing of n x k.
 
     Args:
         clients: n >= 3.
         neighbours: k, even and below n - 1, or n - 1 for the complete graph.
-        key: 32 bytes.  It decides the order; on the complete graph there is none, and it is not looked at.
+        key: 32 bytes.  It decides the order; on the complete graph there is none, and it is not looked at
+            (R-GRAPH-2).
 
     Raises:
         ParameterError: there is no such graph, or the key has another length.

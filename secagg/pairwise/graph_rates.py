@@ -27,7 +27,7 @@ _LARGEST_COHORT: Final = 2**20
 
 
 def exact_rate(name: str, rate: float | Fraction) -> Fraction:
-    """The rational number that a rate stands for, so that floor(rate n) is the same for everybody (section 4.2).
+    """R-CONFIG-15: the rational number that a rate stands for, so that floor(rate n) is the same for everybody.
 
     A float stands for the fraction that it is nearest to, if there is one whose denominator is at most 2^20, the
     largest cohort: 0.29 of 100 clients are 29 and 1 / 3 of 3 is 1, although both floats lie below the fraction.  Any

@@ -10,9 +10,10 @@
     a host's key                         ``suspended_state``: seals one suspended client
     ===================================  ==================================================================
 
-All are HKDF-SHA256, and all but the last have the session for their salt.  Client, server, simulation, adversary and
-test vectors take them from here, so that no two of them can differ.  What each label and its fields are is in
-``transcript``; which secrets these come from, in ``dealing``.
+All are HKDF-SHA256, and all but the last have the session for their salt.  No key makes two streams, or seals two
+plaintexts (R-STREAM-3): each has a label of its own, and the clients that it is for are among its fields.  Client,
+server, simulation, adversary and test vectors take them from here, so that no two of them can differ.  What each label
+and its fields are is in ``transcript``; which secrets these come from, in ``dealing``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class KeySchedule:
     # Of what two clients agreed on.
 
     def channel(self, agreed: bytes, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes) -> bytes:
-        """The key that seals ``sender``'s shares for ``receiver``; the public keys are their channel keys."""
+        """R-SHARE-4: the key that seals ``sender``'s shares for ``receiver``; the public keys are the channel keys."""
         info = self._labels.channel_info(self._number, sender, receiver, sender_key, receiver_key)
         return kdf.derive(agreed, self._session, info, self._size)
 
@@ -56,22 +57,22 @@ class KeySchedule:
         return kdf.expand(extracted, there, self._size), kdf.expand(extracted, back, self._size)
 
     def pairwise_mask(self, agreed: bytes, one: int, other: int, one_key: bytes, other_key: bytes) -> bytes:
-        """The key of the mask between two clients, in either order; the public keys are their masking keys."""
+        """R-MASK-3: the key of the mask between two clients, in either order; the public keys are the masking keys."""
         ends = (one, other, one_key, other_key) if one < other else (other, one, other_key, one_key)
         return kdf.derive(agreed, self._session, self._labels.pairwise_mask_info(self._number, *ends), self._size)
 
     # Of a self-mask seed.
 
     def self_mask(self, seed: bytes, index: int) -> bytes:
-        """The key of a client's own mask."""
+        """R-MASK-2: the key of a client's own mask."""
         return kdf.derive(seed, self._session, self._labels.self_mask_info(self._number, index), self._size)
 
     def seed_commitment(self, seed: bytes, index: int) -> bytes:
-        """What a client publishes of its seed, 32 bytes."""
+        """R-SHARE-6: what a client publishes of its seed, 32 bytes."""
         info = self._labels.seed_commitment_info(self._number, index)
         return kdf.derive(seed, self._session, info, transcript.DIGEST_BYTES)
 
-    # Of a client's share secret.
+    # Of a client's share secret (R-SHARE-1).
 
     def seed(self, share_secret: bytes, index: int) -> bytes:
         """A client's self-mask seed."""

@@ -1,9 +1,9 @@
 """The roster's Merkle tree, and one proof for many leaves at once.
 
-The tree has exactly n leaves; a node without a sibling moves up unhashed.  Which leaves a proof is for is known to
-both sides (the client's neighbours and itself, drawn from the digest), so a proof is a bare list of the hashes that
-cannot be computed from those leaves, level by level from the leaves up, by ascending position.  It never holds more
-than a path for each leaf would, nor more than all the other leaves: on the complete graph it is empty.
+The tree has exactly n leaves; a node without a sibling moves up unhashed (R-ADVERTISE-6).  Which leaves a proof is for
+is known to both sides (the client's neighbours and itself, drawn from the digest), so a proof is a bare list of the
+hashes that cannot be computed from those leaves, level by level from the leaves up, by ascending position.  It never
+holds more than a path for each leaf would, nor more than all the other leaves: on the complete graph it is empty.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MerkleTree:
         return self._levels[-1][0]
 
     def prove(self, indices: Sequence[int]) -> bytes:
-        """The hashes, 32 bytes each, that ``root_from`` needs beside the leaves at ``indices``."""
+        """R-ADVERTISE-7: the hashes, 32 bytes each, that ``root_from`` needs beside the leaves at ``indices``."""
         proof: list[bytes] = []
         known = sorted(set(indices))
         for level in self._levels[:-1]:
@@ -55,6 +55,8 @@ class MerkleTree:
 
 def root_from(leaves: Mapping[int, bytes], count: int, proof: bytes, node: Node) -> bytes | None:
     """The root of a tree of ``count`` leaves, from some of them and a proof; None when the proof has a wrong length.
+
+    R-ROSTER-5: nothing of the proof may be left over, not even a part of a hash.
 
     ``leaves`` maps a leaf's index, below ``count``, to its hash, so a leaf counts at its own index and nowhere else.
     """

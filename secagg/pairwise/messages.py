@@ -2,7 +2,7 @@
 
 MessagePack arrays ``[type, version, session, ...]`` of a fixed number of fields.  Lists of fixed-size records travel
 as one ``bytes``.  Nothing that is hashed or signed is taken from received bytes as they stand: it is rebuilt from the
-fields.  A message that does not decode is a PeerError(MALFORMED), never another exception.
+fields (R-WIRE-11).  A message that does not decode is a PeerError(MALFORMED), never another exception.
 
 A message is of the version that its round's config names.  The versions differ in UNMASK alone, which has a field more
 from version 2 on.
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from secagg.errors import AbortCode, ErrorCode, PeerError
+from secagg.errors import AbortCode
 from secagg.pairwise.phases import Phase, ThreatModel, phases
 from secagg.pairwise.records import (
     COMMITMENTS_BYTES,
@@ -30,7 +30,8 @@ from secagg.pairwise.records import (
     SEALED_BYTES,
     SIGNATURE_BYTES,
 )
-from secagg.pairwise.transcript import DIGEST_BYTES, VERSION, VERSIONS, known_versions
+from secagg.pairwise.rules import wire as wire_rules
+from secagg.pairwise.transcript import DIGEST_BYTES, VERSION, VERSIONS
 
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
@@ -196,32 +197,11 @@ class StrictDecoder(Generic[_M]):
 
         ``version`` is None for an invitation, which may be of any version that the library speaks.
         """
-        size = memoryview(data).nbytes
-        if size > limit:
-            raise PeerError(ErrorCode.TOO_LARGE, f"a message of {size} bytes; at most {limit} are allowed here")
+        wire_rules.size_allowed(memoryview(data).nbytes, limit)
         allowed = VERSIONS if version is None else (version,)
-        try:
-            message = self._decoders[allowed[0]].decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as refused:
-            _check_version(bytes(memoryview(data).cast("B")[:3]), allowed)
-            raise PeerError(ErrorCode.MALFORMED, f"the message does not decode: {refused}") from None
-        if message.version not in allowed:  # type: ignore[attr-defined]
-            raise _wrong_version(message.version, allowed)  # type: ignore[attr-defined]
+        message = wire_rules.well_formed(self._decoders[allowed[0]].decode, data, allowed)
+        wire_rules.version_spoken(message.version, allowed)  # type: ignore[attr-defined]
         return message
-
-
-def _check_version(head: bytes, allowed: tuple[int, ...]) -> None:
-    """A message of another version may have other fields: say so rather than MALFORMED."""
-    if len(head) == 3 and 0x93 <= head[0] <= 0x9F and head[1] <= 0x7F and head[2] <= 0x7F and head[2] not in allowed:
-        raise _wrong_version(head[2], allowed)
-
-
-def _wrong_version(met: int, allowed: tuple[int, ...]) -> PeerError:
-    where = "" if allowed == VERSIONS else f" in a round of version {allowed[0]}"
-    return PeerError(
-        ErrorCode.WRONG_VERSION,
-        f"a message of protocol version {met}{where}; this library speaks the versions {known_versions()}",
-    )
 
 
 to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(dict.fromkeys(VERSIONS, ToClient))
@@ -232,12 +212,12 @@ invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(dict.fromkeys(VERSI
 
 
 def encode(message: Message) -> bytes:
-    """The message's bytes."""
+    """The message's bytes, every element in its shortest form (R-WIRE-2)."""
     return _encoder.encode(message)
 
 
 def encode_abort(version: int, session: bytes, code: AbortCode) -> bytes:
-    """An ABORT message."""
+    """An ABORT message: it does not say what was wrong (R-ABORT-1)."""
     return encode(Abort(version, session, int(code)))
 
 
@@ -249,7 +229,7 @@ def unmask(version: int, session: bytes, openings: bytes, attachment: bytes) -> 
 
 
 def abort_code(message: Abort) -> AbortCode:
-    """The code of an ABORT; a number that this version does not know is UNSPECIFIED."""
+    """R-ABORT-3: the code of an ABORT; a number that this version does not know is UNSPECIFIED."""
     return AbortCode(message.code) if message.code in set(AbortCode) else AbortCode.UNSPECIFIED
 
 
@@ -311,8 +291,7 @@ def encode_ids(ids: npt.ArrayLike) -> bytes:
 
 def decode_ids(data: bytes) -> tuple[int, ...]:
     """The ids in ``data``.  Raises PeerError(MALFORMED) when they do not fill whole records."""
-    if len(data) % ID_BYTES:
-        raise PeerError(ErrorCode.MALFORMED, f"a list of ids of {len(data)} bytes; {ID_BYTES} bytes make an id")
+    wire_rules.ids_whole(len(data), ID_BYTES)
     return tuple(np.frombuffer(data, dtype="<u4").tolist())
 
 
@@ -325,11 +304,7 @@ def encode_bitmap(ids: Iterable[int], clients: int) -> bytes:
 
 def decode_bitmap(data: bytes, clients: int) -> tuple[int, ...]:
     """The ids in a bitmap, ascending.  Raises PeerError(MALFORMED) on a wrong length or a spare bit that is set."""
-    if len(data) != (clients + 7) // 8:
-        raise PeerError(
-            ErrorCode.MALFORMED, f"a bitmap of {len(data)} bytes; {clients} clients need {(clients + 7) // 8}"
-        )
+    wire_rules.bitmap_whole(len(data), clients)
     bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little")
-    if bits[clients:].any():
-        raise PeerError(ErrorCode.MALFORMED, f"a bitmap with a bit set beyond its {clients} clients")
+    wire_rules.bitmap_of_cohort(bool(bits[clients:].any()), clients)
     return tuple(np.flatnonzero(bits).tolist())

@@ -13,7 +13,7 @@ Added up, the pairwise masks cancel, and what is left are the self masks.  Clien
 gone before it sends y_i leaves the pairwise masks that its neighbours made against it.  So everybody first hands out
 Shamir shares of two secrets among its neighbours: of its seed, and of the private key behind its pairwise masks.  For
 a client in the sum the neighbours reveal shares of the seed; for one that vanished, shares of the private key.  Never
-both, or x_i could be computed from y_i: that one rule is what most of the checks protect.
+both, or x_i could be computed from y_i: that one rule is what most of the others protect.
 
 Five phases, each closed by the server's host when it has waited long enough:
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
-from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.errors import ParameterError
 from secagg.pairwise import transcript
 from secagg.pairwise.graph_rates import count_of, default_colluders, exact_rate
 from secagg.pairwise.parameters import (
@@ -18,7 +18,8 @@ from secagg.pairwise.parameters import (
     raw_bytes,
     whole,
 )
-from secagg.pairwise.phases import Phase, ThreatModel, default_threat_model
+from secagg.pairwise.phases import ThreatModel, default_threat_model
+from secagg.pairwise.rules import client as rules
 from secagg.primitives.suites import Suite
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """The least that a client accepts of a config (check 2); a server cannot talk it below this.
+    """The least that a client accepts of a config (R-CONFIG-11); a server cannot talk it below this.
 
-    A config is refused when a value of it is below the value here; each field is named after the config's.
+    A config is refused when a value of it is below the value here; each field is named after the config's.  The
+    defaults are those that R-CONFIG-16 recommends to whoever knows nothing of the round; what depends on the round
+    (``gamma``, ``min_survivors``, ``min_input_bits``, lengths, ``context``) asks for nothing by default.
 
     Attributes:
         threat_model: ACTIVE refuses a round in ``semi_honest``; SEMI_HONEST takes both; None asks for ACTIVE of a
@@ -96,15 +99,14 @@ class Policy:
         return default_colluders(clients) if self.gamma == "default" else count_of(clients, "gamma", self.gamma)
 
     def check(self, config: RoundConfig, *, identified: bool = False) -> None:
-        """Raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
+        """R-CONFIG-11: raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
 
         ``identified`` says that the client brings an identity or a directory.
         """
         asked = self.threat_model or default_threat_model(identified=identified)
-        if not config.threat_model.covers(asked):
-            raise _below("threat_model", config.threat_model, asked)
-        if config.suite not in self.suites:
-            raise _below("suite", config.suite.name, " or ".join(suite.name for suite in sorted(self.suites)))
+        rules.within_policy(config.threat_model.covers(asked), "threat_model", config.threat_model, asked)
+        suites = " or ".join(suite.name for suite in sorted(self.suites))
+        rules.within_policy(config.suite in self.suites, "suite", config.suite.name, suites)
         floors = [
             ("version", config.version, self.min_version),
             ("clients", config.clients, self.min_clients),
@@ -121,23 +123,14 @@ class Policy:
         if config.threat_model.adversarial_drops:
             floors.append(("grinding_bits", config.grinding_bits, self.min_grinding_bits))
         for name, met, allowed in floors:
-            if met < allowed:
-                raise _below(name, met, f"at least {allowed}")
+            rules.within_policy(met >= allowed, name, met, f"at least {allowed}")
         for name, met, allowed in (
             ("clients", config.clients, self.max_clients),
             ("length", config.length, self.max_length),
             ("neighbours", config.neighbours, self.max_neighbours),
             ("attachment_bytes", config.attachment_bytes, self.max_attachment_bytes),
         ):
-            if met > allowed:
-                raise _below(name, met, f"at most {allowed}")
-        if self.context is not None and config.context != self.context:
-            raise _below("context", f"{config.context.hex() or 'nothing'}", self.context.hex())
-
-
-def _below(name: str, met: object, allowed: str) -> PeerError:
-    return PeerError(
-        ErrorCode.CONFIG_BELOW_POLICY,
-        f"the server's config has {name} = {met}; this client's policy asks for {allowed}",
-        phase=Phase.ADVERTISE,
-    )
+            rules.within_policy(met <= allowed, name, met, f"at most {allowed}")
+        if self.context is not None:
+            met_context = config.context.hex() or "nothing"
+            rules.within_policy(config.context == self.context, "context", met_context, self.context.hex())

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from secagg.errors import ErrorCode, PeerError
+from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.transcript import DIGEST_BYTES, KEY_SHARE, SEED_SHARE
 from secagg.primitives import secret_sharing
 from secagg.primitives.aead import AEAD_TAG_BYTES
@@ -146,10 +146,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 def cut_exactly(data: bytes, size: int, count: int, what: str) -> list[bytes]:
     """``count`` records of ``size`` bytes.  Raises PeerError(MALFORMED) when ``data`` has another length."""
-    if len(data) != size * count:
-        raise PeerError(
-            ErrorCode.MALFORMED, f"{what}: {len(data)} bytes; {count} records of {size} bytes are {size * count}"
-        )
+    wire_rules.records_whole(len(data), size, count, what)
     return cut(data, size)
 
 

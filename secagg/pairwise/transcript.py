@@ -146,23 +146,23 @@ class Labels:
     # Identifiers of a round.
 
     def config_digest(self, config: bytes) -> bytes:
-        """The digest of a config's canonical bytes: what a client's host approves, and what every key depends on."""
+        """R-CONFIG-1: the digest of a config's canonical bytes: a host approves it, and every key depends on it."""
         return self._hash(_CONFIG, config)
 
     def round_id(self, config: bytes, nonce: bytes) -> bytes:
-        """What stands for the session before there is one, from the config's digest and the server's nonce."""
+        """R-WIRE-6: what stands for the session before there is one, from the config's digest and the nonce."""
         return self._hash(_ROUND, config, nonce)
 
     def session_id(self, config: bytes, nonce: bytes, roster: bytes) -> bytes:
-        """The session: the config's digest, the server's nonce and the roster's digest."""
+        """R-WIRE-6: the session: the config's digest, the server's nonce and the roster's digest."""
         return self._hash(_SESSION, config, nonce, roster)
 
     def graph_key(self, roster: bytes, session: bytes) -> bytes:
-        """The AES-256 key under which the ids are put in ring order."""
+        """R-GRAPH-1: the AES-256 key under which the ids are put in ring order."""
         return self._hash(_GRAPH, roster, session)
 
     def join_token(self, round_: bytes, index: int) -> bytes:
-        """What a host marks as used when it lets a client join a round."""
+        """R-CONFIG-13: what a host marks as used when it lets a client join a round."""
         return self._hash(_JOIN_TOKEN, round_, _u32(index))
 
     def transcript_digest(self, session: bytes, parts: Iterable[bytes]) -> bytes:
@@ -172,11 +172,11 @@ class Labels:
     # The roster's Merkle tree: exactly n leaves, leaf j for member j.
 
     def leaf(self, index: int, channel_key: bytes, masking_key: bytes) -> bytes:
-        """The leaf of a member that advertised these two keys."""
+        """R-ADVERTISE-6: the leaf of a member that advertised these two keys."""
         return self._hash(_LEAF, _u32(index), channel_key, masking_key)
 
     def empty_leaf(self, index: int) -> bytes:
-        """The leaf of a member that did not advertise."""
+        """R-ADVERTISE-6: the leaf of a member that did not advertise."""
         return self._hash(_EMPTY_LEAF, _u32(index))
 
     def node(self, left: bytes, right: bytes) -> bytes:
@@ -184,7 +184,7 @@ class Labels:
         return self._hash(_NODE, left, right)
 
     def roster_digest(self, round_: bytes, clients: int, root: bytes) -> bytes:
-        """The roster: its tree's root, tied to the round and to the number of leaves."""
+        """R-ADVERTISE-6: the roster: its tree's root, tied to the round and to the number of leaves."""
         return self._hash(_ROSTER, round_, _u32(clients), root)
 
     # What identities sign.
@@ -192,11 +192,11 @@ class Labels:
     def signed_advertisement(
         self, config: bytes, nonce: bytes, index: int, channel_key: bytes, masking_key: bytes
     ) -> bytes:
-        """The bytes that an identity signs over its two keys."""
+        """R-ADVERTISE-3: the bytes that an identity signs over its two keys."""
         return self._fields(_ADVERTISE, config, nonce, _u32(index), channel_key, masking_key)
 
     def signed_survivors(self, session: bytes, survivors: bytes) -> bytes:
-        """The bytes that an identity signs, once, over the survivors' bitmap."""
+        """R-CONFIRM-1: the bytes that an identity signs, once, over the survivors' bitmap."""
         return self._fields(_SURVIVORS, session, survivors)
 
     # The `info` of key derivations; the salt is always the session.
@@ -228,11 +228,11 @@ class Labels:
     # Shares.
 
     def sealed_shares_context(self, session: bytes, sender: int, receiver: int) -> bytes:
-        """The associated data of one sealed pair of shares: session, sender, receiver, phase."""
+        """R-SHARE-4: the associated data of one sealed pair of shares: session, sender, receiver, phase."""
         return self._sealed_head + session + _pack_ids(4, sender, 4, receiver) + _SHARE_PHASE
 
     def share_commitment(self, session: bytes, dealer: int, holder: int, kind: int, salt: bytes, share: bytes) -> bytes:
-        """The commitment to one share; ``kind`` is KEY_SHARE or SEED_SHARE, the salt 32 bytes of its own."""
+        """R-SHARE-5: the commitment to one share; ``kind`` is KEY_SHARE or SEED_SHARE, the salt 32 bytes of its own."""
         kinds = (b"\x00", b"\x01")  # every field has a fixed length
         return hashlib.sha256(
             self._commitment_head + session + _u32(dealer) + _u32(holder) + kinds[kind] + salt + share

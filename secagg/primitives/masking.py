@@ -1,11 +1,13 @@
 """Mask streams: expand them, and add or subtract many of them, on any slice of the vector, in threads or processes.
 
-A mask is the keystream of a key that makes no other stream, by the cipher of the round's suite.  Element i is lane i of
-the stream, a little-endian integer of the modulus's 8, 16, 32 or 64 bits, without the bits above b for Z_2^b.
+A mask is the keystream of a key that makes no other stream (R-STREAM-3), by the cipher of the round's suite.  Element i
+is lane i of the stream, a little-endian integer of the modulus's 8, 16, 32 or 64 bits, without the bits above b for
+Z_2^b (R-STREAM-1).
 
-Modulo a prime p, lane i is only the first candidate for element i.  Candidate j is lane i of the stream that starts at
-counter j 2^64, its *level*, and the element is the first candidate below p floor(2^L / p), modulo p: exactly uniform,
-however often p rejects, and still a function of i alone.  Levels above zero are made only where an element needs them.
+Modulo a prime p, lane i is only the first candidate for element i (R-STREAM-2).  Candidate j is lane i of the stream
+that starts at counter j 2^64, its *level*, and the element is the first candidate below p floor(2^L / p), modulo p:
+exactly uniform, however often p rejects, and still a function of i alone.  Levels above zero are made only where an
+element needs them.
 
 The work goes slice by slice, each of a size that the second-level cache holds together with the zeros that are
 encrypted and the keystream that comes of it; within a slice mask by mask.

@@ -44,7 +44,7 @@ class ShareError(ValueError):
 
 
 def split_secret(secret: bytes) -> UintArray:
-    """The five limbs of a 32-byte secret: uint64, shape (5,).  Raises ParameterError for another length."""
+    """R-SHARE-2: the five limbs of a 32-byte secret: uint64, shape (5,).  Raises ParameterError for another length."""
     if len(secret) != SECRET_BYTES:
         raise ParameterError(f"a secret of {len(secret)} bytes cannot be shared: it must have {SECRET_BYTES}")
     rest = int.from_bytes(secret, "little")
@@ -173,7 +173,7 @@ def share(
 
 
 def points(holders: npt.ArrayLike) -> UintArray:
-    """The points of holders, uint64: cohort index + 1, so that nobody holds the secret itself, which lies at 0."""
+    """R-SHARE-3: the points of holders, uint64: cohort index + 1, so that nobody holds the secret, which lies at 0."""
     return np.asarray(holders, dtype=np.int64).astype(np.uint64) + np.uint64(1)
 
 
@@ -214,7 +214,7 @@ def lagrange_at_zero(xs: UintArray) -> UintArray:
 
 
 def reconstruct(weights: UintArray, shares: UintArray) -> UintArray:
-    """The five limbs of one secret: uint64, shape (5,), canonical but perhaps out of range, see ``join_limbs``.
+    """R-UNMASK-6: the five limbs of a secret: uint64, shape (5,), canonical, perhaps out of range, see ``join_limbs``.
 
     Args:
         weights: uint64, shape (t,), from ``lagrange_at_zero`` of the holders' points.

@@ -36,7 +36,7 @@ def sign(secret_key: bytes, message: bytes) -> bytes:
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> None:
-    """Raises CryptoError unless ``signature`` is ``public``'s over ``message``."""
+    """Raises CryptoError unless ``signature`` is ``public``'s over ``message``, by the equation of R-SIGN-1."""
     try:
         nacl.bindings.crypto_sign_open(signature + message, public)
     except (nacl.exceptions.CryptoError, ValueError):

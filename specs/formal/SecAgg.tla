@@ -15,9 +15,10 @@
 (*                                                                         *)
 (* The actions start, Roster, Shares, submit, Survivors and Confirmations  *)
 (* are the edges of CLIENT["active"] in secagg/pairwise/transitions.py: the same    *)
-(* inputs, from and to the same states.  A number n in On(n) is a check of *)
-(* secagg/pairwise/checks.py; a config takes checks away by naming them in Off.     *)
-(* Checks 5 and 9 are part of what opens for whom, and always there.       *)
+(* inputs, from and to the same states.  On(rule) says whether clients     *)
+(* keep a rule of specs/secagg-v1.md; a config takes rules away by naming  *)
+(* them in Off.  R-ROSTER-1, R-SHARES-1 and R-SHARES-3 are part of what    *)
+(* opens for whom, and always there.                                       *)
 (***************************************************************************)
 EXTENDS Integers, FiniteSets
 
@@ -28,14 +29,14 @@ CONSTANTS
     Quorum,            \* confirmations asked for
     MinSurvivors,      \* the fewest survivors that a client accepts
     Rosters,           \* session |-> the members in the roster of that session
-    Off,               \* checks that clients leave out
+    Off,               \* rules that clients leave out, by the specification's ids
     Withhold,          \* whose sealed shares the server may keep back, from whom it likes
     OneSet,            \* reduction: one survivor set for all, or nothing (see the README)
     Lockstep,          \* reduction: phase by phase, nobody late without need (see the README)
     Behind             \* reduction: Behind[u] are the clients that move after u in every phase
 
 All == Honest \union Corrupt
-On(check) == check \notin Off
+On(rule) == rule \notin Off
 Max(x, y) == IF x > y THEN x ELSE y
 
 ASSUME /\ Honest \intersect Corrupt = {}
@@ -67,35 +68,36 @@ Init == /\ state = [u \in Honest |-> "JOINED"]
 -----------------------------------------------------------------------------
 (* What clients accept.                                                    *)
 
-\* 5: the client's own keys stand in the roster.  8: enough neighbours do.
+\* R-ROSTER-1: the client's own keys stand in the roster.  R-ROSTER-8: enough neighbours do.
 AcceptsRoster(u, s) == /\ u \in Rosters[s]
-                       /\ On(8) => Cardinality(Near[u] \intersect Rosters[s]) >= T
+                       /\ On("R-ROSTER-8") => Cardinality(Near[u] \intersect Rosters[s]) >= T
 
-\* 6: every neighbour's keys are its own.
-Forgeries(u) == IF On(6) THEN {{}} ELSE SUBSET (Near[u] \intersect Honest)
+\* R-ROSTER-6: every neighbour's keys are its own.
+Forgeries(u) == IF On("R-ROSTER-6") THEN {{}} ELSE SUBSET (Near[u] \intersect Honest)
 
-\* 9: whose shares open for u: neighbours in its roster that dealt in its session, to its own keys.
+\* R-SHARES-1, R-SHARES-3: whose shares open for u: neighbours in its roster that dealt in its session, to its own keys.
 Open(u) == {v \in Near[u] \intersect Rosters[session[u]] :
                 IF v \in Corrupt \union fake[u] THEN TRUE
                 ELSE Dealt(v) /\ session[v] = session[u] /\ u \notin fake[v]}
 
-\* 11: enough of them.
-AcceptsShares(D) == On(11) => Cardinality(D) >= T
+\* R-SHARES-2: enough of them.
+AcceptsShares(D) == On("R-SHARES-2") => Cardinality(D) >= T
 
 Fewest == Max(MinSurvivors, Quorum)
 LargeSets == {S \in SUBSET All : Cardinality(S) >= Fewest}
 
-\* 13: itself among enough survivors.  14: no neighbour among them that it does not mask against.  15: T neighbours.
-AcceptsSurvivors(u, S) == /\ On(13) => u \in S /\ S \in LargeSets
-                          /\ On(14) => Near[u] \intersect S \subseteq dealers[u]
-                          /\ On(15) => Cardinality(Near[u] \intersect S) >= T
+\* Itself; enough survivors; no neighbour among them that it does not mask against; T neighbours.
+AcceptsSurvivors(u, S) == /\ On("R-SURVIVORS-2") => u \in S
+                          /\ On("R-SURVIVORS-3") => S \in LargeSets
+                          /\ On("R-SURVIVORS-4") => Near[u] \intersect S \subseteq dealers[u]
+                          /\ On("R-SURVIVORS-5") => Cardinality(Near[u] \intersect S) >= T
 
 SetsToShow == LET seen == UNION {signed[u] : u \in Honest}
-              IN IF OneSet /\ seen # {} THEN seen ELSE IF On(13) THEN LargeSets ELSE SUBSET All
+              IN IF OneSet /\ seen # {} THEN seen ELSE IF On("R-SURVIVORS-3") THEN LargeSets ELSE SUBSET All
 
-\* 17: a quorum of members of S signed it, in this session.  Colluders sign whatever they are asked.
+\* R-CONFIRM-5: a quorum of members of S signed it, in this session.  Colluders sign whatever they are asked.
 Signers(s, S) == (Corrupt \intersect S) \union {v \in Honest \intersect S : session[v] = s /\ S \in signed[v]}
-AcceptsConfirmations(u) == On(17) => Cardinality(Signers(session[u], shown[u])) >= Quorum
+AcceptsConfirmations(u) == On("R-CONFIRM-5") => Cardinality(Signers(session[u], shown[u])) >= Quorum
 
 -----------------------------------------------------------------------------
 (* What clients do.                                                        *)
@@ -156,10 +158,10 @@ Confirmations(u) ==
 
 Edges(u) == start(u) \/ Roster(u) \/ Shares(u) \/ submit(u) \/ Survivors(u) \/ Confirmations(u)
 
-\* No edge of the table.  16: one set is signed, ever.  19: the shares are wiped with the answer.
+\* No edge of the table.  R-SURVIVORS-6: one set is signed, ever.  R-UNMASK-3: the shares are wiped with the answer.
 SignsAgain(u) ==
-    /\ ~On(16)
-    /\ state[u] = "CONFIRMED" \/ (~On(19) /\ state[u] = "DONE")
+    /\ ~On("R-SURVIVORS-6")
+    /\ state[u] = "CONFIRMED" \/ (~On("R-UNMASK-3") /\ state[u] = "DONE")
     /\ Cardinality(signed[u]) = 1
     /\ \E S \in SetsToShow \ signed[u] : Signs(u, S)
     /\ state' = [state EXCEPT ![u] = "CONFIRMED"]
@@ -174,11 +176,11 @@ Spec == Init /\ [][Next]_vars
 Leaked(w) == IF Dealt(w) THEN Near[w] \intersect Rosters[session[w]] \intersect (Corrupt \union fake[w]) ELSE {}
 Holds(v, w) == w \in dealers[v] \ fake[v]
 
-\* 18: which kind is revealed follows from the set alone; without it the server asks for both.
+\* R-UNMASK-2: which kind is revealed follows from the set alone; without it the server asks for both.
 SeedShares(w) == Leaked(w) \union
-                 {v \in Honest : Holds(v, w) /\ \E S \in answered[v] : w \in S \/ ~On(18)}
+                 {v \in Honest : Holds(v, w) /\ \E S \in answered[v] : w \in S \/ ~On("R-UNMASK-2")}
 KeyShares(w) == Leaked(w) \union
-                {v \in Honest : Holds(v, w) /\ \E S \in answered[v] : w \notin S \/ ~On(18)}
+                {v \in Honest : Holds(v, w) /\ \E S \in answered[v] : w \notin S \/ ~On("R-UNMASK-2")}
 KnowsSeed(w) == Cardinality(SeedShares(w)) >= T
 KnowsKey(w) == Cardinality(KeyShares(w)) >= T
 

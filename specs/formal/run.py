@@ -78,9 +78,9 @@ class Config:
         return int(self.constants[constant])
 
     @property
-    def checks_off(self) -> tuple[int, ...]:
-        """The checks that the clients leave out."""
-        return tuple(int(number) for number in re.findall(r"\d+", self.constants["Off"]))
+    def rules_off(self) -> tuple[str, ...]:
+        """The rules that the clients leave out, by the specification's ids."""
+        return tuple(re.findall(r'"([^"]+)"', self.constants["Off"]))
 
 
 def _size(members: str) -> int:
@@ -183,14 +183,14 @@ def judge(output: str) -> Verdict:
 def table(configs: dict[str, Config], verdicts: dict[str, Verdict]) -> str:
     """The configs and their expected verdicts, in the order of verdicts.json, as a Markdown table."""
     rows = [
-        "| config | graph | honest + colluding | t, Q, min | checks off | invariants | verdict | what it is |",
+        "| config | graph | honest + colluding | t, Q, min | rules off | invariants | verdict | what it is |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, verdict in verdicts.items():
         config = configs[name]
         graph = f"ring, k = {config.neighbours}" if config.module == "MCRing" else "complete"
         numbers = ", ".join(str(config.number(constant)) for constant in ("T", "Quorum", "MinSurvivors"))
-        off = ", ".join(map(str, config.checks_off)) or "-"
+        off = ", ".join(config.rules_off) or "-"
         honest, colluding = config.cohort
         cells = [f"`{name}`", graph, f"{honest} + {colluding}", numbers, off, ", ".join(config.invariants)]
         rows.append(f"| {' | '.join([*cells, str(verdict), config.note])} |")

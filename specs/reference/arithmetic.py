@@ -45,6 +45,7 @@ def pack_vector(vector: Sequence[int], modulus: int) -> bytes:
 
 
 def unpack_vector(data: bytes, length: int, modulus: int) -> list[int]:
+    """R-MASK-6: undo ``pack_vector``."""
     bits, whole = bits_of(modulus), int.from_bytes(data, "little")
     require(len(data) == packed_bytes(length, modulus), "wrong-length")
     require(not whole >> length * bits, "padding")

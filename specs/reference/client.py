@@ -1,4 +1,4 @@
-"""A client of one round.  Each rule stands with the number of its check in the specification."""
+"""A client of one round.  Each refusal stands with the requirement that it carries out."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -49,18 +49,18 @@ class Client:
         try:
             _, self.round_id, fields = wire.decode(invitation, ["Invitation"], 4096)
             encoded, self.nonce = fields
-            self.config = config = read_config(encoded)  # 2
-            require(transcript.round_id(config.digest, self.nonce) == self.round_id, "wrong-session")  # 20
-            require(not (refusal := accept(config)), refusal)  # 1, 2
+            self.config = config = read_config(encoded)  # R-CONFIG-10
+            require(transcript.round_id(config.digest, self.nonce) == self.round_id, "wrong-session")  # R-WIRE-6
+            require(not (refusal := accept(config)), refusal)  # R-CONFIG-2, R-CONFIG-11
             if index >= config.clients:
                 raise ValueError("this round has no such client")
-            if config.active:  # 3
+            if config.active:  # R-CONFIG-12
                 self.cohort = directory(config.cohort) or ()
                 require(transcript.cohort_digest(self.cohort) == config.cohort, "cohort-not-vouched")
-                require(all(map(primitives.is_well_formed, self.cohort)), "cohort-not-vouched")
+                require(all(map(primitives.is_well_formed, self.cohort)), "cohort-not-vouched")  # R-SIGN-2
                 require(len(self.cohort) == len({*self.cohort}) == config.clients, "cohort-not-vouched")
                 require(self.cohort[index] == primitives.identity_key(identity), "cohort-not-vouched")
-            require(consume(transcript.join_token(self.round_id, index)), "already-joined")  # 4
+            require(consume(transcript.join_token(self.round_id, index)), "already-joined")  # R-CONFIG-13
         except Refused as refused:
             refused.reply = wire.abort(self.round_id, "config-refused")
             raise
@@ -95,14 +95,14 @@ class Client:
         limit, answered = max(map(self.config.max_bytes, wire.TO_CLIENT)), hashlib.sha256(data).digest()
         name, session, fields = wire.decode(data, ("Abort", *wire.TO_CLIENT), limit)
         if name == "Abort":
-            require(session in (self.round_id, self.session), "wrong-session")
+            require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             self.state = self.state if self.state == "DONE" else "ABORTED"
             return None
-        if name in self.seen:  # 16, 20: only as it was, and then nothing happens
+        if name in self.seen:  # R-WIRE-8, R-SURVIVORS-6: only as it was, and then nothing happens
             require(self.seen[name] == answered, "survivors-changed" if name == "Survivors" else "conflict")
             return None
-        require(AWAITED.get(self.state) == name, "wrong-phase")
-        require(session == (self.session or self.round_id), "wrong-session")
+        require(AWAITED.get(self.state) == name, "wrong-phase")  # R-STATE-1
+        require(session == (self.session or self.round_id), "wrong-session")  # R-WIRE-6
         answer: bytes | None = getattr(self, f"_take_{name.lower()}")(*fields)
         self.seen[name] = answered
         self._advance()
@@ -121,26 +121,30 @@ class Client:
         config, here, gone = self.config, wire.read_ids(present), wire.read_ids(absent)
         self.peers = dict(zip(here, pairs := wire.records(keys, 64, len(here)), strict=True))
         self.session = transcript.session_id(config.digest, self.nonce, digest)
-        require(own == self.channel_key + self.masking_key, "roster-own-leaf")  # 5
+        require(own == self.channel_key + self.masking_key, "roster-own-leaf")  # R-ROSTER-1
         in_range = all(member < config.clients for member in here) and len(here) <= config.neighbours
-        require(in_range and here == sorted({*here} - {self.index}), "roster-ids")  # 7
+        require(in_range and here == sorted({*here} - {self.index}), "roster-ids")  # R-ROSTER-2
+        # R-ROSTER-3
         shown = [key for both in (own, *pairs) for key in (both[:32], both[32:])]
         require(len({*shown}) == len(shown) and not any(map(primitives.has_low_order, shown)), "roster-keys")
-        if config.active:  # 6
+        if config.active:
+            # R-ROSTER-4
             drawn = neighbours_of(self.index, config, digest, self.session)
             require(sorted([*here, *gone]) == drawn and gone == sorted(gone), "roster-neighbours")
+            # R-ROSTER-5
             leaves = {member: transcript.empty_leaf(member) for member in gone} | {
                 member: transcript.leaf(member, both[:32], both[32:])
                 for member, both in [(self.index, own), *self.peers.items()]
             }
             root = proved_root(leaves, config.clients, proof)
             require(transcript.roster_digest(self.round_id, config.clients, root) == digest, "roster-path")
+            # R-ROSTER-6
             for member, signature in zip(here, wire.records(signatures, 64, len(here)), strict=True):
                 signed = self._advertised(member, self.peers[member])
                 require(primitives.verifies(self.cohort[member], signed, signature), "roster-signature")
         else:
-            require(absent == signatures == proof == b"", "malformed")
-        require(len(here) >= config.threshold, "roster-too-few")  # 8
+            require(absent == signatures == proof == b"", "malformed")  # R-ROSTER-7
+        require(len(here) >= config.threshold, "roster-too-few")  # R-ROSTER-8
         self.neighbours = {*here, *gone}
         return self._deal()
 
@@ -172,23 +176,23 @@ class Client:
 
     def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> None:
         ids = wire.read_ids(dealers)
-        require(ids == sorted({*ids} & {*self.peers}), "shares-dealers")  # 9
-        require(len(ids) >= self.config.threshold, "shares-too-few")  # 11
+        require(ids == sorted({*ids} & {*self.peers}), "shares-dealers")  # R-SHARES-1
+        require(len(ids) >= self.config.threshold, "shares-too-few")  # R-SHARES-2
         boxes = wire.records(sealed, wire.SEALED, len(ids))
         expected = wire.records(committed, wire.COMMITMENTS, len(ids))
         self.pairs: dict[int, bytes] = {}
         for dealer, box in zip(ids, boxes, strict=True):
             context = transcript.sealed_shares_context(self.session, dealer, self.index, b"SHARE")
             pair = primitives.unseal(self.receive_keys[dealer], box, context)
-            require(pair is not None, "shares-unsealable", dealer)  # 9
+            require(pair is not None, "shares-unsealable", dealer)  # R-SHARES-3
             self.pairs[dealer] = pair or b""
-        for (dealer, pair), commitment in zip(self.pairs.items(), expected, strict=True):  # 10
+        for (dealer, pair), commitment in zip(self.pairs.items(), expected, strict=True):  # R-SHARES-4, R-SHARES-5
             require(None not in (read_share(pair[:40]), read_share(pair[40:80])), "shares-range", dealer)
             require(commitments(self.session, dealer, self.index, pair) == commitment, "shares-commitment", dealer)
 
     def submit(self, vector: Sequence[int]) -> bytes:
         """MASK: the vector, its own mask, and one for each dealer: the lower id adds it, the higher subtracts it."""
-        if self.state != "INPUT":  # 12
+        if self.state != "INPUT":  # R-MASK-5
             raise ValueError("not now")
         if len(vector) != self.config.length or min(vector) < 0 or max(vector) > self.config.input_max:
             raise ValueError("not this input")
@@ -207,26 +211,27 @@ class Client:
         self.survivors = {*wire.read_bitmap(survivors, self.config.clients)}
         self.signed = transcript.signed_survivors(self.session, survivors)
         near = self.survivors & self.neighbours
-        require(self.index in self.survivors, "survivors-self")  # 13
-        require(len(self.survivors) >= self.config.min_survivors, "survivors-too-few")  # 13
-        require(near <= {*self.pairs}, "survivors-not-shared")  # 14
-        require(len(near) >= self.config.threshold, "survivors-neighbours")  # 15
+        require(self.index in self.survivors, "survivors-self")  # R-SURVIVORS-2
+        require(len(self.survivors) >= self.config.min_survivors, "survivors-too-few")  # R-SURVIVORS-3
+        require(near <= {*self.pairs}, "survivors-not-shared")  # R-SURVIVORS-4
+        require(len(near) >= self.config.threshold, "survivors-neighbours")  # R-SURVIVORS-5
         if not self.config.active:
             return self._unmask()
         return encode("Confirm", self.session, primitives.sign(self.identity, self.signed))
 
     def _take_confirmations(self, signers: bytes, signatures: bytes) -> bytes:
         ids = wire.read_bitmap(signers, self.config.clients)
-        require({*ids} <= self.survivors and len(ids) >= self.config.quorum, "confirm-signers")  # 17
+        require({*ids} <= self.survivors and len(ids) >= self.config.quorum, "confirm-signers")  # R-CONFIRM-5
+        # R-CONFIRM-6
         for signer, signature in zip(ids, wire.records(signatures, 64, len(ids)), strict=True):
             require(primitives.verifies(self.cohort[signer], self.signed, signature), "confirm-signature")
         return self._unmask()
 
     def _unmask(self) -> bytes:
-        """UNMASK: of each dealer one share with its salt.  18: which one follows from the survivors alone."""
+        """UNMASK: of each dealer one share with its salt.  R-UNMASK-2: which one follows from the survivors alone."""
         openings = [
             pair[40:80] + pair[112:] if dealer in self.survivors else pair[:40] + pair[80:112]
             for dealer, pair in self.pairs.items()
         ]
-        del self.pairs  # 19
+        del self.pairs  # R-UNMASK-3
         return encode("Unmask", self.session, b"".join(openings))

@@ -59,7 +59,7 @@ class Config:
 
 
 def read_config(data: bytes) -> Config:
-    """A config that keeps every rule; anything else is refused."""
+    """R-CONFIG-10: a config that keeps every rule; anything else is refused."""
     try:
         version, *values = wire.unpack(data)
         kinds = [str, *[int] * 15, bytes, bytes]
@@ -161,7 +161,7 @@ def prove(leaves: Sequence[bytes], indices: Iterable[int]) -> bytes:
 
 
 def proved_root(leaves: Mapping[int, bytes], clients: int, proof: bytes) -> bytes:
-    """The root that some leaves and a proof lead to."""
+    """R-ROSTER-5: the root that some leaves and a proof lead to."""
     level, width = dict(leaves), clients
     while width > 1:
         above = {}

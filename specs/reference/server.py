@@ -1,4 +1,4 @@
-"""A server of one round."""
+"""A server of one round.  Each refusal stands with the requirement that it carries out."""
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
@@ -49,24 +49,24 @@ class Server:
             return refused.code
 
     def _receive(self, sender: int, data: bytes) -> str:
-        require(sender in self.everybody, "unknown-sender")
+        require(sender in self.everybody, "unknown-sender")  # R-WIRE-10
         limit = max(map(self.config.max_bytes, wire.TO_SERVER))
         name, session, fields = wire.decode(data, ("Abort", *wire.TO_SERVER), limit)
         if name == "Abort":
-            require(session in (self.round_id, self.session), "wrong-session")
+            require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             if sender in self.left or self.phase not in COLLECTS:
                 return "late"
             self.left.add(sender)
             self.awaited.discard(sender)
             return "client-aborted"
         phase, digest = PHASE_OF[name], hashlib.sha256(data).digest()
-        require(session == (self.round_id if phase == "ADVERTISE" else self.session), "wrong-session")
+        require(session == (self.round_id if phase == "ADVERTISE" else self.session), "wrong-session")  # R-WIRE-6
         if sender in self.taken[phase]:
-            require(phase == "MASK" or self.taken[phase][sender] == digest, "conflict")
+            require(phase == "MASK" or self.taken[phase][sender] == digest, "conflict")  # R-WIRE-8
             return "already-masked" if phase == "MASK" else "duplicate"
         if self.phase not in COLLECTS or COLLECTS.index(phase) < COLLECTS.index(self.phase):
             return "late"
-        require(phase == self.phase, "wrong-phase")
+        require(phase == self.phase, "wrong-phase")  # R-STATE-2
         if sender not in self.awaited:
             return "late"
         event: str | None = getattr(self, f"_take_{phase.lower()}")(sender, *fields)
@@ -75,6 +75,7 @@ class Server:
         return event or "accepted"
 
     def _take_advertise(self, sender: int, channel_key: bytes, masking_key: bytes, signature: bytes) -> None:
+        # R-ADVERTISE-4
         require(len(signature) == (64 if self.config.active else 0), "malformed")
         fresh = [channel_key, masking_key]
         require(not any(map(primitives.has_low_order, fresh)), "key-unusable")
@@ -87,7 +88,7 @@ class Server:
 
     def _take_share(self, sender: int, seed_commitment: bytes, sealed: bytes, committed: bytes) -> None:
         near, blobs = self.near[sender], ((sealed, wire.SEALED), (committed, 64))
-        require(all(len(blob) == size * len(near) for blob, size in blobs), "wrong-length")
+        require(all(len(blob) == size * len(near) for blob, size in blobs), "wrong-length")  # R-SHARE-8
         split = [wire.records(blob, size, len(near)) for blob, size in blobs]
         self.seeds[sender], self.dealt[sender] = seed_commitment, [dict(zip(near, part, strict=True)) for part in split]
 
@@ -96,13 +97,14 @@ class Server:
         self.total = [(x + y) % self.config.modulus for x, y in zip(self.total, masked, strict=True)]
 
     def _take_confirm(self, sender: int, signature: bytes) -> None:
+        # R-CONFIRM-2
         signed = transcript.signed_survivors(self.session, wire.bitmap(self.survivors, self.config.clients))
         require(primitives.verifies(self.cohort[sender], signed, signature), "bad-signature")
         self.confirmations[sender] = signature
 
     def _take_unmask(self, sender: int, openings: bytes) -> str:
         dealers = [member for member in self.near[sender] if member in self.shared]
-        require(len(openings) == wire.OPENING * len(dealers), "wrong-length")
+        require(len(openings) == wire.OPENING * len(dealers), "wrong-length")  # R-UNMASK-4
         event = "accepted"
         for dealer, record in zip(dealers, wire.records(openings, wire.OPENING, len(dealers)), strict=True):
             kind, values = int(dealer in self.survivors), read_share(record[:40])
@@ -143,7 +145,7 @@ class Server:
         self.session = transcript.session_id(config.digest, self.nonce, digest)
         self.near = {member: neighbours_of(member, config, digest, self.session) for member in roster}
         able = [member for member in roster if len(self._near(member, roster)) >= config.threshold]
-        require(len(able) >= config.min_survivors, "too-few-clients")
+        require(len(able) >= config.min_survivors, "too-few-clients")  # R-ADVERTISE-9
         drawn, self.near = self.near, {member: self._near(member, roster) for member in roster}
 
         def make(member: int) -> bytes:
@@ -162,7 +164,7 @@ class Server:
         alive, threshold = sorted({*self.dealt} - self.left), self.config.threshold
         while pruned := [member for member in alive if len(self._near(member, alive)) < threshold]:
             alive = sorted({*alive} - {*pruned})
-        require(len(alive) >= self.config.min_survivors, "too-few-clients")
+        require(len(alive) >= self.config.min_survivors, "too-few-clients")  # R-SHARE-9
         self.shared = alive
 
         def make(member: int) -> bytes:
@@ -174,7 +176,7 @@ class Server:
 
     def _close_mask(self) -> Closed:
         self.survivors = sorted(self.taken["MASK"])
-        require(len(self.survivors) >= self.config.min_survivors, "too-few-clients")
+        require(len(self.survivors) >= self.config.min_survivors, "too-few-clients")  # R-MASK-8
         for owner in self._owners():
             require(len(self._near(owner, self.survivors)) >= self.config.threshold, "too-few-clients")
         self.message = encode("Survivors", self.session, wire.bitmap(self.survivors, self.config.clients))
@@ -185,13 +187,14 @@ class Server:
         return [m for m in self.shared if m in self.survivors or self._near(m, self.survivors)]
 
     def _close_confirm(self) -> Closed:
-        require(len(self.confirmations) >= self.config.quorum, "too-few-clients")
+        require(len(self.confirmations) >= self.config.quorum, "too-few-clients")  # R-CONFIRM-3
         signers = sorted(self.confirmations)[: self.config.quorum]
         signatures = b"".join(self.confirmations[signer] for signer in signers)
         message = encode("Confirmations", self.session, wire.bitmap(signers, self.config.clients), signatures)
         return sorted(self.confirmations), lambda member: message
 
     def _close_unmask(self) -> Closed:
+        # R-UNMASK-5
         for owner in self._owners():
             require(len(self.shares.get(owner, {})) >= self.config.threshold, "too-few-clients")
         return [], lambda member: b""
@@ -201,7 +204,7 @@ class Server:
         config, session, suite, total = self.config, self.session, self.config.suite, self.total
         for owner in self._owners():
             secret = reconstruct(dict(sorted(self.shares[owner].items())[: config.threshold]))
-            require(secret != b"", "bad-dealer", owner)
+            require(secret != b"", "bad-dealer", owner)  # R-UNMASK-7
             if owner in self.survivors:
                 commitment = derive(secret, session, transcript.seed_commitment_info(suite, owner), 32)
                 require(commitment == self.seeds[owner], "bad-dealer", owner)

@@ -49,7 +49,7 @@ def pack(values: Sequence[int | str | bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> list[Any]:
-    """The elements of an array that fills ``data``; every encoding of them is taken, the shortest or not."""
+    """R-WIRE-3: the elements of an array that fills ``data``; every encoding of them is taken, the shortest or not."""
     at = 0
 
     def take(size: int) -> bytes:
@@ -110,27 +110,27 @@ def abort(session: bytes, code: str) -> bytes:
 
 def decode(data: bytes, names: Iterable[str], limit: int) -> tuple[str, bytes, list[Any]]:
     """Name, session and fields of the message in ``data``, if it is one of those named."""
-    require(len(data) <= limit, "too-large")
+    require(len(data) <= limit, "too-large")  # R-WIRE-5
     try:
         elements = unpack(data)
         name = next((name for name in names if elements[:1] == [MESSAGES[name][0]]), "")
         shape = ["type:int", "version:int", "session:32", *MESSAGES[name][1].split()] if name else []
-        require(0 < len(shape) == len(elements), "malformed")
+        require(0 < len(shape) == len(elements), "malformed")  # R-WIRE-1, R-WIRE-3
         for value, field in zip(elements, shape, strict=True):
             kind = field.partition(":")[2]
             require(isinstance(value, int if kind == "int" else bytes), "malformed")
             require(not kind.isdigit() or len(value) == int(kind), "malformed")
     except Refused:
-        # Another version may have other fields: say so, where the version can be read.
+        # R-WIRE-4: another version may have other fields: say so, where the version can be read.
         readable = len(data) >= 3 and 0x93 <= data[0] <= 0x9F and data[1] < 0x80 and data[2] < 0x80
         require(not readable or data[2] == VERSION, "wrong-version")
         raise
-    require(elements[1] == VERSION, "wrong-version")
+    require(elements[1] == VERSION, "wrong-version")  # R-WIRE-4
     return name, elements[2], elements[3:]
 
 
 def records(data: bytes, size: int, count: int) -> list[bytes]:
-    """``count`` records of ``size`` bytes."""
+    """R-WIRE-7: ``count`` records of ``size`` bytes."""
     require(len(data) == size * count, "malformed")
     return [data[size * i : size * (i + 1)] for i in range(count)]
 
@@ -149,7 +149,7 @@ def bitmap(members: Iterable[int], clients: int) -> bytes:
 
 
 def read_bitmap(data: bytes, clients: int) -> list[int]:
-    """Undo ``bitmap``; spare bits must be zero."""
+    """R-WIRE-7: undo ``bitmap``; spare bits must be zero."""
     bits = int.from_bytes(data, "little")
     require(len(data) == (clients + 7) // 8 and not bits >> clients, "malformed")
     return [member for member in range(clients) if bits >> member & 1]

@@ -9,7 +9,7 @@ import pytest
 
 from secagg import Accepted, ErrorCode, Misbehaved, PeerError, StateError, ThreatModel
 from secagg.arithmetic.modulus import MERSENNE_61
-from secagg.pairwise import checks
+from secagg.pairwise.rules import client as client_rules
 from secagg.pairwise.server.records import Aborted
 from secagg.pairwise.server.snapshot import load
 from secagg.primitives import secret_sharing
@@ -332,7 +332,7 @@ def test_a_share_that_is_not_canonical_is_bad_though_it_was_committed_to(monkeyp
     stage.deliver({dealer: dealt, **stage.answers(others(dealer))})
     stage.server.close_phase()
     with monkeypatch.context() as patch:
-        patch.setattr(checks, "share_committed", lambda *arguments: None)
+        patch.setattr(client_rules, "share_in_range", lambda *arguments: None)
         taken = stage.answer(holder)
     stage.deliver({holder: taken, **stage.answers(others(holder))})
     stage.server.close_phase()

@@ -13,7 +13,6 @@ from vectors import recipes
 from secagg import AbortCode, Suite, ThreatModel
 from secagg.errors import ErrorCode
 from secagg.pairwise import config, messages, transcript
-from secagg.pairwise.checks import CHECKS
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.graph_rates import DEFAULT_DELTA, DEFAULT_GAMMA
 from secagg.pairwise.messages import Abort, Invitation
@@ -100,20 +99,8 @@ def test_suites_threat_models_and_abort_codes_are_those_of_the_code() -> None:
     assert [row[1].lower().replace("_", "-") for row in aborts] == [*wire.ABORTS]
 
 
-def test_error_codes_are_those_of_the_code_with_their_checks() -> None:
-    told = {row[0]: row[2] for row in rows("9. Errors and blame")}
-    assert set(told) == {code.value for code in ErrorCode}
-    numbers = {code.value: str(check.number) for check in CHECKS for code in check.codes}
-    assert {code: number for code, number in told.items() if number} == numbers
-
-
-def test_error_codes_name_the_requirements_that_name_them() -> None:
-    for requirement, number, code in re.findall(
-        r"^\*\*(R-[A-Z]+-\d+)\.\*\*(?:(?!\*\*R-).)*?\[(\d+), `([\w-]+)`", TEXT, re.MULTILINE | re.DOTALL
-    ):
-        (row,) = (row for row in rows("9. Errors and blame") if row[0] == code)
-        assert row[2] == number
-        assert requirement in row[3].split(", ")
+def test_error_codes_are_those_of_the_code() -> None:
+    assert [row[0] for row in rows("9. Errors and blame")] == [code.value for code in ErrorCode]
 
 
 def test_size_limits_are_those_of_the_code() -> None:

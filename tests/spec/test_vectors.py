@@ -17,7 +17,7 @@ from vectors import replay as reference_replay
 from secagg import ParameterError
 from secagg.cli import vectors as command
 from secagg.errors import ErrorCode
-from secagg.pairwise.checks import CHECKS
+from secagg.pairwise.rules.table import RULES, Role
 from secagg.testing import vectors
 from tests.support.reference_parties import SPECS
 
@@ -67,11 +67,13 @@ def test_every_refusal_of_a_client_and_of_a_server_has_a_vector() -> None:
     assert {code.value for code in ErrorCode} - met == {code.value for code in without}
 
 
-def test_every_check_of_a_client_has_a_vector() -> None:
-    tests = CONTENTS["client-refusals"]["tests"]
-    assert {test["check"] for test in tests} == {check.number for check in CHECKS}
-    numbers = {code.value: check.number for check in CHECKS for code in check.codes}
-    assert all(numbers[test["error"]] == test["check"] for test in tests if test.get("error") in numbers)
+@pytest.mark.parametrize(("role", "kind"), [(Role.CLIENT, "client-refusals"), (Role.SERVER, "server-refusals")])
+def test_every_rule_has_a_vector_with_each_of_its_codes(role: Role, kind: str) -> None:
+    tests = CONTENTS[kind]["tests"]
+    for rule in (rule for rule in RULES if role in rule.role):
+        about = [test for test in tests if {*test["requirements"]} & {*rule.requirements}]
+        assert about, rule
+        assert {code.value for code in rule.codes} <= {test.get("error") for test in about}, rule
 
 
 # What a vector says is looked at: changed, it fails.

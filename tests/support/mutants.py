@@ -1,6 +1,6 @@
-"""Clients with one check taken out, each with an attack that then succeeds.
+"""Clients with one rule taken out, each with an attack that then succeeds.
 
-``PRIVACY`` are the checks that keep inputs shut: without them the ledger opens what it must not.  ``REST`` are those
+``PRIVACY`` are the rules that keep inputs shut: without them the ledger opens what it must not.  ``REST`` are those
 without which a round hangs, sums wrongly, blames the wrong one, or falls over; their stories are told in the tests.
 """
 
@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from secagg import Client, ClientState, ErrorCode, Identity, Policy, RoundConfig, StateError, ThreatModel
-from secagg.pairwise import checks, messages, records, transcript
+from secagg.pairwise import messages, records, transcript
 from secagg.pairwise.client import dealing, member
 from secagg.pairwise.client.records import Confirmed, Masked
 from secagg.pairwise.phases import HostCall
+from secagg.pairwise.rules import client as client_rules
+from secagg.pairwise.rules import server as server_rules
+from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.transitions import ClientInput
 from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
@@ -45,13 +48,16 @@ from tests.support.attack_stage import active, around, ring_of
 
 Patch = pytest.MonkeyPatch
 
+RULE_MODULES: Final = {"wire": wire_rules, "client": client_rules, "server": server_rules}
+
 
 @dataclass(frozen=True)
 class Mutant:
-    """A check, how it is taken out, and an attack.
+    """A rule, how it is taken out, and an attack.
 
     Attributes:
-        check: the function in ``secagg.pairwise.checks``; for a rule that holds by construction, its number and name.
+        rule: its function, as ``secagg.pairwise.rules.table`` names it; for one that holds by construction, its
+            requirement.
         remove: takes it out.
         attack: makes the attack.
         code: what the honest client says to it, an exception when it is its host that is told; None where the attack
@@ -59,16 +65,22 @@ class Mutant:
         opens: of how many clients' inputs the smallest thing is that opens.
     """
 
-    check: str
+    rule: str
     remove: Callable[[Patch], None]
     attack: Callable[[], Attack]
     code: ErrorCode | type[Exception] | None
     opens: int
 
 
+def instead_of(name: str, other: Callable[..., Any]) -> Callable[[Patch], None]:
+    """Put another function in the place of a rule's."""
+    module, function = name.split(".")
+    return lambda patch: patch.setattr(RULE_MODULES[module], function, other)
+
+
 def without(name: str) -> Callable[[Patch], None]:
-    """Take a function of ``checks`` that returns nothing out."""
-    return lambda patch: patch.setattr(checks, name, lambda *given, **named: None)
+    """Take a rule's function that returns nothing out."""
+    return instead_of(name, lambda *given, **named: None)
 
 
 # -- The invitation ----------------------------------------------------------------------------------------------------
@@ -98,7 +110,7 @@ def take_any_config(patch: Patch) -> None:
             inner.setattr(RoundConfig, "__post_init__", lambda config: None)
             return RoundConfig.from_bytes(data)
 
-    patch.setattr(checks, "config_sound", lambda _, data, version: decode(data))
+    patch.setattr(client_rules, "config_sound", lambda _, data, version: decode(data))
     patch.setattr(member, "decode_config", decode)
 
 
@@ -119,7 +131,7 @@ def sybil_cohort() -> Attack:
 
 def vouch_for_anything(patch: Patch) -> None:
     """The cohort is taken from the server."""
-    patch.setattr(checks, "cohort_vouched", lambda *given: sybils()[1])
+    patch.setattr(client_rules, "cohort_vouched", lambda *given: sybils()[1])
 
 
 def joined_twice() -> Attack:
@@ -225,7 +237,7 @@ def copied(record: Any) -> Any:
 
 
 def mask_again_and_again(patch: Patch) -> None:
-    """12: the state is kept when the input is masked."""
+    """R-MASK-5: the state is kept when the input is masked."""
     advance = Client._advance
 
     def kept(self: Client, given: ClientInput, record: Any) -> None:
@@ -238,7 +250,7 @@ def mask_again_and_again(patch: Patch) -> None:
 
 
 def sign_again_and_again(patch: Patch) -> None:
-    """16: another set of survivors is signed as well."""
+    """R-SURVIVORS-6: another set of survivors is signed as well."""
     before: dict[int, Masked] = {}
     advance, receive = Client._advance, Client._receive
 
@@ -257,11 +269,11 @@ def sign_again_and_again(patch: Patch) -> None:
 
     patch.setattr(Client, "_advance", remembered)
     patch.setattr(Client, "_receive", anew)
-    patch.setattr(checks, "survivors_once", lambda *given: None)
+    patch.setattr(client_rules, "survivors_once", lambda *given: None)
 
 
 def reveal_both_kinds(patch: Patch) -> None:
-    """18: whatever is asked for is revealed."""
+    """R-UNMASK-2: whatever is asked for is revealed."""
     reveal, everybody = dealing.reveal, frozenset(range(SEVEN.clients))
 
     def both(pairs: bytes, dealers: Sequence[int], survivors: frozenset[int]) -> bytes:
@@ -273,7 +285,7 @@ def reveal_both_kinds(patch: Patch) -> None:
 
 
 def keep_the_shares(patch: Patch) -> None:
-    """19: the shares are not wiped."""
+    """R-UNMASK-3: the shares are not wiped."""
     advance = Client._advance
 
     def kept(self: Client, given: ClientInput, record: Any) -> None:
@@ -285,38 +297,60 @@ def keep_the_shares(patch: Patch) -> None:
 
 
 PRIVACY = (
-    Mutant("config_approved", without("config_approved"), fewer_colluders, ErrorCode.CONFIG_NOT_APPROVED, 1),
-    Mutant("config_sound", take_any_config, unsound_config, ErrorCode.CONFIG_UNSOUND, 1),
     Mutant(
-        "config_within_policy",
-        without("config_within_policy"),
+        "client.config_approved", without("client.config_approved"), fewer_colluders, ErrorCode.CONFIG_NOT_APPROVED, 1
+    ),
+    Mutant("client.config_sound", take_any_config, unsound_config, ErrorCode.CONFIG_UNSOUND, 1),
+    Mutant(
+        "client.within_policy",
+        without("client.within_policy"),
         lambda: fewer_colluders(approve=False, policy=Policy(threat_model=ThreatModel.ACTIVE, gamma=1 / 3)),
         ErrorCode.CONFIG_BELOW_POLICY,
         1,
     ),
-    Mutant("cohort_vouched", vouch_for_anything, sybil_cohort, ErrorCode.COHORT_NOT_VOUCHED, 1),
-    Mutant("not_joined_before", without("not_joined_before"), joined_twice, ErrorCode.ALREADY_JOINED, 1),
-    Mutant("neighbours_drawn", without("neighbours_drawn"), two_cliques, ErrorCode.ROSTER_NEIGHBOURS, 6),
-    Mutant("leaves_in_roster", without("leaves_in_roster"), surrounded, ErrorCode.ROSTER_PATH, 1),
-    Mutant("keys_signed", without("keys_signed"), swapped_keys, ErrorCode.ROSTER_SIGNATURE, 1),
-    Mutant("dealers_known", without("dealers_known"), one_dealer_many_times, ErrorCode.SHARES_DEALERS, 1),
-    Mutant("dealers_enough", without("dealers_enough"), cut_off, ErrorCode.SHARES_TOO_FEW, 1),
-    Mutant("12 masked once", mask_again_and_again, lambda: Attack(SEVEN, (SubmitAgain((0,)),)), StateError, 1),
+    Mutant("client.cohort_vouched", vouch_for_anything, sybil_cohort, ErrorCode.COHORT_NOT_VOUCHED, 1),
+    Mutant("client.not_joined_before", without("client.not_joined_before"), joined_twice, ErrorCode.ALREADY_JOINED, 1),
+    Mutant("client.neighbours_drawn", without("client.neighbours_drawn"), two_cliques, ErrorCode.ROSTER_NEIGHBOURS, 6),
+    Mutant("client.leaves_in_roster", without("client.leaves_in_roster"), surrounded, ErrorCode.ROSTER_PATH, 1),
+    Mutant("client.keys_signed", without("client.keys_signed"), swapped_keys, ErrorCode.ROSTER_SIGNATURE, 1),
+    Mutant("client.dealers_known", without("client.dealers_known"), one_dealer_many_times, ErrorCode.SHARES_DEALERS, 1),
+    Mutant("client.dealers_enough", without("client.dealers_enough"), cut_off, ErrorCode.SHARES_TOO_FEW, 1),
+    Mutant("R-MASK-5", mask_again_and_again, lambda: Attack(SEVEN, (SubmitAgain((0,)),)), StateError, 1),
     Mutant(
-        "survivors_include_self",
-        without("survivors_include_self"),
+        "client.survivors_include_self",
+        without("client.survivors_include_self"),
         told_that_they_are_gone,
         ErrorCode.SURVIVORS_SELF,
         1,
     ),
-    Mutant("survivors_enough", without("survivors_enough"), few_survivors, ErrorCode.SURVIVORS_TOO_FEW, 5),
-    Mutant("survivors_shared", without("survivors_shared"), masked_with_a_part, ErrorCode.SURVIVORS_NOT_SHARED, 5),
-    Mutant("survivors_once", sign_again_and_again, signed_again_and_again, ErrorCode.SURVIVORS_CHANGED, 4),
-    Mutant("signers_enough", without("signers_enough"), different_survivors, ErrorCode.CONFIRM_SIGNERS, 4),
-    Mutant("signatures_valid", without("signatures_valid"), forged_confirmations, ErrorCode.CONFIRM_SIGNATURE, 4),
-    Mutant("18 one kind of share", reveal_both_kinds, lambda: Attack(SEVEN, colluders=(6,)), None, 1),
-    Mutant("19 wiped", keep_the_shares, lambda: Attack(SEVEN, (Seize((0, 1, 2, 3, 4, 5)),), colluders=(6,)), None, 1),
     Mutant(
-        "state_unused", without("state_unused"), lambda: Attack(SEVEN, (ResumeTwice((0,)),)), ErrorCode.STATE_REUSED, 1
+        "client.survivors_enough", without("client.survivors_enough"), few_survivors, ErrorCode.SURVIVORS_TOO_FEW, 5
+    ),
+    Mutant(
+        "client.survivors_shared",
+        without("client.survivors_shared"),
+        masked_with_a_part,
+        ErrorCode.SURVIVORS_NOT_SHARED,
+        5,
+    ),
+    Mutant("client.survivors_once", sign_again_and_again, signed_again_and_again, ErrorCode.SURVIVORS_CHANGED, 4),
+    Mutant(
+        "client.signers_enough", without("client.signers_enough"), different_survivors, ErrorCode.CONFIRM_SIGNERS, 4
+    ),
+    Mutant(
+        "client.signatures_valid",
+        without("client.signatures_valid"),
+        forged_confirmations,
+        ErrorCode.CONFIRM_SIGNATURE,
+        4,
+    ),
+    Mutant("R-UNMASK-2", reveal_both_kinds, lambda: Attack(SEVEN, colluders=(6,)), None, 1),
+    Mutant("R-UNMASK-3", keep_the_shares, lambda: Attack(SEVEN, (Seize((0, 1, 2, 3, 4, 5)),), colluders=(6,)), None, 1),
+    Mutant(
+        "client.state_unused",
+        without("client.state_unused"),
+        lambda: Attack(SEVEN, (ResumeTwice((0,)),)),
+        ErrorCode.STATE_REUSED,
+        1,
     ),
 )

@@ -79,7 +79,7 @@ def other_context(config: RoundConfig) -> RoundConfig:
 
 TO = (0,)
 TRIPS = [
-    # Check 20, in each of its phases.
+    # What every message is held to, in each of its phases.
     *(Trip(ErrorCode.MALFORMED, phase, (Resize(phase, -1, TO),)) for phase in PHASES[:3]),
     Trip(ErrorCode.MALFORMED, "CONFIRM", (Resize("CONFIRM", -1, TO),), (ACTIVE,)),
     *(Trip(ErrorCode.MALFORMED, phase, (Resize(phase, 1, TO),)) for phase in PHASES[:3]),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from secagg import DurableTokens, ParameterError, UsedTokens
 from secagg.durable import StoredSet, make_private
-from secagg.pairwise.checks import Consume
+from secagg.pairwise.rules.client import Consume
 
 TOKENS = [bytes([number]) * 32 for number in range(4)]
 

@@ -18,9 +18,9 @@ from secagg.credentials import DurableTokens, load_directory, load_identity
 from secagg.encoding import LayoutPolicy
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.pairwise.checks import Consume
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy
+from secagg.pairwise.rules.client import Consume
 
 FilePath: TypeAlias = str | os.PathLike[str]
 PathOf: TypeAlias = FilePath | Callable[[Context], FilePath | None] | None

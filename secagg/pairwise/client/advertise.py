@@ -20,15 +20,15 @@ def advertise(member: Member, randomness: Randomness) -> tuple[Advertised, bytes
     """Draw both key pairs and the secret behind the shares; where the threat model signs, sign the public keys."""
     config = member.config
     size = config.suite.private_key_bytes
-    drawn = [randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES)]
+    drawn = [randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES)]  # R-ADVERTISE-1
     channel_private, masking_private, share_secret = (Secret(part) for part in drawn)
     channel_key, masking_key = (agreement.public_key(config.suite, private) for private in drawn[:2])
     signature = b""
-    if config.threat_model.signs and member.identity is not None:
+    if config.threat_model.signs and member.identity is not None:  # R-ADVERTISE-3
         signed = config.labels.signed_advertisement(
             config.digest, member.round.nonce, member.index, channel_key, masking_key
         )
         signature = member.identity.sign(signed)
     record = Advertised(channel_private, masking_private, share_secret, channel_key, masking_key)
-    message = Advertise(config.version, member.round.round_id, channel_key, masking_key, signature)
+    message = Advertise(config.version, member.round.round_id, channel_key, masking_key, signature)  # R-ADVERTISE-2
     return record, messages.encode(message)

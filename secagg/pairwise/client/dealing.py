@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import MERSENNE_61, Modulus
-from secagg.pairwise import checks, records
+from secagg.pairwise import records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.records import KINDS, PublicKeys
+from secagg.pairwise.rules import client as rules
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, Labels
 from secagg.primitives import aead, agreement, masking, secret_sharing, streams
 
@@ -128,11 +129,11 @@ def unseal_pairs(
     sealed: Sequence[bytes],
     commitments: Sequence[bytes],
 ) -> bytes:
-    """Checks 9 and 10: unseal what every dealer sealed for this holder; one pair of shares per dealer, joined."""
+    """R-SHARES-3 to R-SHARES-5: unseal what every dealer sealed for this holder: a pair of shares each, joined."""
     suite, labels = config.suite, config.labels
     pairs = b"".join(
         [
-            checks.share_opens(suite, key, box, labels.sealed_shares_context(session, dealer, holder), dealer)
+            rules.share_opens(suite, key, box, labels.sealed_shares_context(session, dealer, holder), dealer)
             for dealer, key, box in zip(dealers, receive_keys, sealed, strict=True)
         ]
     )
@@ -140,12 +141,13 @@ def unseal_pairs(
     malformed: list[bool] = np.any(secret_sharing.bad_shares(shares.tobytes()).reshape(-1, 2), axis=1).tolist()
     expected = records.cut(commit(labels, session, dealers, holder, pairs), records.COMMITMENTS_BYTES)
     for dealer, committed, rebuilt, bad in zip(dealers, commitments, expected, malformed, strict=True):
-        checks.share_committed(not bad, committed, rebuilt, dealer)
+        rules.share_in_range(not bad, dealer)
+        rules.share_committed(committed, rebuilt, dealer)
     return pairs
 
 
 def reveal(pairs: bytes, dealers: Sequence[int], survivors: frozenset[int]) -> bytes:
-    """Check 18: of each dealer one share with its salt, the seed's when it survived, the key's when it did not.
+    """R-UNMASK-2: of each dealer one share with its salt, the seed's when it survived, the key's when it did not.
 
     What is asked for follows from the survivors and the dealers alone.
     """

@@ -1,6 +1,6 @@
 """The client: one facade over frozen records, one for each state, which hold only the secrets of that state.
 
-No input or output, no clock, no thread.  What a client refuses is in ``checks``; what comes after what, in
+No input or output, no clock, no thread.  What a client refuses is in ``rules``; what comes after what, in
 ``transitions``; what it does with a message, in the module of the phase.
 """
 
@@ -18,8 +18,7 @@ import numpy.typing as npt
 from secagg.errors import AbortCode, PeerError, StateError, UsageError
 from secagg.events import ClientStep, RoundAborted
 from secagg.identity import Directory, Identity
-from secagg.pairwise import checks, messages
-from secagg.pairwise.checks import Approve, Consume
+from secagg.pairwise import messages
 from secagg.pairwise.client import advertise, confirm, mask, share, suspension, unmask
 from secagg.pairwise.client.advertise import Randomness
 from secagg.pairwise.client.attachment import Attached, Attachment, taken
@@ -38,6 +37,9 @@ from secagg.pairwise.client.records import (
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.messages import Abort, Confirmations, Roster, Shares, Survivors
 from secagg.pairwise.phases import CLIENT_ENDED, ClientState, HostCall
+from secagg.pairwise.rules import client as rules
+from secagg.pairwise.rules import wire as wire_rules
+from secagg.pairwise.rules.client import Approve, Consume
 from secagg.pairwise.transitions import CLIENT, ClientInput, input_name, phase_of
 from secagg.primitives.calls import ClearedOnError, OneCall
 
@@ -93,9 +95,11 @@ class Client:
             directory: ``active``: who vouches for the cohort; its answers must not come from this round's server.
             consume: marks a token as used, durably, and says whether it was new (``UsedTokens`` in memory); needed in
                 ``active``, and wherever a host could join the same round twice.
-            randomness: returns that many secret random bytes; anything but the system's is for tests.
+            randomness: returns that many secret random bytes; anything but the system's is for tests
+                (R-EXTERNAL-3).
 
-        Raises PeerError (checks 1 to 4), and ParameterError for arguments that do not go together.
+        Raises PeerError (R-CONFIG-2 and R-CONFIG-10 to R-CONFIG-13 in ``rules``), and ParameterError for arguments that
+        do not go together.
         """
         with ClearedOnError():
             member = invited_member(invitation, index, approve, policy, identity, directory, consume)
@@ -117,7 +121,7 @@ class Client:
         ``consume`` must mark the state's token as used, atomically and durably, and return whether it was new: a state
         that is resumed twice loses every guarantee for this client.  ``key`` is the one given to ``suspend``.
 
-        Raises PeerError(STATE_REUSED) (check 21), and ParameterError for bytes that are no suspended state.
+        Raises PeerError(STATE_REUSED) (R-STATE-4), and ParameterError for bytes that are no suspended state.
         """
         with ClearedOnError():
             try:
@@ -138,7 +142,7 @@ class Client:
     ) -> Client:
         token, round_, record, seen = suspension.load(state, key)
         member = resumed_member(round_, identity, directory)
-        checks.state_unused(consume, token)
+        rules.state_unused(consume, token)
         return cls(member, record, seen, randomness)
 
     # What a host asks.
@@ -207,7 +211,7 @@ class Client:
         with self._one_call("receive"):
             if not isinstance(data, bytes | bytearray | memoryview):
                 raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
-            if self._state is ClientState.ABORTED:
+            if self._state is ClientState.ABORTED:  # R-STATE-3: nothing is looked at any more
                 return ClientStep()
             phase = phase_of(self._config.threat_model, self._state) or self._state.value
             try:
@@ -215,7 +219,7 @@ class Client:
             except PeerError as refused:
                 refused.phase = phase
                 self._end(ClientState.ABORTED, AbortCode.PROTOCOL_VIOLATION)
-                refused.reply = self._abort_message(AbortCode.PROTOCOL_VIOLATION)
+                refused.reply = self._abort_message(AbortCode.PROTOCOL_VIOLATION)  # R-ABORT-5
                 raise
             except Exception:
                 self._end(ClientState.ABORTED, AbortCode.INTERNAL)
@@ -244,7 +248,7 @@ class Client:
         with self._one_call("abort"):
             if self._state is not ClientState.ABORTED:
                 self._end(ClientState.ABORTED, code)
-            return self._abort_message(self._failure or code)
+            return self._abort_message(self._failure or code)  # R-ABORT-4
 
     def close(self) -> None:
         """Wipe every secret; a client that was not done is ABORTED.  Idempotent."""
@@ -307,6 +311,7 @@ class Client:
         self._record, self._state = record, state
 
     def _end(self, state: ClientState, code: AbortCode) -> None:
+        """R-STATE-3: nothing leads out of here, and no secret is left."""
         wipe(self._record)
         self._record, self._state, self._failure = Ended(), state, code
 
@@ -314,6 +319,7 @@ class Client:
         return messages.encode_abort(self._config.version, self._member.round.round_id, code)
 
     def _receive(self, data: bytes | bytearray | memoryview, executor: Executor | None) -> ClientStep:
+        """Ask in the order of R-WIRE-9, so that one message has one verdict."""
         message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config), self._config.version)
         if isinstance(message, Abort):
             return self._aborted_by_server(message)
@@ -321,12 +327,12 @@ class Client:
         name, digest = kind.__name__, hashlib.sha256(data).digest()
         if (seen := self._seen.get(name)) is not None:
             if isinstance(message, Survivors):
-                checks.survivors_once(seen, digest)
+                rules.survivors_once(seen, digest)
             else:
-                checks.not_conflicting(seen, digest, name)
+                wire_rules.not_conflicting(seen, digest, name)
             return ClientStep()
-        checks.in_phase((self._state, kind) in self._table, name, self._state)
-        checks.of_session(message.session, self._expected_session())
+        wire_rules.in_phase((self._state, kind) in self._table, name, f"has no place in state {self._state}")
+        wire_rules.of_session(message.session, self._expected_session())
         record, step = self._taken(message, executor)
         self._advance(kind, record)
         self._seen[name] = digest
@@ -350,9 +356,8 @@ class Client:
         return self._record.session or self._member.round.round_id
 
     def _aborted_by_server(self, message: Abort) -> ClientStep:
-        if message.session != self._record.session:
-            checks.of_session(message.session, self._member.round.round_id)
-        if self._state is ClientState.DONE:
+        wire_rules.of_session(message.session, self._member.round.round_id, self._record.session)
+        if self._state is ClientState.DONE:  # R-ABORT-3
             return ClientStep()
         code = messages.abort_code(message)
         self._end(ClientState.ABORTED, code)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from secagg import arithmetic
 from secagg.errors import InputError
 from secagg.events import ClientStep, InputNeeded
-from secagg.pairwise import checks, messages, records
+from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing
 from secagg.pairwise.client.attachment import Attached
 from secagg.pairwise.client.member import Member
@@ -16,16 +16,17 @@ from secagg.pairwise.client.records import HasInput, Masked, Shared
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.messages import MaskedInput, Shares
+from secagg.pairwise.rules import client as rules
 from secagg.primitives import agreement, masking
 from secagg.primitives.secret import Secret
 
 
 def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInput, ClientStep]:
-    """Unseal and check the shares; agree on a pairwise mask with everybody that dealt one."""
+    """R-SHARES-6: unseal and check the shares, all of them; agree on a pairwise mask with everybody that dealt one."""
     config, session, suite = member.config, record.session, member.config.suite
     dealers = messages.decode_ids(message.dealers)
-    checks.dealers_known(dealers, record.present)
-    checks.dealers_enough(dealers, config.threshold)
+    rules.dealers_known(dealers, record.present)
+    rules.dealers_enough(dealers, config.threshold)
     sealed = records.cut_exactly(message.sealed, records.SEALED_BYTES, len(dealers), "the sealed shares")
     commitments = records.cut_exactly(message.commitments, records.COMMITMENTS_BYTES, len(dealers), "the commitments")
     position_of = {neighbour: position for position, neighbour in enumerate(record.present)}
@@ -55,7 +56,7 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
 
 
 def lanes_of(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsignedinteger]:
-    """A fresh lane array of the input.  Messages name no element's value: it is somebody's data.
+    """R-MASK-1: a fresh lane array of the input.  Messages name no element's value: it is somebody's data.
 
     Raises InputError for a vector that the round does not take.
     """
@@ -75,13 +76,14 @@ def lanes_of(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsig
 def mask_input(
     member: Member, record: HasInput, lanes: npt.NDArray[np.unsignedinteger], attached: Attached
 ) -> tuple[Masked, ClientStep]:
-    """Add this client's own mask and all pairwise ones to the lanes of its input, which change."""
+    """R-MASK-2, R-MASK-3: add this client's own mask and all pairwise ones to the lanes of its input, which change."""
     config, suite = member.config, member.config.suite
     pairwise = records.cut(record.mask_keys.reveal(), suite.key_bytes)
     lower = sum(dealer < member.index for dealer in record.dealers)  # dealers are ascending
     self_mask = KeySchedule(suite, record.session, config.labels).self_mask(record.seed.reveal(), member.index)
     masking.apply_masks(suite, lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
     packed = arithmetic.pack_in_place(lanes, config.modulus)
+    # R-MASK-5: the keys of the masks are in no later record.
     masked = Masked(
         session=record.session,
         neighbours=record.neighbours,

@@ -8,11 +8,13 @@ from typing import final
 
 from secagg.errors import AbortCode, ParameterError, PeerError
 from secagg.identity import Directory, Identity
-from secagg.pairwise import checks, messages, transcript
-from secagg.pairwise.checks import Approve, Consume
+from secagg.pairwise import config_wire, messages, transcript
 from secagg.pairwise.client.records import Round
 from secagg.pairwise.config import Policy, RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.rules import client as rules
+from secagg.pairwise.rules import wire as wire_rules
+from secagg.pairwise.rules.client import Approve, Consume
 
 
 @final
@@ -46,24 +48,24 @@ def invited_member(
     version, round_id = transcript.VERSION, bytes(transcript.DIGEST_BYTES)
     try:
         invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES, None)
-        checks.invitation_of_its_version(invite.version, invite.config)
+        wire_rules.config_of_version(config_wire.version_of(invite.config), invite.version)
         version, round_id = invite.version, invite.session
-        config = checks.config_sound(decode_config, invite.config, version)
-        checks.of_session(invite.session, config.labels.round_id(config.digest, invite.nonce))
-        checks.config_approved(config, approve)
+        config = rules.config_sound(decode_config, invite.config, version)
+        wire_rules.of_session(invite.session, config.labels.round_id(config.digest, invite.nonce))
+        rules.config_approved(config, approve)
         identified = identity is not None or directory is not None
-        checks.config_within_policy(config, policy or Policy(), identified=identified)
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < config.clients:
+        (policy or Policy()).check(config, identified=identified)
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < config.clients:  # R-JOIN-1
             raise ParameterError(f"index {index!r}: this round's clients are 0 to {config.clients - 1}")
         cohort = _vouched_cohort(config, index, identity, directory)
         if config.threat_model.signs and consume is None:
             raise ParameterError(
                 f"{config.threat_model}: give consume, which keeps this client from joining a round twice"
             )
-        checks.not_joined_before(consume, config.labels.join_token(round_id, index))
+        rules.not_joined_before(consume, config.labels.join_token(round_id, index))  # last, as R-JOIN-2 has it
     except PeerError as refused:
         refused.phase = Phase.ADVERTISE
-        refused.reply = messages.encode_abort(version, round_id, AbortCode.CONFIG_REFUSED)
+        refused.reply = messages.encode_abort(version, round_id, AbortCode.CONFIG_REFUSED)  # R-CONFIG-14
         raise
     return Member(Round(config.to_bytes(), invite.nonce, round_id, index), config, identity, cohort)
 
@@ -79,11 +81,11 @@ def resumed_member(round_: Round, identity: Identity | None, directory: Director
 def _vouched_cohort(
     config: RoundConfig, index: int, identity: Identity | None, directory: Directory | None
 ) -> Sequence[bytes]:
-    """Check 3, and what signing needs of the host."""
+    """R-CONFIG-12, and what signing needs of the host."""
     if not config.threat_model.signs:
         return ()
     if identity is None or directory is None:
         raise ParameterError(
             f"{config.threat_model}: give this client's identity and the directory that vouches for its cohort"
         )
-    return checks.cohort_vouched(config, index, identity, directory)
+    return rules.cohort_vouched(config, index, identity, directory)

@@ -45,5 +45,5 @@ def take_roster(
         seed=Secret(dealt.seed),
         receive_keys=Secret(dealt.receive_keys),
     )
-    answer = Share(config.version, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)
+    answer = Share(config.version, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)  # R-SHARE-7
     return shared, ClientStep((messages.encode(answer),))

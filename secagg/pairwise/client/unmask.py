@@ -5,13 +5,14 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 from secagg.events import ClientStep, Finished
-from secagg.pairwise import checks, messages, records
+from secagg.pairwise import messages, records
 from secagg.pairwise.client import attachment, dealing, verification
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Confirmed, Ended, Masked
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import Confirmations
 from secagg.pairwise.phases import ClientState
+from secagg.pairwise.rules import client as rules
 
 
 def take_confirmations(
@@ -21,23 +22,26 @@ def take_confirmations(
     config = member.config
     survivors = frozenset(messages.decode_bitmap(record.survivors, config.clients))
     signers = messages.decode_bitmap(message.signers, config.clients)
-    checks.signers_enough(signers, survivors, config.quorum)
+    rules.signers_enough(signers, survivors, config.quorum)
     signatures = records.cut_exactly(message.signatures, records.SIGNATURE_BYTES, len(signers), "the confirmations")
     signed = config.labels.signed_survivors(record.session, record.survivors)
     claims = [
         (member.cohort[signer], signed, signature, signer)
         for signer, signature in zip(signers, signatures, strict=True)
     ]
-    verification.verify_each(checks.signatures_valid, claims, executor)
+    verification.verify_each(rules.signatures_valid, claims, executor)
     return reveal_shares(config, record, survivors)
 
 
 def reveal_shares(
     config: RoundConfig, record: Masked | Confirmed, survivors: frozenset[int]
 ) -> tuple[Ended, ClientStep]:
-    """Reveal one share per dealer, and what the host attached for so many losses (18); keep nothing (19)."""
+    """Reveal one share per dealer, and what the host attached for so many losses (R-UNMASK-2).
+
+    Nothing is kept (R-UNMASK-3).
+    """
     revealed = dealing.reveal(record.pairs.reveal(), record.dealers, survivors)
     lost = config.clients - len(survivors)
     attached = attachment.revealed(record.attachment_losses, record.attachment, lost)
-    answer = messages.unmask(config.version, record.session, revealed, attached)
+    answer = messages.unmask(config.version, record.session, revealed, attached)  # R-UNMASK-1
     return Ended(ClientState.DONE, record.session), ClientStep((messages.encode(answer),), Finished())

@@ -7,12 +7,12 @@ from concurrent.futures import Executor
 from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
-from secagg.errors import ErrorCode, PeerError
-from secagg.pairwise import checks, records
+from secagg.pairwise import records
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PublicKeys
+from secagg.pairwise.rules import client as rules
 
 Claim: TypeAlias = tuple[bytes, bytes, bytes, int]
 """An identity key, the bytes that it signed, the signature, and whose it is."""
@@ -36,19 +36,19 @@ def check_roster(
     session: bytes,
     executor: Executor | None,
 ) -> None:
-    """Checks 5 to 8.  ``keys`` are those of ``present``, both as they came: an id may stand there twice."""
+    """R-ROSTER-1 to R-ROSTER-8.  ``keys`` are those of ``present``, both as they came: an id may stand there twice."""
     index, config, round_ = member.index, member.config, member.round
     labels = config.labels
-    checks.own_leaf(own.to_bytes(), roster.own)
-    checks.ids_valid(present, index, config)
-    checks.keys_usable(config.suite, own, [key for both in keys for key in both])
+    rules.own_leaf(own.to_bytes(), roster.own)
+    rules.ids_valid(present, index, config)
+    rules.keys_usable(config.suite, own, [key for both in keys for key in both])
     if config.threat_model.signs:
         graph = _graph(config.clients, config.neighbours, labels.graph_key(roster.digest, session))
-        checks.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
+        rules.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
         leaves = {index: labels.leaf(index, *own)}
         leaves.update((absentee, labels.empty_leaf(absentee)) for absentee in absent)
         leaves.update((neighbour, labels.leaf(neighbour, *both)) for neighbour, both in zip(present, keys, strict=True))
-        checks.leaves_in_roster(leaves, round_.round_id, config, roster.proof, roster.digest)
+        rules.leaves_in_roster(leaves, round_.round_id, config, roster.proof, roster.digest)
         signatures = records.cut_exactly(
             roster.signatures, records.SIGNATURE_BYTES, len(present), "the neighbours' signatures"
         )
@@ -61,10 +61,10 @@ def check_roster(
             )
             for neighbour, both, signature in zip(present, keys, signatures, strict=True)
         ]
-        verify_each(checks.keys_signed, claims, executor)
-    elif roster.absent or roster.signatures or roster.proof:
-        raise PeerError(ErrorCode.MALFORMED, f"a {config.threat_model} roster has no absent ids, signatures or proof")
-    checks.neighbours_enough(present, config.threshold)
+        verify_each(rules.keys_signed, claims, executor)
+    else:
+        rules.nothing_signed(roster.absent, roster.signatures, roster.proof, config.threat_model)
+    rules.neighbours_enough(present, config.threshold)
 
 
 def verify_each(check: Verify, claims: Sequence[Claim], executor: Executor | None) -> None:

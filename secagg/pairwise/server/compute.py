@@ -7,12 +7,12 @@ from concurrent.futures import Executor
 import numpy as np
 import numpy.typing as npt
 
-from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import Result, Security
 from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import Lanes, Unmasked
 from secagg.primitives import agreement, masking, secret_sharing
@@ -30,19 +30,17 @@ def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
     keys = KeySchedule(config.suite, session, config.labels)
     for owner, secret in _secrets(unmasked):
         if masked.flags[owner]:
-            if keys.seed_commitment(secret, owner) != masked.seed_commitments[owner]:
-                raise _bad_dealer(owner, "its self-mask seed is not the one that it committed to")
+            rules.seed_committed(keys.seed_commitment(secret, owner), masked.seed_commitments[owner], owner)
             subtract.append(keys.self_mask(secret, owner))
             continue
         own = adverts[owner].masking_key
         private = agreement.AgreementKey(config.suite, secret)
-        if private.public_key() != own:
-            raise _bad_dealer(owner, "its masking key is not the private half of the one that it advertised")
+        rules.masking_key_advertised(private.public_key(), own, owner)
         for neighbour in advertised.edges.neighbours(owner).tolist():
             if masked.flags[neighbour]:
                 public = adverts[neighbour].masking_key
                 key = keys.pairwise_mask(private.agree(public), owner, neighbour, own, public)
-                # The survivor added this mask if its id is the lower one: take it out again.
+                # R-UNMASK-8: the survivor added this mask if its id is the lower one: take it out again.
                 (subtract if neighbour < owner else add).append(key)
     return add, subtract
 
@@ -53,12 +51,8 @@ def _secrets(unmasked: Unmasked) -> list[tuple[int, bytes]]:
     for owner in owners:
         holders, entries = _shares_of(owner, unmasked)
         reconstructor.add(holders, unmasked.shares[entries])
-    secrets: list[tuple[int, bytes]] = []
-    for owner, secret in zip(owners, reconstructor.secrets(), strict=True):
-        if secret is None:
-            raise _bad_dealer(owner, "its shares reconstruct to a number out of range")
-        secrets.append((owner, secret))
-    return secrets
+    opened = zip(owners, reconstructor.secrets(), strict=True)
+    return [(owner, rules.secret_in_range(secret, owner)) for owner, secret in opened]
 
 
 def _shares_of(owner: int, unmasked: Unmasked) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
@@ -122,12 +116,3 @@ def _transcript(unmasked: Unmasked, attendance: Attendance) -> list[bytes]:
         for part in (phase.encode(), sender.to_bytes(4, "little"), digest)
     ]
     return [*parts, messages.encode_bitmap(masked.dealers, clients), masked.bitmap]
-
-
-def _bad_dealer(owner: int, what: str) -> PeerError:
-    return PeerError(
-        ErrorCode.BAD_DEALER,
-        f"the round cannot be finished: client {owner} dealt bad shares: {what}",
-        phase=Phase.UNMASK,
-        culprit=(owner,),
-    )

@@ -6,6 +6,7 @@ from secagg.outcome import MakeMessage
 from secagg.pairwise import messages
 from secagg.pairwise.messages import Confirm, Confirmations
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_quorum
 from secagg.pairwise.server.records import Confirmed, Confirming, Ids, Masked
@@ -21,7 +22,7 @@ def take(confirming: Confirming, sender: int, message: Confirm) -> None:
     advertised = confirming.advertised
     labels = advertised.round.config.labels
     signed = labels.signed_survivors(advertised.session, confirming.masked.bitmap)
-    advertised.round.verify(sender, signed, message.signature)
+    rules.confirmation_signed(advertised.round.identity_key(sender), signed, message.signature, sender)
     confirming.signatures[sender] = message.signature
 
 
@@ -30,12 +31,12 @@ def close(confirming: Confirming, attendance: Attendance) -> tuple[Confirmed, Id
     masked, config = confirming.masked, confirming.advertised.round.config
     confirmed = Confirmed(masked, confirming.signatures)
     attendance.lose(Phase.CONFIRM, set(masked.members).difference(confirmed.members))
-    require_quorum(attendance, Phase.CONFIRM, confirmed.members, config)
+    require_quorum(attendance, Phase.CONFIRM, confirmed.members, config)  # R-CONFIRM-3
     return confirmed, confirmed.members
 
 
 def messages_of(confirmed: Confirmed) -> MakeMessage:
-    """Q confirmations, the same for everybody: more would prove no more."""
+    """R-CONFIRM-4: Q confirmations, the same for everybody; more would prove no more."""
     advertised = confirmed.masked.advertised
     config = advertised.round.config
     signers = confirmed.members[: config.quorum]

@@ -21,6 +21,8 @@ from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Abort, Advertise, MaskedInput, ToServer
 from secagg.pairwise.phases import SERVER_ENDED, HostCall, ServerState, collected_in
+from secagg.pairwise.rules import server as rules
+from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.server import advertise, compute, dispatch
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import RoundOverError
@@ -78,7 +80,7 @@ class Server:
     def restore(cls, snapshot: bytes, *, directory: Directory | None = None) -> Server:
         """The server of a ``snapshot``; it sends the very bytes that the old one would have.
 
-        Never restore an older snapshot than the newest whose messages were sent.  Raises ParameterError.
+        Never restore an older snapshot than the newest whose messages were sent (R-STATE-5).  Raises ParameterError.
         """
         server = cls.__new__(cls)
         server._set_up(*load(snapshot, directory))
@@ -152,9 +154,9 @@ class Server:
         return advertise.invitation(self._round)
 
     def receive(self, sender: int, data: bytes | bytearray | memoryview) -> ServerStep:
-        """Take one message that the host's channel says is ``sender``'s.
+        """Take one message that the host's channel says is ``sender``'s (R-EXTERNAL-2).
 
-        Never raises for what a peer sent, never advances, never sends: the step holds an event alone.
+        Never raises for what a peer sent, never advances, never sends: the step holds an event alone (R-WIRE-10).
         """
         with self._one_call("receive"):
             if not isinstance(data, bytes | bytearray | memoryview):
@@ -180,6 +182,7 @@ class Server:
         """What the last ``close_phase`` returned, again; before the first one, the invitation for everybody."""
         attendance, held = self._attendance, self._held
         if isinstance(held, Aborted):
+            # R-ABORT-2
             farewell = messages.encode_abort(self._config.version, self._round.round_id, held.failure.code)
             return Outgoing(attendance.staying(attendance.recipients), lambda index: farewell)
         if not isinstance(held, Collector):
@@ -217,14 +220,11 @@ class Server:
     # Receiving.
 
     def _receive(self, sender: int, raw: bytes | bytearray | memoryview) -> ServerEvent:
+        """Ask in the order of R-WIRE-9, so that one message has one verdict."""
         config, attendance, state = self._config, self._attendance, self.phase
-        if isinstance(sender, bool) or not isinstance(sender, int) or not 0 <= sender < config.clients:
-            raise PeerError(
-                ErrorCode.UNKNOWN_SENDER, f"sender {sender!r}; this round's clients are 0 to {config.clients - 1}"
-            )
+        rules.sender_invited(sender, config.clients)
         message = messages.to_server.decode(raw, self._largest, config.version)
-        if message.session not in self._sessions_of(message):
-            raise PeerError(ErrorCode.WRONG_SESSION, f"a message of session {message.session.hex()}, not of this one")
+        wire_rules.of_session(message.session, *self._sessions_of(message), named=False)
         if isinstance(message, Abort):
             return self._take_abort(sender, message)
         phase = messages.PHASE_OF[type(message)]
@@ -233,17 +233,13 @@ class Server:
         digest = b"" if isinstance(message, MaskedInput) else hashlib.sha256(raw).digest()
         if sender in earlier:
             if isinstance(message, MaskedInput):
-                return AlreadyMasked(sender)
-            if earlier[sender] != digest:
-                raise PeerError(
-                    ErrorCode.CONFLICT, f"a second {phase} message that differs from the first", phase=phase
-                )
+                return AlreadyMasked(sender)  # R-MASK-7
+            wire_rules.not_conflicting(earlier[sender], digest, phase, phase=phase)
             return Duplicate(sender, phase)
         open_phase = collected_in(state)
         if open_phase is None or phase.place < open_phase.place:
             return Late(sender, phase)
-        if phase is not open_phase:
-            raise PeerError(ErrorCode.WRONG_PHASE, f"a {phase} message in phase {state}", phase=phase)
+        wire_rules.in_phase(phase is open_phase, phase, f"in phase {state}", phase=phase)
         if sender not in attendance.awaited:
             return Late(sender, phase)
         fault = dispatch.take(self._held, sender, message)
@@ -276,7 +272,7 @@ class Server:
         if sender in self._attendance.departed or collected_in(state) is None:
             return Late(sender, state.value)
         code = messages.abort_code(message)
-        self._attendance.leave(sender, code)
+        self._attendance.leave(sender, code)  # R-ABORT-4
         return ClientAborted(sender, state.value, code)
 
     # Moving on.

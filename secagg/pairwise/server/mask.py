@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
-from secagg import arithmetic
-from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import MakeMessage
 from secagg.pairwise import messages
 from secagg.pairwise.messages import MaskedInput, Survivors
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough, require_threshold_around
 from secagg.pairwise.server.records import Ids, Masked, Masking, Shared
-
-_PACKED_FAULTS: Final = {
-    arithmetic.PackedLengthError: ErrorCode.WRONG_LENGTH,
-    arithmetic.PackedPaddingError: ErrorCode.PADDING,
-    arithmetic.PackedElementError: ErrorCode.ELEMENT_RANGE,
-}
 
 
 def begin(shared: Shared) -> Masking:
@@ -31,10 +22,7 @@ def begin(shared: Shared) -> Masking:
 
 def take(masking: Masking, sender: int, message: MaskedInput) -> None:
     """Add it up; a vector that is refused leaves the sum as it was."""
-    try:
-        arithmetic.add_packed(masking.total, message.vector, masking.advertised.round.config.modulus)
-    except arithmetic.PackedError as refused:
-        raise PeerError(_PACKED_FAULTS[type(refused)], str(refused)) from None
+    rules.vector_added(masking.total, message.vector, masking.advertised.round.config.modulus)
     masking.arrived.append(sender)
 
 
@@ -46,18 +34,18 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
         dealers=shared.members,
         commitments=shared.commitments,
         seed_commitments=shared.seed_commitments,
-        members=tuple(sorted(masking.arrived)),
+        members=tuple(sorted(masking.arrived)),  # R-MASK-9: those included that left since
         total=masking.total,
     )
     attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))
-    require_enough(attendance, Phase.MASK, masked.members, config)
+    require_enough(attendance, Phase.MASK, masked.members, config)  # R-MASK-8
     stuck = [owner for owner in masked.owners if masked.surviving_neighbours[owner] < config.threshold]
     require_threshold_around(attendance, Phase.MASK, stuck, config)
     return masked, masked.members
 
 
 def messages_of(masked: Masked) -> MakeMessage:
-    """S, the same for everybody."""
+    """R-SURVIVORS-1: S, the same for everybody."""
     advertised = masked.advertised
     message = messages.encode(Survivors(advertised.round.config.version, advertised.session, masked.bitmap))
     return lambda index: message

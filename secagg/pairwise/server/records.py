@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.outcome import Failure
 from secagg.pairwise import messages
@@ -34,7 +34,7 @@ from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
 from secagg.pairwise.phases import ServerState
 from secagg.pairwise.records import KEYS_BYTES, PublicKeys
-from secagg.primitives import signing, suites
+from secagg.primitives import signing
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -60,12 +60,9 @@ class Round:
         self.config, self.nonce, self._identities = config, nonce, identities
         self.round_id = config.labels.round_id(config.digest, nonce)
 
-    def verify(self, sender: int, signed: bytes, signature: bytes) -> None:
-        """Raises PeerError(BAD_SIGNATURE) unless the sender's identity signed these bytes."""
-        try:
-            signing.verify(self._identities[sender], signed, signature)
-        except suites.CryptoError:
-            raise PeerError(ErrorCode.BAD_SIGNATURE, f"a signature that is not client {sender}'s") from None
+    def identity_key(self, member: int) -> bytes:
+        """A member's identity key, where the threat model signs."""
+        return self._identities[member]
 
 
 def flags(members: Iterable[int], clients: int) -> Flags:

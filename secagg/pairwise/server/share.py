@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg.errors import ErrorCode, PeerError
 from secagg.outcome import MakeMessage
 from secagg.pairwise import messages
 from secagg.pairwise.messages import Share, Shares
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import COMMITMENTS_BYTES, SEALED_BYTES
+from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
 from secagg.pairwise.server.records import Advertised, Ids, Shared, Sharing, flags
@@ -33,17 +33,14 @@ def take(sharing: Sharing, sender: int, message: Share) -> None:
         ("sealed shares", message.sealed, SEALED_BYTES),
         ("commitments", message.commitments, COMMITMENTS_BYTES),
     ):
-        if len(blob) != count * size:
-            raise PeerError(
-                ErrorCode.WRONG_LENGTH, f"{len(blob)} bytes of {name}; {count} neighbours need {count * size}"
-            )
+        rules.shares_sized(name, len(blob), size, count)
     sharing.sealed[span] = np.frombuffer(message.sealed, dtype=np.uint8).reshape(count, -1)
     sharing.commitments[span] = np.frombuffer(message.commitments, dtype=np.uint8).reshape(count, -1)
     sharing.seed_commitments[sender] = message.seed_commitment
 
 
 def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
-    """U2: who shared and stayed, without those whose neighbours in it are fewer than the threshold."""
+    """R-SHARE-9: U2, who shared and stayed, without those whose neighbours in it are fewer than the threshold."""
     config, edges = sharing.advertised.round.config, sharing.advertised.edges
     alive = flags(attendance.staying(sharing.seed_commitments), config.clients)
     while True:
@@ -58,7 +55,7 @@ def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
 
 
 def messages_of(shared: Shared) -> MakeMessage:
-    """The shares addressed to each receiver, gathered from their dealers' entries."""
+    """R-SHARE-10: the shares addressed to each receiver, gathered from their dealers' entries."""
     edges, session = shared.advertised.edges, shared.advertised.session
     version = shared.advertised.round.config.version
 

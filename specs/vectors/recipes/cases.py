@@ -18,8 +18,9 @@ INDEX = 2
 """The client that gets the wrong messages, or whose messages are wrong."""
 GOOD_EVENTS = ("accepted", "duplicate", "already-masked", "late", "client-aborted")
 
-# The number of the client's check behind each error code; 20, what every message is checked for, where none is listed.
-CHECKS = {
+# `check` in the files: the numbers that a client's rules had before the specification's requirements named them.  They
+# are written all the same, for the files of version 1 stay what they are.  20, every message's, is the one not listed.
+FORMER_NUMBERS = {
     "config-not-approved": 1,
     **dict.fromkeys(("config-unsound", "config-below-policy"), 2),
     "cohort-not-vouched": 3,
@@ -41,7 +42,7 @@ CHECKS = {
     "state-reused": 21,
 }
 # Of tests in which nothing is refused: what is to be done all the same.
-CHECKS_OF_REQUIREMENTS = {"UNMASK-2": 18, "UNMASK-3": 19, "STATE-4": 21}
+FORMER_NUMBERS_OF_REQUIREMENTS = {"UNMASK-2": 18, "UNMASK-3": 19, "STATE-4": 21}
 
 Change = Callable[[bytes, Client], bytes]
 
@@ -222,8 +223,9 @@ class ClientCases:
         made = case.test(requirement, comment, flag)
         if made.get("error", "") != error:
             raise ValueError(f"{comment}: {made.get('error')}, not {error}")
-        numbers = [CHECKS_OF_REQUIREMENTS[name] for name in requirement.split() if name in CHECKS_OF_REQUIREMENTS]
-        number = CHECKS.get(error, 20) if error or not numbers else numbers[0]
+        known = FORMER_NUMBERS_OF_REQUIREMENTS
+        numbers = [known[name] for name in requirement.split() if name in known]
+        number = FORMER_NUMBERS.get(error, 20) if error or not numbers else numbers[0]
         self.tests.append({"check": number, **made})
 
 

@@ -1,6 +1,6 @@
-"""A lying server trips every check of every client, each with its own error code, in each threat model it belongs to.
+"""A lying server trips every rule of every client, each with its own error code, in each threat model it belongs to.
 
-A semi_honest round's server does not lie; the checks of its clients hold against faults, and are tried all the same.
+A semi_honest round's server does not lie; the rules of its clients hold against faults, and are tried all the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from secagg import ErrorCode, ThreatModel
-from secagg.pairwise.checks import CHECKS
+from secagg.pairwise.rules.table import RULES, Role
 from secagg.testing.adversary import Attack, DropFromSurvivors, Lose, OtherNonce, known_cohort
 from tests.support.attack_stage import around, ring_of
 from tests.support.trips import ACTIVE, BOTH, CASES, COMPLETE, RING, SEMI_HONEST, Trip, attack_of, name_of
@@ -39,7 +39,7 @@ def test_survivors_that_leave_a_client_too_few_neighbours_are_refused(model: Thr
 
 
 def test_a_host_at_the_wrong_index_of_its_cohort_does_not_join() -> None:
-    """Check 3: two members have each other's place in a cohort that the directory vouches for."""
+    """R-CONFIG-12: two members have each other's place in a cohort that the directory vouches for."""
     config = COMPLETE[ACTIVE]
     identities, directory, _ = known_cohort(config.clients)
     keys = [identity.public_key for identity in identities]
@@ -65,8 +65,8 @@ ACTIVE_ONLY = {
 }
 
 
-def test_every_code_of_every_check_is_tripped_in_every_threat_model_it_belongs_to() -> None:
-    every = {code for check in CHECKS for code in check.codes}
+def test_every_code_of_every_rule_is_tripped_in_every_threat_model_it_belongs_to() -> None:
+    every = {code for rule in RULES if Role.CLIENT in rule.role for code in rule.codes}
     tripped = {model: {trip.code for trip, tried in CASES if tried is model} for model in BOTH}
     for codes in tripped.values():
         codes.add(ErrorCode.SURVIVORS_NEIGHBOURS)

@@ -1,0 +1,174 @@
+"""What a server refuses of what a client sends it, in the order of the protocol.
+
+A refused message changes nothing, so that its sender can still send the right one (R-WIRE-10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg import arithmetic
+from secagg.arithmetic import Modulus
+from secagg.errors import ErrorCode, PeerError
+from secagg.events import Misbehaved
+from secagg.pairwise.phases import Phase
+from secagg.primitives import agreement, signing, suites
+from secagg.primitives.suites import Suite
+from secagg.wording import counted, was
+
+_PACKED_FAULTS: Final[Mapping[type[arithmetic.PackedError], ErrorCode]] = {
+    arithmetic.PackedLengthError: ErrorCode.WRONG_LENGTH,
+    arithmetic.PackedPaddingError: ErrorCode.PADDING,
+    arithmetic.PackedElementError: ErrorCode.ELEMENT_RANGE,
+}
+
+
+# Every message.
+
+
+def sender_invited(sender: object, clients: int) -> None:
+    """R-WIRE-10: the sender that the host's channel names is of the cohort."""
+    if isinstance(sender, bool) or not isinstance(sender, int) or not 0 <= sender < clients:
+        raise PeerError(ErrorCode.UNKNOWN_SENDER, f"sender {sender!r}; this round's clients are 0 to {clients - 1}")
+
+
+# ADVERTISE: what a neighbour would refuse never gets into the roster.
+
+
+def signature_sized(length: int, expected: int, threat_model: str) -> None:
+    """R-ADVERTISE-4: the signature is as long as one is, or empty where nothing is signed."""
+    if length != expected:
+        raise PeerError(ErrorCode.MALFORMED, f"a signature of {length} bytes in {threat_model}")
+
+
+def advertised_keys_usable(suite: Suite, keys: Collection[bytes]) -> None:
+    """R-ADVERTISE-4: no key has low order."""
+    if any(agreement.has_low_order(suite, key) for key in keys):
+        raise PeerError(ErrorCode.KEY_UNUSABLE, "a public key of low order")
+
+
+def advertised_keys_new(keys: Collection[bytes], known: Collection[bytes]) -> None:
+    """R-ADVERTISE-4: the keys differ from each other, and from all ``known``: those that were taken before."""
+    if len(set(keys)) != len(keys) or any(key in known for key in keys):
+        raise PeerError(ErrorCode.KEY_REPEATED, "a public key that was advertised before")
+
+
+def advertisement_signed(identity_key: bytes, signed: bytes, signature: bytes, sender: int) -> None:
+    """R-ADVERTISE-4: the sender's identity signed its keys."""
+    _signed_by(identity_key, signed, signature, sender)
+
+
+# SHARE.
+
+
+def shares_sized(what: str, length: int, size: int, neighbours: int) -> None:
+    """R-SHARE-8: ``length`` bytes are a record of ``size`` bytes for each of the sender's neighbours."""
+    if length != neighbours * size:
+        raise PeerError(
+            ErrorCode.WRONG_LENGTH, f"{length} bytes of {what}; {neighbours} neighbours need {neighbours * size}"
+        )
+
+
+# MASK.
+
+
+def vector_added(total: npt.NDArray[np.unsignedinteger[Any]], packed: memoryview, modulus: Modulus) -> None:
+    """R-MASK-6: the vector has the round's length, no bit behind its end, and no element outside of the modulus.
+
+    Adds it to ``total``; a vector that is refused leaves that as it was.
+    """
+    try:
+        arithmetic.add_packed(total, packed, modulus)
+    except arithmetic.PackedError as refused:
+        raise PeerError(_PACKED_FAULTS[type(refused)], str(refused)) from None
+
+
+# CONFIRM.
+
+
+def confirmation_signed(identity_key: bytes, signed: bytes, signature: bytes, sender: int) -> None:
+    """R-CONFIRM-2: the sender's identity signed the survivors that this server showed."""
+    _signed_by(identity_key, signed, signature, sender)
+
+
+# UNMASK.
+
+
+def openings_sized(length: int, size: int, dealers: int) -> None:
+    """R-UNMASK-4: ``length`` bytes are an opening of ``size`` bytes for each of the sender's dealers."""
+    if length != dealers * size:
+        raise PeerError(
+            ErrorCode.WRONG_LENGTH,
+            f"{length} bytes of shares; {dealers * size} are needed, for {counted(dealers, 'neighbour')}",
+        )
+
+
+def attachment_sized(length: int, expected: int) -> None:
+    """R-UNMASK-4: what the sender's host attached is as long as the config says; in version 1, nothing."""
+    if length != expected:
+        raise PeerError(ErrorCode.WRONG_LENGTH, f"an attachment of {length} bytes; this round's have {expected}")
+
+
+def openings_committed(
+    canonical: npt.NDArray[np.bool_], commitments: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_]:
+    """R-UNMASK-4: which openings count: canonical shares that match their dealers' commitments.
+
+    ``commitments`` are those of the opened shares, ``expected`` the dealers', both of shape (dealers, 32).
+    """
+    matching: npt.NDArray[np.bool_] = canonical & (commitments == expected).all(axis=1)
+    return matching
+
+
+def bad_openings(sender: int, dealers: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> Misbehaved | None:
+    """R-UNMASK-4: whoever returns a share that does not count is named; its other shares count all the same.
+
+    Returns what to tell the host, with the dealers of the bad shares; None when all shares are good.
+    """
+    if good.all():
+        return None
+    bad = tuple(dealers[~good].tolist())
+    detail = f"{counted(len(bad), 'share')} of {len(dealers)} {was(len(bad))} left out: not what was committed to"
+    return Misbehaved(sender, Phase.UNMASK, ErrorCode.BAD_SHARE, detail, bad)
+
+
+# COMPUTE: what the shares of one dealer open to; every one of them matched what it had committed to.
+
+
+def secret_in_range(secret: bytes | None, dealer: int) -> bytes:
+    """R-UNMASK-7: no limb is too large for the secret's 256 bits; ``secret`` is None where one is."""
+    if secret is None:
+        raise _bad_dealer(dealer, "its shares reconstruct to a number out of range")
+    return secret
+
+
+def seed_committed(commitment: bytes, expected: bytes, dealer: int) -> None:
+    """R-UNMASK-7: the seed is the one that its dealer committed to."""
+    if commitment != expected:
+        raise _bad_dealer(dealer, "its self-mask seed is not the one that it committed to")
+
+
+def masking_key_advertised(public_key: bytes, advertised: bytes, dealer: int) -> None:
+    """R-UNMASK-7: the masking key is the private half of the one that its dealer advertised."""
+    if public_key != advertised:
+        raise _bad_dealer(dealer, "its masking key is not the private half of the one that it advertised")
+
+
+def _signed_by(identity_key: bytes, signed: bytes, signature: bytes, sender: int) -> None:
+    try:
+        signing.verify(identity_key, signed, signature)
+    except suites.CryptoError:
+        raise PeerError(ErrorCode.BAD_SIGNATURE, f"a signature that is not client {sender}'s") from None
+
+
+def _bad_dealer(dealer: int, what: str) -> PeerError:
+    return PeerError(
+        ErrorCode.BAD_DEALER,
+        f"the round cannot be finished: client {dealer} dealt bad shares: {what}",
+        phase=Phase.UNMASK,
+        culprit=(dealer,),
+    )
