@@ -264,7 +264,7 @@ def test_announced_messages_of_the_open_phase_keep_nobody_waiting(tmp_path: Path
                 assert np.abs(total.mean.mean["v"] - 0.25).max() < 1e-3
             for task in held_back:
                 await task
-            await eventually(lambda: len(host.hosted().told) >= 4)
+            await eventually(lambda: len(host.hosted().informed) >= 4)
 
     run(test)
 

@@ -57,7 +57,7 @@ def test_who_was_left_out_hears_it_and_why_also_of_a_restarted_server(tmp_path: 
                 await bad.send(Submission(1, "ADVERTISE", 5), b"wrong")
                 reading = asyncio.create_task(read_to_the_end(bad))
                 await host.until("ADVERTISE", arrived=3)
-                await eventually(lambda: host.hosted().standing.entries)
+                await eventually(lambda: host.hosted().standing.records)
                 host.end_phase()
                 last = (await reading)[-1]
                 assert isinstance(last, Refused)
@@ -66,9 +66,9 @@ def test_who_was_left_out_hears_it_and_why_also_of_a_restarted_server(tmp_path: 
             assert "its ADVERTISE message did not come in time" in await why(host, 4)
             for total in await running:
                 check_total(total, range(3))
-            assert host.hosted().audience == {0, 1, 2, 3, 4}
+            assert host.hosted().to_inform == {0, 1, 2, 3, 4}
             await host.service.finished(20)
-            assert host.hosted().told == {0, 1, 2, 3, 4}
+            assert host.hosted().informed == {0, 1, 2, 3, 4}
         async with hosting([spec], tmp_path, tls_folder) as host:
             assert "ADVERTISE refused (malformed)" in await why(host, 3)
             assert "its ADVERTISE message did not come in time" in await why(host, 4)
@@ -99,7 +99,9 @@ def test_the_server_lingers_for_everybody_that_logged_in(tmp_path: Path, tls_fol
             host.clock.move(599.0)
             await nap()
             assert not lingering.done(), "one that logged in has not heard it"
-            with pytest.raises(RefusedError, match="waited in vain for cy") as refused:
+            with pytest.raises(
+                RefusedError, match="no ADVERTISE message came from cy before the deadline of 20 s"
+            ) as refused:
                 await host.member(2, identity=identities[2]).run()
             assert refused.value.code is Refusal.ROUND_ABORTED
             await lingering
@@ -116,14 +118,16 @@ def test_the_reason_names_who_was_turned_away_and_who_did_not_come(tmp_path: Pat
             running = asyncio.create_task(members(host, identities, range(2)))
             async with logged_in(host, identities[2]) as bad:
                 await bad.send(Submission(1, "ADVERTISE", 5), b"wrong")
-                await eventually(lambda: host.hosted().standing.entries)
+                await eventually(lambda: host.hosted().standing.records)
                 await host.until("ADVERTISE", arrived=2)
                 host.end_phase()
                 await read_to_the_end(bad)
             await running
             failure = host.hosted().ending.failure
-            assert "waited in vain for dee" in failure
+            assert "no ADVERTISE message came from dee before the deadline of 20 s" in failure
             assert "cy: ADVERTISE refused (malformed)" in failure
+            assert "--deadline ADVERTISE=SECONDS gives clients more time" in failure
+            assert "a lower --min-survivors (now 3 of 4) or more invited clients let a sum do without some" in failure
 
     run(test)
 
@@ -146,7 +150,7 @@ def test_a_client_s_own_refusal_is_told_by_its_code(tmp_path: Path, tls_folder: 
             ]
             for total in await members(host, identities, range(3)):
                 check_total(total, range(3))
-            assert 3 not in host.hosted().audience, "who left waits for nothing"
+            assert 3 not in host.hosted().to_inform, "who left waits for nothing"
 
     run(test)
 

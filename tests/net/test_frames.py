@@ -25,7 +25,7 @@ from secagg.adapters.net.frames import (
     decode_to_server,
     encode,
 )
-from secagg.pairwise.transcript import signed_advertisement, signed_login, signed_survivors
+from secagg.pairwise.transcript import VERSIONS, labels, signed_login
 
 TO_SERVER = [Login(1, bytes(32), bytes(64)), Submission(3, "MASK", 1000), EndReceived()]
 TO_CLIENT = [
@@ -76,5 +76,10 @@ def test_a_login_is_for_one_challenge_round_and_certificate() -> None:
     signed = {signed_login(challenge, name, seen) for challenge in fields for name in "ab" for seen in (*fields, b"")}
     assert len(signed) == 12
     assert signed_login(b"a", "bc", b"") != signed_login(b"ab", "c", b"")
-    others = {signed_advertisement(*fields, 0, *fields), signed_survivors(fields[0], fields[1])}
+    others = {
+        statement
+        for known in map(labels, VERSIONS)
+        for statement in (known.signed_advertisement(*fields, 0, *fields), known.signed_survivors(*fields))
+    }
+    assert len(others) == 2 * len(VERSIONS)
     assert not signed & others

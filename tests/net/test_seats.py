@@ -44,7 +44,7 @@ def test_who_only_looks_in_burns_no_seat(tmp_path: Path, tls_folder: Path) -> No
             for total in await asyncio.gather(*(host.member(number).run() for number in range(3))):
                 check_total(total, range(3))
             await host.service.finished(5)
-            assert host.hosted().audience == {0, 1, 2}, "nobody waits for those that are gone"
+            assert host.hosted().to_inform == {0, 1, 2}, "nobody waits for those that are gone"
 
     run(test)
 
@@ -72,7 +72,7 @@ def test_a_client_that_lies_on_an_offered_seat_ends_nothing(tmp_path: Path, tls_
                         await read_to_the_end(bad)
             for total in await asyncio.gather(*(host.member(number).run() for number in range(3))):
                 check_total(total, range(3))
-            assert host.hosted().standing.entries == ()
+            assert host.hosted().standing.records == ()
 
     run(test)
 

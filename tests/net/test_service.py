@@ -40,7 +40,7 @@ from secagg.adapters.net.frames import (
 )
 from secagg.adapters.net.journal import JournalError
 from secagg.adapters.net.member import Member
-from secagg.adapters.net.membership import GaveUpError, MemberOptions, NotTrustedError
+from secagg.adapters.net.membership import MemberOptions, NotTrustedError
 from secagg.adapters.net.service import Limits
 from secagg.adapters.net.store import ClientStore
 from secagg.encoding.layout import Layout
@@ -104,22 +104,6 @@ def test_weights_and_the_mean(tmp_path: Path, tls_folder: Path) -> None:
     run(test)
 
 
-def test_who_is_late_is_left_out_and_told(tmp_path: Path, tls_folder: Path) -> None:
-    async def test() -> None:
-        async with hosting([spec_of(5, delta=0.2)], tmp_path, tls_folder) as host:
-            running = [asyncio.create_task(host.member(number).run()) for number in range(4)]
-            await host.until("ADVERTISE", arrived=4)
-            host.end_phase()
-            await eventually(lambda: host.hosted().phase != "ADVERTISE")
-            with pytest.raises(RefusedError) as late:
-                await host.member(4).run()
-            assert late.value.code is Refusal.ROUND_BEGUN
-            for total in await asyncio.gather(*running):
-                check_total(total, range(4))
-
-    run(test)
-
-
 def test_too_few_come_and_everybody_hears_why(tmp_path: Path, tls_folder: Path) -> None:
     async def test() -> None:
         async with hosting([spec_of(4, min_survivors=4)], tmp_path, tls_folder) as host:
@@ -132,7 +116,7 @@ def test_too_few_come_and_everybody_hears_why(tmp_path: Path, tls_folder: Path) 
                 assert end.code is Refusal.ROUND_ABORTED
                 assert "advertised their keys" in str(end)
             await host.service.finished(5)
-            assert host.hosted().audience <= host.hosted().told
+            assert host.hosted().to_inform <= host.hosted().informed
 
     run(test)
 
@@ -329,20 +313,6 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         pass
     finally:
         writer.close()
-
-
-def test_nobody_there(tmp_path: Path, tls_folder: Path) -> None:
-    async def test() -> None:
-        async with hosting([spec_of(3)], tmp_path, tls_folder) as host:
-            url = host.url
-        running = asyncio.create_task(host.member(0, url=f"{url}/default", give_up_seconds=600.0).run())
-        await eventually(lambda: len(host.clock.pauses) > 2)
-        assert not running.done()
-        host.clock.move(600.0)
-        with pytest.raises(GaveUpError, match="the state is kept"):
-            await running
-
-    run(test)
 
 
 # Broken lines.

@@ -28,7 +28,7 @@ from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
-from secagg.adapters.net.standing import Entry
+from secagg.adapters.net.standing import RefusalRecord
 from secagg.adapters.net.steps import Steps
 from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
 from secagg.cli.join_options import JoinOptions
@@ -197,7 +197,7 @@ def test_after_a_bug_nothing_more_is_written(tmp_path: Path) -> None:
 
 
 def test_refusals_are_remembered_once(tmp_path: Path) -> None:
-    entries = [Entry(2, "SHARE", "malformed"), Entry(1, "ADVERTISE", "CONFIG_REFUSED", by_client=True)]
+    entries = [RefusalRecord(2, "SHARE", "malformed"), RefusalRecord(1, "ADVERTISE", "CONFIG_REFUSED", by_client=True)]
     journal = Journal(tmp_path / "journal.sqlite")
     asyncio.run(journal.open_round("r", b"", b""))
     for _ in range(2):

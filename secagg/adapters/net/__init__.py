@@ -12,6 +12,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     hosted          one round: journal first, then act, then answer
     inbox           messages on their way to a round, and their verdicts
     seats           who sits where; seats of open rounds are offered, bound, given back
+    reasons         what people are told of a round without a sum, or without them
     standing        what was refused of whom, how often each may still try, what it is told
     ending          how a round ended
     status          what is shown of a round
@@ -21,7 +22,8 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     steps           a client: what it does with what the server sends, durably
     own_input       a client's arrays and weight
     patience        how long a client waits
-    closings        what the closing of a connection says
+    troubles        why a client has no connection
+    closings        what a connection says that is refused or closed
     addresses       the URL of a round
     store           a client's SQLite file
     model_files     .npz and .safetensors

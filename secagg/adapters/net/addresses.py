@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import ssl
 from typing import Final
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from secagg.errors import ParameterError
 
 _DEFAULT_ROUND: Final = "default"
+_ROUND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
 _PROBE_SECONDS: Final = 5.0
 """To find out whether what answers there speaks TLS, for an error message alone."""
@@ -34,9 +36,19 @@ def check_url(url: str, *, plaintext: bool) -> None:
         )
 
 
+def is_round_name(name: str) -> bool:
+    """Whether a round can have this name: letters, digits, ``.``, ``_`` and ``-``, at most 64."""
+    return _ROUND_NAME.fullmatch(name) is not None
+
+
 def round_of(url: str) -> str:
     """The name of the round that a URL leads to."""
     return urlsplit(url).path.strip("/") or _DEFAULT_ROUND
+
+
+def host_and_port(url: str) -> str:
+    """As a person writes them: ``sum.example.org:443``, ``[::1]:8443``."""
+    return urlsplit(canonical(url)).netloc
 
 
 def canonical(url: str) -> str:

@@ -17,6 +17,7 @@ from typing import Final, TypeVar, final
 
 import msgspec
 
+from secagg.adapters.net import reasons
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
@@ -24,9 +25,9 @@ from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.seats import Seats
-from secagg.adapters.net.standing import Entry, Standing, listed
+from secagg.adapters.net.standing import RefusalRecord, Standing
 from secagg.arithmetic import pack
-from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError
+from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent
 from secagg.machines import ServerMachine
 from secagg.outcome import Result
@@ -39,7 +40,7 @@ _log = logging.getLogger("secagg.net.round")
 
 RECONNECT_SECONDS: Final = 15.0
 """After a restart a phase stays open at least so long: its clients must find the way back."""
-TAKE: Final = ""
+UNDECIDED: Final = ""
 """The verdict on a message that the server of the protocol must see."""
 
 
@@ -54,7 +55,7 @@ class HostedRound:
         self.seats = Seats(spec.config.clients, spec.keys)
         self.standing = Standing()
         self.ending: Ending | None = None
-        self.told: set[int] = set()
+        self.informed: set[int] = set()
         """Who said that it knows the end, or hung up after it was told that it is out of the round."""
         self.epoch = 0
         """Counts what there is to send: it grows at each close, and at the end."""
@@ -67,9 +68,9 @@ class HostedRound:
         self._durable = True
         self._stage = asyncio.Lock()
         self._server: ServerMachine | None = None
-        self._met: set[int] = set()
+        self._seen: set[int] = set()
         self._taken: dict[tuple[int, str], bytes] = {}
-        self._unrecorded: list[Entry] = []
+        self._new_records: list[RefusalRecord] = []
         self._dropped: dict[str, tuple[int, ...]] = {}
         self._participants: frozenset[int] = frozenset()
         self._stage_name, self._expected = "", 0
@@ -85,11 +86,11 @@ class HostedRound:
         return "OPENING" if self._server is None else self._server.phase.value
 
     @property
-    def audience(self) -> frozenset[int]:
+    def to_inform(self) -> frozenset[int]:
         """Who is to hear how the round ended: whoever is in the sum or has been here, but for those that left."""
         if self.ending is None:
             return frozenset()
-        return frozenset(self._met | set(self.ending.included)) - self.standing.departed
+        return frozenset(self._seen | set(self.ending.included)) - self.standing.departed
 
     @property
     def awaited(self) -> tuple[int, ...]:
@@ -133,17 +134,15 @@ class HostedRound:
 
     def _offer(self, key: bytes) -> int:
         if not self.seats.is_open:
-            raise RefusedError(
-                Refusal.UNKNOWN_IDENTITY,
-                f"the directory of round {self.name!r} does not hold this identity key: {key.hex()}",
-            )
+            raise reasons.unknown_identity(self.name, key)
         if self.ending is not None and self.ending.failure:
-            raise self._aborted(self.ending)
+            raise reasons.ended_without_sum(self.name, self.ending.failure)
         if self.phase != Phase.ADVERTISE:
-            raise RefusedError(Refusal.ROUND_BEGUN, f"round {self.name!r} has begun, and this client has no seat in it")
+            included = () if self.ending is None else self.ending.included
+            raise reasons.no_seat_any_more(self.name, self.phase, len(included))
         seat = self.seats.offer(key)
         if seat is None:
-            raise RefusedError(Refusal.ROUND_FULL, f"all {self.config.clients} seats of round {self.name!r} are taken")
+            raise reasons.all_seats_taken(self.spec)
         return seat
 
     @contextmanager
@@ -155,12 +154,12 @@ class HostedRound:
         finally:
             if self.seats.is_open and seat not in self.seats.taken:
                 self.standing.forget(seat)
-                self._met.discard(seat)
+                self._seen.discard(seat)
 
-    def meets(self, seat: int) -> None:
+    def client_connected(self, seat: int) -> None:
         """The client on a seat is here: it will be told how the round ended."""
-        self._met.add(seat)
-        self.told.discard(seat)
+        self._seen.add(seat)
+        self.informed.discard(seat)
 
     def refuse_attempt(self, seat: int, *, broke_a_rule: bool) -> bool:
         """Count a message that is not accepted, whatever the reason; whether the client may go on."""
@@ -170,14 +169,14 @@ class HostedRound:
         """Hand in a client's message; returns when it is durable and acted on.  Waits while the queue is full."""
         return await self._inbox.submit(index, phase, data)
 
-    def foresee(self, index: int, phase: str) -> str:
-        """The verdict on a message whose bytes have not come yet; TAKE when they are needed for it."""
+    def verdict_in_advance(self, index: int, phase: str) -> str:
+        """The verdict on a message whose bytes have not come yet; UNDECIDED when they are needed for it."""
         server = self._server
         if server is None or self.ending is not None:
-            return self._after_the_end(index, phase)
-        return self._out_of_order(server, index, phase)
+            return self._verdict_after_the_end(index, phase)
+        return self._verdict_by_order(server, index, phase)
 
-    def repeated(self, index: int, phase: str, digest: bytes) -> str:
+    def verdict_on_repeat(self, index: int, phase: str, digest: bytes) -> str:
         """The verdict on a message that was taken already, by the digest of the one that came again."""
         taken = self._taken.get((index, phase), digest)
         return "duplicate" if phase == Phase.MASK or taken == digest else ErrorCode.CONFLICT.value
@@ -194,15 +193,15 @@ class HostedRound:
             if phase not in PHASES:  # between the last close and the end
                 return None
             if (why := self.standing.why_lost(index, self._dropped)) is not None:
-                raise RefusedError(Refusal.LEFT_OUT, f"round {self.name!r} went on without this client: {why}")
+                raise reasons.left_out(self.name, why, is_over=False)
             if index not in self._participants:  # its vector is in the sum, which it waits for
                 return None
             data = await self._on_thread(lambda: server.outgoing().to(index))
         return None if data is None else Outbound(Message(phase, len(data)), data)
 
-    def tell(self, index: int) -> None:
+    def client_knows_end(self, index: int) -> None:
         """A client knows how the round ended for it."""
-        self.told.add(index)
+        self.informed.add(index)
         self._notify()
 
     async def changed(self) -> None:
@@ -235,7 +234,7 @@ class HostedRound:
             self.seats.restore(stored.seats)
             self.standing.restore(stored.refusals)
             # Nobody knows any more who of a directory's members was here.
-            self._met.update(range(self.config.clients) if self.spec.keys else stored.seats)
+            self._seen.update(range(self.config.clients) if self.spec.keys else stored.seats)
         if stored is not None and stored.ending is not None:
             self.ending = Ending.of(stored.ending, stored.packed)
             self._bind_all(stored)
@@ -267,7 +266,7 @@ class HostedRound:
             replayed += len(batch)
         await self._resume_deadline(phase, stored.deadline)
         self.epoch += 1
-        self._say("resumed", phase=phase, replayed=replayed)
+        self._log("resumed", phase=phase, replayed=replayed)
 
     async def _resume_deadline(self, phase: str, stored: float) -> None:
         """A phase has the time that it had left, some seconds at least, and never more than it began with.
@@ -318,7 +317,7 @@ class HostedRound:
                 seats.enter_context(self._used(item.index))  # also when its connection ends meanwhile
             try:
                 verdicts = (
-                    [self._after_the_end(item.index, item.phase) for item in batch]
+                    [self._verdict_after_the_end(item.index, item.phase) for item in batch]
                     if server is None
                     else await self._judge(server, batch)
                 )
@@ -328,46 +327,46 @@ class HostedRound:
             answer(batch, verdicts)
         self._notify()
 
-    def _after_the_end(self, index: int, phase: str) -> str:
+    def _verdict_after_the_end(self, index: int, phase: str) -> str:
         """A client whose vector is in the sum, and that never heard so, must not take it for lost."""
         included = self.ending.included if self.ending is not None else ()
         return "duplicate" if phase == Phase.MASK and index in included else "late"
 
     async def _judge(self, server: ServerMachine, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
-        verdicts = [self._without_the_server(server, item) for item in batch]
+        verdicts = [self._verdict_without_the_server(server, item) for item in batch]
         news = [
             (item.index, item.phase, item.data)
             for item, verdict in zip(batch, verdicts, strict=True)
-            if verdict == TAKE
+            if verdict == UNDECIDED
         ]
         if news:
             await self._journal.append(self.name, [(index, data) for index, _, data in news])
         decided = iter(await self._act(server, news))
-        if self._unrecorded:
-            entries, self._unrecorded = self._unrecorded, []
-            await self._journal.record(self.name, entries)
+        if self._new_records:
+            records, self._new_records = self._new_records, []
+            await self._journal.record(self.name, records)
         return [verdict or next(decided) for verdict in verdicts]
 
-    def _without_the_server(self, server: ServerMachine, item: Submitted) -> str:
-        """The verdict on a message that can change nothing; TAKE for all others."""
+    def _verdict_without_the_server(self, server: ServerMachine, item: Submitted) -> str:
+        """The verdict on a message that can change nothing; UNDECIDED for all others."""
         if (item.index, item.phase) in self._taken:
-            return self.repeated(item.index, item.phase, _digest(item.data))
-        return self._out_of_order(server, item.index, item.phase)
+            return self.verdict_on_repeat(item.index, item.phase, _digest(item.data))
+        return self._verdict_by_order(server, item.index, item.phase)
 
-    def _out_of_order(self, server: ServerMachine, index: int, message_phase: str) -> str:
+    def _verdict_by_order(self, server: ServerMachine, index: int, message_phase: str) -> str:
         phase = server.phase.value
         if message_phase == ABORT:
             if index in self.standing.departed:
                 return "duplicate"
             # Whoever sits on an offered seat hangs up: its ABORT would end the seat for whoever sits there next.
-            return TAKE if index in self.seats.bound else "late"
+            return UNDECIDED if index in self.seats.bound else "late"
         if (index, message_phase) in self._taken:
             return "duplicate"
         if message_phase != phase:
             late = phase not in PHASES or PHASES.index(message_phase) < PHASES.index(phase)
             return "late" if late else ErrorCode.WRONG_PHASE.value
-        return TAKE if index in server.missing else "late"
+        return UNDECIDED if index in server.missing else "late"
 
     async def _act(self, server: ServerMachine, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
         """Hand journalled messages to the server; returns its verdicts."""
@@ -385,10 +384,10 @@ class HostedRound:
         match event:
             case Misbehaved():
                 self.refused[event.code.value] = self.refused.get(event.code.value, 0) + 1
-                self._record("misbehaved", Entry(event.sender, event.phase, event.code.value))
+                self._record("misbehaved", RefusalRecord(event.sender, event.phase, event.code.value))
                 return event.code.value
             case ClientAborted():
-                self._record("client-left", Entry(event.sender, event.phase, event.code.name, by_client=True))
+                self._record("client-left", RefusalRecord(event.sender, event.phase, event.code.name, by_client=True))
                 return "accepted"
             case Accepted():
                 return "accepted"
@@ -397,11 +396,11 @@ class HostedRound:
             case Duplicate() | AlreadyMasked():
                 return "duplicate"
 
-    def _record(self, event: str, entry: Entry) -> None:
-        if self.standing.record(entry):
-            if entry.seat in self.seats.bound:  # an offered seat may be another client's the next moment
-                self._unrecorded.append(entry)
-            self._say(event, logging.WARNING, client=self.spec.name_of(entry.seat), phase=entry.phase, code=entry.code)
+    def _record(self, event: str, new: RefusalRecord) -> None:
+        if self.standing.record(new):
+            if new.seat in self.seats.bound:  # an offered seat may be another client's the next moment
+                self._new_records.append(new)
+            self._log(event, logging.WARNING, client=self.spec.name_of(new.seat), phase=new.phase, code=new.code)
 
     async def _close(self, server: ServerMachine) -> None:
         phase, arrived, missing = server.phase.value, self.progress(), self.awaited
@@ -410,7 +409,7 @@ class HostedRound:
             await self._on_thread(server.close_phase)
             await self._begin_stage(server, await self._on_thread(server.snapshot))
             self._durable = True
-        self._say(
+        self._log(
             "phase-closed",
             phase=phase,
             arrived=arrived.arrived,
@@ -447,40 +446,21 @@ class HostedRound:
             packed = await self._on_thread(lambda: pack(result.sum, result.modulus))
             ending = Ending("", result.included, packed, dict(result.dropped), result.transcript_digest.hex())
         else:
-            ending = Ending(self._why_failed(server), dropped=dict(server.dropped))
+            ending = Ending(reasons.why_no_sum(server.failure, self.spec, self.standing), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
         if result is not None:
             self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
         async with self._stage:
             self.ending, self._server = ending, None
             self._next_epoch()
-        self._say("round-over", included=len(ending.included), failure=ending.failure)
-
-    def _why_failed(self, server: ServerMachine) -> str:
-        """The server's reason, which counts, and the names that it knows nothing of."""
-        failure = server.failure
-        if failure is None:
-            return "the round was aborted"
-        reason = failure.reason or AbortCode.UNSPECIFIED.name
-        culprits = [self.spec.name_of(seat) for seat in failure.culprit]
-        parts = [
-            reason,
-            f"the shares of {listed(culprits)} were bad" if culprits else "",
-            self.standing.who(failure.missing, self.spec.name_of),
-        ]
-        return "; ".join(part for part in parts if part)
-
-    def _aborted(self, ending: Ending) -> RefusedError:
-        return RefusedError(Refusal.ROUND_ABORTED, f"round {self.name!r} ended without a sum: {ending.failure}")
+        self._log("round-over", included=len(ending.included), failure=ending.failure)
 
     def _farewell(self, index: int, ending: Ending) -> Outbound:
         if ending.failure:
-            raise self._aborted(ending)
+            raise reasons.ended_without_sum(self.name, ending.failure)
         if index not in ending.included:
             why = self.standing.why_lost(index, ending.dropped) or "it was lost"
-            raise RefusedError(
-                Refusal.LEFT_OUT, f"round {self.name!r} is over, and this client is not in its sum: {why}"
-            )
+            raise reasons.left_out(self.name, why, is_over=True)
         frame = Sum(encode_bitmap(ending.included, self.config.clients), len(ending.packed))
         return Outbound(frame, ending.packed)
 
@@ -499,7 +479,7 @@ class HostedRound:
             raise RuntimeError(f"round {self.name}: not started, or over")
         return self._server
 
-    def _say(self, event: str, level: int = logging.INFO, **fields: object) -> None:
+    def _log(self, event: str, level: int = logging.INFO, **fields: object) -> None:
         _log.log(level, event, extra={"fields": {"round": self.name, **fields}})
 
     async def _on_thread(self, call: Callable[[], _T]) -> _T:

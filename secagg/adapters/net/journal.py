@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from secagg.adapters.net.standing import Entry
+from secagg.adapters.net.standing import RefusalRecord
 from secagg.durable import make_private
 from secagg.errors import ParameterError, SecAggError
 
@@ -82,7 +82,7 @@ class StoredRound:
     deadline: float
     snapshot: bytes
     seats: Mapping[int, bytes] = field(default_factory=dict)
-    refusals: tuple[Entry, ...] = ()
+    refusals: tuple[RefusalRecord, ...] = ()
     ending: bytes | None = None
     packed: bytes = b""
 
@@ -155,7 +155,9 @@ class Journal:
             deadline=deadline,
             snapshot=self._parts(name, _SNAPSHOT),
             seats=dict(read("SELECT seat, key FROM seats WHERE round = ?", (name,)).fetchall()),
-            refusals=tuple(Entry(seat, when, code, bool(by_client)) for seat, when, code, by_client in refusals),
+            refusals=tuple(
+                RefusalRecord(seat, when, code, bool(by_client)) for seat, when, code, by_client in refusals
+            ),
             ending=None if ending is None else ending[0],
             packed=self._parts(name, _SUM),
         )
@@ -207,7 +209,7 @@ class Journal:
 
         await self._do(operation)
 
-    async def record(self, name: str, entries: Sequence[Entry]) -> None:
+    async def record(self, name: str, entries: Sequence[RefusalRecord]) -> None:
         """What was refused, so that a restarted server still says it."""
         rows = [(name, entry.seat, entry.phase, entry.code, entry.by_client) for entry in entries]
         await self._do(lambda db: db.executemany("INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?)", rows))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, final
@@ -18,9 +17,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from secagg.adapters.net.addresses import canonical, is_loopback, round_of, speaks_tls
+from secagg.adapters.net.addresses import canonical, is_loopback, round_of
 from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
@@ -47,12 +46,13 @@ from secagg.adapters.net.frames import (
     decode_layout,
     decode_to_client,
 )
-from secagg.adapters.net.membership import GaveUpError, MemberOptions, NotTrustedError, Total
+from secagg.adapters.net.membership import GaveUpError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
+from secagg.adapters.net.troubles import trouble_of
 from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError
 from secagg.identity import Identity
@@ -68,9 +68,6 @@ _SILENCE: Final = 60.0  # without a frame; the server sends one every ten second
 _FAREWELL_SECONDS: Final = 1.0
 """For the closing handshake of TLS: nothing depends on it by then."""
 _GOOD_VERDICTS: Final = frozenset({"accepted", "duplicate", "late"})
-_NO_TLS_THERE: Final = frozenset(
-    {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
-)
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -108,7 +105,7 @@ class Member:
         self._steps = Steps(options, store, self._own, self._login)
         self._patience = Patience(options.give_up_seconds, clock.monotonic)
         self._leave_by = 0.0
-        self._trouble_said = ""
+        self._troubles_told: set[str] = set()
 
     async def run(self) -> Total:
         """Take part until the round is over.
@@ -121,6 +118,7 @@ class Member:
         await asyncio.to_thread(self._steps.check_input)
         self._patience = Patience(self._options.give_up_seconds, self._clock.monotonic)
         delay = _FIRST_DELAY
+        last_trouble: str | None = None
         while True:
             taken = self._steps.taken
             try:
@@ -134,48 +132,28 @@ class Member:
             except InvalidURI as wrong:
                 raise ParameterError(str(wrong)) from None
             except (OSError, ConnectionClosed, InvalidHandshake, EOFError) as failure:
-                trouble = await self._trouble(failure)
+                trouble = await trouble_of(failure, self._options.url)
             if self._steps.failure is not None:
                 raise self._steps.failure
-            delay = _FIRST_DELAY if self._steps.taken > taken else min(_LONGEST_DELAY, 2 * delay)
+            delay = min(_LONGEST_DELAY, 2 * delay)
+            if self._steps.taken > taken:
+                delay = _FIRST_DELAY
+                self._troubles_told.clear()
             if not self._patience.seconds_left():
-                raise self._gave_up(trouble)
-            # One line says what is wrong also where only warnings are shown; that it goes on is no news.
-            _log.log(
-                logging.INFO if trouble == self._trouble_said else logging.WARNING,
-                "reconnect",
-                extra={"fields": {"trouble": trouble}},
-            )
-            self._trouble_said = trouble
+                # The last attempt was cut short, so that the one before it says more about what is wrong.
+                raise self._gave_up(trouble if last_trouble is None else last_trouble)
+            self._tell(trouble)
+            last_trouble = trouble
             await self._clock.sleep(min(self._patience.seconds_left(), delay * random.uniform(0.5, 1.0)))
 
-    async def _trouble(self, failure: Exception) -> str:
-        """What to say of a failure after which to try again; raises for those that would come again."""
-        match failure:
-            case ssl.SSLCertVerificationError():
-                raise NotTrustedError(
-                    f"the server's certificate is not trusted ({failure.verify_message}); give the certificate of the "
-                    "authority that signed it with --ca"
-                ) from None
-            case ssl.SSLError() if failure.reason in _NO_TLS_THERE:
-                raise ParameterError(
-                    f"what answers at {self._options.url} speaks no TLS: check host and port; a server on this machine "
-                    "with --insecure-plaintext is reached by ws://"
-                ) from None
-            case InvalidMessage() if self._options.url.startswith("ws:"):
-                if await asyncio.to_thread(speaks_tls, self._options.url):
-                    raise ParameterError(
-                        f"the server at {self._options.url} speaks TLS: give wss://, with --ca for a demo certificate, "
-                        "and leave --insecure-plaintext out"
-                    ) from None
-            case InvalidStatus():
-                code = failure.response.status_code
-                if code == 404:
-                    raise RefusedError(Refusal.ROUND_UNKNOWN, f"the server hosts no round {self._round!r}") from None
-                if 400 <= code < 500 and code not in (408, 425, 429):
-                    raise RefusedError(Refusal.OTHER, f"the server refuses to connect: HTTP status {code}") from None
-                return f"HTTP status {code}"
-        return str(failure) or type(failure).__name__
+    def _tell(self, trouble: str) -> None:
+        """Say a trouble once, however often it comes back: it is no news until the round has made progress."""
+        if trouble in self._troubles_told:
+            return
+        self._troubles_told.add(trouble)
+        seconds = round(self._patience.seconds_left())
+        goes_on = f"this client tries again for {seconds} s without another word; Ctrl-C stops it, and keeps the state"
+        _log.warning("reconnect", extra={"fields": {"trouble": trouble, "now": goes_on}})
 
     def _gave_up(self, trouble: str) -> GaveUpError:
         what = "no progress of the round" if self._patience.heard else "no word from the server"

@@ -7,7 +7,6 @@ import contextlib
 import http
 import logging
 import os
-import re
 import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
@@ -15,15 +14,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from secagg.adapters.net.addresses import is_round_name
 from secagg.adapters.net.budget import ByteBudget
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
+from secagg.adapters.net.closings import no_round_page, refused_by_parser
 from secagg.adapters.net.doors import Admission, Door, Listening, listening, most_accepted
 from secagg.adapters.net.frames import (
     ABORT,
@@ -43,7 +43,7 @@ from secagg.adapters.net.frames import (
     Welcome,
     decode_to_server,
 )
-from secagg.adapters.net.hosted import TAKE, HostedRound
+from secagg.adapters.net.hosted import UNDECIDED, HostedRound
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
@@ -55,7 +55,6 @@ from secagg.primitives import signing, suites
 from secagg.simulation.small import load_kernels
 
 _log = logging.getLogger("secagg.net.service")
-_ROUND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEARTBEAT_SECONDS: Final = 10.0
 """Between signs of life to clients that wait; they give up after 60 seconds without any (``member._SILENCE``)."""
 _FAREWELL_SECONDS: Final = 5.0
@@ -70,13 +69,6 @@ _OUT_OF_THE_ROUND: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.LEFT_OUT})
 _HONEST_LOGIN_SECONDS: Final = 1.0
 """An honest login takes milliseconds (``benchmarks/service_load.py --logins``).  Where logins fill all the room, one
 that has taken longer than this gives way."""
-_REFUSED_BY_LIBRARY: Final = {
-    1002: Refusal.MALFORMED,
-    1003: Refusal.MALFORMED,
-    1007: Refusal.MALFORMED,
-    1009: Refusal.TOO_LARGE,
-}
-"""Close codes that the WebSocket library sends for what it refuses itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +135,7 @@ class Service:
         self._clock = clock
         self.rounds = {spec.name: HostedRound(spec, journal, clock) for spec in specs}
         for name in self.rounds:
-            if not _ROUND_NAME.fullmatch(name):
+            if not is_round_name(name):
                 raise ParameterError(f"round name {name!r}: letters, digits, '.', '_' and '-', at most 64")
         seats = sum(hosted.config.clients for hosted in self.rounds.values())
         self.limits = limits or Limits()
@@ -222,7 +214,7 @@ class Service:
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(linger):
                 for hosted in self.rounds.values():
-                    while not hosted.audience <= hosted.told:
+                    while not hosted.to_inform <= hosted.informed:
                         await hosted.changed()
 
     def status(self) -> dict[str, Any]:
@@ -251,8 +243,12 @@ class Service:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again\n")
         if _round_name(request.path) not in self.rounds:
             self.refused[Refusal.ROUND_UNKNOWN.value] += 1
-            return connection.respond(http.HTTPStatus.NOT_FOUND, "there is no round of this name\n")
+            return connection.respond(http.HTTPStatus.NOT_FOUND, no_round_page(self._open_rounds()))
         return None
+
+    def _open_rounds(self) -> list[str]:
+        """Rounds that anybody may join: strangers may know these, and not which rounds a directory has."""
+        return [name for name, hosted in self.rounds.items() if hosted.seats.is_open]
 
     def _room_to_log_in(self) -> bool:
         """An honest login takes milliseconds: when there are too many, one that takes long makes room."""
@@ -284,7 +280,7 @@ class Service:
                 self._note_stranger(hosted, channel, key)
             await self._refuse(hosted, channel, refused, _LAST_BYTES_OF_STRANGERS)
         except ConnectionClosed as closed:
-            if (refusal := _refused_by_parser(connection, closed)) is not None:
+            if (refusal := refused_by_parser(connection, closed)) is not None:
                 self._count(hosted, refusal)
         finally:
             self.received_bytes += channel.received_bytes
@@ -310,11 +306,11 @@ class Service:
             older.replaced = True
             older.task.cancel()
         self._sessions[key] = session
-        hosted.meets(index)
+        hosted.client_connected(index)
         try:
             await self._serve(session)
         except ConnectionClosed as closed:
-            if _refused_by_parser(channel.connection, closed) is not None:
+            if refused_by_parser(channel.connection, closed) is not None:
                 hosted.refuse_attempt(index, broke_a_rule=True)
             raise
         except RefusedError as refused:
@@ -323,7 +319,7 @@ class Service:
             # It may be in the middle of a message, and reads when that is sent.
             await self._refuse(hosted, channel, refused, _largest(hosted), client=index)
             if refused.code in _OUT_OF_THE_ROUND and channel.connection.close_code == CLOSE_POLICY:
-                hosted.tell(index)  # it has closed in turn, behind what it read
+                hosted.client_knows_end(index)  # it has closed in turn, behind what it read
         except asyncio.CancelledError:
             if not session.replaced:
                 raise
@@ -382,7 +378,7 @@ class Service:
                     if verdict != "accepted":
                         self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
                 case EndReceived():
-                    hosted.tell(session.index)
+                    hosted.client_knows_end(session.index)
                 case other:
                     raise RefusedError(Refusal.MALFORMED, f"a {type(other).__name__} frame after the login")
 
@@ -400,11 +396,11 @@ class Service:
             raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
         seconds = self.limits.grace_seconds + size / self.limits.bytes_per_second  # when its phase lasts so long
         try:
-            foreseen = hosted.foresee(session.index, phase)
-            if foreseen != TAKE:  # nothing of it is needed: it is read past, and takes no room
+            verdict = hosted.verdict_in_advance(session.index, phase)
+            if verdict != UNDECIDED:  # nothing of it is needed: it is read past, and takes no room
                 async with self._clock.timeout(seconds):
                     digest = await session.channel.digest(size)
-                return hosted.repeated(session.index, phase, digest) if foreseen == "duplicate" else foreseen
+                return hosted.verdict_on_repeat(session.index, phase, digest) if verdict == "duplicate" else verdict
             left = float("inf") if phase == ABORT else hosted.seconds_left
             latest, patience = self._clock.monotonic() + left, self._clock.timeout(min(seconds, left))
             with self._budget.message(size, patience, latest) as held:
@@ -477,14 +473,6 @@ class Service:
         stranger = {"round": hosted.name, "key": key.hex(), "address": str(address[0]) if address else ""}
         self._strangers.append(stranger)
         _log.warning("unknown-identity", extra={"fields": stranger})
-
-
-def _refused_by_parser(connection: Connection, closed: ConnectionClosed) -> Refusal | None:
-    """The rule by which the connection was dropped in the middle of its frames; None when the client closed it."""
-    if isinstance(connection, PolicedConnection) and connection.police.broke is not None:
-        return connection.police.broke
-    sent = None if closed.rcvd_then_sent else closed.sent
-    return None if sent is None else _REFUSED_BY_LIBRARY.get(sent.code)
 
 
 @asynccontextmanager

@@ -36,14 +36,14 @@ def status_of(hosted: HostedRound) -> dict[str, Any]:
         "refused": dict(hosted.refused),
         "refusals": [
             {
-                "client": name_of(entry.seat),
-                "phase": entry.phase,
-                "code": entry.code,
-                "by_client": entry.by_client,
+                "client": name_of(record.seat),
+                "phase": record.phase,
+                "code": record.code,
+                "by_client": record.by_client,
             }
-            for entry in hosted.standing.entries
+            for record in hosted.standing.records
         ],
         "included": len(ending.included) if ending else 0,
         "failure": ending.failure if ending else "",
-        "told": len(hosted.told),
+        "told": len(hosted.informed),
     }
