@@ -31,7 +31,7 @@ from secagg.pairwise.records import (
     SIGNATURE_BYTES,
 )
 from secagg.pairwise.rules import wire as wire_rules
-from secagg.pairwise.transcript import DIGEST_BYTES, VERSION, VERSIONS
+from secagg.pairwise.transcript import DIGEST_BYTES, VERSIONS
 
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
@@ -192,7 +192,7 @@ class StrictDecoder(Generic[_M]):
             version: msgspec.msgpack.Decoder(types) for version, types in messages.items()
         }
 
-    def decode(self, data: bytes | bytearray | memoryview, limit: int, version: int | None = VERSION) -> _M:
+    def decode(self, data: bytes | bytearray | memoryview, limit: int, version: int | None) -> _M:
         """The message in ``data``, of at most ``limit`` bytes, in a round of ``version``.
 
         ``version`` is None for an invitation, which may be of any version that the library speaks.

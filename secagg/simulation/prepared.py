@@ -188,7 +188,7 @@ class PreparedClients:
 
     def advertise(self, index: int, invitation: bytes, randomness: Randomness) -> bytes:
         """The first message of a client."""
-        invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES)
+        invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES, self._config.version)
         self._nonce, self._round_id = invite.nonce, invite.session
         size = self._config.suite.private_key_bytes
         member = self._members[index] = _Prepared(randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES))
@@ -203,7 +203,7 @@ class PreparedClients:
 
     def answer(self, index: int, data: bytes, input_of: InputOf, attachment_of: AttachmentOf) -> bytes | None:
         """What a client answers to a message of the server's; None to an ABORT."""
-        message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config))
+        message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config), self._config.version)
         match message:
             case Roster():
                 return self._share(index, message)

@@ -351,9 +351,9 @@ def _message_kind(name: str, version: int) -> type[Any]:
 
 def _decoded(kind: type[Any], encoded: bytes, version: int) -> Any:
     if kind is messages.Invitation:
-        return messages.invitation.decode(encoded, messages.MAX_INVITATION_BYTES)
-    from_client = kind in [exchange.answer for exchange in messages.EXCHANGES.values()]
-    return (messages.to_server if from_client else messages.to_client).decode(encoded, len(encoded))
+        return messages.invitation.decode(encoded, messages.MAX_INVITATION_BYTES, version)
+    from_client = issubclass(kind, tuple(exchange.answer for exchange in messages.EXCHANGES.values()))
+    return (messages.to_server if from_client else messages.to_client).decode(encoded, len(encoded), version)
 
 
 def _check_round(test: Test, content: Content) -> None:

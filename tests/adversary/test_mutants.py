@@ -103,7 +103,7 @@ def a_client_is_blamed_for_what_it_was_made_to_send(patch: Patch) -> None:
     """Neighbours in another order: what the client deals reaches the wrong ones, who all name it."""
 
     def turn_round(phase: str, index: int, data: bytes) -> bytes:
-        message = messages.to_client.decode(data, len(data))
+        message = messages.to_client.decode(data, len(data), 1)
         if index or not isinstance(message, Roster):
             return data
         ids = messages.encode_ids(messages.decode_ids(message.present)[::-1])
@@ -341,7 +341,7 @@ def a_message_of_another_round_misleads(patch: Patch) -> None:
     """The transport brings a client the survivors of another session of its cohort: its answer is then blamed on it."""
 
     def mix_up(phase: str, index: int, data: bytes) -> bytes:
-        message = messages.to_client.decode(data, len(data))
+        message = messages.to_client.decode(data, len(data), 1)
         if index or not isinstance(message, Survivors):
             return data
         other = messages.encode_bitmap((0, 1, 2, 3, 4, 6), PLAIN.clients)

@@ -33,6 +33,12 @@ def test_active_paths_from_the_node_config(tmp_path: Path) -> None:
     assert_mean(strategy, one_round(strategy, grid, model()), model(), grid.nodes)
 
 
+def test_active_in_the_draft_of_the_next_version(tmp_path: Path) -> None:
+    """Who advertises is verified in the version that the round names."""
+    strategy, grid = make("active", tmp_path, version=2)
+    assert_mean(strategy, one_round(strategy, grid, model()), model(), grid.nodes)
+
+
 def test_active_needs_used_tokens(tmp_path: Path) -> None:
     strategy, grid = make("active", tmp_path)
     grid.app = App(SecAggMod(identity=lambda c: tmp_path / f"{c.node_id}.json", directory=tmp_path / "cohort.json")).app
@@ -75,7 +81,7 @@ CLAIMS: dict[str, Callable[[bytes], bytes]] = {
     "its own advertisement": lambda own: own,
     "rubbish": lambda own: b"rubbish",
     "an abort": lambda own: messages.encode_abort(
-        1, messages.to_server.decode(own, 10**6).session, AbortCode.CANCELLED
+        1, messages.to_server.decode(own, 10**6, 1).session, AbortCode.CANCELLED
     ),
     "a flipped bit": lambda own: own[:-1] + bytes([own[-1] ^ 1]),
     "nothing": lambda own: b"",

@@ -86,7 +86,7 @@ def test_an_executor_changes_nothing(confirmed, state, executor) -> None:
 
 
 def test_a_forged_confirmation_is_refused_on_an_executor(confirmed, state, executor) -> None:
-    message = messages.to_client.decode(confirmed[3], len(confirmed[3]))
+    message = messages.to_client.decode(confirmed[3], len(confirmed[3]), 1)
     assert isinstance(message, Confirmations)
     forged = message.signatures[:-64] + bytes(64)
     data = messages.encode(Confirmations(message.version, message.session, message.signers, forged))

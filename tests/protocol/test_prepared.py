@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ def vector_of(client: int) -> NDArray[np.uint16]:
     return np.random.default_rng(client).integers(0, 1 << 16, LENGTH, np.uint16)
 
 
-def run(threat_model: str, neighbours: str, full: int | None, *, suite: Suite = Suite.AES_128) -> Outcome:
+def run(threat_model: str, neighbours: str, full: int | None, **options: Any) -> Outcome:
     identities, directory, cohort = make_cohort(CLIENTS, SeededRandomness(SEED, "identities"))
     active = threat_model == "active"
     config = RoundConfig.for_cohort(
@@ -29,8 +31,8 @@ def run(threat_model: str, neighbours: str, full: int | None, *, suite: Suite = 
         delta=0.2,
         neighbours=neighbours,  # type: ignore[arg-type]
         input_max=2**16 - 1,
-        suite=suite,
         cohort=cohort if active else b"",
+        **options,
     )
     fates = FATES if active else {client: fate.replace("CONFIRM", "MASK") for client, fate in FATES.items()}
     faults = Faults(fates=fates, troubles=(Trouble(5, "SHARE", Nuisance.DUPLICATE), Trouble(6, "MASK", Nuisance.LATE)))
@@ -61,6 +63,13 @@ def test_the_transcript_is_that_of_full_clients(threat_model: str, neighbours: s
 
 def test_the_other_suite() -> None:
     real, prepared = (run("active", "auto", full, suite=Suite.AES_256) for full in (None, 5))
+    assert real.result is not None
+    assert prepared.result is not None
+    assert prepared.result.transcript_digest == real.result.transcript_digest
+
+
+def test_the_draft_of_the_next_version() -> None:
+    real, prepared = (run("active", "auto", full, version=2) for full in (None, 5))
     assert real.result is not None
     assert prepared.result is not None
     assert prepared.result.transcript_digest == real.result.transcript_digest

@@ -157,10 +157,10 @@ def test_examples_are_there_for_every_message_and_are_what_is_sent() -> None:
         if name == "Config":
             assert RoundConfig.from_bytes(data).to_bytes() == data
         elif name == "Invitation":
-            assert messages.encode(messages.invitation.decode(data, len(data))) == data
+            assert messages.encode(messages.invitation.decode(data, len(data), None)) == data
         else:
             decoder = messages.to_client if name in ("Abort", *wire.TO_CLIENT) else messages.to_server
-            decoded = decoder.decode(data, len(data))
+            decoded = decoder.decode(data, len(data), 1)
             assert type(decoded).__name__ == name
             assert messages.encode(decoded) == data
     assert recipes.with_examples(TEXT) == TEXT

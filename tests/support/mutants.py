@@ -261,7 +261,7 @@ def sign_again_and_again(patch: Patch) -> None:
 
     def anew(self: Client, data: Any, *given: Any) -> Any:
         if isinstance(self._record, Confirmed) and isinstance(
-            messages.to_client.decode(data, len(data)), messages.Survivors
+            messages.to_client.decode(data, len(data), self.config.version), messages.Survivors
         ):
             self._record, self._state = copied(before[id(self)]), ClientState.MASKED
             self._seen.pop("Survivors")

@@ -179,7 +179,7 @@ def test_a_message_of_another_version_is_named_with_the_one_that_is_spoken() -> 
 
 def test_the_masked_vector_is_not_copied() -> None:
     data = messages.encode(MaskedInput(1, SESSION, memoryview(bytes(5000))))
-    message = messages.to_server.decode(data, BIG)
+    message = messages.to_server.decode(data, BIG, 1)
     assert isinstance(message, MaskedInput)
     assert isinstance(message.vector, memoryview)
     assert message.vector.obj is data

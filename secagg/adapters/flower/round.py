@@ -185,7 +185,7 @@ class Round:
         if self.server.phase is not ServerState.ADVERTISE or not 0 <= index < len(self._members):
             return False
         try:
-            message = messages.to_server.decode(data, config.max_message_bytes(Phase.ADVERTISE))
+            message = messages.to_server.decode(data, config.max_message_bytes(Phase.ADVERTISE), config.version)
             if not isinstance(message, Advertise):
                 return False
             signed = config.labels.signed_advertisement(
