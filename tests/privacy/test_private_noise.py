@@ -88,10 +88,10 @@ def certain(kind: NoiseKind, variance: int, w: int, t: int) -> int | None:
     judge(unsigned, signed, candidates, verdicts)
     if verdicts[0] != kernels.UNDECIDED:
         accepted = int(candidates[0]) if verdicts[0] == kernels.ACCEPTED else None
-        # Whatever the further bits are: the extremes agree.
-        for bits in (0, 2**64 - 1):
-            assert exact.decide(law, w, t, repeat((bits, bits))) == accepted
-            assert exact.decide(law, w, t, repeat((bits, 2**64 - 1 - bits))) == accepted
+        # Whatever the further bits are: the extremes agree.  A few are enough, or the kernel was too sure of itself.
+        ones = 2**64 - 1
+        for bits in ((0, 0), (0, ones), (ones, 0), (ones, ones)):
+            assert exact.decide(law, w, t, repeat(bits, 4)) == accepted
     return int(verdicts[0])
 
 

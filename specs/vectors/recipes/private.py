@@ -232,6 +232,7 @@ def _roundings() -> Iterator[Test]:
         (halves, 2**100, "", "halves, whole numbers, and extremes"),
         ([0.5] * 64, 40, "", "one that is short enough at once"),
         ([0.5] * 64, 28, "AGAIN", "one that is taken again and again"),
+        ([0.5] * 64, 24, "AGAIN", "one that is taken again many times"),
         ([0.5, -0.5, 1.5, -1.5] * 8, 16, "TOWARDS_ZERO", "one that is never short enough"),
     ]
     for values, bound, flags, comment in cases:
