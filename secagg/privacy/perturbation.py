@@ -25,8 +25,8 @@ TRIES: Final = 64
 """Roundings that are tried; after them the update is rounded towards zero.  Each is good with probability 1 - beta."""
 
 _ALWAYS_TRIED: Final = 8
-"""Which rounding is taken depends on the update.  So that the time hardly does, so many are always worked out: at
-worst 1 in 6 is too long where the dimension is large, and less than 1 time in 10^6 all of them are."""
+"""Which rounding is taken depends on the update.  So that the time hardly does, so many are always worked out.  At
+worst, where the dimension is large, 1 in 6 is too long, and less than 1 time in 10^6 all of them are."""
 
 SHRINK: Final = 1 - 2.0**-30
 """A clipped update is this much shorter than the clip, so that the rounding of floats makes none longer than that."""

@@ -88,10 +88,10 @@ def certain(kind: NoiseKind, variance: int, w: int, t: int) -> int | None:
     judge(unsigned, signed, candidates, verdicts)
     if verdicts[0] != kernels.UNDECIDED:
         accepted = int(candidates[0]) if verdicts[0] == kernels.ACCEPTED else None
-        # Whatever the further bits are: the extremes agree.
-        for bits in (0, 2**64 - 1):
-            assert exact.decide(law, w, t, repeat((bits, bits))) == accepted
-            assert exact.decide(law, w, t, repeat((bits, 2**64 - 1 - bits))) == accepted
+        # Whatever the further bits are: the extremes agree.  A few are enough, or the kernel was too sure of itself.
+        ones = 2**64 - 1
+        for bits in ((0, 0), (0, ones), (ones, 0), (ones, ones)):
+            assert exact.decide(law, w, t, repeat(bits, 4)) == accepted
     return int(verdicts[0])
 
 
@@ -108,9 +108,9 @@ def test_a_kernel_is_certain_of_what_is_certain(kind: NoiseKind, variance: int, 
 
 @given(
     st.sampled_from(KINDS),
-    st.integers(1, 5000) | st.integers(1, 2**62),
-    st.floats(-6, 6),
-    st.integers(-40, -20),
+    st.integers(1, 5000) | st.integers(2048, 2100) | st.integers(1, 2**62),
+    st.floats(-9, 9),
+    st.integers(-62, -20),
     st.sampled_from([-1, 1]),
     st.integers(-3, 3),
 )

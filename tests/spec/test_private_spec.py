@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from vectors.recipes.private import long_update, private_files
 
 from secagg.encoding import Template
@@ -61,6 +62,13 @@ def test_what_is_mentioned_is_defined() -> None:
     for path in (path for path in paths if path.suffix in (".md", ".py")):
         mentioned = set(re.findall(r"\bDP-[A-Z]+-\d+\b", path.read_text(encoding="utf-8")))
         assert mentioned - set(DEFINED) == set(), path.relative_to(root)
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+def test_vectors_follow_the_schema(content: Test) -> None:
+    schema = json.loads((SPECS / "vectors" / "private-schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(content)
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
