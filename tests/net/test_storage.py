@@ -30,7 +30,7 @@ from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.standing import RefusalRecord
 from secagg.adapters.net.steps import Steps
-from secagg.adapters.net.store import ClientStore, TakingPart, may_hold
+from secagg.adapters.net.store import ClientStore, JoinedRound, may_hold
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.join_run import JoinOutcome
 from secagg.cli.own_checks import OwnLoss
@@ -332,7 +332,7 @@ def test_a_store_forgets_its_secrets(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     secret = b"a secret of this client, thirty-two" * 20
     with store.step():
-        store.save(TakingPart(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
+        store.save(JoinedRound(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
         store.push("MASK", secret)
     assert secret in path.read_bytes()
     store.finish("finished")
@@ -687,7 +687,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_client_s_state_is_not_printed() -> None:
     """It is suspended in clear: whoever prints what the store holds must not print the keys."""
     secret = bytes(range(65, 91))
-    printed = repr(TakingPart(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
+    printed = repr(JoinedRound(0, b"invitation", b"config", b"layout", b"", b"v", b"i", False, secret, None))
     assert "invitation" in printed
     assert secret.decode() not in printed
 

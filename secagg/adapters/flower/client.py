@@ -12,8 +12,8 @@ from flwr.common.constant import ErrorCode as FlowerError
 
 from secagg.adapters.flower import records
 from secagg.adapters.flower.memory import Memory
-from secagg.adapters.flower.node import Node, Options, PathOf, may_evaluate
-from secagg.adapters.flower.participant import RefusedError, TakingPart
+from secagg.adapters.flower.node import Node, NodeOptions, PathOf, may_evaluate
+from secagg.adapters.flower.participant import Participant, RefusedMessageError
 from secagg.adapters.flower.records import log
 from secagg.encoding import LayoutPolicy
 from secagg.pairwise.config import Policy
@@ -66,7 +66,7 @@ class SecAggMod:
             tokens: an SQLite file for used states, made when it is not there; ``secagg-tokens``.  Needed in
                 ``active``; see ``DurableTokens``.
         """
-        self._options = Options(
+        self._options = NodeOptions(
             policy=policy,
             layout_policy=layout_policy or LayoutPolicy(),
             evaluate=evaluate,
@@ -85,15 +85,17 @@ class SecAggMod:
                 if category in _ASKED and may_evaluate(self._options, context):
                     return call_next(message, context)
                 if category in _ASKED:
-                    raise RefusedError(
+                    raise RefusedMessageError(
                         f"a message of type {category!r}: its answer would leave in clear, and a server that asks "
                         "often enough has this client's data; sum metrics securely (SecAggStrategy's metrics), or let "
                         "messages of evaluation pass by the node config secagg-evaluate=true"
                     )
                 if category != MessageType.TRAIN:
-                    raise RefusedError(f"a message of type {category!r}: its answer could hold this client's arrays")
+                    raise RefusedMessageError(
+                        f"a message of type {category!r}: its answer could hold this client's arrays"
+                    )
                 reply = self._answer(message, context, call_next, cleanup)
-            except RefusedError as refusal:
+            except RefusedMessageError as refusal:
                 log.error("secagg: %s", refusal)
                 return Message(Error(FlowerError.MOD_FAILED_PRECONDITION, str(refusal)), reply_to=message)
         return Message(reply, reply_to=message)
@@ -112,21 +114,23 @@ class SecAggMod:
             memory.take()  # of a round that the server gave up
             announcement = records.bytes_of(record, records.ANNOUNCEMENT)
             if announcement is None:
-                raise RefusedError("an invitation that announces no model: server and client need the same version")
-            return TakingPart(node, memory, announcement).join(invitation, records.index_of(record))
+                raise RefusedMessageError(
+                    "an invitation that announces no model: server and client need the same version"
+                )
+            return Participant(node, memory, announcement).join(invitation, records.index_of(record))
         if data is None:
-            raise RefusedError(
+            raise RefusedMessageError(
                 "a training message without secure aggregation: this client sends no plain update; wrap the server's "
                 "strategy in SecAggStrategy, or take secagg_mod out of the ClientApp"
             )
         suspended = memory.take()
         if suspended is None:
-            raise RefusedError(
+            raise RefusedMessageError(
                 "a message of a round that this client is not in: it lost its context, or the round is over"
             )
         below = copy.copy(message)  # the app and the mods below see what the strategy made
         below.content = RecordDict({key: value for key, value in message.content.items() if key != records.RECORD})
-        part = TakingPart(node, memory, suspended.announcement)
+        part = Participant(node, memory, suspended.announcement)
         return part.go_on(suspended.state, data, lambda: part.train(below, context, call_next))
 
 

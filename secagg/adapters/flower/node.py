@@ -32,7 +32,7 @@ _ACTIVE_GAMMA: Final = 0.2
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class NodeOptions:
     """What ``SecAggMod`` was given.  The node's config goes before all of it but the paths."""
 
     policy: Policy | None
@@ -45,7 +45,7 @@ class Options:
 class Node:
     """The node that a message has reached: its credentials, its policies, and what it remembers."""
 
-    def __init__(self, options: Options, context: Context, memory: Memory, cleanup: ExitStack) -> None:
+    def __init__(self, options: NodeOptions, context: Context, memory: Memory, cleanup: ExitStack) -> None:
         """Read the node's files.  Raises OSError or ParameterError for what cannot be used."""
         paths = {name: _path(name, given, context) for name, given in options.paths.items()}
         self.identity: Identity | None = load_identity(paths["identity"]) if paths["identity"] else None
@@ -95,7 +95,7 @@ class Node:
         return self._again or all(new)
 
 
-def may_evaluate(options: Options, context: Context) -> bool:
+def may_evaluate(options: NodeOptions, context: Context) -> bool:
     """Whether evaluation messages and queries reach the app.  Raises ParameterError for a node config that is no bool.
 
     Their answers leave in clear, and any number of them may be asked for: that is for a server that is trusted not to.

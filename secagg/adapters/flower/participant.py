@@ -34,7 +34,7 @@ Vector: TypeAlias = npt.NDArray[np.unsignedinteger]
 _RELEASED_SINCE: Final = "another round with this very model has got its answer to UNMASK since it joined this one"
 
 
-class RefusedError(Exception):
+class RefusedMessageError(Exception):
     """The server's message is answered with a Flower error; the reason holds nothing of the client's."""
 
 
@@ -43,22 +43,22 @@ class _LeavesError(Exception):
 
 
 @final
-class TakingPart:
+class Participant:
     """A client's part in the round of one announcement."""
 
     def __init__(self, node: Node, memory: Memory, announcement: bytes) -> None:
-        """Raises RefusedError for an announcement that does not decode."""
+        """Raises RefusedMessageError for an announcement that does not decode."""
         self._node, self._memory, self._announcement = node, memory, announcement
         try:
             self._announced = Announcement.from_bytes(announcement)
         except ParameterError as wrong:
-            raise RefusedError(str(wrong)) from None
+            raise RefusedMessageError(str(wrong)) from None
 
     def join(self, invitation: bytes, index: int | None) -> RecordDict:
-        """Answer an invitation; ``index`` is the one that the server gives.  Raises RefusedError."""
+        """Answer an invitation; ``index`` is the one that the server gives.  Raises RefusedMessageError."""
         node = self._node
         if not node.may_sum(self._announced.input_digest):
-            raise RefusedError(
+            raise RefusedMessageError(
                 "this client has answered UNMASK for this very model before, so that its update may be in a sum.  A "
                 "server that says that such a round failed can subtract two sums, and has what one client gave.  Train "
                 "on from another model; or, if you know why and trust the server, set the node config secagg-again=true"
@@ -68,7 +68,7 @@ class TakingPart:
             index = node.own_index()
             extra[records.INDEX] = index
         if index is None:
-            raise RefusedError(
+            raise RefusedMessageError(
                 "an invitation without an index: the server is in active, and this client has no identity"
             )
         try:
@@ -84,18 +84,21 @@ class TakingPart:
         except PeerError as refused:
             return _left(refused)
         except ParameterError as refused:  # an active round and no identity, an index beyond the cohort
-            raise RefusedError(str(refused)) from None
+            raise RefusedMessageError(str(refused)) from None
         with client:
             advertisement = client.start()
             self._memory.keep(Suspended(client.suspend(), self._announcement))
         return records.content({records.PROTOCOL: advertisement, **extra})
 
     def go_on(self, state: bytes, data: bytes, train: Callable[[], Vector]) -> RecordDict:
-        """Answer a message of the protocol; ``train`` gives the vector when it is asked for.  Raises RefusedError."""
+        """Answer a message of the protocol; ``train`` gives the vector when it is asked for.
+
+        Raises RefusedMessageError.
+        """
         try:
             client = self._node.resume(state)
         except PeerError as reused:
-            raise RefusedError(f"{reused.code}: this client answered from that state before") from None
+            raise RefusedMessageError(f"{reused.code}: this client answered from that state before") from None
         with client:
             try:
                 return self._answer(client, data, train)

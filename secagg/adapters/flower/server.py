@@ -21,9 +21,9 @@ from secagg.adapters.flower.announcement import (
     context_of,
 )
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
+from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
-from secagg.adapters.flower.round import Round
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
 from secagg.credentials import load_directory
 from secagg.encoding.settings import resolved
@@ -146,7 +146,7 @@ class SecAggStrategy(Strategy):
             self._directory, _, digest = load_directory(directory)
             self._members = tuple(self._directory.cohort(digest) or ())
             self._options["cohort"] = digest
-        self._round: tuple[Round, Codec] | None = None
+        self._round: tuple[GridRound, Codec] | None = None
         self._warned_of_evaluation = False
 
     def configure_train(
@@ -166,7 +166,7 @@ class SecAggStrategy(Strategy):
         codec = Codec(model, announced)
         codec.encoder.check_precision()
         server = Server(self._config(codec, len(messages)), directory=self._directory)
-        round_ = Round(server, grid, messages, self._timeout_of, self._members)
+        round_ = GridRound(server, grid, messages, self._timeout_of, self._members)
         log.info(
             "secagg: round %d: %d nodes invited; a sum needs %d of %d clients, and %d may collude with the server",
             server_round,
@@ -277,7 +277,7 @@ class SecAggStrategy(Strategy):
         return clip_of_whole_numbers(self._whole[name], terms.clip, difference=terms.difference)
 
     def _unmask(
-        self, server_round: int, round_: Round, codec: Codec, replies: Iterable[Message]
+        self, server_round: int, round_: GridRound, codec: Codec, replies: Iterable[Message]
     ) -> tuple[MeanUpdate | None, RoundReport]:
         server = round_.server
         mean: MeanUpdate | None = None

@@ -17,7 +17,7 @@ from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Su
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.round_spec import PHASES
-from secagg.adapters.net.store import ClientStore, TakingPart
+from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.arithmetic import PackedError, unpack
 from secagg.encoding import Encoder
 from secagg.encoding.layout import Layout
@@ -142,7 +142,7 @@ class Steps:
             )
         return layout.encoder_for(self._own.arrays)
 
-    def _check_unchanged(self, part: TakingPart) -> None:
+    def _check_unchanged(self, part: JoinedRound) -> None:
         """The server is the one that this client joined with, and wants what it wanted then."""
         changed = "layout" if part.layout != self._layout else ""
         changed = "certificate" if part.certificate != self._certificate else changed
@@ -202,7 +202,7 @@ class Steps:
                 part = self._go_on(part, part.state, data)
             return decode_config(part.config)
 
-    def _take_invitation(self, part: TakingPart | None, seat: int, data: bytes) -> TakingPart:
+    def _take_invitation(self, part: JoinedRound | None, seat: int, data: bytes) -> JoinedRound:
         store, digest = self._store, hashlib.sha256(data).digest()
         if part is not None and part.over is None:
             if part.invitation == digest and part.seat == seat:
@@ -233,7 +233,7 @@ class Steps:
             _check_config(encoder, client.config)
             self._check_clients(client.config)
             store.push(Phase.ADVERTISE, client.start())
-            part = TakingPart(
+            part = JoinedRound(
                 seat=seat,
                 invitation=digest,
                 config=client.config.to_bytes(),
@@ -252,7 +252,7 @@ class Steps:
         _log.info("joins", extra={"fields": fields})
         return part
 
-    def _is_input_of(self, part: TakingPart) -> bool:
+    def _is_input_of(self, part: JoinedRound) -> bool:
         return part.input_digest == self._store.keyed(self._own.digest(part.layout))
 
     def _check_not_summed(self, invitation: bytes) -> None:
@@ -271,7 +271,7 @@ class Steps:
                 "single member. To take part all the same, add --again; read its help first"
             )
 
-    def _go_on(self, part: TakingPart, state: bytes, data: bytes) -> TakingPart:
+    def _go_on(self, part: JoinedRound, state: bytes, data: bytes) -> JoinedRound:
         store, options = self._store, self._options
         active = options.directory is not None
         identity = self._login if active else None
@@ -321,7 +321,7 @@ class Steps:
                 client.abort(AbortCode.CANCELLED),
             )
 
-    def _leave(self, part: TakingPart, why: PeerError | MaybeSummedError, reply: bytes) -> TakingPart:
+    def _leave(self, part: JoinedRound, why: PeerError | MaybeSummedError, reply: bytes) -> JoinedRound:
         """Forget the state, and tell the server; the error is raised once it knows, or is gone."""
         self.failure = why
         self.taken += 1

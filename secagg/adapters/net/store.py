@@ -59,7 +59,7 @@ CREATE TABLE IF NOT EXISTS outgoing (
 
 @final
 @dataclass(frozen=True, slots=True)
-class TakingPart:
+class JoinedRound:
     """The round that a client is in, or was in last.
 
     Attributes:
@@ -160,7 +160,7 @@ class ClientStore:
         """Mark a token as used; True the first time."""
         return self._used.add(token)
 
-    def load(self) -> TakingPart | None:
+    def load(self) -> JoinedRound | None:
         """The round that this client is or was in."""
         row = self._database.execute(
             "SELECT seat, invitation, config, layout, certificate, values_digest, input_digest, masked, state, over "
@@ -168,10 +168,10 @@ class ClientStore:
         ).fetchone()
         if row is None:
             return None
-        part = TakingPart(*row)
+        part = JoinedRound(*row)
         return replace(part, masked=bool(part.masked))
 
-    def save(self, part: TakingPart) -> None:
+    def save(self, part: JoinedRound) -> None:
         """Store it in place of what was there."""
         self._database.execute(
             "INSERT OR REPLACE INTO taking_part VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(part)

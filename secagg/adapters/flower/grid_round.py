@@ -29,7 +29,7 @@ _LONGEST_REASON: Final = 200
 
 
 @final
-class Round:
+class GridRound:
     """Drives a Server: sends what it has to say to the nodes, and hands it what they answer.
 
     The nodes are those of the wrapped strategy's messages.  In ``semi_honest`` their cohort indices are their order; in
