@@ -6,32 +6,23 @@ announces.  ``layout_file`` writes one as JSON, for people to agree on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from math import prod
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from secagg.encoding.encoder import Encoder
 from secagg.encoding.exact import Exact
 from secagg.encoding.layout_policy import LayoutPolicy
+from secagg.encoding.named_arrays import LISTED, NamedArrays, Shapes, check_names_ascend
 from secagg.encoding.settings import resolved
-from secagg.encoding.sums import Mean, sums_by_name
+from secagg.encoding.sums import Mean, RoundTerms, sums_by_name
 from secagg.encoding.template import Template
-from secagg.errors import InputError, ParameterError
-
-_LISTED: Final = 4
-_MOST_AXES: Final = 32
-"""As many as NumPy 1 allows; NumPy 2 allows 64."""
-_MOST_ELEMENTS: Final = 2**40
-"""Of one array, its empty axes counted as 1: below what NumPy's own shapes can say."""
-
-Shapes = Mapping[str, tuple[int, ...]]
+from secagg.errors import ParameterError
 
 
-class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Layout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Public, and the same for every client of a round; its digest is the config's context.
 
     A server sends it, so that it names every array that has a setting of its own, and no patterns: a client looks names
@@ -47,7 +38,6 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     exact array has a clip or bits as well.
     """
 
-    arrays: tuple[tuple[str, tuple[int, ...]], ...]
     clip: float
     bits: int
     max_weight: int | None
@@ -56,18 +46,15 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     exact: tuple[tuple[str, int, int, int], ...]
 
     def __post_init__(self) -> None:
-        known: set[str] = set()
-        for name, _ in self.arrays:
-            if name in known:
-                raise ParameterError(f"arrays: {name!r} is there twice")
-            known.add(name)
+        super().__post_init__()
+        known = {name for name, _ in self.arrays}
         exact = {name for name, *_ in self.exact}
         for what, names in (
             ("clips", [name for name, _ in self.clips]),
             ("array_bits", [name for name, _ in self.array_bits]),
             ("exact", [name for name, *_ in self.exact]),
         ):
-            _check_ascending(what, names)
+            check_names_ascend(what, names)
             if strangers := [name for name in names if name not in known]:
                 raise ParameterError(f"{what}: the layout has no array {strangers[0]!r}")
             if what != "exact" and (both := exact.intersection(names)):
@@ -115,22 +102,20 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
         Raises ParameterError or InputError for a layout in which nothing can be encoded.
         """
-        for name, shape in self.arrays:
-            if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or _elements(shape) > _MOST_ELEMENTS:
-                raise ParameterError(f"{name} has the shape {shape}: no array that can be summed has it")
-        return self._encoder_of(Template.from_shapes(dict(self.arrays)))
+        return self._encoder_of(self.template)
 
     def encoder_for(self, arrays: Mapping[str, Any]) -> Encoder:
         """An encoder for a client's own arrays.  Raises InputError, which names what differs from the round's."""
-        own = {name: tuple(array.shape) for name, array in arrays.items()}
-        if faults := self._differences(own):
-            more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-            raise InputError(f"the input has another layout than the round: {'; '.join(faults[:_LISTED])}{more}")
+        self.check_arrays(arrays)
         return self._encoder_of(Template.of({name: arrays[name] for name, _ in self.arrays}))
 
-    def check_ascending(self) -> None:
-        """Raises ParameterError unless the arrays' names ascend: a server cannot give one layout in two forms."""
-        _check_ascending("arrays", [name for name, _ in self.arrays])
+    def digest(self) -> bytes:
+        """32 bytes that all members of a round agree on as its context: the encoder's."""
+        return self.encoder().layout_digest()
+
+    def check_round(self, config: RoundTerms) -> None:
+        """Raises ParameterError unless every vector of this layout is an input of a round with this config."""
+        self.encoder().check_config(config)
 
     def check_policy(self, policy: LayoutPolicy, *, weighted_by: str | None = None, difference: bool = True) -> None:
         """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy refuses the layout.
@@ -152,8 +137,8 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     def difference_to(self, other: Layout) -> str:
         """In words, how another layout differs from this one; of many differences, some."""
-        if faults := self._differences(dict(other.arrays)):
-            return "; ".join(faults[:_LISTED])
+        if faults := self.differences(dict(other.arrays)):
+            return "; ".join(faults[:LISTED])
         parts = [
             f"{what} {mine} was agreed, and it is {theirs}"
             for what, mine, theirs in (
@@ -172,7 +157,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
                 for name, _ in self.arrays
                 if ours.get(name) != others.get(name)
             ]
-        return "; ".join(parts[:_LISTED]) or "their names read the same, and are not the same"
+        return "; ".join(parts[:LISTED]) or "their names read the same, and are not the same"
 
     def exact_by_name(self) -> dict[str, Exact]:
         """The range of each exact array.  Raises ParameterError for one that is none."""
@@ -188,15 +173,6 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         exact = {name for name, *_ in self.exact}
         return {name: self.bits for name, _ in self.arrays if name not in exact} | dict(self.array_bits)
 
-    def by_name(self, by_leaf: Mapping[str, Any]) -> dict[str, Any]:
-        """What an encoder says of its leaves, by the arrays' own names, which differ where they are not printable."""
-        return {name: by_leaf[leaf] for name, leaf in self.leaf_names().items() if leaf in by_leaf}
-
-    def leaf_names(self) -> dict[str, str]:
-        """What an encoder calls each array, by the array's own name."""
-        template = Template.from_shapes(dict(self.arrays))
-        return {name: leaf.name for (name, _), leaf in zip(self.arrays, template.leaves, strict=True)}
-
     def _encoder_of(self, template: Template) -> Encoder:
         leaf = {name: found.name for (name, _), found in zip(self.arrays, template.leaves, strict=True)}
         return Encoder(
@@ -209,17 +185,6 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
             exact={leaf[name]: exact for name, exact in self.exact_by_name().items()},
         )
 
-    def _differences(self, own: Shapes) -> list[str]:
-        theirs = dict(self.arrays)
-        faults = [f"it lacks {name!r}" for name in theirs if name not in own]
-        faults += [f"it has {name!r}, which is not summed" for name in own if name not in theirs]
-        faults += [
-            f"{name!r} has shape {own[name]}, not {theirs[name]}"
-            for name in theirs
-            if name in own and own[name] != theirs[name]
-        ]
-        return faults
-
 
 def totals(mean: Mean, layout: Layout) -> dict[str, npt.NDArray[Any]]:
     """The (weighted) sums by array.
@@ -229,12 +194,8 @@ def totals(mean: Mean, layout: Layout) -> dict[str, npt.NDArray[Any]]:
     """
     leaf = layout.leaf_names()
     decimals = {leaf[name]: exact.decimals for name, exact in layout.exact_by_name().items()}
-    sums = sums_by_name(mean, layout.encoder().template, decimals)
+    sums = sums_by_name(mean, layout.template, decimals)
     return {name: np.asarray(values) for name, values in layout.by_name(sums).items()}
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    return prod(max(extent, 1) for extent in shape)
 
 
 def _said(value: object) -> str:
@@ -244,12 +205,3 @@ def _said(value: object) -> str:
         case Exact(low, high, decimals):
             return f"{low}..{high}:{decimals}" if decimals else f"{low}..{high}"
     return str(value)
-
-
-def _check_ascending(what: str, names: Iterable[str]) -> None:
-    previous: str | None = None
-    for name in names:
-        if previous is not None and name <= previous:
-            fault = "is there twice" if name == previous else f"stands behind {previous!r}"
-            raise ParameterError(f"{what}: {name!r} {fault}; names must be ascending")
-        previous = name

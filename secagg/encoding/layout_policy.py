@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import final
 
@@ -29,6 +30,13 @@ class LayoutPolicy:
         weighted_by: the names of the numbers that may weigh an update, where a host lets the server name one.
         whole_model: whether the server may ask for the arrays themselves instead of their change
             (``difference=False``).
+        private: whether only private rounds are accepted, whose sums have noise; see ``secagg.privacy``.  The clip is
+            then that of the update's norm, and the bits are the modulus's.  Each of the next three asks for it, too.
+        max_epsilon, max_delta: the largest epsilon at this delta that a private round may cost over all the rounds
+            that it is announced for, to the server, at the client level.  Give both or neither.  They need
+            dp-accounting (the extra ``privacy``): the client works the epsilon out itself.
+        min_noise_multiplier: the least noise of a private round, as ``Promise.noise_multiplier`` counts it; needs no
+            further package.
     """
 
     min_clip: float = SMALLEST_CLIP
@@ -39,6 +47,10 @@ class LayoutPolicy:
     max_max_weight: int = LARGEST_WEIGHT
     weighted_by: frozenset[str] = field(default_factory=lambda: frozenset({"num-examples"}))
     whole_model: bool = False
+    private: bool = False
+    max_epsilon: float | None = None
+    max_delta: float | None = None
+    min_noise_multiplier: float | None = None
 
     def __post_init__(self) -> None:
         """Raises ParameterError for bounds that no layout keeps."""
@@ -49,6 +61,23 @@ class LayoutPolicy:
         ):
             if not low <= high:
                 raise ParameterError(f"a layout policy with {name} from {low!r} to {high!r}: it allows nothing")
+        if (self.max_epsilon is None) != (self.max_delta is None):
+            raise ParameterError(
+                f"a layout policy with max_epsilon {self.max_epsilon!r} and max_delta {self.max_delta!r}: an epsilon "
+                "says nothing without its delta; give both or neither"
+            )
+        for name, bound, below in (
+            ("max_epsilon", self.max_epsilon, math.inf),
+            ("max_delta", self.max_delta, 1.0),
+            ("min_noise_multiplier", self.min_noise_multiplier, math.inf),
+        ):
+            if bound is not None and not 0 < bound < below:
+                raise ParameterError(f"a layout policy with {name} {bound!r}: must be above 0 and below {below!r}")
+
+    @property
+    def asks_for_noise(self) -> bool:
+        """Whether a round without noise is refused."""
+        return self.private or self.max_epsilon is not None or self.min_noise_multiplier is not None
 
     def check(
         self,
@@ -62,7 +91,7 @@ class LayoutPolicy:
         weighted_by: str | None = None,
         difference: bool = True,
     ) -> None:
-        """Raises PeerError(CONFIG_BELOW_POLICY), which names the value met and the value allowed.
+        """Of a layout without noise.  Raises PeerError(CONFIG_BELOW_POLICY): the value met and the value allowed.
 
         Args:
             clip, bits, max_weight: of the encoder; ``clip`` is None where no array has it, ``max_weight`` where there
@@ -71,12 +100,61 @@ class LayoutPolicy:
             weighted_by: the metric that is the weight; None where the client itself says its weight.
             difference: whether the change of a model is summed, and not the model.
         """
+        if self.asks_for_noise:
+            raise _refused(f"has no noise; this client's policy allows private rounds alone ({self._noise_asked_for})")
         for value in (*(() if clip is None else (clip,)), *clips):
             _within("clip", value, self.min_clip, self.max_clip)
         for number in (bits, *array_bits):
             _within("bits", number, self.min_bits, self.max_bits)
         for one in exact:
             self._check_exact(one)
+        self._check_weight(max_weight, weighted_by, difference=difference)
+
+    def check_private(
+        self,
+        *,
+        clip: float,
+        bits: int,
+        max_weight: int | None,
+        noise_multiplier: float,
+        epsilon_at: Callable[[float], float],
+        weighted_by: str | None = None,
+        difference: bool = True,
+    ) -> None:
+        """Of a layout with noise.  Raises PeerError(CONFIG_BELOW_POLICY): the value met and the value allowed.
+
+        Args:
+            clip, bits: the norm that an update is shortened to, and the bits of the modulus.
+            max_weight, weighted_by, difference: as in ``check``.
+            noise_multiplier: see ``min_noise_multiplier``.
+            epsilon_at: gives the epsilon over all announced rounds at a delta, and is asked only if the policy is.
+        """
+        _within("clip", clip, self.min_clip, self.max_clip)
+        _within("bits", bits, self.min_bits, self.max_bits)
+        self._check_weight(max_weight, weighted_by, difference=difference)
+        least = self.min_noise_multiplier
+        if least is not None and not noise_multiplier >= least:
+            raise _refused(
+                f"has a noise multiplier of {noise_multiplier:.6g}; this client's policy allows {least:g} or more"
+            )
+        if self.max_epsilon is not None and self.max_delta is not None:
+            epsilon = epsilon_at(self.max_delta)
+            if not epsilon <= self.max_epsilon:
+                raise _refused(
+                    f"costs an epsilon of {epsilon:.6g} at delta {self.max_delta:g} over all of its rounds; this "
+                    f"client's policy allows {self.max_epsilon:g}"
+                )
+
+    @property
+    def _noise_asked_for(self) -> str:
+        given = {
+            "private": self.private or None,
+            "max_epsilon": self.max_epsilon,
+            "min_noise_multiplier": self.min_noise_multiplier,
+        }
+        return ", ".join(f"{name} = {value!r}" for name, value in given.items() if value is not None)
+
+    def _check_weight(self, max_weight: int | None, weighted_by: str | None, *, difference: bool) -> None:
         if max_weight is not None:
             _within("max_weight", max_weight, self.min_max_weight, self.max_max_weight)
             if weighted_by is not None and weighted_by not in self.weighted_by:

@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from secagg._install import how_to_install
-from secagg.encoding.limits import integer, real
+from secagg.privacy.cohort import check_delta, check_rounds
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import NoiseKind
 
@@ -36,8 +36,6 @@ except ModuleNotFoundError as missing:
 
 ORDERS: Final = (*range(2, 129), 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1536, 2048)
 """The orders of the Renyi divergence.  Those above 128 are for an epsilon far below 1."""
-SMALLEST_DELTA: Final = 1e-100
-MOST_ROUNDS: Final = 2**32
 _TERMS: Final = 2**16
 _LEAST_SAMPLED_LOSS: Final = 1e-8
 """Of the divergence of order 2 of a sampled mechanism: what dp-accounting computes of a smaller one drowns in the
@@ -119,16 +117,6 @@ def equivalent_multiplier(one: NoisySum) -> float:
     As a member sees it that takes part: without sampling.
     """
     return 1 / math.sqrt(min(2 * rho + xi for rho, xi in lines_of(one)))
-
-
-def check_delta(delta: float) -> float:
-    """``delta`` as a float above 0 and below 1.  Raises ParameterError."""
-    return real("delta", delta, SMALLEST_DELTA, math.nextafter(1.0, 0.0))
-
-
-def check_rounds(rounds: int) -> int:
-    """``rounds`` as an int from 1.  Raises ParameterError."""
-    return integer("rounds", rounds, 1, MOST_ROUNDS)
 
 
 # Which lines bound the Renyi divergence.

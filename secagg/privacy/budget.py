@@ -23,6 +23,7 @@ from secagg.durable import make_private, sync_every_commit
 from secagg.encoding.limits import real
 from secagg.errors import ParameterError, SecAggError, UsageError
 from secagg.privacy import accounting
+from secagg.privacy.cohort import check_delta
 from secagg.privacy.noisy_sum import NoisySum
 
 MOST_NAME_BYTES: Final = 64
@@ -154,7 +155,7 @@ class Budget:
     def _make(self, epsilon: float | None, delta: float | None) -> None:
         if epsilon is None or delta is None:
             raise ParameterError(f"{self.path}: there is no budget yet; give epsilon and delta to make one")
-        bound = (repr(real("epsilon", epsilon, 0.0, 1e6)), repr(accounting.check_delta(delta)))
+        bound = (repr(real("epsilon", epsilon, 0.0, 1e6)), repr(check_delta(delta)))
         for statement in _SCHEMA.split(";"):
             self._database.execute(statement)
         self._database.execute("INSERT INTO bound VALUES (1, ?, ?)", bound)

@@ -29,11 +29,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from statistics import NormalDist
-from typing import Final, Protocol, final
+from typing import Final, final
 
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP, integer, real
 from secagg.errors import ParameterError
 from secagg.privacy import accounting
+from secagg.privacy.cohort import SMALLEST_RATE, check_delta, check_rounds
+from secagg.privacy.cohort import honest_contributors as honest_contributors  # where it was first
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import (
     CANONICAL_ROUNDING_FAILURE,
@@ -52,34 +54,6 @@ MOST_CLIENTS: Final = 2**20
 SMALLEST_EPSILON: Final = 0.01
 LARGEST_EPSILON: Final = 1e4
 _SHOWN_DIGITS: Final = 3
-
-
-class CohortShape(Protocol):
-    """What ``honest_contributors`` looks at in a round's config."""
-
-    @property
-    def colluders(self) -> int:
-        """How many clients may pool what they know with the server."""
-        ...
-
-    @property
-    def min_survivors(self) -> int:
-        """The fewest clients that may be in a sum."""
-        ...
-
-    @property
-    def quorum(self) -> int:
-        """The confirmations that a client asks for; 0 without them."""
-        ...
-
-
-def honest_contributors(config: CohortShape) -> int:
-    """The fewest honest clients whose noise is in a sum of this round: max(min_survivors, Q) - A.
-
-    No client lets a sum over fewer survivors open, and in ``active`` none lets one open that fewer than Q confirmed.
-    Up to A of those work with the server and know their own noise.
-    """
-    return max(config.min_survivors, config.quorum) - config.colluders
 
 
 class InfeasibleError(ParameterError):
@@ -126,8 +100,8 @@ class Promise:
 
     def __post_init__(self) -> None:
         """Raises ParameterError for what is out of range."""
-        object.__setattr__(self, "delta", accounting.check_delta(self.delta))
-        object.__setattr__(self, "rounds", accounting.check_rounds(self.rounds))
+        object.__setattr__(self, "delta", check_delta(self.delta))
+        object.__setattr__(self, "rounds", check_rounds(self.rounds))
         _ = self.sum  # checks the others
 
     @property
@@ -233,9 +207,9 @@ def calibrate(
     clients = integer("clients", clients, 1, MOST_CLIENTS)
     ask = _Ask(
         epsilon=real("epsilon", epsilon, SMALLEST_EPSILON, LARGEST_EPSILON),
-        delta=accounting.check_delta(delta),
-        rounds=accounting.check_rounds(rounds),
-        sampling_rate=real("sampling_rate", sampling_rate, 2.0**-40, 1.0),
+        delta=check_delta(delta),
+        rounds=check_rounds(rounds),
+        sampling_rate=real("sampling_rate", sampling_rate, SMALLEST_RATE, 1.0),
         noise=as_noise(noise),
         length=integer("length", length, 1, LONGEST),
         clip=real("clip", clip, SMALLEST_CLIP, LARGEST_CLIP),

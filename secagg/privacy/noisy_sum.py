@@ -13,11 +13,11 @@ from typing import Final, final
 
 from secagg.encoding.limits import LARGEST_CLIP, integer, real
 from secagg.errors import ParameterError
+from secagg.privacy.cohort import MOST_HONEST, SMALLEST_RATE
 from secagg.privacy.parameters import Mechanism, NoiseKind, as_noise
 
 _VERSION: Final = 1
 _MOST: Final = 2**256
-_MOST_SHARES: Final = 2**32
 
 
 @final
@@ -52,12 +52,12 @@ class NoisySum:
         """Raises ParameterError, which names the value met and the value allowed."""
         taken: dict[str, object] = {
             "noise": as_noise(self.noise),
-            "honest": integer("honest", self.honest, 1, _MOST_SHARES),
+            "honest": integer("honest", self.honest, 1, MOST_HONEST),
             "variance": integer("variance", self.variance, 1, _MOST),
             "dimension": integer("dimension", self.dimension, 1, _MOST),
             "squared_l2": integer("squared_l2", self.squared_l2, 1, _MOST),
             "l1": integer("l1", self.l1, 1, _MOST),
-            "sampling_rate": real("sampling_rate", self.sampling_rate, 2.0**-40, 1.0),
+            "sampling_rate": real("sampling_rate", self.sampling_rate, SMALLEST_RATE, 1.0),
         }
         for name, value in taken.items():
             object.__setattr__(self, name, value)

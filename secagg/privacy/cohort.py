@@ -1,0 +1,52 @@
+"""How many clients of a round are honest, and the ranges of what a round promises.  Imports no accountant."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Protocol
+
+from secagg.encoding.limits import integer, real
+
+SMALLEST_DELTA: Final = 1e-100
+MOST_ROUNDS: Final = 2**32
+MOST_HONEST: Final = 2**32
+SMALLEST_RATE: Final = 2.0**-40
+"""Of the sampling of clients."""
+
+
+class CohortShape(Protocol):
+    """What ``honest_contributors`` looks at in a round's config."""
+
+    @property
+    def colluders(self) -> int:
+        """How many clients may pool what they know with the server."""
+        ...
+
+    @property
+    def min_survivors(self) -> int:
+        """The fewest clients that may be in a sum."""
+        ...
+
+    @property
+    def quorum(self) -> int:
+        """The confirmations that a client asks for; 0 without them."""
+        ...
+
+
+def honest_contributors(config: CohortShape) -> int:
+    """The fewest honest clients whose noise is in a sum of this round: max(min_survivors, Q) - A.
+
+    No client lets a sum over fewer survivors open, and in ``active`` none lets one open that fewer than Q confirmed.
+    Up to A of those work with the server and know their own noise.
+    """
+    return max(config.min_survivors, config.quorum) - config.colluders
+
+
+def check_delta(delta: float) -> float:
+    """``delta`` as a float above 0 and below 1.  Raises ParameterError."""
+    return real("delta", delta, SMALLEST_DELTA, math.nextafter(1.0, 0.0))
+
+
+def check_rounds(rounds: int) -> int:
+    """``rounds`` as an int from 1.  Raises ParameterError."""
+    return integer("rounds", rounds, 1, MOST_ROUNDS)
