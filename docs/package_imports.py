@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "secagg"
@@ -24,7 +25,8 @@ def modules() -> dict[str, ast.Module]:
 MODULES = modules()
 
 
-def imports(name: str, *, lazy: bool = True) -> set[str]:
+@cache
+def imports(name: str, *, lazy: bool = True) -> frozenset[str]:
     """The modules that a module imports, in full; ``lazy``: also those that a function imports when it runs.
 
     Raises ValueError for a relative import, which would not say from where.
@@ -40,7 +42,7 @@ def imports(name: str, *, lazy: bool = True) -> set[str]:
             found |= submodules
             if len(submodules) < len(node.names):
                 found.add(str(node.module))
-    return found
+    return frozenset(found)
 
 
 def _statements(tree: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:

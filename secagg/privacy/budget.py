@@ -25,6 +25,7 @@ from secagg.errors import ParameterError, SecAggError, UsageError
 from secagg.privacy import accounting
 from secagg.privacy.cohort import check_delta
 from secagg.privacy.noisy_sum import NoisySum
+from secagg.wording import counted
 
 MOST_NAME_BYTES: Final = 64
 _APPLICATION: Final = 0x5EC466B1  # tells the file from any other SQLite database
@@ -192,8 +193,8 @@ class Budget:
                 before = spent.rounds - 1
                 raise BudgetExceededError(
                     f"{self.path}: with this round epsilon would be {spent.epsilon:.6g} at delta {self._delta:g}, and "
-                    f"the budget is {self._limit:g}; {before} rounds are recorded: do not take part, or ask for more "
-                    "noise",
+                    f"the budget is {self._limit:g}; {counted(before, 'round')} recorded so far: do not take part, or "
+                    "ask for more noise",
                     epsilon=spent.epsilon,
                     limit=self._limit,
                     rounds=before,

@@ -49,6 +49,7 @@ from secagg.privacy.parameters import (
     as_noise,
 )
 from secagg.privacy.scale import coarse_scale
+from secagg.wording import counted
 
 MOST_CLIENTS: Final = 2**20
 SMALLEST_EPSILON: Final = 0.01
@@ -256,7 +257,7 @@ def finest_scale(
     room = _room(bits, wrapped_share) - clients * (variance + 0.25)
     if not room > 0:
         raise ParameterError(
-            f"variance is {variance!r}: with {bits} bits and {clients} clients it must be below "
+            f"variance is {variance!r}: with {bits} bits and {counted(clients, 'client')} it must be below "
             f"{_room(bits, wrapped_share) / clients - 0.25:g}, or more than a share of {wrapped_share:g} wraps around"
         )
     return math.sqrt(room * dimension) / (clients * clip)
@@ -399,12 +400,17 @@ def _infeasible(ask: _Ask, bits: int | None) -> InfeasibleError:
     remedies = [
         *([] if smallest_bits is None else [f"use {smallest_bits} bits or more"]),
         *([] if smallest_epsilon is None else [f"allow an epsilon of {smallest_epsilon} or more"]),
-        *([] if largest_cohort is None else [f"invite {largest_cohort} clients or fewer, as large a share honest"]),
+        *(
+            []
+            if largest_cohort is None
+            else [f"invite {counted(largest_cohort, 'client')} or fewer, as large a share honest"]
+        ),
     ]
     advice = "; or ".join(remedies) or "allow more delta, or fewer rounds"
     return InfeasibleError(
-        f"no noise keeps epsilon {ask.epsilon:g} at delta {ask.delta:g} over {ask.rounds} rounds with {tried} bits, "
-        f"{ask.clients} clients of whom {ask.honest} are honest, and {ask.length} coordinates: {advice}",
+        f"no noise keeps epsilon {ask.epsilon:g} at delta {ask.delta:g} over {counted(ask.rounds, 'round')} with "
+        f"{tried} bits, {counted(ask.clients, 'client')} of whom {ask.honest} are honest, and {ask.length} "
+        f"coordinates: {advice}",
         smallest_bits=smallest_bits,
         smallest_epsilon=smallest_epsilon,
         largest_cohort=largest_cohort,

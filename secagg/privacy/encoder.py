@@ -29,6 +29,7 @@ from secagg.privacy.parameters import Mechanism
 from secagg.privacy.perturbation import SHRINK, Scaling, perturb
 from secagg.privacy.rotation import scale_and_sign, signs_of, transform
 from secagg.privacy.wrapping import centred_values, spread_of, wrapping_share
+from secagg.wording import counted
 
 UnsignedVector = npt.NDArray[np.unsignedinteger]
 
@@ -235,8 +236,8 @@ class PrivateEncoder:
         """Raises ParameterError unless every vector of this encoder is an input of a round with this config."""
         if config.length != self.length:
             raise ParameterError(
-                f"the round's vectors have {config.length} elements, this encoder's {self.length}: the server must "
-                "make its config from an encoder of the same layout (length=encoder.length)"
+                f"the round's vectors have {counted(config.length, 'element')}, this encoder's {self.length:,}: the "
+                "server must make its config from an encoder of the same layout (length=encoder.length)"
             )
         self.check_capacity(config.clients, config.modulus)
         if config.input_max != self.input_max:
@@ -301,8 +302,9 @@ class PrivateEncoder:
 
         Args:
             update: nested and shaped as the template, of any real dtypes; see Template.
-            weight: an int from 0; the number of training examples, say.  A weight above ``max_weight`` is clamped to
-                it.  Without max_weight only 1 is allowed.  A client of weight 0 adds noise alone.
+            weight: a whole number from 0 up, such as the number of training examples.  A weight above
+                ``max_weight`` is reduced to it.  Without max_weight only 1 is allowed.  A client of weight 0 adds noise
+                alone.
 
         Raises:
             InputError: names the array that is missing, unknown, of another shape, not real, or holds a NaN or an
@@ -354,7 +356,7 @@ class PrivateEncoder:
         check_vector(vector, self.length)
         count = integer("count", count, 1, _MOST_CLIENTS)
         if count < min_contributors:
-            raise InputError(f"{count} clients are in the sum, and at least {min_contributors} must be")
+            raise InputError(f"{counted(count, 'client')} in the sum, and at least {min_contributors} are needed")
         values, width = centred_values(vector, self._mechanism.bits), 2.0**self._mechanism.bits
         spread = spread_of(values, width)
         transform(values)

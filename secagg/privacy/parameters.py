@@ -154,7 +154,7 @@ def _conditional_bound(norm: Fraction, dimension: int, failure: float) -> int:
 def _dyadic(scale: int | Fraction) -> Fraction:
     """``scale`` as a fraction.  Raises ParameterError unless it is above 0 and its denominator is a power of two."""
     if not isinstance(scale, int | Fraction) or isinstance(scale, bool) or scale <= 0:
-        raise ParameterError(f"scale is {scale!r}: must be an int or a Fraction above 0")
+        raise ParameterError(f"scale is {scale!r}: must be a whole number or a Fraction above 0")
     fraction = Fraction(scale)
     if fraction.denominator & (fraction.denominator - 1):
         raise ParameterError(f"scale is {scale!r}: its denominator must be a power of two")

@@ -10,6 +10,7 @@ from secagg.encoding.limits import integer
 from secagg.privacy import accounting
 from secagg.privacy.calibration import MOST_CLIENTS, Promise
 from secagg.privacy.noisy_sum import NoisySum
+from secagg.wording import counted
 
 
 @final
@@ -54,10 +55,12 @@ class PrivacyReport:
     def explain(self) -> str:
         """The same for a person, in several lines."""
         lines = [
-            f"Promised: epsilon {self.promised_epsilon:.3g} at delta {self.delta:g} over {self.rounds} rounds, with "
-            f"{self.promised_honest} honest clients or more in each sum.",
-            f"Reached: epsilon {self.reached_epsilon:.3g} if all rounds are like this one, with {self.contributors} "
-            f"clients in the sum, {self.colluders} of whom may collude; {self.round_epsilon:.3g} for this round alone.",
+            f"Promised: epsilon {self.promised_epsilon:.3g} at delta {self.delta:g} over "
+            f"{counted(self.rounds, 'round')}, with {counted(self.promised_honest, 'honest client')} or more in each "
+            "sum.",
+            f"Reached: epsilon {self.reached_epsilon:.3g} if all rounds are like this one, with "
+            f"{counted(self.contributors, 'client')} in the sum, {self.colluders} of whom may collude; "
+            f"{self.round_epsilon:.3g} for this round alone.",
             f"Noise on each coordinate of the sum: {self.reached_sigma:.3g}, promised {self.promised_sigma:.3g} "
             "(standard deviation).",
         ]

@@ -130,7 +130,7 @@ class TestMechanism:
             ({"clip": math.nan}, "clip is nan"),
             ({"scale": Fraction(1, 3)}, "denominator must be a power of two"),
             ({"scale": 0}, "scale is 0"),
-            ({"scale": 0.5}, "scale is 0.5: must be an int or a Fraction"),
+            ({"scale": 0.5}, "scale is 0.5: must be a whole number or a Fraction"),
             ({"scale": 2**46 + 1}, "must be at most 2\\^46"),
             ({"bits": 1}, "bits is 1"),
             ({"bits": 33}, "bits is 33"),
@@ -582,7 +582,7 @@ def test_updates_that_are_refused(update: Any, named: str) -> None:
         (np.zeros((4, 4), np.uint32), 1, "2-d uint32"),
         ([0] * 16, 1, "the sum is list"),
         (np.zeros(15, np.uint32), 1, "15 elements, this layout 16"),
-        (np.zeros(16, np.uint32), 2, "2 clients are in the sum, and at least 3"),
+        (np.zeros(16, np.uint32), 2, "2 clients in the sum, and at least 3"),
     ],
 )
 def test_sums_that_are_refused(vector: Any, count: int, named: str) -> None:

@@ -80,7 +80,7 @@ ARROWS = {
     "machines": {"errors", "events", "outcome", "pairwise"},
     "released": set(),
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
-    "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic"},
+    "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic", "wording"},
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
     },

@@ -12,8 +12,8 @@ import secagg
 from secagg.wording import counted, was
 
 PACKAGE = Path(secagg.__file__).parent
-SHOWN = sorted(path for room in ("cli", "encoding", "adapters") for path in (PACKAGE / room).rglob("*.py"))
-NOUNS = "array|client|confirmation|element|neighbour|share|signature|survivor|value|vector|warning"
+SHOWN = sorted(path for room in ("cli", "encoding", "privacy", "adapters") for path in (PACKAGE / room).rglob("*.py"))
+NOUNS = "array|client|confirmation|element|neighbour|round|share|signature|survivor|value|vector|warning"
 
 
 @pytest.mark.parametrize(
