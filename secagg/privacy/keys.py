@@ -15,6 +15,7 @@ KEY_BYTES: Final = SUITE.key_bytes
 _ROTATION: Final = b"secagg private encoding: rotation, version 1"
 _ROUNDING: Final = b"secagg private encoding: stochastic rounding, version 1"
 _NOISE: Final = b"secagg private encoding: noise, version 1"
+_REMOVABLE: Final = b"secagg private encoding: first level of removable noise, version 1"
 
 
 def rotation_key(context: bytes) -> bytes:
@@ -24,11 +25,15 @@ def rotation_key(context: bytes) -> bytes:
 
 @final
 class EncodingKeys:
-    """The two secret keys of one ``encode``, from 32 fresh random bytes that serve no other."""
+    """The secret keys of one ``encode``, from 32 fresh random bytes that serve no other.
 
-    __slots__ = ("noise", "rounding")
+    ``removable`` is the first link of a chain, see ``secagg.privacy.removal``.
+    """
+
+    __slots__ = ("noise", "removable", "rounding")
 
     def __init__(self, seed: bytes) -> None:
         extracted = extract(seed, b"")
         self.rounding: Final = Secret(expand(extracted, _ROUNDING, KEY_BYTES))
         self.noise: Final = Secret(expand(extracted, _NOISE, KEY_BYTES))
+        self.removable: Final = Secret(expand(extracted, _REMOVABLE, KEY_BYTES))
