@@ -25,9 +25,8 @@ import numpy.typing as npt
 
 from secagg.encoding.limits import integer
 from secagg.errors import InputError, ParameterError
-from secagg.primitives.kdf import expand
 from secagg.privacy.cohort import CohortShape, honest_contributors
-from secagg.privacy.keys import KEY_BYTES
+from secagg.privacy.keys import KEY_BYTES, component_key, next_link
 from secagg.privacy.noise import Noise
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import Mechanism, NoiseKind
@@ -35,9 +34,6 @@ from secagg.privacy.parameters import Mechanism, NoiseKind
 MOST_LEVELS: Final = 64
 """Each level costs a client as much as its whole noise, and the server as much for each survivor."""
 ATTACHMENT_BYTES: Final = KEY_BYTES
-
-_COMPONENT: Final = b"secagg private encoding: removable noise, version 1"
-_NEXT: Final = b"secagg private encoding: next level of removable noise, version 1"
 
 
 class CohortOfClients(CohortShape, Protocol):
@@ -138,7 +134,7 @@ class NoiseLevels:
         pairs, link = [], first_link
         for lost in (*self.losses[:-1], clients):
             pairs.append((lost, link))
-            link = _next(link)
+            link = next_link(link)
         return pairs
 
     def removable(self, mechanism: Mechanism, link: bytes, level: int) -> list[Noise]:
@@ -150,8 +146,8 @@ class NoiseLevels:
         for number in range(level + 1, len(self.losses)):
             added = self.variances[number] - self.variances[number - 1]
             if added:
-                found.append(Noise(mechanism.noise, added, expand(link, _COMPONENT, KEY_BYTES)))
-            link = _next(link)
+                found.append(Noise(mechanism.noise, added, component_key(link)))
+            link = next_link(link)
         return found
 
     def without_surplus(
@@ -183,7 +179,3 @@ class NoiseLevels:
                     start += len(block)
         np.bitwise_and(total, np.uint64((1 << mechanism.bits) - 1), out=total)
         return total
-
-
-def _next(link: bytes) -> bytes:
-    return expand(link, _NEXT, KEY_BYTES)
