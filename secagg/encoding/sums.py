@@ -40,6 +40,15 @@ class SumResult(Protocol):
         ...
 
 
+class AttachedResult(SumResult, Protocol):
+    """A round's result with what the clients' hosts attached to their answers."""
+
+    @property
+    def attachments(self) -> Mapping[int, bytes]:
+        """By client."""
+        ...
+
+
 class RoundShape(Protocol):
     """What ``Encoder.check_config`` looks at in a round's config: public values alone."""
 
@@ -70,6 +79,26 @@ class RoundTerms(RoundShape, Protocol):
     @property
     def context(self) -> bytes:
         """The public bytes that the host ties the round to."""
+        ...
+
+    @property
+    def attachment_bytes(self) -> int:
+        """What each client attaches to its answer in UNMASK."""
+        ...
+
+    @property
+    def colluders(self) -> int:
+        """How many clients may pool what they know with the server."""
+        ...
+
+    @property
+    def min_survivors(self) -> int:
+        """The fewest clients that may be in a sum."""
+        ...
+
+    @property
+    def quorum(self) -> int:
+        """The confirmations that a client asks for; 0 without them."""
         ...
 
 

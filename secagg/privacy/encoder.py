@@ -20,13 +20,15 @@ from secagg.arithmetic.modulus import Modulus
 from secagg.encoding.arrays import RealArray
 from secagg.encoding.blocks import not_finite, values_digest
 from secagg.encoding.limits import LARGEST_WEIGHT, integer, real
-from secagg.encoding.sums import RoundShape, RoundTerms, SumResult, as_template, check_vector
+from secagg.encoding.sums import AttachedResult, RoundShape, RoundTerms, SumResult, as_template, check_vector
 from secagg.encoding.template import Template
 from secagg.encoding.weights import checked_weight
 from secagg.errors import InputError, ParameterError, StateError
 from secagg.primitives.calls import ClearedOnError
+from secagg.privacy.keys import EncodingKeys
 from secagg.privacy.parameters import Mechanism
 from secagg.privacy.perturbation import SHRINK, Scaling, perturb
+from secagg.privacy.removal import ATTACHMENT_BYTES, MOST_LEVELS, NoiseLevels
 from secagg.privacy.rotation import scale_and_sign, signs_of, transform
 from secagg.privacy.wrapping import centred_values, spread_of, wrapping_share
 from secagg.wording import counted
@@ -95,8 +97,19 @@ class PrivateEncoder:
     """
 
     __slots__ = (
-        "_clip_factor", "_context", "_dtype", "_max_weight", "_mechanism", "_randomness", "_scaling", "_template",
-        "_update_clip", "_weight_clamped", "_weight_clip",
+        "_clip_factor",
+        "_context",
+        "_dtype",
+        "_levels",
+        "_max_weight",
+        "_mechanism",
+        "_noise_levels",
+        "_randomness",
+        "_scaling",
+        "_template",
+        "_update_clip",
+        "_weight_clamped",
+        "_weight_clip",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +119,7 @@ class PrivateEncoder:
         *,
         max_weight: int | None = None,
         weight_clip: float | None = None,
+        levels: int = 0,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Fix the layout.
@@ -117,6 +131,10 @@ class PrivateEncoder:
             weight_clip: what the weight's coordinate is at full weight, in the unit of the update, below the
                 mechanism's clip: a quarter of it when not given, which costs the update 3% of its clip.  A larger one
                 makes the sum of the weights more precise and everything else less.
+            levels: how finely the noise is fitted to the clients that are lost, 0 to 64: see
+                ``secagg.privacy.removal``.  0 leaves in every sum the noise that the most losses ask for.  With levels
+                the round needs version 2 of the wire and ``attachment_bytes`` of 32, and a client encodes with
+                ``encode_in_levels``.
             randomness: returns as many random bytes as asked for; 32 for each ``encode``.  Whoever knows them can take
                 the noise off: hand in another source than the system's for tests only.
 
@@ -139,7 +157,9 @@ class PrivateEncoder:
         self._scaling = Scaling(mechanism, self._update_clip, self._weight_clip)
         self._dtype: np.dtype[np.unsignedinteger] = np.min_scalar_type(self.input_max)
         self._randomness = randomness
+        self._levels = integer("levels", levels, 0, MOST_LEVELS)
         self._context: bytes | None = None
+        self._noise_levels: tuple[NoiseLevels, int] | None = None
         self._clip_factor = 1.0
         self._weight_clamped = False
 
@@ -183,6 +203,16 @@ class PrivateEncoder:
     def weight_clip(self) -> float:
         """What the weight's coordinate is at full weight, in the unit of the update; 0.0 without weights."""
         return self._weight_clip
+
+    @property
+    def levels(self) -> int:
+        """How finely the noise is fitted to the clients that are lost; 0 for not at all."""
+        return self._levels
+
+    @property
+    def attachment_bytes(self) -> int:
+        """What a round's config must have as ``attachment_bytes``."""
+        return ATTACHMENT_BYTES if self._levels else 0
 
     @property
     def length(self) -> int:
@@ -253,9 +283,22 @@ class PrivateEncoder:
         context.  Raises ParameterError as ``check_config`` does.
         """
         self.check_config(config)
+        if config.attachment_bytes != self.attachment_bytes:
+            raise ParameterError(
+                f"the round has attachment_bytes = {config.attachment_bytes}, and this encoder needs "
+                f"{self.attachment_bytes}: the server must make its config with "
+                "attachment_bytes=encoder.attachment_bytes, and version=2 where that is not 0"
+            )
         bound = copy(self)
         bound._context = bytes(config.context)
+        if self._levels:
+            bound._noise_levels = NoiseLevels.of(self._mechanism, config, self._levels), config.clients
         return bound
+
+    @property
+    def noise_levels(self) -> NoiseLevels | None:
+        """The levels of the round that this encoder is for; None without."""
+        return None if self._noise_levels is None else self._noise_levels[0]
 
     def layout_digest(self) -> bytes:
         """32 bytes that are equal for two encoders exactly if their vectors can be summed and have the same noise.
@@ -269,6 +312,7 @@ class PrivateEncoder:
             "arrays": [[leaf.keys, leaf.shape] for leaf in self._template.leaves],
             "bits": mechanism.bits,
             "clip": mechanism.clip.hex(),
+            **({"levels": self._levels} if self._levels else {}),
             "max_weight": self._max_weight,
             "noise": mechanism.noise.value,
             "rounding_failure": mechanism.rounding_failure.hex(),
@@ -309,8 +353,30 @@ class PrivateEncoder:
         Raises:
             InputError: names the array that is missing, unknown, of another shape, not real, or holds a NaN or an
                 infinity; or the weight.
-            StateError: for an encoder that is of no round yet; see ``for_round``.
+            StateError: for an encoder that is of no round yet; see ``for_round``; or for one with levels.
         """
+        if self._levels:
+            raise StateError("the encoder's noise has levels: encode with encode_in_levels, and submit what it returns")
+        return self._encoded(update, weight)[0]
+
+    def encode_in_levels(self, update: object, weight: int = 1) -> tuple[UnsignedVector, list[tuple[int, bytes]]]:
+        """As ``encode``, and what goes with the vector: ``client.submit(*encoder.encode_in_levels(update))``.
+
+        The second is the attachment: keys that take the noise off which the losses do not ask for.  Nobody else may see
+        it.
+
+        Raises:
+            InputError: as ``encode``.
+            StateError: for an encoder that is of no round yet, or that has no levels.
+        """
+        if self._noise_levels is None:
+            self._round_context()
+            raise StateError("the encoder's noise has no levels: encode with encode, or make it with levels=...")
+        levels, clients = self._noise_levels
+        vector, keys = self._encoded(update, weight)
+        return vector, levels.attachment(keys.removable.reveal(), clients)
+
+    def _encoded(self, update: object, weight: int) -> tuple[UnsignedVector, EncodingKeys]:
         signs = signs_of(self._round_context(), self.length)
         weight, clamped = checked_weight(weight, self._max_weight)
         values = np.zeros(self.length, np.float64)
@@ -318,9 +384,9 @@ class PrivateEncoder:
         share = 1.0 if self._max_weight is None else weight / self._max_weight
         factor = self._scaling.rotate(values, self._template.size, largest, share, signs)
         with ClearedOnError():
-            vector = perturb(values, self._mechanism, self._randomness, self._dtype)
+            vector, keys = perturb(values, self._mechanism, self._randomness, self._dtype, self.noise_levels)
         self._clip_factor, self._weight_clamped = factor, clamped
-        return vector
+        return vector, keys
 
     def input_digest(self, update: object, *, key: bytes = b"") -> bytes:
         """32 bytes that are equal for two updates exactly if their values are: as ``Encoder.input_digest``."""
@@ -329,6 +395,28 @@ class PrivateEncoder:
     def decode(self, result: SumResult, dtype: Literal["float64", "template"] = "float64") -> PrivateMean:
         """The estimated mean of a round's result.  Arguments and errors are those of ``decode_sum``."""
         return self.decode_sum(result.sum, len(result.included), dtype, min_contributors=result.min_survivors)
+
+    def decode_in_levels(
+        self, result: AttachedResult, dtype: Literal["float64", "template"] = "float64"
+    ) -> PrivateMean:
+        """As ``decode``, for an encoder with levels: without the noise that the losses did not ask for.
+
+        The work grows with the clients that answered, times the levels that are removed, times the length.
+
+        Raises:
+            InputError: as ``decode_sum``, and for an attachment that is no key.
+            StateError: for an encoder that is of no round yet, or that has no levels.
+        """
+        if self._noise_levels is None:
+            self._round_context()
+            raise StateError("the encoder's noise has no levels: decode with decode")
+        levels, clients = self._noise_levels
+        check_vector(result.sum, self.length)
+        count, links = len(result.included), list(result.attachments.values())
+        lost = clients - count
+        total = levels.without_surplus(result.sum, self._mechanism, lost, links)
+        variance = levels.variance_of_sum(lost, count, len(links))
+        return self._decoded(total, count, dtype, result.min_survivors, variance)
 
     def decode_sum(
         self,
@@ -350,6 +438,17 @@ class PrivateEncoder:
             InputError: for a sum of another length or type, or of fewer clients than asked for.
             StateError: for an encoder that is of no round yet; see ``for_round``.
         """
+        return self._decoded(vector, count, dtype, min_contributors, None)
+
+    def _decoded(
+        self,
+        vector: npt.NDArray[Any],
+        count: int,
+        dtype: Literal["float64", "template"],
+        min_contributors: int,
+        variance: int | None,
+    ) -> PrivateMean:
+        """As ``decode_sum``; ``variance`` is of the noise in the sum, unless it is ``count`` times the mechanism's."""
         if dtype not in ("float64", "template"):
             raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")
         signs = signs_of(self._round_context(), self.length)
@@ -361,17 +460,20 @@ class PrivateEncoder:
         spread = spread_of(values, width)
         transform(values)
         scale_and_sign(values, signs, 1 / (float(self._mechanism.scale) * math.sqrt(self.length)))
+        noise = math.sqrt(count * self._mechanism.variance if variance is None else variance) / float(
+            self._mechanism.scale
+        )
         total, weight_noise = float(count), 0.0
         if self._max_weight is not None:
             unit = self._weight_clip * SHRINK / self._max_weight
-            weight_noise = self._noise_of_sum(count) / unit
+            weight_noise = noise / unit
             total = max(float(values[self._template.size]) / unit, weight_noise)
         share = total / (self._max_weight or 1)
         return PrivateMean(
             mean=self._restored(values, share, dtype),
             weight=total,
             count=count,
-            noise=self._noise_of_sum(count) / share,
+            noise=noise / share,
             weight_noise=weight_noise,
             spread=spread,
             wrapped_share=wrapping_share(spread, width),

@@ -7,7 +7,7 @@ here, so that one update, one context and the same random bytes give the same el
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, Final, final
 
@@ -19,6 +19,7 @@ from secagg.primitives.streams import Keystream
 from secagg.privacy.keys import KEY_BYTES, SUITE, EncodingKeys
 from secagg.privacy.noise import Noise
 from secagg.privacy.parameters import Mechanism
+from secagg.privacy.removal import NoiseLevels
 from secagg.privacy.rotation import scale_and_sign, transform
 
 TRIES: Final = 64
@@ -83,9 +84,16 @@ class Scaling:
 
 
 def perturb(
-    values: npt.NDArray[np.float64], mechanism: Mechanism, randomness: Callable[[int], bytes], dtype: npt.DTypeLike
-) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Round a rotated update, in steps, add noise and reduce modulo 2^b.  ``values`` may be rounded towards zero."""
+    values: npt.NDArray[np.float64],
+    mechanism: Mechanism,
+    randomness: Callable[[int], bytes],
+    dtype: npt.DTypeLike,
+    levels: NoiseLevels | None = None,
+) -> tuple[npt.NDArray[np.unsignedinteger[Any]], EncodingKeys]:
+    """Round a rotated update, in steps, add noise and reduce modulo 2^b.  ``values`` may be rounded towards zero.
+
+    With ``levels`` the noise is drawn in components.  Returns the elements, and the keys that they were made with.
+    """
     from secagg.arithmetic.kernels import private_rounding
 
     keys = EncodingKeys(fresh_bytes(randomness, KEY_BYTES))
@@ -95,13 +103,28 @@ def perturb(
     mask = np.uint64((1 << mechanism.bits) - 1)
     steps = np.empty(min(BLOCK, len(values)), np.int64)
     start = 0
-    for noise in Noise(mechanism.noise, mechanism.variance, keys.noise.reveal()).blocks(len(values)):
+    for noise in _noise(mechanism, keys, levels, len(values)):
         stop = start + len(noise)
         block = steps[: len(noise)]
         private_rounding.round_and_add(values[start:stop], draws.block(attempt, start, len(noise)), noise, block)
         np.bitwise_and(block.view(np.uint64), mask, out=out[start:stop], casting="unsafe")
         start = stop
-    return out
+    return out, keys
+
+
+def _noise(
+    mechanism: Mechanism, keys: EncodingKeys, levels: NoiseLevels | None, size: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The whole noise of one client, in blocks."""
+    if levels is None:
+        yield from Noise(mechanism.noise, mechanism.variance, keys.noise.reveal()).blocks(size)
+        return
+    always = Noise(mechanism.noise, levels.variances[0], keys.noise.reveal())
+    removable = levels.removable(mechanism, keys.removable.reveal(), 0)
+    for total, *parts in zip(*(part.blocks(size) for part in (always, *removable)), strict=True):
+        for part in parts:
+            np.add(total, part, out=total)
+        yield total
 
 
 def nearest_root(square: Fraction) -> float:

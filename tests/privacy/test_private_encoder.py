@@ -67,7 +67,13 @@ def encoder_of(
 
 
 def config_of(encoder: PrivateEncoder, **changes: Any) -> Any:
-    shape = {"clients": 10, "length": encoder.length, "input_max": encoder.input_max, "context": b""}
+    shape = {
+        "clients": 10,
+        "length": encoder.length,
+        "input_max": encoder.input_max,
+        "context": b"",
+        "attachment_bytes": 0,
+    }
     return SimpleNamespace(**(shape | {"modulus": encoder.modulus_for(10)} | changes))
 
 

@@ -65,7 +65,13 @@ def cases(draw: st.DrawFn, largest: int = 40) -> Case:
         weight_clip=None if max_weight is None else clip * draw(st.floats(0.01, 0.99)),
         randomness=lambda length: seed[:length],
     )
-    shape = {"clients": 5, "length": encoder.length, "input_max": encoder.input_max, "context": context}
+    shape = {
+        "clients": 5,
+        "length": encoder.length,
+        "input_max": encoder.input_max,
+        "attachment_bytes": 0,
+        "context": context,
+    }
     bound = encoder.for_round(SimpleNamespace(**shape, modulus=encoder.modulus_for(5)))
     finite = st.floats(allow_nan=False, allow_infinity=False)
     update = draw(st.lists(st.floats(-clip, clip) | finite, min_size=size, max_size=size))

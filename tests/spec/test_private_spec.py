@@ -117,7 +117,7 @@ def encoder_of(test: Test, template: object = None) -> PrivateEncoder:
         weight_clip=None if max_weight is None else float.fromhex(test["mechanism"]["weight_clip"]),
         randomness=lambda length: bytes.fromhex(test["seed"])[:length],
     )
-    shape = {"clients": 5, "length": encoder.length, "input_max": encoder.input_max}
+    shape = {"clients": 5, "length": encoder.length, "input_max": encoder.input_max, "attachment_bytes": 0}
     context = bytes.fromhex(test.get("context", ""))
     return encoder.for_round(SimpleNamespace(**shape, modulus=encoder.modulus_for(5), context=context))
 
