@@ -52,14 +52,18 @@ def write_layout(path: Path, layout: Layout) -> None:
         )
         for name, shape in layout.arrays
     ]
-    digest = layout.encoder().layout_digest().hex()
-    content = _File(_FORMAT, digest, layout.max_weight, layout.clip, layout.bits, described)
+    content = _File(_FORMAT, layout.digest().hex(), layout.max_weight, layout.clip, layout.bits, described)
     with replacing(path) as out:
         out.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
 
 
 def read_layout(path: Path) -> Layout:
     """Raises InputError, which names the file, for one that is missing or holds no layout."""
+    return layout_in(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a layout file.  Raises InputError, which names the file, for one that is missing or too long."""
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size <= _MOST_BYTES else b""
@@ -67,18 +71,33 @@ def read_layout(path: Path) -> Layout:
         raise InputError(f"{path}: cannot be read ({failure.strerror or failure})") from None
     if size > _MOST_BYTES:
         raise InputError(f"{path}: {size} bytes, and a layout file has at most {_MOST_BYTES}")
+    return data
+
+
+def layout_in(path: Path, data: bytes) -> Layout:
+    """The layout in the bytes of a file.  Raises InputError, which names the file."""
     try:
         found = msgspec.json.decode(data, type=_File)
         layout = _layout_of(found)
-        digest = layout.encoder().layout_digest().hex()
+        digest = layout.digest()
     except (msgspec.DecodeError, UnicodeDecodeError, ParameterError, InputError) as wrong:
-        raise InputError(f"{path}: not a layout file that secagg serve --write-layout wrote ({wrong})") from None
-    if digest != found.digest:
+        raise not_a_layout(path, wrong) from None
+    check_digest(path, digest, found.digest)
+    return layout
+
+
+def not_a_layout(path: Path, wrong: Exception) -> InputError:
+    """The error for a file that is something else."""
+    return InputError(f"{path}: not a layout file that secagg serve --write-layout wrote ({wrong})")
+
+
+def check_digest(path: Path, digest: bytes, written: str) -> None:
+    """Raises InputError when the file was changed by hand: its numbers and its digest belong together."""
+    if digest.hex() != written:
         raise InputError(
-            f"{path}: the layout has digest {digest}, and the file says {found.digest}: it was changed after it was "
+            f"{path}: the layout has digest {digest.hex()}, and the file says {written}: it was changed after it was "
             "written; make it anew with secagg serve --write-layout"
         )
-    return layout
 
 
 def _layout_of(found: _File) -> Layout:

@@ -9,7 +9,19 @@
 The protocol knows nothing of this package.  A private round is a round whose clients encode differently.
 """
 
+from secagg.privacy.ask import AdaptiveClip, Privacy
 from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.layout import PrivateLayout
 from secagg.privacy.parameters import Mechanism, NoiseKind
+from secagg.privacy.terms import PrivacyTerms
 
-__all__ = ["Mechanism", "NoiseKind", "PrivateEncoder", "PrivateMean"]
+__all__ = [
+    "AdaptiveClip",
+    "Mechanism",
+    "NoiseKind",
+    "Privacy",
+    "PrivacyTerms",
+    "PrivateEncoder",
+    "PrivateLayout",
+    "PrivateMean",
+]
