@@ -82,12 +82,11 @@ def encode(values: Mapping[str, Any]) -> bytes:
     return msgspec.msgpack.encode(form(**given))
 
 
-def version_of(data: bytes) -> int | None:
-    """The version that a config's bytes begin with; None when they are no config of any version."""
-    try:
-        return msgspec.msgpack.decode(data, type=_Version).version
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+def shown_version(data: bytes) -> int | None:
+    """The version of a config as far as its first bytes show it: an array's header, and one byte below 128."""
+    head = data[0] if data else 0
+    size = {0xDC: 3, 0xDD: 5}.get(head, 1 if 0x90 <= head <= 0x9F else len(data))
+    return data[size] if size < len(data) and data[size] < 128 else None
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -95,13 +94,13 @@ def decode(data: bytes) -> dict[str, Any]:
 
     Raises ParameterError when the bytes do not decode, or are of a version that this library does not speak.
     """
-    version = version_of(data)
-    if version is not None and version not in VERSIONS:
-        raise ParameterError(
-            f"a config of protocol version {version}; this library speaks the versions {known_versions()}"
-        )
     try:
-        wire = msgspec.msgpack.decode(data, type=_FORMS[version or VERSION])
+        version = msgspec.msgpack.decode(data, type=_Version).version
+        if version not in VERSIONS:
+            raise ParameterError(
+                f"a config of protocol version {version}; this library speaks the versions {known_versions()}"
+            )
+        wire = msgspec.msgpack.decode(data, type=_FORMS[version])
     except (msgspec.DecodeError, UnicodeDecodeError) as refused:
         raise ParameterError(f"the config does not decode: {refused}") from None
     values = msgspec.structs.asdict(wire)

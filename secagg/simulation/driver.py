@@ -27,7 +27,7 @@ from secagg.pairwise.server import Server
 from secagg.simulation.cohort import SeededRandomness
 
 Inputs: TypeAlias = Callable[[int], npt.ArrayLike] | Sequence[npt.ArrayLike] | Mapping[int, npt.ArrayLike]
-Attachments: TypeAlias = Callable[[int], Attachment] | Sequence[Attachment] | Mapping[int, Attachment] | None
+Attachments: TypeAlias = Callable[[int], Attachment | None] | Sequence[Attachment] | Mapping[int, Attachment] | None
 Late: TypeAlias = list[tuple[int, bytes]]
 
 

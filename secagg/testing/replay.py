@@ -89,6 +89,7 @@ class Replay:
         self._server_draws = _Draws(setup["draws"]["server"])
         self._client_draws = [_Draws(recorded) for recorded in setup["draws"]["clients"]]
         self._inputs: Sequence[Sequence[str]] = setup["inputs"]
+        self._attachments: Mapping[str, Sequence[tuple[int, str]]] = setup.get("attachments", {})
         self._messages: Mapping[str, str] = setup["messages"]
         self._clients: dict[int, Client] = {}
         self._stored: dict[str, bytes] = {}
@@ -148,7 +149,13 @@ class Replay:
         elements = operation.get("input", self._inputs[operation["client"]])
         signed = any(element.startswith("-") for element in elements)
         vector = np.array([int(element) for element in elements], dtype=np.int64 if signed else np.uint64)
-        self._step(client, operation, lambda: client.submit(vector))
+        attachment = self._attachment(operation)
+        self._step(client, operation, lambda: client.submit(vector, attachment))
+
+    def _attachment(self, operation: Operation) -> list[tuple[int, bytes]] | None:
+        """Of version 2: what the operation attaches, or else what the setup gives the client."""
+        given = operation.get("attachment", self._attachments.get(str(operation["client"])))
+        return None if given is None else [(losses, bytes.fromhex(value)) for losses, value in given]
 
     def _abort(self, operation: Operation) -> None:
         client = self._clients[operation["client"]]
@@ -254,6 +261,8 @@ class Replay:
             _expect_success(operation)
             expect("sum", [str(element) for element in result.sum.tolist()], operation["sum"])
             expect("included", list(result.included), operation["included"])
+            attached = {str(index): value.hex() for index, value in result.attachments.items()}
+            expect("attachments", attached, operation.get("attachments", {}))
         expect("state", server.phase.value, operation["state"])
 
 

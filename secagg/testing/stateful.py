@@ -38,6 +38,7 @@ from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy
 from secagg.pairwise.phases import STATE_AFTER, ClientState, Phase, ServerState, collected_in
 from secagg.pairwise.server import Server
+from secagg.pairwise.transcript import VERSIONS
 from secagg.simulation.cohort import SeededRandomness
 from secagg.simulation.faults import Faults, expected_sum
 from secagg.testing.strategies import Scenario, cohort, configs, scenarios
@@ -73,7 +74,7 @@ class RoundMachine(RuleBasedStateMachine):
 
     def rounds(self) -> st.SearchStrategy[Scenario]:
         """The rounds to run; their faults are not looked at."""
-        return scenarios(configs(max_clients=6, lengths=(1, 3, 9)), max_lost=0, max_troubles=0)
+        return scenarios(configs(max_clients=6, lengths=(1, 3, 9), versions=VERSIONS), max_lost=0, max_troubles=0)
 
     def carry(self, client: int, data: bytes, *, up: bool) -> bytes:
         """Take ``data`` from a client to the server (``up``) or the other way; return what comes out."""
@@ -177,7 +178,7 @@ class RoundMachine(RuleBasedStateMachine):
     def submit(self, position: int) -> None:
         """A client's host is done with training."""
         client = self._pick(self._in_state(ClientState.INPUT), position)
-        self._answer(client, self.clients[client].submit(self.scenario.vector(client)))
+        self._answer(client, self._submit(client))
 
     @precondition(lambda self: self._live())
     @rule(position=_POSITIONS, key=st.none() | st.just(bytes(range(32))))
@@ -267,6 +268,8 @@ class RoundMachine(RuleBasedStateMachine):
         included = self.result.included
         _demand(expected == frozenset(included), f"the sum is of {included}; it should be of {expected}")
         _demand(self.result.sum.tolist() == self.scenario.plain_sum(included), "the sum is not that of the included")
+        attached = {client: self.scenario.attached(client, included) for client in self.result.attachments}
+        _demand(self.result.attachments == attached, "what is attached is not what so many losses ask for")
 
     def _fates(self) -> dict[int, str]:
         """The last of a client's messages that counted; leaving takes keys and shares back, but no vector."""
@@ -335,6 +338,9 @@ class RoundMachine(RuleBasedStateMachine):
             _demand(letter.client not in self.server.missing, f"client {letter.client} was dismissed, and is awaited")
         self._answer(letter.client, step)
 
+    def _submit(self, index: int) -> ClientStep:
+        return self.clients[index].submit(self.scenario.vector(index), self.scenario.attachment(index))
+
     def _invited(self, index: int, invitation: bytes) -> None:
         if index not in self.clients:
             self.clients[index] = self._join(index, invitation)
@@ -352,7 +358,11 @@ class RoundMachine(RuleBasedStateMachine):
             invitation,
             index,
             approve=config.digest,
-            policy=Policy(min_sigma=config.sigma, min_grinding_bits=config.grinding_bits),
+            policy=Policy(
+                min_sigma=config.sigma,
+                min_grinding_bits=config.grinding_bits,
+                max_attachment_bytes=config.attachment_bytes,
+            ),
             identity=self.identities[index] if self.identities else None,
             directory=self.directory,
             consume=self.used[index],
@@ -372,7 +382,7 @@ class RoundMachine(RuleBasedStateMachine):
             for index in self._in_state(ClientState.JOINED):
                 self.up.append(Letter(index, self.clients[index].start(), Phase.ADVERTISE))
             for index in self._in_state(ClientState.INPUT):
-                self._answer(index, self.clients[index].submit(self.scenario.vector(index)))
+                self._answer(index, self._submit(index))
             for letter in self._emptied(self.up):
                 self._to_server(letter)
 

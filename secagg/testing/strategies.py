@@ -5,6 +5,7 @@ What is drawn is plain data, and shrinks towards a small round on the complete g
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 from secagg.arithmetic.modulus import MERSENNE_61, Modulus
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
+from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
+from secagg.pairwise.transcript import VERSION
 from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.simulation.faults import Faults, Nuisance, Trouble, phases_of
 from secagg.simulation.rounds import Outcome, simulate
@@ -75,9 +78,11 @@ def configs(
     threat_models: Sequence[ThreatModel] = tuple(ThreatModel),
     moduli: Sequence[Modulus] = MODULI,
     lengths: Sequence[int] = LENGTHS,
+    versions: Sequence[int] = (VERSION,),
 ) -> RoundConfig:
     """Sound configs on complete and sparse graphs; the identities of an ``active`` one are those of ``cohort``.
 
+    Those of version 2 may ask for an attachment, which ``Scenario.attachment`` makes.
     Graphs of a dozen clients are sparse only where hardly any security is asked for, so sigma and eta are 1.
     """
     threat_model = draw(st.sampled_from(threat_models))
@@ -90,6 +95,7 @@ def configs(
     input_max = modulus.value - 1
     if largest_without_overflow and draw(st.booleans()):
         input_max = draw(st.integers(1, largest_without_overflow))
+    version = draw(st.sampled_from(versions))
     return _config(
         clients,
         threat_model,
@@ -100,6 +106,8 @@ def configs(
         modulus=modulus,
         input_max=input_max,
         context=draw(st.binary(max_size=4)),
+        version=version,
+        attachment_bytes=draw(st.sampled_from((0, 1, 32))) if version > 1 else 0,
     )
 
 
@@ -144,6 +152,22 @@ class Scenario:
         """A client's input."""
         return np.array(self.inputs[client], dtype=self.config.modulus.dtype)
 
+    def attachment(self, client: int) -> Attachment | None:
+        """What its host attaches: a value for as many losses as half of those that may be, and one for any more."""
+        if not self.config.attachment_bytes:
+            return None
+        half = (self.config.clients - self.config.min_survivors) // 2
+        return [(losses, self._attached(client, losses)) for losses in (half, self.config.clients)]
+
+    def attached(self, client: int, included: Sequence[int]) -> bytes:
+        """Which of these values the client must reveal when these clients are in the sum."""
+        lost = self.config.clients - len(included)
+        half = (self.config.clients - self.config.min_survivors) // 2
+        return self._attached(client, half if lost <= half else self.config.clients)
+
+    def _attached(self, client: int, losses: int) -> bytes:
+        return hashlib.shake_256(f"{self.seed} {client} {losses}".encode()).digest(self.config.attachment_bytes)
+
     def plain_sum(self, included: Sequence[int]) -> list[int]:
         """The sum of some clients' inputs, in Python integers."""
         columns = zip(*(self.inputs[client] for client in included), strict=True)
@@ -155,6 +179,7 @@ class Scenario:
         return simulate(
             self.vector,
             self.config,
+            attachments=self.attachment,
             faults=self.faults,
             seed=self.seed,
             executor=executor,
@@ -210,6 +235,8 @@ def _config(
     modulus: Modulus = MODULI[0],
     input_max: int = 1,
     context: bytes = b"",
+    version: int = VERSION,
+    attachment_bytes: int = 0,
 ) -> RoundConfig:
     return RoundConfig(
         threat_model=threat_model,
@@ -229,4 +256,6 @@ def _config(
         eta=1,
         context=context,
         cohort=cohort(clients)[2] if threat_model.signs else b"",
+        version=version,
+        attachment_bytes=attachment_bytes,
     )

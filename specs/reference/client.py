@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from . import primitives, transcript, wire
 from .arithmetic import FIELD, mask, pack_vector, read_share, share
 from .primitives import KEY_BYTES, derive
-from .rules import Config, neighbours_of, proved_root, read_config
-from .wire import Refused, encode, require
+from .rules import Config, neighbours_of, proved_root, read_config, shown_version
+from .transcript import Labels
+from .wire import Refused, require
 
 STATES = {
     "semi_honest": ("JOINED", "ADVERTISED", "SHARED", "INPUT", "MASKED", "DONE"),
@@ -16,18 +17,20 @@ STATES = {
 AWAITED = {"ADVERTISED": "Roster", "SHARED": "Shares", "MASKED": "Survivors", "CONFIRMED": "Confirmations"}
 
 
-def commitments(session: bytes, dealer: int, holder: int, pair: bytes) -> bytes:
+def commitments(labels: Labels, session: bytes, dealer: int, holder: int, pair: bytes) -> bytes:
     """To both shares of an opened pair: key share, seed share, the key share's salt, the seed share's."""
-    key = transcript.share_commitment(session, dealer, holder, transcript.KEY_SHARE, pair[80:112], pair[:40])
-    seed = transcript.share_commitment(session, dealer, holder, transcript.SEED_SHARE, pair[112:], pair[40:80])
+    key = labels.share_commitment(session, dealer, holder, transcript.KEY_SHARE, pair[80:112], pair[:40])
+    seed = labels.share_commitment(session, dealer, holder, transcript.SEED_SHARE, pair[112:], pair[40:80])
     return key + seed
 
 
-def pairwise_key(suite: int, session: bytes, one: int, other: int, private: bytes, own: bytes, public: bytes) -> bytes:
+def pairwise_key(
+    config: Config, session: bytes, one: int, other: int, private: bytes, own: bytes, public: bytes
+) -> bytes:
     """The key of the mask between two clients, from the private key of one."""
     ends = (one, other, own, public) if one < other else (other, one, public, own)
-    info = transcript.pairwise_mask_info(suite, *ends)
-    return derive(primitives.agree(private, public), session, info, KEY_BYTES[suite])
+    info = config.labels.pairwise_mask_info(config.suite, *ends)
+    return derive(primitives.agree(private, public), session, info, KEY_BYTES[config.suite])
 
 
 class Client:
@@ -45,12 +48,16 @@ class Client:
         consume: Callable[[bytes], bool] = lambda token: True,
     ) -> None:
         """Join a round: ``accept`` gives the code of the host's or policy's refusal; ``identity`` is a seed."""
-        self.round_id = bytes(32)
+        self.round_id, version = bytes(32), 1
         try:
-            _, self.round_id, fields = wire.decode(invitation, ["Invitation"], 4096)
-            encoded, self.nonce = fields
+            _, round_id, fields = wire.decode(invitation, ["Invitation"], 4096, wire.VERSIONS)
+            (encoded, self.nonce), invited = fields, wire.unpack(invitation)[1]
+            require(invited == 1 or shown_version(encoded) in (invited, None), "wrong-version")  # R-WIRE-4
+            self.round_id, version = round_id, invited
             self.config = config = read_config(encoded)  # R-CONFIG-10
-            require(transcript.round_id(config.digest, self.nonce) == self.round_id, "wrong-session")  # R-WIRE-6
+            require(config.version == version, "config-unsound")
+            self.labels = config.labels
+            require(self.labels.round_id(config.digest, self.nonce) == self.round_id, "wrong-session")  # R-WIRE-6
             require(not (refusal := accept(config)), refusal)  # R-CONFIG-2, R-CONFIG-11
             if index >= config.clients:
                 raise ValueError("this round has no such client")
@@ -60,9 +67,9 @@ class Client:
                 require(all(map(primitives.is_well_formed, self.cohort)), "cohort-not-vouched")  # R-SIGN-2
                 require(len(self.cohort) == len({*self.cohort}) == config.clients, "cohort-not-vouched")
                 require(self.cohort[index] == primitives.identity_key(identity), "cohort-not-vouched")
-            require(consume(transcript.join_token(self.round_id, index)), "already-joined")  # R-CONFIG-13
+            require(consume(self.labels.join_token(self.round_id, index)), "already-joined")  # R-CONFIG-13
         except Refused as refused:
-            refused.reply = wire.abort(self.round_id, "config-refused")
+            refused.reply = wire.abort(self.round_id, "config-refused", version)
             raise
         self.index, self.draw, self.identity = index, draw, identity
         self.suite, self.key_bytes = config.suite, KEY_BYTES[config.suite]
@@ -78,7 +85,7 @@ class Client:
         signed = self._advertised(self.index, self.channel_key + self.masking_key)
         signature = primitives.sign(self.identity, signed) if self.config.active else b""
         self._advance()
-        return encode("Advertise", self.round_id, self.channel_key, self.masking_key, signature)
+        return self._encode("Advertise", self.round_id, self.channel_key, self.masking_key, signature)
 
     def receive(self, data: bytes) -> bytes | None:
         """One message of the server's; a rule that it breaks is raised, and the client is ABORTED."""
@@ -88,12 +95,12 @@ class Client:
             return self._receive(data)
         except Refused as refused:
             self.state = "ABORTED"
-            refused.reply = wire.abort(self.round_id, "protocol-violation")
+            refused.reply = wire.abort(self.round_id, "protocol-violation", self.config.version)
             raise
 
     def _receive(self, data: bytes) -> bytes | None:
         limit, answered = max(map(self.config.max_bytes, wire.TO_CLIENT)), hashlib.sha256(data).digest()
-        name, session, fields = wire.decode(data, ("Abort", *wire.TO_CLIENT), limit)
+        name, session, fields = wire.decode(data, ("Abort", *wire.TO_CLIENT), limit, (self.config.version,))
         if name == "Abort":
             require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             self.state = self.state if self.state == "DONE" else "ABORTED"
@@ -108,19 +115,22 @@ class Client:
         self._advance()
         return answer
 
+    def _encode(self, name: str, session: bytes, *fields: int | bytes) -> bytes:
+        return wire.encode(name, session, *fields, version=self.config.version)
+
     def _advance(self) -> None:
         states = STATES[self.config.threat_model]
         self.state = states[states.index(self.state) + 1]
 
     def _advertised(self, member: int, keys: bytes) -> bytes:
-        return transcript.signed_advertisement(self.config.digest, self.nonce, member, keys[:32], keys[32:])
+        return self.labels.signed_advertisement(self.config.digest, self.nonce, member, keys[:32], keys[32:])
 
     def _take_roster(
         self, digest: bytes, own: bytes, present: bytes, keys: bytes, absent: bytes, signatures: bytes, proof: bytes
     ) -> bytes:
         config, here, gone = self.config, wire.read_ids(present), wire.read_ids(absent)
         self.peers = dict(zip(here, pairs := wire.records(keys, 64, len(here)), strict=True))
-        self.session = transcript.session_id(config.digest, self.nonce, digest)
+        self.session = self.labels.session_id(config.digest, self.nonce, digest)
         require(own == self.channel_key + self.masking_key, "roster-own-leaf")  # R-ROSTER-1
         in_range = all(member < config.clients for member in here) and len(here) <= config.neighbours
         require(in_range and here == sorted({*here} - {self.index}), "roster-ids")  # R-ROSTER-2
@@ -132,12 +142,12 @@ class Client:
             drawn = neighbours_of(self.index, config, digest, self.session)
             require(sorted([*here, *gone]) == drawn and gone == sorted(gone), "roster-neighbours")
             # R-ROSTER-5
-            leaves = {member: transcript.empty_leaf(member) for member in gone} | {
-                member: transcript.leaf(member, both[:32], both[32:])
+            leaves = {member: self.labels.empty_leaf(member) for member in gone} | {
+                member: self.labels.leaf(member, both[:32], both[32:])
                 for member, both in [(self.index, own), *self.peers.items()]
             }
-            root = proved_root(leaves, config.clients, proof)
-            require(transcript.roster_digest(self.round_id, config.clients, root) == digest, "roster-path")
+            root = proved_root(leaves, config.clients, proof, self.labels.node)
+            require(self.labels.roster_digest(self.round_id, config.clients, root) == digest, "roster-path")
             # R-ROSTER-6
             for member, signature in zip(here, wire.records(signatures, 64, len(here)), strict=True):
                 signed = self._advertised(member, self.peers[member])
@@ -149,7 +159,7 @@ class Client:
         return self._deal()
 
     def _random(self, purpose: bytes, length: int) -> bytes:
-        info = transcript.share_randomness_info(self.suite, self.index, purpose)
+        info = self.labels.share_randomness_info(self.suite, self.index, purpose)
         return derive(self.share_secret, self.session, info, length)
 
     def _deal(self) -> bytes:
@@ -165,14 +175,14 @@ class Client:
             pair = share(self.masking_private, rows[:5], peer) + share(self.seed, rows[5:], peer)
             pair += salts[64 * place : 64 * (place + 1)]
             agreed = primitives.agree(self.channel_private, keys[:32])
-            there = transcript.channel_info(self.suite, self.index, peer, self.channel_key, keys[:32])
-            back = transcript.channel_info(self.suite, peer, self.index, keys[:32], self.channel_key)
-            context = transcript.sealed_shares_context(self.session, self.index, peer, b"SHARE")
+            there = self.labels.channel_info(self.suite, self.index, peer, self.channel_key, keys[:32])
+            back = self.labels.channel_info(self.suite, peer, self.index, keys[:32], self.channel_key)
+            context = self.labels.sealed_shares_context(self.session, self.index, peer, b"SHARE")
             sealed += primitives.seal(derive(agreed, self.session, there, self.key_bytes), pair, context)
-            committed += commitments(self.session, self.index, peer, pair)
+            committed += commitments(self.labels, self.session, self.index, peer, pair)
             self.receive_keys[peer] = derive(agreed, self.session, back, self.key_bytes)
-        info = transcript.seed_commitment_info(self.suite, self.index)
-        return encode("Share", self.session, derive(self.seed, self.session, info, 32), sealed, committed)
+        info = self.labels.seed_commitment_info(self.suite, self.index)
+        return self._encode("Share", self.session, derive(self.seed, self.session, info, 32), sealed, committed)
 
     def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> None:
         ids = wire.read_ids(dealers)
@@ -182,34 +192,51 @@ class Client:
         expected = wire.records(committed, wire.COMMITMENTS, len(ids))
         self.pairs: dict[int, bytes] = {}
         for dealer, box in zip(ids, boxes, strict=True):
-            context = transcript.sealed_shares_context(self.session, dealer, self.index, b"SHARE")
+            context = self.labels.sealed_shares_context(self.session, dealer, self.index, b"SHARE")
             pair = primitives.unseal(self.receive_keys[dealer], box, context)
             require(pair is not None, "shares-unsealable", dealer)  # R-SHARES-3
             self.pairs[dealer] = pair or b""
         for (dealer, pair), commitment in zip(self.pairs.items(), expected, strict=True):  # R-SHARES-4, R-SHARES-5
             require(None not in (read_share(pair[:40]), read_share(pair[40:80])), "shares-range", dealer)
-            require(commitments(self.session, dealer, self.index, pair) == commitment, "shares-commitment", dealer)
+            require(
+                commitments(self.labels, self.session, dealer, self.index, pair) == commitment,
+                "shares-commitment",
+                dealer,
+            )
 
-    def submit(self, vector: Sequence[int]) -> bytes:
-        """MASK: the vector, its own mask, and one for each dealer: the lower id adds it, the higher subtracts it."""
+    def submit(self, vector: Sequence[int], attachment: Sequence[tuple[int, bytes]] = ()) -> bytes:
+        """MASK: the vector, its own mask, and one for each dealer: the lower id adds it, the higher subtracts it.
+
+        ``attachment``, of version 2: pairs of the most losses that a value is for, ascending, and the value.
+        """
         if self.state != "INPUT":  # R-MASK-5
             raise ValueError("not now")
         if len(vector) != self.config.length or min(vector) < 0 or max(vector) > self.config.input_max:
             raise ValueError("not this input")
-        own = derive(self.seed, self.session, transcript.self_mask_info(self.suite, self.index), self.key_bytes)
+        losses = [most for most, _ in attachment]
+        if any(len(value) != self.config.attachment_bytes for _, value in attachment) or losses != sorted({*losses}):
+            raise ValueError("not this input")
+        if self.config.attachment_bytes and (
+            not losses or losses[-1] < self.config.clients - self.config.min_survivors
+        ):
+            raise ValueError("not this input")
+        if attachment and not self.config.attachment_bytes:
+            raise ValueError("not this input")
+        self.attachment = attachment
+        own = derive(self.seed, self.session, self.labels.self_mask_info(self.suite, self.index), self.key_bytes)
         length, modulus = self.config.length, self.config.modulus
         masked = [x + y for x, y in zip(vector, mask(own, 0, length, modulus), strict=True)]
         for dealer in self.pairs:
             ends = self.index, dealer, self.masking_private, self.masking_key, self.peers[dealer][32:]
-            pairwise = mask(pairwise_key(self.suite, self.session, *ends), 0, length, modulus)
+            pairwise = mask(pairwise_key(self.config, self.session, *ends), 0, length, modulus)
             sign = 1 if self.index < dealer else -1
             masked = [x + sign * y for x, y in zip(masked, pairwise, strict=True)]
         self._advance()
-        return encode("MaskedInput", self.session, pack_vector([x % modulus for x in masked], modulus))
+        return self._encode("MaskedInput", self.session, pack_vector([x % modulus for x in masked], modulus))
 
     def _take_survivors(self, survivors: bytes) -> bytes:
         self.survivors = {*wire.read_bitmap(survivors, self.config.clients)}
-        self.signed = transcript.signed_survivors(self.session, survivors)
+        self.signed = self.labels.signed_survivors(self.session, survivors)
         near = self.survivors & self.neighbours
         require(self.index in self.survivors, "survivors-self")  # R-SURVIVORS-2
         require(len(self.survivors) >= self.config.min_survivors, "survivors-too-few")  # R-SURVIVORS-3
@@ -217,7 +244,7 @@ class Client:
         require(len(near) >= self.config.threshold, "survivors-neighbours")  # R-SURVIVORS-5
         if not self.config.active:
             return self._unmask()
-        return encode("Confirm", self.session, primitives.sign(self.identity, self.signed))
+        return self._encode("Confirm", self.session, primitives.sign(self.identity, self.signed))
 
     def _take_confirmations(self, signers: bytes, signatures: bytes) -> bytes:
         ids = wire.read_bitmap(signers, self.config.clients)
@@ -228,10 +255,15 @@ class Client:
         return self._unmask()
 
     def _unmask(self) -> bytes:
-        """UNMASK: of each dealer one share with its salt.  R-UNMASK-2: which one follows from the survivors alone."""
+        """UNMASK: of each dealer one share with its salt.  R-UNMASK-2: which one follows from the survivors alone.
+
+        Of version 2 also the first value attached that is for at least as many losses as there are.
+        """
         openings = [
             pair[40:80] + pair[112:] if dealer in self.survivors else pair[:40] + pair[80:112]
             for dealer, pair in self.pairs.items()
         ]
-        del self.pairs  # R-UNMASK-3
-        return encode("Unmask", self.session, b"".join(openings))
+        lost = self.config.clients - len(self.survivors)
+        attached = [next((value for most, value in self.attachment if most >= lost), b"")]
+        del self.pairs, self.attachment  # R-UNMASK-3
+        return self._encode("Unmask", self.session, b"".join(openings), *(attached if self.config.version >= 2 else []))

@@ -8,6 +8,8 @@ from typing import Any
 from .rules import Config
 
 MEASURES: Mapping[str, Callable[[Config], int]] = {
+    "version": lambda config: config.version,
+    "attachment_bytes": lambda config: config.attachment_bytes,
     "clients": lambda config: config.clients,
     "sigma": lambda config: config.sigma,
     "grinding_bits": lambda config: config.grinding_bits,
@@ -19,6 +21,8 @@ MEASURES: Mapping[str, Callable[[Config], int]] = {
     "input_bits": lambda config: config.input_max.bit_length(),
     "length": lambda config: config.length,
 }
+
+SINCE_2 = ("version", "attachment_bytes")  # those that policies for version 1 do not know
 
 
 def share_of(rate: str, clients: int) -> int:

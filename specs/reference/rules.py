@@ -1,18 +1,23 @@
 """The config and its rules, the choice of degree and threshold, the neighbour graph, the roster's tree."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from math import comb
 
-from . import transcript, wire
+from . import wire
 from .arithmetic import FIELD, packed_bytes
 from .primitives import KEY_BYTES, aes_blocks
+from .transcript import V1, Labels
 from .wire import Refused, require
+
+Node = Callable[[bytes, bytes], bytes]
+LABELS = {version: Labels(version) for version in wire.VERSIONS}
+EXTENSIONS = {1: "attachment_bytes"}  # of version 2: numbers, of which 0 is the default
 
 
 @dataclass(frozen=True)
 class Config:
-    """The constants of a round, in the order of the wire, where the version comes before them."""
+    """The constants of a round, in the order of the wire; there the version comes first, and extensions last."""
 
     threat_model: str
     suite: int
@@ -32,6 +37,12 @@ class Config:
     eta: int
     context: bytes
     cohort: bytes
+    version: int = 1
+    attachment_bytes: int = 0
+
+    @property
+    def labels(self) -> Labels:
+        return LABELS[self.version]
 
     @property
     def active(self) -> bool:
@@ -42,32 +53,59 @@ class Config:
         return self.prime or 1 << self.ring_bits
 
     def to_bytes(self) -> bytes:
-        return wire.pack([wire.VERSION, *astuple(self)])
+        *values, version, attachment_bytes = astuple(self)
+        extensions = [1, attachment_bytes] if attachment_bytes else []
+        return wire.pack([version, *values, *([extensions] if version >= 2 else [])])
 
     @property
     def digest(self) -> bytes:
-        return transcript.config_digest(self.to_bytes())
+        return self.labels.config_digest(self.to_bytes())
 
     def max_bytes(self, name: str) -> int:
         """The size limit of a message: the most bytes that an honest one has, and a few more."""
         n, k, bitmap = self.clients, self.neighbours, (self.clients + 7) // 8
         packed = packed_bytes(self.length, self.modulus)
         roster = 96 + k * 136 + 32 * min(n, (k + 1) * (n - 1).bit_length())
-        up = {"Advertise": 128, "Share": 32 + k * 224, "MaskedInput": packed, "Confirm": 64, "Unmask": k * 72}
+        up = {
+            "Advertise": 128,
+            "Share": 32 + k * 224,
+            "MaskedInput": packed,
+            "Confirm": 64,
+            "Unmask": k * 72 + self.attachment_bytes,
+        }
         down = {"Roster": roster, "Shares": k * 228, "Survivors": bitmap, "Confirmations": bitmap + n * 64}
         return 64 + (up | down)[name]
+
+
+ELEMENTS = list(Config.__annotations__)[:-2]  # of the array, after the version
 
 
 def read_config(data: bytes) -> Config:
     """R-CONFIG-10: a config that keeps every rule; anything else is refused."""
     try:
-        version, *values = wire.unpack(data)
-        kinds = [str, *[int] * 15, bytes, bytes]
-        require(version == wire.VERSION and len(values) == len(kinds), "malformed")
-        require(all(map(isinstance, values, kinds)) and is_sound(config := Config(*values)), "malformed")
+        version, *values = wire.unpack(data, depth=2)
+        kinds: list[type] = [str, *[int] * 15, bytes, bytes, *([list] if version == 2 else [])]
+        require(version in wire.VERSIONS and len(values) == len(kinds), "malformed")
+        require(all(map(isinstance, values, kinds)), "malformed")
+        extensions = read_extensions(values.pop()) if version == 2 else {}
+        require(is_sound(config := Config(*values, version, **extensions)), "malformed")
     except (Refused, ValueError):
         raise Refused("config-unsound") from None
     return config
+
+
+def read_extensions(parts: Sequence[int | bytes]) -> dict[str, int]:
+    """The values of extensions: number and value in turn, the numbers ascending, and no value that is the default."""
+    numbers, values = parts[::2], parts[1::2]
+    require(len(numbers) == len(values) and list(numbers) == sorted({*numbers} & {*EXTENSIONS}), "malformed")
+    require(all(isinstance(value, int) and value != 0 for value in values), "malformed")
+    return {EXTENSIONS[number]: value for number, value in zip(numbers, values, strict=True)}  # type: ignore[index,misc]
+
+
+def shown_version(data: bytes) -> int | None:
+    """The version of a config, as far as its first bytes show it: an array's header, and a byte below 0x80."""
+    size = {0xDC: 3, 0xDD: 5}.get(data[0], 1 if 0x90 <= data[0] <= 0x9F else len(data)) if data else 0
+    return data[size] if size < len(data) and data[size] < 0x80 else None
 
 
 def is_sound(c: Config) -> bool:
@@ -79,6 +117,7 @@ def is_sound(c: Config) -> bool:
         and (0 <= c.colluders < c.clients and 0 <= c.dropouts < c.clients)
         and (1 <= c.sigma <= 256 and 0 <= c.grinding_bits <= 256 and 1 <= c.eta <= 256)
         and (len(c.context) <= 1024 and len(c.cohort) == (32 if c.active else 0))
+        and 0 <= c.attachment_bytes <= 1024
         and (c.active or c.grinding_bits == c.quorum == 0)
         and (c.ring_bits == 0 and 2 < c.prime <= FIELD and is_prime(c.prime) if c.prime else 1 <= c.ring_bits <= 64)
         and 1 <= c.input_max < c.modulus
@@ -134,7 +173,7 @@ def quantile(population: int, marked: int, draws: int, chance: int) -> int:
 
 def ring_of(config: Config, roster: bytes, session: bytes) -> list[int]:
     """The cohort in the order of the ids' images under AES-256."""
-    images = aes_blocks(transcript.graph_key(roster, session), range(config.clients))
+    images = aes_blocks(config.labels.graph_key(roster, session), range(config.clients))
     return sorted(range(config.clients), key=lambda other: images[16 * other : 16 * other + 16])
 
 
@@ -148,19 +187,19 @@ def neighbours_of(member: int, config: Config, roster: bytes, session: bytes) ->
     return sorted(ring[(place + step) % n] for step in range(-(k // 2), k // 2 + 1) if step)
 
 
-def prove(leaves: Sequence[bytes], indices: Iterable[int]) -> bytes:
+def prove(leaves: Sequence[bytes], indices: Iterable[int], node: Node = V1.node) -> bytes:
     """The hashes that do not follow from some leaves, level by level; a node without a sibling moves up as it is."""
     proof, level, known = b"", list(leaves), set(indices)
     while len(level) > 1:
         siblings = sorted({place ^ 1 for place in known} - known)
         proof += b"".join(level[place] for place in siblings if place < len(level))
         known = {place >> 1 for place in known}
-        paired = [transcript.node(*level[place : place + 2]) for place in range(0, len(level) - 1, 2)]
+        paired = [node(*level[place : place + 2]) for place in range(0, len(level) - 1, 2)]
         level = paired + level[len(level) // 2 * 2 :]
     return proof
 
 
-def proved_root(leaves: Mapping[int, bytes], clients: int, proof: bytes) -> bytes:
+def proved_root(leaves: Mapping[int, bytes], clients: int, proof: bytes, node: Node = V1.node) -> bytes:
     """R-ROSTER-5: the root that some leaves and a proof lead to."""
     level, width = dict(leaves), clients
     while width > 1:
@@ -170,7 +209,7 @@ def proved_root(leaves: Mapping[int, bytes], clients: int, proof: bytes) -> byte
                 if side not in level and side < width:
                     level[side], proof = proof[:32], proof[32:]
                     require(len(level[side]) == 32, "roster-path")
-            above[place >> 1] = level[place] if place + 1 == width else transcript.node(level[place], level[place + 1])
+            above[place >> 1] = level[place] if place + 1 == width else node(level[place], level[place + 1])
         level, width = above, (width + 1) // 2
     require(proof == b"", "roster-path")
     return level[0]

@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 
-from . import primitives, transcript, wire
+from . import primitives, wire
 from .arithmetic import mask, read_share, reconstruct, unpack_vector
 from .client import pairwise_key
 from .primitives import KEY_BYTES, derive
 from .rules import Config, neighbours_of, prove, proved_root
-from .wire import Refused, encode, require
+from .wire import Refused, require
 
 COLLECTS = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
 PHASES = {"semi_honest": (*COLLECTS[:3], "UNMASK", "COMPUTE", "DONE"), "active": (*COLLECTS, "COMPUTE", "DONE")}
@@ -23,7 +23,8 @@ class Server:
     def __init__(self, config: Config, draw: Callable[[int], bytes], cohort: Sequence[bytes] = ()) -> None:
         """``cohort`` holds the identity keys by index, in ``active``."""
         self.config, self.cohort, self.nonce, self.phase = config, cohort, draw(32), "ADVERTISE"
-        self.round_id, self.session = transcript.round_id(config.digest, self.nonce), b""
+        self.labels = config.labels
+        self.round_id, self.session = self.labels.round_id(config.digest, self.nonce), b""
         self.everybody = range(config.clients)
         self.recipients, self.awaited, self.left = list(self.everybody), set(self.everybody), set[int]()
         self.taken: dict[str, dict[int, bytes]] = {phase: {} for phase in COLLECTS}  # digests of messages
@@ -34,10 +35,17 @@ class Server:
         self.total = [0] * config.length
         self.confirmations: dict[int, bytes] = {}
         self.shares: dict[int, dict[int, list[int]]] = {}
+        self.attachments: dict[int, bytes] = {}
 
     def invitation(self) -> bytes:
         """The same for everybody."""
-        return encode("Invitation", self.round_id, self.config.to_bytes(), self.nonce)
+        return self._encode("Invitation", self.round_id, self.config.to_bytes(), self.nonce)
+
+    def _encode(self, name: str, session: bytes, *fields: int | bytes) -> bytes:
+        return wire.encode(name, session, *fields, version=self.config.version)
+
+    def _abort(self, code: str) -> bytes:
+        return wire.abort(self.round_id, code, self.config.version)
 
     # Receiving: nothing that a client sends raises, advances the phase or sends.
 
@@ -51,7 +59,7 @@ class Server:
     def _receive(self, sender: int, data: bytes) -> str:
         require(sender in self.everybody, "unknown-sender")  # R-WIRE-10
         limit = max(map(self.config.max_bytes, wire.TO_SERVER))
-        name, session, fields = wire.decode(data, ("Abort", *wire.TO_SERVER), limit)
+        name, session, fields = wire.decode(data, ("Abort", *wire.TO_SERVER), limit, (self.config.version,))
         if name == "Abort":
             require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             if sender in self.left or self.phase not in COLLECTS:
@@ -82,7 +90,7 @@ class Server:
         known = [key for both in self.keys.values() for key in (both[:32], both[32:])] + fresh
         require(len({*known}) == len(known), "key-repeated")
         if self.config.active:
-            signed = transcript.signed_advertisement(self.config.digest, self.nonce, sender, *fresh)
+            signed = self.labels.signed_advertisement(self.config.digest, self.nonce, sender, *fresh)
             require(primitives.verifies(self.cohort[sender], signed, signature), "bad-signature")
         self.keys[sender], self.signatures[sender] = channel_key + masking_key, signature
 
@@ -98,17 +106,19 @@ class Server:
 
     def _take_confirm(self, sender: int, signature: bytes) -> None:
         # R-CONFIRM-2
-        signed = transcript.signed_survivors(self.session, wire.bitmap(self.survivors, self.config.clients))
+        signed = self.labels.signed_survivors(self.session, wire.bitmap(self.survivors, self.config.clients))
         require(primitives.verifies(self.cohort[sender], signed, signature), "bad-signature")
         self.confirmations[sender] = signature
 
-    def _take_unmask(self, sender: int, openings: bytes) -> str:
+    def _take_unmask(self, sender: int, openings: bytes, attachment: bytes = b"") -> str:
         dealers = [member for member in self.near[sender] if member in self.shared]
         require(len(openings) == wire.OPENING * len(dealers), "wrong-length")  # R-UNMASK-4
+        require(len(attachment) == self.config.attachment_bytes, "wrong-length")
+        self.attachments[sender] = attachment
         event = "accepted"
         for dealer, record in zip(dealers, wire.records(openings, wire.OPENING, len(dealers)), strict=True):
             kind, values = int(dealer in self.survivors), read_share(record[:40])
-            commitment = transcript.share_commitment(self.session, dealer, sender, kind, record[40:], record[:40])
+            commitment = self.labels.share_commitment(self.session, dealer, sender, kind, record[40:], record[:40])
             if values and commitment == self.dealt[dealer][1][sender][32 * kind : 32 * kind + 32]:
                 self.shares.setdefault(dealer, {})[sender] = values
             else:
@@ -124,12 +134,12 @@ class Server:
             participants, make = getattr(self, f"_close_{self.phase.lower()}")()
         except Refused as ends:
             self.phase = "ABORTED"
-            return dict.fromkeys(listening, wire.abort(self.round_id, ends.code))
+            return dict.fromkeys(listening, self._abort(ends.code))
         phases = PHASES[self.config.threat_model]
         self.phase = phases[phases.index(self.phase) + 1]
         self.recipients = [member for member in participants if member not in self.left]
         self.awaited = {*self.recipients}
-        out = dict.fromkeys(listening, wire.abort(self.round_id, "excluded")) if self.phase != "COMPUTE" else {}
+        out = dict.fromkeys(listening, self._abort("excluded")) if self.phase != "COMPUTE" else {}
         return out | {member: make(member) for member in self.recipients}
 
     def _near(self, member: int, members: Collection[int]) -> list[int]:
@@ -137,12 +147,12 @@ class Server:
 
     def _close_advertise(self) -> Closed:
         config, roster = self.config, sorted({*self.keys} - self.left)
-        leaves = [transcript.empty_leaf(member) for member in self.everybody]
+        leaves = [self.labels.empty_leaf(member) for member in self.everybody]
         for member in roster:
-            leaves[member] = transcript.leaf(member, self.keys[member][:32], self.keys[member][32:])
-        root = proved_root(dict(enumerate(leaves)), config.clients, b"")
-        digest = transcript.roster_digest(self.round_id, config.clients, root)
-        self.session = transcript.session_id(config.digest, self.nonce, digest)
+            leaves[member] = self.labels.leaf(member, self.keys[member][:32], self.keys[member][32:])
+        root = proved_root(dict(enumerate(leaves)), config.clients, b"", self.labels.node)
+        digest = self.labels.roster_digest(self.round_id, config.clients, root)
+        self.session = self.labels.session_id(config.digest, self.nonce, digest)
         self.near = {member: neighbours_of(member, config, digest, self.session) for member in roster}
         able = [member for member in roster if len(self._near(member, roster)) >= config.threshold]
         require(len(able) >= config.min_survivors, "too-few-clients")  # R-ADVERTISE-9
@@ -153,10 +163,10 @@ class Server:
             if config.active:
                 absent = [other for other in drawn[member] if other not in roster]
                 signatures = b"".join(self.signatures[other] for other in present)
-                proof = prove(leaves, [member, *drawn[member]])
+                proof = prove(leaves, [member, *drawn[member]], self.labels.node)
             keys = b"".join(self.keys[other] for other in present)
             parts = self.keys[member], wire.ids(present), keys, wire.ids(absent), signatures, proof
-            return encode("Roster", self.round_id, digest, *parts)
+            return self._encode("Roster", self.round_id, digest, *parts)
 
         return able, make
 
@@ -170,7 +180,7 @@ class Server:
         def make(member: int) -> bytes:
             dealers = self._near(member, alive)
             sealed, committed = (b"".join(self.dealt[dealer][part][member] for dealer in dealers) for part in (0, 1))
-            return encode("Shares", self.session, wire.ids(dealers), sealed, committed)
+            return self._encode("Shares", self.session, wire.ids(dealers), sealed, committed)
 
         return alive, make
 
@@ -179,7 +189,7 @@ class Server:
         require(len(self.survivors) >= self.config.min_survivors, "too-few-clients")  # R-MASK-8
         for owner in self._owners():
             require(len(self._near(owner, self.survivors)) >= self.config.threshold, "too-few-clients")
-        self.message = encode("Survivors", self.session, wire.bitmap(self.survivors, self.config.clients))
+        self.message = self._encode("Survivors", self.session, wire.bitmap(self.survivors, self.config.clients))
         return self.survivors, lambda member: self.message
 
     def _owners(self) -> list[int]:
@@ -190,7 +200,7 @@ class Server:
         require(len(self.confirmations) >= self.config.quorum, "too-few-clients")  # R-CONFIRM-3
         signers = sorted(self.confirmations)[: self.config.quorum]
         signatures = b"".join(self.confirmations[signer] for signer in signers)
-        message = encode("Confirmations", self.session, wire.bitmap(signers, self.config.clients), signatures)
+        message = self._encode("Confirmations", self.session, wire.bitmap(signers, self.config.clients), signatures)
         return sorted(self.confirmations), lambda member: message
 
     def _close_unmask(self) -> Closed:
@@ -206,15 +216,15 @@ class Server:
             secret = reconstruct(dict(sorted(self.shares[owner].items())[: config.threshold]))
             require(secret != b"", "bad-dealer", owner)  # R-UNMASK-7
             if owner in self.survivors:
-                commitment = derive(secret, session, transcript.seed_commitment_info(suite, owner), 32)
+                commitment = derive(secret, session, self.labels.seed_commitment_info(suite, owner), 32)
                 require(commitment == self.seeds[owner], "bad-dealer", owner)
-                keys = [(-1, derive(secret, session, transcript.self_mask_info(suite, owner), KEY_BYTES[suite]))]
+                keys = [(-1, derive(secret, session, self.labels.self_mask_info(suite, owner), KEY_BYTES[suite]))]
             else:
                 own = primitives.public_key(secret)
                 require(own == self.keys[owner][32:], "bad-dealer", owner)
                 keys = []
                 for other in self._near(owner, self.survivors):
-                    key = pairwise_key(suite, session, owner, other, secret, own, self.keys[other][32:])
+                    key = pairwise_key(config, session, owner, other, secret, own, self.keys[other][32:])
                     keys.append((1 if owner < other else -1, key))
             for sign, key in keys:
                 stream = mask(key, 0, config.length, config.modulus)

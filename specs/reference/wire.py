@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-VERSION = 1
+VERSIONS = (1, 2)
 OPENING = 72  # a share, which is five elements of 8 bytes, and its salt of 32
 SEALED, COMMITMENTS = 2 * OPENING + 16, 64  # of one neighbour: two openings and the AEAD's tag; two hashes
 # The code is the place in this list.
@@ -24,7 +24,8 @@ def require(holds: bool, code: str, *culprits: int) -> None:
         raise Refused(code, culprits)
 
 
-# MessagePack: every message, and the config, is one flat array of integers, strings and byte strings.
+# MessagePack: every message, and the config, is one flat array of integers, strings and byte strings; of version 2 a
+# config ends with another array.
 
 
 def _header(length: int, small: int, room: int, markers: dict[int, int]) -> bytes:
@@ -35,21 +36,26 @@ def _header(length: int, small: int, room: int, markers: dict[int, int]) -> byte
     return bytes([markers[size]]) + length.to_bytes(size, "big")
 
 
-def pack_one(value: int | str | bytes) -> bytes:
+def pack_one(value: int | str | bytes | list[Any]) -> bytes:
     """One element, in its shortest form: what a sender must send."""
     if isinstance(value, int):
         return _header(value, 0, 0x80, {1: 0xCC, 2: 0xCD, 4: 0xCE, 8: 0xCF})
+    if isinstance(value, list):
+        return pack(value)
     if isinstance(value, str):
         return _header(len(value), 0xA0, 32, {1: 0xD9, 2: 0xDA, 4: 0xDB}) + value.encode("ascii")
     return _header(len(value), 0, 0, {1: 0xC4, 2: 0xC5, 4: 0xC6}) + value
 
 
-def pack(values: Sequence[int | str | bytes]) -> bytes:
+def pack(values: Sequence[int | str | bytes | list[Any]]) -> bytes:
     return _header(len(values), 0x90, 16, {2: 0xDC, 4: 0xDD}) + b"".join(map(pack_one, values))
 
 
-def unpack(data: bytes) -> list[Any]:
-    """R-WIRE-3: the elements of an array that fills ``data``; every encoding of them is taken, the shortest or not."""
+def unpack(data: bytes, depth: int = 1) -> list[Any]:
+    """R-WIRE-3: the elements of an array that fills ``data``; every encoding of them is taken, the shortest or not.
+
+    ``depth``: 2 where an element may be an array of elements.
+    """
     at = 0
 
     def take(size: int) -> bytes:
@@ -61,7 +67,7 @@ def unpack(data: bytes) -> list[Any]:
     def number(size: int, signed: bool = False) -> int:
         return int.from_bytes(take(size), "big", signed=signed)
 
-    def element() -> int | str | bytes:
+    def element(level: int) -> int | str | bytes | list[Any]:
         marker = number(1)
         if marker < 0x80 or marker >= 0xE0:
             return marker if marker < 0x80 else marker - 0x100
@@ -69,14 +75,18 @@ def unpack(data: bytes) -> list[Any]:
             return number(1 << (marker & 3), signed=marker >= 0xD0)
         if 0xC4 <= marker <= 0xC6:
             return take(number(1 << marker - 0xC4))
+        if level < depth and (0x90 <= marker <= 0x9F or marker in (0xDC, 0xDD)):
+            return array(marker, level + 1)
         require(0xA0 <= marker < 0xC0 or 0xD9 <= marker <= 0xDB, "malformed")
         return take(marker & 0x1F if marker < 0xC0 else number(1 << marker - 0xD9)).decode("utf-8", "replace")
 
-    head = number(1)
-    require(0x90 <= head <= 0x9F or head in (0xDC, 0xDD), "malformed")
-    count = head & 0xF if head <= 0x9F else number(2 if head == 0xDC else 4)
-    require(count <= len(data), "malformed")
-    elements = [element() for _ in range(count)]
+    def array(head: int, level: int) -> list[Any]:
+        require(0x90 <= head <= 0x9F or head in (0xDC, 0xDD), "malformed")
+        count = head & 0xF if head <= 0x9F else number(2 if head == 0xDC else 4)
+        require(count <= len(data), "malformed")
+        return [element(level) for _ in range(count)]
+
+    elements = array(number(1), 1)
     require(at == len(data), "malformed")
     return elements
 
@@ -100,21 +110,29 @@ TO_CLIENT = ("Roster", "Shares", "Survivors", "Confirmations")
 TO_SERVER = ("Advertise", "Share", "MaskedInput", "Confirm", "Unmask")
 
 
-def encode(name: str, session: bytes, *fields: int | str | bytes) -> bytes:
-    return pack([MESSAGES[name][0], VERSION, session, *fields])
+def fields_of(name: str, version: int) -> list[str]:
+    """The fields of a message in a version."""
+    since_2 = ["attachment"] if name == "Unmask" and version >= 2 else []
+    return [*MESSAGES[name][1].split(), *since_2]
 
 
-def abort(session: bytes, code: str) -> bytes:
-    return encode("Abort", session, ABORTS.index(code))
+def encode(name: str, session: bytes, *fields: int | str | bytes, version: int = 1) -> bytes:
+    return pack([MESSAGES[name][0], version, session, *fields])
 
 
-def decode(data: bytes, names: Iterable[str], limit: int) -> tuple[str, bytes, list[Any]]:
-    """Name, session and fields of the message in ``data``, if it is one of those named."""
+def abort(session: bytes, code: str, version: int = 1) -> bytes:
+    return encode("Abort", session, ABORTS.index(code), version=version)
+
+
+def decode(
+    data: bytes, names: Iterable[str], limit: int, versions: tuple[int, ...] = (1,)
+) -> tuple[str, bytes, list[Any]]:
+    """Name, session and fields of the message in ``data``, if it is one of those named, and of one of the versions."""
     require(len(data) <= limit, "too-large")  # R-WIRE-5
     try:
         elements = unpack(data)
         name = next((name for name in names if elements[:1] == [MESSAGES[name][0]]), "")
-        shape = ["type:int", "version:int", "session:32", *MESSAGES[name][1].split()] if name else []
+        shape = ["type:int", "version:int", "session:32", *fields_of(name, versions[0])] if name else []
         require(0 < len(shape) == len(elements), "malformed")  # R-WIRE-1, R-WIRE-3
         for value, field in zip(elements, shape, strict=True):
             kind = field.partition(":")[2]
@@ -123,9 +141,9 @@ def decode(data: bytes, names: Iterable[str], limit: int) -> tuple[str, bytes, l
     except Refused:
         # R-WIRE-4: another version may have other fields: say so, where the version can be read.
         readable = len(data) >= 3 and 0x93 <= data[0] <= 0x9F and data[1] < 0x80 and data[2] < 0x80
-        require(not readable or data[2] == VERSION, "wrong-version")
+        require(not readable or data[2] in versions, "wrong-version")
         raise
-    require(elements[1] == VERSION, "wrong-version")  # R-WIRE-4
+    require(elements[1] in versions, "wrong-version")  # R-WIRE-4
     return name, elements[2], elements[3:]
 
 

@@ -65,7 +65,10 @@ def _hashes(test: Test, content: Test) -> None:
         for value in test["arguments"].values()
     ]
     extra = (b"SHARE",) if test["function"] == "sealed_shares_context" else ()
-    expect("output", getattr(transcript, test["function"])(*arguments, *extra).hex(), test["output"])
+    made = transcript.cohort_digest
+    if test["function"] != "cohort_digest":
+        made = getattr(rules.LABELS[content["version"]], test["function"])
+    expect("output", made(*arguments, *extra).hex(), test["output"])
 
 
 def _argument(value: str | int) -> bytes | int:
@@ -81,7 +84,7 @@ def _keys(test: Test, content: Test) -> None:
     if function == "verify":
         expect("verifies", primitives.verifies(*unhex(test, "key", "signed", "signature")), test["ok"])
         return
-    (session,), suite = unhex(test, "session"), test["suite"]
+    (session,), suite, labels = unhex(test, "session"), test["suite"], rules.LABELS[content["version"]]
     size = primitives.KEY_BYTES[suite]
     if function in ("pairwise_mask", "channel"):
         private, other = unhex(test, "lower_private", "higher_private")
@@ -89,22 +92,22 @@ def _keys(test: Test, content: Test) -> None:
         agreed = primitives.agree(private, public)
         expect("agreed", agreed.hex(), test["agreed"])
         lower, higher = test["lower"], test["higher"]
-        info = transcript.channel_info(suite, higher, lower, public, own)
+        info = labels.channel_info(suite, higher, lower, public, own)
         if function == "pairwise_mask":
-            info = transcript.pairwise_mask_info(suite, lower, higher, own, public)
+            info = labels.pairwise_mask_info(suite, lower, higher, own, public)
         expect("key", primitives.derive(agreed, session, info, size).hex(), test["key"])
         return
     index = test["index"]
     if function == "seed":
         (secret,) = unhex(test, "seed")
         infos = {
-            "mask_key": (transcript.self_mask_info(suite, index), size),
-            "commitment": (transcript.seed_commitment_info(suite, index), 32),
+            "mask_key": (labels.self_mask_info(suite, index), size),
+            "commitment": (labels.seed_commitment_info(suite, index), 32),
         }
     else:
         (secret,) = unhex(test, "share_secret")
         infos = {
-            purpose: (transcript.share_randomness_info(suite, index, purpose.encode()), length)
+            purpose: (labels.share_randomness_info(suite, index, purpose.encode()), length)
             for purpose, length in (("seed", 32), ("coefficients", size), ("salts", size))
         }
     for name, (info, length) in infos.items():
@@ -150,7 +153,7 @@ def _sized(test: Test) -> rules.Config:
     """A config of which a test gives some numbers."""
     empty = {name: b"" if kind == "bytes" else 0 for name, kind in rules.Config.__annotations__.items()}
     given = {name: test[name] for name in rules.Config.__annotations__ if name in test}
-    return rules.Config(**{**empty, "threat_model": "semi_honest", **given})  # type: ignore[arg-type]
+    return rules.Config(**{**empty, "threat_model": "semi_honest", "version": 1, **given})  # type: ignore[arg-type]
 
 
 def _parameters(test: Test, content: Test) -> None:
@@ -179,7 +182,7 @@ def _proofs(test: Test, content: Test) -> None:
     leaves = {int(index): bytes.fromhex(leaf) for index, leaf in test["leaves"].items()}
     root, proof = unhex(test, "root", "proof")
     try:
-        holds = rules.proved_root(leaves, test["clients"], proof) == root
+        holds = rules.proved_root(leaves, test["clients"], proof, rules.LABELS[content["version"]].node) == root
     except Refused:
         holds = False
     expect("leads to the root", holds, test["ok"])
@@ -195,19 +198,19 @@ def _messages(test: Test, content: Test) -> None:
         expect("bitmap", (wire.bitmap(members, clients), wire.read_bitmap(bitmap, clients)), (bitmap, members))
         expect("ids", (wire.ids(members), wire.read_ids(ids)), (ids, members))
     else:
-        _message(test)
+        _message(test, content["version"])
 
 
-def _message(test: Test) -> None:
+def _message(test: Test, version: int) -> None:
     encoded, name = bytes.fromhex(test["encoded"]) + bytes(test.get("zeros", 0)), test["message"]
     received = bytes.fromhex(test["received"]) if "received" in test else encoded
-    expect("error", refusal(lambda: wire.decode(received, [name], len(received))), test.get("error", ""))
+    expect("error", refusal(lambda: wire.decode(received, [name], len(received), (version,))), test.get("error", ""))
     if test["ok"]:
-        _, session, fields = wire.decode(received, [name], len(received))
+        _, session, fields = wire.decode(received, [name], len(received), (version,))
         expect("session", session.hex(), test["session"])
         if "zeros" not in test:
             expect("fields", [_shown("", value) for value in fields], [*test["fields"].values()])
-        expect("encoded", wire.encode(name, session, *fields), encoded)
+        expect("encoded", wire.encode(name, session, *fields, version=version), encoded)
 
 
 # Rounds, and parties in the middle of one.
@@ -292,7 +295,7 @@ class Parties:
     def _client_abort(self, operation: Test) -> bytes:
         client = self.clients[operation["client"]]
         client.state = "ABORTED"
-        return wire.abort(client.round_id, "cancelled")
+        return wire.abort(client.round_id, "cancelled", client.config.version)
 
     def _client_suspend(self, operation: Test) -> None:
         client = self.clients[operation["client"]]

@@ -11,6 +11,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from secagg import AlreadyMasked, ClientAborted, Duplicate, ErrorCode, Late, Misbehaved, Modulus, PeerError
+from secagg.pairwise.transcript import VERSIONS
 from secagg.simulation import Nuisance, Outcome, Trouble, expected_sum
 from secagg.simulation.faults import PHASES
 from secagg.testing.stateful import RoundMachine
@@ -31,6 +32,19 @@ def check_outcome(scenario: Scenario, outcome: Outcome) -> None:
     else:
         assert frozenset(outcome.included) == expected
         assert outcome.sum.tolist() == scenario.plain_sum(outcome.included)
+        check_attachments(scenario, outcome)
+
+
+def check_attachments(scenario: Scenario, outcome: Outcome) -> None:
+    """Each that answered in UNMASK attached the value for the losses of this sum, and nobody else attached any."""
+    assert outcome.result is not None
+    attachments, answered = outcome.result.attachments, set(outcome.included) - set(lost_after_the_sum(outcome))
+    assert set(attachments) == (answered if scenario.config.attachment_bytes else set())
+    assert attachments == {client: scenario.attached(client, outcome.included) for client in attachments}
+
+
+def lost_after_the_sum(outcome: Outcome) -> list[int]:
+    return [client for phase in ("CONFIRM", "UNMASK") for client in outcome.dropped.get(phase, ())]
 
 
 def delivered_troubles(scenario: Scenario, outcome: Outcome) -> Iterator[Trouble]:
@@ -71,7 +85,7 @@ def test_rounds(modulus: Modulus) -> None:
     sums = Counter[bool]()
 
     @settings(max_examples=3 * EXAMPLES)
-    @given(scenarios(configs(moduli=[modulus])))
+    @given(scenarios(configs(moduli=[modulus], versions=VERSIONS)))
     def check(scenario: Scenario) -> None:
         outcome = scenario.run()
         sums[outcome.result is not None] += 1
@@ -84,7 +98,7 @@ def test_rounds(modulus: Modulus) -> None:
 
 
 @settings(max_examples=EXAMPLES // 2)
-@given(scenarios(configs(min_clients=9), max_troubles=12))
+@given(scenarios(configs(min_clients=9, versions=VERSIONS), max_troubles=12))
 def test_larger_rounds_with_many_troubles(scenario: Scenario) -> None:
     outcome = scenario.run()
     check_outcome(scenario, outcome)

@@ -26,7 +26,7 @@ def algorithms() -> dict[str, Any]:
     given: dict[str, Any] = {
         "AES": lambda key, block: primitives.aes_blocks(key, range((n := int.from_bytes(block, "big")), n + 1)),
         "lane_bits": lambda modulus: next(lane for lane in (8, 16, 32, 64) if lane >= (modulus - 1).bit_length()),
-        "HASH_NODE": transcript.node,
+        "HASH_NODE": transcript.V1.node,
         "refuse": refuse,
     }
     for block in ALGORITHMS.values():

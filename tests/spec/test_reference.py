@@ -22,6 +22,7 @@ from tests.support.reference_parties import (
     SPECS,
     AnyClient,
     AnyServer,
+    Computed,
     LibraryClient,
     LibraryServer,
     ReferenceClient,
@@ -31,11 +32,13 @@ from tests.support.reference_parties import (
 )
 
 REFERENCE = sorted((SPECS / "reference").glob("*.py"))
-ROUNDS = scenarios(configs(max_clients=6))
+ROUNDS = scenarios(configs(max_clients=6, versions=wire.VERSIONS))
 
 
 def test_the_reference_is_small_and_stands_on_its_own() -> None:
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in REFERENCE) < 1100
+    sizes = {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in REFERENCE}
+    assert sizes.pop("private") < 320
+    assert sum(sizes.values()) < 1200
     for path in REFERENCE:
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         named = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
@@ -44,7 +47,7 @@ def test_the_reference_is_small_and_stands_on_its_own() -> None:
         assert foreign <= ({"vectors"} if path.name == "generate.py" else set()), path.name
 
 
-def run(scenario: Scenario, server: AnyServer, clients: Sequence[AnyClient]) -> tuple[list[int], list[int]] | None:
+def run(scenario: Scenario, server: AnyServer, clients: Sequence[AnyClient]) -> Computed | None:
     """A round with the scenario's losses, repetitions and damaged copies; None when it is aborted."""
     faults, outgoing = scenario.faults, dict.fromkeys(range(scenario.config.clients), server.invitation())
     for phase in phases_of(scenario.config):
@@ -86,12 +89,14 @@ def _flipped(data: bytes, at: int) -> bytes:
 def check(scenario: Scenario, server: AnyServer, make: Callable[[int], AnyClient]) -> None:
     outcome = run(scenario, server, [make(index) for index in range(scenario.config.clients)])
     if outcome is not None:
-        total, included = outcome
-        assert total == scenario.plain_sum(included)
-        assert len(included) >= scenario.config.min_survivors
+        assert outcome.total == scenario.plain_sum(outcome.included)
+        assert len(outcome.included) >= scenario.config.min_survivors
+        expected = {client: scenario.attached(client, outcome.included) for client in outcome.attachments}
+        assert outcome.attachments == expected
+        assert bool(expected) == bool(scenario.config.attachment_bytes)
 
 
-@given(scenarios(configs(max_clients=9)))
+@given(scenarios(configs(max_clients=9, versions=wire.VERSIONS)))
 @settings(max_examples=2 * settings().max_examples)
 def test_side_by_side_they_send_the_same_bytes(scenario: Scenario) -> None:
     check(scenario, TwoServers(scenario), lambda index: TwoClients(scenario, index))
@@ -111,7 +116,7 @@ def _either(scenario: Scenario, index: int, references: int) -> AnyClient:
     return ReferenceClient(scenario, index) if references >> index & 1 else LibraryClient(scenario, index)
 
 
-@given(configs())
+@given(configs(versions=wire.VERSIONS))
 def test_configs_have_the_same_bytes_and_limits(config: RoundConfig) -> None:
     theirs = rules.read_config(config.to_bytes())
     assert theirs.to_bytes() == config.to_bytes()
@@ -120,13 +125,16 @@ def test_configs_have_the_same_bytes_and_limits(config: RoundConfig) -> None:
         assert theirs.max_bytes(name) == messages.max_bytes(config, getattr(messages, name))
 
 
-@given(configs(), st.data())
+@given(configs(versions=wire.VERSIONS), st.data())
 @settings(max_examples=3 * settings().max_examples)
 def test_changed_configs_are_sound_for_both_or_for_neither(config: RoundConfig, data: st.DataObject) -> None:
-    values = wire.unpack(config.to_bytes())
+    values = wire.unpack(config.to_bytes(), depth=2)
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(2, 16))
-        values[place] = max(0, values[place] + data.draw(st.sampled_from((-2, -1, 1, 2)))) if place > 1 else 0
+        place = data.draw(st.sampled_from((0, *range(2, 17), *range(19, len(values)))))
+        if place < 19:
+            values[place] = max(0, values[place] + data.draw(st.sampled_from((-2, -1, 1, 2))))
+        else:
+            values[place] = data.draw(st.lists(st.sampled_from((0, 1, 2, 1024, 1025, b"", b"1")), max_size=4))
     encoded = wire.pack(values)
     ours: object = None
     with contextlib.suppress(ParameterError):
@@ -174,13 +182,13 @@ def _damaged(data: bytes, draw: random.Random) -> bytes:
     return bytes(damaged[: draw.choice((len(damaged), len(damaged), draw.randrange(len(data))))])
 
 
-@given(st.integers(0, 2**32), st.sampled_from(sorted(wire.MESSAGES)))
+@given(st.integers(0, 2**32), st.sampled_from(sorted(wire.MESSAGES)), st.sampled_from(wire.VERSIONS))
 @settings(max_examples=10 * settings().max_examples)
-def test_damaged_messages_decode_for_both_or_for_neither(seed: int, name: str) -> None:
+def test_damaged_messages_decode_for_both_or_for_neither(seed: int, name: str, version: int) -> None:
     draw = random.Random(seed)
-    shape = ["session:32", *wire.MESSAGES[name][1].split()]
+    shape = ["session:32", *wire.fields_of(name, version)]
     values = [_value(field.partition(":")[2], draw) for field in shape]
-    honest = wire.pack([wire.MESSAGES[name][0], 1, *values])
+    honest = wire.pack([wire.MESSAGES[name][0], version, *values])
     for decoder, names in (
         (messages.to_client, ("Abort", *wire.TO_CLIENT)),
         (messages.to_server, ("Abort", *wire.TO_SERVER)),
@@ -190,14 +198,14 @@ def test_damaged_messages_decode_for_both_or_for_neither(seed: int, name: str) -
         theirs: object
         ours: object
         try:
-            theirs = wire.decode(data, names, 1000)
+            theirs = wire.decode(data, names, 1000, (version,))
         except Refused as refused:
             theirs = refused.code
         try:
-            message = decoder.decode(data, 1000, 1)
+            message = decoder.decode(data, 1000, version)
             fields = [getattr(message, field) for field in message.__struct_fields__[2:]]  # type: ignore[attr-defined]
             plain = [field if isinstance(field, int) else bytes(field) for field in fields]
-            ours = (type(message).__name__, message.session, plain)  # type: ignore[attr-defined]
+            ours = (type(message).__name__.removesuffix("WithAttachment"), message.session, plain)  # type: ignore[attr-defined]
         except PeerError as refused:
             ours = refused.code.value
         assert ours == theirs

@@ -25,7 +25,7 @@ from secagg import (
     UsedTokens,
 )
 from secagg.events import Accepted
-from secagg.pairwise.transcript import VERSION
+from secagg.pairwise.transcript import VERSIONS
 from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness, make_cohort
 
@@ -218,7 +218,7 @@ def test_no_key_makes_two_streams_or_seals_two_plaintexts(
 
 def test_the_example_is_a_round_that_ends_well() -> None:
     assert example().server.phase == "DONE"
-    assert VERSION == wire.VERSION
+    assert VERSIONS == wire.VERSIONS
 
 
 def test_a_client_with_an_identity_asks_for_active() -> None:

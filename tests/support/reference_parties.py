@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from reference import client as reference_client
 from reference import server as reference_server
@@ -16,7 +16,7 @@ from secagg.simulation import SeededRandomness
 from secagg.testing.strategies import Scenario, cohort
 
 SPECS: Final = Path(__file__).parents[2] / "specs"
-LOOSE = Policy(min_sigma=1, min_grinding_bits=0)
+LOOSE = Policy(min_sigma=1, min_grinding_bits=0, max_attachment_bytes=1024)
 EVENTS = {
     Accepted: "accepted",
     Duplicate: "duplicate",
@@ -29,6 +29,14 @@ Answer = tuple[str, object]
 """("message", bytes), ("nothing", state), or ("refused", code, culprits, reply)."""
 
 
+class Computed(NamedTuple):
+    """What a round came to."""
+
+    total: list[int]
+    included: list[int]
+    attachments: dict[int, bytes]
+
+
 class AnyClient(Protocol):
     def take(self, message: bytes) -> Answer: ...
 
@@ -38,7 +46,7 @@ class AnyServer(Protocol):
     def receive(self, sender: int, data: bytes) -> str: ...
     def close(self) -> dict[int, bytes]: ...
     def phase(self) -> str: ...
-    def compute(self) -> tuple[list[int], list[int]]: ...
+    def compute(self) -> Computed: ...
 
 
 class LibraryClient:
@@ -52,7 +60,7 @@ class LibraryClient:
                 return "message", self._join(message).start()
             step = self.client.receive(message)
             if isinstance(step.event, InputNeeded):
-                step = self.client.submit(self.scenario.vector(self.index))
+                step = self.client.submit(self.scenario.vector(self.index), self.scenario.attachment(self.index))
         except PeerError as refused:
             return "refused", (refused.code.value, refused.culprit, refused.reply)
         return ("message", step.outgoing[0]) if step.outgoing else ("nothing", self.client.state.value)
@@ -83,7 +91,8 @@ class ReferenceClient:
                 return "message", self._join(message).start()
             answer = self.client.receive(message)
             if self.client.state == "INPUT":
-                answer = self.client.submit(self.scenario.inputs[self.index])
+                attachment = self.scenario.attachment(self.index) or ()
+                answer = self.client.submit(self.scenario.inputs[self.index], attachment)
         except Refused as refused:
             return "refused", (refused.code, refused.culprits, refused.reply)
         return ("message", answer) if answer is not None else ("nothing", self.client.state)
@@ -135,9 +144,9 @@ class LibraryServer:
     def phase(self) -> str:
         return self.server.phase.value
 
-    def compute(self) -> tuple[list[int], list[int]]:
+    def compute(self) -> Computed:
         result = self.server.compute()
-        return result.sum.tolist(), list(result.included)
+        return Computed(result.sum.tolist(), list(result.included), dict(result.attachments))
 
 
 class ReferenceServer:
@@ -161,8 +170,9 @@ class ReferenceServer:
     def phase(self) -> str:
         return self.server.phase
 
-    def compute(self) -> tuple[list[int], list[int]]:
-        return self.server.compute(), self.server.survivors
+    def compute(self) -> Computed:
+        attached = {i: value for i, value in sorted(self.server.attachments.items()) if value}
+        return Computed(self.server.compute(), self.server.survivors, attached)
 
 
 class TwoServers:
@@ -191,7 +201,7 @@ class TwoServers:
         assert ours == theirs
         return ours
 
-    def compute(self) -> tuple[list[int], list[int]]:
+    def compute(self) -> Computed:
         ours, theirs = (party.compute() for party in self.parties)
         assert ours == theirs
         return ours

@@ -48,7 +48,7 @@ def invited_member(
     version, round_id = transcript.VERSION, bytes(transcript.DIGEST_BYTES)
     try:
         invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES, None)
-        wire_rules.config_of_version(config_wire.version_of(invite.config), invite.version)
+        wire_rules.config_of_version(config_wire.shown_version(invite.config), invite.version)
         version, round_id = invite.version, invite.session
         config = rules.config_sound(decode_config, invite.config, version)
         wire_rules.of_session(invite.session, config.labels.round_id(config.digest, invite.nonce))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from reference import transcript, wire
+from reference import rules, wire
 from reference.client import Client
 from reference.server import Server
 from reference.wire import Refused
@@ -110,10 +110,11 @@ def set_without(bits: bytes, clients: int, *gone: int) -> bytes:
     return wire.bitmap([member for member in wire.read_bitmap(bits, clients) if member not in gone], clients)
 
 
-def invitation(encoded: bytes) -> bytes:
+def invitation(encoded: bytes, version: int = 1) -> bytes:
     """An invitation whose round id fits its config."""
-    nonce = labelled("another nonce", 32)
-    return wire.encode("Invitation", transcript.round_id(transcript.config_digest(encoded), nonce), encoded, nonce)
+    nonce, labels = labelled("another nonce", 32), rules.LABELS[version]
+    round_id = labels.round_id(labels.config_digest(encoded), nonce)
+    return wire.encode("Invitation", round_id, encoded, nonce, version=version)
 
 
 # Tests.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from reference import arithmetic, primitives, transcript, wire
+from reference import arithmetic, primitives, wire
 from reference.client import Client, commitments
 from reference.wire import encode
 
@@ -130,11 +130,11 @@ def _stranger_deals(message: bytes, client: Client) -> bytes:
 def _resealed(message: bytes, client: Client, place: int, change: Callable[[bytes], bytes]) -> tuple[bytes, bytes]:
     """A message in which one dealer's shares are others, and the commitments to these."""
     blob, dealer = fields(message)["sealed"], wire.read_ids(fields(message)["dealers"])[place]
-    context = transcript.sealed_shares_context(client.session, dealer, INDEX, b"SHARE")
+    context = client.labels.sealed_shares_context(client.session, dealer, INDEX, b"SHARE")
     key, sealed = client.receive_keys[dealer], blob[wire.SEALED * place : wire.SEALED * (place + 1)]
     pair = change(primitives.unseal(key, sealed, context) or b"")
     again = put(blob, wire.SEALED, place, primitives.seal(key, pair, context))
-    return changed(message, sealed=again), commitments(client.session, dealer, INDEX, pair)
+    return changed(message, sealed=again), commitments(client.labels, client.session, dealer, INDEX, pair)
 
 
 def _sealed_shares(tests: ClientCases) -> None:
@@ -251,7 +251,7 @@ def _confirmations(tests: ClientCases) -> None:
     seeds = tests.setups["active"].seeds
 
     def confirmed(client: Client, signers: Sequence[int], bits: bytes = b"\x1f", session: bytes = b"") -> bytes:
-        signed = transcript.signed_survivors(session or client.session, bits)
+        signed = client.labels.signed_survivors(session or client.session, bits)
         signatures = b"".join(primitives.sign(seeds[signer], signed) for signer in signers)
         return encode("Confirmations", client.session, wire.bitmap(signers, 5), signatures)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from reference import rules, transcript, wire
+from reference import rules, wire
 from reference.rules import Config
+from reference.transcript import V1
 
 from .common import PRIME_16, File, Test, entry, file, labelled
 from .config_edges import RARE, by_numbers, sound_edges, unsound_edges
@@ -240,6 +241,7 @@ def _sound(comment: str, config: Config) -> Test:
     shown = {
         name: value.hex() if isinstance(value, bytes) else str(value) if name in ("prime", "input_max") else value
         for name, value in asdict(config).items()
+        if name in rules.ELEMENTS or config.version > 1
     }
     return entry("CONFIG-1", comment, config=shown, encoded=config.to_bytes().hex(), digest=config.digest.hex())
 
@@ -256,9 +258,7 @@ def proofs() -> File:
     tests = []
     for clients in (3, 5, 6, 11):
         leaves = [
-            transcript.empty_leaf(i)
-            if i % 4 == 3
-            else transcript.leaf(i, labelled(f"channel {i}", 32), labelled(f"masking {i}", 32))
+            V1.empty_leaf(i) if i % 4 == 3 else V1.leaf(i, labelled(f"channel {i}", 32), labelled(f"masking {i}", 32))
             for i in range(clients)
         ]
         root = rules.proved_root(dict(enumerate(leaves)), clients, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reference import wire
+from reference import rules, wire
 from reference.rules import Config
 from reference.wire import Refused
 
@@ -191,7 +191,7 @@ def longest(data: bytes) -> bytes:
 def negatives(config: Config) -> dict[str, bytes]:
     """A config with one number that is negative."""
     elements = wire.unpack(config.to_bytes())
-    names = ["version", *type(config).__dataclass_fields__]
+    names = ["version", *rules.ELEMENTS]
     found = {}
     for name in ("colluders", "dropouts", "grinding_bits", "ring_bits", "prime", "quorum", "sigma", "clients"):
         place = names.index(name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-from reference import primitives, transcript
+from reference import primitives
 from reference.client import Client, pairwise_key
 from reference.rules import ring_of
 from reference.server import Server
@@ -18,7 +18,7 @@ def intermediate_of(server: Server, clients: Mapping[int, Client]) -> dict[str, 
         return {"round_id": server.round_id.hex()}
     config, session = server.config, server.session
     tree = tree_of(server)
-    digest = transcript.roster_digest(server.round_id, config.clients, tree[-1][0])
+    digest = config.labels.roster_digest(server.round_id, config.clients, tree[-1][0])
     complete = config.neighbours == config.clients - 1
     dealt = {index: client for index, client in sorted(clients.items()) if index in server.near and client.session}
     return {
@@ -39,22 +39,22 @@ def intermediate_of(server: Server, clients: Mapping[int, Client]) -> dict[str, 
 def tree_of(server: Server) -> list[list[bytes]]:
     """The levels of the roster's tree, from the leaves to the root."""
     leaves = [
-        transcript.leaf(member, server.keys[member][:32], server.keys[member][32:])
+        server.labels.leaf(member, server.keys[member][:32], server.keys[member][32:])
         if member in server.near
-        else transcript.empty_leaf(member)
+        else server.labels.empty_leaf(member)
         for member in server.everybody
     ]
     levels = [leaves]
     while len(levels[-1]) > 1:
         below = levels[-1]
-        paired = [transcript.node(*below[place : place + 2]) for place in range(0, len(below) - 1, 2)]
+        paired = [server.labels.node(*below[place : place + 2]) for place in range(0, len(below) - 1, 2)]
         levels.append(paired + below[len(below) // 2 * 2 :])
     return levels
 
 
 def _of_client(client: Client) -> dict[str, str]:
-    mask_info = transcript.self_mask_info(client.suite, client.index)
-    commitment_info = transcript.seed_commitment_info(client.suite, client.index)
+    mask_info = client.labels.self_mask_info(client.suite, client.index)
+    commitment_info = client.labels.seed_commitment_info(client.suite, client.index)
     return {
         "seed": client.seed.hex(),
         "self_mask_key": primitives.derive(client.seed, client.session, mask_info, client.key_bytes).hex(),
@@ -66,7 +66,7 @@ def _of_pair(lower: Client, higher: Client) -> dict[str, Any]:
     session, suite, size = lower.session, lower.suite, lower.key_bytes
     agreed = primitives.agree(lower.channel_private, higher.channel_key)
     sealing = [
-        transcript.channel_info(suite, one.index, other.index, one.channel_key, other.channel_key)
+        lower.labels.channel_info(suite, one.index, other.index, one.channel_key, other.channel_key)
         for one, other in ((lower, higher), (higher, lower))
     ]
     ends = lower.index, higher.index, lower.masking_private, lower.masking_key, higher.masking_key
@@ -75,5 +75,5 @@ def _of_pair(lower: Client, higher: Client) -> dict[str, Any]:
         "channel_agreed": agreed.hex(),
         "sealing_keys": [primitives.derive(agreed, session, info, size).hex() for info in sealing],
         "masking_agreed": primitives.agree(lower.masking_private, higher.masking_key).hex(),
-        "mask_key": pairwise_key(suite, session, *ends).hex(),
+        "mask_key": pairwise_key(lower.config, session, *ends).hex(),
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
-from reference import wire
+from reference import rules, wire
 from reference.rules import Config
 from reference.wire import Refused
 
@@ -236,7 +236,7 @@ def annotated_config() -> str:
     """The config of the example, element by element."""
     data = example().config.to_bytes()
     elements = wire.unpack(data)
-    names = ["version", *type(example().config).__dataclass_fields__]
+    names = ["version", *rules.ELEMENTS]
     parts = [(data[:3], f"array of {len(elements)} elements")]
     for name, value in zip(names, elements, strict=True):
         if isinstance(value, bytes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reference import arithmetic, primitives, transcript
+from reference.transcript import V1
 
 from .common import LOW_ORDER, PRIME_16, File, Test, entry, file, labelled, numbers
 from .configs import base_config
@@ -75,7 +76,8 @@ def hashes() -> File:
     tests = []
     for requirement, function, arguments in calls:
         extra = (b"SHARE",) if function == "sealed_shares_context" else ()
-        output: bytes = getattr(transcript, function)(*arguments.values(), *extra)
+        made = transcript.cohort_digest if function == "cohort_digest" else getattr(V1, function)
+        output: bytes = made(*arguments.values(), *extra)
         shown = {name: _shown(value) for name, value in arguments.items()}
         flags = "SHARE_KIND" if function == "share_commitment" else ""
         tests.append(entry(requirement, "", flags, function=function, arguments=shown, output=output.hex()))
@@ -98,21 +100,21 @@ def keys() -> File:
     ends = {"lower_private": private["lower"].hex(), "higher_private": private["higher"].hex()}
     tests: list[Test] = []
     for suite, size in primitives.KEY_BYTES.items():
-        info = transcript.pairwise_mask_info(suite, 2, 9, public["lower"], public["higher"])
-        there = transcript.channel_info(suite, 9, 2, public["higher"], public["lower"])
+        info = V1.pairwise_mask_info(suite, 2, 9, public["lower"], public["higher"])
+        there = V1.channel_info(suite, 9, 2, public["higher"], public["lower"])
         common = {"suite": suite, "session": session.hex(), "lower": 2, "higher": 9, **ends, "agreed": agreed.hex()}
         for function, requirement, made in (("pairwise_mask", "MASK-3", info), ("channel", "SHARE-4", there)):
             derived = primitives.derive(agreed, session, made, size).hex()
             comment = "from the higher id to the lower" if function == "channel" else ""
             tests.append(entry(requirement, comment, function=function, **common, key=derived))
         seed = labelled("seed", 32)
-        own = primitives.derive(seed, session, transcript.self_mask_info(suite, 4), size)
-        committed = primitives.derive(seed, session, transcript.seed_commitment_info(suite, 4), 32)
+        own = primitives.derive(seed, session, V1.self_mask_info(suite, 4), size)
+        committed = primitives.derive(seed, session, V1.seed_commitment_info(suite, 4), 32)
         secret = labelled("share secret", 32)
         lengths = {"seed": 32, "coefficients": size, "salts": size}
         drawn = {
             purpose: primitives.derive(
-                secret, session, transcript.share_randomness_info(suite, 4, purpose.encode()), length
+                secret, session, V1.share_randomness_info(suite, 4, purpose.encode()), length
             ).hex()
             for purpose, length in lengths.items()
         }

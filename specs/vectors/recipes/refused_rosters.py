@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from reference import primitives, rules, transcript, wire
+from reference import primitives, rules, wire
 from reference.client import Client
+from reference.transcript import V1
 from reference.wire import encode
 
 from .cases import INDEX, ClientCases, changed, fields, flipped, put, swapped, without_first
@@ -103,7 +104,7 @@ def _other_digest(recorder: Recorder, message: bytes, client: Client) -> bytes:
     """A roster with another digest, one whose graph has other neighbours for this client."""
     for attempt in range(100):
         digest = labelled(f"digest {attempt}", 32)
-        session = transcript.session_id(recorder.config.digest, client.nonce, digest)
+        session = V1.session_id(recorder.config.digest, client.nonce, digest)
         drawn = rules.neighbours_of(INDEX, recorder.config, digest, session)
         if drawn != wire.read_ids(fields(message)["present"]):
             return changed(message, digest=digest)
@@ -130,7 +131,7 @@ def _roster_of_own(recorder: Recorder, client: Client, changes: Mapping[int, Cal
     for member, change in changes.items():
         keys[member] = change(keys[member]) if change else b""
     leaves = {
-        member: transcript.leaf(member, both[:32], both[32:]) if both else transcript.empty_leaf(member)
+        member: V1.leaf(member, both[:32], both[32:]) if both else V1.empty_leaf(member)
         for member, both in keys.items()
     }
     root = rules.proved_root(leaves, len(leaves), b"")
@@ -138,7 +139,7 @@ def _roster_of_own(recorder: Recorder, client: Client, changes: Mapping[int, Cal
     return encode(
         "Roster",
         client.round_id,
-        transcript.roster_digest(client.round_id, len(leaves), root),
+        V1.roster_digest(client.round_id, len(leaves), root),
         keys[INDEX],
         wire.ids(present),
         b"".join(keys[member] for member in present),
@@ -151,5 +152,5 @@ def _roster_of_own(recorder: Recorder, client: Client, changes: Mapping[int, Cal
 def _signed_for_another_round(recorder: Recorder, message: bytes, client: Client) -> bytes:
     keys = fields(message)["keys"]
     digest, nonce = client.config.digest, flipped(client.nonce)
-    signed = transcript.signed_advertisement(digest, nonce, 0, keys[:32], keys[32:64])
+    signed = V1.signed_advertisement(digest, nonce, 0, keys[:32], keys[32:64])
     return changed(message, signatures=lambda s: put(s, 64, 0, primitives.sign(recorder.seeds[0], signed)))

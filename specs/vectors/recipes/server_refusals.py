@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from unittest.mock import patch
 
-from reference import arithmetic, primitives, transcript, wire
+from reference import arithmetic, primitives, wire
 from reference.client import Client
 from reference.wire import Refused, encode
 
@@ -118,7 +118,7 @@ def _signatures(tests: ServerCases) -> None:
     wrong("another key", lambda m: changed(m, masking_key=other))
 
     def confirmation(session: bytes, survivors: bytes, signer: int = INDEX) -> bytes:
-        signed = transcript.signed_survivors(session, survivors)
+        signed = active.server.labels.signed_survivors(session, survivors)
         return encode("Confirm", active.server.session, primitives.sign(active.seeds[signer], signed))
 
     wrong = tests.rule("active", "confirm", "bad-signature", "CONFIRM-2", "SIGNATURE")
