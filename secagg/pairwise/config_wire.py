@@ -101,6 +101,8 @@ def decode(data: bytes) -> dict[str, Any]:
                 f"a config of protocol version {version}; this library speaks the versions {known_versions()}"
             )
         wire = msgspec.msgpack.decode(data, type=_FORMS[version])
+    except RecursionError:
+        raise ParameterError("the config does not decode: it is nested thousands of times") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as refused:
         raise ParameterError(f"the config does not decode: {refused}") from None
     values = msgspec.structs.asdict(wire)

@@ -107,3 +107,10 @@ def test_no_label_of_one_version_is_one_of_another() -> None:
         for labels in (one, other)
     ]
     assert not set(made[0]) & set(made[1])
+
+
+@pytest.mark.parametrize("head", [b"\x91", b"\x92\x01", b"\xdc\x00\x14\x01"])
+def test_a_config_that_is_nested_without_end_is_refused(head: bytes) -> None:
+    """Whatever stands where a reader skips what it does not know yet must not end in a RecursionError."""
+    with pytest.raises(ParameterError, match="does not decode"):
+        RoundConfig.from_bytes(head + b"\x91" * 4000)
