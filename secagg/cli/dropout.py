@@ -44,15 +44,15 @@ def _rate(text: str, number: str) -> Fraction:
     return rate
 
 
-def total_rate(rates: Rates, delta: float | None) -> float:
-    """delta: the one given, or the total of the rates.  Raises ParameterError for a total above it."""
+def total_rate(rates: Rates, delta: float | None, option: str = "--delta") -> float:
+    """delta: the one that ``option`` gave, or the total of the rates.  Raises ParameterError for a total above it."""
     total = float(sum(rates.values()))
     if delta is None:
         return total
     if total > delta + 1e-12:
         raise ParameterError(
-            f"--dropout adds up to {total:g}, more than the --delta {delta:g} that the round is planned for; raise "
-            "--delta or lower --dropout"
+            f"--dropout adds up to {total:g}, more than the {option} {delta:g} that the round is planned for; raise "
+            f"{option} or lower --dropout"
         )
     return delta
 

@@ -10,10 +10,11 @@ _MODULES_OF: Final = {
     "cli": frozenset({"typer", "click", "rich"}),
     "demo": frozenset({"sklearn", "matplotlib", "scipy", "joblib"}),
     "net": frozenset({"websockets", "safetensors", "prometheus_client"}),
+    "privacy": frozenset({"dp_accounting", "absl", "attr", "mpmath", "scipy"}),
 }
 
 
-def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo", "net"]) -> str:
+def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo", "net", "privacy"]) -> str:
     """One line: which module is missing, and how to install it.  Raises ``missing`` when it is not the extra's."""
     module = (missing.name or "").partition(".")[0]
     if module not in _MODULES_OF[extra]:

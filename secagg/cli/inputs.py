@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ import numpy.typing as npt
 from secagg.cli.array_files import read_arrays
 from secagg.cli.layout_options import LayoutOptions
 from secagg.cli.precision import decimals_warning, lost_decimals
-from secagg.encoding import Exact, Template
+from secagg.encoding import Encoder, Exact, Template, UpdateEncoder
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP
 from secagg.errors import InputError, ParameterError
 from secagg.simulation import SeededRandomness
+
+E = TypeVar("E", bound=UpdateEncoder)
+Randomness: TypeAlias = Callable[[int], bytes]
 
 _FEWEST: Final = 3
 """Clients of a round; see ``RoundConfig``."""
@@ -124,23 +127,21 @@ def largest_of(values: npt.NDArray[Any]) -> float:
     return max(abs(float(widened.max())), abs(float(widened.min())))
 
 
-class EncodedInputs:
+class RoundInputs(Generic[E]):
     """Encodes a client's update when the round asks for it, and keeps the plain totals to compare with: O(m) memory.
 
     Attributes:
         encode_s: by client, the CPU seconds of its encoding.
-        encoder: everybody's; each client has random roundings of its own.
+        encoder: everybody's; each client has randomness of its own.
         updates: what is encoded.
         largest: by array, the largest absolute value of all updates that were encoded.
     """
 
-    def __init__(self, updates: Updates, bits: int, rounding_seed: int) -> None:
-        """``rounding_seed`` makes each client's roundings, the same each time that it is encoded."""
-        self.updates, self._rounding_seed = updates, rounding_seed
-        self._roundings = SeededRandomness(rounding_seed, "rounding")
-        self.encoder: Final = updates.layout.encoder(
-            updates.template, bits, randomness=lambda length: self._roundings(length)
-        )
+    def __init__(self, updates: Updates, seed: int, encoder_of: Callable[[Randomness], E]) -> None:
+        """``encoder_of`` makes the encoder; ``seed`` gives each client the same randomness whenever it is encoded."""
+        self.updates, self._seed = updates, seed
+        self._randomness = SeededRandomness(seed, "rounding")
+        self.encoder: Final = encoder_of(lambda length: self._randomness(length))
         self.encode_s: dict[int, float] = {}
         self.largest: dict[str, float] = {}
         self._summed: set[int] = set()
@@ -181,7 +182,7 @@ class EncodedInputs:
     def _account(self, client: int, add: np.ufunc) -> tuple[npt.NDArray[np.unsignedinteger[Any]], float]:
         """The client's vector and the CPU seconds of its encoding; puts it into the totals, or takes it out."""
         update = self.updates.of(client)
-        self._roundings = SeededRandomness(self._rounding_seed, f"rounding of client {client}")
+        self._randomness = SeededRandomness(self._seed, f"rounding of client {client}")
         started = time.thread_time()
         vector = self.encoder.encode(update)
         spent = time.thread_time() - started
@@ -191,3 +192,15 @@ class EncodedInputs:
         add(self._encoded, vector, out=self._encoded)
         add(self._plain, self.flat(update), out=self._plain)
         return vector, spent
+
+
+class EncodedInputs(RoundInputs[Encoder]):
+    """The inputs of a round without noise."""
+
+    def __init__(self, updates: Updates, bits: int, rounding_seed: int) -> None:
+        """``rounding_seed`` makes each client's roundings, the same each time that it is encoded."""
+        super().__init__(
+            updates,
+            rounding_seed,
+            lambda randomness: updates.layout.encoder(updates.template, bits, randomness=randomness),
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -23,6 +23,8 @@ RoundGamma: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+DEFAULT_CLIENTS: Final = 100
+DEFAULT_DIM: Final = 10_000
 Bits: TypeAlias = Annotated[
     int, typer.Option(help="Number of bits of one encoded value. The ring of the sum follows from it.")
 ]

@@ -2,61 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
 from secagg.cli.calibration import expect
+from secagg.cli.command_options import command_of
 from secagg.cli.layout_options import LayoutOptions
 from secagg.cli.option_words import option_words
-from secagg.cli.options import AsJson, Bits, ChosenSuite, Neighbours, RoundGamma, Threat
 from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
-from secagg.cli.rounds import SuiteName, config_for, warm_up
+from secagg.cli.plan_options import PlanOptions
+from secagg.cli.private_round import PrivateRound, infeasible_as_json, privacy_facts, private_round, show_privacy
+from secagg.cli.promise_options import PLAIN_BITS
+from secagg.cli.rounds import config_for, warm_up
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import ThreatModel, phases
+from secagg.pairwise.phases import phases
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.traffic import traffic
 from secagg.wording import counted
 
 
-def plan(
-    clients: Annotated[int, typer.Option(help="Number of clients to invite.")],
-    dim: Annotated[int, typer.Option(help="Number of values in an update.", min=1)],
-    gamma: RoundGamma = None,
-    delta: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest share of the clients that may drop out (default: a tenth, and at least one client where "
-            "--gamma leaves room).",
-            show_default=False,
-        ),
-    ] = None,
-    threat: Threat = ThreatModel.SEMI_HONEST,
-    bits: Bits = 16,
-    neighbours: Neighbours = "auto",
-    suite: ChosenSuite = SuiteName.AES_128,
-    as_json: AsJson = False,
-) -> None:
+@command_of(PlanOptions)
+def plan(options: PlanOptions) -> None:
     """Say what a round will take: neighbours, threshold, ring, and the bytes and CPU time of a client and the server.
 
     The times are estimates. They come from a few seconds of small rounds on this machine and are scaled up to a round
     in which the largest allowed number of clients drops out after dealing their shares.
 
+    With --epsilon the round is private: its sum has noise that nobody can take off. The plan then says what is promised
+    to each client, which noise keeps it, and what is left of it when clients are lost. The option --delta is the second
+    number of that promise; the share of the clients that may drop out is --max-dropout.
+
     In the JSON object, each bound under security is a probability, given as its logarithm to base 2: -40 stands for
     2^-40, and null for a probability of zero. colluders and dropouts are the numbers of clients that may collude and
-    drop out; gamma and delta are the shares that were given for them, or null.
+    drop out; gamma and delta are the shares that were given for them, or null. privacy is null for a round that is not
+    private; its lengths and deviations are in the unit of --clip, but for those in steps. Where no noise keeps the
+    promise, the object has the key infeasible alone, with the values that would do, or null.
+
+    Exit code 0: the plan is printed. 2: there is none.
     """
     with usage_errors("plan"):
-        encoder = LayoutOptions(clip=1.0).encoder(Template.from_shapes((dim,)), bits)
-        with option_words():
-            config = config_for(clients, encoder, threat, gamma, delta, neighbours, suite)
-        found = planned(config, dim, gamma, delta)
-    if as_json:
+        plain, private = _agreed(options)
+        config = plain if private is None else private.config
+        found = planned(config, options.dim, options.gamma, options.privacy.most_lost)
+        found["privacy"] = None if private is None else privacy_facts(private, plain)
+    if options.as_json:
         print_json(found)
-    else:
-        show(found, config, results())
+        return
+    console = results()
+    show(found, config, console)
+    if private is not None:
+        console.print()
+        show_privacy(found["privacy"], plain, console)
+
+
+def _agreed(options: PlanOptions) -> tuple[RoundConfig, PrivateRound | None]:
+    """The config of the round without noise, and the private one, where a promise is asked for."""
+    privacy, template = options.privacy, Template.from_shapes((options.dim,))
+    ask = privacy.ask(options.clients)
+    bits = PLAIN_BITS if options.bits is None or ask is not None else options.bits
+    encoder = LayoutOptions(clip=1.0).encoder(template, bits)
+    with option_words():
+        plain = config_for(
+            options.clients,
+            encoder,
+            options.threat,
+            options.gamma,
+            privacy.most_lost,
+            options.neighbours,
+            options.suite,
+        )
+    if ask is None:
+        return plain, None
+    with infeasible_as_json(options.as_json):
+        return plain, private_round(ask, template, plain)
 
 
 def planned(config: RoundConfig, dim: int, gamma: float | None, delta: float | None) -> dict[str, Any]:

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from secagg import __version__
 from secagg.cli.array_files import write_arrays
-from secagg.cli.inputs import EncodedInputs
+from secagg.cli.inputs import RoundInputs
 from secagg.cli.output import fact_table, finite, power_of_two, ratio, seconds, size, table
 from secagg.cli.precision import ArrayPrecision, precision_of, warnings_of
 from secagg.cli.rounds import lower_median, phase_summary
@@ -45,7 +46,7 @@ class SimulatedRound:
 
     config: RoundConfig
     outcome: Outcome
-    inputs: EncodedInputs
+    inputs: RoundInputs[Any]
     gamma: float | None
     delta: float
     seed: int | None
@@ -58,12 +59,30 @@ class SimulatedRound:
 
 def report(run: SimulatedRound) -> dict[str, Any]:
     """The object that ``secagg simulate --json`` prints; writes the sum first, where there is one to be written."""
-    config, outcome = run.config, run.outcome
     decoded, max_error = compare(run)
     exact = decoded is not None
     if decoded is not None and run.output is not None:
         write_arrays(run.output, sums(run, decoded))
     arrays = precision(run)
+    return {
+        **round_facts(run, exact=exact, max_error=max_error),
+        "error_bound": max(array.error_bound for array in arrays),
+        "clipped": decoded.clipped if decoded is not None else None,
+        "arrays": {array.name: array.as_json() for array in arrays},
+        "exact_sums": exact_sums(run, decoded),
+        "warnings": [*run.inputs.updates.warnings, *warnings_of(arrays), *_wide(run, decoded)],
+    }
+
+
+def round_facts(run: SimulatedRound, *, exact: bool, max_error: float | None) -> dict[str, Any]:
+    """What there is to say of every simulated round, whether it is private or not.
+
+    Args:
+        run: the round.
+        exact: whether its sum is the plain one of the vectors.
+        max_error: the largest error of the mean, against the values as they were given; None without a sum.
+    """
+    config, outcome = run.config, run.outcome
     client_floor, server_floor = floors(run)
     included = sorted(outcome.included)
     found: dict[str, Any] = {
@@ -90,12 +109,7 @@ def report(run: SimulatedRound) -> dict[str, Any]:
         "peak_rss_bytes": peak_rss_bytes(),
         "compile_s": run.compile_s,
         "max_error": max_error,
-        "error_bound": max(array.error_bound for array in arrays),
-        "clipped": decoded.clipped if decoded is not None else None,
-        "arrays": {array.name: array.as_json() for array in arrays},
-        "exact_sums": exact_sums(run, decoded),
-        "output": str(run.output) if run.output is not None and decoded is not None else None,
-        "warnings": [*run.inputs.updates.warnings, *warnings_of(arrays), *_wide(run, decoded)],
+        "output": str(run.output) if run.output is not None and exact else None,
         "security": {
             "threat": config.threat_model.value,
             "gamma": run.gamma,
@@ -227,15 +241,14 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
     _show_outcome(found, config, console)
     _show_arrays(found, console)
     _show_exact_sums(found, console)
-    _show_phases(found, console)
-    _show_security(found, config, console)
-    if "full" in found:
-        console.print(
-            f"The CPU times are those of {counted(found['full'], 'client')} that ran in full. The messages of the "
-            "others were made in a cheaper way."
-        )
+    show_costs(found, config, console)
     if found["output"] is not None:
         console.print(f"The sum is in {found['output']}.", soft_wrap=True, markup=False)
+    show_notes(found, console)
+
+
+def show_notes(found: Mapping[str, Any], console: Console) -> None:
+    """Print the warnings, and that a seeded round is a test."""
     for warning in found["warnings"][:_LISTED_ARRAYS]:
         console.print(f"Warning: {warning}", style="yellow", soft_wrap=True, markup=False)
     if len(found["warnings"]) > _LISTED_ARRAYS:
@@ -245,10 +258,33 @@ def show(found: Mapping[str, Any], config: RoundConfig, console: Console) -> Non
         console.print(f"Note: {found['seeded']}.", style="yellow")
 
 
+def show_costs(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
+    """Print what the round took, and what its protocol rests on."""
+    _show_phases(found, console)
+    _show_security(found, config, console)
+    if "full" in found:
+        console.print(
+            f"The CPU times are those of {counted(found['full'], 'client')} that ran in full. The messages of the "
+            "others were made in a cheaper way."
+        )
+
+
 def _show_outcome(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
     rows = fact_table("The round")
+    outcome = _outcome(found) if found["ok"] else ""
+    add_outcome(rows, found, config, outcome)
+    if found["max_error"] is not None:
+        met, bound = found["max_error"], found["error_bound"]
+        rows.add_row("error of the mean", f"{met:.3g} at most, against the mean of the values as they were given")
+        rows.add_row("its bound", f"{bound:.3g}, for values that were not clipped")
+    add_machine(rows, found)
+    console.print(rows)
+
+
+def add_outcome(rows: Table, found: Mapping[str, Any], config: RoundConfig, outcome: str) -> None:
+    """How the round ended, and who was in it; ``outcome`` is what to say of a good end."""
     if found["ok"]:
-        rows.add_row("outcome", _outcome(found))
+        rows.add_row("outcome", outcome)
     elif found["abort"] is not None:
         rows.add_row("outcome", f"ABORTED: {found['abort']}", style="red")
     else:
@@ -262,14 +298,13 @@ def _show_outcome(found: Mapping[str, Any], config: RoundConfig, console: Consol
     rows.add_row(
         "graph", f"{found['graph']}, {counted(found['neighbours'], 'neighbour')}, threshold {found['threshold']}"
     )
-    if found["max_error"] is not None:
-        met, bound = found["max_error"], found["error_bound"]
-        rows.add_row("error of the mean", f"{met:.3g} at most, against the mean of the values as they were given")
-        rows.add_row("its bound", f"{bound:.3g}, for values that were not clipped")
+
+
+def add_machine(rows: Table, found: Mapping[str, Any]) -> None:
+    """What this process took."""
     rows.add_row("memory", "-" if found["peak_rss_bytes"] is None else f"{size(found['peak_rss_bytes'])} at most")
     rows.add_row("compiling", f"{seconds(found['compile_s'])} (not counted below)")
     rows.add_row("encoding", f"{seconds(found['encode_s'])} per client (not counted below)")
-    console.print(rows)
 
 
 def _outcome(found: Mapping[str, Any]) -> str:
@@ -342,10 +377,11 @@ def _show_phases(found: Mapping[str, Any], console: Console) -> None:
 
 def _show_security(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
     security = found["security"]
+    share_lost = "--max-dropout" if "privacy" in found else "delta"  # which is another number in private rounds
     console.print(
         f"\nThreat model {security['threat']}: {_clients(config.colluders)}{_share('gamma', security['gamma'])} may "
-        f"pool what they know with the server, and {_clients(config.dropouts)}{_share('delta', security['delta'])} may "
-        "drop out.\n"
+        f"pool what they know with the server, and {_clients(config.dropouts)}{_share(share_lost, security['delta'])} "
+        "may drop out.\n"
         "The probability that the protocol's graph fails them is at most: "
         f"privacy {power_of_two(security['privacy_log2'])}, "
         f"connectivity {power_of_two(security['connectivity_log2'])}, "

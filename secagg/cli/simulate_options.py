@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
-from secagg.cli.options import AsJson, Bits, ChosenSuite, Neighbours, RoundGamma, Threat
+from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM, AsJson, ChosenSuite, Neighbours, RoundGamma, Threat
+from secagg.cli.promise_options import Epsilon, MaxDropout, Noise, PrivacyOptions, Private, PrivateRounds, RoundBits
 from secagg.cli.rounds import SuiteName
 from secagg.pairwise.phases import ThreatModel
-
-DEFAULT_CLIENTS: Final = 100
-DEFAULT_DIM: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +48,21 @@ class SimulateOptions:
     delta: Annotated[
         float | None,
         typer.Option(
-            help="Largest share of the clients that may drop out, which the round is planned for (default: the total "
-            "of --dropout).",
+            help="Largest share of the clients that may drop out, which the round is planned for. With --epsilon it is "
+            "something else: the probability with which the promise may fail, below one over the number of clients, "
+            "and --max-dropout is the share of clients (default of the share: the total of --dropout).",
             show_default=False,
         ),
     ] = None
-    bits: Bits = 16
+    max_dropout: MaxDropout = None
+    bits: RoundBits = None
     clip: ClipTexts = None
     array_bits: ArrayBitsTexts = None
     exact: ExactTexts = None
+    private: Private = False
+    epsilon: Epsilon = None
+    rounds: PrivateRounds = None
+    noise: Noise = None
     suite: ChosenSuite = SuiteName.AES_128
     seed: Annotated[
         int | None,
@@ -103,3 +107,21 @@ class SimulateOptions:
     def files(self) -> list[Path]:
         """The input files, however they were given."""
         return [*(self.inputs or ()), *(self.more_inputs or ())]
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the round has noise."""
+        return self.private or self.epsilon is not None
+
+    def privacy(self, clip: float | None) -> PrivacyOptions:
+        """What the options say of privacy; ``clip`` is the norm that a private update is shortened to."""
+        return PrivacyOptions(
+            private=self.private,
+            epsilon=self.epsilon,
+            delta=self.delta,
+            max_dropout=self.max_dropout,
+            rounds=self.rounds,
+            noise=self.noise,
+            bits=self.bits,
+            clip=clip,
+        )

@@ -62,6 +62,14 @@ def test_the_demo_says_what_to_install(run_process, tmp_path, module):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["plan", "simulate"])
+def test_a_private_round_says_what_to_install(run_process, command):
+    done = run_process(command, "--epsilon", 3, "--delta", 1e-6, without="dp_accounting")
+    assert (done.returncode, done.stdout) == (2, "")
+    wanted = f"dp_accounting is not installed, and this needs it: {how_to_install('privacy')}"
+    assert done.stderr == f"secagg {command}: {wanted}\n"
+
+
 def test_only_the_demo_needs_its_extra(run_process):
     assert run_process("simulate", "--clients", 5, "--dim", 10, without="sklearn,matplotlib").returncode == 0
 

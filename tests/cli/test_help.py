@@ -18,7 +18,7 @@ CLIPPED = {
     "a phrase of the house": re.compile(r"\bwhoever\b|\bor those\b|\bso many\b|\ba file each\b", re.IGNORECASE),
     "a double negation": re.compile(r"\bnot un\w+|\bnever not\b|\bno[tr]? .{0,20}\bwithout\b"),
 }
-DEFAULT = re.compile(r"\(default: [^()]+\)\.?$")
+DEFAULT = re.compile(r"\(default(?: of the share)?: [^()]+\)\.?$")
 
 
 def commands(command: Any = None, path: tuple[str, ...] = ("secagg",)) -> Iterator[tuple[str, Any]]:
