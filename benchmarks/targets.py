@@ -187,15 +187,15 @@ def sharing(_: float, repeat: int) -> Iterator[Target]:
     share = partial(_share, everybody, threshold)
     yield at_most("share a key and a seed, 667 of 1,000", SHARE_S, _seconds(share, repeat), duration)
     one = share()[0]
-    common = partial(_reconstruct, [(everybody, one)] * 1000, threshold)
+    common = partial(_reconstruct, np.tile(one, (1000, 1)), [everybody] * 1000, threshold)
     name = "reconstruct 1,000 secrets, 667 of 1,000, common holders"
     yield at_most(name, RECONSTRUCT_S, _seconds(common, repeat), duration)
     others = [np.delete(everybody, owner) for owner in everybody]
-    complete = partial(_reconstruct, [(holders, one[holders]) for holders in others], threshold)
+    complete = partial(_reconstruct, np.concatenate([one[holders] for holders in others]), others, threshold)
     name = "reconstruct 1,000 secrets, 667 of 999, a complete graph's holders"
     yield at_most(name, RECONSTRUCT_S, _seconds(complete, repeat), duration)
-    sparse, threshold = _sparse_shares()
-    each = _seconds(partial(_reconstruct, sparse, threshold), repeat) / len(sparse)
+    shares, neighbours, threshold = _sparse_shares()
+    each = _seconds(partial(_reconstruct, shares, neighbours, threshold), repeat) / len(neighbours)
     name = f"reconstruct a secret, {threshold} of 100 neighbours, holders of its own"
     yield at_most(name, RECONSTRUCT_SPARSE_S, each, duration)
 
@@ -211,18 +211,20 @@ def _coefficients(threshold: int) -> np.ndarray:
     return drawn.reshape(2, 5, threshold - 1)
 
 
-def _sparse_shares() -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+def _sparse_shares() -> tuple[np.ndarray, list[np.ndarray], int]:
     """Everybody's secret among its neighbours on a graph of 1,000 clients with 100 neighbours each."""
     config = RoundConfig.for_cohort(1000, 1, gamma=0.2, delta=0.1, neighbours=100)
     graph = NeighbourGraph(config.clients, config.neighbours, os.urandom(32))
     holders = [graph.neighbours_of(owner) for owner in range(config.clients)]
-    return [(near, _share(near, config.threshold)[0]) for near in holders], config.threshold
+    return np.concatenate([_share(near, config.threshold)[0] for near in holders]), holders, config.threshold
 
 
-def _reconstruct(secrets: Sequence[tuple[np.ndarray, np.ndarray]], threshold: int) -> None:
-    reconstructor = secret_sharing.Reconstructor(threshold)
-    for holders, shares in secrets:
-        reconstructor.add(holders, shares)
+def _reconstruct(shares: np.ndarray, holders_of: Sequence[np.ndarray], threshold: int) -> None:
+    """Every secret, whose shares lie one after the other."""
+    reconstructor, first = secret_sharing.Reconstructor(threshold, shares), 0
+    for holders in holders_of:
+        reconstructor.add(holders, np.arange(first, first + len(holders)))
+        first += len(holders)
     if None in reconstructor.secrets():
         raise SystemExit("a reconstructed secret is out of range")
 

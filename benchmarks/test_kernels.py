@@ -214,27 +214,35 @@ def test_sharing(timed: Any) -> None:
 
 
 @pytest.mark.benchmark(group="secret sharing", timer=time.thread_time, max_time=1)
-@pytest.mark.parametrize("holders", ["common", "different"])
+@pytest.mark.parametrize("holders", ["common", "complete", "different"])
 def test_reconstruction(holders: str, timed: Any) -> None:
-    """Common: all dealers' shares are with the same clients; different: each dealer has 100 neighbours of its own."""
-    generator = np.random.default_rng(1)
-    if holders == "common":
-        threshold, count = THRESHOLD, SECRETS
-        shares = secret_sharing.share(os.urandom(32), np.arange(HOLDERS), THRESHOLD, coefficients(1)[0])
-        dealt = [(np.arange(HOLDERS), shares)] * count
-    else:
-        threshold, count = 60, 200
-        drawn = coefficients(1)[0][:, : threshold - 1]
-        near = [np.sort(generator.choice(HOLDERS, 100, replace=False)) for _ in range(count)]
-        dealt = [(ids, secret_sharing.share(os.urandom(32), ids, threshold, drawn)) for ids in near]
+    """Common: all dealers' shares are with the same clients; complete: with all clients but the dealer; different: each
+    dealer has 100 neighbours of its own.
+    """
+    threshold, count = (60, 200) if holders == "different" else (THRESHOLD, SECRETS)
+    shared = shared_secrets(holders, count)
+    shares = np.concatenate(
+        [secret_sharing.share(os.urandom(32), ids, threshold, coefficients(1)[0][:, : threshold - 1]) for ids in shared]
+    )
+    ends = np.cumsum([len(ids) for ids in shared])
 
     def reconstruct() -> None:
-        reconstructor = secret_sharing.Reconstructor(threshold)
-        for ids, shares in dealt:
-            reconstructor.add(ids, shares)
+        reconstructor = secret_sharing.Reconstructor(threshold, shares)
+        for ids, end in zip(shared, ends, strict=True):
+            reconstructor.add(ids, np.arange(end - len(ids), end))
         reconstructor.secrets()
 
     timed(reconstruct, f"reconstructing {count:,} secrets, {holders} holders, t = {threshold}", count, "secrets")
+
+
+def shared_secrets(holders: str, count: int) -> list[np.ndarray]:
+    """Who holds the shares of each secret."""
+    everybody, generator = np.arange(HOLDERS), np.random.default_rng(1)
+    if holders == "common":
+        return [everybody] * count
+    if holders == "complete":
+        return [np.delete(everybody, dealer % HOLDERS) for dealer in range(count)]
+    return [np.sort(generator.choice(HOLDERS, 100, replace=False)) for _ in range(count)]
 
 
 # Encoding, and the wire.

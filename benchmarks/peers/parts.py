@@ -109,8 +109,8 @@ def _sharing(threshold: int, holders: int, peers: list[str]) -> Iterator[Part]:
         return secret_sharing.share(secret, ids, threshold, drawn.reshape(5, threshold - 1))
 
     def reconstruct() -> bytes | None:
-        reconstructor = secret_sharing.Reconstructor(threshold)
-        reconstructor.add(ids[:threshold], shares[:threshold])
+        reconstructor = secret_sharing.Reconstructor(threshold, shares)
+        reconstructor.add(ids[:threshold], range(threshold))
         return reconstructor.secrets()[0]
 
     shares = share()

@@ -45,6 +45,8 @@ class MerkleTree:
         proof: list[bytes] = []
         known = sorted(set(indices))
         for level in self._levels[:-1]:
+            if len(known) == len(level):  # so are all nodes above
+                break
             present = set(known)
             proof += [
                 level[position ^ 1] for position in known if position ^ 1 not in present and position ^ 1 < len(level)

@@ -10,8 +10,7 @@ No randomness is drawn here: the coefficients come in.  The kernels are loaded b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Final, final, overload
 
 import numpy as np
@@ -33,7 +32,7 @@ _PRIME: Final = np.uint64(MERSENNE_61)
 _LIMB_LIMITS: Final = np.array([1 << bits for bits in LIMB_BITS], dtype=np.uint64)
 _HOLDER_LIMIT: Final = 2**31  # above any cohort, and far below the points that the kernels take
 _WIRE: Final = np.dtype("<u8")
-_BATCH: Final = 64  # secrets whose shares are gathered at a time: they fit the cache, and no second copy of all is made
+_BATCH: Final = 64  # secrets whose holders are joined at a time, so that no second list of all is made
 
 
 class ShareError(ValueError):
@@ -239,59 +238,77 @@ def reconstruct(weights: UintArray, shares: UintArray) -> UintArray:
 class Reconstructor:
     """Reconstructs many secrets, each from any t of the shares that are there for it.
 
-    The t holders that answered for most dealers are the base.  A secret is taken from as many of them as can be, so
-    that one set of weights serves almost all.  Where a few are missing (a dealer holds no share of
-    its own) weights are updated in O(t) for each of them; where many are (a sparse graph) a dealer gets its own, in
-    O(t^2).  Memory beyond the shares is O(n + t).
+    The t + 1 holders that answered for most dealers are the base, and one set of weights is computed for them.  A
+    secret for which all of them answered, or all but one, is taken from t of them, whose weights follow from the base's
+    in O(t).  On a complete graph that is every secret: a dealer holds no share of its own.  Where more are missing, as
+    on a sparse graph, a secret gets weights of its own, in O(t^2).
+
+    Memory beyond the shares is 16 bytes a share and O(n + t).
 
     Args:
         threshold: t.
+        shares: uint64, shape (r, 5): all shares that came back, canonical.  They are not copied.
     """
 
-    __slots__ = ("_holders", "_shares", "_threshold")
+    __slots__ = ("_holders", "_rows", "_shares", "_threshold")
 
-    def __init__(self, threshold: int) -> None:
+    def __init__(self, threshold: int, shares: UintArray) -> None:
         if isinstance(threshold, bool) or not isinstance(threshold, int) or threshold < 1:
             raise ParameterError(f"threshold = {threshold!r}: it must be a whole number of at least 1")
+        if shares.ndim != 2 or shares.shape[1] != LIMBS or shares.dtype != np.uint64:
+            raise ParameterError(f"shares of shape {shares.shape} and {shares.dtype}: must be (r, {LIMBS}) uint64")
         self._threshold = threshold
+        self._shares = np.require(shares, np.uint64, ["C", "A"])
         self._holders: list[IntArray] = []
-        self._shares: list[UintArray] = []
+        self._rows: list[IntArray] = []
 
-    def add(self, holders: IntArray, shares: UintArray) -> None:
+    def add(self, holders: npt.ArrayLike, rows: npt.ArrayLike) -> None:
         """Put one more secret on the list.
 
         Args:
-            holders: int64, shape (m,): ascending cohort indices of those who answered, at least t.
-            shares: uint64, shape (m, 5): what they answered, canonical, in the same order.  Neither is copied.
+            holders: ascending cohort indices of those who answered, at least t.
+            rows: where their answers stand among the shares, in the same order.
 
         Raises:
             ParameterError: the shapes do not fit, or there are fewer than t.
         """
-        holders = np.asarray(holders, dtype=np.int64)
-        if holders.ndim != 1 or shares.shape != (len(holders), LIMBS) or shares.dtype != np.uint64:
-            raise ParameterError(f"holders of {holders.shape} do not fit shares of {shares.shape} {shares.dtype}")
+        holders, rows = np.asarray(holders, dtype=np.int64), np.asarray(rows, dtype=np.int64)
+        if holders.ndim != 1 or rows.shape != holders.shape:
+            raise ParameterError(f"holders of shape {holders.shape} do not fit rows of shape {rows.shape}")
         if len(holders) < self._threshold:
             raise ParameterError(f"a secret with {len(holders)} shares: {self._threshold} are needed")
         self._holders.append(holders)
-        self._shares.append(shares)
+        self._rows.append(rows)
 
     def limbs(self) -> UintArray:
         """The limbs of all secrets added, in that order: uint64, shape (d, 5), perhaps out of range.
 
         Raises:
-            ParameterError: holders are not ascending, or a share element is not below p.
+            ParameterError: the holders of a secret are no cohort indices or not ascending, a row does not exist, or a
+                share element is not below p.
         """
+        from secagg.arithmetic.kernels import mersenne61
+
         limbs = np.empty((len(self._holders), LIMBS), dtype=np.uint64)
         if not self._holders:
             return limbs
-        offsets = np.concatenate(([0], np.cumsum([len(part) for part in self._holders], dtype=np.int64)))
-        holders = np.concatenate(self._holders)
-        base = _Base.of(holders, self._threshold)
-        for first in range(0, len(limbs), _BATCH):
-            batch = slice(first, min(first + _BATCH, len(limbs)))
-            bounds = offsets[batch.start : batch.stop + 1]
-            rows = slice(int(bounds[0]), int(bounds[-1]))
-            base.reconstruct(bounds - bounds[0], holders[rows], np.concatenate(self._shares[batch]), limbs[batch])
+        base, places = self._base()
+        weights, largest = lagrange_at_zero(base), 0
+        for batch in self._batches():
+            offsets = np.cumsum([0, *map(len, self._holders[batch])])
+            holders, rows = np.concatenate(self._holders[batch]), np.concatenate(self._rows[batch])
+            if rows.min() < 0 or rows.max() >= len(self._shares):
+                raise ParameterError(f"rows from {rows.min()} to {rows.max()}: there are {len(self._shares)} shares")
+            ascending = holders[1:] > holders[:-1]
+            ascending[offsets[1:-1] - 1] = True
+            if not ascending.all():
+                raise ParameterError("the holders of a secret must be distinct cohort indices in ascending order")
+            met = mersenne61.reconstruct_batch(
+                offsets, holders, rows, self._shares, self._threshold, base, weights, places, limbs[batch]
+            )
+            largest = max(largest, int(met))
+        if largest >= MERSENNE_61:
+            raise ParameterError("a share element is not below 2^61 - 1")
         return limbs
 
     def secrets(self) -> list[bytes | None]:
@@ -304,35 +321,20 @@ class Reconstructor:
         outside = limbs_out_of_range(limbs).tolist()
         return [None if bad else join_limbs(row) for bad, row in zip(outside, limbs, strict=True)]
 
+    def _batches(self) -> Iterator[slice]:
+        return (slice(first, first + _BATCH) for first in range(0, len(self._holders), _BATCH))
 
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """The holders that most secrets have in common, ascending; their weights; every holder's place there, or -1."""
-
-    holders: IntArray
-    weights: UintArray
-    places: IntArray
-
-    @classmethod
-    def of(cls, holders: IntArray, threshold: int) -> _Base:
-        """The base of all holders of all secrets, one after the other."""
-        if not 0 <= holders.min() <= holders.max() < _HOLDER_LIMIT:
-            raise ParameterError(f"holders from {holders.min()} to {holders.max()}: must lie in 0 .. 2^31 - 1")
-        answers = np.bincount(holders)
-        chosen = np.sort(np.argsort(-answers, kind="stable")[:threshold])
+    def _base(self) -> tuple[UintArray, IntArray]:
+        """The points of the base, and every holder's place among them, or -1."""
+        answers = np.zeros(0, dtype=np.int64)
+        for batch in self._batches():
+            holders = np.concatenate(self._holders[batch])
+            if holders.min() < 0 or holders.max() >= _HOLDER_LIMIT:
+                raise ParameterError(f"holders from {holders.min()} to {holders.max()}: must lie in 0 .. 2^31 - 1")
+            counts = np.bincount(holders, minlength=len(answers))
+            counts[: len(answers)] += answers
+            answers = counts
+        most = np.argsort(-answers, kind="stable")[: min(self._threshold + 1, np.count_nonzero(answers))]
         places = np.full(len(answers), -1, dtype=np.int64)
-        places[chosen] = np.arange(threshold)
-        return cls(chosen, lagrange_at_zero(points(chosen)), places)
-
-    def reconstruct(self, offsets: IntArray, holders: IntArray, shares: UintArray, limbs: UintArray) -> None:
-        """Write the limbs of d secrets, secret i having the rows offsets[i] .. offsets[i + 1] - 1."""
-        from secagg.arithmetic.kernels import mersenne61
-
-        ascending = np.diff(holders) > 0
-        ascending[offsets[1:-1] - 1] = True
-        if not ascending.all():
-            raise ParameterError("the holders of a secret must be distinct cohort indices in ascending order")
-        if shares.max() >= _PRIME:
-            raise ParameterError("a share element is not below 2^61 - 1")
-        shares = np.require(shares, np.uint64, ["C", "W"])
-        mersenne61.reconstruct_batch(offsets, holders, shares, self.holders, self.weights, self.places, limbs)
+        places[most] = np.arange(len(most))
+        return points(most), places

@@ -241,31 +241,29 @@ class PreparedClients:
 
     def _seal(self, index: int, member: _Prepared) -> tuple[bytes, bytes]:
         """A sealed pair of shares and its commitments for each neighbour, joined."""
-        session = self._session
+        session, private = self._session, agreement.AgreementKey(self._config.suite, member.channel_private)
         sealed: list[bytes] = []
         receive_keys: list[bytes] = []
         for neighbour, pair in zip(member.neighbours, records.cut(member.dealt, records.PAIR_BYTES), strict=True):
-            send_key, receive_key = self._channel_keys(index, member, neighbour)
+            send_key, receive_key = self._channel_keys(index, private, neighbour)
             receive_keys.append(receive_key)
             context = self._config.labels.sealed_shares_context(session, index, neighbour)
             sealed.append(aead.seal(self._config.suite, send_key, pair, context))
         member.receive_keys = b"".join(receive_keys)
         return b"".join(sealed), dealing.commit(self._config.labels, session, index, member.neighbours, member.dealt)
 
-    def _channel_keys(self, index: int, member: _Prepared, neighbour: int) -> tuple[bytes, bytes]:
+    def _channel_keys(self, index: int, private: agreement.AgreementKey, neighbour: int) -> tuple[bytes, bytes]:
         """The keys to seal with for a neighbour, and to unseal with what it deals.
 
         Both come from one agreement, made by whichever prepared end deals first.
         The end that deals later needs only the key to seal with: nobody unseals what two prepared clients seal.
         """
-        suite, size = self._config.suite, self._config.suite.key_bytes
-        other = self._members.get(neighbour)
+        size, other = self._config.suite.key_bytes, self._members.get(neighbour)
         if other is not None and other.receive_keys:
             place = other.place_of(index)
             return other.receive_keys[place * size : (place + 1) * size], bytes(size)
         own, theirs = self._public[index].channel, self._public[neighbour].channel
-        agreed = agreement.agree(suite, member.channel_private, theirs)
-        return self._keys.channels(agreed, index, neighbour, own, theirs)
+        return self._keys.channels(private.agree(theirs), index, neighbour, own, theirs)
 
     # MASK.
 

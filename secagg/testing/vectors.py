@@ -241,8 +241,8 @@ def _check_sharing(test: Test, content: Content) -> None:
         dealt = secret_sharing.share(_bytes(test, "secret"), holders, threshold, coefficients.reshape(5, -1))
         expect("shares", [secret_sharing.encode_shares(row).hex() for row in dealt], [*test["shares"].values()])
     shares = secret_sharing.decode_shares(b"".join(bytes.fromhex(test["shares"][str(holder)]) for holder in answering))
-    reconstructor = secret_sharing.Reconstructor(threshold)
-    reconstructor.add(np.array(answering, dtype=np.int64), shares)
+    reconstructor = secret_sharing.Reconstructor(threshold, shares)
+    reconstructor.add(answering, range(len(answering)))
     (secret,) = reconstructor.secrets()
     if secret is None:
         expect("error", "bad-dealer", test.get("error"))

@@ -309,9 +309,14 @@ def dealt(available: Sequence[Sequence[int]], threshold: int, seed: int) -> tupl
 
 
 def reconstructed(threshold: int, available: Sequence[Sequence[int]], shares: Sequence[Uint]) -> list[bytes | None]:
-    reconstructor = Reconstructor(threshold)
-    for holders, values in zip(available, shares, strict=True):
-        reconstructor.add(np.array(holders), values)
+    """Through one table of all shares, as the server has it: in another order than the secrets'."""
+    order = np.random.default_rng(7).permutation(sum(map(len, shares)))
+    table = np.empty((len(order), 5), dtype=np.uint64)
+    table[order] = np.concatenate(shares)
+    reconstructor, first = Reconstructor(threshold, table), 0
+    for holders in available:
+        reconstructor.add(holders, order[first : first + len(holders)])
+        first += len(holders)
     return reconstructor.secrets()
 
 
@@ -330,13 +335,55 @@ def test_complete_graph_with_just_enough_holders() -> None:
 
 @pytest.mark.parametrize("missing", range(9))
 def test_any_number_of_holders_swapped_for_others(missing: int) -> None:
-    """Few are swapped by an update of the weights, many by new weights; 32 holders are common to nearly all."""
+    """One of the base may be missing, then t of it are left; more, and a secret gets weights of its own."""
     threshold = 32
-    common = list(range(0, 64, 2))
-    odd = sorted(common[missing:] + list(range(1, 64, 2))[:missing])
+    common = list(range(0, 66, 2))
+    odd = sorted(common[missing:] + list(range(1, 66, 2))[:missing])
     available = [common] * 70 + [odd, common, odd[:]]
     secrets, shares = dealt(available, threshold, 100 + missing)
     assert reconstructed(threshold, available, shares) == secrets
+
+
+@settings(max_examples=40, deadline=None)
+@given(clients=st.integers(2, 40), seed=st.integers(0, 2**32), data=st.data())
+def test_complete_graph_with_holders_lost_and_single_shares_spoilt(
+    clients: int, seed: int, data: st.DataObject
+) -> None:
+    """Whoever answered did so for everybody but itself; some answers were bad, and do not count."""
+    everybody = st.integers(0, clients - 1)
+    answered = sorted(data.draw(st.sets(everybody, min_size=2)))
+    spoilt = data.draw(st.sets(st.tuples(everybody, everybody), max_size=6))
+    available = [
+        [holder for holder in answered if holder != dealer and (holder, dealer) not in spoilt]
+        for dealer in range(clients)
+    ]
+    threshold = data.draw(st.integers(1, max(1, len(answered) - 1)))
+    available = [holders for holders in available if len(holders) >= threshold]
+    secrets, shares = dealt(available, threshold, seed)
+    assert not available or reconstructed(threshold, available, shares) == secrets
+
+
+@settings(max_examples=40, deadline=None)
+@given(threshold=st.integers(1, 12), spare=st.integers(0, 3), seed=st.integers(0, 2**32), data=st.data())
+def test_just_t_shares_are_taken_whatever_they_are(threshold: int, spare: int, seed: int, data: st.DataObject) -> None:
+    """Shares on no common polynomial, as a lying dealer's, compared with Lagrange's formula in Python integers.
+
+    Everybody is missing once, so that all answered equally often and the first t + 1 are the base.  The value is that
+    of t of them: without the one that is missing, or else without the last.
+    """
+    size = threshold + spare
+    holders = sorted(data.draw(st.sets(st.integers(0, 5000), min_size=size, max_size=size)))
+    table = drawn(seed, size, 5)
+    table[data.draw(st.integers(0, size - 1))] = data.draw(st.sampled_from(EDGES))
+    reconstructor, expected = Reconstructor(threshold, table), []
+    for gone in [size, *(range(size) if spare else ())]:
+        there = [place for place in range(size) if place != gone]
+        reconstructor.add([holders[place] for place in there], there)
+        taken = [place for place in there if place <= threshold][:threshold]
+        weights = weights_at_zero([holders[place] + 1 for place in taken])
+        rows = table[taken].tolist()
+        expected.append([sum(w * row[limb] for w, row in zip(weights, rows, strict=True)) % P for limb in range(5)])
+    assert reconstructor.limbs().tolist() == expected
 
 
 def test_ring_where_all_dealers_have_other_holders() -> None:
@@ -369,13 +416,14 @@ def test_a_dealer_of_bad_shares_spoils_nobody_elses_secret() -> None:
 def test_limbs_come_in_the_order_added_and_can_be_asked_for_again() -> None:
     available = [[0, 1, 2], [1, 2, 3]]
     secrets, shares = dealt(available, 2, 16)
-    reconstructor = Reconstructor(2)
+    table = np.concatenate(shares)
+    table.flags.writeable = False
+    reconstructor = Reconstructor(2, table)
     assert reconstructor.secrets() == []
     assert reconstructor.limbs().shape == (0, 5)
     for index in (0, 1):
-        frozen = shares[index]
-        frozen.flags.writeable = False
-        reconstructor.add(np.array(available[index], dtype=np.uint32), frozen)
+        rows = np.arange(3 * index, 3 * index + 3, dtype=np.int32)
+        reconstructor.add(np.array(available[index], dtype=np.uint32), rows)
         for _ in range(2):
             assert reconstructor.limbs().tolist() == [limbs_of(secret) for secret in secrets[: index + 1]]
 
@@ -383,8 +431,10 @@ def test_limbs_come_in_the_order_added_and_can_be_asked_for_again() -> None:
 # -- What may be given -------------------------------------------------------------------------------------------------
 
 
-def added(threshold: int, holders: Sequence[int], shares: Uint) -> list[bytes | None]:
-    return reconstructed(threshold, [holders], [shares])
+def added(threshold: int, holders: Sequence[int], shares: Uint, rows: Sequence[int] = ()) -> list[bytes | None]:
+    reconstructor = Reconstructor(threshold, shares)
+    reconstructor.add(holders, rows or range(len(shares)))
+    return reconstructor.secrets()
 
 
 @pytest.mark.parametrize(
@@ -408,9 +458,13 @@ def added(threshold: int, holders: Sequence[int], shares: Uint) -> list[bytes | 
         (lambda: reconstruct(array([1, 2]), drawn(1, 3, 5)), r"\(2,\) do not fit shares of shape \(3, 5\)"),
         (lambda: reconstruct(array([P]), drawn(1, 1, 5)), "a weight or a share element is not below"),
         (lambda: reconstruct(array([1]), array([[0, 0, 0, 0, P]])), "a weight or a share element is not below"),
-        (lambda: Reconstructor(0), "threshold = 0"),
+        (lambda: Reconstructor(0, drawn(1, 1, 5)), "threshold = 0"),
+        (lambda: Reconstructor(1, drawn(1, 1, 4)), r"shares of shape \(1, 4\)"),
+        (lambda: Reconstructor(1, drawn(1, 1, 5).astype(np.int64)), r"int64: must be \(r, 5\) uint64"),
         (lambda: added(3, [0, 1], drawn(1, 2, 5)), "a secret with 2 shares: 3 are needed"),
-        (lambda: added(2, [0, 1], drawn(1, 3, 5)), "do not fit shares"),
+        (lambda: added(2, [0, 1], drawn(1, 3, 5)), r"\(2,\) do not fit rows of shape \(3,\)"),
+        (lambda: added(2, [0, 1], drawn(1, 3, 5), [0, 3]), "rows from 0 to 3: there are 3 shares"),
+        (lambda: added(2, [0, 1], drawn(1, 3, 5), [-1, 0]), "rows from -1 to 0: there are 3 shares"),
         (lambda: added(2, [1, 0], drawn(1, 2, 5)), "in ascending order"),
         (lambda: added(2, [1, 1], drawn(1, 2, 5)), "in ascending order"),
         (lambda: added(2, [-1, 1], drawn(1, 2, 5)), "holders from -1 to 1"),
@@ -427,12 +481,15 @@ def test_what_is_refused_is_named(call: Callable[[], object], message: str) -> N
 _ROUND = """
 import numpy as np
 from secagg.primitives.secret_sharing import Reconstructor, encode_shares, share
-reconstructor = Reconstructor(9)
+holders = [np.array([h for h in range(14) if h != dealer]) for dealer in range(12)]
+shares = []
 for dealer in range(12):
-    holders = np.array([h for h in range(14) if h != dealer])
     coefficients = np.random.default_rng(dealer).integers(0, 2**61 - 1, size=(5, 8), dtype=np.uint64)
-    reconstructor.add(holders, share(bytes([dealer]) * 32, holders, 9, coefficients))
-print(encode_shares(reconstructor.limbs()).hex(), encode_shares(share(b"x" * 32, holders, 9, coefficients)).hex())
+    shares.append(share(bytes([dealer]) * 32, holders[dealer], 9, coefficients))
+reconstructor = Reconstructor(9, np.concatenate(shares))
+for dealer in range(12):
+    reconstructor.add(holders[dealer], np.arange(13 * dealer, 13 * dealer + 13))
+print(encode_shares(reconstructor.limbs()).hex(), encode_shares(share(b"x" * 32, holders[0], 9, coefficients)).hex())
 """
 
 

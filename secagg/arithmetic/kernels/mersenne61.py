@@ -28,7 +28,8 @@ _BITS: Final = np.uint64(61)
 _ZERO: Final = np.uint64(0)
 _ONE: Final = np.uint64(1)
 
-_FEW_SWAPS: Final = 8  # weights are updated, not computed afresh, when at most 1 in this many holders was swapped
+_LIMBS: Final = 5
+_ROWS_A_FOLD: Final = 3
 
 
 def _multiply_fold_python(a: Any, b: Any) -> Any:
@@ -168,137 +169,95 @@ def lagrange_at_zero(points: UintArray, weights: UintArray, denominators: UintAr
 
 
 @kernel
-def _swap_holders(
-    base_points: UintArray,
-    base_weights: UintArray,
-    gone: IntArray,
-    points: UintArray,
-    kept_slots: IntArray,
-    weights: UintArray,
-    denominators: UintArray,
-    prefixes: UintArray,
-) -> None:
-    """The weights of ``points``, from those of a base set that differs in a few points: O(t) for each of those.
+def combine_rows(weights: UintArray, rows: IntArray, shares: UintArray, limbs: UintArray) -> Any:
+    """limbs = sum over i of weights[i] * shares[rows[i]], canonical; shares (m, 5), limbs (5,).
 
-    ``points`` are the base points at ``kept_slots``, in that order, and then the new ones; ``gone`` are the base slots
-    that are missing.  For a kept x the weight is multiplied by (a - x) / a for every a that went and by b / (b - x) for
-    every new b; a new point's is computed afresh.  The last three are scratch or written, of length t.
+    The weights are below 2^61 + 8, the shares canonical.  A product is then below 2^62 + 8 after its own fold, so that
+    three of them fit beside a folded sum: one fold serves three rows.
+
+    Returns the largest element of the rows: whoever did not check them sees there that one was not canonical.
     """
-    kept, total = len(kept_slots), len(points)
-    gone_product, new_product, all_product = _ONE, _ONE, _ONE
-    for slot in gone:
-        gone_product = _multiply(gone_product, base_points[slot])
-    for i in range(kept, total):
-        new_product = _multiply(new_product, points[i])
-    for i in range(total):
-        all_product = _multiply(all_product, points[i])
-    for i in range(kept):
-        lift = _P - points[i]
-        numerator = _multiply(base_weights[kept_slots[i]], new_product)
-        denominator = gone_product
-        for slot in gone:
-            numerator = _multiply(numerator, base_points[slot] + lift)
-        for j in range(kept, total):
-            denominator = _multiply(denominator, points[j] + lift)
-        weights[i] = numerator
-        denominators[i] = denominator
-    for i in range(kept, total):
-        weights[i] = all_product
-        denominators[i] = _multiply(points[i], _differences_product(points, points[i]))
-    _divide_all(weights, denominators, prefixes)
-
-
-@kernel
-def combine_rows(weights: UintArray, rows: IntArray, shares: UintArray, limbs: UintArray) -> None:
-    """limbs = sum over i of weights[i] * shares[rows[i]], canonical; shares (m, 5), limbs (5,)."""
-    a0, a1, a2, a3, a4 = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
-    for i in range(len(weights)):
-        weight, row = weights[i], rows[i]
-        a0 = _fold(a0 + _multiply_fold(weight, shares[row, 0]))
-        a1 = _fold(a1 + _multiply_fold(weight, shares[row, 1]))
-        a2 = _fold(a2 + _multiply_fold(weight, shares[row, 2]))
-        a3 = _fold(a3 + _multiply_fold(weight, shares[row, 3]))
-        a4 = _fold(a4 + _multiply_fold(weight, shares[row, 4]))
+    a0, a1, a2, a3, a4, largest = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+    count = len(weights)
+    for first in range(0, count, _ROWS_A_FOLD):
+        a0, a1, a2, a3, a4 = _fold(a0), _fold(a1), _fold(a2), _fold(a3), _fold(a4)
+        for i in range(first, min(first + _ROWS_A_FOLD, count)):
+            weight, row = weights[i], rows[i]
+            s0, s1, s2, s3, s4 = shares[row, 0], shares[row, 1], shares[row, 2], shares[row, 3], shares[row, 4]
+            a0 += _multiply_fold(weight, s0)
+            a1 += _multiply_fold(weight, s1)
+            a2 += _multiply_fold(weight, s2)
+            a3 += _multiply_fold(weight, s3)
+            a4 += _multiply_fold(weight, s4)
+            largest = max(largest, s0, s1, s2, s3, s4)
     limbs[0] = _canonical(a0)
     limbs[1] = _canonical(a1)
     limbs[2] = _canonical(a2)
     limbs[3] = _canonical(a3)
     limbs[4] = _canonical(a4)
-
-
-@kernel
-def _choose(
-    base_slot: IntArray, holders: IntArray, first: int, rows: IntArray, kept_slots: IntArray, present: Any
-) -> int:
-    """Choose as many rows as ``rows`` is long, holders of the base set before others; how many are of the base set.
-
-    ``present`` (bool, length t) is written: which base slots were met.
-    """
-    wanted, kept = len(rows), 0
-    present[:] = False
-    for i in range(len(holders)):
-        slot = base_slot[holders[i]]
-        if slot >= 0:
-            rows[kept] = first + i
-            kept_slots[kept] = slot
-            present[slot] = True
-            kept += 1
-    filled = kept
-    for i in range(len(holders)):
-        if filled == wanted:
-            break
-        if base_slot[holders[i]] < 0:
-            rows[filled] = first + i
-            filled += 1
-    return kept
+    return largest
 
 
 @kernel
 def reconstruct_batch(
     offsets: IntArray,
     holders: IntArray,
+    rows: IntArray,
     shares: UintArray,
-    base: IntArray,
+    threshold: int,
+    base_points: UintArray,
     base_weights: UintArray,
-    base_slot: IntArray,
+    base_places: IntArray,
     limbs: UintArray,
-) -> None:
+) -> Any:
     """Reconstruct the five limbs of many secrets, each from t of the shares that are there.
 
     Args:
-        offsets: (d + 1,); secret i has the rows offsets[i] .. offsets[i + 1] - 1, at least t of them.
+        offsets: (d + 1,); secret i has the entries offsets[i] .. offsets[i + 1] - 1 of the next two, at least t.
         holders: (m,) cohort indices, distinct within a secret; a holder's point is its index + 1.
-        shares: (m, 5) canonical.
-        base: (t,) the holders that most secrets have in common.
-        base_weights: (t,) their weights, canonical.
-        base_slot: (largest holder + 1,) a holder's place in ``base``, or -1.
+        rows: (m,) where the holder's share stands in ``shares``.
+        shares: (r, 5), canonical.
+        threshold: t.
+        base_points: (t + 1,) the points of holders that most secrets have in common; (t,) where there are no more.
+        base_weights: their weights, canonical.
+        base_places: (largest holder + 1,) a holder's place in the base, or -1.
         limbs: (d, 5) written, canonical.
+
+    A base weight is a product over all other points y of the base of y / (y - x).  Without the point y its factor goes:
+    the weight is multiplied by y - x, and divided by y, which is done once for the sum of all.
+
+    Returns the largest element of the shares that were taken.
     """
-    threshold = len(base)
-    base_points = base.astype(np.uint64) + _ONE
-    rows, kept_slots = np.empty(threshold, np.int64), np.empty(threshold, np.int64)
-    gone = np.empty(threshold, np.int64)
-    present = np.empty(threshold, np.bool_)
+    size, largest = len(base_points), _ZERO
+    chosen, kept = np.empty(size, np.int64), np.empty(size, np.int64)
     points, weights = np.empty(threshold, np.uint64), np.empty(threshold, np.uint64)
     denominators, prefixes = np.empty(threshold, np.uint64), np.empty(threshold, np.uint64)
     for secret in range(len(offsets) - 1):
-        first, last = offsets[secret], offsets[secret + 1]
-        kept = _choose(base_slot, holders[first:last], first, rows, kept_slots, present)
-        swapped = threshold - kept
-        for i in range(threshold):
-            points[i] = np.uint64(holders[rows[i]]) + _ONE
-        if swapped == 0:
+        first, taken, divisor = offsets[secret], 0, _ONE
+        for entry in range(first, offsets[secret + 1]):
+            place = base_places[holders[entry]]
+            if place >= 0:
+                chosen[taken], kept[taken] = rows[entry], place
+                taken += 1
+        if taken < threshold:
             for i in range(threshold):
-                weights[i] = base_weights[kept_slots[i]]
-        elif swapped * _FEW_SWAPS <= threshold:
-            missing = 0
-            for slot in range(threshold):
-                if not present[slot]:
-                    gone[missing] = slot
-                    missing += 1
-            _swap_holders(
-                base_points, base_weights, gone[:missing], points, kept_slots[:kept], weights, denominators, prefixes
-            )
-        else:
+                chosen[i] = rows[first + i]
+                points[i] = np.uint64(holders[first + i]) + _ONE
             lagrange_at_zero(points, weights, denominators, prefixes)
-        combine_rows(weights, rows, shares, limbs[secret])
+        elif size == threshold:
+            for i in range(threshold):
+                weights[i] = base_weights[kept[i]]
+        else:
+            gone = size * (size - 1) // 2  # all places together, less those that are kept
+            for i in range(threshold):
+                gone -= kept[i]
+            divisor = base_points[gone]
+            for i in range(threshold):
+                place = kept[i]
+                weights[i] = _multiply(base_weights[place], divisor + (_P - base_points[place]))
+        largest = max(largest, combine_rows(weights, chosen[:threshold], shares, limbs[secret]))
+        if divisor != _ONE:
+            inverse = _invert(divisor)
+            for limb in range(_LIMBS):
+                limbs[secret, limb] = _canonical(_multiply(limbs[secret, limb], inverse))
+    return largest

@@ -10,7 +10,7 @@ from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
-from secagg.pairwise.server.records import Advert, Advertised, Advertising, Ids, Round, flags
+from secagg.pairwise.server.records import Advert, Advertised, Advertising, Ids, Round
 
 
 def invitation(round_: Round) -> bytes:
@@ -42,7 +42,7 @@ def close(advertising: Advertising, attendance: Attendance) -> tuple[Advertised,
     """
     config, adverts = advertising.round.config, advertising.adverts
     advertised = Advertised(advertising.round, adverts, tuple(sorted(attendance.staying(adverts))))  # R-ADVERTISE-5
-    degrees = advertised.edges.degrees_within(flags(advertised.members, config.clients))
+    degrees = advertised.edges.degrees_within(advertised.flags)
     able = tuple(member for member in advertised.members if degrees[member] >= config.threshold)
     attendance.lose(Phase.ADVERTISE, set(range(config.clients)).difference(able))
     require_enough(attendance, Phase.ADVERTISE, able, config, advertised)  # R-ADVERTISE-9
@@ -58,10 +58,10 @@ def messages_of(advertised: Advertised) -> MakeMessage:
         absent: list[int] = []
         signatures = proof = b""
         if config.threat_model.signs:
-            present = neighbours.tolist()
-            absent = sorted(set(advertised.graph.neighbours_of(index).tolist()) - set(present))
-            signatures = b"".join(adverts[member].signature for member in present)
-            proof = advertised.tree.prove([index, *present, *absent])
+            everybody = advertised.graph.neighbours_of(index)
+            absent = everybody[~advertised.flags[everybody]].tolist()
+            signatures = advertised.signatures[neighbours].tobytes()
+            proof = advertised.tree.prove([index, *everybody.tolist()])
         roster = Roster(
             config.version,
             advertised.round.round_id,

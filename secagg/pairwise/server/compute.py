@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,20 +48,19 @@ def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
 
 def _secrets(unmasked: Unmasked) -> list[tuple[int, bytes]]:
     owners = unmasked.masked.owners
-    reconstructor = secret_sharing.Reconstructor(unmasked.advertised.round.config.threshold)
+    reconstructor = secret_sharing.Reconstructor(unmasked.advertised.round.config.threshold, unmasked.shares)
     for owner in owners:
-        holders, entries = _shares_of(owner, unmasked)
-        reconstructor.add(holders, unmasked.shares[entries])
+        reconstructor.add(*_shares_of(owner, unmasked))
     opened = zip(owners, reconstructor.secrets(), strict=True)
     return [(owner, rules.secret_in_range(secret, owner)) for owner, secret in opened]
 
 
-def _shares_of(owner: int, unmasked: Unmasked) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+def _shares_of(owner: int, unmasked: Unmasked) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.signedinteger[Any]]]:
     """Who returned a good share of the owner's secret (ascending ids), and at which entries."""
     edges = unmasked.advertised.edges
     entries = edges.entries_for(owner)
     good = unmasked.good[entries]
-    return edges.neighbours(owner)[good].astype(np.int64), entries[good].astype(np.intp)
+    return edges.neighbours(owner)[good], entries[good]
 
 
 def without_masks(

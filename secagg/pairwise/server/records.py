@@ -33,7 +33,7 @@ from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
 from secagg.pairwise.phases import ServerState
-from secagg.pairwise.records import KEYS_BYTES, PublicKeys
+from secagg.pairwise.records import KEYS_BYTES, SIGNATURE_BYTES, PublicKeys
 from secagg.primitives import signing
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -156,9 +156,14 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
         return NeighbourGraph(config.clients, config.neighbours, config.labels.graph_key(self.digest, self.session))
 
     @cached_property
+    def flags(self) -> Flags:
+        """The roster's members as flags."""
+        return flags(self.members, self.round.config.clients)
+
+    @cached_property
     def edges(self) -> Adjacency:
         """The graph among the roster's members."""
-        return Adjacency(self.graph, flags(self.members, self.round.config.clients))
+        return Adjacency(self.graph, self.flags)
 
     @cached_property
     def keys(self) -> Bytes:
@@ -167,6 +172,14 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
         for member, advert in self.adverts.items():
             keys[member] = np.frombuffer(advert.keys.to_bytes(), dtype=np.uint8)
         return keys
+
+    @cached_property
+    def signatures(self) -> Bytes:
+        """``active``: everybody's signature of its keys, shape (n, SIGNATURE_BYTES)."""
+        signatures = np.zeros((self.round.config.clients, SIGNATURE_BYTES), dtype=np.uint8)
+        for member, advert in self.adverts.items():
+            signatures[member] = np.frombuffer(advert.signature, dtype=np.uint8)
+        return signatures
 
 
 # SHARE.
