@@ -132,8 +132,8 @@ def show_privacy(found: dict[str, Any], plain: RoundConfig, console: Console) ->
     rows.add_row("steps", f"{found['steps_in_clip']:.4g} in the clip: one is {found['step']:.3g}")
     rows.add_row(
         "modulus",
-        f"2^{found['bits']}: {found['padded_length']:,} values after padding take {size(found['vector_bytes'])}; "
-        f"without privacy, {plain.length:,} of {plain.modulus.bits} bits take {size(found['plain_vector_bytes'])}",
+        f"2^{found['bits']}: {counted(found['padded_length'], 'value')} after padding need "
+        f"{size(found['vector_bytes'])}; without privacy, {plain.length:,} of {plain.modulus.bits} bits need {size(found['plain_vector_bytes'])}",
     )
     rows.add_row("wrap-around", f"{found['wrapped_share']:.2g} of the values at most, if all clients agree")
     console.print(rows)

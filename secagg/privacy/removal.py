@@ -30,6 +30,7 @@ from secagg.privacy.keys import KEY_BYTES, component_key, next_link
 from secagg.privacy.noise import Noise
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import Mechanism, NoiseKind
+from secagg.wording import counted
 
 MOST_LEVELS: Final = 64
 """Each level costs a client as much as its whole noise, and the server as much for each survivor."""
@@ -109,8 +110,8 @@ class NoiseLevels:
         """
         if not 0 <= answered <= included <= clients or not 0 <= colluders < included:
             raise ParameterError(
-                f"{included} of {clients} clients are in the sum, {answered} answered and {colluders} may collude: at "
-                "most the included can answer, and fewer than the included may collude"
+                f"{included} of {counted(clients, 'client')} in the sum, {answered} answered and {colluders} may "
+                "collude: at most the included can answer, and fewer than the included may collude"
             )
         variance = self.variances[self.level(clients - included)]
         surplus = (self.variances[-1] - variance) * max(0, included - answered - colluders)
