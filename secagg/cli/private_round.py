@@ -133,7 +133,8 @@ def show_privacy(found: dict[str, Any], plain: RoundConfig, console: Console) ->
     rows.add_row(
         "modulus",
         f"2^{found['bits']}: {counted(found['padded_length'], 'value')} after padding need "
-        f"{size(found['vector_bytes'])}; without privacy, {plain.length:,} of {plain.modulus.bits} bits need {size(found['plain_vector_bytes'])}",
+        f"{size(found['vector_bytes'])}; without privacy, {plain.length:,} of {plain.modulus.bits} bits need "
+        f"{size(found['plain_vector_bytes'])}",
     )
     rows.add_row("wrap-around", f"{found['wrapped_share']:.2g} of the values at most, if all clients agree")
     console.print(rows)
