@@ -207,7 +207,8 @@ def first_failure(mutant: Mutant) -> str:
     setattr(package, mutant.module, module)
     from vectors.replay import failures  # type: ignore[import-not-found]
 
-    for path in sorted((SPECS / "vectors" / "v1").glob("*.json"), key=lambda path: path.stat().st_size):
+    files = [path for version in ("v1", "v2") for path in (SPECS / "vectors" / version).glob("*.json")]
+    for path in sorted(files, key=lambda path: path.stat().st_size):
         for test, detail in failures(json.loads(path.read_text(encoding="utf-8"))):
             return f"{test}: {detail}"
     return ""

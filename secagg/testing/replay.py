@@ -13,6 +13,7 @@ from secagg.events import Accepted, AlreadyMasked, ClientAborted, ClientStep, Du
 from secagg.identity import Identity, UsedTokens
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig, Suite
+from secagg.pairwise.parameters import MAX_ATTACHMENT_BYTES
 from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.server import Server
 
@@ -113,7 +114,12 @@ class Replay:
         if "directory" in operation:
             given = operation["directory"]
             keys = given and [bytes.fromhex(key) for key in given]
-        policy = {"threat_model": self._config.threat_model, **self._policy, **operation.get("policy", {})}
+        policy = {
+            "threat_model": self._config.threat_model,
+            "max_attachment_bytes": MAX_ATTACHMENT_BYTES,
+            **self._policy,
+            **operation.get("policy", {}),
+        }
         try:
             client = Client.join(
                 bytes.fromhex(self._messages[operation["message"]]),

@@ -290,7 +290,9 @@ class Parties:
 
     def _client_submit(self, operation: Test) -> bytes:
         vector = operation.get("input", self.setup["inputs"][operation["client"]])
-        return self.clients[operation["client"]].submit(list(map(int, vector)))
+        given = operation.get("attachment", self.setup.get("attachments", {}).get(str(operation["client"]), []))
+        attachment = [(losses, bytes.fromhex(value)) for losses, value in given]
+        return self.clients[operation["client"]].submit(list(map(int, vector)), attachment)
 
     def _client_abort(self, operation: Test) -> bytes:
         client = self.clients[operation["client"]]
@@ -328,6 +330,8 @@ class Parties:
             expect("error", (refused.code, [*refused.culprits]), (operation.get("error"), operation.get("culprits")))
         else:
             expect("sum", (total, self.server.survivors), (operation.get("sum"), operation.get("included")))
+            attached = {str(index): value.hex() for index, value in self.server.attachments.items() if value}
+            expect("attachments", attached, operation.get("attachments", {}))
 
 
 def recorded(draws: list[str]) -> Callable[[int], bytes]:

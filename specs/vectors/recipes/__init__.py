@@ -13,6 +13,7 @@ from .primitives import hashes, keys, masks, packing, sharing
 from .private import private_files
 from .rounds import rounds
 from .server_refusals import server_refusals
+from .version_2 import version_2_files
 
 __all__ = ["all_files", "generated", "with_examples"]
 
@@ -30,9 +31,10 @@ def all_files() -> dict[str, File]:
 def generated(specs: Path) -> dict[Path, str]:
     """Every generated file below a ``specs`` directory, and what it must hold."""
     files = {specs / "vectors" / "v1" / f"{name}.json": dump(content) for name, content in all_files().items()}
+    drafts = {specs / "vectors" / "v2" / f"{made['kind']}.json": dump(made) for made in version_2_files()}
     private = {specs / "vectors" / "private-v1" / f"{name}.json": dump(made) for name, made in private_files().items()}
     text = specs / "secagg-v1.md"
-    return {**files, **private, text: with_examples(text.read_text(encoding="utf-8"))}
+    return {**files, **drafts, **private, text: with_examples(text.read_text(encoding="utf-8"))}
 
 
 def with_examples(text: str) -> str:

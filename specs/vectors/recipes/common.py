@@ -47,14 +47,14 @@ def numbers(values: Sequence[int]) -> list[str]:
     return [str(value) for value in values]
 
 
-def file(kind: str, about: str, flags: dict[str, str], tests: list[Test], **rest: Any) -> File:
+def file(kind: str, about: str, flags: dict[str, str], tests: list[Test], *, version: int = 1, **rest: Any) -> File:
     """A file; ``flags`` says what each flag catches."""
     used = {flag for test in tests for flag in test["flags"]}
     if used != set(flags):
         raise ValueError(f"{kind}: flags {sorted(used ^ set(flags))} are not both used and described")
     return {
         "protocol": "secagg",
-        "version": 1,
+        "version": version,
         "kind": kind,
         "about": about,
         "flags": {name: {"catches": flags[name]} for name in sorted(flags)},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference import arithmetic, primitives, transcript
+from reference import arithmetic, primitives, rules, transcript
 from reference.transcript import V1
 
 from .common import LOW_ORDER, PRIME_16, File, Test, entry, file, labelled, numbers
@@ -26,8 +26,8 @@ CASES_OF_MODULI = {
 }
 
 
-def hashes() -> File:
-    """Every labelled hash and every labelled input."""
+def hashes(version: int = 1) -> File:
+    """Every labelled hash and every labelled input.  Those of version 2 are about nothing but its labels."""
     a, b, c, d = (labelled(f"hash argument {i}", 32) for i in range(4))
     calls: list[tuple[str, str, dict[str, bytes | int | list[bytes]]]] = [
         ("CONFIG-1", "config_digest", {"config": base_config().to_bytes()}),
@@ -76,13 +76,15 @@ def hashes() -> File:
     tests = []
     for requirement, function, arguments in calls:
         extra = (b"SHARE",) if function == "sealed_shares_context" else ()
-        made = transcript.cohort_digest if function == "cohort_digest" else getattr(V1, function)
+        made = transcript.cohort_digest if function == "cohort_digest" else getattr(rules.LABELS[version], function)
         output: bytes = made(*arguments.values(), *extra)
         shown = {name: _shown(value) for name, value in arguments.items()}
         flags = "SHARE_KIND" if function == "share_commitment" else ""
-        tests.append(entry(requirement, "", flags, function=function, arguments=shown, output=output.hex()))
+        about = requirement if version == 1 else "VERSION-1"
+        tests.append(entry(about, "", flags, function=function, arguments=shown, output=output.hex()))
     flags = {"SHARE_KIND": "commitments to both shares of a pair that differ in nothing but the share"}
-    return file("hashes", "Labelled hashes, signed bytes, and the info of key derivations.", flags, tests)
+    about = "Labelled hashes, signed bytes, and the info of key derivations."
+    return file("hashes", about, flags, tests, version=version)
 
 
 def _shown(value: bytes | int | list[bytes]) -> str | int | list[str]:

@@ -73,6 +73,12 @@ class Recorder:
             return [config.input_max] * config.length
         return [value % (config.input_max + 1) for value in mask(self._input_key(index), 0, config.length, 1 << 64)]
 
+    def attachment(self, index: int) -> list[tuple[int, bytes]]:
+        """What a client's host attaches: a value for no loss, one for a single loss, one for all that may be."""
+        size, most = self.config.attachment_bytes, self.config.clients - self.config.min_survivors
+        losses = sorted({0, 1, most}) if size else []
+        return [(lost, labelled(f"{self.name} attachment {index} {lost}", size)) for lost in losses]
+
     def _input_key(self, index: int) -> bytes:
         return labelled(f"{self.name} input {index}", 16)
 
@@ -91,6 +97,7 @@ class Recorder:
         """What the parties start from, with all operations or some, and the messages that these name."""
         everybody = range(self.config.clients)
         operations = self.operations if operations is None else operations
+        attachments = {str(i): [[lost, value.hex()] for lost, value in self.attachment(i)] for i in everybody}
         named = {name for operation in operations for name in _names(operation)}
         return {
             "config": self.config.to_bytes().hex(),
@@ -106,6 +113,7 @@ class Recorder:
                 ],
             },
             "inputs": [numbers(self.vector(i)) for i in everybody],
+            **({"attachments": attachments} if any(attachments.values()) else {}),
             "messages": {name: data for name, data in self.messages.items() if name in named},
             "operations": operations,
         }
@@ -141,7 +149,9 @@ class Recorder:
         included = self.server.survivors
         if total != self.plain_sum(included):
             raise ValueError(f"{self.name}: the sum is wrong")
-        self.note("server.compute", sum=numbers(total), included=included, state="DONE")
+        attached = {str(i): value.hex() for i, value in sorted(self.server.attachments.items()) if value}
+        shown = {"attachments": attached} if attached else {}
+        self.note("server.compute", sum=numbers(total), included=included, **shown, state="DONE")
 
     @staticmethod
     def _arrives(fate: str | None, phase: str) -> bool:
@@ -178,7 +188,7 @@ class Recorder:
         shown = {} if taken is None else {"out": self.named(taken, name)}
         self.note("client.receive", client=index, message=self.named(data, ""), **shown, state=client.state)
         if client.state == "INPUT":
-            taken = client.submit(self.vector(index))
+            taken = client.submit(self.vector(index), self.attachment(index))
             self.note("client.submit", client=index, out=self.named(taken, name), state=client.state)
         if taken is None:
             raise ValueError(f"{self.name}: client {index} has no answer in {phase}")
@@ -196,7 +206,7 @@ class Recorder:
     def leave(self, index: int) -> None:
         """A client cancels."""
         self.clients[index].state = "ABORTED"
-        data = wire.abort(self.server.round_id, "cancelled")
+        data = wire.abort(self.server.round_id, "cancelled", self.config.version)
         self.note("client.abort", client=index, out=self.named(data, "abort-by-client"), state="ABORTED")
         self.deliver(index, data)
 
