@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,19 +14,22 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from secagg.cli.dropout import all_lost
 from secagg.cli.extras import advice
 from secagg.cli.options import AsJson, Threat
 from secagg.cli.output import EXIT_FAILED, fail, print_json, results, seconds, size, table, usage_errors
+from secagg.cli.promise_options import need_extra
 from secagg.cli.report import client_cpu_s, per_client
 from secagg.cli.rounds import Cohort, lower_median, warm_up
 from secagg.encoding import Encoder
 from secagg.pairwise.config import RoundConfig, Suite
-from secagg.pairwise.phases import Phase, ThreatModel
+from secagg.pairwise.phases import ThreatModel
 from secagg.simulation import Faults, Outcome, simulate
 from secagg.simulation.faults import phases_of
 
 if TYPE_CHECKING:
     from secagg.cli import federated
+    from secagg.cli.private_demo import PrivateRun
 
 _GAMMA = 0.2
 _DELTA = 0.25
@@ -55,6 +59,13 @@ def demo(
             min=0,
         ),
     ] = 0,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private",
+            help="Train with noise that hides each client, and show the accuracy for several values of epsilon.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on data that ships with scikit-learn, split over clients, some of which drop out in every round.
@@ -63,19 +74,31 @@ def demo(
     comparison, the demo trains the same model by plain federated averaging with the same dropouts, and centrally on all
     data.
 
+    With --private, clients add noise to their updates before they are summed, and the updates count equally. For each
+    epsilon, the demo trains the same model with the noise of a server that everybody trusts, and without noise; the
+    dropouts are the same.
+
     Exit code 0: every aggregate was right. 1: an aggregate was further from the plain one than its encoding allows, or
     a round was aborted. 2: the command cannot be carried out.
     """
     try:
-        from secagg.cli import federated, picture
+        from secagg.cli import federated, picture, private_demo
     except ModuleNotFoundError as missing:
         fail("demo", advice(missing, "demo"))
     names = list(federated.DataName) if data is Data.BOTH else [federated.DataName(data.value)]
     with usage_errors("demo"):
+        if private:
+            need_extra()
         picture.check_format(output)
         output.touch()  # a path that cannot be written is said before the work, not after it
-        runs = [_Training(federated.load(name, seed), threat, seed).run(rounds) for name in names]
-        picture.draw([(run.title, run.curves()) for run in runs], output)
+        problems = [federated.load(name, seed) for name in names]
+        runs: Sequence[Run | PrivateRun]
+        if private:
+            runs = [private_demo.run(problem, threat, rounds, seed, gamma=_GAMMA, delta=_DELTA) for problem in problems]
+            picture.draw([(run.title, run.curves()) for run in runs], output, epsilons=private_demo.EPSILONS)
+        else:
+            runs = [_Training(problem, threat, seed).run(rounds) for problem in problems]
+            picture.draw([(run.title, run.curves()) for run in runs], output)
     if as_json:
         print_json({"picture": str(output), "data": dict(zip(names, [run.as_json() for run in runs], strict=True))})
     else:
@@ -266,12 +289,7 @@ class _Training:
         )
 
     def faults(self, config: RoundConfig, number: int) -> Faults:
-        """As many as may be lost are: the first in MASK, the others anywhere."""
-        draw, phases = self.draw(number, self.clients + 1), phases_of(config)
-        fates = dict(zip(phases, ("NONE", *phases), strict=False))
-        lost = draw.permutation(config.clients)[: config.dropouts].tolist()
-        where = [Phase.MASK, *draw.choice(phases, config.dropouts).tolist()]
-        return Faults({client: fates[phase] for client, phase in zip(lost, where, strict=False)})
+        return all_lost(config, self.draw(number, self.clients + 1))
 
     def update(self, model: federated.Model, number: int, client: int) -> federated.Model:
         samples = self.problem.clients[client]

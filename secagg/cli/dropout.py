@@ -9,8 +9,10 @@ from fractions import Fraction
 import numpy as np
 
 from secagg.errors import ParameterError
+from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.simulation import PHASES, Faults
+from secagg.simulation.faults import phases_of
 
 Rates = Mapping[str, Fraction]
 
@@ -55,6 +57,15 @@ def total_rate(rates: Rates, delta: float | None, option: str = "--delta") -> fl
             f"{option} or lower --dropout"
         )
     return delta
+
+
+def all_lost(config: RoundConfig, draw: np.random.Generator) -> Faults:
+    """As many as may be lost are: the first in MASK, the others anywhere."""
+    phases = phases_of(config)
+    fates = dict(zip(phases, ("NONE", *phases), strict=False))
+    lost = draw.permutation(config.clients)[: config.dropouts].tolist()
+    where = [Phase.MASK, *draw.choice(phases, config.dropouts).tolist()]
+    return Faults({client: fates[phase] for client, phase in zip(lost, where, strict=False)})
 
 
 def schedule(rates: Rates, clients: int, phases: Sequence[str], generator: np.random.Generator) -> Faults:

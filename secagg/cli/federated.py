@@ -5,7 +5,7 @@ Nothing here knows of the protocol: clients train, updates are averaged, by what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -20,6 +20,11 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Labels: TypeAlias = npt.NDArray[np.int64]
 Model: TypeAlias = dict[str, Floats]
 """``weight``, shape (features, classes), and ``bias``, shape (classes,); an update is the change of one."""
+
+UpdateOf: TypeAlias = Callable[[int], Model]
+"""A client's update in some round."""
+MeanOf: TypeAlias = Callable[[int, UpdateOf], Model]
+"""The mean update of a round, given its number and what makes a client's update."""
 
 _BATCH: Final = 16
 """Samples in one step of gradient descent.  The demo compares ways to average, for which any number serves."""
@@ -56,6 +61,7 @@ class Problem:
         rate: of the gradient steps.
         epochs: of local training in a round.
         clip: the largest change of a parameter in a round that is kept.
+        norm: what an update's L2 norm is shortened to in private rounds: about half of what it is at first.
         max_weight: a bound on a client's samples that everybody knows; the numbers themselves stay hidden.
     """
 
@@ -67,6 +73,7 @@ class Problem:
     rate: float
     epochs: int
     clip: float
+    norm: float
     max_weight: int
 
     def start(self) -> Model:
@@ -88,6 +95,7 @@ def load(name: DataName, seed: int) -> Problem:
             rate=0.1,
             epochs=2,
             clip=0.5,
+            norm=0.2,
             max_weight=128,
         )
     train, test = _prepared(load_digits(), seed)
@@ -100,6 +108,7 @@ def load(name: DataName, seed: int) -> Problem:
         rate=0.1,
         epochs=5,
         clip=0.5,
+        norm=0.5,
         max_weight=128,
     )
 
@@ -139,6 +148,58 @@ def weighted_mean(updates: Iterable[tuple[Model, int]]) -> Model:
     listed = list(updates)
     weights = np.array([weight for _, weight in listed], dtype=np.float64)
     return {name: np.average([update[name] for update, _ in listed], axis=0, weights=weights) for name in listed[0][0]}
+
+
+def norm(update: Model) -> float:
+    """The L2 norm of a whole update."""
+    return float(np.sqrt(sum(float(np.sum(values**2)) for values in update.values())))
+
+
+def shortened(update: Model, longest: float) -> Model:
+    """The update, multiplied so that its L2 norm is at most ``longest``."""
+    length = norm(update)
+    return {name: values * (longest / length) for name, values in update.items()} if length > longest else update
+
+
+def noisy_mean(updates: Iterable[Model], longest: float, sigma: float, draw: np.random.Generator) -> Model:
+    """The mean of the shortened updates, after a server that everybody trusts has added Gaussian noise to the sum.
+
+    Args:
+        updates: one a client.
+        longest: the L2 norm that each is shortened to.
+        sigma: standard deviation of the noise in each coordinate of the sum; 0 for none.
+        draw: of the noise.
+    """
+    listed = [shortened(update, longest) for update in updates]
+    return {
+        name: (sum(update[name] for update in listed) + sigma * draw.standard_normal(values.shape)) / len(listed)
+        for name, values in listed[0].items()
+    }
+
+
+def train(problem: Problem, rounds: int, mean_of: MeanOf, seed: int, step: float = 1.0) -> list[float]:
+    """The accuracy on test data before the first round of federated averaging, and after each.
+
+    Args:
+        problem: what to learn.
+        rounds: how many.
+        mean_of: averages a round's updates by whatever means: it gets the round's number, and what makes a client's
+            update from the model of the round.
+        seed: of local training.
+        step: what the mean update is multiplied by before the model moves.
+    """
+    model = problem.start()
+    reached = [accuracy(model, problem.test)]
+    for number in range(rounds):
+
+        def update_of(client: int, model: Model = model, number: int = number) -> Model:
+            draw = np.random.default_rng([seed, number, client])
+            return change(model, trained(model, problem.clients[client], problem, draw))
+
+        mean = mean_of(number, update_of)
+        model = moved(model, {name: step * values for name, values in mean.items()})
+        reached.append(accuracy(model, problem.test))
+    return reached
 
 
 def difference(one: Model, other: Model) -> float:
