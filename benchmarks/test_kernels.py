@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from secagg import Encoder, Modulus, Suite, arithmetic
 from secagg.arithmetic.kernels import fused
 from secagg.arithmetic.modulus import MERSENNE_61
-from secagg.pairwise import messages, records
+from secagg.pairwise import messages, records, transcript
 from secagg.primitives import masking, secret_sharing
 
 pytest.importorskip("pytest_benchmark")
@@ -260,13 +260,13 @@ def test_encoding(weighted: bool, timed: Any) -> None:
 
 
 def masked_input() -> messages.MaskedInput:
-    return messages.MaskedInput(messages.VERSION, os.urandom(32), memoryview(os.urandom(4 * ELEMENTS)))
+    return messages.MaskedInput(transcript.VERSION, os.urandom(32), memoryview(os.urandom(4 * ELEMENTS)))
 
 
 def shares_of_a_client() -> messages.Shares:
     dealers = messages.encode_ids(np.arange(100))
     return messages.Shares(
-        messages.VERSION,
+        transcript.VERSION,
         os.urandom(32),
         dealers,
         os.urandom(100 * records.SEALED_BYTES),
@@ -287,4 +287,4 @@ def test_wire_encoding(make: Callable[[], Any], timed: Any) -> None:
 def test_wire_decoding(make: Callable[[], Any], timed: Any) -> None:
     data = messages.encode(make())
     decoder = messages.to_server if make is masked_input else messages.to_client
-    timed(lambda: decoder.decode(data, len(data)), f"wire: decode {make.__name__}", len(data), "B")
+    timed(lambda: decoder.decode(data, len(data), transcript.VERSION), f"wire: decode {make.__name__}", len(data), "B")
