@@ -1,8 +1,9 @@
 """A config's bytes: one MessagePack array, whose elements are fixed in version 1 and may be extended from version 2 on.
 
-Version 1 has 19 elements.  Version 2 has the same 19 and one more, an array of extensions: a number and a value for
-each, the numbers ascending.  An extension whose value is its default is left out, so that a config has one list of
-values, whoever writes it.  Nobody ignores an extension that it does not know: all members of a round do the same.
+Version 1 has 19 elements.  Version 2 has the same 19 and one more, an array of extensions (R-EXTENSION-1): a number and
+a value for each, the numbers ascending.  An extension whose value is its default is left out, so that a config has one
+list of values, whoever writes it.  Nobody ignores an extension that it does not know: all members of a round do the
+same.
 """
 
 from __future__ import annotations

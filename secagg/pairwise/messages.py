@@ -255,7 +255,7 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
         Survivors: bitmap,
         Confirm: SIGNATURE_BYTES,
         Confirmations: bitmap + clients * SIGNATURE_BYTES,
-        Unmask: neighbours * OPENING_BYTES + config.attachment_bytes,
+        Unmask: neighbours * OPENING_BYTES + config.attachment_bytes,  # R-ATTACH-6
         UnmaskWithAttachment: neighbours * OPENING_BYTES + config.attachment_bytes,
     }
     return content[kind] + _ENVELOPE_BYTES

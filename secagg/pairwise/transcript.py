@@ -4,8 +4,8 @@ Each input is built from fixed fields, every variable one prefixed by its length
 give the same bytes.  Integers are little-endian: 4 bytes for an id or a count.
 
 Every label names the version of the wire that it belongs to, so that nothing made in one version means anything in
-another: ``labels(version)`` has all that is built in a round of that version.  Three things exist outside of any round,
-and keep the labels of version 1 in all of them: a cohort's digest, a login, and a suspended client.
+another (R-VERSION-1): ``labels(version)`` has all that is built in a round of that version.  Three things exist outside
+of any round, and keep the labels of version 1 in all versions: a cohort's digest, a login, and a suspended client.
 """
 
 from __future__ import annotations

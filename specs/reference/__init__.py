@@ -1,4 +1,6 @@
-"""The protocol of ``specs/secagg-v1.md`` in plain Python: to be read beside it, and to make the test vectors with.
+"""The protocol of ``specs/secagg-v1.md`` and ``specs/secagg-v2.md`` in plain Python.
+
+It is to be read beside them, and makes the test vectors.
 
 In reading order: ``wire`` (bytes of messages), ``transcript`` (what is hashed, signed and derived), ``primitives``
 (ciphers and signatures), ``arithmetic`` (masks, packing, secret sharing), ``rules`` (config, graph, roster's tree),

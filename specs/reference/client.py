@@ -52,7 +52,7 @@ class Client:
         try:
             _, round_id, fields = wire.decode(invitation, ["Invitation"], 4096, wire.VERSIONS)
             (encoded, self.nonce), invited = fields, wire.unpack(invitation)[1]
-            require(invited == 1 or shown_version(encoded) in (invited, None), "wrong-version")  # R-WIRE-4
+            require(invited == 1 or shown_version(encoded) in (invited, None), "wrong-version")  # R-VERSION-3
             self.round_id, version = round_id, invited
             self.config = config = read_config(encoded)  # R-CONFIG-10
             require(config.version == version, "config-unsound")

@@ -95,7 +95,7 @@ def read_config(data: bytes) -> Config:
 
 
 def read_extensions(parts: Sequence[int | bytes]) -> dict[str, int]:
-    """The values of extensions: number and value in turn, the numbers ascending, and no value that is the default."""
+    """R-EXTENSION-2: number and value in turn, the numbers ascending, and no value that is the default."""
     numbers, values = parts[::2], parts[1::2]
     require(list(numbers) == sorted({*numbers} & {*EXTENSIONS}), "malformed")
     require(all(isinstance(value, int) and value != 0 for value in values), "malformed")

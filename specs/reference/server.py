@@ -113,7 +113,7 @@ class Server:
     def _take_unmask(self, sender: int, openings: bytes, attachment: bytes = b"") -> str:
         dealers = [member for member in self.near[sender] if member in self.shared]
         require(len(openings) == wire.OPENING * len(dealers), "wrong-length")  # R-UNMASK-4
-        require(len(attachment) == self.config.attachment_bytes, "wrong-length")
+        require(len(attachment) == self.config.attachment_bytes, "wrong-length")  # R-ATTACH-4
         self.attachments[sender] = attachment
         event = "accepted"
         for dealer, record in zip(dealers, wire.records(openings, wire.OPENING, len(dealers)), strict=True):

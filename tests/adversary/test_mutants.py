@@ -11,6 +11,7 @@ import pytest
 
 from secagg import Client, ErrorCode, Misbehaved, ParameterError, PeerError, Policy, Server, Suite
 from secagg.pairwise import messages, records
+from secagg.pairwise.client import attachment
 from secagg.pairwise.messages import Roster, Survivors
 from secagg.pairwise.rules import client as client_rules
 from secagg.pairwise.rules.table import RULES
@@ -34,8 +35,10 @@ from secagg.testing.adversary import (
     StaleKeys,
     Unopenable,
 )
+from tests.support import staging
 from tests.support.attack_stage import active, around, ring_of, semi_honest
-from tests.support.mutants import PRIVACY, Mutant, instead_of, without
+from tests.support.mutants import PRIVACY, Mutant, instead_of, keep_the_shares, without
+from tests.support.staging import Stage
 
 Patch = pytest.MonkeyPatch
 
@@ -285,6 +288,37 @@ def a_config_of_another_version_is_called_unsound(patch: Patch) -> None:
     assert refusal() is ErrorCode.WRONG_VERSION
     without("wire.config_of_version")(patch)
     assert refusal() is ErrorCode.CONFIG_UNSOUND
+
+
+def with_attachments() -> Stage:
+    """A round of version 2 in which nobody is lost; each host attaches a value for that, and one for any losses."""
+    stage = Stage(staging.active(5, 2, version=2, attachment_bytes=8))
+    stage.attachments = lambda client: [(0, b"nobody %d" % client), (5, b"anybody%d" % client)]
+    return stage
+
+
+@story("R-ATTACH-2")
+def the_server_has_the_value_for_losses_that_there_were_not(patch: Patch) -> None:
+    """Clients that answer as for the most losses, whatever the survivors say."""
+    assert with_attachments().finish().attachments[2] == b"nobody 2"
+    revealed = attachment.revealed
+    patch.setattr(attachment, "revealed", lambda losses, values, lost: revealed(losses, values, losses[-1]))
+    assert with_attachments().finish().attachments[2] == b"anybody2"
+
+
+@story("R-ATTACH-3")
+def whoever_has_the_clients_memory_has_the_other_values(patch: Patch) -> None:
+    """The state is kept when the client has answered."""
+
+    def held() -> bytes:
+        stage = with_attachments()
+        stage.finish()
+        values = getattr(stage.clients[2]._record, "attachment", None)
+        return b"" if values is None else values.reveal()
+
+    assert held() == b""
+    keep_the_shares(patch)
+    assert b"anybody2" in held()
 
 
 @pytest.mark.parametrize(

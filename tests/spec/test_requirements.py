@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from secagg.pairwise.transcript import VERSIONS
 from tests.support.reference_parties import SPECS
 from tests.support.ties import exists
 
-TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
+TEXT = "\n".join((SPECS / f"secagg-v{version}.md").read_text(encoding="utf-8") for version in VERSIONS)
 TIES: dict[str, list[str]] = tomllib.loads((SPECS / "requirements.toml").read_text(encoding="utf-8"))
 DEFINED = re.findall(r"^\*\*(R-[A-Z]+-\d+)\.\*\*", TEXT, re.MULTILINE)
 
@@ -21,7 +22,7 @@ DEFINED = re.findall(r"^\*\*(R-[A-Z]+-\d+)\.\*\*", TEXT, re.MULTILINE)
 def named_by_vectors() -> dict[str, set[str]]:
     """Requirement to the kinds of files of which a test names it."""
     found = defaultdict(set)
-    for path in (SPECS / "vectors" / "v1").glob("*.json"):
+    for path in (path for version in VERSIONS for path in (SPECS / "vectors" / f"v{version}").glob("*.json")):
         for test in json.loads(path.read_text(encoding="utf-8"))["tests"]:
             for requirement in test["requirements"]:
                 found[requirement].add(f"vectors:{path.stem}")

@@ -3,7 +3,7 @@
 A host may want to reveal more to the server the more clients are missing from the sum, or less: noise that is exact
 however many were lost is made so (Jiang et al., "Dordis", EuroSys 2024).  It gives all the values together with the
 vector, when nobody knows yet who will be missing.  The client keeps them as a secret, picks one when it reveals its
-shares, and wipes the others: the number of survivors decides which, and no message can ask for another.
+shares, and wipes the others (R-ATTACH-3): the number of survivors decides which, and no message can ask for another.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Attached(NamedTuple):
 
 
 def taken(attachment: Attachment | None, config: RoundConfig) -> Attached:
-    """The attachment as the client holds it.
+    """R-ATTACH-1: the attachment as the client holds it.
 
     Raises InputError, which shows none of the values, unless they are what the config asks for.
     """
@@ -62,7 +62,10 @@ def taken(attachment: Attachment | None, config: RoundConfig) -> Attached:
 
 
 def revealed(losses: Sequence[int], values: Secret, lost: int) -> bytes:
-    """Of ``taken``'s values, the first that is for at least as many losses as there are; empty when there is none."""
+    """R-ATTACH-2: the first of ``taken``'s values that is for at least as many losses as there are.
+
+    Empty in a round without attachments.
+    """
     if not losses:
         return b""
     size, place = len(values) // len(losses), bisect_left(losses, lost)

@@ -41,7 +41,7 @@ def config_approved(config: RoundConfig, approve: Approve | None) -> None:
 
 
 def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: int) -> RoundConfig:
-    """R-CONFIG-10: the config keeps the rules of the protocol, recomputed from its numbers.
+    """R-CONFIG-10, R-EXTENSION-2: the config keeps the rules of the protocol, recomputed from its numbers.
 
     It is of the ``version`` that invited to it (R-CONFIG-3).  Returns the config.
     """
@@ -60,7 +60,7 @@ def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: i
 
 
 def within_policy(kept: bool, name: str, met: object, allowed: str) -> None:
-    """R-CONFIG-11: a value of the config is one that this client's policy allows."""
+    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5: a value of the config is one that this client's policy allows."""
     if not kept:
         raise PeerError(
             ErrorCode.CONFIG_BELOW_POLICY,

@@ -108,7 +108,7 @@ def openings_sized(length: int, size: int, dealers: int) -> None:
 
 
 def attachment_sized(length: int, expected: int) -> None:
-    """R-UNMASK-4: what the sender's host attached is as long as the config says; in version 1, nothing."""
+    """R-ATTACH-4: what the sender's host attached is as long as the config says; in version 1, nothing."""
     if length != expected:
         raise PeerError(ErrorCode.WRONG_LENGTH, f"an attachment of {length} bytes; this round's have {expected}")
 

@@ -25,7 +25,7 @@ class Rule(NamedTuple):
     """A refusal, or what is never done because of how the role is built."""
 
     requirements: tuple[str, ...]
-    """What it carries out, by the ids of ``specs/secagg-v1.md``."""
+    """What it carries out, by the ids of ``specs/secagg-v1.md`` and ``specs/secagg-v2.md``."""
     role: Role
     functions: tuple[str, ...]
     """What carries it out, as ``module.function`` in this package; empty for a rule that holds by construction."""
@@ -50,11 +50,18 @@ _EVERY_MESSAGE: Final = (
         "bytes that make the receiver fail",
     ),
     Rule(
-        ("R-WIRE-4",),
+        ("R-WIRE-4", "R-VERSION-2"),
         Role.BOTH,
-        ("wire.version_spoken", "wire.config_of_version"),
+        ("wire.version_spoken",),
         (ErrorCode.WRONG_VERSION,),
         "a message of another version of the protocol, read by the rules of this one",
+    ),
+    Rule(
+        ("R-VERSION-3",),
+        Role.CLIENT,
+        ("wire.config_of_version",),
+        (ErrorCode.WRONG_VERSION,),
+        "a config of another version of the protocol, taken for one that is unsound",
     ),
     Rule(
         ("R-WIRE-6",),
@@ -88,7 +95,7 @@ _EVERY_MESSAGE: Final = (
 
 _CLIENTS: Final = (
     Rule(
-        ("R-CONFIG-10",),
+        ("R-CONFIG-10", "R-EXTENSION-2"),
         Role.CLIENT,
         ("client.config_sound",),
         (ErrorCode.CONFIG_UNSOUND,),
@@ -102,7 +109,7 @@ _CLIENTS: Final = (
         "a round that the host never agreed to",
     ),
     Rule(
-        ("R-CONFIG-11",),
+        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5"),
         Role.CLIENT,
         ("client.within_policy",),
         (ErrorCode.CONFIG_BELOW_POLICY,),
@@ -284,6 +291,20 @@ _CLIENTS: Final = (
         "a second answer (by construction: the shares are wiped with the state)",
     ),
     Rule(
+        ("R-ATTACH-2",),
+        Role.CLIENT,
+        (),
+        (),
+        "an attachment that is for another number of losses (by construction: the survivors' number picks it)",
+    ),
+    Rule(
+        ("R-ATTACH-3",),
+        Role.CLIENT,
+        (),
+        (),
+        "the attachments for all numbers of losses (by construction: they are wiped with the state)",
+    ),
+    Rule(
         ("R-STATE-4",),
         Role.CLIENT,
         ("client.state_unused",),
@@ -336,9 +357,16 @@ _SERVERS: Final = (
     Rule(
         ("R-UNMASK-4",),
         Role.SERVER,
-        ("server.openings_sized", "server.attachment_sized", "server.openings_committed", "server.bad_openings"),
+        ("server.openings_sized", "server.openings_committed", "server.bad_openings"),
         (ErrorCode.WRONG_LENGTH, ErrorCode.BAD_SHARE),
         "bad shares that spoil the sum, for which their dealer would be blamed",
+    ),
+    Rule(
+        ("R-ATTACH-4",),
+        Role.SERVER,
+        ("server.attachment_sized",),
+        (ErrorCode.WRONG_LENGTH,),
+        "memory filled by what nobody asked for; attachments that no host can read",
     ),
     Rule(
         ("R-UNMASK-7",),

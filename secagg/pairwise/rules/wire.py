@@ -41,7 +41,7 @@ def well_formed(decode: Callable[[Buffer], _M], data: Buffer, versions: Sequence
 
 
 def version_spoken(met: int, versions: Sequence[int]) -> None:
-    """R-WIRE-4: the message is of its round's version; an invitation, of any that this library speaks."""
+    """R-WIRE-4, R-VERSION-2: the message is of its round's version; an invitation, of any that this library speaks."""
     if met not in versions:
         where = "" if versions == VERSIONS else f" in a round of version {versions[0]}"
         raise PeerError(
@@ -51,7 +51,7 @@ def version_spoken(met: int, versions: Sequence[int]) -> None:
 
 
 def config_of_version(named: int | None, version: int) -> None:
-    """R-WIRE-4: an invitation brings a config of its own version; ``named`` is None where no version can be read.
+    """R-VERSION-3: an invitation brings a config of its own version; ``named`` is None where no version shows.
 
     In version 1 a config of another version is not sound, which R-CONFIG-10 refuses.
     """

@@ -1,0 +1,104 @@
+"""What the draft of version 2 says is what the code does, and library and reference keep its vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from reference import rules, wire
+from vectors import recipes
+from vectors import replay as reference_replay
+
+from secagg import RoundConfig
+from secagg.pairwise import config_wire, messages, transcript
+from secagg.pairwise.parameters import MAX_ATTACHMENT_BYTES
+from secagg.testing import vectors
+from tests.support.reference_parties import SPECS
+
+TEXT = (SPECS / "secagg-v2.md").read_text(encoding="utf-8")
+FILES = sorted((SPECS / "vectors" / "v2").glob("*.json"))
+CONTENTS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+def test_there_are_files_of_the_kinds_that_the_text_names_and_no_others() -> None:
+    listed = re.search(r"holds files of the kinds (.*?), for what", TEXT, re.DOTALL)
+    assert listed
+    assert sorted(re.findall(r"`([\w-]+)`", listed[1])) == sorted(CONTENTS)
+    assert all((content["kind"], content["version"]) == (name, 2) for name, content in CONTENTS.items())
+
+
+def test_they_are_small() -> None:
+    assert sum(path.stat().st_size for path in FILES) < 600_000
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_files_follow_the_schema_and_describe_their_flags(name: str) -> None:
+    content = CONTENTS[name]
+    schema = json.loads((SPECS / "vectors" / "schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(content)
+    ids = [test["id"] for test in content["tests"]]
+    assert len(set(ids)) == len(ids)
+    assert {flag for test in content["tests"] for flag in test["flags"]} == set(content["flags"])
+
+
+def test_generating_them_again_gives_the_same_bytes() -> None:
+    generated = {path: content for path, content in recipes.generated(SPECS).items() if path.parent.name == "v2"}
+    assert sorted(generated) == FILES
+    for path, content in generated.items():
+        assert path.read_text(encoding="utf-8") == content, f"{path.name}: run python specs/generate.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_library_keeps_every_vector(path: Path) -> None:
+    results = vectors.check_file(path)
+    assert len(results) == len(CONTENTS[path.stem]["tests"])
+    assert [result for result in results if not result.ok] == []
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_the_reference_keeps_every_vector(name: str) -> None:
+    assert list(reference_replay.failures(CONTENTS[name])) == []
+
+
+def test_the_text_names_the_labels_that_stay() -> None:
+    stay = re.findall(r"`secagg/v1 ([\w ]+)`", TEXT.replace("\n", " "))
+    assert set(stay) == {"cohort", "login", "suspended client"}
+    assert all(label.encode() in vars(transcript).values() for label in stay)
+
+
+def test_the_extensions_are_those_of_the_code_and_of_the_reference() -> None:
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| unsigned integer, at most (\d+) \| (\d+) \| \d \|$", TEXT, re.MULTILINE)
+    told = {int(number): (name, int(default)) for number, name, _, default in rows}
+    assert told == dict(config_wire.EXTENSIONS)
+    assert {number: name for number, (name, _) in told.items()} == rules.EXTENSIONS
+    assert [int(most) for _, _, most, _ in rows] == [MAX_ATTACHMENT_BYTES]
+
+
+def test_every_field_of_a_config_is_on_the_wire() -> None:
+    """In version 1 without the extensions, whose fields have their defaults there."""
+    on_wire = {
+        *config_wire._Version1.__struct_fields__,
+        *(extension.field for extension in config_wire.EXTENSIONS.values()),
+    }
+    assert {field.name for field in dataclasses.fields(RoundConfig)} == on_wire - {"ring_bits", "prime"} | {"modulus"}
+
+
+def test_the_message_that_changes_is_that_of_the_code_and_of_the_reference() -> None:
+    (row,) = re.findall(r"^\| (\w+) \| client \| (.*) \|$", TEXT, re.MULTILINE)
+    name, fields = row[0], re.findall(r"`(\w+)`: ", row[1])
+    assert fields == wire.fields_of(name, 2) == list(messages.UnmaskWithAttachment.__struct_fields__[2:])
+    assert name == messages.Unmask.__name__
+    others = set(wire.MESSAGES) - {name}
+    assert all(wire.fields_of(other, 1) == wire.fields_of(other, 2) for other in others)
+
+
+def test_the_contents_name_every_section() -> None:
+    listed = re.findall(r"^\d+\. \[(.*?)\]\(#(.*?)\)$", TEXT, re.MULTILINE)
+    headings = re.findall(r"^## (\d+)\. (.*)$", TEXT, re.MULTILINE)
+    assert [title for _, title in headings] == [title for title, _ in listed]
+    anchors = [re.sub(r"[^\w -]", "", f"{number}. {title}".lower()).replace(" ", "-") for number, title in headings]
+    assert anchors == [anchor for _, anchor in listed]
