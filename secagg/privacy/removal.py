@@ -116,8 +116,8 @@ class NoiseLevels:
         """
         if not 0 <= colluders < included <= clients:
             raise ParameterError(
-                f"{included} of {counted(clients, 'client')} in the sum, of whom {colluders} may collude: fewer than the "
-                "included may collude"
+                f"{included} of {counted(clients, 'client')} in the sum, of whom {colluders} may collude: fewer than "
+                "the included may collude"
             )
         whole = NoisySum.of_clients(mechanism, 1)
         return NoisySum(
