@@ -129,6 +129,22 @@ class NoiseLevels:
             l1=whole.l1,
         )
 
+    # What it costs.
+
+    def client_draws(self, mechanism: Mechanism) -> int:
+        """How many values of noise a client draws for its vector; without levels it draws ``mechanism.dimension``."""
+        return mechanism.dimension * (1 + self._components_behind(0))
+
+    def server_draws(self, mechanism: Mechanism, clients: int, included: int) -> int:
+        """How many values of noise the server draws to take them off, when all that are included reveal their key.
+
+        It is most when nobody is lost: ``included`` = ``clients``.
+        """
+        return included * mechanism.dimension * self._components_behind(self.level(clients - included))
+
+    def _components_behind(self, level: int) -> int:
+        return len({*self.variances[level:]}) - 1
+
     # What a client draws, and what it reveals.
 
     def attachment(self, first_link: bytes, clients: int) -> list[tuple[int, bytes]]:

@@ -171,6 +171,26 @@ def test_a_whole_round(lost: int, silent: int, threat_model: str) -> None:
     assert np.asarray(mean.mean).std() == pytest.approx(deviation, rel=0.11)
 
 
+@pytest.mark.parametrize("variance", [1, 3, 40_000])
+def test_the_cost_is_what_is_drawn(variance: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels without noise of their own cost nothing."""
+    drawn: list[int] = []
+    blocks = Noise.blocks
+    monkeypatch.setattr(Noise, "blocks", lambda self, size: (drawn.append(size), blocks(self, size))[1])
+    config = config_for(10, gamma=0.0, delta=0.3)
+    encoder = PrivateEncoder(np.zeros(LENGTH), mechanism(variance), levels=3).for_round(config)
+    levels = encoder.noise_levels
+    assert levels is not None
+    encoder.encode_in_levels(np.zeros(LENGTH))
+    assert sum(drawn) == levels.client_draws(encoder.mechanism)
+    for included in range(7, 11):
+        drawn.clear()
+        links = [bytes(32)] * included
+        levels.without_surplus(np.zeros(LENGTH, np.uint32), encoder.mechanism, 10 - included, links)
+        assert sum(drawn) == levels.server_draws(encoder.mechanism, 10, included)
+    assert sum(drawn) <= levels.server_draws(encoder.mechanism, 10, 10)
+
+
 def test_what_needs_levels_says_so() -> None:
     config = config_for(10, gamma=0.0, delta=0.3)
     with_levels, zero = encoders(config), np.zeros(LENGTH)
