@@ -63,6 +63,7 @@ _SLOW = _PROCESS | {
     "net/test_net_lying_server.py",
     "net/test_service.py",
     "privacy/test_adaptive_clipping.py",
+    "privacy/test_levels_in_rounds.py",
     "privacy/test_noise_distribution.py",
     "privacy/test_privacy_accounting.py",
     "privacy/test_private_encoding.py",

@@ -10,7 +10,8 @@ One key of 32 bytes opens the components of a level and of all levels behind it:
 is drawn from a labelled hash of its link.  Nothing opens a component in front of it.  Which link a client reveals
 follows from the number of survivors alone, once; it rides as the attachment of UNMASK (version 2 of the wire).
 
-A survivor that is silent in UNMASK leaves its surplus in the sum: more noise than was asked for, never less.
+A survivor that is silent in UNMASK leaves its surplus in the sum: more noise than was asked for, never less.  No
+statement on privacy counts that surplus.  The mechanism is specified in specs/distributed-dp.md, section 9.
 """
 
 from __future__ import annotations
@@ -93,37 +94,56 @@ class NoiseLevels:
         return min(bisect_left(self.losses, lost), len(self.losses) - 1)
 
     def variance_of_sum(self, lost: int, included: int, answered: int) -> int:
-        """Of the noise in each coordinate of the sum after the removal, colluders' and all, in steps squared."""
+        """Of the noise in each coordinate of the sum after the removal, colluders' and all, in steps squared.
+
+        What a decoded mean has as its error; ``left`` is what privacy may count on.
+        """
         return answered * self.variances[self.level(lost)] + (included - answered) * self.variances[-1]
 
-    def left(self, mechanism: Mechanism, clients: int, included: int, answered: int, colluders: int) -> NoisySum:
-        """What is left of the noise that nobody can take off, at the least: for ``report_of(left=...)``.
+    def left(self, mechanism: Mechanism, clients: int, included: int, colluders: int) -> NoisySum:
+        """What is left of the noise that nobody can take off, at the least: for ``report_of(remaining=...)``.
+
+        Nobody's surplus counts, for the server may know the key of a client that it did not hear from: an answer that
+        comes too late is in no result, and takes the surplus off all the same (DP-LEVEL-8).
 
         Args:
             mechanism: of the round.
             clients: how many were invited.
             included: how many are in the sum.
-            answered: how many of them revealed their key in UNMASK.
-            colluders: how many may have told the server their noise; those with the most noise, at the worst.
+            colluders: how many of these may have told the server their noise.
 
         Raises ParameterError when nobody honest is in the sum.
         """
-        if not 0 <= answered <= included <= clients or not 0 <= colluders < included:
+        if not 0 <= colluders < included <= clients:
             raise ParameterError(
-                f"{included} of {counted(clients, 'client')} in the sum, {answered} answered and {colluders} may "
-                "collude: at most the included can answer, and fewer than the included may collude"
+                f"{included} of {counted(clients, 'client')} in the sum, of whom {colluders} may collude: fewer than "
+                "the included may collude"
             )
-        variance = self.variances[self.level(clients - included)]
-        surplus = (self.variances[-1] - variance) * max(0, included - answered - colluders)
         whole = NoisySum.of_clients(mechanism, 1)
         return NoisySum(
             noise=mechanism.noise,
-            honest=1,
-            variance=(included - colluders) * variance + surplus,
+            honest=included - colluders,
+            variance=self.variances[self.level(clients - included)],
             dimension=mechanism.dimension,
             squared_l2=whole.squared_l2,
             l1=whole.l1,
         )
+
+    # What it costs.
+
+    def client_draws(self, mechanism: Mechanism) -> int:
+        """How many values of noise a client draws for its vector; without levels it draws ``mechanism.dimension``."""
+        return mechanism.dimension * (1 + self._components_behind(0))
+
+    def server_draws(self, mechanism: Mechanism, clients: int, included: int) -> int:
+        """How many values of noise the server draws to take them off, when all that are included reveal their key.
+
+        It is most when nobody is lost: ``included`` = ``clients``.
+        """
+        return included * mechanism.dimension * self._components_behind(self.level(clients - included))
+
+    def _components_behind(self, level: int) -> int:
+        return len({*self.variances[level:]}) - 1
 
     # What a client draws, and what it reveals.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from secagg.encoding.limits import integer
@@ -88,15 +88,19 @@ def report_of(
         contributors: the clients in the sum (``len(result.included)``).
         colluders: how many of all clients may collude with the server (``config.colluders``).  All of them may be in
             the sum.
-        remaining: the sum with the noise that is left in it, where parts of the noise were taken off again.
-            Without it, all contributors but the colluders have the whole of their noise in the sum.
+        remaining: the sum with the noise that is left in it, where parts of the noise were taken off again
+            (``NoiseLevels.left``).  Its own sampling rate is replaced by the promise's, so that all epsilons of the
+            report hold against the same people.  Without it, all contributors but the colluders have the whole of
+            their noise in the sum.
         wrapped_share: of the decoded sum (``PrivateMean.wrapped_share``).
 
     With no honest client in the sum the reached epsilon is infinite.  Raises ParameterError for counts out of range.
     """
     contributors = integer("contributors", contributors, 1, MOST_CLIENTS)
     colluders = min(integer("colluders", colluders, 0, MOST_CLIENTS), contributors)
-    if remaining is None and contributors > colluders:
+    if remaining is not None:
+        remaining = replace(remaining, sampling_rate=promise.sampling_rate)
+    elif contributors > colluders:
         remaining = NoisySum.of_clients(
             promise.mechanism, contributors - colluders, sampling_rate=promise.sampling_rate
         )

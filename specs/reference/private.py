@@ -6,6 +6,7 @@ below 2^-300, it stops.
 """
 
 import hashlib
+import hmac
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -82,9 +83,11 @@ def steps_in_a_unit(mechanism: Mechanism) -> float:
         return float(scale / Decimal(mechanism.dimension).sqrt())
 
 
-def layout_digest(mechanism: Mechanism, arrays: Sequence[tuple[Sequence[str | int], Sequence[int]]]) -> bytes:
+def layout_digest(
+    mechanism: Mechanism, arrays: Sequence[tuple[Sequence[str | int], Sequence[int]]], levels: int = 0
+) -> bytes:
     """``arrays``: path and shape of each, in order."""
-    description = {
+    description: dict[str, object] = {
         "arrays": [[list(keys), list(shape)] for keys, shape in arrays],
         "bits": mechanism.bits,
         "clip": mechanism.clip.hex(),
@@ -95,6 +98,8 @@ def layout_digest(mechanism: Mechanism, arrays: Sequence[tuple[Sequence[str | in
         "variance": mechanism.variance,
         "weight_clip": mechanism.weight_clip.hex(),
     }
+    if levels:
+        description["levels"] = levels
     text = json.dumps(description, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(b"secagg private layout 1\n" + text.encode("ascii")).digest()
 
@@ -216,17 +221,103 @@ def _bernoulli_numbers(count: int) -> list[Fraction]:
 _BERNOULLI = _bernoulli_numbers(40)
 
 
+# Levels of noise.
+
+
+@dataclass(frozen=True)
+class Levels:
+    """d_0 ... d_L and V_0 ... V_L."""
+
+    losses: list[int]
+    variances: list[int]
+
+    def reached(self, lost: int) -> int:
+        """The level of so many losses."""
+        for level, most in enumerate(self.losses):
+            if lost <= most:
+                return level
+        return len(self.losses) - 1
+
+
+def levels_of(
+    mechanism: Mechanism, clients: int, colluders: int, min_survivors: int, quorum: int, levels: int
+) -> Levels:
+    honest, fewest = clients - colluders, max(min_survivors, quorum) - colluders
+    allowed = honest - fewest
+    last = min(levels, allowed)
+    losses = [0] + [level * allowed // last for level in range(1, last + 1)]
+    return Levels(losses, [math.ceil(Fraction(fewest * mechanism.variance, honest - lost)) for lost in losses])
+
+
+def _expand(key: bytes, label: bytes) -> bytes:
+    return hmac.digest(key, label + b"\x01", "sha256")
+
+
+def _next(link: bytes) -> bytes:
+    return _expand(link, b"secagg private encoding: next level of removable noise, version 1")
+
+
+def removable(mechanism: Mechanism, levels: Levels, link: bytes, level: int) -> list[list[int]]:
+    """The components behind a level, from the link of that level."""
+    found = []
+    for before, after in zip(levels.variances[level:], levels.variances[level + 1 :], strict=False):
+        key = _expand(link, b"secagg private encoding: removable noise, version 1")
+        if after > before:
+            found.append(noise(mechanism.noise, after - before, key, mechanism.dimension))
+        link = _next(link)
+    return found
+
+
+def without_surplus(
+    mechanism: Mechanism, levels: Levels, total: Sequence[int], lost: int, links: Sequence[bytes]
+) -> list[int]:
+    """The sum, without what the revealed links take off it."""
+    components = [part for link in links for part in removable(mechanism, levels, link, levels.reached(lost))]
+    return [(element - sum(parts)) % 2**mechanism.bits for element, *parts in zip(total, *components, strict=True)]
+
+
+def variance_of_sum(levels: Levels, lost: int, included: int, answered: int) -> int:
+    """Of the noise in each coordinate of the sum after the removal."""
+    return answered * levels.variances[levels.reached(lost)] + (included - answered) * levels.variances[-1]
+
+
+def variance_that_counts(levels: Levels, lost: int, included: int, colluders: int) -> int:
+    """The most of it that a statement on privacy may count."""
+    return (included - colluders) * levels.variances[levels.reached(lost)]
+
+
 # Encoding and decoding.
 
 
 def encode(mechanism: Mechanism, context: bytes, seed: bytes, update: Sequence[float], weight: int = 1) -> list[int]:
     """The elements of one client's vector; ``seed`` is its 32 random bytes."""
+    added = noise(mechanism.noise, mechanism.variance, _noise_key(seed), mechanism.dimension)
+    return _encoded(mechanism, context, seed, update, weight, [added])
+
+
+def encode_in_levels(
+    mechanism: Mechanism, levels: Levels, context: bytes, seed: bytes, update: Sequence[float], weight: int = 1
+) -> tuple[list[int], list[bytes]]:
+    """The elements of one client's vector, and its links, by level."""
+    links = [derive(seed, b"", b"secagg private encoding: first level of removable noise, version 1", 32)]
+    while len(links) < len(levels.losses):
+        links.append(_next(links[-1]))
+    always = noise(mechanism.noise, levels.variances[0], _noise_key(seed), mechanism.dimension)
+    added = [always, *removable(mechanism, levels, links[0], 0)]
+    return _encoded(mechanism, context, seed, update, weight, added), links
+
+
+def _noise_key(seed: bytes) -> bytes:
+    return derive(seed, b"", b"secagg private encoding: noise, version 1", 32)
+
+
+def _encoded(
+    mechanism: Mechanism, context: bytes, seed: bytes, update: Sequence[float], weight: int, added: list[list[int]]
+) -> list[int]:
     rotated = rotate(mechanism, context, update, weight)
     key = derive(seed, b"", b"secagg private encoding: stochastic rounding, version 1", 32)
     rounded = round_conditionally(rotated, key, squared_norm_bound(mechanism))
-    key = derive(seed, b"", b"secagg private encoding: noise, version 1", 32)
-    added = noise(mechanism.noise, mechanism.variance, key, mechanism.dimension)
-    return [(whole + more) % 2**mechanism.bits for whole, more in zip(rounded, added, strict=True)]
+    return [(whole + sum(more)) % 2**mechanism.bits for whole, *more in zip(rounded, *added, strict=True)]
 
 
 def rotate(mechanism: Mechanism, context: bytes, update: Sequence[float], weight: int) -> list[float]:
@@ -270,8 +361,13 @@ def round_conditionally(values: Sequence[float], key: bytes, bound: int) -> list
     return [math.trunc(value) for value in values]
 
 
-def decode(mechanism: Mechanism, context: bytes, total: Sequence[int], count: int) -> tuple[list[float], float]:
-    """The estimated mean of a sum of ``count`` vectors, and what it was divided by."""
+def decode(
+    mechanism: Mechanism, context: bytes, total: Sequence[int], count: int, variance: int | None = None
+) -> tuple[list[float], float]:
+    """The estimated mean of a sum of ``count`` vectors, and what it was divided by.
+
+    ``variance`` is that of the noise in the sum, where it is not ``count`` times the mechanism's.
+    """
     half, modulus = 2 ** (mechanism.bits - 1), 2**mechanism.bits
     centred = [float((element + half) % modulus - half) for element in total]
     unit = float(mechanism.scale) * math.sqrt(mechanism.dimension)
@@ -280,7 +376,7 @@ def decode(mechanism: Mechanism, context: bytes, total: Sequence[int], count: in
     divisor = weight = float(count)
     if mechanism.max_weight is not None:
         full = mechanism.weight_clip * SHRINK
-        deviation = math.sqrt(count * mechanism.variance) / float(mechanism.scale)
+        deviation = math.sqrt(count * mechanism.variance if variance is None else variance) / float(mechanism.scale)
         divisor = max(values[mechanism.size], deviation) / full
         weight = divisor * mechanism.max_weight
     return [value / divisor for value in values[: mechanism.size]], weight

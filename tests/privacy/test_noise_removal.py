@@ -17,6 +17,10 @@ from secagg.privacy.keys import EncodingKeys
 from secagg.privacy.noise import Noise
 from secagg.privacy.removal import NoiseLevels
 from secagg.simulation import Faults, make_cohort, simulate
+from secagg.testing.adversary import Attack, LeaveOut, Lose, ShowSurvivors
+from tests.support.attack_stage import active
+from tests.support.mutants import PRIVACY
+from tests.support.staging import Stage
 
 LENGTH = 1 << 10
 
@@ -47,14 +51,12 @@ def test_the_honest_that_are_left_always_have_the_noise_that_was_promised(
     cut = NoiseLevels.of(mechanism(variance), config, levels)
     promised = (config.min_survivors - config.colluders) * variance
     included = data.draw(st.integers(config.min_survivors, config.clients))
-    answered = data.draw(st.integers(0, included))
-    left = cut.left(mechanism(variance), config.clients, included, answered, config.colluders)
+    left = cut.left(mechanism(variance), config.clients, included, config.colluders)
     honest = included - config.colluders
     level = cut.level(config.clients - included)
-    assert left.variance >= promised
-    # The colluders are those with the most noise: first whoever did not answer.
-    each = sorted([cut.variances[level]] * answered + [variance] * (included - answered))
-    assert left.variance == sum(each[:honest])
+    assert left.honest * left.variance >= promised
+    # Whoever did not answer in time may have answered, so that nobody's surplus counts.
+    assert (left.honest, left.variance) == (honest, cut.variances[level])
     # Never more than the whole, and no more levels than asked for.
     assert cut.variances[-1] == variance == max(cut.variances)
     assert list(cut.variances) == sorted(cut.variances)
@@ -68,7 +70,8 @@ def test_enough_levels_are_within_a_hundredth_of_the_target(lost: int) -> None:
     config = cohort(100, 70)
     exact = 70 * 1_000_000
     cut = NoiseLevels.of(mechanism(1_000_000), config, 64)
-    assert 1 <= cut.left(mechanism(1_000_000), 100, 100 - lost, 100 - lost, 0).variance / exact <= 1.01
+    left = cut.left(mechanism(1_000_000), 100, 100 - lost, 0)
+    assert 1 <= left.honest * left.variance / exact <= 1.01
     # Without levels a round that loses nobody has 43% more.
     assert (100 - lost) * 1_000_000 / exact >= (1.4 if lost == 0 else 1)
 
@@ -168,6 +171,26 @@ def test_a_whole_round(lost: int, silent: int, threat_model: str) -> None:
     assert np.asarray(mean.mean).std() == pytest.approx(deviation, rel=0.11)
 
 
+@pytest.mark.parametrize("variance", [1, 3, 40_000])
+def test_the_cost_is_what_is_drawn(variance: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels without noise of their own cost nothing."""
+    drawn: list[int] = []
+    blocks = Noise.blocks
+    monkeypatch.setattr(Noise, "blocks", lambda self, size: (drawn.append(size), blocks(self, size))[1])
+    config = config_for(10, gamma=0.0, delta=0.3)
+    encoder = PrivateEncoder(np.zeros(LENGTH), mechanism(variance), levels=3).for_round(config)
+    levels = encoder.noise_levels
+    assert levels is not None
+    encoder.encode_in_levels(np.zeros(LENGTH))
+    assert sum(drawn) == levels.client_draws(encoder.mechanism)
+    for included in range(7, 11):
+        drawn.clear()
+        links = [bytes(32)] * included
+        levels.without_surplus(np.zeros(LENGTH, np.uint32), encoder.mechanism, 10 - included, links)
+        assert sum(drawn) == levels.server_draws(encoder.mechanism, 10, included)
+    assert sum(drawn) <= levels.server_draws(encoder.mechanism, 10, 10)
+
+
 def test_what_needs_levels_says_so() -> None:
     config = config_for(10, gamma=0.0, delta=0.3)
     with_levels, zero = encoders(config), np.zeros(LENGTH)
@@ -195,4 +218,54 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="31 bytes"):
         levels.without_surplus(np.zeros(LENGTH, np.uint32), mechanism(), 0, [bytes(31)])
     with pytest.raises(ParameterError, match="fewer than the included"):
-        levels.left(mechanism(), 10, 5, 5, 5)
+        levels.left(mechanism(), 10, 5, 5)
+
+
+def test_an_answer_that_comes_too_late_is_counted_as_known() -> None:
+    """The server has the links of clients whose answers are in no result, and can take their surplus off as well."""
+    stage = Stage(config_for(10, gamma=0.0, delta=0.3, min_survivors=7))
+    encoder = encoders(stage.config)
+    host, levels = Host(encoder), encoder.noise_levels
+    assert levels is not None
+    stage.inputs, stage.attachments = host.vector, host.attachment
+    stage.play("UNMASK")
+    late = (3, 4, 5)
+    answers = stage.answers()
+    stage.deliver({index: answer for index, answer in answers.items() if index not in late})
+    stage.close()
+    result = stage.server.compute()
+    assert set(result.attachments) == set(range(10)) - set(late)
+    links = [dict(host.encoded[index][1])[0] for index in late]
+    assert all(link in answers[index] for index, link in zip(late, links, strict=True))
+    all_links = [*result.attachments.values(), *links]
+    bare = levels.without_surplus(result.sum, encoder.mechanism, 0, all_links).astype(np.int64)
+    bare[bare >= 1 << 23] -= 1 << 24
+    known = levels.left(encoder.mechanism, 10, 10, 0)
+    assert known.honest * known.variance == 10 * levels.variances[0] < levels.variance_of_sum(0, 10, 7)
+    # 1,024 values: their variance is known to sqrt(2 / 1,024) = 4.4%, five of which the surplus of three exceeds.
+    assert bare.var() == pytest.approx(known.honest * known.variance, rel=0.22)
+
+
+@pytest.mark.parametrize("config", [active(7, 1, 2), active(14, 1, 2, 6)], ids=["complete", "sparse"])
+@pytest.mark.parametrize(
+    "gone",
+    [LeaveOut, lambda ids: Lose(ids, "ADVERTISE"), lambda ids: Lose(ids, "SHARE")],
+    ids=["never there", "never shared", "sent no vector"],
+)
+def test_a_server_that_claims_more_survivors_gets_links_and_no_sum(config: RoundConfig, gone: Any) -> None:
+    """Else it could have more noise removed than the losses ask for: clients count the losses that they are shown."""
+    everybody, colluder = tuple(range(config.clients)), config.clients - 1
+    for lost in range(colluder):
+        spoils = Attack(config, colluders=(colluder,), lies=(gone((lost,)), ShowSurvivors(everybody))).run()
+        assert spoils.openings == ()
+        assert spoils.broken == []
+
+
+def test_without_the_rule_about_neighbours_it_would_get_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the test before this one can fail."""
+    (mutant,) = (mutant for mutant in PRIVACY if mutant.rule == "client.survivors_shared")
+    mutant.remove(monkeypatch)
+    config = active(7, 1, 2)
+    spoils = Attack(config, colluders=(6,), lies=(LeaveOut((0,)), ShowSurvivors(tuple(range(7))))).run()
+    (opening,) = spoils.openings
+    assert opening.clients == {1, 2, 3, 4, 5}

@@ -21,6 +21,7 @@ from secagg.encoding import Template
 from secagg.privacy import Mechanism, PrivateEncoder, exact, perturbation, rotation
 from secagg.privacy.noise import Noise
 from secagg.privacy.parameters import NoiseKind
+from secagg.privacy.removal import NoiseLevels
 from tests.support.reference_parties import SPECS
 from tests.support.ties import exists
 
@@ -215,6 +216,70 @@ def keep_encode(test: Test) -> None:
     assert mean.weight == pytest.approx(float.fromhex(test["total_weight"]), rel=1e-9)
 
 
+def levels_of(test: Test, mechanism: Mechanism) -> NoiseLevels:
+    return NoiseLevels.of(mechanism, SimpleNamespace(**test["cohort"]), test["levels"])
+
+
+def keep_levels(test: Test) -> None:
+    mechanism = Mechanism(
+        noise=NoiseKind.SKELLAM, clip=1.0, scale=1, bits=16, rounding_failure=0.0, variance=int(test["variance"]),
+        length=1,
+    )  # fmt: skip
+    levels, cohort = levels_of(test, mechanism), test["cohort"]
+    assert list(levels.losses) == test["losses"]
+    assert list(map(str, levels.variances)) == test["variances"]
+    for reached in test["reached"]:
+        lost = reached["lost"]
+        assert levels.level(lost) == reached["level"]
+        left = levels.left(mechanism, cohort["clients"], cohort["clients"] - lost, cohort["colluders"])
+        assert str(left.honest * left.variance) == reached["counts"]
+
+
+def keep_digest_with_levels(test: Test) -> None:
+    (array,) = test["arrays"]
+    encoder = PrivateEncoder(np.zeros(array["shape"]), mechanism_of(test), levels=test["levels"])
+    assert encoder.layout_digest().hex() == test["digest"]
+
+
+def encoder_in_levels(test: Test) -> PrivateEncoder:
+    mechanism, max_weight = mechanism_of(test), test["mechanism"]["max_weight"]
+    encoder = PrivateEncoder(
+        np.zeros(mechanism.length - (max_weight is not None)),
+        mechanism,
+        max_weight=max_weight,
+        weight_clip=None if max_weight is None else float.fromhex(test["mechanism"]["weight_clip"]),
+        levels=test["levels"],
+        randomness=lambda length: bytes.fromhex(test["seed"])[:length],
+    )
+    shape = {"length": encoder.length, "input_max": encoder.input_max, "attachment_bytes": 32}
+    cohort, context = test["cohort"], bytes.fromhex(test["context"])
+    modulus = encoder.modulus_for(cohort["clients"])
+    return encoder.for_round(SimpleNamespace(**shape, **cohort, modulus=modulus, context=context))
+
+
+def keep_encode_in_levels(test: Test) -> None:
+    vector, attachment = encoder_in_levels(test).encode_in_levels(
+        np.array(doubles(test["update"])), int(test["weight"])
+    )
+    assert list(map(str, vector.tolist())) == test["vector"]
+    assert [{"lost": lost, "link": link.hex()} for lost, link in attachment] == test["attachment"]
+
+
+def keep_removal(test: Test) -> None:
+    encoder, clients, lost = encoder_in_levels(test), test["cohort"]["clients"], test["lost"]
+    levels, links = levels_of(test, encoder.mechanism), [bytes.fromhex(link) for link in test["links"]]
+    total = np.array(list(map(int, test["sum"])), np.uint64)
+    left = levels.without_surplus(total, encoder.mechanism, lost, links)
+    assert list(map(str, left.tolist())) == test["left"]
+    assert str(levels.variance_of_sum(lost, clients - lost, len(links))) == test["variance"]
+    result: Any = SimpleNamespace(
+        sum=total, included=range(clients - lost), min_survivors=1, attachments=dict(enumerate(links))
+    )
+    mean = encoder.decode_in_levels(result)
+    assert mean.mean.tolist() == pytest.approx(doubles(test["mean"]), rel=1e-9, abs=1e-9 * encoder.mechanism.clip)
+    assert mean.weight == pytest.approx(float.fromhex(test["total_weight"]), rel=1e-9)
+
+
 LIBRARY = {
     "noise": keep_noise,
     "trial": keep_trial,
@@ -225,4 +290,8 @@ LIBRARY = {
     "round": keep_round,
     "rotate": keep_rotate,
     "encode": keep_encode,
+    "levels": keep_levels,
+    "layout_digest_with_levels": keep_digest_with_levels,
+    "encode_in_levels": keep_encode_in_levels,
+    "removal": keep_removal,
 }

@@ -18,7 +18,7 @@ _VARIANCES = (1, 2, 3, 50, 2047, 2048, 2049, 1_000_001, 2**40, 2**62)
 
 def private_files() -> dict[str, File]:
     """Every file, by name."""
-    return {"noise": noise(), "encoding": encoding()}
+    return {"noise": noise(), "encoding": encoding(), "levels": levels()}
 
 
 def _file(kind: str, about: str, flags: dict[str, str], tests: Sequence[Test]) -> File:
@@ -307,6 +307,166 @@ def _long_rotation() -> Test:
         context=context.hex(),
         rotated=_hex(rotated[:64]),
     )
+
+
+# Noise in levels.
+
+
+def levels() -> File:
+    """What follows from a config, encodings, and sums from which the surplus is taken."""
+    flags = {
+        "EQUAL": "a component of variance 0, which has no noise and a link all the same",
+        "FEW": "more levels than losses",
+        "NONE": "a round in which nobody may be lost",
+        "QUORUM": "a quorum above min_survivors",
+        "SILENT": "a member that revealed nothing, whose surplus stays",
+        "WEIGHTED": "the noise of a weight, which the removal lowers too",
+    }
+    tests = [*_levels(), *_level_digests(), *_encodings_in_levels(), *_removals()]
+    return _file("levels", "Noise in components, and the removal of those that are not needed.", flags, tests)
+
+
+_COHORTS: dict[str, tuple[dict[str, int], int, str]] = {
+    "ten clients, of whom three may be lost, in four levels": (
+        {"clients": 10, "colluders": 2, "min_survivors": 7, "quorum": 0}, 4, "FEW"
+    ),
+    "ten clients, in two levels": ({"clients": 10, "colluders": 0, "min_survivors": 5, "quorum": 0}, 2, ""),
+    "a quorum": ({"clients": 20, "colluders": 3, "min_survivors": 6, "quorum": 12}, 3, "QUORUM"),
+    "nobody may be lost": ({"clients": 6, "colluders": 1, "min_survivors": 6, "quorum": 0}, 4, "NONE"),
+}  # fmt: skip
+
+
+def _levels() -> Iterator[Test]:
+    many = {"clients": 1000, "colluders": 100, "min_survivors": 651, "quorum": 0}
+    cases = [(cohort, number, 900, flags, comment) for comment, (cohort, number, flags) in _COHORTS.items()]
+    cases += [
+        (many, 64, 2**62, "", "a thousand clients, in as many levels as there may be"),
+        (many, 64, 5, "EQUAL", "little noise in many levels"),
+        (many, 1, 1, "EQUAL", "the least noise in one level"),
+    ]
+    for cohort, number, variance, flags, comment in cases:
+        found = private.levels_of(base(1, variance=variance), levels=number, **cohort)
+        allowed = found.losses[-1]
+        lost = sorted({0, 1, *found.losses, *(most + 1 for most in found.losses), allowed // 2, allowed + 1})
+        counted = [
+            private.variance_that_counts(found, each, cohort["clients"] - each, cohort["colluders"]) for each in lost
+        ]
+        yield _entry(
+            "LEVEL-2 LEVEL-8",
+            "levels",
+            comment,
+            flags,
+            cohort=cohort,
+            levels=number,
+            variance=str(variance),
+            losses=found.losses,
+            variances=numbers(found.variances),
+            reached=[
+                {"lost": each, "level": found.reached(each), "counts": str(least)}
+                for each, least in zip(lost, counted, strict=True)
+            ],
+        )
+
+
+def _level_digests() -> Iterator[Test]:
+    mechanism = base(6)
+    for number in (1, 64):
+        yield _entry(
+            "LEVEL-3",
+            "layout_digest_with_levels",
+            f"a layout with {number} levels",
+            "",
+            mechanism=_shown(mechanism),
+            levels=number,
+            arrays=[{"keys": [], "shape": [6]}],
+            digest=private.layout_digest(mechanism, [([], [6])], number).hex(),
+        )
+
+
+def _encodings_in_levels() -> Iterator[Test]:
+    ten = _doubles("update", 10)
+    cases = [(base(10), cohort, number, flags, comment) for comment, (cohort, number, flags) in _COHORTS.items()]
+    few, number, _ = _COHORTS["ten clients, in two levels"]
+    cases += [
+        (base(10, variance=1), few, number, "EQUAL", "the least noise"),
+        (base(11, max_weight=20, weight_clip=0.125), few, number, "WEIGHTED", "a weight"),
+    ]
+    for mechanism, cohort, number, flags, comment in cases:
+        context, seed = labelled(f"context in levels, {comment}", 12), labelled(f"seed in levels, {comment}", 32)
+        weight = 1 if mechanism.max_weight is None else 7
+        found = private.levels_of(mechanism, levels=number, **cohort)
+        vector, links = private.encode_in_levels(mechanism, found, context, seed, ten, weight)
+        yield _entry(
+            "LEVEL-4 LEVEL-5 LEVEL-6",
+            "encode_in_levels",
+            comment,
+            flags,
+            mechanism=_shown(mechanism),
+            cohort=cohort,
+            levels=number,
+            context=context.hex(),
+            seed=seed.hex(),
+            update=_hex(ten),
+            weight=str(weight),
+            vector=numbers(vector),
+            attachment=_attachment(found, links, cohort["clients"]),
+        )
+
+
+def _attachment(found: private.Levels, links: Sequence[bytes], clients: int) -> list[dict[str, object]]:
+    """Each link with the most losses that it is for."""
+    most = [*found.losses[:-1], clients]
+    return [{"lost": lost, "link": link.hex()} for lost, link in zip(most, links, strict=True)]
+
+
+def _removals() -> Iterator[Test]:
+    update = _doubles("update", 4)
+    few, levels_of_few, _ = _COHORTS["ten clients, in two levels"]
+    tight, levels_of_tight, _ = _COHORTS["nobody may be lost"]
+    cases = [
+        (base(4), few, levels_of_few, 0, 0, "", "nobody is lost"),
+        (base(4), few, levels_of_few, 1, 0, "", "one is lost"),
+        (base(4), few, levels_of_few, 3, 0, "", "so many are lost that nothing is removed"),
+        (base(4), few, levels_of_few, 1, 2, "SILENT", "one is lost, and two are silent"),
+        (base(4, variance=1), few, levels_of_few, 0, 0, "EQUAL", "the least noise"),
+        (base(4, bits=2), few, levels_of_few, 0, 1, "SILENT", "elements that wrap around"),
+        (base(4), tight, levels_of_tight, 0, 0, "NONE", "nobody may be lost"),
+        (
+            base(5, max_weight=20, weight_clip=0.125, variance=10**7),
+            few, levels_of_few, 0, 3, "SILENT WEIGHTED", "weights that drown in noise",
+        ),
+    ]  # fmt: skip
+    for mechanism, cohort, number, lost, silent, flags, comment in cases:
+        context = labelled(f"context of a removal, {comment}", 12)
+        found = private.levels_of(mechanism, levels=number, **cohort)
+        included, weight = cohort["clients"] - lost, 1 if mechanism.max_weight is None else 7
+        total, links = [0] * mechanism.dimension, []
+        for member in range(included):
+            seed = labelled(f"seed of a removal, {comment}, {member}", 32)
+            vector, chain = private.encode_in_levels(mechanism, found, context, seed, update, weight)
+            total = [(a + b) % 2**mechanism.bits for a, b in zip(total, vector, strict=True)]
+            links.append(chain[found.reached(lost)])
+        links = links[silent:]
+        left = private.without_surplus(mechanism, found, total, lost, links)
+        variance = private.variance_of_sum(found, lost, included, len(links))
+        mean, divisor = private.decode(mechanism, context, left, included, variance)
+        yield _entry(
+            "LEVEL-5 LEVEL-7 LEVEL-8",
+            "removal",
+            comment,
+            flags,
+            mechanism=_shown(mechanism),
+            cohort=cohort,
+            levels=number,
+            context=context.hex(),
+            lost=lost,
+            links=[link.hex() for link in links],
+            sum=numbers(total),
+            left=numbers(left),
+            variance=str(variance),
+            mean=_hex(mean),
+            total_weight=divisor.hex(),
+        )
 
 
 def _doubles(label: str, count: int) -> list[float]:
