@@ -29,7 +29,7 @@ from secagg.privacy.noisy_sum import NoisySum
 from secagg.simulation import simulate
 from secagg.wording import counted
 
-EPSILONS: Final = (3.0, 10.0, 30.0, 100.0)
+EPSILONS: Final = (1.0, 3.0, 10.0, 30.0)
 DELTA: Final = 1e-5
 _NOISE_SEED: Final = 7
 """Sets the noise of the trusted server apart from all else that is drawn."""
@@ -87,7 +87,11 @@ class PrivateRun:
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints of it."""
         facts = asdict(self)
-        return {"ok": self.ok, **{name: facts[name] for name in facts if name not in ("title", "members")}}
+        return {
+            "ok": self.ok,
+            "delta": DELTA,
+            **{name: facts[name] for name in facts if name not in ("title", "members")},
+        }
 
     def curves(self) -> dict[str, list[float]]:
         """The accuracies by epsilon."""
