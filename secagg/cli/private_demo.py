@@ -19,12 +19,12 @@ from secagg.cli import federated
 from secagg.cli.dropout import all_lost
 from secagg.cli.output import table
 from secagg.cli.private_round import PrivateRound, private_round
-from secagg.cli.promise_options import PrivacyAsk, private_cohort
+from secagg.cli.promise_options import private_cohort
 from secagg.cli.rounds import Cohort
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
-from secagg.privacy import NoiseKind
+from secagg.privacy import Privacy
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.simulation import simulate
 from secagg.wording import counted
@@ -206,14 +206,7 @@ class _PrivateTraining:
 
     def agreed(self, epsilon: float) -> PrivateRound:
         """What keeps an epsilon."""
-        ask = PrivacyAsk(
-            epsilon=epsilon,
-            delta=DELTA,
-            rounds=self.rounds,
-            clip=self.problem.norm,
-            noise=NoiseKind.SKELLAM,
-            bits=None,
-        )
+        ask = Privacy(epsilon=epsilon, delta=DELTA, rounds=self.rounds, clip=self.problem.norm)
         return private_round(ask, self.template, self.config)
 
     def level(self, agreed: PrivateRound) -> Level:
