@@ -30,6 +30,7 @@ from secagg import RoundConfig
 from secagg.cli import federated
 from secagg.privacy import PrivateEncoder
 from secagg.privacy.calibration import Calibration, calibrate, honest_contributors
+from secagg.simulation import SeededRandomness
 
 GREY = 0.3
 """Subtracted from every pixel of 0 to 1: about the mean of handwriting, and no statistic of these data."""
@@ -96,7 +97,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--step", type=float, default=8.0, help="what the mean update is multiplied by")
     parser.add_argument("--dropout", type=float, default=0.1, help="share of the clients that drops out of every round")
     parser.add_argument("--colluders", type=float, default=0.05, help="share of the clients that may collude")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="some clients, rounds and one epsilon: it still runs")
     parser.add_argument("--plot", type=Path, help="write a picture; its suffix says of which kind")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
@@ -166,7 +167,8 @@ def _private(
     options: argparse.Namespace, cohort: RoundConfig, problem: federated.Problem, found: Calibration, seed: int
 ) -> list[float]:
     """The accuracies by round, with noise of the clients."""
-    encoder = PrivateEncoder(problem.start(), found.mechanism)
+    noise = SeededRandomness(seed, "noise")  # so that the script prints the same figures again; for simulations alone
+    encoder = PrivateEncoder(problem.start(), found.mechanism, randomness=noise)
     config = cohort.replace(
         length=encoder.length, modulus=encoder.modulus_for(cohort.clients), input_max=encoder.input_max
     )
@@ -226,7 +228,7 @@ def _draw(path: Path, rows: Sequence[Row], none: Sequence[Sequence[float]]) -> N
         axes.set_ylabel("accuracy on test data")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":

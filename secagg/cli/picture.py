@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from secagg.errors import ParameterError
 
+_CHANCE: Final = 0.5
+"""Accuracies are drawn from here on, or from the lowest one, so that differences by chance do not look large."""
 _LINE_STYLES: Final = ("-", "--", ":")
 
 Curves: TypeAlias = Mapping[str, Sequence[float]]
@@ -42,6 +44,7 @@ def draw(panels: Sequence[tuple[str, Curves]], file: Path, *, epsilons: Sequence
             axes.set_xscale("log")
             axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
             axes.minorticks_off()
+            axes.set_ylim(min([_CHANCE, *(value for values in curves.values() for value in values)]), 1)
         axes.set_ylabel("accuracy on test data")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")

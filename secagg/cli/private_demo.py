@@ -19,17 +19,17 @@ from secagg.cli import federated
 from secagg.cli.dropout import all_lost
 from secagg.cli.output import table
 from secagg.cli.private_round import PrivateRound, private_round
-from secagg.cli.promise_options import PrivacyAsk, private_cohort
+from secagg.cli.promise_options import private_cohort
 from secagg.cli.rounds import Cohort
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
-from secagg.privacy import NoiseKind
+from secagg.privacy import Privacy
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.simulation import simulate
 from secagg.wording import counted
 
-EPSILONS: Final = (3.0, 10.0, 30.0, 100.0)
+EPSILONS: Final = (1.0, 3.0, 10.0, 30.0)
 DELTA: Final = 1e-5
 _NOISE_SEED: Final = 7
 """Sets the noise of the trusted server apart from all else that is drawn."""
@@ -87,7 +87,11 @@ class PrivateRun:
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints of it."""
         facts = asdict(self)
-        return {"ok": self.ok, **{name: facts[name] for name in facts if name not in ("title", "members")}}
+        return {
+            "ok": self.ok,
+            "delta": DELTA,
+            **{name: facts[name] for name in facts if name not in ("title", "members")},
+        }
 
     def curves(self) -> dict[str, list[float]]:
         """The accuracies by epsilon."""
@@ -202,14 +206,7 @@ class _PrivateTraining:
 
     def agreed(self, epsilon: float) -> PrivateRound:
         """What keeps an epsilon."""
-        ask = PrivacyAsk(
-            epsilon=epsilon,
-            delta=DELTA,
-            rounds=self.rounds,
-            clip=self.problem.norm,
-            noise=NoiseKind.SKELLAM,
-            bits=None,
-        )
+        ask = Privacy(epsilon=epsilon, delta=DELTA, rounds=self.rounds, clip=self.problem.norm)
         return private_round(ask, self.template, self.config)
 
     def level(self, agreed: PrivateRound) -> Level:

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from secagg.cli.output import fact_table, print_json, size
-from secagg.cli.promise_options import PrivacyAsk, need_extra, private_cohort
+from secagg.cli.promise_options import need_extra, private_cohort
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
-from secagg.privacy import PrivateEncoder
+from secagg.privacy import Privacy, PrivateEncoder
 from secagg.wording import counted
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ class PrivateRound:
         config: of the round.
     """
 
-    ask: PrivacyAsk
+    ask: Privacy
     calibration: Calibration
     encoder: PrivateEncoder
     config: RoundConfig
 
 
 def private_round(
-    ask: PrivacyAsk, template: Template, cohort: RoundConfig, randomness: Callable[[int], bytes] = os.urandom
+    ask: Privacy, template: Template, cohort: RoundConfig, randomness: Callable[[int], bytes] = os.urandom
 ) -> PrivateRound:
     """The private round of a cohort.
 
@@ -54,10 +54,11 @@ def private_round(
         cohort: a config for the same clients; its length, modulus, input_max and context are replaced.
         randomness: of the noise; see ``PrivateEncoder``.
 
-    Raises ParameterError, and InfeasibleError as ``PrivacyAsk.calibrated`` does.
+    Raises ParameterError, also without the extra ``privacy``, and InfeasibleError as ``Privacy.terms`` does.
     """
     cohort = private_cohort(cohort)
-    calibration = ask.calibrated(cohort, PrivateEncoder.coordinates(template))
+    need_extra()
+    calibration = ask.calibrated(PrivateEncoder.coordinates(template), cohort)
     encoder = PrivateEncoder(template, calibration.mechanism, randomness=randomness)
     config = cohort.replace(
         length=encoder.length,

@@ -8,18 +8,15 @@ it, ``--delta`` is the other number of the promise, as everywhere in differentia
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, final
+from typing import Annotated, Final, TypeAlias, final
 
 import typer
 
 from secagg.cli.extras import advice
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
-from secagg.privacy.cohort import honest_contributors
+from secagg.privacy.ask import Privacy
 from secagg.privacy.parameters import NoiseKind
-
-if TYPE_CHECKING:
-    from secagg.privacy.calibration import Calibration
 
 PLAIN_BITS: Final = 16
 """Of an encoded value, where a round is not private."""
@@ -84,41 +81,6 @@ RoundBits: TypeAlias = Annotated[
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PrivacyAsk:
-    """A promise to keep; see ``secagg.privacy.calibration.calibrate``."""
-
-    epsilon: float
-    delta: float
-    rounds: int
-    clip: float
-    noise: NoiseKind
-    bits: int | None
-
-    def calibrated(self, cohort: RoundConfig, length: int) -> Calibration:
-        """The mechanism that keeps the promise in rounds of this cohort.
-
-        Raises:
-            InfeasibleError: no noise keeps it; it names what would do.
-            ParameterError: a value out of range, or the extra ``privacy`` is missing.
-        """
-        need_extra()
-        from secagg.privacy.calibration import calibrate
-
-        return calibrate(
-            epsilon=self.epsilon,
-            delta=self.delta,
-            rounds=self.rounds,
-            length=length,
-            clip=self.clip,
-            clients=cohort.clients,
-            honest=honest_contributors(cohort),
-            noise=self.noise,
-            bits=self.bits,
-        )
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
 class PrivacyOptions:
     """The options as they were given, whether the round is private or not; None for one that was not given.
 
@@ -156,10 +118,11 @@ class PrivacyOptions:
             )
         return self.delta
 
-    def ask(self, clients: int) -> PrivacyAsk | None:
+    def ask(self, clients: int) -> Privacy | None:
         """What is promised to each of so many clients; None where the round is not private.
 
-        Raises ParameterError for options that have no meaning without ``--epsilon``, and for a delta that is none.
+        Raises ParameterError for options that have no meaning without ``--epsilon``, for values out of range, and for
+        a delta that can only have been meant as a share of the clients.
         """
         if not self.is_private:
             for option, value in (("--rounds", self.rounds), ("--noise", self.noise), ("--clip", self.clip)):
@@ -172,13 +135,13 @@ class PrivacyOptions:
                 "--delta 1e-6, say, well below one over the number of all clients"
             )
         delta = DEFAULT_DELTA if self.delta is None else self.delta
-        if not delta < 1 / clients:
+        if not delta * clients < 1:
             raise ParameterError(
                 f"--delta {delta:g}: in a private round it is the probability with which the promise may fail, so that "
-                f"it must be below one over the number of clients, {1 / clients:.3g}; the share of the clients that "
+                f"it must be below 1/{clients}, one over the number of clients; the share of the clients that "
                 "may drop out is --max-dropout"
             )
-        return PrivacyAsk(
+        return Privacy(
             epsilon=DEFAULT_EPSILON if self.epsilon is None else self.epsilon,
             delta=delta,
             rounds=1 if self.rounds is None else self.rounds,

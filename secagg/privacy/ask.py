@@ -116,6 +116,11 @@ class Privacy:
         for name, value in taken.items():
             object.__setattr__(self, name, value)
 
+    def calibrated(self, coordinates: int, cohort: Cohort) -> Calibration:
+        """What keeps the promise in rounds of this cohort, and what that costs.  Arguments and errors as ``terms``."""
+        bit = 1 if self.adaptive is not None else 0
+        return _calibrated(self, coordinates + bit, cohort.clients, honest_contributors(cohort))
+
     def terms(self, coordinates: int, cohort: Cohort, *, state: ClipState | None = None) -> PrivacyTerms:
         """Calibrate: the terms of a round of this cohort.  The same arguments are calibrated once.
 
@@ -130,14 +135,14 @@ class Privacy:
             ParameterError: a value out of range.
             ModuleNotFoundError: the extra ``privacy`` is missing.
         """
-        bit = 1 if self.adaptive is not None else 0
-        honest = honest_contributors(cohort)
-        found = _calibrated(self, coordinates + bit, cohort.clients, honest)
+        found = self.calibrated(coordinates, cohort)
         adaptive = None
         if self.adaptive is not None:
             rule = self.adaptive.rule(found.promise.noise_multiplier, cohort.clients)
             adaptive = rule, state or ClipState(clip=min(max(self.clip, rule.lowest), rule.highest))
-        return PrivacyTerms.of(found.mechanism, honest=honest, delta=self.delta, rounds=self.rounds, adaptive=adaptive)
+        return PrivacyTerms.of(
+            found.mechanism, honest=found.promise.honest, delta=self.delta, rounds=self.rounds, adaptive=adaptive
+        )
 
 
 @lru_cache(maxsize=64)

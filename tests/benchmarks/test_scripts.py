@@ -17,6 +17,7 @@ SCRIPTS = {
     "against_peers.py": ["--quick"],
     "kernels.py": ["--repeat", "1", "--masks", "3", "--dim", "1000"],
     "private_error.py": ["--bits", "12", "14", "--clients", "5", "--dim", "64", "--repeat", "1"],
+    "private_training.py": ["--quick"],
     "private_encoding.py": ["--dim", "1000", "--repeat", "1"],
     "rounds.py": [*TINY_ROUNDS, "--threat", "active"],
     "scale_out.py": ["--repeat", "1", "--masks", "20", "--dim", "1000"],

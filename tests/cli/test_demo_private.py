@@ -28,7 +28,7 @@ def test_accuracy_falls_with_epsilon_and_both_kinds_of_noise_agree(invoke_json, 
     assert picture.read_bytes().startswith(PNG)
     run = found["data"]["digits"]
     assert set(run) == {
-        "ok", "clients", "honest", "parameters", "clip", "rounds", "no_noise", "levels", "aborted",
+        "ok", "delta", "clients", "honest", "parameters", "clip", "rounds", "no_noise", "levels", "aborted",
     }  # fmt: skip
     assert (run["clients"], run["honest"], run["rounds"], run["aborted"]) == (40, 40 - 10 - 8, 4, None)
     strict, loose = run["levels"]
