@@ -10,7 +10,6 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, final
 
 from secagg.durable import StoredSet, make_private, sync_every_commit
@@ -29,8 +28,9 @@ def load_identity(path: str | os.PathLike[str]) -> Identity:
 
     Raises ParameterError when it is no such file, without saying what was in it; OSError when it cannot be read.
     """
-    # Read in a function of its own: the traceback of an error must not hold what was in the file.
-    identity = _identity_in(Path(path).read_text(encoding="utf-8", errors="replace"))
+    with open(path, encoding="utf-8", errors="replace") as file:
+        # Read in a function of its own: the traceback of an error must not hold what was in the file.
+        identity = _identity_in(file.read())
     if identity is None:
         raise ParameterError(f"{os.fspath(path)}: not an identity file; make one with secagg identity new")
     return identity
@@ -51,7 +51,8 @@ def load_directory(path: str | os.PathLike[str]) -> tuple[MemoryDirectory, tuple
     Returns the directory, the members' names by index, and the cohort's digest.  Raises ParameterError.
     """
     try:
-        members = json.loads(Path(path).read_text(encoding="utf-8"))["members"]
+        with open(path, encoding="utf-8") as file:
+            members = json.load(file)["members"]
         names = tuple(str(member["name"]) for member in members)
         keys = [bytes.fromhex(member["key"]) for member in members]
     except (ValueError, KeyError, TypeError, RecursionError) as wrong:
@@ -66,7 +67,8 @@ def load_directory(path: str | os.PathLike[str]) -> tuple[MemoryDirectory, tuple
 def save_directory(path: str | os.PathLike[str], members: Sequence[tuple[str, bytes]]) -> None:
     """Write the file that ``load_directory`` reads, from (name, identity key) pairs in cohort order."""
     listed = [{"name": name, "key": key.hex()} for name, key in members]
-    Path(path).write_text(json.dumps({"members": listed}, indent=2) + "\n", encoding="utf-8")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps({"members": listed}, indent=2) + "\n")
 
 
 @final
@@ -84,7 +86,7 @@ class DurableTokens:
         """
         import sqlite3  # most hosts that import this library open no such file
 
-        make_private(Path(path).resolve(), "file of used tokens")
+        make_private(os.path.realpath(path), "file of used tokens")
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
         try:

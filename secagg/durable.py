@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from secagg.errors import ParameterError
@@ -47,7 +46,7 @@ def sync_every_commit(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA synchronous = EXTRA")
 
 
-def make_private(path: Path, what: str) -> None:
+def make_private(path: str | os.PathLike[str], what: str) -> None:
     """Make an empty file that its owner alone can read, or narrow the rights of the one that is there.
 
     Raises ParameterError for a symbolic link, which names ``what`` the file is for: the rights of whatever it leads to

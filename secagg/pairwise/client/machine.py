@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import Executor
 from types import TracebackType
-from typing import NoReturn, Self, TypeVar, final
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +41,9 @@ from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.rules.client import Approve, Consume
 from secagg.pairwise.transitions import CLIENT, ClientInput, input_name, phase_of
 from secagg.primitives.calls import ClearedOnError, OneCall
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _R = TypeVar("_R", Advertised, Shared, HasInput, Masked, Confirmed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 from secagg.events import ClientStep
 from secagg.pairwise import messages, records
@@ -12,6 +12,9 @@ from secagg.pairwise.client.records import Advertised, Shared
 from secagg.pairwise.messages import Roster, Share
 from secagg.pairwise.records import PublicKeys
 from secagg.primitives.secret import Secret
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def take_roster(

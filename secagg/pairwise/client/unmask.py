@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 from secagg.events import ClientStep, Finished
 from secagg.pairwise import messages, records
@@ -13,6 +13,9 @@ from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import Confirmations
 from secagg.pairwise.phases import ClientState
 from secagg.pairwise.rules import client as rules
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def take_confirmations(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from functools import lru_cache, partial
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from secagg.pairwise import records
 from secagg.pairwise.client.member import Member
@@ -13,6 +12,9 @@ from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PublicKeys
 from secagg.pairwise.rules import client as rules
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Claim: TypeAlias = tuple[bytes, bytes, bytes, int]
 """An identity key, the bytes that it signed, the signature, and whose it is."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,9 @@ from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import Lanes, Unmasked
 from secagg.primitives import agreement, masking, secret_sharing
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:

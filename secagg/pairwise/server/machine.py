@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, KeysView, Mapping
-from concurrent.futures import Executor
-from typing import NoReturn, TypeAlias, final
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, final
 
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, ServerStep
@@ -41,6 +40,9 @@ from secagg.pairwise.server.records import (
 from secagg.pairwise.server.snapshot import dump, load
 from secagg.pairwise.transitions import SERVER
 from secagg.primitives.calls import OneCall
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Randomness: TypeAlias = Callable[[int], bytes]
 
