@@ -35,8 +35,9 @@ class LayoutPolicy:
         max_epsilon, max_delta: the largest epsilon at this delta that a private round may cost over all the rounds
             that it is announced for, to the server, at the client level.  Give both or neither.  They need
             dp-accounting (the extra ``privacy``): the client works the epsilon out itself.
-        min_noise_multiplier: the least noise of a private round, as ``Promise.noise_multiplier`` counts it; needs no
-            further package.
+        min_noise_multiplier: the least noise of a private round, over the largest norm of a rounded update, as
+            ``PrivacyTerms.least_noise_multiplier`` counts it; needs no further package.  Coarse steps do not pass
+            for noise.  What the rounds cost depends on more than that: ask for ``max_epsilon`` where it can be had.
     """
 
     min_clip: float = SMALLEST_CLIP

@@ -136,7 +136,7 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
             clip=terms.update_clip,
             bits=terms.bits,
             max_weight=self.max_weight,
-            noise_multiplier=terms.noise_multiplier,
+            noise_multiplier=terms.least_noise_multiplier,
             epsilon_at=terms.epsilon_at,
             weighted_by=weighted_by,
             difference=difference,

@@ -229,6 +229,16 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """z: the noise that nobody can take off the sum over the clip, both as norms; needs no accountant."""
         return math.sqrt(self.honest * self.variance) / float(self.mechanism.scale * Fraction(self.clip))
 
+    @property
+    def least_noise_multiplier(self) -> float:
+        """The same noise over the largest norm of a rounded update: what a client judges by; needs no accountant.
+
+        The rounding adds to the norm of an update: by less than 1% in terms that were calibrated.  Where the steps are
+        coarse it adds most of the norm, and the noise has to hide that too.
+        """
+        shown = self.sum_to_server
+        return math.sqrt(shown.honest * shown.variance / shown.squared_l2)
+
     def promise(self) -> Promise:
         """The promise of the calibrated mechanism.  Raises ModuleNotFoundError without the extra ``privacy``."""
         return self._promise(self.mechanism)

@@ -24,7 +24,7 @@ from secagg.privacy.calibration import InfeasibleError, Promise, calibrate
 from secagg.privacy.cohort import honest_contributors
 from secagg.privacy.layout_file import read_any_layout, write_any_layout
 from secagg.privacy.noisy_sum import NoisySum
-from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE
+from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE, as_noise
 
 SHAPES = {"w": (4, 3), "b": (5,)}
 ASK = Privacy(epsilon=6.0, delta=1e-6, clip=1.5, rounds=20)
@@ -385,6 +385,33 @@ def test_the_epsilon_is_that_of_all_announced_rounds_at_the_client_s_own_delta()
     assert TERMS.epsilon_at(1e-9) > TERMS.epsilon_at(1e-6)
 
 
+def test_coarse_steps_do_not_pass_for_noise() -> None:
+    """With one step in a clip, all that 2^20 coordinates can change is their rounding, and the noise has to hide it."""
+    coarse = Mechanism(
+        noise=as_noise("skellam"),
+        clip=1.0,
+        scale=1,
+        bits=16,
+        rounding_failure=math.exp(-0.5),
+        variance=1,
+        length=2**20,
+    )
+    terms = PrivacyTerms.of(coarse, honest=16, delta=1e-6)
+    assert terms.noise_multiplier == 4.0
+    assert terms.epsilon_at(1e-6) > 1000
+    layout = PrivateLayout.of({"a": (2**20,)}, terms)
+    layout.check_policy(LayoutPolicy(private=True))
+    with pytest.raises(PeerError, match=r"a noise multiplier of 0\.0078\d+; .* allows 0\.01 or more"):
+        layout.check_policy(LayoutPolicy(min_noise_multiplier=0.01))
+
+
+@given(terms=terms_drawn)
+def test_the_noise_that_a_client_judges_by_is_over_all_that_it_can_change(terms: PrivacyTerms) -> None:
+    change = NoisySum.of_clients(terms.mechanism, terms.honest).squared_l2
+    expected = Fraction(terms.honest * terms.variance, change)
+    assert terms.least_noise_multiplier**2 == pytest.approx(float(expected), rel=1e-12)
+
+
 def test_sampling_makes_no_promise_to_the_server() -> None:
     sampled = PrivacyTerms.from_data(DATA | {"sampling_rate": 0.01})
     assert sampled.epsilon_at(1e-6) == TERMS.epsilon_at(1e-6)
@@ -396,7 +423,7 @@ def test_sampling_makes_no_promise_to_the_server() -> None:
     [
         ({"max_epsilon": 5.0, "max_delta": 1e-6}, r"an epsilon of 5\.99\d+ at delta 1e-06 .* allows 5$"),
         ({"max_epsilon": 6.0, "max_delta": 1e-9}, r"an epsilon of 7\.\d+ at delta 1e-09 .* allows 6$"),
-        ({"min_noise_multiplier": 4.5}, r"a noise multiplier of 3\.98\d+; .* allows 4\.5 or more"),
+        ({"min_noise_multiplier": 4.5}, r"a noise multiplier of 3\.97\d+; .* allows 4\.5 or more"),
         ({"max_clip": 1.0}, "has clip 1.5; .* allows 1e-100 to 1.0"),
         ({"min_bits": 20}, "has bits 1[0-9]; .* allows 20 to 32"),
     ],
