@@ -12,7 +12,7 @@ from secagg.simulation.costs import UnitCosts
 KEYS = {
     "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "quorum", "min_survivors", "phases",
     "upload_bytes", "download_bytes", "client_cpu_s", "server_cpu_s", "client_floor_s", "server_floor_s", "confirm",
-    "security", "explain",
+    "security", "explain", "privacy",
 }  # fmt: skip
 
 
