@@ -36,6 +36,13 @@ def of_config(config: RoundConfig) -> str:
         lines.append(f"An element takes {config.modulus.bits} bits in a message.")
     else:
         lines.append(f"Every element below {config.modulus} is allowed. The sum is taken modulo {config.modulus}.")
+    if config.version > 1:
+        lines.append(
+            f"The round speaks version {config.version} of the wire, a draft: all members run the same release of the "
+            "library."
+        )
+    if config.attachment_bytes:
+        lines.append(f"Each client that unmasks the sum reveals {config.attachment_bytes} bytes of its host's besides.")
     if config.threat_model.confirms:
         lines.append(
             f"A client reveals shares only after {counted(config.quorum, 'client')} have confirmed the same survivors."

@@ -38,6 +38,7 @@ CONFIGS = (
     active(8, 1, 1, min_survivors=7),
     active(10, 1, 1, 4),
     active(14, 1, 2, 6),
+    active(7, 1, 2).replace(version=2, attachment_bytes=16),
 )
 """In all of them privacy does not hang on luck: however the graph falls, 2t > k + A."""
 GENEROUS = settings(max_examples=3 * settings().max_examples, suppress_health_check=[HealthCheck.too_slow])
@@ -47,6 +48,19 @@ GENEROUS = settings(max_examples=3 * settings().max_examples, suppress_health_ch
 @given(attacks(CONFIGS))
 def test_no_lies_open_anything_but_one_sum(attack: Attack) -> None:
     assert attack.run().broken == []
+
+
+@GENEROUS
+@given(attacks(CONFIGS[-1:]))
+def test_no_lies_reveal_what_is_attached_for_two_numbers_of_losses(attack: Attack) -> None:
+    """Nor for a number of losses other than that of a set which a quorum confirmed."""
+    spoils = attack.run()
+    revealed = [(view.index, value) for view in spoils.ledger.views for value in view.attachments]
+    lost = {int(value.split(b", ")[1].split()[0]) for _, value in revealed}
+    assert len({index for index, _ in revealed}) == len(revealed), "a client revealed twice"
+    assert all(value.startswith(b"%d, " % index) for index, value in revealed)
+    assert len(lost) <= 1
+    assert lost <= {attack.config.clients - len(survivors) for survivors in spoils.confirmed}
 
 
 @pytest.mark.parametrize("rule", ["client.dealers_enough", "client.survivors_shared", "R-UNMASK-2"])

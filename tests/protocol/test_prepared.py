@@ -36,11 +36,24 @@ def run(threat_model: str, neighbours: str, full: int | None, **options: Any) ->
     )
     fates = FATES if active else {client: fate.replace("CONFIRM", "MASK") for client, fate in FATES.items()}
     faults = Faults(fates=fates, troubles=(Trouble(5, "SHARE", Nuisance.DUPLICATE), Trouble(6, "MASK", Nuisance.LATE)))
+    given: dict[str, Any] = {"faults": faults, "seed": SEED, "identities": identities, "directory": directory}
+    if config.attachment_bytes:
+        given["attachments"] = lambda client: [(lost, bytes([client, lost])) for lost in range(CLIENTS + 1)]
     if full is None:
-        return simulate(vector_of, config, faults=faults, seed=SEED, identities=identities, directory=directory)
-    return simulate_prepared(
-        vector_of, config, full=full, faults=faults, seed=SEED, identities=identities, directory=directory
-    )
+        return simulate(vector_of, config, **given)
+    return simulate_prepared(vector_of, config, full=full, **given)
+
+
+@pytest.mark.parametrize("threat_model", ["semi_honest", "active"])
+def test_what_is_attached_is_that_of_full_clients(threat_model: str) -> None:
+    options = {"version": 2, "attachment_bytes": 2}
+    real, prepared = (run(threat_model, "auto", full, **options) for full in (None, 7))
+    assert real.result is not None
+    assert prepared.result is not None
+    lost = CLIENTS - len(real.included)
+    assert prepared.result.transcript_digest == real.result.transcript_digest
+    assert prepared.result.attachments == real.result.attachments
+    assert set(prepared.result.attachments.items()) <= {(client, bytes([client, lost])) for client in real.included}
 
 
 @pytest.mark.parametrize("full", [1, 7, CLIENTS - 2, CLIENTS])

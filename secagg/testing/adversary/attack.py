@@ -11,6 +11,7 @@ import numpy as np
 from secagg.errors import ErrorCode, PeerError
 from secagg.identity import Directory, Identity, UsedTokens
 from secagg.machines import ClientMachine
+from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.simulation.cohort import SeededRandomness, make_cohort
@@ -181,6 +182,7 @@ class Attack:
             threat_model=self.config.threat_model,
             min_sigma=self.config.sigma,
             min_grinding_bits=self.config.grinding_bits,
+            max_attachment_bytes=self.config.attachment_bytes,
         )
 
         def join(invitation: bytes) -> ClientMachine:
@@ -192,4 +194,11 @@ class Attack:
         def resume(state: bytes) -> ClientMachine:
             return Client.resume(state, consume, randomness=randomness, **trust)
 
-        return Host(index, join, resume, vectors)
+        return Host(index, join, resume, vectors, attachment_of(self.config, index))
+
+
+def attachment_of(config: RoundConfig, index: int) -> Attachment | None:
+    """What a client's host attaches, if the config asks for it: for each number of losses a value that tells both."""
+    size = config.attachment_bytes
+    values = [(lost, f"{index}, {lost} lost".encode().ljust(size, b".")[:size]) for lost in range(config.clients)]
+    return values if size else None

@@ -28,7 +28,7 @@ from secagg.arithmetic.modulus import Modulus
 from secagg.pairwise import messages, records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
-from secagg.pairwise.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask
+from secagg.pairwise.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask, UnmaskWithAttachment
 from secagg.pairwise.records import KINDS, Commitments, PublicKeys, SharePair
 from secagg.pairwise.records import Opening as OpenedShare
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
@@ -56,6 +56,7 @@ class View:
     """U2 as shown to it, in the order shown."""
     masked: list[tuple[Input, bytes]] = field(default_factory=list)
     openings: list[bytes] = field(default_factory=list)
+    attachments: list[bytes] = field(default_factory=list)
 
     def sent(self, config: RoundConfig, data: bytes) -> None:
         """Note the keys that its first message, ADVERTISE, announces."""
@@ -78,11 +79,13 @@ class View:
             self.masked.append(((self.index, vector), bytes(answer.vector)))
         if isinstance(answer, Unmask):
             self.openings.append(answer.openings)
+        if isinstance(answer, UnmaskWithAttachment):
+            self.attachments.append(answer.attachment)
 
     def clone(self) -> View:
         """The view of a second client that goes on from the same state."""
         other = copy(self)
-        other.masked, other.openings = [], []
+        other.masked, other.openings, other.attachments = [], [], []
         return other
 
     @property

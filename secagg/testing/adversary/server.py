@@ -280,7 +280,7 @@ class MaliciousServer:
         first = member.vector
         for number in range(first, first + times):
             try:
-                step = member.client.submit(list(member.host.vectors[number]))
+                step = member.client.submit(list(member.host.vectors[number]), member.host.attachment)
             except UsageError as crash:
                 self.crashes.append((member.index, crash))
                 return

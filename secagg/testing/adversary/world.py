@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 from secagg.identity import Identity
 from secagg.machines import ClientMachine
 from secagg.pairwise import messages
+from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
@@ -36,9 +37,14 @@ class Host:
         join: Callable[[bytes], ClientMachine],
         resume: Callable[[bytes], ClientMachine],
         vectors: Sequence[Collection[int]],
+        attachment: Attachment | None = None,
     ) -> None:
-        """``vectors`` are its successive inputs; only the first one is masked unless something goes wrong."""
+        """``vectors`` are its successive inputs; only the first one is masked unless something goes wrong.
+
+        ``attachment`` goes with each of them, in a round that asks for one.
+        """
         self.index, self.join, self.resume, self.vectors = index, join, resume, vectors
+        self.attachment = attachment
 
 
 @dataclass(eq=False, slots=True)

@@ -87,7 +87,7 @@ class TwoLeaves(Lie):
     place: int
 
     def draft(self, server: LyingServer, world: World) -> None:
-        if self.colluder in world.puppets:
+        if self.colluder in world.puppets and self.colluder in world.adverts:  # not left out by another lie
             world.puppets[self.place] = world.puppets[self.colluder]
             world.adverts[self.place] = world.adverts[self.colluder]
             world.members = [member for member in world.members if member.index != self.place]
