@@ -19,6 +19,7 @@ SAMPLE = (
     "server.Server._close_confirm: without require(len(self.confirmations) >= self.config.quorum, 'too-few-clients')",
     "server.Server._take_unmask: without require(len(attachment) == self.config.attachment_bytes, 'wrong-length')",
     "rules.is_sound: 10 * losses < 9 * c.clients for 10 * losses <= 9 * c.clients",
+    "private.levels_of: honest for honest - lost",
     "wire.read_bitmap: without not bits >> clients, beside len(data) == (clients + 7) // 8",
 )
 
