@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -33,8 +34,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 SPECS = Path(__file__).resolve().parent
-MODULES = ("wire", "arithmetic", "primitives", "rules", "policy", "client", "server")
-FORMULAS = ("connects", "thresholds", "quantile", "is_sound", "max_bytes")
+MODULES = ("wire", "arithmetic", "primitives", "rules", "policy", "client", "server", "private")
+PROTOCOL = ("vectors.replay", ("v1", "v2"))
+REPLAYS = {"private": ("vectors.replay_private", ("private-v1",))}
+"""Modules that have other vectors than the protocol's: what replays these, and where they are."""
+FORMULAS = ("connects", "thresholds", "quantile", "is_sound", "max_bytes", "levels_of", "variance_that_counts")
 """Functions in which numbers are moved by one."""
 SECONDS = 60
 """A changed reference that has not finished then never will: that is a difference too."""
@@ -205,9 +209,9 @@ def first_failure(mutant: Mutant) -> str:
     sys.modules[module.__name__] = module
     exec(compile(mutant.tree(), f"{mutant.module}.py, changed", "exec"), module.__dict__)  # noqa: S102
     setattr(package, mutant.module, module)
-    from vectors.replay import failures  # type: ignore[import-not-found]
-
-    files = [path for version in ("v1", "v2") for path in (SPECS / "vectors" / version).glob("*.json")]
+    replay, folders = REPLAYS.get(mutant.module, PROTOCOL)
+    failures = importlib.import_module(replay).failures
+    files = [path for folder in folders for path in (SPECS / "vectors" / folder).glob("*.json")]
     for path in sorted(files, key=lambda path: path.stat().st_size):
         for test, detail in failures(json.loads(path.read_text(encoding="utf-8"))):
             return f"{test}: {detail}"

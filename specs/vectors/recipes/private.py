@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from reference import private
+from reference import primitives, private
 from reference.private import Mechanism
 
 from .common import File, Test, labelled, numbers
@@ -47,11 +47,14 @@ def noise() -> File:
     """Values from a key, and single trials."""
     flags = {
         "FURTHER_BITS": "a trial that is decided by the first 64 bits of U and of T alone",
+        "ROOT": "a scale whose square root is a whole number",
         "NARROW": "a Poisson variable's mode, and probabilities of negative counts",
         "ODD": "a mean that is no whole number",
         "WIDE": "floats in which a unit is lost",
     }
-    return _file("noise", "Noise from a key, and what becomes of single trials.", flags, [*_drawn(), *_trials()])
+    return _file(
+        "noise", "Noise from a key, and what becomes of single trials.", flags, [*_drawn(), *_trials(), *_whole_roots()]
+    )
 
 
 def _drawn() -> Iterator[Test]:
@@ -64,6 +67,16 @@ def _drawn() -> Iterator[Test]:
             values = numbers(private.noise(kind, variance, key, 16))
             shown = {"kind": kind, "variance": str(variance), "key": key.hex(), "values": values}
             yield _entry(requirements, "noise", f"{kind} of variance {variance}", flags, **shown)
+
+
+def _whole_roots() -> Iterator[Test]:
+    """Variances for which the square root in s is 3,679."""
+    for kind, variance in (("skellam", 9_197_500), ("discrete-gaussian", 4_598_750)):
+        key = labelled(f"noise {kind} {variance}", 32)
+        requirements = f"NOISE-1 NOISE-2 NOISE-3 {'NOISE-4' if kind == 'skellam' else 'NOISE-5'}"
+        values = numbers(private.noise(kind, variance, key, 64))
+        shown = {"kind": kind, "variance": str(variance), "key": key.hex(), "values": values}
+        yield _entry(requirements, "noise", f"{kind} of variance {variance}", "ROOT", **shown)
 
 
 def _trials() -> Iterator[Test]:
@@ -132,13 +145,22 @@ def encoding() -> File:
     flags = {
         "AGAIN": "the first rounding is taken although it is too long",
         "CLIPPED": "an update that is longer than the clip",
+        "CLOSE": "a comparison whose two sides are equal",
         "EXTREME": "squares that overflow or vanish, and powers of two that no double has",
         "ONE": "the smallest vector",
         "RUNS": "squares that are summed in one run",
         "TOWARDS_ZERO": "a rounding that never ends, or ends in another way",
         "WEIGHTED": "the weight's coordinate, and what it takes of the clip",
     }
-    tests = [*_bounds(), *_digests(), *_transforms(), *_roundings(), *_encodings(), _long_rotation()]
+    tests = [
+        *_bounds(),
+        *_digests(),
+        *_transforms(),
+        *_roundings(),
+        *_encodings(),
+        _long_rotation(),
+        *_close_roundings(),
+    ]
     return _file("encoding", "From an update to elements and back. Doubles are in hexadecimal.", flags, tests)
 
 
@@ -240,6 +262,23 @@ def _roundings() -> Iterator[Test]:
         rounded = numbers(private.round_conditionally(values, key, bound))
         shown = {"values": _hex(values), "key": key.hex(), "squared_norm_bound": str(bound), "rounded": rounded}
         yield _entry("ROUND-1 ROUND-2 ROUND-3", "round", comment, flags, **shown)
+
+
+def _close_roundings() -> Iterator[Test]:
+    """Values whose X is their draw, which rounds them down, and a sum of squares that is the bound."""
+    key = labelled("rounding of what is equal", 32)
+    stream = primitives.aes_blocks(key, range(2))
+    draws = [int.from_bytes(stream[4 * i : 4 * i + 4], "little") for i in range(8)]
+    even = [0.5] * 8
+    squares = sum(draw < 2**31 for draw in draws)  # of the first attempt, in which a value is 0 or 1
+    cases = [
+        ([draw / 2**32 for draw in draws], 8, "draws that are equal to X"),
+        (even, squares, "a sum of squares that is the bound"),
+    ]
+    for values, bound, comment in cases:
+        rounded = numbers(private.round_conditionally(values, key, bound))
+        shown = {"values": _hex(values), "key": key.hex(), "squared_norm_bound": str(bound), "rounded": rounded}
+        yield _entry("ROUND-1 ROUND-2 ROUND-3", "round", comment, "CLOSE", **shown)
 
 
 def _encodings() -> Iterator[Test]:
