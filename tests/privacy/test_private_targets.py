@@ -26,7 +26,8 @@ for kind in NoiseKind:
             noise=kind, clip=1.0, scale=Fraction(1000), bits=20, rounding_failure=0.6, variance=variance, length=20
         )
         encoder = PrivateEncoder(np.zeros(20), mechanism, randomness=bytes)
-        shape = SimpleNamespace(clients=5, length=32, input_max=2**20 - 1, modulus=encoder.modulus_for(5), context=b"")
+        terms = {"input_max": 2**20 - 1, "modulus": encoder.modulus_for(5), "context": b"", "attachment_bytes": 0}
+        shape = SimpleNamespace(clients=5, length=32, **terms)
         encoder = encoder.for_round(shape)
         vector = encoder.encode(np.arange(20.0))
         found.update(vector.tobytes() + encoder.decode_sum(vector, 1).mean.round(9).tobytes())
