@@ -58,7 +58,7 @@ class Security:
         colluders: A.
         honest_members: the fewest honest clients in the sum, |S| - A.
         sigma: bits of privacy asked for.
-        privacy_log2, connectivity_log2, correctness_log2: the bounds reached, of ``graph.Bounds``.
+        privacy_log2, connectivity_log2, correctness_log2: the bounds reached, of ``parameters.Bounds``.
     """
 
     threat: str

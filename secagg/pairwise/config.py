@@ -9,9 +9,19 @@ from typing import Final, Literal
 
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ParameterError
-from secagg.pairwise import config_wire, explanation, graph, messages, transcript
-from secagg.pairwise.graph_rates import colluders_and_dropouts, default_colluders
+from secagg.pairwise import config_wire, explanation, messages, transcript
 from secagg.pairwise.parameters import (
+    DEFAULT_ETA,
+    DEFAULT_GRINDING_BITS,
+    DEFAULT_SIGMA,
+    Bounds,
+    Demand,
+    default_colluders,
+)
+from secagg.pairwise.phases import ThreatModel
+from secagg.pairwise.policy import Policy
+from secagg.pairwise.values import (
+    FEWEST_CLIENTS,
     MAX_ATTACHMENT_BYTES,
     MAX_BITS,
     MAX_CLIENTS,
@@ -22,8 +32,6 @@ from secagg.pairwise.parameters import (
     raw_bytes,
     whole,
 )
-from secagg.pairwise.phases import ThreatModel
-from secagg.pairwise.policy import Policy
 from secagg.primitives.suites import Suite
 
 __all__ = [
@@ -94,18 +102,7 @@ class RoundConfig:
         self._take_types()
         self._check_version()
         self._check_ranges()
-        self._check_survivors()
-        graph.check_parameters(  # R-CONFIG-9
-            self.clients,
-            self.colluders,
-            self.dropouts,
-            self.neighbours,
-            self.threshold,
-            active=self.threat_model.adversarial_drops,
-            complete=self.is_complete,
-            sigma=self.sigma + self.grinding_bits,
-            eta=self.eta,
-        )
+        self.bounds.check()
 
     @classmethod
     def for_cohort(
@@ -122,9 +119,9 @@ class RoundConfig:
         modulus: Modulus | int | None = None,
         min_survivors: int | None = None,
         suite: Suite = Suite.AES_128,
-        sigma: int = 40,
-        grinding_bits: int = 64,
-        eta: int = 30,
+        sigma: int = DEFAULT_SIGMA,
+        grinding_bits: int = DEFAULT_GRINDING_BITS,
+        eta: int = DEFAULT_ETA,
         context: bytes = b"",
         cohort: bytes = b"",
         version: int = transcript.VERSION,
@@ -135,7 +132,7 @@ class RoundConfig:
         Args:
             gamma: the largest share of the cohort that colludes with the server, A = floor(gamma n); when not given,
                 ``default_colluders``: max(1, floor(0.2 n)).  A float stands for the decimal or the fraction that a
-                person would write for it (``graph_rates.exact_rate``).
+                person would write for it (``rates.exact_rate``).
             delta: the largest share of the cohort that is lost, from first to last, D = floor(delta n); when not given,
                 max(1, floor(0.1 n)), or fewer where gamma, threshold or min_survivors leave less room.
             neighbours: ``"auto"`` for the smallest degree that keeps the bounds, ``"complete"``, or an even degree.
@@ -150,48 +147,36 @@ class RoundConfig:
         Raises ParameterError, which names the value met, the value allowed and what to change.
         """
         model = as_threat_model(threat_model)
-        active = model.adversarial_drops
-        clients = whole("clients", clients, 3, MAX_CLIENTS)
-        threshold = None if threshold is None else whole("threshold", threshold)
-        min_survivors = None if min_survivors is None else whole("min_survivors", min_survivors)
-        sigma, eta = whole("sigma", sigma, 1, MAX_BITS), whole("eta", eta, 1, MAX_BITS)
-        grinding_bits = whole("grinding_bits", grinding_bits, 0, MAX_BITS) if active else 0
-        chosen_modulus, chosen_max = _choose_modulus(clients, input_max, modulus)
-        colluders, dropouts = colluders_and_dropouts(
-            clients, gamma, delta, active=active, threshold=threshold, min_survivors=min_survivors
+        demand = Demand.of_rates(
+            whole("clients", clients, FEWEST_CLIENTS, MAX_CLIENTS),
+            gamma,
+            delta,
+            threat_model=model,
+            sigma=whole("sigma", sigma, 1, MAX_BITS),
+            grinding_bits=whole("grinding_bits", grinding_bits, 0, MAX_BITS) if model.adversarial_drops else 0,
+            eta=whole("eta", eta, 1, MAX_BITS),
+            neighbours=_degree(neighbours),
+            threshold=None if threshold is None else whole("threshold", threshold),
+            min_survivors=None if min_survivors is None else whole("min_survivors", min_survivors),
         )
-        degree, threshold = graph.choose_parameters(
-            clients,
-            colluders,
-            dropouts,
-            _degree(neighbours),
-            threshold,
-            active=active,
-            sigma=sigma + grinding_bits,
-            eta=eta,
-        )
-        quorum = graph.quorum(clients, colluders) if model.confirms else 0
-        if min_survivors is None:
-            min_survivors = max(quorum, threshold + 1, colluders + 2)
-            if not active and degree != clients - 1:
-                # Connectivity of a sparse graph is bounded for D losses and no more.
-                min_survivors = max(min_survivors, clients - dropouts)
+        chosen_modulus, chosen_max = _choose_modulus(demand.clients, input_max, modulus)
+        bounds = demand.choose()
         return cls(
             threat_model=model,
             suite=suite,
-            clients=clients,
+            clients=demand.clients,
             length=length,
             modulus=chosen_modulus,
             input_max=chosen_max,
-            colluders=colluders,
-            dropouts=dropouts,
-            neighbours=degree,
-            threshold=threshold,
-            quorum=quorum,
-            min_survivors=min_survivors,
-            sigma=sigma,
-            grinding_bits=grinding_bits,
-            eta=eta,
+            colluders=demand.colluders,
+            dropouts=demand.dropouts,
+            neighbours=bounds.neighbours,
+            threshold=bounds.threshold,
+            quorum=bounds.quorum,
+            min_survivors=bounds.min_survivors,
+            sigma=int(demand.sigma),
+            grinding_bits=int(demand.grinding_bits),
+            eta=int(demand.eta),
             context=context,
             cohort=cohort,
             version=version,
@@ -232,7 +217,7 @@ class RoundConfig:
 
     def _check_ranges(self) -> None:
         """R-CONFIG-4 and R-CONFIG-6; what a modulus is, R-CONFIG-5, ``Modulus`` sees to."""
-        whole("clients", self.clients, 3, MAX_CLIENTS)
+        whole("clients", self.clients, FEWEST_CLIENTS, MAX_CLIENTS)
         whole("length", self.length, 1, MAX_LENGTH)
         for name in ("colluders", "dropouts"):
             whole(name, getattr(self, name), 0, self.clients - 1)
@@ -256,32 +241,6 @@ class RoundConfig:
                 "semi_honest: cohort, grinding_bits and quorum belong to active; leave them empty and 0"
             )
 
-    def _check_survivors(self) -> None:
-        """R-CONFIG-7 and R-CONFIG-8."""
-        remain = self.clients - self.dropouts
-        if self.threat_model.confirms and not (
-            2 * self.quorum > self.clients + self.colluders and self.quorum <= remain
-        ):
-            raise ParameterError(
-                f"quorum {self.quorum}: must exceed (clients + colluders) / 2 = "
-                f"{(self.clients + self.colluders) / 2:g} and be at most clients - dropouts = {remain}; "
-                "lower gamma or delta"
-            )
-        # Two honest members: the sum of fewer is somebody's vector.
-        least = max(self.quorum, self.threshold + 1, self.colluders + 2)
-        if least > remain:
-            raise ParameterError(
-                f"dropouts {self.dropouts}: {remain} clients may remain, but a sum needs {least} "
-                f"(threshold + 1 = {self.threshold + 1}, colluders + 2 = {self.colluders + 2}, "
-                f"quorum = {self.quorum}); lower gamma or delta, or invite more clients"
-            )
-        if not least <= self.min_survivors <= remain:
-            raise ParameterError(
-                f"min_survivors = {self.min_survivors}: must be at least {least} "
-                f"(threshold + 1 = {self.threshold + 1}, colluders + 2 = {self.colluders + 2}, "
-                f"quorum = {self.quorum}) and at most clients - dropouts = {remain}"
-            )
-
     # What follows from the constants.
 
     @property
@@ -299,45 +258,28 @@ class RoundConfig:
         """Whether every client is every other's neighbour."""
         return self.neighbours == self.clients - 1
 
-    @cached_property
-    def bounds(self) -> graph.Bounds:
-        """log2 of the probabilities that privacy, connectivity and correctness fail.
-
-        In ``semi_honest`` connectivity is that of the smallest sum that this config lets open, which may be over fewer
-        than n - D clients when ``min_survivors`` was given.
-        """
-
-        def assess(lost: int) -> graph.Bounds:
-            active = self.threat_model.adversarial_drops
-            return graph.assess(self.clients, self.colluders, lost, self.neighbours, self.threshold, active=active)
-
-        bounds = assess(self.dropouts)
-        if self.threat_model.adversarial_drops:
-            return bounds
-        return replace(bounds, connectivity_log2=assess(self.clients - self.min_survivors).connectivity_log2)
-
     @property
-    def graph_parameters(self) -> graph.GraphParameters:
-        """Degree and threshold with what they were chosen for, and ``bounds``."""
-        sigma, eta = float(self.sigma + self.grinding_bits), float(self.eta)
-        active = self.threat_model.adversarial_drops
-        none_below = self.is_complete and not graph.sparse_degree_exists(
-            self.clients, self.colluders, self.dropouts, active=active, sigma=sigma, eta=eta
-        )
-        return graph.GraphParameters(
+    def demand(self) -> Demand:
+        """What this config says of who may collude, who may be lost, and how sure the round must be."""
+        return Demand(
             clients=self.clients,
             colluders=self.colluders,
             dropouts=self.dropouts,
-            neighbours=self.neighbours,
-            threshold=self.threshold,
-            active=active,
-            sigma=sigma,
-            eta=eta,
-            no_sparse_degree=none_below,
-            privacy_log2=self.bounds.privacy_log2,
-            connectivity_log2=self.bounds.connectivity_log2,
-            correctness_log2=self.bounds.correctness_log2,
+            threat_model=self.threat_model,
+            sigma=self.sigma,
+            grinding_bits=self.grinding_bits,
+            eta=self.eta,
         )
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The numbers of this config, and log2 of the probabilities that privacy, connectivity and correctness fail."""
+        return self.demand.assess(self.neighbours, self.threshold, quorum=self.quorum, min_survivors=self.min_survivors)
+
+    @property
+    def graph_parameters(self) -> Bounds:
+        """What ``bounds`` was called before; this name stays for one release."""
+        return self.bounds
 
     def max_message_bytes(self, phase: str) -> int:
         """The most bytes that an honest message of a phase has, in either direction: a limit for transports."""

@@ -9,7 +9,7 @@ from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
-    from secagg.pairwise.graph import GraphParameters
+    from secagg.pairwise.parameters import Bounds
 
 
 def of_config(config: RoundConfig) -> str:
@@ -24,7 +24,7 @@ def of_config(config: RoundConfig) -> str:
         f"{counted(config.clients, 'client')}, threat model {config.threat_model}.",
         colluders,
         losses,
-        *of_graph(config.graph_parameters, config.clients - config.min_survivors),
+        *of_bounds(config.bounds),
         f"A sum is opened over at least {counted(config.min_survivors, 'client')}, of which at least "
         f"{config.min_survivors - config.colluders} are honest.",
     ]
@@ -54,28 +54,24 @@ def of_config(config: RoundConfig) -> str:
     return "\n".join(lines)
 
 
-def of_graph(parameters: GraphParameters, lost: int) -> tuple[str, ...]:
-    """Sentences about a degree and a threshold, good or bad.
-
-    Args:
-        parameters: what is described, with its bounds.
-        lost: how many clients may be out of the smallest sum; in `semi_honest` the connectivity bound is for so many.
-    """
-    found = parameters
+def of_bounds(bounds: Bounds) -> tuple[str, ...]:
+    """Sentences about a degree and a threshold, good or bad, and the bounds that they reach."""
+    demand = bounds.demand
     lines = [
-        f"Each client has {found.neighbours} neighbours. {found.threshold} shares reconstruct a secret, and "
+        f"Each client has {bounds.neighbours} neighbours. {bounds.threshold} shares reconstruct a secret, and "
         "fewer reveal nothing."
     ]
-    if found.no_sparse_degree:
+    if bounds.complete and not demand.has_sparse_degree():
         lines.append(
-            f"The graph is complete, because no smaller degree reaches sigma = {found.sigma:g} and eta = {found.eta:g}."
+            f"The graph is complete, because no smaller degree reaches sigma = {demand.privacy_bits:g} and eta = "
+            f"{demand.eta:g}."
         )
-    elif found.complete:
+    elif bounds.complete:
         lines.append("The graph is complete: every client is every other client's neighbour.")
-    lines += [_privacy(found), *_connectivity(found, lost), _correctness(found)]
-    if found.complete:
+    lines += [_privacy(bounds), *_connectivity(bounds), _correctness(bounds)]
+    if bounds.complete:
         lines.append("These statements hold whichever clients drop out.")
-    elif found.active:
+    elif demand.threat_model.adversarial_drops:
         lines.append("Privacy holds whichever clients the server drops, even after it has seen the graph.")
         lines.append("Correctness supposes that dropouts do not depend on the graph.")
     else:
@@ -89,39 +85,43 @@ def _lost(count: int) -> str:
     return f"{counted(count, 'client')} {'is' if count == 1 else 'are'} lost"
 
 
-def _privacy(found: GraphParameters) -> str:
+def _privacy(bounds: Bounds) -> str:
     who, learns, whose = "the server alone", "learns", "a client's secrets"
-    if found.colluders == 1:
-        who, whose = "1 colluding client", "another client's secrets"
-    elif found.colluders:
-        who, learns, whose = counted(found.colluders, "colluding client"), "learn", "another client's secrets"
-    if found.privacy_log2 == -math.inf:
+    colluders = bounds.demand.colluders
+    if colluders:
+        who, learns = counted(colluders, "colluding client"), "learns" if colluders == 1 else "learn"
+        whose = "another client's secrets"
+    if bounds.privacy_log2 == -math.inf:
         return f"Privacy: {who} never {learns} {whose}."
-    if found.privacy_log2 >= 0:
+    if bounds.privacy_log2 >= 0:
         return f"Privacy: nothing bounds the probability that {who} {learns} {whose}."
-    return f"Privacy: {who} {learns} {whose} with probability at most 2^{found.privacy_log2:.1f}."
+    return f"Privacy: {who} {learns} {whose} with probability at most 2^{bounds.privacy_log2:.1f}."
 
 
-def _connectivity(found: GraphParameters, lost: int) -> tuple[str, ...]:
-    if found.connectivity_log2 == -math.inf:
+def _connectivity(bounds: Bounds) -> tuple[str, ...]:
+    demand, bound = bounds.demand, bounds.connectivity_log2
+    if bound == -math.inf:
         return ("Connectivity: the graph never falls apart.",)
     # The bound is for the smallest sum that may open, also where that is over fewer than n - D clients.
-    remaining = counted(found.clients - (found.dropouts if found.active else lost), "client")
-    if found.connectivity_log2 >= 0:
+    smallest = demand.clients - demand.dropouts
+    if not demand.threat_model.adversarial_drops:
+        smallest = min(smallest, bounds.min_survivors)
+    remaining = counted(smallest, "client")
+    if bound >= 0:
         return (
             f"Connectivity: nothing bounds the probability that the graph of {remaining} falls apart.",
             "If it falls apart, the sum of each part opens. Raise min_survivors.",
         )
     return (
-        f"Connectivity: the graph of {remaining} falls apart with probability at most 2^{found.connectivity_log2:.1f}.",
+        f"Connectivity: the graph of {remaining} falls apart with probability at most 2^{bound:.1f}.",
         "If it falls apart, the sum of each part opens.",
     )
 
 
-def _correctness(found: GraphParameters) -> str:
-    lost = _lost(found.dropouts)
-    if found.correctness_log2 == -math.inf:
+def _correctness(bounds: Bounds) -> str:
+    lost = _lost(bounds.demand.dropouts)
+    if bounds.correctness_log2 == -math.inf:
         return f"Correctness: if {lost}, the round always completes."
-    if found.correctness_log2 >= 0:
+    if bounds.correctness_log2 >= 0:
         return f"Correctness: if {lost}, nothing bounds the probability that the round fails."
-    return f"Correctness: if {lost}, the round fails with probability at most 2^{found.correctness_log2:.1f}."
+    return f"Correctness: if {lost}, the round fails with probability at most 2^{bounds.correctness_log2:.1f}."

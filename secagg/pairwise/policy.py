@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 from secagg.errors import ParameterError
 from secagg.pairwise import transcript
-from secagg.pairwise.graph_rates import count_of, default_colluders, exact_rate
-from secagg.pairwise.parameters import (
+from secagg.pairwise.parameters import DEFAULT_GRINDING_BITS, DEFAULT_SIGMA, default_colluders
+from secagg.pairwise.phases import ThreatModel, default_threat_model
+from secagg.pairwise.rates import count_of, exact_rate
+from secagg.pairwise.rules import client as rules
+from secagg.pairwise.values import (
+    FEWEST_CLIENTS,
     MAX_CLIENTS,
     MAX_CONTEXT_BYTES,
     as_suite,
@@ -18,8 +22,6 @@ from secagg.pairwise.parameters import (
     raw_bytes,
     whole,
 )
-from secagg.pairwise.phases import ThreatModel, default_threat_model
-from secagg.pairwise.rules import client as rules
 from secagg.primitives.suites import Suite
 
 if TYPE_CHECKING:
@@ -58,11 +60,11 @@ class Policy:
     """
 
     threat_model: ThreatModel | None = None
-    min_clients: int = 3
+    min_clients: int = FEWEST_CLIENTS
     max_clients: int = MAX_CLIENTS
     gamma: float | Fraction | Literal["default"] = 0.0
-    min_sigma: int = 40
-    min_grinding_bits: int = 64
+    min_sigma: int = DEFAULT_SIGMA
+    min_grinding_bits: int = DEFAULT_GRINDING_BITS
     min_neighbours: int = 2
     max_neighbours: int = 4096
     min_threshold: int = 2

@@ -13,9 +13,9 @@ from secagg.events import Accepted, AlreadyMasked, ClientAborted, ClientStep, Du
 from secagg.identity import Identity, UsedTokens
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig, Suite
-from secagg.pairwise.parameters import MAX_ATTACHMENT_BYTES
 from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.server import Server
+from secagg.pairwise.values import MAX_ATTACHMENT_BYTES
 
 Operation: TypeAlias = Mapping[str, Any]
 Setup: TypeAlias = Mapping[str, Any]

@@ -21,6 +21,7 @@ from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.parameters import Demand
 from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.transcript import VERSION
 from secagg.simulation.cohort import SeededRandomness, make_cohort
@@ -208,12 +209,12 @@ def _tiled(pattern: Sequence[int], config: RoundConfig) -> tuple[int, ...]:
     return tuple(pattern[i % size] * (i // size + 1) % (config.input_max + 1) for i in range(config.length))
 
 
-def _quorum(clients: int, threat_model: ThreatModel, shape: Shape) -> int:
-    return (clients + shape.colluders) // 2 + 1 if threat_model.confirms else 0
+def _demand(clients: int, threat_model: ThreatModel, shape: Shape) -> Demand:
+    return Demand(clients=clients, colluders=shape.colluders, dropouts=shape.dropouts, threat_model=threat_model)
 
 
 def _least_survivors(clients: int, threat_model: ThreatModel, shape: Shape) -> int:
-    return max(_quorum(clients, threat_model, shape), shape.threshold + 1, shape.colluders + 2)
+    return _demand(clients, threat_model, shape).fewest_survivors(shape.threshold)
 
 
 def _is_sound(clients: int, threat_model: ThreatModel, shape: Shape) -> bool:
@@ -249,7 +250,7 @@ def _config(
         dropouts=shape.dropouts,
         neighbours=shape.neighbours,
         threshold=shape.threshold,
-        quorum=_quorum(clients, threat_model, shape),
+        quorum=_demand(clients, threat_model, shape).quorum,
         min_survivors=_least_survivors(clients, threat_model, shape) + extra_survivors,
         sigma=1,
         grinding_bits=0,

@@ -25,6 +25,7 @@ from secagg.errors import ParameterError, PeerError
 from secagg.pairwise import graph, merkle, messages, transcript
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.parameters import Demand
 from secagg.pairwise.phases import ThreatModel
 from secagg.primitives import agreement, masking, secret_sharing, signing, suites
 from secagg.testing.intermediate import Intermediate
@@ -259,18 +260,21 @@ def _check_graph(test: Test, content: Content) -> None:
 
 def _check_parameters(test: Test, content: Content) -> None:
     try:
-        found = graph.choose_parameters(
-            test["clients"],
-            test["colluders"],
-            test["dropouts"],
-            active=ThreatModel(test["threat_model"]).adversarial_drops,
+        found = Demand(
+            clients=test["clients"],
+            colluders=test["colluders"],
+            dropouts=test["dropouts"],
+            threat_model=ThreatModel(test["threat_model"]),
             sigma=test["sigma"],
+            grinding_bits=0,  # they are among sigma's in these files
             eta=test["eta"],
-        )
+        ).choose()
     except ParameterError:
         expect("error", "infeasible", test.get("error"))
     else:
-        expect("degree and threshold", found, (test.get("neighbours"), test.get("threshold")))
+        expect(
+            "degree and threshold", (found.neighbours, found.threshold), (test.get("neighbours"), test.get("threshold"))
+        )
 
 
 def _check_config(test: Test, content: Content) -> None:

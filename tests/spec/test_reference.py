@@ -15,7 +15,8 @@ from reference.wire import Refused
 
 from secagg import ParameterError, PeerError, RoundConfig
 from secagg.pairwise import messages
-from secagg.pairwise.graph_bounds import Demand
+from secagg.pairwise.parameters import Demand
+from secagg.pairwise.phases import ThreatModel
 from secagg.simulation.faults import Nuisance, phases_of
 from secagg.testing.strategies import Scenario, configs, scenarios
 from tests.support.reference_parties import (
@@ -161,7 +162,9 @@ def test_bounds_in_floating_point_decide_as_exact_integers_do(
     colluders, dropouts = int(gamma * clients), int(delta * clients)
     degrees = [*range(2, clients - 1, 2), clients - 1]
     degree = data.draw(st.sampled_from(degrees))
-    ours = Demand(clients, colluders, dropouts, active, float(sigma), float(eta))
+    model = ThreatModel.ACTIVE if active else ThreatModel.SEMI_HONEST
+    counts = {"clients": clients, "colluders": colluders, "dropouts": dropouts}
+    ours = Demand(**counts, threat_model=model, sigma=sigma, grinding_bits=0, eta=eta)
     numbers = (clients, 1, 16, 0, 1, colluders, dropouts, degree, 2, 0, 0, sigma, 0, eta)
     theirs = rules.Config("active" if active else "semi_honest", 1, *numbers, b"", b"")
     assert ours.thresholds(degree) == rules.thresholds(theirs)

@@ -14,8 +14,8 @@ from secagg import AbortCode, Suite, ThreatModel
 from secagg.errors import ErrorCode
 from secagg.pairwise import config, messages, transcript
 from secagg.pairwise.config import Policy, RoundConfig
-from secagg.pairwise.graph_rates import DEFAULT_DELTA, DEFAULT_GAMMA
 from secagg.pairwise.messages import Abort, Invitation
+from secagg.pairwise.parameters import DEFAULT_DELTA, DEFAULT_GAMMA
 from secagg.pairwise.transitions import CLIENT, SERVER, input_name
 from tests.support.reference_parties import SPECS
 

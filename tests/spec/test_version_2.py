@@ -15,7 +15,7 @@ from vectors import replay as reference_replay
 
 from secagg import RoundConfig
 from secagg.pairwise import config_wire, messages, transcript
-from secagg.pairwise.parameters import MAX_ATTACHMENT_BYTES
+from secagg.pairwise.values import MAX_ATTACHMENT_BYTES
 from secagg.testing import vectors
 from tests.support.reference_parties import SPECS
 

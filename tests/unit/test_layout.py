@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
@@ -114,7 +115,7 @@ def test_every_room_that_others_build_on_has_its_arrows() -> None:
         ("primitives.masking", {"streams", "suites"}),
         ("pairwise.transcript", set()),
         ("pairwise.phases", set()),
-        ("pairwise.parameters", {"phases"}),
+        ("pairwise.values", {"phases"}),
         ("pairwise.merkle", {"transcript"}),
         ("pairwise.keys", {"transcript"}),
         ("pairwise.rules.table", set()),
@@ -125,15 +126,23 @@ def test_every_room_that_others_build_on_has_its_arrows() -> None:
         ("pairwise.messages", {"phases", "records", "rules.wire", "transcript"}),
         ("pairwise.transitions", {"messages", "phases"}),
         ("pairwise.explanation", set()),
-        ("pairwise.graph_bounds", set()),
-        ("pairwise.graph_rates", {"graph_bounds"}),
-        ("pairwise.graph", {"explanation", "graph_bounds", "graph_rates"}),
+        ("pairwise.tails", set()),
+        ("pairwise.rates", set()),
+        ("pairwise.parameters", {"explanation", "phases", "rates", "tails", "values"}),
+        ("pairwise.graph", {"parameters", "values"}),
         ("arithmetic.modulus", set()),
     ],
 )
 def test_the_lowest_modules_of_a_room(name: str, allowed: set[str]) -> None:
     room = f"secagg.{name.split('.')[0]}."
     assert {module.removeprefix(room) for module in imports(f"secagg.{name}") if module.startswith(room)} == allowed
+
+
+def test_the_formulas_of_the_parameters_stand_once() -> None:
+    """The quorum's, the fewest survivors', and the largest loss: whoever needs one asks a demand."""
+    for formula in (r"colluders\) // 2 \+ 1", r"threshold \+ 1, .*colluders \+ 2\)", r"2 \* \S*quorum >"):
+        holders = [name for name, tree in MODULES.items() if re.search(formula, ast.unparse(tree))]
+        assert holders == ["secagg.pairwise.parameters"], formula
 
 
 def test_client_and_server_do_not_know_each_other() -> None:

@@ -30,9 +30,9 @@ from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.parameters import as_threat_model
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server import Server
+from secagg.pairwise.values import as_threat_model
 from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.parameters import whole
+from secagg.pairwise.values import whole
 from secagg.primitives.secret import Secret
 
 Attachment: TypeAlias = bytes | Sequence[tuple[int, bytes]]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from secagg import ParameterError, PeerError, Policy, RoundConfig, ThreatModel
 from secagg.pairwise.config import default_colluders
-from secagg.pairwise.graph_rates import most_dropouts
+from secagg.pairwise.parameters import Demand
+from secagg.pairwise.rates import exact_rate
 from secagg.testing.strategies import cohort
 from tests.support.staging import MODELS, active, semi_honest
 
@@ -86,9 +90,8 @@ def test_losses_by_default_give_way_to_what_is_asked_for(clients: int, threat_mo
 
 @pytest.mark.parametrize("threat_model", ThreatModel)
 def test_the_room_for_losses_is_all_that_the_rules_leave(threat_model: ThreatModel) -> None:
-    is_active = threat_model is ThreatModel.ACTIVE
-    for clients, colluders in itertools.product(range(3, 15), range(6)):
-        room = most_dropouts(clients, colluders, active=is_active)
+    for clients, colluders in ((n, a) for n in range(3, 15) for a in range(min(6, n + 1))):
+        room = Demand(clients=clients, colluders=colluders, dropouts=0, threat_model=threat_model).most_dropouts()
         allowed = most(lost for lost in range(clients) if sound(clients, threat_model, colluders, lost))
         assert max(room, -1) == allowed
 
@@ -125,3 +128,41 @@ def test_a_policy_by_default_refuses_a_server_that_counts_nobody(make: Any, clie
 def test_a_policy_s_gamma_is_a_rate(gamma: Any) -> None:
     with pytest.raises(ParameterError, match="gamma"):
         Policy(gamma=gamma)
+
+
+# -- The number that a rate stands for ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "clients", "share"),
+    [
+        (0.29, 100, 29),  # the binary fraction lies below 0.29
+        (0.57, 100, 57),
+        (1 / 3, 3, 1),
+        (1 / 7, 7, 1),
+        (Fraction(1, 3), 2**20 - 1, (2**20 - 1) // 3),
+        (0.289999999999999, 100, 28),  # a decimal just below, which no slack may round up
+        (0.2899999999999, 10**6, 289999),
+        (1 - 2**-53, 2**20, 2**20 - 1),
+        (0, 10, 0),
+        (np.float64(0.29), 100, 29),
+    ],
+)
+def test_a_share_of_the_cohort_is_the_floor_of_the_exact_number(
+    rate: float | Fraction, clients: int, share: int
+) -> None:
+    assert math.floor(exact_rate("gamma", rate) * clients) == share
+
+
+def test_every_share_of_two_decimals_and_every_ratio_is_exact() -> None:
+    for clients in (*range(3, 60), 1000):
+        for part in range(clients):
+            assert exact_rate("gamma", part / clients) * clients == part
+        for hundredths in range(100):
+            assert math.floor(exact_rate("gamma", hundredths / 100) * clients) == hundredths * clients // 100
+
+
+@pytest.mark.parametrize("rate", [math.nan, 1.0, -0.1, True, "0.2", None, math.inf])
+def test_a_share_that_is_no_rate_is_refused(rate: Any) -> None:
+    with pytest.raises(ParameterError, match="gamma = "):
+        exact_rate("gamma", rate)
