@@ -10,6 +10,7 @@ import typer
 
 from secagg.cli.command_options import check_range
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
+from secagg.cli.private_options import PANEL, BudgetFile
 from secagg.encoding import LayoutPolicy
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS
 from secagg.errors import ParameterError
@@ -189,6 +190,38 @@ class JoinOptions:
             rich_help_panel=_TRUST,
         ),
     ] = None
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest epsilon to accept, over all the rounds that the server announces. A round that costs more, "
+            "or that is not private, is refused before anything is sent. This client works the number out itself "
+            "(default: rounds with and without noise are accepted).",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability with which the promise of --epsilon may fail, such as 1e-6.",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Refuse rounds without noise, whatever the noise is.", rich_help_panel=PANEL),
+    ] = False
+    min_noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest noise in the sum to accept, as a multiple of the clip. It needs no further package, and "
+            "--epsilon does.",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    budget: BudgetFile = None
     ca: Annotated[
         Path | None,
         typer.Option(
@@ -234,6 +267,11 @@ class JoinOptions:
         check_range("--min-max-weight", self.min_max_weight, 1, LARGEST_WEIGHT)
         check_range("--max-max-weight", self.max_max_weight, 1, LARGEST_WEIGHT)
         check_range("--give-up-after", self.give_up_after, 1, 1e9)
+        if (self.epsilon is None) != (self.delta is None):
+            given, missing = ("--epsilon", "--delta") if self.delta is None else ("--delta", "--epsilon")
+            raise ParameterError(
+                f"{missing} is missing: an epsilon says nothing without its delta; give it with {given}"
+            )
         if self.refuse_clipped and self.layout is None:
             raise ParameterError("--refuse-clipped: give the --layout that says what is clipped")
 
@@ -246,6 +284,10 @@ class JoinOptions:
             "max_bits": self.max_bits,
             "min_max_weight": self.min_max_weight,
             "max_max_weight": self.max_max_weight,
+            "private": self.private,
+            "max_epsilon": self.epsilon,
+            "max_delta": self.delta,
+            "min_noise_multiplier": self.min_noise,
         }
         given = {name: value for name, value in bounds.items() if value is not None}
         for name in ("clip", "bits", "max_weight"):
@@ -256,4 +298,13 @@ class JoinOptions:
         try:
             return LayoutPolicy(**given)
         except ParameterError as wrong:
-            raise ParameterError(f"--min-clip, --max-clip: {wrong}") from None
+            raise ParameterError(f"{_in_options(str(wrong))}") from None
+
+
+def _in_options(refused: str) -> str:
+    """What ``LayoutPolicy`` says, with the options' names for its own."""
+    names = {"max_epsilon": "--epsilon", "max_delta": "--delta", "min_noise_multiplier": "--min-noise"}
+    for name, option in names.items():
+        if name in refused:
+            return refused.replace("a layout policy with ", "").replace(name, option)
+    return f"--min-clip, --max-clip: {refused}"

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -49,14 +49,25 @@ from secagg.cli.own_checks import (
     lost_by,
     show_check,
 )
+from secagg.cli.private_options import open_budget
+from secagg.cli.private_sums import (
+    noisy_arrays,
+    noisy_json,
+    noisy_warnings,
+    promise_lines,
+    report_for,
+    show_noisy,
+)
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.credentials import load_directory, load_identity
 from secagg.encoding import LayoutPolicy
-from secagg.encoding.layout import totals
-from secagg.encoding.layout_file import read_layout
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.pairwise.config import Policy
 from secagg.pairwise.phases import ServerState, default_threat_model
+from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
+from secagg.privacy.layout import PrivateLayout, PrivateSum, with_its_layout
+from secagg.privacy.layout_file import read_any_layout
+from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
 
 _OPTIONS: Final = {
@@ -69,6 +80,9 @@ _OPTIONS: Final = {
     ", with a clip of": "--min-clip or --max-clip",
     ", with bits": "--min-bits",
     "is not the one that was agreed": "--layout",
+    "an epsilon of": "--epsilon",
+    "a noise multiplier of": "--min-noise",
+    "has no noise": "--epsilon, --private, --min-noise or --budget",
 }
 """By what a refusal says: the option of the bound."""
 _LISTED: Final = 12
@@ -114,7 +128,11 @@ def run(options: JoinOptions) -> JoinOutcome:
     def write(total: Total) -> None:
         write_arrays(output, _written(total, as_mean=options.mean))
 
-    ended = _take_part(member, state, own, write)
+    try:
+        with open_budget(options.budget, options.epsilon, options.delta) as budget:
+            ended = _take_part(replace(member, privacy_budget=budget), state, own, write)
+    except BudgetFileError as failure:
+        return _no(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED)
     return _told(ended, own, options, warned=loss is not None) if isinstance(ended, Total) else ended
 
 
@@ -136,9 +154,9 @@ def _before_connecting(options: JoinOptions, policy: LayoutPolicy, own: OwnInput
     """What the agreed layout makes of the file; None without one.  Raises ParameterError and InputError."""
     if options.layout is None:
         return None
-    layout = read_layout(options.layout)
+    layout = read_any_layout(options.layout)
     try:
-        layout.check_policy(policy)
+        layout.check_policy(policy if options.budget is None else replace(policy, private=True))
     except PeerError as refused:
         said = str(refused).replace("the server's layout", f"--layout {options.layout}")
         raise ParameterError(f"{said}; {_option_for(refused)}") from None
@@ -155,7 +173,7 @@ def _check(options: JoinOptions, policy: LayoutPolicy) -> JoinOutcome:
     """``--check``: nothing is connected, and no state is made."""
     own = _own_input(options)
     loss = _before_connecting(options, policy, own)
-    layout = None if options.layout is None else read_layout(options.layout)
+    layout = None if options.layout is None else read_any_layout(options.layout)
     if options.output is not None:
         _check_output(options.output, options, options.state)
         _check_writable(options.output, own, as_mean=options.mean)
@@ -195,7 +213,7 @@ def _member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state:
         weight=options.weight,
         policy=least,
         layout_policy=policy,
-        agreed_layout=None if options.layout is None else read_layout(options.layout),
+        agreed_layout=None if options.layout is None else read_any_layout(options.layout),
         identity=load_identity(identity) if identity is not None else None,
         directory=load_directory(directory)[0] if threat.signs and directory is not None else None,
         give_up_seconds=options.give_up_after,
@@ -216,7 +234,7 @@ def _take_part(
                 phase = progress.phase if progress.phase in _PHASES else "?"  # what the server says is no markup
                 bar(phase, progress.arrived, progress.expected or 1)
 
-            member = Member(options, store, own, on_total=write, on_progress=show)
+            member = Member(options, store, own, on_total=write, on_progress=show, on_terms=_say_promise)
             return asyncio.run(_stoppable(member))
     except RefusedError as refused:
         return _no(f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED)
@@ -225,6 +243,8 @@ def _take_part(
         return _no(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED)
     except NotTrustedError as refused:
         return _no(str(refused), EXIT_REFUSED)
+    except BudgetExceededError as refused:
+        return _no(f"{refused}; nothing of this round was sent", EXIT_REFUSED)
     except (AnotherInputError, MaybeSummedError) as refused:
         return _no(str(refused), EXIT_ANOTHER_INPUT)
     except GaveUpError as gave_up:
@@ -237,6 +257,12 @@ def _take_part(
         return _no(f"stopped; {state} keeps the state: run the same command to go on", EXIT_STOPPED)
     finally:
         store.close()
+
+
+def _say_promise(terms: PrivacyTerms) -> None:
+    """Before anything of the round is sent."""
+    for line in promise_lines(terms):
+        typer.echo(line, err=True)
 
 
 def _option_for(refused: PeerError) -> str:
@@ -300,26 +326,22 @@ async def _stoppable(member: Member) -> Total:
 
 
 def _written(total: Total, *, as_mean: bool) -> dict[str, npt.NDArray[Any]]:
-    return total.mean_as_input() if as_mean else totals(total.mean, total.layout)
+    return total.mean_as_input() if as_mean else total.sums()
 
 
 def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) -> JoinOutcome:
     """What the output holds, and what the round made of this client's own file."""
-    layout, mean = total.layout, total.mean
+    layout = total.layout
     loss = OwnLoss(
         layout.by_name(total.clipped),
         total.weight_clamped,
         layout.by_name(total.coarse),
-        decimals_lost(layout, own),
+        {} if isinstance(layout, PrivateLayout) else decimals_lost(layout, own),
+        total.shortened,
     )
-    arrays = array_sums(_written(total, as_mean=options.mean), mean, layout, as_mean=options.mean)
     if not warned:
         _warn(loss.warnings(layout))
-    _warn(sum_warnings(arrays, mean))
-    what = "mean" if options.mean else "sum"
-    typer.echo(f"{options.output}: the {what} of {counted(mean.count, 'client')}, total weight {mean.weight}", err=True)
-    if not options.as_json:
-        show_sums(f"The {what}", arrays, results())
+    figures = _figures_of(total, options)
     summary = {
         "ok": True,
         "seat": total.seat,
@@ -327,10 +349,32 @@ def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) ->
         "output": str(options.output),
         "clipped": dict(loss.clipped),
         "weight_clamped": loss.weight_clamped,
-        "clipped_by_all": mean.clipped,
-        **sum_json(arrays, mean),
+        **figures,
     }
     return JoinOutcome(summary, 0)
+
+
+def _figures_of(total: Total, options: JoinOptions) -> dict[str, Any]:
+    """Say what the output is, and how exact; returns the same for ``--json``."""
+    found, what = with_its_layout(total.layout, total.mean), "mean" if options.mean else "sum"
+    written = _written(total, as_mean=options.mean)
+    said = f"{options.output}: the {what} of {counted(total.mean.count, 'client')}, total weight "
+    if isinstance(found, PrivateSum):
+        mean, noisy = found.mean, noisy_arrays(written, found.mean, as_mean=options.mean)
+        report = report_for(found.layout.terms, total.config, mean)
+        _warn(noisy_warnings(mean, report))
+        typer.echo(f"{said}{mean.weight:g}", err=True)
+        if report is not None:
+            typer.echo(report.explain(), err=True)
+        if not options.as_json:
+            show_noisy(f"The {what}", noisy, results())
+        return {"shortened": total.shortened, **noisy_json(noisy, mean, report)}
+    arrays = array_sums(written, found.mean, found.layout, as_mean=options.mean)
+    _warn(sum_warnings(arrays, found.mean))
+    typer.echo(f"{said}{found.mean.weight}", err=True)
+    if not options.as_json:
+        show_sums(f"The {what}", arrays, results())
+    return {"clipped_by_all": found.mean.clipped, **sum_json(arrays, found.mean)}
 
 
 def _no(reason: str, exit_code: int) -> JoinOutcome:

@@ -10,11 +10,12 @@ from statistics import median, median_low
 from typing import Any, Literal
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.encoding import Encoder
+from secagg.encoding import UpdateEncoder
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
+from secagg.privacy import PrivateLayout
 from secagg.simulation import PhaseCost, SeededRandomness, make_cohort
 from secagg.simulation.small import small_round
 
@@ -60,7 +61,7 @@ class Cohort:
 
 def config_for(
     clients: int,
-    encoder: Encoder,
+    encoder: UpdateEncoder,
     threat: ThreatModel,
     gamma: float | None,
     delta: float | None,
@@ -69,10 +70,12 @@ def config_for(
     *,
     min_survivors: int | None = None,
     cohort: bytes = bytes(32),
+    private: PrivateLayout | None = None,
 ) -> RoundConfig:
     """The config that command-line options ask for; in ``active`` zeros stand for the digest of a cohort to come.
 
-    ``gamma`` and ``delta`` of None mean the defaults of ``RoundConfig.for_cohort``.
+    ``gamma`` and ``delta`` of None mean the defaults of ``RoundConfig.for_cohort``.  A ``private`` layout has a modulus
+    of its own, and another digest than its encoder.
     """
     return RoundConfig.for_cohort(
         clients,
@@ -84,7 +87,8 @@ def config_for(
         input_max=encoder.input_max,
         min_survivors=min_survivors,
         suite=suite.suite,
-        context=encoder.layout_digest(),
+        context=encoder.layout_digest() if private is None else private.digest(),
+        modulus=None if private is None else encoder.modulus_for(clients),
         cohort=cohort if threat.signs else b"",
     )
 

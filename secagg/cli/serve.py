@@ -31,8 +31,11 @@ def serve(options: ServeOptions) -> None:
         from secagg.cli import serve_run
     except ModuleNotFoundError as missing:
         fail("serve", advice(missing, "net"))
-    with usage_errors("serve"):
-        outcome = serve_run.run(options)
+    try:
+        with usage_errors("serve"):
+            outcome = serve_run.run(options)
+    except ModuleNotFoundError as missing:
+        fail("serve", advice(missing, "privacy"))
     if options.as_json:
         print_json(outcome.summary)
     raise typer.Exit(outcome.exit_code)

@@ -10,9 +10,12 @@ import typer
 
 from secagg.cli.command_options import check_range
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
-from secagg.cli.options import AsJson, Bits, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
+from secagg.cli.options import AsJson, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
+from secagg.cli.private_options import PANEL, BudgetFile
 from secagg.cli.rounds import SuiteName
+from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
+from secagg.privacy.parameters import NoiseKind
 
 _NETWORK: Final = "Network"
 _ROUND: Final = "Round"
@@ -94,7 +97,14 @@ class ServeOptions:
             rich_help_panel=_ROUND,
         ),
     ] = None
-    bits: Bits = 16
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of bits of one encoded value. The ring of the sum follows from it (default: 16; with "
+            "--epsilon, where it is the ring itself, the fewest whose noise is within 1% of a trusted server's).",
+            show_default=False,
+        ),
+    ] = None
     max_weight: Annotated[
         int | None,
         typer.Option(
@@ -108,8 +118,9 @@ class ServeOptions:
     delta: Annotated[
         float | None,
         typer.Option(
-            help="Largest share of the clients that may drop out (default: a tenth, and at least one client where "
-            "--gamma and --min-survivors leave room).",
+            help="Largest share of the clients that may drop out. With --epsilon it is something else: the probability "
+            "with which the promise may fail, below one over the number of clients, and --max-dropout is the share of "
+            "clients (default: a tenth, and at least one client where --gamma and --min-survivors leave room).",
             show_default=False,
         ),
     ] = None
@@ -120,8 +131,38 @@ class ServeOptions:
             show_default=False,
         ),
     ] = None
+    max_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of the clients that may drop out. It is --delta by a name that stays the same with "
+            "--epsilon.",
+            show_default=False,
+        ),
+    ] = None
     neighbours: Neighbours = "auto"
     suite: ChosenSuite = SuiteName.AES_128
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="Make the round private: everybody adds a share of noise to their values, so that the sum tells next "
+            "to nothing about any single file. The smaller the number, the more noise; see docs/privacy.md. --clip is "
+            "then the L2 norm that a whole file is shortened to (default: no noise).",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    promised_rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds",
+            help="Number of sums that one client may be in, over which --epsilon and --delta hold.",
+            rich_help_panel=PANEL,
+        ),
+    ] = 1
+    noise: Annotated[NoiseKind, typer.Option(help="Distribution of the noise.", rich_help_panel=PANEL)] = (
+        NoiseKind.SKELLAM
+    )
+    budget: BudgetFile = None
     deadline: Annotated[
         list[str] | None,
         typer.Option(
@@ -243,9 +284,33 @@ class ServeOptions:
         """What clients call this server, as far as the options say."""
         return self.demo_name[0] if self.demo_name else self.host
 
+    @property
+    def share_lost(self) -> float | None:
+        """The largest share of the clients that may drop out, by whichever option says it."""
+        return self.delta if self.max_dropout is None and self.epsilon is None else self.max_dropout
+
     def check_ranges(self) -> None:
-        """Raises ParameterError for a number that no server can use, whatever the other options are."""
+        """Raises ParameterError for a number that no server can use, and for an option that another one needs."""
+        self._check_privacy()
         check_range("--port", self.port, 0, _LARGEST_PORT)
         check_range("--monitor-port", self.monitor_port, 0, _LARGEST_PORT)
         check_range("--max-connections", self.max_connections, 1)
         check_range("--linger", self.linger, 0, _LONGEST_LINGER)
+
+    def _check_privacy(self) -> None:
+        if self.epsilon is None:
+            if self.max_dropout is not None and self.delta is not None:
+                raise ParameterError("--delta and --max-dropout: without --epsilon both say the same; give one of them")
+            if self.budget is not None:
+                raise ParameterError(f"--budget {self.budget}: it is charged for private rounds; give --epsilon")
+            if self.promised_rounds != 1:
+                raise ParameterError(
+                    f"--rounds {self.promised_rounds}: it belongs to --epsilon; to host several rounds, give --round "
+                    "NAME more than once"
+                )
+            return
+        if self.delta is None:
+            raise ParameterError(
+                "--delta is missing: an epsilon says nothing without the probability with which it may fail; give "
+                "--delta 1e-6, say, well below one over the number of all clients"
+            )

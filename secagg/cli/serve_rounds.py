@@ -15,10 +15,12 @@ from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
 from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
+from secagg.cli.private_options import check_one_clip
+from secagg.cli.private_sums import layout_notes, promise_lines
 from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
 from secagg.credentials import load_directory
-from secagg.encoding import Exact
+from secagg.encoding import Exact, Template
 from secagg.encoding.layout import Layout
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS, integer
 from secagg.encoding.settings import resolved
@@ -26,11 +28,15 @@ from secagg.errors import InputError, ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import ThreatModel, default_threat_model
+from secagg.privacy import Privacy, PrivateEncoder, PrivateLayout
+from secagg.privacy.layout import AnyLayout
 
 _FEWEST: Final = 3
 """Everybody gets the total: of two, each could take its own away from it."""
 _LARGEST_WHOLE: Final = 2**31
 """Of the whole numbers that are summed exactly without an option that says so."""
+_BITS: Final = 16
+"""Of one encoded value, where no option says them."""
 _NO_CLIP: Final = 1.0
 """Of a layout in which every array has a setting of its own."""
 _ROUNDING: Final = 1 + 2.0**-30
@@ -43,33 +49,65 @@ class ServedLayout:
 
     Attributes:
         layout: what clients are told.
-        chosen: whole sentences on what was chosen without an option.
+        chosen: whole sentences on what was chosen without an option, and on what a private round promises.
     """
 
-    layout: Layout
+    layout: AnyLayout
     chosen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Who is invited, in which threat model.
+
+    Attributes:
+        clients: how many.
+        threat: the threat model.
+        directory, names, keys, digest: of the cohort; nothing in an open round.
+    """
+
+    clients: int
+    threat: ThreatModel
+    directory: Directory | None
+    names: tuple[str, ...]
+    keys: tuple[bytes, ...] | None
+    digest: bytes
 
 
 def layout_of(options: ServeOptions) -> ServedLayout:
     """The layout that the options and the file of --dim-from make.
 
     Raises ParameterError and InputError: for a file that ``join`` would not take either, for an array without a clip,
-    and for a layout that loses what a client of weight 1 gives.
+    for a layout that loses what a client of weight 1 gives, and for a promise that no noise keeps.
     """
     headers = model_files.read_headers(options.dim_from)
-    names = list(headers)
     given = parse_layout(options.clip, options.array_bits, options.exact)
-    given.check_names(names)
-    integer("--bits", options.bits, FEWEST_BITS, MOST_BITS)
+    given.check_names(list(headers))
+    if options.bits is not None:
+        integer("--bits", options.bits, FEWEST_BITS, MOST_BITS)
     if options.max_weight is not None:
         integer("--max-weight", options.max_weight, 1, LARGEST_WEIGHT)
+    if options.epsilon is None or options.delta is None:
+        return _plain_layout(options, headers, given)
+    asked = Privacy(
+        epsilon=options.epsilon,
+        delta=options.delta,
+        clip=check_one_clip(given),
+        rounds=options.promised_rounds,
+        noise=options.noise,
+        bits=options.bits,
+    )
+    return _private_layout(options, headers, asked)
+
+
+def _plain_layout(options: ServeOptions, headers: Mapping[str, Header], given: LayoutOptions) -> ServedLayout:
     chosen = _whole_arrays(headers, given)
-    _check_clips(given, [name for name in names if name not in chosen])
+    _check_clips(given, [name for name in headers if name not in chosen])
     try:
         layout = Layout.of(
             {name: header.shape for name, header in headers.items()},
             clip=_NO_CLIP if given.clip is None else given.clip,
-            bits=options.bits,
+            bits=_BITS if options.bits is None else options.bits,
             max_weight=options.max_weight,
             clips=given.clips,
             array_bits=given.array_bits,
@@ -85,13 +123,36 @@ def layout_of(options: ServeOptions) -> ServedLayout:
     return ServedLayout(layout, tuple(_said_of(chosen, headers)))
 
 
+def _private_layout(options: ServeOptions, headers: Mapping[str, Header], asked: Privacy) -> ServedLayout:
+    """Calibrated for the fewest honest clients that a sum of the cohort can have."""
+    invited = invited_by(options)
+    if not asked.delta < 1 / invited.clients:
+        raise ParameterError(
+            f"--delta {asked.delta:g}: with --epsilon it is the probability with which the promise may fail, and must "
+            f"be below 1 / clients = {1 / invited.clients:.3g}; well below, such as 1e-6.  The share of the clients "
+            "that may drop out is --max-dropout"
+        )
+    shapes = {name: header.shape for name, header in headers.items()}
+    coordinates = PrivateEncoder.coordinates(Template.from_shapes(shapes), options.max_weight)
+    # How many clients are honest follows from the cohort; a layout of one value stands in for the one to be found.
+    cohort = _agreed(options, Layout.of({"": ()}, clip=1.0), invited)
+    terms = asked.terms(coordinates, cohort)
+    layout = PrivateLayout.of(shapes, terms, max_weight=options.max_weight)
+    kinds = {name: str(header.dtype) for name, header in headers.items() if _is_whole(header)}
+    return ServedLayout(layout, (*layout_notes(layout, kinds), *promise_lines(terms)))
+
+
+def _is_whole(header: Header) -> bool:
+    return header.dtype is not None and header.dtype.kind in "biu"
+
+
 def _whole_arrays(headers: Mapping[str, Header], given: LayoutOptions) -> dict[str, Exact]:
     """Arrays of whole numbers that no option names: a clip for weights would leave little of a count."""
     named = resolved("", headers, {**given.clips, **given.array_bits, **given.exact})
     return {
         name: _range_of(header.dtype)
         for name, header in headers.items()
-        if name not in named and header.dtype is not None and header.dtype.kind in "biu"
+        if name not in named and header.dtype is not None and _is_whole(header)
     }
 
 
@@ -150,8 +211,30 @@ def _check_precision(layout: Layout) -> None:
     encoder.check_precision()
 
 
-def round_specs(options: ServeOptions, layout: Layout) -> list[RoundSpec]:
+def round_specs(options: ServeOptions, layout: AnyLayout) -> list[RoundSpec]:
     """The rounds that the options ask for.  Raises ParameterError and InputError."""
+    invited = invited_by(options)
+    seconds = parse_deadlines(options.deadline or [])
+    names = options.names
+    if len(set(names)) < len(names):
+        raise ParameterError(f"--round: {', '.join(names)} has a name twice")
+    agreed = _agreed(options, layout, invited)
+    return [
+        RoundSpec(
+            name=name,
+            config=agreed,
+            layout=layout,
+            deadlines=seconds,
+            keys=invited.keys,
+            names=invited.names,
+            directory=invited.directory,
+        )
+        for name in names
+    ]
+
+
+def invited_by(options: ServeOptions) -> Invited:
+    """Whom the options invite.  Raises ParameterError and InputError."""
     known, members, keys, digest = _cohort(options.directory, options.open_seats)
     if keys is not None and options.clients not in (None, len(keys)):
         raise ParameterError(
@@ -163,33 +246,29 @@ def round_specs(options: ServeOptions, layout: Layout) -> list[RoundSpec]:
     threat = options.threat or default_threat_model(identified=keys is not None)
     if threat.signs and keys is None:
         raise ParameterError(f"--threat-model {threat} needs the cohort's --directory (secagg identity directory)")
-    seconds = parse_deadlines(options.deadline or [])
-    names = options.names
-    if len(set(names)) < len(names):
-        raise ParameterError(f"--round: {', '.join(names)} has a name twice")
+    return Invited(count, threat, known, members, keys, digest)
+
+
+def _agreed(options: ServeOptions, layout: AnyLayout, invited: Invited) -> RoundConfig:
     with option_words():
-        agreed = _config(options, layout, count, threat, digest, options.min_survivors)
+        agreed = _config(options, layout, invited, options.min_survivors)
         if options.min_survivors is None and agreed.min_survivors < _FEWEST:
-            agreed = _config(options, layout, count, threat, digest, _FEWEST)
-    return [
-        RoundSpec(name=name, config=agreed, layout=layout, deadlines=seconds, keys=keys, names=members, directory=known)
-        for name in names
-    ]
+            agreed = _config(options, layout, invited, _FEWEST)
+    return agreed
 
 
-def _config(
-    options: ServeOptions, layout: Layout, clients: int, threat: ThreatModel, cohort: bytes, least: int | None
-) -> RoundConfig:
+def _config(options: ServeOptions, layout: AnyLayout, invited: Invited, least: int | None) -> RoundConfig:
     return config_for(
-        clients,
+        invited.clients,
         layout.encoder(),
-        threat,
+        invited.threat,
         options.gamma,
-        options.delta,
+        options.share_lost,
         options.neighbours,
         options.suite,
         min_survivors=least,
-        cohort=cohort,
+        cohort=invited.digest,
+        private=layout if isinstance(layout, PrivateLayout) else None,
     )
 
 

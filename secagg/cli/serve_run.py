@@ -11,12 +11,13 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -38,15 +39,20 @@ from secagg.arithmetic import unpack
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
+from secagg.cli.private_options import open_budget, spent_line
+from secagg.cli.private_sums import noisy_arrays, noisy_json, noisy_warnings, report_for, show_noisy
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
-from secagg.cli.sum_report import ArraySum, array_sums, show_sums, sum_json, sum_warnings
-from secagg.encoding import Mean
-from secagg.encoding.layout import totals
-from secagg.encoding.layout_file import write_layout
+from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
+from secagg.privacy.budget_errors import BudgetFileError
+from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
+from secagg.privacy.layout_file import write_any_layout
 from secagg.wording import counted
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
 
 _log = logging.getLogger("secagg.net.serve")
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
@@ -67,12 +73,18 @@ class _Sum:
 
     Attributes:
         unusable: why its sum is of no use; empty where there is none, or where it is good.
-        mean, arrays: of a good sum.
+        told: what to say of a good sum behind the number of clients in it.
+        summary: of a good sum, for ``--json``.
+        lines, warnings: of a good sum, whole sentences.
+        show: prints the table of a good sum, under a title.
     """
 
     unusable: str = ""
-    mean: Mean | None = None
-    arrays: Sequence[ArraySum] = ()
+    told: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    show: Callable[[str], None] = lambda title: None
 
 
 def run(options: ServeOptions) -> ServeOutcome:
@@ -91,9 +103,12 @@ def run(options: ServeOptions) -> ServeOutcome:
     opened = Journal(options.journal)
     try:
         _say(served.chosen)
-        with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
-            return asyncio.run(_host(specs, options, opened, tls, certificate))
-    except JournalError as failure:
+        with (
+            open_budget(options.budget, options.epsilon, options.delta) as budget,
+            contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
+        ):
+            return asyncio.run(_host(specs, options, opened, tls, certificate, budget))
+    except (JournalError, BudgetFileError) as failure:
         typer.echo(f"secagg serve: {failure}; mend that, and run the same command to go on", err=True)
         return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
     finally:
@@ -110,15 +125,15 @@ def _say(lines: Sequence[str]) -> None:
 def _write_layout(file: Path, served: ServedLayout) -> ServeOutcome:
     if not file.parent.is_dir() or file.is_dir():
         raise ParameterError(f"--write-layout {file}: name a file in a directory that is there")
-    write_layout(file, served.layout)
+    layout = served.layout
+    write_any_layout(file, layout)
     _say(served.chosen)
-    encoder = served.layout.encoder()
     typer.echo(
-        f"{file}: the layout of {counted(len(served.layout.arrays), 'array')} with "
-        f"{counted(encoder.template.size, 'value')}; members give it to secagg join --layout",
+        f"{file}: the layout of {counted(len(layout.arrays), 'array')} with "
+        f"{counted(layout.template.size, 'value')}; members give it to secagg join --layout",
         err=True,
     )
-    return ServeOutcome({"ok": True, "layout": str(file), "digest": encoder.layout_digest().hex()}, 0)
+    return ServeOutcome({"ok": True, "layout": str(file), "digest": layout.digest().hex()}, 0)
 
 
 def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec]) -> None:
@@ -143,17 +158,20 @@ async def _host(
     journal: Journal,
     tls: ssl.SSLContext | None,
     certificate: bytes,
+    budget: Budget | None,
 ) -> ServeOutcome:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         with contextlib.suppress(NotImplementedError):  # Windows
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
     limits = Limits(connections=options.max_connections)
-    service = Service(specs, journal, certificate=certificate, limits=limits)
+    service = Service(specs, journal, certificate=certificate, limits=limits, privacy_budget=budget)
     async with contextlib.AsyncExitStack() as stack:
         _monitor(service, options, stack)
         url = await _listen(service, options, stack, tls)
         _announce(service, options, url, certificate)
+        if budget is not None:
+            _say([spent_line(budget)])
         await stack.enter_async_context(_shown(service, url))
         written = [asyncio.create_task(_write_sum(hosted, options.output)) for hosted in service.rounds.values()]
         await service.finished(options.linger)
@@ -216,15 +234,11 @@ def _outcome(service: Service, sums: Sequence[_Sum], options: ServeOptions) -> S
         told = (
             f"no sum: {found['failure']}" if found["failure"] else f"the sum of {counted(found['included'], 'client')}"
         )
-        if ended.mean is not None:
-            told += f", total weight {ended.mean.weight}"
-            found |= {**sum_json(ended.arrays, ended.mean), "clipped": ended.mean.clipped}
-        typer.echo(f"round {found['name']}: {told}{_who_was_lost(found)}", err=True)
-        if ended.mean is not None:
-            for warning in sum_warnings(ended.arrays, ended.mean):
-                typer.echo(f"Warning: {warning}.", err=True)
-            if not options.as_json:
-                show_sums(f"The sum of round {found['name']}", ended.arrays, results())
+        found |= ended.summary
+        typer.echo(f"round {found['name']}: {told}{ended.told}{_who_was_lost(found)}", err=True)
+        _say([*ended.lines, *(f"Warning: {warning}." for warning in ended.warnings)])
+        if not options.as_json:
+            ended.show(f"The sum of round {found['name']}")
     ok = all(not found["failure"] for found in status["rounds"])
     return ServeOutcome({"ok": ok, **status}, 0 if ok else EXIT_FAILED)
 
@@ -274,14 +288,38 @@ def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Su
     config = spec.config
     vector = unpack(ending.packed, config.modulus, config.length)
     least = config.min_survivors
+    encoder = spec.layout.encoder().for_round(config)
     try:
-        mean = spec.layout.encoder().decode_sum(vector, len(ending.included), min_contributors=least)
+        mean = encoder.decode_sum(vector, len(ending.included), min_contributors=least)
     except InputError as wrong:  # a member that cheated, or weights of 0
         return _Sum(unusable=str(wrong).replace("(min_survivors)", "(--min-survivors)"))
-    arrays = totals(mean, spec.layout)
+    found = with_its_layout(spec.layout, mean)
+    written = found.by_array()
     if path is not None:
-        write_arrays(path, arrays)
-    return _Sum(mean=mean, arrays=array_sums(arrays, mean, spec.layout))
+        write_arrays(path, written)
+    return _plain_sum(found, written) if isinstance(found, PlainSum) else _private_sum(found, config, written)
+
+
+def _plain_sum(found: PlainSum, written: Mapping[str, npt.NDArray[Any]]) -> _Sum:
+    mean, arrays = found.mean, array_sums(written, found.mean, found.layout)
+    return _Sum(
+        told=f", total weight {mean.weight}",
+        summary={**sum_json(arrays, mean), "clipped": mean.clipped},
+        warnings=sum_warnings(arrays, mean),
+        show=lambda title: show_sums(title, arrays, results()),
+    )
+
+
+def _private_sum(found: PrivateSum, config: RoundConfig, written: Mapping[str, npt.NDArray[Any]]) -> _Sum:
+    mean = found.mean
+    arrays, report = noisy_arrays(written, mean), report_for(found.layout.terms, config, mean)
+    return _Sum(
+        told=f", total weight {mean.weight:g}",
+        summary=noisy_json(arrays, mean, report),
+        lines=[] if report is None else report.explain().splitlines(),
+        warnings=noisy_warnings(mean, report),
+        show=lambda title: show_noisy(title, arrays, results()),
+    )
 
 
 def _tls(options: ServeOptions) -> tuple[ssl.SSLContext | None, bytes]:

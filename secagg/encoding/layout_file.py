@@ -57,11 +57,6 @@ def write_layout(path: Path, layout: Layout) -> None:
         out.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
 
 
-def read_layout(path: Path) -> Layout:
-    """Raises InputError, which names the file, for one that is missing or holds no layout."""
-    return layout_in(path, read_bytes(path))
-
-
 def read_bytes(path: Path) -> bytes:
     """What is in a layout file.  Raises InputError, which names the file, for one that is missing or too long."""
     try:

@@ -9,7 +9,6 @@ What is recorded therefore means the same under a later, better accountant.
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 import threading
@@ -21,8 +20,10 @@ from typing import Final, final
 
 from secagg.durable import make_private, sync_every_commit
 from secagg.encoding.limits import real
-from secagg.errors import ParameterError, SecAggError, UsageError
+from secagg.errors import ParameterError, SecAggError
 from secagg.privacy import accounting
+from secagg.privacy.budget_errors import BudgetExceededError as BudgetExceededError
+from secagg.privacy.budget_errors import BudgetFileError as BudgetFileError
 from secagg.privacy.cohort import check_delta
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.wording import counted
@@ -36,26 +37,6 @@ _SCHEMA: Final = """
 CREATE TABLE bound (one INTEGER PRIMARY KEY CHECK (one = 1), epsilon TEXT NOT NULL, delta TEXT NOT NULL);
 CREATE TABLE spent (round BLOB PRIMARY KEY, sum TEXT NOT NULL);
 """
-
-
-class BudgetExceededError(UsageError):
-    """The round would pass the budget: it was not recorded, and nothing of it may leave.
-
-    Attributes:
-        epsilon: what would have been spent with it.
-        limit: the budget's epsilon.
-        rounds: the rounds that are recorded.
-    """
-
-    def __init__(self, message: str, *, epsilon: float = math.nan, limit: float = math.nan, rounds: int = 0) -> None:
-        super().__init__(message)
-        self.epsilon = epsilon
-        self.limit = limit
-        self.rounds = rounds
-
-
-class BudgetFileError(SecAggError):
-    """The file cannot be read or written, as with a full disk: what is left is not known, and nothing may leave."""
 
 
 @final

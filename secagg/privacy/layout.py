@@ -6,17 +6,20 @@ number of bits, so there is nothing to say of a single array; and nothing is sum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from typing import Any, Final, Protocol, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg.encoding.layout import Layout
+from secagg.encoding.layout import Layout, totals
 from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.encoding.named_arrays import LISTED, NamedArrays, Shapes
-from secagg.encoding.sums import RoundTerms
+from secagg.encoding.sums import Mean, RoundTerms
 from secagg.encoding.template import Template
 from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.privacy.cohort import CohortShape
@@ -95,6 +98,16 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
         adaptive, own = self.terms.adaptive, dict(arrays)
         return own if adaptive is None else adaptive.rule.with_bit(own, adaptive.clip)
 
+    def shortening(self, arrays: Mapping[str, Any]) -> float:
+        """What a client's update is multiplied by to fit the clip, to a few digits; 1.0 for one that fits.
+
+        For the client's own operator: it tells of the data.
+        """
+        clip = self.terms.update_clip if self.terms.adaptive is not None else self.encoder().clip
+        with np.errstate(over="ignore"):
+            norm = math.hypot(*(float(np.linalg.norm(np.asarray(arrays[name], np.float64))) for name, _ in self.arrays))
+        return 1.0 if norm <= clip else clip / norm
+
     def mean_of(self, decoded: PrivateMean) -> dict[str, Any]:
         """The mean of each array by name, as the encoder's own template nests it."""
         return dict(decoded.mean if self.terms.adaptive is None else decoded.mean[_UPDATE])
@@ -163,6 +176,58 @@ AnyLayout: TypeAlias = Layout | PrivateLayout
 """What a host announces."""
 
 
-def private_totals(mean: PrivateMean, layout: PrivateLayout) -> dict[str, npt.NDArray[Any]]:
-    """The (weighted) sums by array, in float64, with all the noise: each mean times the weight it was divided by."""
-    return {name: np.asarray(values, np.float64) * mean.weight for name, values in layout.mean_of(mean).items()}
+def check_can_judge(policy: LayoutPolicy) -> None:
+    """Raises ModuleNotFoundError for a policy with an epsilon where the extra ``privacy`` is missing.
+
+    A host asks when it starts, so that nothing is missing in the middle of a round.
+    """
+    if policy.max_epsilon is not None:
+        import_module("secagg.privacy.accounting")
+
+
+def agreed_difference(agreed: AnyLayout, met: AnyLayout) -> str:
+    """In words, how the layout of a round differs from the one that was agreed."""
+    match agreed, met:
+        case Layout(), Layout():
+            return agreed.difference_to(met)
+        case PrivateLayout(), PrivateLayout():
+            return agreed.difference_to(met)
+        case PrivateLayout(), Layout():
+            return "a private round was agreed, and it has no noise"
+    return "a round without noise was agreed, and it is private"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PlainSum:
+    """A layout without noise, and a mean that was decoded by it."""
+
+    layout: Layout
+    mean: Mean
+
+    def by_array(self) -> dict[str, npt.NDArray[Any]]:
+        """The (weighted) sums; see ``secagg.encoding.layout.totals``."""
+        return totals(self.mean, self.layout)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PrivateSum:
+    """A private layout, and a mean that was decoded by it."""
+
+    layout: PrivateLayout
+    mean: PrivateMean
+
+    def by_array(self) -> dict[str, npt.NDArray[Any]]:
+        """The (weighted) sums in float64, with all the noise: each mean times the weight that it was divided by."""
+        means = self.layout.mean_of(self.mean)
+        return {name: np.asarray(values, np.float64) * self.mean.weight for name, values in means.items()}
+
+
+def with_its_layout(layout: AnyLayout, mean: Mean | PrivateMean) -> PlainSum | PrivateSum:
+    """What was decoded, with what says how to read it.  Raises TypeError for a mean of another kind of layout."""
+    if isinstance(layout, PrivateLayout) and isinstance(mean, PrivateMean):
+        return PrivateSum(layout, mean)
+    if isinstance(layout, Layout) and isinstance(mean, Mean):
+        return PlainSum(layout, mean)
+    raise TypeError(f"a {type(mean).__name__} of a {type(layout).__name__}")

@@ -15,7 +15,8 @@ from secagg import Encoder, Exact, InputError, LayoutPolicy, ParameterError, Pee
 from secagg.adapters.net.frames import RefusedError, decode_layout, encode_layout
 from secagg.adapters.net.store import ClientStore
 from secagg.encoding.layout import Layout, totals
-from secagg.encoding.layout_file import read_layout, write_layout
+from secagg.encoding.layout_file import write_layout
+from secagg.privacy.layout_file import read_any_layout
 from tests.support.hosting import LAYOUT, SHAPES, hosting, spec_of
 from tests.support.lying_service import Line, log_in, lying_server
 from tests.support.moved_clock import run
@@ -242,7 +243,7 @@ def test_counts_and_money_come_out_exactly(tmp_path: Path, tls_folder: Path) -> 
 def test_a_layout_file_comes_back(tmp_path: Path) -> None:
     for layout in (LAYOUT, mixed(), mixed(max_weight=None)):
         write_layout(tmp_path / "layout.json", layout)
-        assert read_layout(tmp_path / "layout.json") == layout
+        assert read_any_layout(tmp_path / "layout.json") == layout
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_a_layout_file_that_was_changed_is_refused(tmp_path: Path, change: Any, 
     change(found)
     file.write_text(json.dumps(found))
     with pytest.raises(InputError) as refused:
-        read_layout(file)
+        read_any_layout(file)
     assert str(file) in str(refused.value)
     assert says in str(refused.value)
 
@@ -275,7 +276,7 @@ def test_a_file_that_is_no_layout_is_named(tmp_path: Path, content: bytes | None
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(InputError, match=r"layout\.json"):
-        read_layout(file)
+        read_any_layout(file)
 
 
 def test_the_layout_of_an_array_that_does_not_exist_is_refused() -> None:

@@ -22,6 +22,9 @@ from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
 from secagg.encoding.layout import Layout
+from secagg.privacy.budget import Budget
+from secagg.privacy.layout import AnyLayout, PrivateLayout
+from secagg.privacy.terms import PrivacyTerms
 from tests.support.moved_clock import MovedClock, eventually, the_clock
 
 SHAPES = {"w": (4, 3), "b": (5,)}
@@ -36,7 +39,7 @@ def spec_of(
     active: bool = False,
     identities: Sequence[Identity] | None = None,
     seconds: float = 20.0,
-    layout: Layout = LAYOUT,
+    layout: AnyLayout = LAYOUT,
     **config: Any,
 ) -> RoundSpec:
     """A round; with identities, of a directory; without, open."""
@@ -49,7 +52,8 @@ def spec_of(
         encoder.length,
         threat_model="active" if active else "semi_honest",
         input_max=encoder.input_max,
-        context=encoder.layout_digest(),
+        modulus=encoder.modulus_for(clients) if isinstance(layout, PrivateLayout) else None,
+        context=layout.digest(),
         cohort=digest if active else b"",
         **{"delta": 0.0, "min_survivors": 3 if clients < 5 else None, **config},
     )
@@ -79,6 +83,7 @@ class Hosting:
         policy: Policy | None = None,
         store: ClientStore | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_terms: Callable[[PrivacyTerms], None] = lambda terms: None,
         **options: Any,
     ) -> Member:
         """A client with a state file of its own."""
@@ -97,6 +102,7 @@ class Hosting:
             arrays_of(number) if arrays is None else arrays,
             on_total=lambda total: self.totals.__setitem__(number, total),
             on_progress=on_progress,
+            on_terms=on_terms,
             clock=self.clock,
         )
 
@@ -138,12 +144,20 @@ async def hosting(
     limits: Limits | None = None,
     port: int = 0,
     open_journal: Callable[[Path], Journal] = Journal,
+    privacy_budget: Budget | None = None,
 ) -> AsyncIterator[Hosting]:
     """Host rounds, in a time that the test moves; their journal is in the folder."""
     context, certificate = server_context(tls_folder / "server.pem", tls_folder / "server.key")
     journal = open_journal(folder / "journal.sqlite")
     try:
-        service = Service(specs, journal, certificate=certificate, limits=limits, clock=the_clock())
+        service = Service(
+            specs,
+            journal,
+            certificate=certificate,
+            limits=limits,
+            clock=the_clock(),
+            privacy_budget=privacy_budget,
+        )
         async with service.listen("localhost", port, context) as listener:
             door = next(iter(listener.sockets))
             bound, trusting = door.getsockname()[1], client_context(tls_folder / "server.pem")

@@ -26,7 +26,7 @@ from secagg.adapters.net.frames import (
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.store import ClientStore
-from secagg.encoding.layout import Layout
+from secagg.privacy.layout import AnyLayout
 from tests.support.hosting import LAYOUT, arrays_of
 from tests.support.moved_clock import the_clock
 
@@ -65,7 +65,7 @@ async def lying_server(
         yield member
 
 
-async def log_in(line: Line, layout: Layout = LAYOUT, *, seat: int = 0, clients: int = 3) -> None:
+async def log_in(line: Line, layout: AnyLayout = LAYOUT, *, seat: int = 0, clients: int = 3) -> None:
     """Take the client's login, whatever it is, and welcome it."""
     await line.send(Challenge(FRAMES_VERSION, bytes(32)))
     await line.receive()

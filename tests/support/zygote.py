@@ -42,14 +42,21 @@ def run_command(request: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
+    import numpy as np
+
     import secagg.cli.join_run
     import secagg.cli.serve_run  # noqa: F401
     from secagg.arithmetic.modulus import Modulus
     from secagg.cli.rounds import warm_up
-    from secagg.pairwise.config import Suite, ThreatModel
+    from secagg.pairwise.config import RoundConfig, Suite, ThreatModel
+    from secagg.privacy import Privacy, PrivateLayout
 
     for bits in (18, 19):
         warm_up(Modulus.ring(bits), Suite.AES_128, ThreatModel.SEMI_HONEST)
+    cohort = RoundConfig.for_cohort(4, 4, modulus=2**12)
+    layout = PrivateLayout.of({"x": (4,)}, Privacy(epsilon=8.0, delta=1e-5, clip=1.0, bits=12).terms(4, cohort))
+    encoder = layout.encoder().for_round(cohort)
+    encoder.decode_sum(encoder.encode({"x": np.zeros(4)}), 1)
     answers = os.fdopen(os.dup(1), "w")
     answers.write("ready\n")
     answers.flush()

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError, SecAggError
+from secagg.privacy.layout import AnyLayout, PrivateLayout
 from secagg.wording import counted
 
 FRAMES_VERSION: Final = 3
@@ -150,6 +151,10 @@ _encoder = msgspec.msgpack.Encoder()
 _to_client: Final[msgspec.msgpack.Decoder[ToClient]] = msgspec.msgpack.Decoder(ToClient)
 _to_server: Final[msgspec.msgpack.Decoder[ToServer]] = msgspec.msgpack.Decoder(ToServer)
 _layout: Final[msgspec.msgpack.Decoder[Layout]] = msgspec.msgpack.Decoder(Layout)
+_private_layout: Final[msgspec.msgpack.Decoder[PrivateLayout]] = msgspec.msgpack.Decoder(PrivateLayout)
+_parts: Final[msgspec.msgpack.Decoder[tuple[msgspec.Raw, ...]]] = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
+_PRIVATE: Final = _encoder.encode("private")
+"""What a private layout begins with; a layout without noise begins with its arrays."""
 
 
 def encode(frame: Frame) -> bytes:
@@ -173,12 +178,13 @@ def decode_to_client(data: bytes) -> ToClient:
         raise RefusedError(Refusal.MALFORMED, f"the server sent a frame that does not decode: {wrong}") from None
 
 
-def encode_layout(layout: Layout) -> bytes:
+def encode_layout(layout: AnyLayout) -> bytes:
     """The bytes behind a Welcome.
 
     Raises ParameterError when they are more than a client takes, or when the arrays do not go by their names.
     """
     layout.check_ascending()
+    _check_clip(layout)
     encoded = _encoder.encode(layout)
     if len(encoded) > MAX_WELCOME_BYTES:
         raise ParameterError(
@@ -188,11 +194,19 @@ def encode_layout(layout: Layout) -> bytes:
     return encoded
 
 
-def decode_layout(data: bytes | bytearray) -> Layout:
+def decode_layout(data: bytes | bytearray) -> AnyLayout:
     """The layout behind a Welcome.  Raises RefusedError(MALFORMED)."""
     try:
-        layout = _layout.decode(data)
+        is_private = bytes(next(iter(_parts.decode(data)), b"")) == _PRIVATE
+        layout = _private_layout.decode(data) if is_private else _layout.decode(data)
         layout.check_ascending()
+        _check_clip(layout)
     except (msgspec.DecodeError, UnicodeDecodeError, ParameterError) as wrong:
         raise RefusedError(Refusal.MALFORMED, f"the server sent a layout that does not decode: {wrong}") from None
     return layout
+
+
+def _check_clip(layout: AnyLayout) -> None:
+    """Raises ParameterError for an adaptive clip, for which the files of a round have no coordinate."""
+    if isinstance(layout, PrivateLayout) and layout.terms.adaptive is not None:
+        raise ParameterError("an adaptive clip is for training, whose rounds learn it in turn; give a clip that stays")

@@ -13,11 +13,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import msgspec
 
 from secagg.adapters.net import reasons
+from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
@@ -35,6 +36,9 @@ from secagg.pairwise.messages import encode_bitmap
 from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.server import Server
 
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
+
 _T = TypeVar("_T")
 _log = logging.getLogger("secagg.net.round")
 
@@ -48,8 +52,12 @@ UNDECIDED: Final = ""
 class HostedRound:
     """Runs one round from its first client to its end, over any number of restarts."""
 
-    def __init__(self, spec: RoundSpec, journal: Journal, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, spec: RoundSpec, journal: Journal, clock: Clock = SYSTEM_CLOCK, privacy_budget: Budget | None = None
+    ) -> None:
         self.spec = spec
+        self.charge = None if privacy_budget is None else RoundCharge(privacy_budget, spec.layout, spec.name)
+        """What the round costs the server's privacy budget, if it has one."""
         self.name, self.config = spec.name, spec.config
         self.layout_bytes = encode_layout(spec.layout)
         self.seats = Seats(spec.config.clients, spec.keys)
@@ -244,6 +252,8 @@ class HostedRound:
             await self._begin_stage(self._server, await self._on_thread(self._server.snapshot))
         else:
             await self._restore(stored)
+        if self.charge is not None and self._server is not None:
+            self.charge.open(self._server.invitation())
 
     async def _restore(self, stored: StoredRound) -> None:
         directory, phase = self.spec.directory, stored.phase
@@ -448,6 +458,8 @@ class HostedRound:
         else:
             ending = Ending(reasons.why_no_sum(server.failure, self.spec, self.standing), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
+        if result is None and self.charge is not None:
+            await self._on_thread(self.charge.give_back)
         if result is not None:
             self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
         async with self._stage:

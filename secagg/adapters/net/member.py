@@ -53,11 +53,12 @@ from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.troubles import trouble_of
-from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
 from secagg.pairwise.config import RoundConfig
+from secagg.privacy.layout import AnyLayout
+from secagg.privacy.terms import PrivacyTerms
 
 _log = logging.getLogger("secagg.net.member")
 _FIRST_DELAY: Final = 0.1
@@ -84,6 +85,7 @@ class Member:
         *,
         on_total: Callable[[Total], None],
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_terms: Callable[[PrivacyTerms], None] = lambda terms: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Nothing is connected before ``run``.
@@ -94,6 +96,8 @@ class Member:
             arrays: its input by name; or an ``OwnInput``, which has its weight with it.
             on_total: stores the sum, durably; the server is told only afterwards.
             on_progress: called now and then.
+            on_terms: told what a private round promises, once its config was checked and before anything of this
+                client's leaves.
             clock: what its patience is counted by.
 
         Raises InputError for arrays that cannot be summed, or a weight below 0.
@@ -102,7 +106,7 @@ class Member:
         self._on_total, self._on_progress = on_total, on_progress
         self._own = arrays if isinstance(arrays, OwnInput) else OwnInput(arrays, options.weight)
         self._login = options.identity or Identity(store.identity_seed())
-        self._steps = Steps(options, store, self._own, self._login)
+        self._steps = Steps(options, store, self._own, self._login, on_terms)
         self._patience = Patience(options.give_up_seconds, clock.monotonic)
         self._leave_by = 0.0
         self._troubles_told: set[str] = set()
@@ -273,7 +277,7 @@ class Member:
         async with self._clock.timeout(self._options.give_up_seconds):
             return await channel.payload(size)
 
-    async def _log_in(self, channel: Channel[ToClient]) -> tuple[Welcome, Layout]:
+    async def _log_in(self, channel: Channel[ToClient]) -> tuple[Welcome, AnyLayout]:
         challenge = await self._receive(channel)
         if not isinstance(challenge, Challenge):
             raise _refusal_of(challenge, "a challenge")

@@ -6,17 +6,22 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from secagg.encoding import Encoder, LayoutPolicy
-from secagg.encoding.layout import Layout
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import Mean
 from secagg.errors import SecAggError
 from secagg.identity import Directory, Identity
-from secagg.pairwise.config import Policy
+from secagg.pairwise.config import Policy, RoundConfig
+from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.layout import AnyLayout, check_can_judge, with_its_layout
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
 
 
 class GaveUpError(SecAggError):
@@ -37,29 +42,38 @@ class MaybeSummedError(SecAggError):
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What a client gets.  The last three attributes are for this client's own operator: they tell of its data.
+    """What a client gets.  The last four attributes are for this client's own operator: they tell of its data.
 
     Attributes:
         mean: the weighted mean in float64, with the total weight and the number of clients in it.
         layout: the round's.
-        encoder: of this layout and of this client's own dtypes.
+        encoder: of this layout and of this client's own dtypes, for this round.
+        config: the round's.
         vector: the sum as it came.
         included: their seats.
         seat: the client's own, which is among them.
         clipped: how many of the client's own values were cut off, by array.
         weight_clamped: whether the client's own weight was above the layout's largest, and counted as that.
         coarse: the client's own arrays that are lost in the rounding, or behind the clip; see ``Encoder.coarse``.
+        shortened: in a private round, what the client's own update was multiplied by to fit the clip; 1.0 for an
+            update that fits.
     """
 
-    mean: Mean
-    layout: Layout
-    encoder: Encoder
+    mean: Mean | PrivateMean
+    layout: AnyLayout
+    encoder: Encoder | PrivateEncoder
+    config: RoundConfig
     vector: np.ndarray[Any, Any]
     included: tuple[int, ...]
     seat: int
     clipped: Mapping[str, int] = field(repr=False)
     weight_clamped: bool = field(repr=False)
     coarse: Mapping[str, Coarse] = field(repr=False)
+    shortened: float = field(default=1.0, repr=False)
+
+    def sums(self) -> dict[str, npt.NDArray[Any]]:
+        """The (weighted) sums by array; see ``totals``.  Those of a private round have noise, and are in float64."""
+        return with_its_layout(self.layout, self.mean).by_array()
 
     def mean_as_input(self) -> dict[str, np.ndarray[Any, Any]]:
         """The mean in the dtypes of this client's own arrays."""
@@ -84,6 +98,9 @@ class MemberOptions:
         again: take part although the input may be in a sum already, or an earlier round with this store is not over.
         other_states: state files in which the same input may be found as well, and folders whose ``*.state`` files are
             all meant, whenever they come to be there; what does not exist is ignored.
+        privacy_budget: charged for each round before anything leaves that is of it; rounds without noise are refused.
+
+    Raises ModuleNotFoundError for a policy with an epsilon where the extra ``privacy`` is missing.
     """
 
     url: str
@@ -91,9 +108,13 @@ class MemberOptions:
     weight: int | None = field(default=None, repr=False)
     policy: Policy = Policy()  # noqa: RUF009  (frozen)
     layout_policy: LayoutPolicy = LayoutPolicy()  # noqa: RUF009  (frozen)
-    agreed_layout: Layout | None = None
+    agreed_layout: AnyLayout | None = None
     identity: Identity | None = None
     directory: Directory | None = None
     give_up_seconds: float = 600.0
     again: bool = False
     other_states: tuple[Path, ...] = ()
+    privacy_budget: Budget | None = None
+
+    def __post_init__(self) -> None:
+        check_can_judge(self.layout_policy)

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
@@ -22,6 +22,7 @@ from websockets.http11 import Request, Response
 from secagg.adapters.net.addresses import is_round_name
 from secagg.adapters.net.budget import ByteBudget
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
+from secagg.adapters.net.charging import charge_all
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.closings import no_round_page, refused_by_parser
 from secagg.adapters.net.doors import Admission, Door, Listening, listening, most_accepted
@@ -53,6 +54,9 @@ from secagg.pairwise import transcript
 from secagg.pairwise.phases import Phase
 from secagg.primitives import signing, suites
 from secagg.simulation.small import load_kernels
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
 
 _log = logging.getLogger("secagg.net.service")
 _HEARTBEAT_SECONDS: Final = 10.0
@@ -122,6 +126,7 @@ class Service:
         certificate: bytes = b"",
         limits: Limits | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        privacy_budget: Budget | None = None,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -131,9 +136,10 @@ class Service:
             certificate: SHA-256 of the TLS certificate; empty without TLS.
             limits: what connections may take.
             clock: what deadlines and limits are counted by.
+            privacy_budget: charged for every round before anybody can log in; all rounds must be private then.
         """
         self._clock = clock
-        self.rounds = {spec.name: HostedRound(spec, journal, clock) for spec in specs}
+        self.rounds = {spec.name: HostedRound(spec, journal, clock, privacy_budget) for spec in specs}
         for name in self.rounds:
             if not is_round_name(name):
                 raise ParameterError(f"round name {name!r}: letters, digits, '.', '_' and '-', at most 64")
@@ -162,12 +168,16 @@ class Service:
         """Open or resume the rounds, and serve them for the length of the block.
 
         Raises what made a round stop: a bug, or a journal that cannot be written; nothing is acted on after that.
+        Raises BudgetExceededError and BudgetFileError before anybody can connect.
         """
         for config in (hosted.config for hosted in self.rounds.values()):
             # Afterwards, what strangers do to the process could keep them from being read.
             await asyncio.to_thread(load_kernels, config.modulus, config.suite, config.threat_model)
         for hosted in self.rounds.values():
             await hosted.start()
+        # In the journal first, so that a restart knows the round that was charged.
+        charges = [hosted.charge for hosted in self.rounds.values() if hosted.charge is not None]
+        await asyncio.to_thread(charge_all, charges)
         async with _ungrouped(), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
             try:

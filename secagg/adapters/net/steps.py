@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, final
 
@@ -16,11 +17,10 @@ from secagg.adapters.net.addresses import round_of
 from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
-from secagg.adapters.net.round_spec import PHASES
+from secagg.adapters.net.round_spec import PHASES, check_round
 from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.arithmetic import PackedError, unpack
 from secagg.encoding import Encoder
-from secagg.encoding.layout import Layout
 from secagg.errors import AbortCode, ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Identity
@@ -30,6 +30,9 @@ from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.transitions import next_answer
+from secagg.privacy.encoder import PrivateEncoder
+from secagg.privacy.layout import AnyLayout, PrivateLayout, agreed_difference
+from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.member")
@@ -65,11 +68,19 @@ class Steps:
         ended: the server's word that the round is over, once it came as a message of the protocol.
     """
 
-    def __init__(self, options: MemberOptions, store: ClientStore, own: OwnInput, login: Identity) -> None:
+    def __init__(
+        self,
+        options: MemberOptions,
+        store: ClientStore,
+        own: OwnInput,
+        login: Identity,
+        on_terms: Callable[[PrivacyTerms], None] = lambda terms: None,
+    ) -> None:
         self._options, self._store, self._own, self._login = options, store, own, login
+        self._on_terms = on_terms
         self._round = round_of(options.url)
         self._layout, self._certificate, self._clients = b"", b"", 0
-        self._fitted: tuple[Layout, Encoder] | None = None
+        self._fitted: tuple[AnyLayout, Encoder | PrivateEncoder] | None = None
         self.taken = 0
         self.failure: PeerError | MaybeSummedError | None = None
         self.ended: RefusedError | None = None
@@ -92,7 +103,7 @@ class Steps:
             "this file"
         )
 
-    def prepare(self, layout: Layout, certificate: bytes, clients: int) -> RoundConfig | None:
+    def prepare(self, layout: AnyLayout, certificate: bytes, clients: int) -> RoundConfig | None:
         """Fit the input to the round's layout, before anybody waits for it.
 
         Args:
@@ -107,7 +118,8 @@ class Steps:
         encoded = encode_layout(layout)
         if self._fitted is None or encoded != self._layout:
             encoder = self._fit(layout)
-            encoder.encode(self._own.arrays, weight=self._weight)  # for what it tells this client's operator
+            if isinstance(encoder, Encoder):
+                encoder.encode(self._own.arrays, weight=self._weight)  # for what it tells this client's operator
             self._fitted = layout, encoder
         self._layout, self._certificate = encoded, certificate
         with self._store.step():
@@ -125,20 +137,22 @@ class Steps:
     def _weight(self) -> int:
         return 1 if self._own.weight is None else self._own.weight
 
-    def _fit(self, layout: Layout) -> Encoder:
+    def _fit(self, layout: AnyLayout) -> Encoder | PrivateEncoder:
         """This client's encoder, unless the layout is none that it accepts: so far nothing but a login was sent."""
         if self._own.weight is not None and layout.max_weight is None:  # whatever the weight is
             raise ParameterError("the round has no weights, and this client brings one: leave --weight out")
         try:
-            digest = layout.encoder().layout_digest()
+            digest = layout.digest()
         except (ParameterError, InputError) as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's layout cannot be used: {wrong}") from None
-        layout.check_policy(self._options.layout_policy)
-        agreed = self._options.agreed_layout
-        if agreed is not None and agreed.encoder().layout_digest() != digest:
+        policy, agreed = self._options.layout_policy, self._options.agreed_layout
+        if self._options.privacy_budget is not None:
+            policy = replace(policy, private=True)
+        layout.check_policy(policy)
+        if agreed is not None and agreed.digest() != digest:
             raise PeerError(
                 ErrorCode.CONFIG_BELOW_POLICY,
-                f"the server's layout is not the one that was agreed: {agreed.difference_to(layout)}",
+                f"the server's layout is not the one that was agreed: {agreed_difference(agreed, layout)}",
             )
         return layout.encoder_for(self._own.arrays)
 
@@ -216,8 +230,8 @@ class Steps:
         self.taken += 1
         self._check_not_summed(digest)
         store.drop_outgoing()
-        encoder = self._require_encoder()
-        policy = replace(self._options.policy, context=encoder.layout_digest())
+        layout, encoder = self._require_fitted()
+        policy = replace(self._options.policy, context=layout.digest())
         active = self._options.directory is not None
         # When this client refuses the config, the step is undone and the server not told: its member may think better.
         with Client.join(
@@ -230,8 +244,9 @@ class Steps:
         ) as client:
             if not store.consume(digest):
                 raise RefusedError(Refusal.ANOTHER_ROUND, "this client was in this very round already, on another seat")
-            _check_config(encoder, client.config)
+            _check_config(layout, client.config)
             self._check_clients(client.config)
+            self._pay(layout, digest)
             store.push(Phase.ADVERTISE, client.start())
             part = JoinedRound(
                 seat=seat,
@@ -251,6 +266,20 @@ class Steps:
         fields |= {"colluders": agreed.colluders, "min_survivors": agreed.min_survivors, "clip": encoder.clip}
         _log.info("joins", extra={"fields": fields})
         return part
+
+    def _pay(self, layout: AnyLayout, invitation: bytes) -> None:
+        """Charge this client's budget: the last step before anything of the round is made that can leave.
+
+        Raises BudgetExceededError and BudgetFileError.  The name that is charged is the invitation's digest under the
+        key of this state: when the process dies after it, the same state finds the round charged, and nothing has left.
+        Another state, as of a member who has deleted the first one, pays again, for it may send a second vector.
+        """
+        if not isinstance(layout, PrivateLayout):
+            return
+        self._on_terms(layout.terms)
+        budget = self._options.privacy_budget
+        if budget is not None and not budget.is_charged(name := self._store.keyed(invitation)):
+            budget.charge(name, layout.terms.sum_to_server)
 
     def _is_input_of(self, part: JoinedRound) -> bool:
         return part.input_digest == self._store.keyed(self._own.digest(part.layout))
@@ -282,7 +311,7 @@ class Steps:
                     self._check_not_given_away(client, part.invitation)
                 step = client.receive(data)
                 if isinstance(step.event, InputNeeded):
-                    encoder = self._require_encoder()
+                    encoder = self._require_fitted()[1].for_round(client.config)
                     step = client.submit(encoder.encode(self._own.arrays, weight=self._weight))
                 if step.outgoing or step.event is not None:
                     self.taken += 1
@@ -374,30 +403,29 @@ class Steps:
             vector = unpack(packed, config.modulus, config.length)
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
+        encoder = encoder.for_round(config)
         try:
             mean = encoder.decode_sum(vector, len(included), min_contributors=config.min_survivors)
         except InputError as wrong:  # a member that cheated, or too few with a weight above 0
             raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
-        coarse = encoder.coarse(self._own.arrays, self._weight)
         return Total(
             mean=mean,
             layout=layout,
             encoder=encoder,
+            config=config,
             vector=vector,
             included=included,
             seat=part.seat,
-            clipped=encoder.clipped,
-            weight_clamped=encoder.weight_clamped,
-            coarse=coarse,
+            clipped=encoder.clipped if isinstance(encoder, Encoder) else {},
+            weight_clamped=layout.max_weight is not None and self._weight > layout.max_weight,
+            coarse=encoder.coarse(self._own.arrays, self._weight) if isinstance(encoder, Encoder) else {},
+            shortened=layout.shortening(self._own.arrays) if isinstance(layout, PrivateLayout) else 1.0,
         )
 
     def _not_in_it(self) -> RefusedError:
         return RefusedError(Refusal.LEFT_OUT, f"round {self._round!r} is over, and this client was not in it")
 
-    def _require_encoder(self) -> Encoder:
-        return self._require_fitted()[1]
-
-    def _require_fitted(self) -> tuple[Layout, Encoder]:
+    def _require_fitted(self) -> tuple[AnyLayout, Encoder | PrivateEncoder]:
         if self._fitted is None:
             raise RuntimeError("no layout yet")
         return self._fitted
@@ -411,10 +439,14 @@ def _answers(client: ClientMachine) -> Phase:
     return answer
 
 
-def _check_config(encoder: Encoder, config: RoundConfig) -> None:
-    """The round takes every input of this layout: else leaving it later would say something about this one."""
+def _check_config(layout: AnyLayout, config: RoundConfig) -> None:
+    """The round takes every input of this layout: else leaving it later would say something about this one.
+
+    A private round also has the one modulus of its noise, and as many honest clients as that was sized for, by this
+    client's own count.
+    """
     try:
-        encoder.check_config(config)
+        check_round(layout, config)
     except ParameterError as wrong:
         raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, str(wrong), phase=Phase.ADVERTISE) from None
 
