@@ -5,7 +5,7 @@ Importing it loads no kernel and not numba either: that happens when the first k
 
 import sys
 
-from secagg.arithmetic.modular import accumulator_of, add, check_lanes, reduce, subtract
+from secagg.arithmetic.modular import accumulator_of, add, check_lanes, reduce, row_adder_of, subtract
 from secagg.arithmetic.modulus import MERSENNE_61, Modulus
 from secagg.arithmetic.packing import (
     PackedElementError,
@@ -37,6 +37,7 @@ __all__ = [
     "pack",
     "pack_in_place",
     "reduce",
+    "row_adder_of",
     "subtract",
     "unpack",
 ]

@@ -18,6 +18,7 @@ from secagg.arithmetic.modulus import Modulus
 
 Lanes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Accumulate: TypeAlias = Callable[[Lanes, Lanes, bool], int]
+AddRows: TypeAlias = Callable[[Lanes, Lanes, int, int, int, bool], None]
 
 
 def add(accumulator: Lanes, other: Lanes, modulus: Modulus) -> None:
@@ -54,6 +55,19 @@ def accumulator_of(modulus: Modulus) -> Accumulate:
     or zero for a ring: by that a sampler modulo a prime knows whether there is anything to reject.
     """
     return _accumulate_ring if modulus.is_ring else _prime_accumulator(modulus.value)
+
+
+def row_adder_of(modulus: Modulus) -> AddRows | None:
+    """The kernel that adds several arrays in a single pass; None for a prime, and while nothing has loaded Numba.
+
+    Its arguments are (accumulator, lanes, rows, stride, start, negate), see ``kernels.row_sums``.  It checks nothing.
+    """
+    if not (modulus.is_ring and jit.is_loaded()):
+        return None
+    from secagg.arithmetic.kernels import row_sums
+
+    adder: AddRows = row_sums.row_adder(modulus.lane_bits)
+    return adder
 
 
 def check_lanes(vector: Lanes, modulus: Modulus) -> None:

@@ -65,7 +65,7 @@ class Rounder:
     def draw(self, size: int) -> npt.NDArray[np.uint32]:
         """The next ``size`` random numbers, at most BLOCK; good until the next call."""
         taken = -(-size // 4) * 16  # bytes
-        self._stream.read_into(self._bytes[:taken], self._zeros[:taken], self._drawn)
+        self._stream.read_into(self._bytes[:taken].data, self._zeros[:taken].data, self._drawn)
         self._drawn += taken // 16
         return self._bytes[: 4 * size].view(np.dtype("<u4"))
 

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from secagg import arithmetic
 from secagg.arithmetic import Modulus
 from secagg.arithmetic.kernels import fused
+from secagg.arithmetic.modular import AddRows
 from secagg.primitives.streams import Keystream
 from secagg.primitives.suites import Cipher, Suite, check_key
 
@@ -50,6 +51,8 @@ are as fast with any value; the library's keystream is fastest from 200 to 500 K
 1 MiB (``benchmarks/test_kernels.py -k test_masks``, with SECAGG_FUSED_AES=0 and without)."""
 _SHARED_SLICE_BYTES: Final = 7 << 17
 """Of the library's keystream in one of several threads: longer, since threads wait for each other between two calls."""
+_ROWS: Final = 4
+"""Keystreams of the library that are added up at once, of half a slice each, so that they take as much of the cache."""
 _LIVE_STREAMS: Final = 256
 """Streams that are kept open from slice to slice; more are worked off in batches, so that memory is bounded.  From 32
 on any number is as fast, to within some percent (``benchmarks/test_kernels.py -k many_short``)."""
@@ -170,6 +173,9 @@ def remove_masks(
 class _Masks(Protocol):
     """Some masks whose streams are open."""
 
+    slice_bytes: int
+    """How much of the vector they are made for at a time."""
+
     def add_to(self, part: Lanes, negate: bool, low: int) -> None:
         """Add each mask's elements from ``low`` on to ``part``, which lies within one slice, or subtract them."""
 
@@ -182,6 +188,7 @@ class _KernelMasks:
     """Masks from kernels, which make all of them at once."""
 
     def __init__(self, keys: bytes, key_bytes: int, modulus: Modulus, kernels: ModuleType) -> None:
+        self.slice_bytes = _SLICE_BYTES
         self._modulus, self._kernels = modulus, kernels
         self._schedules = kernels.expand_keys(keys, key_bytes)
 
@@ -195,23 +202,49 @@ class _KernelMasks:
 
 @final
 class _LibraryMasks:
-    """Masks from the library's keystream, which is written to memory stream by stream and added up from there."""
+    """Masks from the library's keystream, which is written to memory and added up from there.
 
-    def __init__(self, suite: Suite, keys: bytes, modulus: Modulus, slice_bytes: int) -> None:
+    Where there is a kernel for it, some streams are written into rows of the buffer before they are added, at once.
+    Else each is added on its own; so it is modulo a prime, where each stream's candidates are looked at.
+    """
+
+    def __init__(self, suite: Suite, keys: bytes, modulus: Modulus, vector_bytes: int, shared: bool) -> None:
         size = suite.key_bytes
         self._streams = [Keystream(suite, keys[first : first + size]) for first in range(0, len(keys), size)]
         self._dtype = modulus.dtype
         self._add = arithmetic.accumulator_of(modulus)
-        self._buffer = np.empty(slice_bytes, dtype=np.uint8)
+        self._add_rows = arithmetic.row_adder_of(modulus) if len(self._streams) > 1 else None
+        self.slice_bytes = _SHARED_SLICE_BYTES if shared else _SLICE_BYTES
+        if self._add_rows is not None:
+            self.slice_bytes //= 2
+        whole = vector_bytes - vector_bytes % _BLOCK_BYTES + 2 * _BLOCK_BYTES
+        rows = 1 if self._add_rows is None else min(_ROWS, len(self._streams))
+        self._buffer = np.empty((rows, min(whole, self.slice_bytes)), dtype=np.uint8)
         # Candidates from here on are rejected; no lane of a ring is.
         self._bound = 0 if modulus.is_ring else (1 << modulus.lane_bits) // modulus.value * modulus.value
 
     def add_to(self, part: Lanes, negate: bool, low: int) -> None:
         block, offset = divmod(low * self._dtype.itemsize, _BLOCK_BYTES)
         end = offset + part.nbytes
-        keystream = self._buffer[: end + -end % _BLOCK_BYTES]
-        zeros = _ZEROS[: len(keystream)]
-        candidates = keystream[offset:end].view(self._dtype)
+        size = end + -end % _BLOCK_BYTES
+        if self._add_rows is None:
+            self._add_each(part, negate, low, block, slice(offset, end), size)
+        else:
+            self._add_together(self._add_rows, part, negate, block, offset, size)
+
+    def _add_together(self, add: AddRows, part: Lanes, negate: bool, block: int, offset: int, size: int) -> None:
+        rows, zeros = [row[:size].data for row in self._buffer], _ZEROS[:size].data
+        lanes = self._buffer.reshape(-1).view(self._dtype)
+        stride, start = len(lanes) // len(rows), offset // self._dtype.itemsize
+        for first in range(0, len(self._streams), len(rows)):
+            streams = self._streams[first : first + len(rows)]
+            for stream, row in zip(streams, rows, strict=False):
+                stream.read_into(row, zeros, block)
+            add(part, lanes, len(streams), stride, start, negate)
+
+    def _add_each(self, part: Lanes, negate: bool, low: int, block: int, place: slice, size: int) -> None:
+        keystream, zeros = self._buffer[0, :size].data, _ZEROS[:size].data
+        candidates = self._buffer[0, place].view(self._dtype)
         add, bound = self._add, self._bound
         for stream in self._streams:
             stream.read_into(keystream, zeros, block)
@@ -250,11 +283,11 @@ class _LibraryMasks:
         span = (int(blocks[-1]) - first + 1) * _BLOCK_BYTES
         if span <= len(elements) * _SPAN_BYTES_PER_LANE:
             keystream = np.empty(span, dtype=np.uint8)
-            stream.read_into(keystream, _ZEROS[:span], counter + first)
+            stream.read_into(keystream.data, _ZEROS[:span].data, counter + first)
             return keystream.view(self._dtype)[elements - first * lanes_per_block]
         keystream = np.empty((len(elements), _BLOCK_BYTES), dtype=np.uint8)
         for row, block in enumerate(blocks.tolist()):
-            stream.read_into(keystream[row], _ZEROS[:_BLOCK_BYTES], counter + block)
+            stream.read_into(keystream[row].data, _ZEROS[:_BLOCK_BYTES].data, counter + block)
         return keystream.view(self._dtype)[np.arange(len(elements)), elements % lanes_per_block]
 
 
@@ -272,14 +305,12 @@ def _apply(
     for keys, negate in batches:
         kernels = _kernels_for(suite, modulus, streams, vector.nbytes)
         masks: _Masks
-        slice_bytes = _SLICE_BYTES
         if kernels is not None:
             masks = _KernelMasks(keys, suite.key_bytes, modulus, kernels)
         else:
-            slice_bytes = _SHARED_SLICE_BYTES if shared else _SLICE_BYTES
-            masks = _LibraryMasks(suite, keys, modulus, min(vector.nbytes + 2 * _BLOCK_BYTES, slice_bytes))
+            masks = _LibraryMasks(suite, keys, modulus, vector.nbytes, shared)
         try:
-            for low, high in _slices(start, start + len(vector), slice_bytes // vector.itemsize):
+            for low, high in _slices(start, start + len(vector), masks.slice_bytes // vector.itemsize):
                 masks.add_to(vector[low - start : high - start], negate, low)
         finally:
             masks.wipe()

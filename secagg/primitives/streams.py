@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, assert_never, final
 
 import numpy as np
-import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher as LibraryCipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
@@ -46,15 +45,15 @@ class Keystream:
                 assert_never(suite.cipher)
         self._next = 0
 
-    def read_into(self, out: npt.NDArray[np.uint8], zeros: npt.NDArray[np.uint8], block: int) -> None:
+    def read_into(self, out: memoryview, zeros: memoryview, block: int) -> None:
         """Fill ``out`` with the keystream from counter ``block`` on.
 
-        ``out`` and ``zeros`` are C-contiguous uint8 arrays of equal length; ``zeros`` holds zeros, and is handed in
-        so that slices share one.  Releases the GIL.
+        ``out`` and ``zeros`` are views of as many bytes, C-contiguous; ``zeros`` holds zeros, and is handed in so that
+        slices share one.  Views, since whoever reads many streams into one place makes it once.  Releases the GIL.
         """
         if block != self._next:
             self._encryptor.reset_nonce(block.to_bytes(16, "big"))
-        self._encryptor.update_into(zeros.data, out.data)
+        self._encryptor.update_into(zeros, out)
         self._next = block + len(out) // 16 if len(out) % 16 == 0 else -1
 
     def __repr__(self) -> str:
@@ -64,5 +63,5 @@ class Keystream:
 def keystream_bytes(suite: Suite, key: bytes, length: int) -> bytes:
     """The first ``length`` bytes of a key's keystream."""
     out = np.empty(length, dtype=np.uint8)
-    Keystream(suite, key).read_into(out, np.zeros(length, dtype=np.uint8), 0)
+    Keystream(suite, key).read_into(out.data, memoryview(bytes(length)), 0)
     return out.tobytes()

@@ -100,7 +100,7 @@ class Noise:
     def _try_more(self) -> None:
         from secagg.arithmetic.kernels import noise as kernels
 
-        self._stream.read_into(self._words, _zeros(len(self._words)), self._trial)
+        self._stream.read_into(self._words.data, _zeros(len(self._words)).data, self._trial)
         unsigned = self._words.view(np.dtype("<u8"))
         signed = self._words.view(np.dtype("<i8"))
         self._judge(unsigned, signed, self._candidates, self._verdicts)
@@ -117,7 +117,7 @@ class Noise:
         """The bits of U and of T that a trial has beyond the first 64 each."""
         out = np.empty(_BLOCK_BYTES, np.uint8)
         for number in range(2**64):
-            self._stream.read_into(out, _zeros(_BLOCK_BYTES), 2**127 + 2**64 * trial + number)
+            self._stream.read_into(out.data, _zeros(_BLOCK_BYTES).data, 2**127 + 2**64 * trial + number)
             data = out.tobytes()
             yield int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
 

@@ -161,7 +161,8 @@ class _Draws:
     def block(self, attempt: int, start: int, count: int) -> npt.NDArray[np.uint32]:
         """Those of ``count`` coordinates from ``start``, a multiple of 4, on; good until the next call."""
         taken = -(-count // 4) * 16
-        self._stream.read_into(self._bytes[:taken], self._zeros[:taken], (attempt << 64) + start // 4)
+        counter = (attempt << 64) + start // 4
+        self._stream.read_into(self._bytes[:taken].data, self._zeros[:taken].data, counter)
         return self._bytes[: 4 * count].view(np.dtype("<u4"))
 
 

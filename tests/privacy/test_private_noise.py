@@ -170,7 +170,7 @@ def test_further_bits_are_read_where_they_are_needed(monkeypatch: pytest.MonkeyP
     class Keystream:
         def __init__(self, suite: object, key: bytes) -> None: ...
 
-        def read_into(self, out: np.ndarray, zeros: np.ndarray, block: int) -> None:
+        def read_into(self, out: memoryview, zeros: memoryview, block: int) -> None:
             asked.append((block, len(out)))
             out[:] = np.frombuffer(further if block >> 127 else first * (len(out) // 16), np.uint8)
 

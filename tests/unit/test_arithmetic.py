@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import secagg
 from secagg import Suite, arithmetic
 from secagg.arithmetic import Modulus, packing
-from secagg.arithmetic.kernels import shuffles
+from secagg.arithmetic.kernels import jit, row_sums, shuffles
 from secagg.primitives import masking
 from tests.support.installs import read_only_install
 
@@ -406,6 +406,49 @@ def test_sums_in_a_ring_wrap_around(bits: int) -> None:
         arithmetic.subtract(accumulator, lanes, modulus)
     arithmetic.reduce(accumulator, modulus)
     assert accumulator.tolist() == [(a - b) % 2**bits for a, b in zip(before, lanes.tolist(), strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lane_bits=st.sampled_from([8, 16, 32, 64]),
+    rows=st.integers(0, 9),
+    length=st.integers(0, 40) | st.sampled_from([511, 512, 513, 4095, 4096, 4097, 9000]),
+    gap=st.integers(0, 3),
+    start=st.integers(0, 3),
+    negate=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_rows_are_added_in_one_pass(
+    lane_bits: int, rows: int, length: int, gap: int, start: int, negate: bool, seed: int
+) -> None:
+    """Row after row by NumPy gives the same, and what lies between the rows is left out."""
+    generator, dtype = np.random.default_rng(seed), np.dtype(f"u{lane_bits // 8}")
+    stride = start + length + gap
+    total, lanes = (
+        generator.integers(0, 2**lane_bits - 1, size, dtype, endpoint=True) for size in (length, rows * stride)
+    )
+    expected = total.copy()
+    for row in range(rows):
+        first = row * stride + start
+        (np.subtract if negate else np.add)(expected, lanes[first : first + length], out=expected)
+    before = lanes.copy()
+    row_sums.row_adder(lane_bits)(total, lanes, rows, stride, start, negate)
+    assert np.array_equal(total, expected)
+    assert np.array_equal(lanes, before)
+
+
+def test_rows_are_added_in_one_pass_where_there_is_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel compares with Python integers at the edges; a prime has none, nor has a process without Numba."""
+    total, rows = np.array([0, 1, 255], np.uint8), np.array([255, 255, 255, 1, 1, 1, 254, 0, 2], np.uint8)
+    add = arithmetic.row_adder_of(Modulus.ring(7))
+    assert add is not None
+    add(total, rows, 3, 3, 0, False)
+    assert total.tolist() == [(0 + 255 + 1 + 254) % 256, (1 + 255 + 1 + 0) % 256, (255 + 255 + 1 + 2) % 256]
+    add(total, rows, 3, 3, 0, True)
+    assert total.tolist() == [0, 1, 255]
+    assert arithmetic.row_adder_of(Modulus(251)) is None
+    monkeypatch.setattr(jit, "is_loaded", lambda: False)
+    assert arithmetic.row_adder_of(Modulus.ring(7)) is None
 
 
 @pytest.mark.parametrize("prime", PRIMES)

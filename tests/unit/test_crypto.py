@@ -284,7 +284,7 @@ STREAMS = [
 
 def read(stream: Keystream, block: int, length: int) -> bytes:
     out = np.empty(length, dtype=np.uint8)
-    stream.read_into(out, np.zeros(length, dtype=np.uint8), block)
+    stream.read_into(out.data, memoryview(bytes(length)), block)
     return out.tobytes()
 
 

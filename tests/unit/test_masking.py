@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from secagg import RoundConfig, Suite, arithmetic
 from secagg.arithmetic import Modulus
-from secagg.arithmetic.kernels import aes, fused
+from secagg.arithmetic.kernels import aes, fused, jit
 from secagg.pairwise.server import compute
 from secagg.primitives import masking
 
@@ -223,6 +223,21 @@ def test_more_keys_than_streams_are_kept_open(modulus: Modulus, monkeypatch: pyt
     monkeypatch.setattr(masking, "_LIVE_STREAMS", 10_000)
     assert np.array_equal(few, masking.net_mask(AES_128, keys[:400], keys[400:], 0, 20, modulus))
     assert few.tolist() == naive_net(keys[:400], keys[400:], 0, 20, modulus)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 11])
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize("bits", [8, 13, 32, 64])
+def test_several_streams_of_the_library_at_once(
+    bits: int, loaded: bool, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In slices of few blocks: with the kernel that adds up rows of them, and one by one without it."""
+    modulus = Modulus.ring(bits)
+    monkeypatch.setenv("SECAGG_FUSED_AES", "0")
+    monkeypatch.setattr(jit, "is_loaded", lambda: loaded)
+    monkeypatch.setattr(masking, "_SLICE_BYTES", 256)
+    found = masking.net_mask(AES_128, KEYS[:count], KEYS[count:], 5, 150, modulus)
+    assert found.tolist() == naive_net(KEYS[:count], KEYS[count:], 5, 150, modulus)
 
 
 def test_streams_are_opened_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

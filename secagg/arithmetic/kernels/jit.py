@@ -13,6 +13,7 @@ Rules for whoever writes a kernel:
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from pickle import UnpicklingError
@@ -61,6 +62,16 @@ def scalar_of(dtype: Any) -> Any:
     from numba import from_dtype
 
     return from_dtype(np.dtype(dtype))
+
+
+def is_loaded() -> bool:
+    """Whether Numba was imported by something else, and compiles: then a kernel costs no more than its own loading."""
+    if sys.modules.get("numba") is None:
+        return False
+    import numba  # another thread may be in the midst of it
+
+    settings: Any = numba.config
+    return not settings.DISABLE_JIT
 
 
 def target() -> Any:
