@@ -9,7 +9,6 @@ from secagg._install import how_to_install
 _MODULES_OF: Final = {
     "cli": frozenset({"typer", "click", "rich"}),
     "demo": frozenset({"sklearn", "matplotlib", "scipy", "joblib"}),
-    "privacy": frozenset({"dp_accounting"}),
     "net": frozenset({"websockets", "safetensors", "prometheus_client"}),
     "privacy": frozenset({"dp_accounting", "absl", "attr", "mpmath", "scipy"}),
 }
