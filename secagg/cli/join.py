@@ -31,11 +31,8 @@ def join(options: JoinOptions) -> None:
         from secagg.cli import join_run
     except ModuleNotFoundError as missing:
         fail("join", advice(missing, "net"))
-    try:
-        with usage_errors("join"):
-            outcome = join_run.run(options)
-    except ModuleNotFoundError as missing:
-        fail("join", advice(missing, "privacy"))
+    with usage_errors("join"):
+        outcome = join_run.run(options)
     if options.as_json:
         print_json(outcome.summary)
     raise typer.Exit(outcome.exit_code)

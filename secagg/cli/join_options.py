@@ -10,7 +10,8 @@ import typer
 
 from secagg.cli.command_options import check_range
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
-from secagg.cli.private_options import PANEL, BudgetFile
+from secagg.cli.private_options import BudgetFile
+from secagg.cli.promise_options import PANEL, need_extra
 from secagg.encoding import LayoutPolicy
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS
 from secagg.errors import ParameterError
@@ -272,6 +273,8 @@ class JoinOptions:
             raise ParameterError(
                 f"{missing} is missing: an epsilon says nothing without its delta; give it with {given}"
             )
+        if self.epsilon is not None:
+            need_extra()
         if self.refuse_clipped and self.layout is None:
             raise ParameterError("--refuse-clipped: give the --layout that says what is clipped")
 

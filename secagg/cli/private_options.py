@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from secagg.cli.layout_options import LayoutOptions
+from secagg.cli.promise_options import PANEL, need_extra
 from secagg.errors import ParameterError
 from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
-
-PANEL: Final = "Privacy of the sum"
 
 BudgetFile: TypeAlias = Annotated[
     Path | None,
@@ -53,11 +52,12 @@ def check_one_clip(given: LayoutOptions) -> float:
 def open_budget(file: Path | None, epsilon: float | None, delta: float | None) -> Iterator[Budget | None]:
     """The budget of ``--budget``, for the length of the block; None without the option.
 
-    Raises ParameterError, OSError, BudgetFileError, and ModuleNotFoundError without the extra ``privacy``.
+    Raises ParameterError, also without the extra ``privacy``, OSError and BudgetFileError.
     """
     if file is None:
         yield None
         return
+    need_extra()
     from secagg.privacy.budget import Budget
 
     with closing(Budget(file, epsilon=epsilon, delta=delta)) as budget:

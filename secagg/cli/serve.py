@@ -31,11 +31,8 @@ def serve(options: ServeOptions) -> None:
         from secagg.cli import serve_run
     except ModuleNotFoundError as missing:
         fail("serve", advice(missing, "net"))
-    try:
-        with usage_errors("serve"):
-            outcome = serve_run.run(options)
-    except ModuleNotFoundError as missing:
-        fail("serve", advice(missing, "privacy"))
+    with usage_errors("serve"):
+        outcome = serve_run.run(options)
     if options.as_json:
         print_json(outcome.summary)
     raise typer.Exit(outcome.exit_code)

@@ -11,11 +11,11 @@ import typer
 from secagg.cli.command_options import check_range
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import AsJson, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
-from secagg.cli.private_options import PANEL, BudgetFile
+from secagg.cli.private_options import BudgetFile
+from secagg.cli.promise_options import Epsilon, MaxDropout, Noise, PrivacyOptions, PrivateRounds, RoundBits
 from secagg.cli.rounds import SuiteName
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
-from secagg.privacy.parameters import NoiseKind
 
 _NETWORK: Final = "Network"
 _ROUND: Final = "Round"
@@ -97,14 +97,7 @@ class ServeOptions:
             rich_help_panel=_ROUND,
         ),
     ] = None
-    bits: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of bits of one encoded value. The ring of the sum follows from it (default: 16; with "
-            "--epsilon, where it is the ring itself, the fewest whose noise is within 1% of a trusted server's).",
-            show_default=False,
-        ),
-    ] = None
+    bits: RoundBits = None
     max_weight: Annotated[
         int | None,
         typer.Option(
@@ -131,37 +124,12 @@ class ServeOptions:
             show_default=False,
         ),
     ] = None
-    max_dropout: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest share of the clients that may drop out. It is --delta by a name that stays the same with "
-            "--epsilon.",
-            show_default=False,
-        ),
-    ] = None
+    max_dropout: MaxDropout = None
     neighbours: Neighbours = "auto"
     suite: ChosenSuite = SuiteName.AES_128
-    epsilon: Annotated[
-        float | None,
-        typer.Option(
-            help="Make the round private: everybody adds a share of noise to their values, so that the sum tells next "
-            "to nothing about any single file. The smaller the number, the more noise; see docs/privacy.md. --clip is "
-            "then the L2 norm that a whole file is shortened to (default: no noise).",
-            show_default=False,
-            rich_help_panel=PANEL,
-        ),
-    ] = None
-    promised_rounds: Annotated[
-        int,
-        typer.Option(
-            "--rounds",
-            help="Number of sums that one client may be in, over which --epsilon and --delta hold.",
-            rich_help_panel=PANEL,
-        ),
-    ] = 1
-    noise: Annotated[NoiseKind, typer.Option(help="Distribution of the noise.", rich_help_panel=PANEL)] = (
-        NoiseKind.SKELLAM
-    )
+    epsilon: Epsilon = None
+    promised_rounds: PrivateRounds = None
+    noise: Noise = None
     budget: BudgetFile = None
     deadline: Annotated[
         list[str] | None,
@@ -284,33 +252,29 @@ class ServeOptions:
         """What clients call this server, as far as the options say."""
         return self.demo_name[0] if self.demo_name else self.host
 
-    @property
-    def share_lost(self) -> float | None:
-        """The largest share of the clients that may drop out, by whichever option says it."""
-        return self.delta if self.max_dropout is None and self.epsilon is None else self.max_dropout
+    def privacy(self, clip: float | None = None) -> PrivacyOptions:
+        """What the options say of privacy, with the norm that ``--clip`` says in a private round."""
+        return PrivacyOptions(
+            epsilon=self.epsilon,
+            delta=self.delta,
+            max_dropout=self.max_dropout,
+            rounds=self.promised_rounds,
+            noise=self.noise,
+            bits=self.bits,
+            clip=clip,
+        )
 
     def check_ranges(self) -> None:
         """Raises ParameterError for a number that no server can use, and for an option that another one needs."""
-        self._check_privacy()
+        if self.epsilon is None and self.promised_rounds is not None:
+            raise ParameterError(
+                f"--rounds {self.promised_rounds}: it belongs to --epsilon; to host several rounds, give --round NAME "
+                "more than once"
+            )
+        asked = self.privacy().ask(1)  # of its values, those that depend on nothing else
+        if asked is None and self.budget is not None:
+            raise ParameterError(f"--budget {self.budget}: it is charged for private rounds; give --epsilon")
         check_range("--port", self.port, 0, _LARGEST_PORT)
         check_range("--monitor-port", self.monitor_port, 0, _LARGEST_PORT)
         check_range("--max-connections", self.max_connections, 1)
         check_range("--linger", self.linger, 0, _LONGEST_LINGER)
-
-    def _check_privacy(self) -> None:
-        if self.epsilon is None:
-            if self.max_dropout is not None and self.delta is not None:
-                raise ParameterError("--delta and --max-dropout: without --epsilon both say the same; give one of them")
-            if self.budget is not None:
-                raise ParameterError(f"--budget {self.budget}: it is charged for private rounds; give --epsilon")
-            if self.promised_rounds != 1:
-                raise ParameterError(
-                    f"--rounds {self.promised_rounds}: it belongs to --epsilon; to host several rounds, give --round "
-                    "NAME more than once"
-                )
-            return
-        if self.delta is None:
-            raise ParameterError(
-                "--delta is missing: an epsilon says nothing without the probability with which it may fail; give "
-                "--delta 1e-6, say, well below one over the number of all clients"
-            )

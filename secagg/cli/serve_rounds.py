@@ -17,6 +17,7 @@ from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
 from secagg.cli.private_options import check_one_clip
 from secagg.cli.private_sums import layout_notes, promise_lines
+from secagg.cli.promise_options import PLAIN_BITS, PrivacyOptions, need_extra, private_cohort
 from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
 from secagg.credentials import load_directory
@@ -28,15 +29,13 @@ from secagg.errors import InputError, ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import ThreatModel, default_threat_model
-from secagg.privacy import Privacy, PrivateEncoder, PrivateLayout
+from secagg.privacy import PrivateEncoder, PrivateLayout
 from secagg.privacy.layout import AnyLayout
 
 _FEWEST: Final = 3
 """Everybody gets the total: of two, each could take its own away from it."""
 _LARGEST_WHOLE: Final = 2**31
 """Of the whole numbers that are summed exactly without an option that says so."""
-_BITS: Final = 16
-"""Of one encoded value, where no option says them."""
 _NO_CLIP: Final = 1.0
 """Of a layout in which every array has a setting of its own."""
 _ROUNDING: Final = 1 + 2.0**-30
@@ -87,17 +86,9 @@ def layout_of(options: ServeOptions) -> ServedLayout:
         integer("--bits", options.bits, FEWEST_BITS, MOST_BITS)
     if options.max_weight is not None:
         integer("--max-weight", options.max_weight, 1, LARGEST_WEIGHT)
-    if options.epsilon is None or options.delta is None:
+    if options.epsilon is None:
         return _plain_layout(options, headers, given)
-    asked = Privacy(
-        epsilon=options.epsilon,
-        delta=options.delta,
-        clip=check_one_clip(given),
-        rounds=options.promised_rounds,
-        noise=options.noise,
-        bits=options.bits,
-    )
-    return _private_layout(options, headers, asked)
+    return _private_layout(options, headers, options.privacy(check_one_clip(given)))
 
 
 def _plain_layout(options: ServeOptions, headers: Mapping[str, Header], given: LayoutOptions) -> ServedLayout:
@@ -107,7 +98,7 @@ def _plain_layout(options: ServeOptions, headers: Mapping[str, Header], given: L
         layout = Layout.of(
             {name: header.shape for name, header in headers.items()},
             clip=_NO_CLIP if given.clip is None else given.clip,
-            bits=_BITS if options.bits is None else options.bits,
+            bits=PLAIN_BITS if options.bits is None else options.bits,
             max_weight=options.max_weight,
             clips=given.clips,
             array_bits=given.array_bits,
@@ -123,15 +114,13 @@ def _plain_layout(options: ServeOptions, headers: Mapping[str, Header], given: L
     return ServedLayout(layout, tuple(_said_of(chosen, headers)))
 
 
-def _private_layout(options: ServeOptions, headers: Mapping[str, Header], asked: Privacy) -> ServedLayout:
+def _private_layout(options: ServeOptions, headers: Mapping[str, Header], privacy: PrivacyOptions) -> ServedLayout:
     """Calibrated for the fewest honest clients that a sum of the cohort can have."""
     invited = invited_by(options)
-    if not asked.delta < 1 / invited.clients:
-        raise ParameterError(
-            f"--delta {asked.delta:g}: with --epsilon it is the probability with which the promise may fail, and must "
-            f"be below 1 / clients = {1 / invited.clients:.3g}; well below, such as 1e-6.  The share of the clients "
-            "that may drop out is --max-dropout"
-        )
+    asked = privacy.ask(invited.clients)
+    if asked is None:
+        raise RuntimeError("a private layout of a round that is not private")
+    need_extra()
     shapes = {name: header.shape for name, header in headers.items()}
     coordinates = PrivateEncoder.coordinates(Template.from_shapes(shapes), options.max_weight)
     # How many clients are honest follows from the cohort; a layout of one value stands in for the one to be found.
@@ -254,7 +243,7 @@ def _agreed(options: ServeOptions, layout: AnyLayout, invited: Invited) -> Round
         agreed = _config(options, layout, invited, options.min_survivors)
         if options.min_survivors is None and agreed.min_survivors < _FEWEST:
             agreed = _config(options, layout, invited, _FEWEST)
-    return agreed
+    return agreed if options.epsilon is None or options.min_survivors is not None else private_cohort(agreed)
 
 
 def _config(options: ServeOptions, layout: AnyLayout, invited: Invited, least: int | None) -> RoundConfig:
@@ -263,7 +252,7 @@ def _config(options: ServeOptions, layout: AnyLayout, invited: Invited, least: i
         layout.encoder(),
         invited.threat,
         options.gamma,
-        options.share_lost,
+        options.privacy().most_lost,
         options.neighbours,
         options.suite,
         min_survivors=least,

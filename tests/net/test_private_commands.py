@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -277,8 +278,8 @@ def test_a_layout_that_was_agreed_is_the_only_one(start: Start, files: Path) -> 
     ("arguments", "says"),
     [
         ((*SERVE, "--epsilon", 8), "--delta is missing: an epsilon says nothing without the probability"),
-        ((*SERVE, "--epsilon", 8, "--delta", 0.25), "must be below 1 / clients = 0.25; well below, such as 1e-6"),
-        ((*SERVE, "--epsilon", 8, "--delta", 0.3), "The share of the clients that may drop out is --max-dropout"),
+        ((*SERVE, "--epsilon", 8, "--delta", 0.25), "it must be below 1/4, one over the number of clients"),
+        ((*SERVE, "--epsilon", 8, "--delta", 0.3), "the share of the clients that may drop out is --max-dropout"),
         ((*SERVE, "--epsilon", 8, "--delta", 0), "delta is 0.0: must be a number from"),
         ((*SERVE, "--epsilon", 0, "--delta", 1e-5), "epsilon is 0.0: must be a number from"),
         ((*SERVE, *PROMISE, "--rounds", 0), "rounds is 0: must be a whole number from 1"),
@@ -299,7 +300,7 @@ def test_a_layout_that_was_agreed_is_the_only_one(start: Start, files: Path) -> 
             (*SERVE, "--rounds", 3),
             "--rounds 3: it belongs to --epsilon; to host several rounds, give --round NAME more",
         ),
-        ((*SERVE, "--delta", 0.1, "--max-dropout", 0.1), "--delta and --max-dropout: without --epsilon both say the"),
+        ((*SERVE, "--delta", 0.1, "--max-dropout", 0.1), "--delta 0.1 and --max-dropout 0.1: without --epsilon, both"),
         (
             ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--epsilon", 1),
             "--delta is missing: an epsilon says nothing without its delta; give it with --epsilon",
@@ -335,16 +336,14 @@ def test_a_budget_of_another_promise_is_refused(refuses: Any, files: Path) -> No
 def test_without_the_accountant_a_promise_cannot_be_made_or_judged(
     refuses: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from secagg.cli import join_run, serve_run
-
-    def missing(*_: object) -> None:
-        raise ModuleNotFoundError("dp_accounting is not installed", name="dp_accounting")
-
-    monkeypatch.setattr(serve_run, "layout_of", missing)
-    monkeypatch.setattr(join_run, "_member_options", missing)
+    for name in ("secagg.privacy.accounting", "secagg.privacy.calibration", "secagg.privacy.budget"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
     says = "dp_accounting is not installed, and this needs it: run pip install '.[privacy]'"
     assert says in refuses(*SERVE, *PROMISE)
-    assert says in refuses("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", *PROMISE)
+    joining = ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz")
+    assert says in refuses(*joining, *PROMISE)
+    assert says in refuses(*joining, "--budget", "b")
 
 
 def test_without_the_accountant_a_member_is_told_the_noise(
