@@ -126,7 +126,7 @@ def _write_private(file: Path, content: dict[str, str]) -> None:
 def _read_member(file: Path) -> dict[str, Any]:
     try:
         member = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         member = None
     if not isinstance(member, dict) or not {"name", "key"} <= member.keys() <= {"name", "key", "private_key"}:
         raise ParameterError(

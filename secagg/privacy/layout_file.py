@@ -49,6 +49,8 @@ def read_any_layout(path: Path) -> AnyLayout:
     data = read_bytes(path)
     try:
         is_private = msgspec.json.decode(data, type=_Kind).format == _FORMAT
+    except RecursionError:  # what is skipped on the way to the format may be nested without end
+        raise not_a_layout(path, ValueError("it is nested thousands of times")) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise not_a_layout(path, wrong) from None
     return _private_layout_in(path, data) if is_private else layout_in(path, data)

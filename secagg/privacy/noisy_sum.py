@@ -18,6 +18,8 @@ from secagg.privacy.parameters import Mechanism, NoiseKind, as_noise
 
 _VERSION: Final = 1
 _MOST: Final = 2**256
+_FLOATS: Final = Fraction(1, 2**30)
+"""Of the clip: by so much at most, the rounding of floats moves two scaled updates apart."""
 
 
 @final
@@ -85,20 +87,24 @@ class NoisySum:
         Args:
             mechanism: what each client does.
             honest: the honest clients in the sum.
-            record_norm: the most by which one record may move the client's update in L2 norm, in the update's own unit,
-                such as the clip of per-record gradients.  Training that takes several steps over the same records has
-                no such bound short of ``2 * mechanism.clip``.
+            record_norm: the most by which one record may move all that the client encodes in L2 norm, in the update's
+                own unit, such as the clip of per-record gradients.  Training that takes several steps over the same
+                records has no such bound short of ``2 * mechanism.clip``.  In a weighted mean a record moves the
+                weight as well, and with it the whole vector: by ``mechanism.clip / max_weight`` more, if it counts as
+                one.  With an adaptive clip it may turn the bit: by ``2 * ratio * clip`` more.
 
-        Shortening to ``clip`` brings no two updates further apart, and with the same thresholds the roundings of two
-        updates differ by less than one step more than the updates in each coordinate: ``record_norm`` S + sqrt(d) in
-        all.  Conditional rounding (``rounding_failure`` above 0) ties its draws to the whole update, so that
-        this argument fails: a record then counts as a whole update replaced by any other.
+        Shortening to ``clip`` brings no two updates further apart, but for 2^-30 of the clip at most, which the
+        rounding of floats takes (see ``secagg.privacy.perturbation``).  With the same thresholds the roundings of two
+        updates differ by less than one step more than the updates in each coordinate: (``record_norm`` + 2^-30
+        ``clip``) S + sqrt(d) in all.  Conditional rounding (``rounding_failure`` above 0) ties its draws to the whole
+        update, so that this argument fails: a record then counts as a whole update replaced by any other.
         """
         bound = real("record_norm", record_norm, 0.0, 2 * LARGEST_CLIP)
         replaced = cls.of_replaced_clients(mechanism, honest)
         if mechanism.rounding_failure > 0:
             return replaced
-        moved = float(Fraction(bound) * mechanism.scale) + math.sqrt(mechanism.dimension)
+        apart = Fraction(bound) + Fraction(mechanism.clip) * _FLOATS
+        moved = float(apart * mechanism.scale) + math.sqrt(mechanism.dimension)
         squared = min(replaced.squared_l2, math.ceil(moved**2 * (1 + 2**-40)))
         l1 = math.ceil(moved * min(math.sqrt(mechanism.dimension), moved) * (1 + 2**-40))
         return cls._of(mechanism, honest, squared, min(replaced.l1, l1))

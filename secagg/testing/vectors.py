@@ -65,7 +65,7 @@ def check_file(path: str | os.PathLike[str]) -> list[VectorResult]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         met = (content["protocol"], content["version"])
         check, tests = _CHECKS[content["kind"]], [(test["id"], test) for test in content["tests"]]
-    except (ValueError, KeyError, TypeError) as wrong:
+    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
         raise ParameterError(
             f"{os.fspath(path)}: not a file of test vectors that this version knows ({type(wrong).__name__}: {wrong})"
         ) from None

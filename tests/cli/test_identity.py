@@ -96,7 +96,7 @@ def test_show_warns_when_others_may_read(invoke, members):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", '{"name": "x"}', '{"name": "x", "key": "00"}', '{"name": "x", "key": 5}', "\udcff"],
+    ["", "[]", '{"name": "x"}', '{"name": "x", "key": "00"}', '{"name": "x", "key": 5}', "\udcff", "[" * 100_000],
 )
 def test_show_refuses_what_is_no_identity(invoke, tmp_path, content):
     file = tmp_path / "broken"

@@ -47,3 +47,9 @@ def test_a_layout_comes_back_or_is_refused() -> None:
     for wrong in (encoded[:-1], encoded + b"\x00", b"\xc1", encoded[:1]):
         with pytest.raises(RefusedError, match="does not decode"):
             decode_layout(wrong)
+
+
+@pytest.mark.parametrize("begins", [b"", b"\x92\xa7private", b"\x81"])
+def test_a_layout_that_is_nested_without_end_is_refused(begins: bytes) -> None:
+    with pytest.raises(RefusedError, match=r"nested thousands of times|does not decode"):
+        decode_layout(begins + b"\x91" * 100_000)

@@ -21,6 +21,8 @@ from secagg.errors import ParameterError
 from secagg.privacy import accounting
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import Mechanism, NoiseKind
+from secagg.privacy.perturbation import Scaling
+from secagg.privacy.rotation import signs_of
 from tests.support import exact_divergences as exact
 
 DELTA = 1e-5
@@ -220,6 +222,27 @@ def test_roundings_of_near_updates_stay_near(seed: int, record_norm: float) -> N
     allowed = NoisySum.of_records(plan, 3, record_norm)
     assert np.sum(moved**2) <= allowed.squared_l2
     assert np.abs(moved).sum() <= allowed.l1
+
+
+def test_the_rounding_of_floats_is_within_a_record_s_bound() -> None:
+    """Both updates are longer than the clip and point the same way: what is apart after scaling is floats' doing."""
+    size = 2**15
+    plan = Mechanism(
+        noise=NoiseKind.SKELLAM, clip=1.0, scale=2**46, bits=32, rounding_failure=0.0, variance=1, length=size
+    )
+    negated = np.unpackbits(signs_of(b"context", size), bitorder="little").astype(np.float64)
+    one = 0.020250211576280635
+    apart = one * 2**-48
+    rotated = []
+    for value in (one, one + apart):  # turned against the signs, so that all of it comes to stand in one coordinate
+        values = value * (1 - 2 * negated)
+        Scaling(plan, plan.clip, 0.0).rotate(values, size, value, 1.0, signs_of(b"context", size))
+        rotated.append(values)
+    steps = float(np.linalg.norm(rotated[0] - rotated[1]))
+    record_norm = apart * math.sqrt(size)
+    assert steps > 10 * record_norm * 2**46  # so there is something to allow for
+    bound = NoisySum.of_records(plan, 3, record_norm).squared_l2
+    assert steps + math.sqrt(size) <= math.sqrt(bound)
 
 
 # What a ledger stores.

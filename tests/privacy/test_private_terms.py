@@ -333,6 +333,14 @@ def test_a_private_layout_file_that_was_changed_is_refused(tmp_path: Path, chang
     assert str(file) in str(refused.value)
 
 
+@pytest.mark.parametrize("begins", ['{"terms": ', '{"format": "secagg private layout 1", "x": ', '{"x": {"format": '])
+def test_a_layout_file_that_is_nested_without_end_is_refused(tmp_path: Path, begins: str) -> None:
+    file = tmp_path / "layout.json"
+    file.write_text(begins + "[" * 100_000)
+    with pytest.raises(InputError, match=r"layout\.json: not a layout file"):
+        read_any_layout(file)
+
+
 # The cohort.
 
 

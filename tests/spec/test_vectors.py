@@ -179,7 +179,7 @@ def _other_message(out: Any, test: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"protocol": "secagg", "version": 1, "kind": "other", "tests": []}']
+    "content", ["", "[]", "{}", "[" * 100_000, '{"protocol": "secagg", "version": 1, "kind": "other", "tests": []}']
 )
 def test_what_is_no_file_of_vectors_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "other.json"

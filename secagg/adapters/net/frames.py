@@ -201,6 +201,8 @@ def decode_layout(data: bytes | bytearray) -> AnyLayout:
         layout = _private_layout.decode(data) if is_private else _layout.decode(data)
         layout.check_ascending()
         _check_clip(layout)
+    except RecursionError:  # what is skipped on the way to the kind may be nested without end
+        raise RefusedError(Refusal.MALFORMED, "the server sent a layout that is nested thousands of times") from None
     except (msgspec.DecodeError, UnicodeDecodeError, ParameterError) as wrong:
         raise RefusedError(Refusal.MALFORMED, f"the server sent a layout that does not decode: {wrong}") from None
     return layout
