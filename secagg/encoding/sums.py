@@ -73,18 +73,8 @@ class RoundShape(Protocol):
         ...
 
 
-class RoundTerms(RoundShape, Protocol):
-    """What ``for_round`` looks at in a round's config: its shape, and what is special to it."""
-
-    @property
-    def context(self) -> bytes:
-        """The public bytes that the host ties the round to."""
-        ...
-
-    @property
-    def attachment_bytes(self) -> int:
-        """What each client attaches to its answer in UNMASK."""
-        ...
+class CohortShape(Protocol):
+    """What says how few honest clients can be in a sum of a round."""
 
     @property
     def colluders(self) -> int:
@@ -99,6 +89,20 @@ class RoundTerms(RoundShape, Protocol):
     @property
     def quorum(self) -> int:
         """The confirmations that a client asks for; 0 without them."""
+        ...
+
+
+class RoundTerms(RoundShape, CohortShape, Protocol):
+    """What ``for_round`` looks at in a round's config: its shape, its cohort, and what is special to it."""
+
+    @property
+    def context(self) -> bytes:
+        """The public bytes that the host ties the round to."""
+        ...
+
+    @property
+    def attachment_bytes(self) -> int:
+        """What each client attaches to its answer in UNMASK."""
         ...
 
 

@@ -6,25 +6,16 @@ import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, final
 
 from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP, integer, real
 from secagg.privacy.adaptive_clipping import ClipRule, ClipState
-from secagg.privacy.cohort import CohortShape, check_delta, check_rounds, honest_contributors
+from secagg.privacy.cohort import Cohort, check_delta, check_rounds, honest_contributors
 from secagg.privacy.parameters import FEWEST_BITS, MOST_BITS, NoiseKind, as_noise
 from secagg.privacy.terms import PrivacyTerms
 
 if TYPE_CHECKING:
     from secagg.privacy.calibration import Calibration
-
-
-class Cohort(CohortShape, Protocol):
-    """What ``Privacy.terms`` looks at in a round's config."""
-
-    @property
-    def clients(self) -> int:
-        """How many are invited."""
-        ...
 
 
 @final

@@ -6,6 +6,7 @@ import math
 from typing import Final, Protocol
 
 from secagg.encoding.limits import integer, real
+from secagg.encoding.sums import CohortShape
 
 SMALLEST_DELTA: Final = 1e-100
 MOST_ROUNDS: Final = 2**32
@@ -14,22 +15,12 @@ SMALLEST_RATE: Final = 2.0**-40
 """Of the sampling of clients."""
 
 
-class CohortShape(Protocol):
-    """What ``honest_contributors`` looks at in a round's config."""
+class Cohort(CohortShape, Protocol):
+    """A cohort, and how many clients it has."""
 
     @property
-    def colluders(self) -> int:
-        """How many clients may pool what they know with the server."""
-        ...
-
-    @property
-    def min_survivors(self) -> int:
-        """The fewest clients that may be in a sum."""
-        ...
-
-    @property
-    def quorum(self) -> int:
-        """The confirmations that a client asks for; 0 without them."""
+    def clients(self) -> int:
+        """How many are invited."""
         ...
 
 

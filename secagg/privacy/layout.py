@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from secagg.encoding.named_arrays import LISTED, NamedArrays, Shapes
 from secagg.encoding.sums import Mean, RoundTerms
 from secagg.encoding.template import Template
 from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.privacy.cohort import CohortShape
 from secagg.privacy.encoder import PrivateEncoder, PrivateMean
 from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE
 from secagg.privacy.terms import PrivacyTerms
@@ -31,10 +30,6 @@ _LABEL: Final = b"secagg private round layout 1\n"
 _UPDATE: Final = "update"
 _WITHIN: Final = "within_clip"
 """The parts of what ``ClipRule.with_bit`` makes of an update."""
-
-
-class PrivateRound(RoundTerms, CohortShape, Protocol):
-    """What ``check_round`` looks at in a round's config."""
 
 
 @final
@@ -120,7 +115,7 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
         """32 bytes that all members of a round agree on as its context: encoder and terms."""
         return sha256(_LABEL + self.encoder().layout_digest() + self.terms.to_bytes()).digest()
 
-    def check_round(self, config: PrivateRound) -> None:
+    def check_round(self, config: RoundTerms) -> None:
         """Raises ParameterError unless a round with this config keeps the terms.
 
         The modulus must be exactly 2^bits, and every sum that the config lets open must have as many honest clients as

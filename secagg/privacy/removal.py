@@ -19,14 +19,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg.encoding.limits import integer
 from secagg.errors import InputError, ParameterError
-from secagg.privacy.cohort import CohortShape, honest_contributors
+from secagg.privacy.cohort import Cohort, honest_contributors
 from secagg.privacy.keys import KEY_BYTES, component_key, next_link
 from secagg.privacy.noise import Noise
 from secagg.privacy.noisy_sum import NoisySum
@@ -36,15 +36,6 @@ from secagg.wording import counted
 MOST_LEVELS: Final = 64
 """Each level costs a client as much as its whole noise, and the server as much for each survivor."""
 ATTACHMENT_BYTES: Final = KEY_BYTES
-
-
-class CohortOfClients(CohortShape, Protocol):
-    """A cohort, and how many clients it has."""
-
-    @property
-    def clients(self) -> int:
-        """How many are invited."""
-        ...
 
 
 @final
@@ -63,7 +54,7 @@ class NoiseLevels:
     variances: tuple[int, ...]
 
     @classmethod
-    def of(cls, mechanism: Mechanism, config: CohortOfClients, levels: int) -> NoiseLevels:
+    def of(cls, mechanism: Mechanism, config: Cohort, levels: int) -> NoiseLevels:
         """The levels of a round: everybody computes the same from the round's config.
 
         With h = clients - colluders, the fewest honest clients f, and D = h - f losses allowed for, level l is for

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Final, Literal, final
 import msgspec
 
 from secagg.encoding.limits import integer, real
+from secagg.encoding.sums import CohortShape
 from secagg.errors import ParameterError
 from secagg.privacy.adaptive_clipping import ClipRule, ClipState
 from secagg.privacy.cohort import (
     MOST_HONEST,
     SMALLEST_RATE,
-    CohortShape,
     check_delta,
     check_rounds,
     honest_contributors,
