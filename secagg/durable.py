@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 from secagg.errors import ParameterError
@@ -34,6 +36,23 @@ class StoredSet:
 
     def __contains__(self, value: bytes) -> bool:
         return bool(self._database.execute(self._holds, (value,)).fetchone()[0])
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """One transaction that no other process's overlaps: committed when the block ends, undone when it raises.
+
+    A commit that fails is undone as well, so that the connection can be used again.  The connection is one with
+    ``isolation_level`` None.
+    """
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
 
 
 def sync_every_commit(database: sqlite3.Connection) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from secagg.durable import make_private, sync_every_commit
+from secagg.durable import make_private, sync_every_commit, transaction
 from secagg.encoding.limits import real
 from secagg.errors import ParameterError, SecAggError
 from secagg.privacy import accounting
@@ -240,15 +240,8 @@ class Budget:
     @contextmanager
     def _step(self) -> Iterator[None]:
         """One transaction that no other process's overlaps: durable when the block ends, undone when it raises."""
-        with self._reading():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+        with self._reading(), transaction(self._database):
+            yield
 
     def _has(self, name: bytes) -> bool:
         return self._database.execute("SELECT 1 FROM spent WHERE round = ?", (name,)).fetchone() is not None

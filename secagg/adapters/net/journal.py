@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 from secagg.adapters.net.standing import RefusalRecord
-from secagg.durable import make_private
+from secagg.durable import make_private, transaction
 from secagg.errors import ParameterError, SecAggError
 
 _Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -124,11 +124,10 @@ class Journal:
                 f"{self.path}: a journal of version {found}; this library writes {_VERSION}: finish its rounds with "
                 "the release that began them, or give another --journal, which begins them anew"
             )
-        database.execute("BEGIN IMMEDIATE")  # takes the lock
-        for statement in _SCHEMA.split(";"):
-            database.execute(statement)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.execute("COMMIT")
+        with transaction(database):  # takes the lock
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_VERSION}")
 
     def close(self) -> None:
         """Finish what waits, and close the file."""
@@ -264,15 +263,12 @@ class Journal:
     def _commit(self, operations: list[_Operation]) -> JournalError | None:
         database = self._database
         try:
-            database.execute("BEGIN IMMEDIATE")
-            for operation in operations:
-                operation(database)
-            database.execute("COMMIT")
+            with transaction(database):
+                for operation in operations:
+                    operation(database)
         except Exception as failure:
             # Whatever it is, it must reach those that wait: an exception that ended this thread would leave them, and
             # everybody after them, waiting for good.
-            if database.in_transaction:
-                database.execute("ROLLBACK")
             expected = isinstance(failure, sqlite3.Error)
             why = str(failure) if expected else f"{type(failure).__name__}: {failure}"
             wrong = JournalError(f"{self.path}: cannot be written ({why})")

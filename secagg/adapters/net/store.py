@@ -23,7 +23,7 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
-from secagg.durable import StoredSet, make_private, sync_every_commit
+from secagg.durable import StoredSet, make_private, sync_every_commit, transaction
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
 
@@ -145,14 +145,8 @@ class ClientStore:
     @contextmanager
     def step(self) -> Iterator[None]:
         """One transaction, durable when the block ends, undone when it raises."""
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        with self._lock, transaction(self._database):
+            yield
 
     # Inside a step.
 
