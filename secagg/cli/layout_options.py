@@ -75,10 +75,15 @@ class LayoutOptions:
     array_bits: Mapping[str, int] = field(default_factory=dict)
     exact: Mapping[str, Exact] = field(default_factory=dict)
 
+    @property
+    def of_single_arrays(self) -> tuple[tuple[str, Mapping[str, object]], ...]:
+        """The options that say something of single arrays, each with what it says by name or pattern."""
+        return ("--clip", self.clips), ("--array-bits", self.array_bits), ("--exact", self.exact)
+
     def check_names(self, names: Sequence[str]) -> None:
         """Raises ParameterError for a pattern that matches none of these arrays."""
         known = frozenset(names)
-        for option, patterns in (("--clip", self.clips), ("--array-bits", self.array_bits), ("--exact", self.exact)):
+        for option, patterns in self.of_single_arrays:
             for pattern in patterns:
                 if not matching(pattern, known):
                     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""

@@ -139,5 +139,5 @@ def power_of_two(log2: float | None) -> str:
 
 
 def finite(value: float) -> float | None:
-    """A log2 for JSON, which has no infinities: None for minus infinity."""
-    return None if value == -math.inf else value
+    """A number for JSON, which has no infinities: None for one."""
+    return None if math.isinf(value) else value

@@ -32,7 +32,7 @@ BudgetFile: TypeAlias = Annotated[
 def check_one_clip(given: LayoutOptions) -> float:
     """The norm that ``--clip`` says.  Raises ParameterError for what a private round has no use for."""
     reason = "a private round (--epsilon) has one clip, the L2 norm of a whole update, and one number of bits"
-    for option, patterns in (("--exact", given.exact), ("--array-bits", given.array_bits), ("--clip", given.clips)):
+    for option, patterns in reversed(given.of_single_arrays):
         if patterns:
             name = next(iter(patterns))
             instead = (

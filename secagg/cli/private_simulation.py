@@ -14,7 +14,7 @@ from rich.console import Console
 from secagg.cli.array_files import write_arrays
 from secagg.cli.inputs import RoundInputs, Updates
 from secagg.cli.layout_options import LayoutOptions
-from secagg.cli.output import fact_table
+from secagg.cli.output import fact_table, finite
 from secagg.cli.private_round import PrivateRound
 from secagg.cli.promise_options import DEFAULT_CLIP
 from secagg.cli.report import SimulatedRound, add_machine, add_outcome, round_facts, show_costs, show_notes
@@ -56,7 +56,7 @@ def private_clip(layout: LayoutOptions, *, files: bool) -> float:
     Raises ParameterError for options that a private round has no use for.
     """
     reason = "a private round has one clip, the L2 norm of a whole update, and one number of bits"
-    for option, patterns in (("--exact", layout.exact), ("--array-bits", layout.array_bits), ("--clip", layout.clips)):
+    for option, patterns in reversed(layout.of_single_arrays):
         if patterns:
             raise ParameterError(f"{option} '{next(iter(patterns))}=...': {reason}; leave the option out")
     if layout.clip is None and files:
@@ -173,8 +173,8 @@ def _kept(run: SimulatedPrivateRound, decoded: PrivateMean) -> dict[str, Any]:
     return {
         "asked_epsilon": run.agreed.ask.epsilon,
         "promised_epsilon": kept.promised_epsilon,
-        "reached_epsilon": _finite(kept.reached_epsilon),
-        "round_epsilon": _finite(kept.round_epsilon),
+        "reached_epsilon": finite(kept.reached_epsilon),
+        "round_epsilon": finite(kept.round_epsilon),
         "is_kept": kept.is_kept,
         "delta": kept.delta,
         "rounds": kept.rounds,
@@ -227,8 +227,3 @@ def _warnings(run: SimulatedPrivateRound, decoded: PrivateMean | None, shortened
 
 def _rms(values: npt.NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean(values**2)))
-
-
-def _finite(epsilon: float) -> float | None:
-    """For JSON, which has no infinities."""
-    return None if math.isinf(epsilon) else epsilon

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from secagg._install import how_to_install
-from secagg.cli.output import table
+from secagg.cli.output import finite, table
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.encoder import PrivateMean
 from secagg.privacy.layout import PrivateLayout
@@ -70,7 +70,7 @@ def promise_json(terms: PrivacyTerms) -> dict[str, Any]:
     """The same for ``--json``; epsilon is null where nothing can work it out, and where it is infinite."""
     epsilon = terms.promise().epsilon_to_server if has_accountant() else math.inf
     return {
-        "epsilon": None if math.isinf(epsilon) else epsilon,
+        "epsilon": finite(epsilon),
         "delta": terms.delta,
         "rounds": terms.rounds,
         "honest": terms.honest,
@@ -97,7 +97,7 @@ def report_json(report: PrivacyReport | None) -> dict[str, Any] | None:
     if report is None:
         return None
     values = {**asdict(report), "is_kept": report.is_kept}
-    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in values.items()}
+    return {name: finite(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def noisy_arrays(

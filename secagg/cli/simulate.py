@@ -17,7 +17,7 @@ from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
 from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM
 from secagg.cli.output import EXIT_FAILED, PhaseProgress, print_json, results, usage_errors
-from secagg.cli.private_round import infeasible_as_json, private_round
+from secagg.cli.private_round import PrivateRound, infeasible_as_json, private_round
 from secagg.cli.private_simulation import (
     PrivateInputs,
     SimulatedPrivateRound,
@@ -92,7 +92,8 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
     ask = privacy.ask(updates.clients)
     rates = parse_rates(options.dropout)
     delta = total_rate(rates, privacy.most_lost, "--max-dropout" if options.is_private else "--delta")
-    inputs = EncodedInputs(updates, PLAIN_BITS if ask is not None or options.bits is None else options.bits, drawn)
+    bits = PLAIN_BITS if ask is not None or options.bits is None else options.bits
+    inputs: RoundInputs[Any] = EncodedInputs(updates, bits, drawn)
     with option_words():
         config = config_for(
             updates.clients,
@@ -103,28 +104,16 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
             options.neighbours,
             options.suite,
         )
-    if ask is None:
-        config, outcome, compile_s = _run(config, inputs, rates, options, dropout_seed=drawn)
-        return SimulatedRound(
-            config=config,
-            outcome=outcome,
-            inputs=inputs,
-            gamma=options.gamma,
-            delta=delta,
-            seed=options.seed,
-            compile_s=compile_s,
-            full=options.full,
-            output=options.output,
-        )
-    with infeasible_as_json(options.as_json):
-        agreed = private_round(ask, updates.template, config)
-    private_inputs = PrivateInputs(updates, drawn, agreed)
-    config, outcome, compile_s = _run(agreed.config, private_inputs, rates, options, dropout_seed=drawn)
-    return SimulatedPrivateRound(
+    agreed: PrivateRound | None = None
+    if ask is not None:
+        with infeasible_as_json(options.as_json):
+            agreed = private_round(ask, updates.template, config)
+        inputs, config = PrivateInputs(updates, drawn, agreed), agreed.config
+    config, outcome, compile_s = _run(config, inputs, rates, options, dropout_seed=drawn)
+    run = SimulatedRound(
         config=config,
         outcome=outcome,
-        inputs=private_inputs,
-        agreed=agreed,
+        inputs=inputs,
         gamma=options.gamma,
         delta=delta,
         seed=options.seed,
@@ -132,6 +121,7 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
         full=options.full,
         output=options.output,
     )
+    return run if agreed is None else SimulatedPrivateRound(**vars(run), agreed=agreed)
 
 
 def _run(

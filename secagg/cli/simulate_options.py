@@ -111,7 +111,7 @@ class SimulateOptions:
     @property
     def is_private(self) -> bool:
         """Whether the round has noise."""
-        return self.private or self.epsilon is not None
+        return self.privacy(None).is_private
 
     def privacy(self, clip: float | None) -> PrivacyOptions:
         """What the options say of privacy; ``clip`` is the norm that a private update is shortened to."""
