@@ -25,7 +25,15 @@ from secagg.encoding.limits import (
 )
 from secagg.encoding.rounded import RoundedPart
 from secagg.encoding.settings import Coarse, settings_of
-from secagg.encoding.sums import Mean, RoundShape, SumResult, as_template, check_contributors, check_vector
+from secagg.encoding.sums import (
+    Mean,
+    RoundShape,
+    SumResult,
+    as_template,
+    check_contributors,
+    check_length,
+    check_vector,
+)
 from secagg.encoding.tail import Tail
 from secagg.encoding.template import Template
 from secagg.encoding.weights import checked_weight
@@ -201,11 +209,7 @@ class Encoder:
         R-JOIN-3: it looks at public values alone, so that a client's host calls it before ``Client.start``: a round
         whose ``input_max`` were below the encoder's would ask each client, by its leaving, whether a value is above it.
         """
-        if config.length != self.length:
-            raise ParameterError(
-                f"the round's vectors have {counted(config.length, 'element')}, this encoder's {self.length:,}: the "
-                "server must make its config from an encoder of the same layout (length=encoder.length)"
-            )
+        check_length(config, self.length)
         if config.input_max < self.input_max:
             raise ParameterError(
                 f"the round's input_max is {config.input_max}, and this encoder's elements reach {self.input_max}: "

@@ -17,7 +17,7 @@ from secagg.encoding.libraries import restored
 from secagg.encoding.rounding import BLOCK
 from secagg.encoding.tail import Counts
 from secagg.encoding.template import Leaf, Template
-from secagg.errors import InputError
+from secagg.errors import InputError, ParameterError
 from secagg.wording import counted
 
 
@@ -170,6 +170,15 @@ def check_vector(vector: object, length: int) -> None:
         raise InputError(
             f"the sum has {counted(len(vector), 'element')}, this layout {length:,}: give the "
             "template and max_weight that the clients encoded with"
+        )
+
+
+def check_length(config: RoundShape, length: int) -> None:
+    """Raises ParameterError unless the round's vectors have the ``length`` of an encoder's."""
+    if config.length != length:
+        raise ParameterError(
+            f"the round's vectors have {counted(config.length, 'element')}, this encoder's {length:,}: the server must "
+            "make its config from an encoder of the same layout (length=encoder.length)"
         )
 
 

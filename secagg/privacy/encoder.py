@@ -20,7 +20,15 @@ from secagg.arithmetic.modulus import Modulus
 from secagg.encoding.arrays import RealArray
 from secagg.encoding.blocks import not_finite, values_digest
 from secagg.encoding.limits import LARGEST_WEIGHT, integer, real
-from secagg.encoding.sums import AttachedResult, RoundShape, RoundTerms, SumResult, as_template, check_vector
+from secagg.encoding.sums import (
+    AttachedResult,
+    RoundShape,
+    RoundTerms,
+    SumResult,
+    as_template,
+    check_length,
+    check_vector,
+)
 from secagg.encoding.template import Template
 from secagg.encoding.weights import checked_weight
 from secagg.errors import InputError, ParameterError, StateError
@@ -264,11 +272,7 @@ class PrivateEncoder:
 
     def check_config(self, config: RoundShape) -> None:
         """Raises ParameterError unless every vector of this encoder is an input of a round with this config."""
-        if config.length != self.length:
-            raise ParameterError(
-                f"the round's vectors have {counted(config.length, 'element')}, this encoder's {self.length:,}: the "
-                "server must make its config from an encoder of the same layout (length=encoder.length)"
-            )
+        check_length(config, self.length)
         self.check_capacity(config.clients, config.modulus)
         if config.input_max != self.input_max:
             raise ParameterError(

@@ -25,6 +25,7 @@ from secagg.encoding import UpdateEncoder
 from secagg.privacy import Mechanism, NoiseKind, PrivateEncoder, perturbation, rotation, wrapping
 from secagg.privacy.keys import EncodingKeys
 from secagg.simulation import Faults, make_cohort, simulate
+from tests.support.private_reference import reference_of
 
 CANONICAL = math.exp(-0.5)
 
@@ -149,20 +150,6 @@ class TestMechanism:
     def test_refused(self, changes: dict[str, Any], named: str) -> None:
         with pytest.raises(ParameterError, match=named):
             mechanism(**({"length": 4} | changes))
-
-
-def reference_of(met: Mechanism, max_weight: int | None = None, weight_clip: float = 0.0) -> reference.Mechanism:
-    return reference.Mechanism(
-        noise=met.noise.value,
-        clip=met.clip,
-        scale=Fraction(met.scale),
-        bits=met.bits,
-        rounding_failure=met.rounding_failure,
-        variance=met.variance,
-        length=met.length,
-        max_weight=max_weight,
-        weight_clip=weight_clip,
-    )
 
 
 # The rotation.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reference import private as reference
 
 from secagg.privacy import Mechanism, NoiseKind, PrivateEncoder
+from tests.support.private_reference import reference_of
 
 
 @dataclass
@@ -28,18 +29,7 @@ class Case:
     @property
     def by_reference(self) -> reference.Mechanism:
         """The mechanism as the reference has it."""
-        mechanism = self.encoder.mechanism
-        return reference.Mechanism(
-            noise=mechanism.noise.value,
-            clip=mechanism.clip,
-            scale=Fraction(mechanism.scale),
-            bits=mechanism.bits,
-            rounding_failure=mechanism.rounding_failure,
-            variance=mechanism.variance,
-            length=mechanism.length,
-            max_weight=self.encoder.max_weight,
-            weight_clip=self.encoder.weight_clip,
-        )
+        return reference_of(self.encoder.mechanism, self.encoder.max_weight, self.encoder.weight_clip)
 
 
 @st.composite
