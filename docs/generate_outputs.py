@@ -4,8 +4,8 @@
 
 The Python blocks of a page are one program, run from top to bottom in an empty directory.  A block of text with the
 title "Output" says what the block above it prints.  ``<!-- run -->`` above a block of shell lines has the lines that
-start with ``secagg`` run as well, and ``<!-- needs: MODULE -->`` above a block of Python leaves it out where the
-module is not installed.
+start with ``secagg`` run as well, and ``<!-- needs: MODULE, MODULE -->`` above a block of Python leaves it out where
+one of the modules is not installed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<note>run|needs: \w+) -->\n)?^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$",
+    r"(?:^<!-- (?P<note>run|needs: [\w, ]+) -->\n)?^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$",
     flags=re.DOTALL | re.MULTILINE,
 )
 
@@ -50,8 +50,8 @@ class Block:
     def runs(self) -> bool:
         """Whether there is something to run in it, here."""
         if self.language == "python":
-            _, _, module = self.note.partition("needs: ")
-            return not module or importlib.util.find_spec(module) is not None
+            _, _, modules = self.note.partition("needs: ")
+            return all(importlib.util.find_spec(module) is not None for module in modules.split(", ") if module)
         return self.language == "sh" and self.note == "run"
 
 

@@ -19,12 +19,12 @@ from secagg.cli import federated
 from secagg.cli.dropout import all_lost
 from secagg.cli.output import table
 from secagg.cli.private_round import PrivateRound, private_round
-from secagg.cli.promise_options import private_cohort
 from secagg.cli.rounds import Cohort
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.privacy import Privacy
+from secagg.privacy.cohort import private_cohort
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.simulation import simulate
 from secagg.wording import counted

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from secagg.cli.output import fact_table, print_json, size
-from secagg.cli.promise_options import need_extra, private_cohort
+from secagg.cli.promise_options import need_extra
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy import Privacy, PrivateEncoder
+from secagg.privacy.cohort import private_cohort
 from secagg.wording import counted
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import typer
 
 from secagg.cli.extras import advice
 from secagg.errors import ParameterError
-from secagg.pairwise.config import RoundConfig
 from secagg.privacy.ask import Privacy
 from secagg.privacy.parameters import NoiseKind
 
@@ -157,12 +156,3 @@ def need_extra() -> None:
         import secagg.privacy.accounting  # noqa: F401
     except ModuleNotFoundError as missing:
         raise ParameterError(advice(missing, "privacy")) from None
-
-
-def private_cohort(config: RoundConfig) -> RoundConfig:
-    """The config with a sum that only those may be missing from who are planned to drop out.
-
-    Each client more that a sum could be opened without would be one less to add noise.
-    """
-    fewest = config.clients - config.dropouts
-    return config if config.min_survivors >= fewest else config.replace(min_survivors=fewest)

@@ -17,7 +17,7 @@ from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
 from secagg.cli.private_options import check_one_clip
 from secagg.cli.private_sums import layout_notes, promise_lines
-from secagg.cli.promise_options import PLAIN_BITS, PrivacyOptions, need_extra, private_cohort
+from secagg.cli.promise_options import PLAIN_BITS, PrivacyOptions, need_extra
 from secagg.cli.rounds import config_for
 from secagg.cli.serve_options import ServeOptions
 from secagg.credentials import load_directory
@@ -30,6 +30,7 @@ from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import ThreatModel, default_threat_model
 from secagg.privacy import PrivateEncoder, PrivateLayout
+from secagg.privacy.cohort import private_cohort
 from secagg.privacy.layout import AnyLayout
 
 _FEWEST: Final = 3

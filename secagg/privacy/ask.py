@@ -107,6 +107,12 @@ class Privacy:
         for name, value in taken.items():
             object.__setattr__(self, name, value)
 
+    def first_clip(self) -> ClipState | None:
+        """Where an adaptive clip begins; None for a clip that stays."""
+        if self.adaptive is None:
+            return None
+        return ClipState(clip=min(max(self.clip, self.adaptive.lowest), self.adaptive.highest))
+
     def calibrated(self, coordinates: int, cohort: Cohort) -> Calibration:
         """What keeps the promise in rounds of this cohort, and what that costs.  Arguments and errors as ``terms``."""
         bit = 1 if self.adaptive is not None else 0
@@ -127,10 +133,9 @@ class Privacy:
             ModuleNotFoundError: the extra ``privacy`` is missing.
         """
         found = self.calibrated(coordinates, cohort)
-        adaptive = None
-        if self.adaptive is not None:
-            rule = self.adaptive.rule(found.promise.noise_multiplier, cohort.clients)
-            adaptive = rule, state or ClipState(clip=min(max(self.clip, rule.lowest), rule.highest))
+        adaptive, state = None, state or self.first_clip()
+        if self.adaptive is not None and state is not None:
+            adaptive = self.adaptive.rule(found.promise.noise_multiplier, cohort.clients), state
         return PrivacyTerms.of(
             found.mechanism, honest=found.promise.honest, delta=self.delta, rounds=self.rounds, adaptive=adaptive
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Protocol
+from typing import Final, Protocol, Self, TypeVar
 
 from secagg.encoding.limits import integer, real
 from secagg.encoding.sums import CohortShape
@@ -31,6 +31,36 @@ def honest_contributors(config: CohortShape) -> int:
     Up to A of those work with the server and know their own noise.
     """
     return max(config.min_survivors, config.quorum) - config.colluders
+
+
+class WholeCohort(CohortShape, Protocol):
+    """What ``private_cohort`` needs of a round's config."""
+
+    @property
+    def clients(self) -> int:
+        """How many are invited."""
+        ...
+
+    @property
+    def dropouts(self) -> int:
+        """How many may be lost, as was planned."""
+        ...
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with other values."""
+        ...
+
+
+_Config = TypeVar("_Config", bound=WholeCohort)
+
+
+def private_cohort(config: _Config) -> _Config:
+    """The config with a sum that only those may be missing from who are planned to drop out.
+
+    Each client more that a sum could be opened without would be one less to add noise.
+    """
+    fewest = config.clients - config.dropouts
+    return config if config.min_survivors >= fewest else config.replace(min_survivors=fewest)
 
 
 def check_delta(delta: float) -> float:

@@ -27,6 +27,8 @@ from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE
 from secagg.privacy.terms import PrivacyTerms
 
 _LABEL: Final = b"secagg private round layout 1\n"
+_NEARLY: Final = 1.0005
+"""How far above the clip a norm is as good as within it, to three digits."""
 _UPDATE: Final = "update"
 _WITHIN: Final = "within_clip"
 """The parts of what ``ClipRule.with_bit`` makes of an update."""
@@ -94,14 +96,14 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
         return own if adaptive is None else adaptive.rule.with_bit(own, adaptive.clip)
 
     def shortening(self, arrays: Mapping[str, Any]) -> float:
-        """What a client's update is multiplied by to fit the clip, to a few digits; 1.0 for one that fits.
+        """What a client's update is multiplied by to fit the clip, to three digits; 1.0 for one that fits.
 
         For the client's own operator: it tells of the data.
         """
         clip = self.terms.update_clip if self.terms.adaptive is not None else self.encoder().clip
         with np.errstate(over="ignore"):
             norm = math.hypot(*(float(np.linalg.norm(np.asarray(arrays[name], np.float64))) for name, _ in self.arrays))
-        return 1.0 if norm <= clip else clip / norm
+        return 1.0 if norm <= clip * _NEARLY else clip / norm
 
     def mean_of(self, decoded: PrivateMean) -> dict[str, Any]:
         """The mean of each array by name, as the encoder's own template nests it."""
@@ -119,10 +121,17 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
         """Raises ParameterError unless a round with this config keeps the terms.
 
         The modulus must be exactly 2^bits, and every sum that the config lets open must have as many honest clients as
-        the noise is sized for.  The numbers are the config's own, which a client has compared with its policy.
+        the noise is sized for.  The numbers are the config's own, which a client has compared with its policy.  One
+        colluder or more must be among them: every member sees what becomes of the sum, and knows the noise that it put
+        into it.
         """
         self.encoder().check_config(config)
         self.terms.check_cohort(config)
+        if config.colluders < 1:
+            raise ParameterError(
+                "colluders is 0: a private round must count on 1 or more, since every member sees the result and can "
+                "take its own noise off; raise gamma"
+            )
 
     def check_policy(self, policy: LayoutPolicy, *, weighted_by: str | None = None, difference: bool = True) -> None:
         """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy refuses the layout.

@@ -294,7 +294,7 @@ def test_a_layout_that_was_agreed_is_the_only_one(start: Start, files: Path) -> 
             (*SERVE, "--epsilon", 0.5, "--delta", 1e-5, "--rounds", 1000, "--bits", 8),
             "with 8 bits, 4 clients of whom 2 are honest, and 36 coordinates: use 14 bits or more; or allow an",
         ),
-        ((*SERVE, *PROMISE, "--gamma", 0, "--min-survivors", 3), "colluders is 0: in a private round of this service"),
+        ((*SERVE, *PROMISE, "--gamma", 0, "--min-survivors", 3), "colluders is 0: a private round must count"),
         ((*SERVE, "--budget", "b"), "--budget b: it is charged for private rounds; give --epsilon"),
         (
             (*SERVE, "--rounds", 3),

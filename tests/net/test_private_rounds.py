@@ -295,7 +295,7 @@ def refused(
         (
             layout_with(honest=3),
             config_with(layout_with(honest=3), colluders=0),
-            "colluders is 0: in a private round of this service it must be at least 1",
+            "colluders is 0: a private round must count on 1 or more",
         ),
         (PRIVATE, config_with(context=layout_with(variance=TERMS.variance - 1).digest()), "context"),
         (PRIVATE, config_with(context=PRIVATE.encoder().layout_digest()), "context"),

@@ -19,6 +19,8 @@ from flwr.app import ArrayRecord, RecordDict
 from secagg.adapters.flower.records import RECORD
 from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError
+from secagg.privacy.layout import AnyLayout, PrivateLayout
+from secagg.privacy.terms import PrivacyTerms
 
 _CONTEXT_LABEL: Final = b"secagg flower context 2\n"
 _INPUT_LABEL: Final = b"secagg flower input 1\n"
@@ -30,7 +32,7 @@ Described = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, dtype and shape of every array of a model, in the model's order."""
 
 
-class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How an update becomes a vector, as the server says it.
 
     Attributes:
@@ -40,6 +42,9 @@ class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         difference: whether the change of the model is summed, and not the model.
         weighted_by: the metric that is the client's weight.
         run_config: whether the round's context holds the run's config too.
+        privacy: what a private round promises; None without noise.  ``clip`` is then the norm that a whole update is
+            shortened to, ``bits`` are those of the modulus, and nothing is said of single arrays or of metrics.  (It is
+            left out of the bytes where it is None, so that those are what they were before there was any.)
     """
 
     clip: float
@@ -51,6 +56,7 @@ class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     difference: bool
     weighted_by: str
     run_config: bool
+    privacy: PrivacyTerms | None = None
 
 
 class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,12 +92,15 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ParameterError(f"the server's announcement does not decode: {wrong}") from None
 
     @property
-    def layout(self) -> Layout:
-        """What is summed: the model's arrays in its order, then the metrics.
+    def layout(self) -> AnyLayout:
+        """What is summed: the model's arrays in its order, then the metrics; in a private round, its arrays of floats.
 
-        Raises ParameterError for names that are there twice or unknown; they are named.
+        Raises ParameterError for names that are there twice or unknown, which are named, and for a private round that
+        says something of single arrays or of metrics.
         """
         terms = self.terms
+        if terms.privacy is not None:
+            return _private_layout(self.arrays, terms, terms.privacy)
         shapes = [(name, shape) for name, _, shape in self.arrays]
         arrays = {name for name, _ in shapes}
         clips = dict(terms.clips)
@@ -115,6 +124,15 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         metrics = {array_of_metric(name): clip for name, clip in self.terms.metrics.items()}
         return {**self.terms.clips, **metrics}.get(array, self.terms.clip)
 
+    def unsummed(self) -> tuple[str, ...]:
+        """The arrays that stay as the server sent them: in a private round, those of whole numbers.
+
+        A counter that rises by a thousand would be nearly all of an update's norm, and leave little of the weights.
+        """
+        return (
+            () if self.terms.privacy is None else tuple(name for name, dtype, _ in self.arrays if not is_float(dtype))
+        )
+
     @property
     def input_digest(self) -> bytes:
         """32 bytes that name what a client would train from: the key of its memory of released inputs.
@@ -123,6 +141,26 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         moving one of them a hair.
         """
         return hashlib.sha256(_INPUT_LABEL + self.model).digest()
+
+
+def _private_layout(arrays: Described, terms: UpdateTerms, privacy: PrivacyTerms) -> PrivateLayout:
+    if terms.clips or terms.array_bits or terms.metrics:
+        raise ParameterError("a private round has one clip for all arrays, one number of bits, and no metrics")
+    if (terms.clip, terms.bits) != (privacy.update_clip, privacy.bits):
+        raise ParameterError(
+            f"clip and bits are {terms.clip!r} and {terms.bits!r}, and those of the private round's terms "
+            f"{privacy.update_clip!r} and {privacy.bits!r}"
+        )
+    summed = tuple((name, shape) for name, dtype, shape in arrays if is_float(dtype))
+    return PrivateLayout(arrays=summed, max_weight=terms.max_weight, terms=privacy)
+
+
+def is_float(dtype: str) -> bool:
+    """Whether an array of this type is summed in a private round."""
+    try:
+        return np.dtype(dtype).kind == "f"
+    except TypeError:  # no type of NumPy's: the codec refuses it by name
+        return False
 
 
 def context_of(announcement: bytes) -> bytes:

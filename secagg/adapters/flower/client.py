@@ -28,7 +28,8 @@ class SecAggMod:
     It runs the client's side of the protocol, lets the app train when the vector is asked for, and sends the masked
     vector in place of the app's reply: neither arrays nor metrics leave the client.  A training message without the
     protocol is refused, since a server could else have the plain update by leaving the wrapper out; so are messages of
-    other kinds.  Evaluation and queries pass untouched in ``semi_honest``; a client with an identity refuses them.
+    other kinds.  Evaluation and queries pass untouched in ``semi_honest``; a client with an identity refuses them, and
+    so does one that asks for private rounds, whose promise answers in clear would break.
 
     A client decides whether to join before it trains, from what the server has announced.  After that, nothing of its
     data shows in what it does: values beyond a clip are clipped, and a weight beyond the largest is clamped.  There is
@@ -47,6 +48,7 @@ class SecAggMod:
         identity: PathOf = None,
         directory: PathOf = None,
         tokens: PathOf = None,
+        budget: PathOf = None,
     ) -> None:
         """Options; what is not given here is looked up in the node's own config, never in the run's.
 
@@ -59,18 +61,21 @@ class SecAggMod:
                 Each of its fields may also stand in the node's config, which goes before it: ``secagg-min-max-weight``,
                 ``secagg-max-clip``, ...
             evaluate: whether evaluation messages and queries reach the app; the node config's ``secagg-evaluate`` goes
-                before it.  None lets them pass unless the node has an identity.
+                before it.  None lets them pass unless the node has an identity, or asks for private rounds.
             identity: ``active``: the file of this client's identity (``secagg identity new``); ``secagg-identity``.
             directory: ``active``: the file of the members' keys, which must not come from the server;
                 ``secagg-directory``.
             tokens: an SQLite file for used states, made when it is not there; ``secagg-tokens``.  Needed in
                 ``active``; see ``DurableTokens``.
+            budget: a file that is charged for each round before this client joins it (``secagg.privacy.budget``), made
+                with the ``max_epsilon`` and ``max_delta`` of the layout policy when it is not there;
+                ``secagg-budget``.  Rounds without noise are refused then.
         """
         self._options = NodeOptions(
             policy=policy,
             layout_policy=layout_policy or LayoutPolicy(),
             evaluate=evaluate,
-            paths={"identity": identity, "directory": directory, "tokens": tokens},
+            paths={"identity": identity, "directory": directory, "tokens": tokens, "budget": budget},
         )
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -131,7 +136,7 @@ class SecAggMod:
         below = copy.copy(message)  # the app and the mods below see what the strategy made
         below.content = RecordDict({key: value for key, value in message.content.items() if key != records.RECORD})
         part = Participant(node, memory, suspended.announcement)
-        return part.go_on(suspended.state, data, lambda: part.train(below, context, call_next))
+        return part.go_on(suspended.state, data, lambda config: part.train(below, context, call_next, config))
 
 
 secagg_mod: Final = SecAggMod()

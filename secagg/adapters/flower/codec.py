@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from tokenize import TokenError
@@ -13,9 +14,13 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
 from secagg.adapters.flower.announcement import Announcement, array_of_metric
+from secagg.encoding import Encoder
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import SumResult
 from secagg.errors import InputError
+from secagg.pairwise.config import RoundConfig
+from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.layout import PrivateLayout, PrivateSum, with_its_layout
 
 _REAL: Final = "biuf"
 _LARGEST: Final = float(np.finfo(np.float64).max)
@@ -35,11 +40,13 @@ class Encoded:
         clipped: by array, how many values were clipped.
         weight_clamped: whether the weight was clamped to max_weight.
         coarse: the arrays whose values are small beside what rounding may add to them.
+        shortened: what the whole update was multiplied by in a private round; 1.0 where it fits the clip.
     """
 
     clipped: Mapping[str, int]
     weight_clamped: bool
     coarse: Mapping[str, Coarse]
+    shortened: float = 1.0
 
 
 @final
@@ -49,19 +56,23 @@ class MeanUpdate:
 
     Attributes:
         arrays: the mean arrays.  Floats have the model's own type, all else is float64: so is an average of whole
-            numbers in Flower.
+            numbers in Flower.  Arrays that are not summed are the model's own.
         metrics: the weighted mean of each metric that is summed.
-        weight: the total weight.
-        contributors: how many clients have a weight above 0.
+        weight: the total weight; in a private round, an estimate of it.
+        contributors: how many clients have a weight above 0; in a private round, all in the sum.
         clipped: how many values were clipped, over all clients; a weight that was reduced to
-            ``max_weight`` adds one.
+            ``max_weight`` adds one.  In a private round nobody counts them.
+        private: what was decoded of a private round; None without noise.
+        indicator: the noisy sum by which an adaptive clip moves; None without one.
     """
 
     arrays: ArrayRecord
     metrics: dict[str, float]
-    weight: int
+    weight: float
     contributors: int
     clipped: int
+    private: PrivateMean | None = None
+    indicator: float | None = None
 
 
 @final
@@ -76,8 +87,8 @@ class Codec:
 
         The model must be the announced one: its digest is for the caller to compare.
         """
-        self.announced, self.terms, self._layout = announced, announced.terms, announced.layout
-        self.encoder = self._layout.encoder()
+        self.announced, self.terms, self.layout = announced, announced.terms, announced.layout
+        self.encoder: Encoder | PrivateEncoder = self.layout.encoder()
         self._model = {name: _numbers(name, array) for name, array in model.items()}
         for name, _, shape in announced.arrays:
             if name not in self._model or self._model[name].shape != shape:
@@ -86,14 +97,42 @@ class Codec:
                 raise InputError(f"{name} is of type {self._model[name].dtype}: only real numbers can be summed")
             if self.terms.difference and not np.isfinite(self._model[name]).all():
                 raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
-        self._leaf_of = self._layout.leaf_names()
+        self._leaf_of = self.layout.leaf_names()
         """The encoder may call an array by another name than the model does."""
+        self._unsummed = frozenset(announced.unsummed())
 
-    def error_bound(self, count: int, total_weight: int, array: str) -> float:
-        """The most by which a value of the array's mean can differ from that of what was clipped, before it is cast."""
+    def bind(self, config: RoundConfig) -> None:
+        """Encode and decode for this round from now on.  Raises ParameterError when the layout does not suit it."""
+        self.layout.check_round(config)
+        self.encoder = self.encoder.for_round(config)
+
+    def check_precision(self) -> None:
+        """Raises ParameterError where a client of weight 1 would be lost in the rounding, if there is any to speak of.
+
+        The rounding of a private round is finer than its noise.
+        """
+        if isinstance(self.encoder, Encoder):
+            self.encoder.check_precision()
+
+    def with_unsummed(self, arrays: ArrayRecord) -> ArrayRecord:
+        """The arrays that a strategy has made of the mean, with those that are not summed as the model has them.
+
+        Strategies average all arrays as floats.  A counter that came back as one would be summed in the next round, and
+        be nearly all of an update's norm.
+        """
+        kept = {name: Array(self._model[name]) for name in self._unsummed if name in arrays}
+        return ArrayRecord({**arrays, **kept}) if kept else arrays
+
+    def error_bound(self, count: int, total_weight: float, array: str) -> float:
+        """The most by which a value of the array's mean can differ from that of what was clipped, before it is cast.
+
+        Infinity in a private round, whose noise has no bound.
+        """
+        if isinstance(self.encoder, PrivateEncoder):
+            return math.inf
         if array in self._model and self._model[array].size == 0:
             return 0.0
-        weight = total_weight if self.terms.max_weight is not None else None
+        weight = int(total_weight) if self.terms.max_weight is not None else None
         return self.encoder.error_bound(count, weight, self._leaf_of[array])
 
     def encode(
@@ -104,23 +143,54 @@ class Codec:
         Every finite update fits.  Raises InputError for arrays that are not those of the model, or hold what is not
         finite.
         """
-        update: dict[str, Any] = {name: self._change(name, array) for name, array in arrays.items()}
+        update: dict[str, Any] = {
+            name: self._change(name, array) for name, array in arrays.items() if name not in self._unsummed
+        }
         update |= {array_of_metric(metric): np.asarray(value) for metric, value in metrics.items()}
+        if isinstance(self.layout, PrivateLayout):
+            return self._encode_privately(self.layout, update, weight)
         vector = self.encoder.encode(update, weight)
-        clipped = self._layout.by_name(self.encoder.clipped)
-        coarse = self._layout.by_name(self.encoder.coarse(update, weight))
+        clipped = self.layout.by_name(self.encoder.clipped)
+        coarse = self.layout.by_name(self.encoder.coarse(update, weight)) if isinstance(self.encoder, Encoder) else {}
         return vector, Encoded(clipped, self.encoder.weight_clamped, coarse)
+
+    def _encode_privately(
+        self, layout: PrivateLayout, update: dict[str, Any], weight: int
+    ) -> tuple[npt.NDArray[np.unsignedinteger], Encoded]:
+        layout.check_arrays(update)
+        vector = self.encoder.encode(layout.prepared(update), weight)
+        return vector, Encoded({}, self.encoder.weight_clamped, {}, layout.shortening(update))
 
     def decode(self, result: SumResult) -> MeanUpdate:
         """The mean.
 
         Raises InputError when too few clients contribute to it, or the sum is none that clients can have.
         """
-        mean = self.encoder.decode(result)
+        found = with_its_layout(self.layout, self.encoder.decode(result))
+        if isinstance(found, PrivateSum):
+            return self._private_mean(found)
+        mean = found.mean
         arrays = ArrayRecord({name: Array(self._restored(name, mean.mean[name])) for name in self._model})
         names = {metric: array_of_metric(metric) for metric in self.terms.metrics}
         metrics = {metric: float(mean.mean[name]) for metric, name in names.items()}
         return MeanUpdate(arrays, metrics, mean.weight, mean.contributors, mean.clipped)
+
+    def _private_mean(self, found: PrivateSum) -> MeanUpdate:
+        layout, mean = found.layout, found.mean
+        means = layout.mean_of(mean)
+        arrays = {
+            name: Array(base if name in self._unsummed else self._restored(name, means[name]))
+            for name, base in self._model.items()
+        }
+        return MeanUpdate(
+            ArrayRecord(arrays),
+            metrics={},
+            weight=mean.weight,
+            contributors=mean.count,
+            clipped=0,
+            private=mean,
+            indicator=layout.bits_of(mean),
+        )
 
     def _change(self, name: str, array: Array) -> npt.NDArray[Any]:
         """What is summed of a client's array."""

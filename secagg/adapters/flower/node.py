@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, final
 
@@ -21,6 +21,7 @@ from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy
 from secagg.pairwise.rules.client import Consume
+from secagg.privacy.noisy_sum import NoisySum
 
 FilePath: TypeAlias = str | os.PathLike[str]
 PathOf: TypeAlias = FilePath | Callable[[Context], FilePath | None] | None
@@ -70,6 +71,23 @@ class Node:
         self._again = _flag("again", context) or False
         self.policy = _policy(options.policy, context, active=self.identity is not None)
         self.layout_policy = _layout_policy(options.layout_policy, context)
+        self._budget = paths["budget"]
+        if self._budget is not None:
+            self.layout_policy = replace(self.layout_policy, private=True)
+
+    def charge(self, round_name: bytes, noisy_sum: NoisySum) -> None:
+        """Charge the node's budget, where it has one; durable when it returns.
+
+        A new file is made with the epsilon and the delta of the node's policy.  Raises ParameterError for a round that
+        is charged already or a file that is none, BudgetExceededError, BudgetFileError, OSError.
+        """
+        if self._budget is None:
+            return
+        from secagg.privacy.budget import Budget
+
+        policy = self.layout_policy
+        with closing(Budget(self._budget, epsilon=policy.max_epsilon, delta=policy.max_delta)) as budget:
+            budget.charge(round_name, noisy_sum)
 
     def resume(self, state: bytes) -> Client:
         """The suspended client.  Raises PeerError(STATE_REUSED) when it answered from that state before."""
@@ -103,7 +121,10 @@ def may_evaluate(options: NodeOptions, context: Context) -> bool:
     allowed = _flag("evaluate", context)
     if allowed is None:
         allowed = options.evaluate
-    return _path("identity", options.paths["identity"], context) is None if allowed is None else allowed
+    if allowed is not None:
+        return allowed
+    named = (_path(name, options.paths[name], context) for name in ("identity", "budget"))
+    return all(path is None for path in named) and not _layout_policy(options.layout_policy, context).asks_for_noise
 
 
 def _path(name: str, given: PathOf, context: Context) -> FilePath | None:
@@ -158,7 +179,7 @@ def _like(present: object, key: str, value: object) -> object:
         if isinstance(value, str):
             return frozenset(name.strip() for name in value.split(",") if name.strip())
         wanted = "names of metrics with commas between them"
-    elif isinstance(present, float):
+    elif isinstance(present, float) or present is None:  # None stands for a bound of floats that is not set
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         wanted = "a number"

@@ -7,6 +7,7 @@ long the app trains is not in our hands.)
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
@@ -28,8 +29,11 @@ from secagg.machines import ClientMachine
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
+from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
+from secagg.privacy.layout import check_can_judge
 
 Vector: TypeAlias = npt.NDArray[np.unsignedinteger]
+Train: TypeAlias = Callable[[RoundConfig], Vector]
 
 _RELEASED_SINCE: Final = "another round with this very model has got its answer to UNMASK since it joined this one"
 
@@ -55,8 +59,12 @@ class Participant:
             raise RefusedMessageError(str(wrong)) from None
 
     def join(self, invitation: bytes, index: int | None) -> RecordDict:
-        """Answer an invitation; ``index`` is the one that the server gives.  Raises RefusedMessageError."""
+        """Answer an invitation; ``index`` is the one that the server gives.
+
+        Raises RefusedMessageError, and ModuleNotFoundError for a policy with an epsilon without the extra ``privacy``.
+        """
         node = self._node
+        check_can_judge(node.layout_policy)
         if not node.may_sum(self._announced.input_digest):
             raise RefusedMessageError(
                 "this client has answered UNMASK for this very model before, so that its update may be in a sum.  A "
@@ -86,12 +94,37 @@ class Participant:
         except ParameterError as refused:  # an active round and no identity, an index beyond the cohort
             raise RefusedMessageError(str(refused)) from None
         with client:
+            self._pay(invitation)
             advertisement = client.start()
             self._memory.keep(Suspended(client.suspend(), self._announcement))
         return records.content({records.PROTOCOL: advertisement, **extra})
 
-    def go_on(self, state: bytes, data: bytes, train: Callable[[], Vector]) -> RecordDict:
-        """Answer a message of the protocol; ``train`` gives the vector when it is asked for.
+    def _pay(self, invitation: bytes) -> None:
+        """Say what is promised, and charge the node's budget before anything of the round is made that can leave.
+
+        The name of the charge is the invitation's digest.  An invitation that is charged already is refused: whether
+        the first answer to it has left is not known.  Raises RefusedMessageError; the budget's numbers stay in this
+        node's own log.
+        """
+        privacy = self._announced.terms.privacy
+        if privacy is None:
+            return
+        log.info(
+            "secagg: this round is private: the noise in the sum is %.3g times the clip of %.3g (L2 norm of an update) "
+            "with %d honest clients or more, as for %d rounds in all",
+            privacy.noise_multiplier,
+            privacy.update_clip,
+            privacy.honest,
+            privacy.rounds,
+        )
+        try:
+            self._node.charge(hashlib.sha256(invitation).digest(), privacy.sum_to_server)
+        except (BudgetExceededError, BudgetFileError, ParameterError) as refused:
+            log.error("secagg: this client does not join: %s", refused)
+            raise RefusedMessageError("this client's privacy budget does not allow this round") from None
+
+    def go_on(self, state: bytes, data: bytes, train: Train) -> RecordDict:
+        """Answer a message of the protocol; ``train`` gives the vector of a round when it is asked for.
 
         Raises RefusedMessageError.
         """
@@ -109,8 +142,8 @@ class Participant:
                 log.error("secagg: this client leaves the round: %s", reason)
                 return records.content({records.PROTOCOL: client.abort()})
 
-    def train(self, message: Message, context: Context, call_next: ClientAppCallable) -> Vector:
-        """The app's update as a vector.
+    def train(self, message: Message, context: Context, call_next: ClientAppCallable, config: RoundConfig) -> Vector:
+        """The app's update as a vector of a round with this config.
 
         Raises _LeavesError for a message that is not what was announced, which is public, and for an app that fails or
         whose update cannot be summed, which is the one thing about a client's data that shows.
@@ -127,6 +160,7 @@ class Participant:
             )
         try:
             codec = Codec(model, announced)
+            codec.bind(config)
         except (ParameterError, InputError) as wrong:
             raise _LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
         reply = _reply_of_app(message, context, call_next)
@@ -147,18 +181,18 @@ class Participant:
         try:
             layout = self._announced.layout
             layout.check_policy(self._node.layout_policy, weighted_by=terms.weighted_by, difference=terms.difference)
-            layout.encoder().check_config(config)
+            layout.check_round(config)
         except (ParameterError, InputError) as wrong:
             raise _not_approved(f"the announced layout does not fit the round: {wrong}") from None
         return True
 
-    def _answer(self, client: ClientMachine, data: bytes, train: Callable[[], Vector]) -> RecordDict:
+    def _answer(self, client: ClientMachine, data: bytes, train: Train) -> RecordDict:
         step = client.receive(data)
         digest = self._announced.input_digest
         if isinstance(step.event, InputNeeded):
             if not self._node.may_sum(digest):
                 raise _LeavesError(_RELEASED_SINCE)
-            step = client.submit(train())
+            step = client.submit(train(client.config))
         if isinstance(step.event, Finished) and not self._node.release(digest):
             raise _LeavesError(_RELEASED_SINCE)
         if isinstance(step.event, RoundAborted):

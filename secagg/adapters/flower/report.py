@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from secagg.errors import InputError
 from secagg.outcome import Blame, Failure
 from secagg.pairwise.phases import ServerState
+from secagg.privacy.adaptive_clipping import ClipState
+
+if TYPE_CHECKING:
+    from secagg.privacy.report import PrivacyReport
 
 _NO_MOD: Final = (
     "no node has answered with a message of this protocol: give the ClientApp mods=[secagg_mod], and see the nodes' "
@@ -16,8 +20,8 @@ _NO_MOD: Final = (
 )
 _CAUSES: Final[Mapping[str, str]] = {
     ServerState.ADVERTISE: (
-        "clients refuse a round whose config or layout is below their own policy, and a model whose update may be in a "
-        "sum already: their own logs say which value"
+        "clients refuse a round whose config or layout is below their own policy or whose noise their privacy budget "
+        "does not cover, and a model whose update may be in a sum already: their own logs say which value"
     ),
     ServerState.MASK: (
         "clients leave here when their app fails, when its reply has other arrays than the model or lacks a metric, "
@@ -49,12 +53,16 @@ class RoundReport:
             ``max_weight`` adds one.
         dropped: by phase, the cohort indices that were lost in it.
         blame: who broke which rule.
-        total_weight: of the updates in the mean.
+        total_weight: of the updates in the mean; in a private round, an estimate of it.
         error_bound: the most by which a value can differ from the exact mean of the clipped updates, for arrays with
-            the strategy's ``clip`` and ``bits``; 0 when there are none.
+            the strategy's ``clip`` and ``bits``; 0 when there are none.  Infinity in a private round, whose noise has
+            no bound.
         error_bounds: the same for the arrays with a clip or bits of their own and for metrics, by name.
         metrics: the weighted mean of each metric that is summed.
         failure: why there is no new model, and where to look; empty when there is one.
+        privacy: what a private round promised and what it reached; None without noise, and without a mean.
+        noise: standard deviation of the noise in each value of the mean; 0.0 without.
+        clip_state: where an adaptive clip stands after the round; None without one.
     """
 
     server_round: int
@@ -64,11 +72,14 @@ class RoundReport:
     clipped: int = 0
     dropped: Mapping[str, tuple[int, ...]]
     blame: tuple[Blame, ...]
-    total_weight: int = 0
+    total_weight: float = 0
     error_bound: float = 0.0
     error_bounds: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     failure: str
+    privacy: PrivacyReport | None = None
+    noise: float = 0.0
+    clip_state: ClipState | None = None
 
 
 def why_failed(failure: Failure, *, heard: bool) -> str:

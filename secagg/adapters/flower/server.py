@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
+from types import EllipsisType
 from typing import Any, Final, final
 
 import msgspec
@@ -22,6 +23,7 @@ from secagg.adapters.flower.announcement import (
 )
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.grid_round import GridRound
+from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of, log_report, report_for
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
@@ -29,15 +31,21 @@ from secagg.credentials import load_directory
 from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory
+from secagg.machines import ServerMachine
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server import Server
 from secagg.pairwise.values import as_threat_model
+from secagg.privacy.ask import Privacy
+from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
+from secagg.privacy.cohort import private_cohort
 from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 """For phases without training: they take seconds, and a node that is late costs a dropout."""
 _TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK)
+_BITS: Final = 16
+"""Of an encoded value, where the strategy does not say."""
 _LISTED: Final = 4
 _COARSE: Final = 0.01
 """Of the clip: an error bound above it is worth a line in the log."""
@@ -56,16 +64,17 @@ class SecAggStrategy(Strategy):
 
     Attributes:
         strategy: the wrapped strategy.
-        reports: by Flower's round, what became of it.
+        reports: by Flower's round, what became of it.  Those of a private training have the state of an adaptive clip:
+            to go on from a checkpoint, give its ``clip`` to the next ``Privacy``.
     """
 
     def __init__(
         self,
         strategy: Strategy,
         *,
-        clip: float,
-        max_weight: int | None,
-        bits: int = 16,
+        clip: float | None = None,
+        max_weight: int | EllipsisType | None = ...,
+        bits: int | None = None,
         clips: Mapping[str, float] | None = None,
         array_bits: Mapping[str, int] | None = None,
         difference: bool = True,
@@ -77,6 +86,7 @@ class SecAggStrategy(Strategy):
         timeout: float | Mapping[str, float] | None = _DEFAULT_TIMEOUT_S,
         run_config: Mapping[str, object] | None = None,
         executor: Executor | None = None,
+        privacy: Privacy | None = None,
         **options: Any,
     ) -> None:
         """Wrap ``strategy``.
@@ -84,10 +94,11 @@ class SecAggStrategy(Strategy):
         Args:
             strategy: any that averages; it is not changed.
             clip: the largest change of a value that counts.  Larger ones are clipped; the client's log and the round's
-                report count them.
+                report count them.  Needed without ``privacy``, which has a clip of its own.
             max_weight: the largest weight of a client; a larger one is clamped to it.  The error grows with
-                max_weight / mean weight, and one above 2^(bits-1) - 1 is refused.  None weighs all clients alike.
-            bits: of an encoded value; see ``Encoder``.
+                max_weight / mean weight, and one above 2^(bits-1) - 1 is refused.  None weighs all clients alike, which
+                is the default with ``privacy``; without it there is none.
+            bits: of an encoded value, 16 when not given; see ``Encoder``.
             clips: other clips for some arrays, by name or pattern (``{"*.num_batches_tracked": 10_000}``); the first
                 pattern that matches counts.  An array's error grows with its clip.  Arrays of whole numbers that no
                 pattern matches get a wide clip: 2^24, or what their type holds when that is less.
@@ -108,6 +119,9 @@ class SecAggStrategy(Strategy):
             run_config: ``context.run_config`` of the ServerApp.  The round's context then holds it, so that clients
                 train only when theirs is the same.  ``active`` needs it.
             executor: where masks are expanded; see ``Server.compute``.
+            privacy: the promise that each client gets; None for sums without noise.  Arrays of whole numbers are not
+                summed then, and stay as the server has them; ``clips``, ``array_bits`` and ``metrics`` are refused.
+                A round that would pass its budget is not begun, and its report says so.
             options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
                 ``neighbours``, ``suite``, ...
 
@@ -117,6 +131,17 @@ class SecAggStrategy(Strategy):
         check_strategy(strategy, SecAggStrategy)
         self.strategy = strategy
         self.reports: dict[int, RoundReport] = {}
+        self._private: PrivateTraining | None = None
+        if privacy is not None:
+            given = {"clip": clip, "bits": bits, "clips": clips, "array_bits": array_bits, "metrics": metrics}
+            weight = None if isinstance(max_weight, EllipsisType) else max_weight
+            self._private = PrivateTraining(checked_privacy(privacy, {**given, "max_weight": weight}))
+            clip, max_weight = privacy.clip, weight
+        if clip is None or isinstance(max_weight, EllipsisType):
+            raise ParameterError(
+                f"{'clip' if clip is None else 'max_weight'} is missing: give clip=... and max_weight=..., of which "
+                "max_weight=None weighs all clients alike; or privacy=Privacy(...)"
+            )
         model = as_threat_model(threat_model)
         if model.signs and run_config is None:
             raise ParameterError(
@@ -125,7 +150,7 @@ class SecAggStrategy(Strategy):
             )
         self._terms = UpdateTerms(
             clip=float(clip),
-            bits=bits,
+            bits=_BITS if bits is None else bits,
             max_weight=max_weight,
             clips={},
             array_bits={},
@@ -162,10 +187,17 @@ class SecAggStrategy(Strategy):
         if not messages:
             return []
         model = model_of(messages)
-        announced = Announcement.of(model, self._terms_of(model), told_by(messages, self._run_config))
+        terms = self._terms_of(model, len(messages))
+        announced = Announcement.of(model, terms, told_by(messages, self._run_config))
         codec = Codec(model, announced)
-        codec.encoder.check_precision()
+        codec.check_precision()
         server = Server(self._config(codec, len(messages)), directory=self._directory)
+        if (refused := self._refused_by_budget(server, announced.terms)) is not None:
+            self.reports[server_round] = RoundReport(
+                server_round=server_round, nodes={}, dropped={}, blame=(), failure=refused
+            )
+            log.error("secagg: round %d is not begun, and nobody is invited: %s", server_round, refused)
+            return []
         round_ = GridRound(server, grid, messages, self._timeout_of, self._members)
         log.info(
             "secagg: round %d: %d nodes invited; a sum needs %d of %d clients, and %d may collude with the server",
@@ -198,14 +230,21 @@ class SecAggStrategy(Strategy):
             }
         )
         addressed = Message(RecordDict(), dst_node_id=0, message_type=MessageType.TRAIN)
-        return self.strategy.aggregate_train(server_round, [Message(content, reply_to=addressed)])
+        arrays, metrics = self.strategy.aggregate_train(server_round, [Message(content, reply_to=addressed)])
+        return None if arrays is None else codec.with_unsummed(arrays), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """What the wrapped strategy makes of it."""
         messages = list(self.strategy.configure_evaluate(server_round, arrays, config, grid))
-        if messages and self._options["threat_model"].signs and not self._warned_of_evaluation:
+        if messages and self._private is not None and not self._warned_of_evaluation:
+            self._warned_of_evaluation = True
+            log.warning(
+                "secagg: answers to evaluation leave nodes in clear, and no noise hides what they say; nodes that ask "
+                "for private rounds refuse them: give the strategy fraction_evaluate=0.0"
+            )
+        elif messages and self._options["threat_model"].signs and not self._warned_of_evaluation:
             self._warned_of_evaluation = True
             log.warning(
                 "secagg: in active, nodes refuse evaluation unless their own config has secagg-evaluate=true: give the "
@@ -229,26 +268,52 @@ class SecAggStrategy(Strategy):
         self.strategy.summary()
 
     def _config(self, codec: Codec, invited: int) -> RoundConfig:
+        """The round's config; the codec encodes and decodes for it from now on."""
+        encoder, context = codec.encoder, context_of(codec.announced.to_bytes())
+        if codec.terms.privacy is None:
+            return self._for_cohort(invited, encoder.length, input_max=encoder.input_max, context=context)
+        cohort = self._private_cohort(invited)
+        config = cohort.replace(
+            length=encoder.length,
+            modulus=encoder.modulus_for(cohort.clients),
+            input_max=encoder.input_max,
+            context=context,
+        )
+        codec.bind(config)
+        return config
+
+    def _private_cohort(self, invited: int) -> RoundConfig:
+        """Who takes part, and how many may be lost; what is summed is not said yet."""
+        cohort = self._for_cohort(invited, 1)
+        return cohort if self._options.get("min_survivors") is not None else private_cohort(cohort)
+
+    def _for_cohort(self, invited: int, length: int, **summed: Any) -> RoundConfig:
         try:
-            return RoundConfig.for_cohort(
-                len(self._members) or invited,
-                codec.encoder.length,
-                input_max=codec.encoder.input_max,
-                context=context_of(codec.announced.to_bytes()),
-                **self._options,
-            )
+            return RoundConfig.for_cohort(len(self._members) or invited, length, **summed, **self._options)
         except ParameterError as wrong:
             raise ParameterError(
                 f"{wrong} (the strategy chose {invited} nodes: its min_train_nodes keeps it from choosing too few)"
             ) from None
+
+    def _refused_by_budget(self, server: ServerMachine, terms: UpdateTerms) -> str | None:
+        """Charge the budget for a private round; why not, where it does not allow the round."""
+        if self._private is None or terms.privacy is None:
+            return None
+        try:
+            self._private.charge(server.invitation(), terms.privacy)
+        except (BudgetExceededError, BudgetFileError) as refused:
+            return str(refused)
+        return None
 
     def _timeout_of(self, phase: str) -> float | None:
         if isinstance(self._timeout, Mapping):
             return self._timeout.get(phase, _DEFAULT_TIMEOUT_S)
         return self._timeout
 
-    def _terms_of(self, model: ArrayRecord) -> UpdateTerms:
+    def _terms_of(self, model: ArrayRecord, invited: int) -> UpdateTerms:
         """The terms for this round's model, with the clips and bits of arrays of whole numbers that nobody chose."""
+        if self._private is not None:
+            return self._private.terms_for(model, self._terms, self._private_cohort(invited))
         names = list(model)
         clips = {name: float(clip) for name, clip in resolved("clips", names, self._clips).items()}
         bits = resolved("array_bits", names, self._array_bits)
@@ -291,11 +356,13 @@ class SecAggStrategy(Strategy):
             try:
                 result = server.compute(self._executor)
                 mean = codec.decode(result)
-                figures = _figures(codec, mean, result.included)
+                figures = _figures(codec, mean, result.included) | self._learn(codec, mean, server, result.included)
             except PeerError as wrong:  # a client that dealt bad shares
                 failure = str(wrong)
             except InputError as wrong:  # too few that contribute, or a sum that no clients have
                 failure = why_no_mean(wrong, codec.terms.weighted_by)
+        if self._private is not None and server.failure is not None:
+            self._private.give_back(server.invitation())
         report = RoundReport(
             server_round=server_round,
             nodes=dict(round_.node_of),
@@ -305,6 +372,17 @@ class SecAggStrategy(Strategy):
             **figures,
         )
         return mean, report
+
+    def _learn(
+        self, codec: Codec, mean: MeanUpdate, server: ServerMachine, included: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Of a private round: what the report says, and the next clip."""
+        terms = codec.terms.privacy
+        if self._private is None or terms is None:
+            return {}
+        self._private.learn(mean, terms)
+        report = report_for(terms, server.config, mean, len(included))
+        return figures_of(report, mean, self._private.clip_state)
 
 
 def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[str, Any]:
@@ -330,8 +408,10 @@ def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[
 
 
 def _log_mean(report: RoundReport, codec: Codec) -> None:
+    if report.privacy is not None:
+        log_report(report.privacy)
     log.info(
-        "secagg: round %d: the mean of %d clients, %d of them with a weight; total weight %d; lost by phase: %s",
+        "secagg: round %d: the mean of %d clients, %d of them with a weight; total weight %g; lost by phase: %s",
         report.server_round,
         len(report.included),
         report.contributors,
@@ -346,7 +426,7 @@ def _log_mean(report: RoundReport, codec: Codec) -> None:
             counted(report.clipped, "value"),
             was(report.clipped),
         )
-    if report.error_bound > _COARSE * codec.terms.clip:
+    if report.privacy is None and report.error_bound > _COARSE * codec.terms.clip:
         log.warning(
             "secagg: round %d: a value of the mean may be off by %.2g, with a clip of %.2g: give the strategy more "
             "bits, or a max_weight closer to the clients' weights",

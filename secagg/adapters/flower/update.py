@@ -102,6 +102,12 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
             clip,
             _remedy(update, name, clip),
         )
+    if encoded.shortened < 1:
+        log.warning(
+            "secagg: the update is longer than the clip %r (L2 norm): %.3g times each of its values counts",
+            codec.terms.clip,
+            encoded.shortened,
+        )
     if encoded.weight_clamped:
         log.warning(
             "secagg: the weight %d was reduced to %d, the strategy's max_weight: ask for a larger one, or report less",

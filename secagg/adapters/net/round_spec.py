@@ -11,7 +11,7 @@ from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
-from secagg.privacy.layout import AnyLayout, PrivateLayout
+from secagg.privacy.layout import AnyLayout
 from secagg.wording import counted
 
 PHASES: Final = tuple(Phase)
@@ -55,7 +55,7 @@ class RoundSpec:
         config = self.config
         if config.context != self.layout.digest():
             raise ParameterError(f"round {self.name}: the config's context must be the digest of its layout")
-        check_round(self.layout, config)
+        self.layout.check_round(config)
         encode_layout(self.layout)
         self._check_sizes()
         for what, given in (("keys", self.keys), ("names", self.names)):
@@ -87,16 +87,3 @@ class RoundSpec:
     def name_of(self, seat: int) -> str:
         """What a person calls the client on a seat."""
         return self.names[seat] if self.names else f"seat {seat}"
-
-
-def check_round(layout: AnyLayout, config: RoundConfig) -> None:
-    """Raises ParameterError for a round that does not suit its layout: on the server, and on a client before it joins.
-
-    A private round must count a colluder or more: every member gets the sum, and knows the noise that it put into it.
-    """
-    layout.check_round(config)
-    if isinstance(layout, PrivateLayout) and config.colluders < 1:
-        raise ParameterError(
-            "colluders is 0: in a private round of this service it must be at least 1, since every member gets the sum "
-            "and can take its own noise off; raise gamma"
-        )

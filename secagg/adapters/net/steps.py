@@ -17,7 +17,7 @@ from secagg.adapters.net.addresses import round_of
 from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
-from secagg.adapters.net.round_spec import PHASES, check_round
+from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.arithmetic import PackedError, unpack
 from secagg.encoding import Encoder
@@ -446,7 +446,7 @@ def _check_config(layout: AnyLayout, config: RoundConfig) -> None:
     client's own count.
     """
     try:
-        check_round(layout, config)
+        layout.check_round(config)
     except ParameterError as wrong:
         raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, str(wrong), phase=Phase.ADVERTISE) from None
 
