@@ -32,6 +32,7 @@ _PROCESS = {
     "net/test_crashes.py",
     "net/test_doors.py",
     "net/test_precision.py",
+    "net/test_private_commands.py",
     "net/test_service_page.py",
     "privacy/test_privacy_budget_processes.py",
     "privacy/test_private_targets.py",

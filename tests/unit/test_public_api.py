@@ -215,6 +215,13 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == []
 
 
+@pytest.mark.parametrize(
+    "module", ["secagg.adapters.net", "secagg.adapters.flower", "secagg.cli.serve_run", "secagg.cli.join_run"]
+)
+def test_hosts_load_no_accountant_where_no_privacy_is_asked_for(module: str) -> None:
+    assert "dp_accounting" not in loaded_by(f"import {module}")
+
+
 def test_a_config_and_an_invitation_load_no_kernel() -> None:
     """Hosts that run a process for each message pay the import each time: ADVERTISE needs no compiled code."""
     statement = (

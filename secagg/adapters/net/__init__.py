@@ -10,6 +10,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     service         connections, logins, limits
     round_spec      what a round is
     hosted          one round: journal first, then act, then answer
+    charging        what a private round costs the server's privacy budget
     inbox           messages on their way to a round, and their verdicts
     seats           who sits where; seats of open rounds are offered, bound, given back
     reasons         what people are told of a round without a sum, or without them
