@@ -1,0 +1,184 @@
+"""The analyst's side of a study, and what each site replays: what is asked next, given what was released so far."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.statistics.asks import Ask, Released
+from secagg.statistics.cells import Cells, Presence, Whole, from_limbs, largest_limb, limb_name, limbs_of
+from secagg.statistics.layout import StudyLayout
+from secagg.statistics.method import Method
+from secagg.statistics.question import PastRound, Question, flat, shaped
+from secagg.statistics.results import MethodResult, Reported, StudyResult
+from secagg.statistics.study import Study
+
+RECORDS: Final = "records"
+INCOMPLETE: Final = "incomplete"
+_RELATIVE: Final = 1e-9
+"""How far a server's parameters may be from a site's own, in relation to the largest of them: two machines that compute
+from the same sums differ by some 1e-15."""
+
+
+@final
+class Analyst:
+    """Asks, takes sums, and reports.
+
+    ::
+
+        while (question := analyst.question()) is not None:
+            layout = analyst.layout(question)
+            sums, sites = ...  # a secure sum of layout.encode(site.answer(question)) over the sites
+            analyst.release(question, sums, sites)
+        print(analyst.result())
+
+    No secret is in it: all that it holds was released.
+    """
+
+    def __init__(self, study: Study, *, session: str | None = None) -> None:
+        """``session`` names the rounds that belong together; a fresh one is drawn when it is not given."""
+        self.study = study
+        self.session = session or secrets.token_hex(16)
+        self.failed_rounds = 0
+        self._history: list[PastRound] = []
+        self._released: dict[str, list[Released]] = {name: [] for name in study.methods}
+
+    @classmethod
+    def replayed(cls, study: Study, question: Question) -> Self:
+        """What an analyst of this study was, before it asked this question.
+
+        Raises PeerError(CONFIG_BELOW_POLICY) for a history or a question that the study does not lead to.
+        """
+        analyst = cls(study, session=question.session)
+        try:
+            for past in question.history:
+                analyst._check_asks(past.asks)
+                shapes = dict(layout_of(study, past.asks, b"").arrays)
+                if past.sums.keys() != shapes.keys():
+                    raise _refused("its history has the sums of other arrays than were asked for")
+                analyst._take(past, {name: shaped(past.sums[name], shape) for name, shape in shapes.items()})
+            analyst._check_asks(question.asks)
+        except (ValueError, ArithmeticError) as wrong:
+            raise _refused(f"its history makes no sense ({type(wrong).__name__}: {wrong})") from None
+        return analyst
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds were released."""
+        return len(self._history)
+
+    def question(self) -> Question | None:
+        """What the next round asks; None when there is nothing more to ask, or no more round is allowed."""
+        asks = self._next_asks()
+        if not asks:
+            return None
+        return Question(
+            study=self.study.digest.hex(),
+            session=self.session,
+            number=len(self._history) + self.failed_rounds + 1,
+            asks=asks,
+            history=tuple(self._history),
+        )
+
+    def layout(self, question: Question) -> StudyLayout:
+        """What is summed in that round; its digest is the round's context."""
+        return layout_of(self.study, question.asks, question.to_bytes())
+
+    def release(self, question: Question, sums: Mapping[str, npt.NDArray[Any]], sites: Sequence[str]) -> None:
+        """Take the sums of a round, as ``StudyLayout.decode`` has them, and the names of the sites in them.
+
+        Raises ParameterError for sums over fewer sites than the study allows: nothing of them is kept.
+        """
+        least = self.study.release.min_organisations
+        if len(set(sites)) < least:
+            raise ParameterError(f"the sums are over {len(set(sites))} organisations; the study asks for {least}")
+        past = PastRound(question.asks, flat(sums), tuple(sorted(set(sites))))
+        self._take(past, {name: np.asarray(array, object) for name, array in sums.items()})
+
+    def failed(self) -> None:
+        """A round was not completed, and nothing of it was released: the next question has another number."""
+        self.failed_rounds += 1
+
+    def result(self) -> StudyResult:
+        """What was found.  A method that has not finished reports why."""
+        reported = {name: self._reported(name, method) for name, method in self.study.methods.items()}
+        return StudyResult(self.study.name, self.study.digest.hex(), reported)
+
+    def _next_asks(self) -> dict[str, Ask]:
+        if len(self._history) >= self.study.max_rounds:
+            return {}
+        terms = self.study.terms
+        asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.methods.items()}
+        return {name: ask for name, ask in asks.items() if ask is not None}
+
+    def _take(self, past: PastRound, sums: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._history.append(past)
+        most = self.study.max_records
+        for name, ask in past.asks.items():
+            cells = cells_of(self.study, name, ask)
+            joined = {part: from_limbs(f"{name}/{part}", kind, sums, most) for part, kind in cells.items()}
+            records, incomplete = int(joined.pop(RECORDS)), int(joined.pop(INCOMPLETE))
+            self._released[name].append(Released(ask, joined, records, incomplete, past.sites))
+
+    def _check_asks(self, asks: Mapping[str, Ask]) -> None:
+        own = self._next_asks()
+        if asks.keys() != own.keys():
+            raise _refused(
+                f"it asks for {', '.join(sorted(asks)) or 'nothing'}, not {', '.join(sorted(own)) or 'nothing'}"
+            )
+        for name, ask in asks.items():
+            mine = own[name]
+            alike = ask.stage == mine.stage and ask.parameters.keys() == mine.parameters.keys()
+            if not alike or not all(_close(ask.parameters[key], mine.parameters[key]) for key in ask.parameters):
+                raise _refused(f"{name} is asked for another {ask.stage} than the sums so far lead to")
+
+    def _reported(self, name: str, method: Method) -> Reported:
+        released = self._released[name]
+        if not released:
+            return Reported(MethodResult(withheld="no round of it was completed"), None, None, 0, ())
+        last = released[-1]
+        count, sites = len(released), last.sites
+        if last.records < self.study.release.min_cell:
+            why = f"fewer than {self.study.release.min_cell} complete records"
+            return Reported(MethodResult(withheld=why), None, None, count, sites)
+        if method.next_ask(self.study.terms, released) is not None:
+            why = f"it was not finished after {count} rounds; raise max_rounds, or run the study again"
+            return Reported(MethodResult(withheld=why), last.records, last.incomplete, count, sites)
+        return Reported(method.result(self.study.terms, released), last.records, last.incomplete, count, sites)
+
+
+def cells_of(study: Study, name: str, ask: Ask) -> dict[str, Cells]:
+    """What a method's question sums, the counts of records among it."""
+    method = study.methods[name]
+    return {RECORDS: Whole(()), INCOMPLETE: Whole(()), **method.cells(study.terms, ask)}
+
+
+def layout_of(study: Study, asks: Mapping[str, Ask], question: bytes) -> StudyLayout:
+    """The layout of a round.  Raises ParameterError for what is too large to be summed."""
+    arrays: dict[str, tuple[int, ...]] = {}
+    largest: dict[str, int] = {}
+    most = study.max_records
+    for name, ask in asks.items():
+        for part, cells in cells_of(study, name, ask).items():
+            for limb in range(limbs_of(cells, most)):
+                array = limb_name(f"{name}/{part}", limb)
+                arrays[array] = cells.shape
+                if not isinstance(cells, Presence):
+                    largest[array] = largest_limb(cells, most, limb)
+    return StudyLayout(tuple(sorted(arrays.items())), tuple(sorted(largest.items())), question)
+
+
+def _close(theirs: list[float], mine: list[float]) -> bool:
+    if len(theirs) != len(mine):
+        return False
+    scale = max((abs(value) for value in mine), default=0.0)
+    return all(abs(one - other) <= _RELATIVE * scale for one, other in zip(theirs, mine, strict=True))
+
+
+def _refused(why: str) -> PeerError:
+    return PeerError(ErrorCode.CONFIG_BELOW_POLICY, f"the server's question does not follow from the study: {why}")

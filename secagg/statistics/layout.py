@@ -1,0 +1,120 @@
+"""What is summed in a round of a study: whole numbers and answers of yes or no, in one ring.
+
+It stands where ``secagg.encoding.Layout`` stands.  Everything is counted modulo 2^64:
+
+- a whole number is itself, negative ones as in two's complement;
+- a yes is an element drawn uniformly from the ring, a no is 0.  The sum is uniform when any site says yes, whoever and
+  however many they are, and 0 otherwise; it is taken for a no although there is a yes with probability 2^-64.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final, final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from secagg.arithmetic.modulus import Modulus
+from secagg.encoding.named_arrays import NamedArrays, check_names_ascend
+from secagg.errors import InputError, ParameterError
+
+_LABEL: Final = b"secagg study layout 1\n"
+RING: Final = Modulus.ring(64)
+INPUT_MAX: Final = RING.value - 1
+_MOST: Final = 2**62
+
+
+@final
+class StudyLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fields=True, tag="study"):
+    """Public, and the same for every site of a round; its digest is the config's context.
+
+    Attributes:
+        arrays: names and shapes, in the order in which the vector has them; names ascend.
+        largest: by array, the largest absolute value of a site's whole numbers.  An array that is not listed here is
+            of yes and no.
+        question: the round's question; see ``secagg.statistics.question``.
+
+    Raises ParameterError when names are there twice or unknown, or do not ascend.
+    """
+
+    largest: tuple[tuple[str, int], ...]
+    question: bytes
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_ascending()
+        check_names_ascend("largest", [name for name, _ in self.largest])
+        known = {name for name, _ in self.arrays}
+        for name, most in self.largest:
+            if name not in known:
+                raise ParameterError(f"largest: the layout has no array {name!r}")
+            if not 1 <= most <= _MOST:
+                raise ParameterError(f"largest: {name} has {most}; must be from 1 to 2^62")
+
+    @property
+    def length(self) -> int:
+        """Elements of a vector."""
+        return sum(int(np.prod(shape, dtype=np.int64)) for _, shape in self.arrays)
+
+    def digest(self) -> bytes:
+        """32 bytes that all members of a round agree on as its context."""
+        return sha256(_LABEL + msgspec.msgpack.encode(self)).digest()
+
+    def check_sites(self, sites: int) -> None:
+        """Raises ParameterError when the sum of so many sites could leave the ring."""
+        if (most := max((most for _, most in self.largest), default=0)) * sites >= 2**63:
+            raise ParameterError(f"{sites} sites with whole numbers up to {most} leave a ring of 64 bits")
+
+    def encode(self, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
+        """A site's vector, shape (length,): int64 arrays of whole numbers, bool arrays of yes and no.
+
+        Raises InputError for arrays of other names or shapes, and for whole numbers beyond ``largest``.
+        """
+        self.check_arrays(arrays)
+        largest = dict(self.largest)
+        vector = np.empty(self.length, np.uint64)
+        at = 0
+        for name, _ in self.arrays:
+            flat = arrays[name].reshape(-1)
+            part = vector[at : at + flat.size]
+            if name in largest:
+                whole = flat.astype(np.int64)
+                if flat.size and max(int(whole.max()), -int(whole.min())) > largest[name]:
+                    raise InputError(f"{name} holds a whole number beyond {largest[name]}, which the question excludes")
+                part[...] = whole.view(np.uint64)
+            else:
+                drawn = np.frombuffer(os.urandom(8 * flat.size), np.uint64)
+                part[...] = np.where(flat.astype(np.bool_), drawn, np.uint64(0))
+            at += flat.size
+        return vector
+
+    def decode(self, vector: npt.NDArray[Any], sites: int) -> dict[str, npt.NDArray[Any]]:
+        """The sums by array, int64, and bool for yes and no.
+
+        Raises InputError for a vector of another length, and for sums that no so many sites can have.
+        """
+        if vector.shape != (self.length,):
+            raise InputError(f"the sum has the shape {vector.shape}, and the round's is ({self.length},)")
+        largest = dict(self.largest)
+        found: dict[str, npt.NDArray[Any]] = {}
+        at = 0
+        for name, shape in self.arrays:
+            size = int(np.prod(shape, dtype=np.int64))
+            part = np.ascontiguousarray(vector[at : at + size], np.uint64)
+            at += size
+            if name not in largest:
+                found[name] = (part != 0).reshape(shape)
+                continue
+            whole = part.view(np.int64)
+            met = max((abs(int(whole.max())), abs(int(whole.min())))) if size else 0
+            if met > largest[name] * sites:
+                raise InputError(
+                    f"{name} is {met} in the sum, and {sites} sites can reach {largest[name] * sites}: a site sent "
+                    "what no site makes"
+                )
+            found[name] = whole.reshape(shape)
+        return found

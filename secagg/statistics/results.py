@@ -1,0 +1,123 @@
+"""What a study reports: tables, figures and plain values, all public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, final
+
+Value: TypeAlias = str | int | float | bool | None
+"""A cell of a table.  None: withheld (a small cell), or not defined."""
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+
+@final
+@dataclass(frozen=True)
+class Bars:
+    """A histogram: ``edges`` has one more than ``heights``; a height of None is withheld.  ``marks`` are quantiles."""
+
+    title: str
+    label: str
+    edges: tuple[float, ...]
+    heights: tuple[int | None, ...]
+    marks: Mapping[str, float] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class Curve:
+    """One curve: ``y`` at ``x``; ``low`` and ``high`` bound it where they are given; ``at_risk`` is printed below."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    at_risk: tuple[int | None, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Curves:
+    """Curves on the same axes: ``steps`` for those that change at once, ``diagonal`` draws the line y = x as well."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    steps: bool = False
+    diagonal: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Forest:
+    """Estimates with their intervals, one under another; ``reference`` is the value of no effect."""
+
+    title: str
+    label: str
+    names: tuple[str, ...]
+    estimates: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    reference: float = 0.0
+
+
+Figure: TypeAlias = Bars | Curves | Forest
+
+
+@final
+@dataclass(frozen=True)
+class MethodResult:
+    """What one method found.
+
+    Attributes:
+        values: by name, for JSON and for programs: numbers, strings, None, lists and mappings of them.
+        tables, figures: for people.
+        notes: whole sentences: what was withheld, what did not converge.
+        withheld: why nothing is reported at all; empty where something is.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    notes: tuple[str, ...] = ()
+    withheld: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Reported:
+    """A method's result, with what it rests on.
+
+    Attributes:
+        result: what the method found.
+        records, incomplete: in the last round of the method.
+        rounds: how many it took.
+        sites: whose records are in the last round.
+    """
+
+    result: MethodResult
+    records: int | None
+    incomplete: int | None
+    rounds: int
+    sites: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found, by method, with the study's name and digest."""
+
+    name: str
+    digest: str
+    methods: Mapping[str, Reported]

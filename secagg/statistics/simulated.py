@@ -1,0 +1,62 @@
+"""A whole study in one process: real rounds of the protocol over sites in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.phases import Phase
+from secagg.simulation import Faults, simulate
+from secagg.statistics.analyst import Analyst
+from secagg.statistics.layout import INPUT_MAX, RING
+from secagg.statistics.results import StudyResult
+from secagg.statistics.site import Site
+
+
+def simulate_study(
+    sites: Mapping[str, Site],
+    *,
+    lost: Mapping[str, int] | None = None,
+    threat_model: str = "semi_honest",
+    seed: int | None = None,
+) -> StudyResult:
+    """Run the study of these sites to its end.
+
+    Args:
+        sites: by name; all of one study.
+        lost: by name, the number of the round in which a site vanishes before its vector is there; it does not return.
+        threat_model: of the rounds; only ``semi_honest`` is simulated here.
+        seed: makes every draw of the protocol reproducible; see ``secagg.simulation.simulate``.
+
+    Raises PeerError, InputError and ParameterError as sites and analyst do.
+    """
+    names = sorted(sites)
+    analyst = Analyst(sites[names[0]].study)
+    gone: dict[str, int] = dict(lost or {})
+    while (question := analyst.question()) is not None:
+        present = [name for name in names if gone.get(name, question.number) >= question.number]
+        layout = analyst.layout(question)
+        layout.check_sites(len(present))
+        config = RoundConfig.for_cohort(
+            len(present),
+            layout.length,
+            threat_model=threat_model,
+            modulus=RING,
+            input_max=INPUT_MAX,
+            context=layout.digest(),
+            min_survivors=analyst.study.release.min_organisations,
+        )
+        fates = {index: Phase.SHARE.value for index, name in enumerate(present) if gone.get(name) == question.number}
+        asked = question
+        outcome = simulate(
+            lambda index: layout.encode(sites[present[index]].answer(asked)),  # noqa: B023  (used within the turn)
+            config,
+            faults=Faults(fates=fates),
+            seed=seed,
+        )
+        if outcome.result is None:
+            analyst.failed()
+            continue
+        included = [present[index] for index in outcome.included]
+        analyst.release(question, layout.decode(outcome.sum, len(included)), included)
+    return analyst.result()

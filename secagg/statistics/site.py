@@ -1,0 +1,119 @@
+"""A site's side of a study: it checks its own data before it connects, and answers what follows from the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.errors import ErrorCode, InputError, PeerError
+from secagg.statistics.analyst import INCOMPLETE, RECORDS, Analyst, cells_of
+from secagg.statistics.asks import Ask
+from secagg.statistics.cells import Presence, to_limbs
+from secagg.statistics.chunk import Chunk, Dataset
+from secagg.statistics.expressions import where_column
+from secagg.statistics.method import Method
+from secagg.statistics.question import Question
+from secagg.statistics.study import Study
+
+
+@final
+@dataclass(frozen=True)
+class SiteCheck:
+    """What a site's own operator sees before anything is sent; it tells of the data.
+
+    Attributes:
+        records: in the study, after its filters.
+        by_method: complete and incomplete records by method.
+    """
+
+    records: int = field(repr=False)
+    by_method: Mapping[str, tuple[int, int]] = field(repr=False)
+
+
+@final
+class Site:
+    """One organisation's part.
+
+    Secret: its records, and every answer.  Neither shows in a repr.
+    """
+
+    def __init__(self, study: Study, dataset: Dataset) -> None:
+        self.study = study
+        self._dataset = dataset
+
+    def check(self) -> SiteCheck:
+        """Read all records once.  Raises InputError when they do not fit the study.
+
+        Whatever could make the site stay away is asked here: afterwards nothing depends on the data.
+        """
+        records, found = 0, dict.fromkeys(self.study.methods, (0, 0))
+        for chunk in self._dataset.chunks():
+            records += chunk.size
+            for name, method in self.study.methods.items():
+                used, incomplete = _records_for(method, chunk)
+                complete, lacking = found[name]
+                found[name] = complete + used.size, lacking + incomplete
+        if records > self.study.max_records:
+            raise InputError(f"{records} records, and the study allows {self.study.max_records} (max_records)")
+        return SiteCheck(records, found)
+
+    def answer(self, question: Question) -> dict[str, npt.NDArray[Any]]:
+        """This site's arrays for ``StudyLayout.encode``: only ever to be given to a secure sum.
+
+        Raises PeerError for a question of another study, or one that the study does not lead to.
+        """
+        self.check_question(question)
+        return self.sums(question)
+
+    def check_question(self, question: Question) -> Analyst:
+        """The analyst that asks this.  Raises PeerError."""
+        if question.study != self.study.digest.hex():
+            raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, "the round's question is of another study than this site's")
+        return Analyst.replayed(self.study, question)
+
+    def sums(self, question: Question) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that answer a question that was checked."""
+        totals: dict[tuple[str, str], npt.NDArray[Any]] = {}
+        for chunk in self._dataset.chunks():
+            for name, ask in question.asks.items():
+                for part, values in self._sums_of(name, ask, chunk).items():
+                    so_far = totals.get((name, part))
+                    totals[name, part] = values if so_far is None else _added(so_far, values)
+        found: dict[str, npt.NDArray[Any]] = {}
+        most = self.study.max_records
+        for name, ask in question.asks.items():
+            for part, cells in cells_of(self.study, name, ask).items():
+                dtype: type[Any] = np.bool_ if isinstance(cells, Presence) else np.int64
+                empty = np.zeros(cells.shape, dtype)
+                found |= to_limbs(f"{name}/{part}", cells, totals.get((name, part), empty), most)
+        return found
+
+    def _sums_of(self, name: str, ask: Ask, chunk: Chunk) -> dict[str, npt.NDArray[Any]]:
+        method = self.study.methods[name]
+        used, incomplete = _records_for(method, chunk)
+        counts = {RECORDS: np.array(used.size), INCOMPLETE: np.array(incomplete)}
+        return {**counts, **method.sums(self.study.terms, ask, used)}
+
+    def __repr__(self) -> str:
+        return f"Site({self.study.name!r})"
+
+
+def _records_for(method: Method, chunk: Chunk) -> tuple[Chunk, int]:
+    """The complete records that a method has, and how many of its records are incomplete."""
+    if method.where:
+        chunk = chunk.select(chunk.numbers(where_column(method.where)) == 1.0)
+    complete = chunk.complete(method.needs)
+    return chunk.select(complete), int(np.count_nonzero(~complete))
+
+
+def _added(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Whole numbers in Python's integers, which do not overflow; yes where either says yes."""
+    if one.dtype == np.bool_:
+        return np.asarray(one | other)
+    if one.dtype.kind in "iu":
+        one = one.astype(object)
+    return np.asarray(one + other)

@@ -1,0 +1,110 @@
+"""A study: one document that everybody agrees on, and whose digest ties every round to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from secagg.errors import ParameterError
+from secagg.statistics.asks import Terms
+from secagg.statistics.columns import Column
+from secagg.statistics.methods import AnyMethod
+from secagg.statistics.release import NoiseTerms, Release
+
+_LABEL: Final = b"secagg study 1\n"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_LARGEST_FILE: Final = 2**20
+_MOST_RECORDS: Final = 2**32
+
+
+class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
+    """What is asked of whom, and what is released.
+
+    Made with ``Study.load`` or ``Study.from_toml``; ``digest`` is over what the document says, not over how it is
+    written.
+
+    Attributes:
+        name: of the study; a line of text.
+        purpose: why it is done, for the people who approve it.
+        columns: by name.
+        methods: by name.
+        filters: expressions; a record is in the study when all of them are true.
+        release: what the results show.
+        noise: differential privacy; None: none.
+        max_records: the most records that a site may have.
+        max_rounds: the most rounds.
+    """
+
+    name: str
+    purpose: str = ""
+    columns: dict[str, Column]
+    methods: dict[str, AnyMethod]
+    filters: tuple[str, ...] = ()
+    release: Release = Release()
+    noise: NoiseTerms | None = None
+    max_records: int = 10_000_000
+    max_rounds: int = 30
+
+    def __post_init__(self) -> None:
+        for kind, names in (("columns", self.columns), ("methods", self.methods)):
+            if not names:
+                raise ParameterError(f"the study has no {kind}: give at least one")
+            for name in names:
+                if not _NAME.fullmatch(name):
+                    raise ParameterError(
+                        f"{kind}: the name {name!r} must be letters, digits and underscores, and begin with no digit; "
+                        "a column's own name in the file goes into its source"
+                    )
+        if not 1 <= self.max_records <= _MOST_RECORDS:
+            raise ParameterError(f"max_records is {self.max_records}: must be from 1 to {_MOST_RECORDS}")
+        if self.max_rounds < 1:
+            raise ParameterError(f"max_rounds is {self.max_rounds}: must be 1 or more")
+        for name, method in self.methods.items():
+            for column in method.columns:
+                if column not in self.columns:
+                    raise ParameterError(f"methods.{name}: the study has no column {column!r}")
+            try:
+                method.check(self.terms)
+            except ParameterError as wrong:
+                raise ParameterError(f"methods.{name}: {wrong}") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Study:
+        """The study in a TOML file.  Raises ParameterError, which names the file, and OSError."""
+        file = Path(path)
+        if file.stat().st_size > _LARGEST_FILE:
+            raise ParameterError(f"{file}: more than {_LARGEST_FILE} bytes, which is no study")
+        try:
+            return cls.from_toml(file.read_text(encoding="utf-8"))
+        except (ParameterError, UnicodeDecodeError) as wrong:
+            raise ParameterError(f"{file}: {wrong}") from None
+
+    @classmethod
+    def from_toml(cls, text: str) -> Study:
+        """The study in a TOML document.  Raises ParameterError, which names the entry that is wrong."""
+        try:
+            return msgspec.toml.decode(text, type=cls)
+        except ParameterError:
+            raise
+        except msgspec.DecodeError as wrong:
+            raise ParameterError(f"this is no study: {wrong}") from None
+
+    @cached_property
+    def terms(self) -> Terms:
+        """What its methods know of it."""
+        return Terms(self.columns, self.max_records, self.release)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """32 bytes over all that the study says."""
+        return sha256(_LABEL + msgspec.json.encode(self.to_data(), order="deterministic")).digest()
+
+    def to_data(self) -> Any:
+        """Mappings, lists, strings and numbers, as TOML has them."""
+        return msgspec.to_builtins(self)
