@@ -1,0 +1,1 @@
+"""``secagg stats``: statistics between organisations."""
