@@ -28,9 +28,11 @@ def simulate_study(
         threat_model: of the rounds; only ``semi_honest`` is simulated here.
         seed: makes every draw of the protocol reproducible; see ``secagg.simulation.simulate``.
 
-    Raises PeerError, InputError and ParameterError as sites and analyst do.
+    Each site checks its data first.  Raises PeerError, InputError and ParameterError as sites and analyst do.
     """
     names = sorted(sites)
+    for name in names:
+        sites[name].check()
     analyst = Analyst(sites[names[0]].study)
     gone: dict[str, int] = dict(lost or {})
     while (question := analyst.question()) is not None:
