@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_diabetes
 
-from secagg.statistics import Chunk, Site, Study, simulate_study
+from secagg.statistics import Study
+from tests.support.hospitals import run
 
 STUDY = Study.from_toml(
     """
-    name = "Ages"
+    name = "Diabetes"
     [columns.age]
     type = "number"
     min = 0
@@ -29,37 +28,19 @@ STUDY = Study.from_toml(
 )
 
 
-class Frame:
-    """A data frame of floats as a dataset."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.frame = frame
-
-    def chunks(self) -> Iterator[Chunk]:
-        yield Chunk({name: self.frame[name].to_numpy(np.float64) for name in self.frame}, len(self.frame))
-
-
-def hospitals(count: int) -> dict[str, pd.DataFrame]:
-    rng = np.random.default_rng(1)
-    frames = {}
-    for number in range(count):
-        rows = 20 + 15 * number
-        bmi = rng.uniform(10, 70, rows)
-        bmi[::7] = np.nan
-        frames[f"hospital {number}"] = pd.DataFrame({"age": rng.uniform(0, 120, rows).round(1), "bmi": bmi})
-    return frames
+def records() -> pd.DataFrame:
+    frame: pd.DataFrame = load_diabetes(as_frame=True, scaled=False).data[["age", "bmi"]].copy()
+    frame.loc[frame.index[::7], "bmi"] = float("nan")
+    return frame
 
 
 def test_moments_are_the_pooled_ones_although_two_sites_vanish_in_between() -> None:
-    frames = hospitals(6)
-    sites = {name: Site(STUDY, Frame(frame)) for name, frame in frames.items()}
-    found = simulate_study(sites, lost={"hospital 2": 2, "hospital 4": 2}).methods["basic"]
-    assert found.sites == ("hospital 0", "hospital 1", "hospital 3", "hospital 5")
-    pooled = pd.concat([frames[name] for name in found.sites])
+    found = run(STUDY, records(), lost_in=2)
+    values = found.values("basic")
     for column in ("age", "bmi"):
-        values = found.result.values[column]
-        assert values["count"] == pooled[column].count()
-        assert values["sum"] == pytest.approx(pooled[column].sum(), rel=1e-12)
-        assert values["mean"] == pytest.approx(pooled[column].mean(), rel=1e-12)
-        assert values["variance"] == pytest.approx(pooled[column].var(), rel=1e-9)
-        assert values["sd"] == pytest.approx(pooled[column].std(), rel=1e-9)
+        pooled = found.pooled[column]
+        assert values[column]["count"] == pooled.count()
+        assert values[column]["sum"] == pytest.approx(pooled.sum(), rel=1e-12)
+        assert values[column]["mean"] == pytest.approx(pooled.mean(), rel=1e-12)
+        assert values[column]["variance"] == pytest.approx(pooled.var(), rel=1e-9)
+        assert values[column]["sd"] == pytest.approx(pooled.std(), rel=1e-9)
