@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from secagg.statistics import Chunk, Reported, Site, Study, simulate_study
+from secagg.statistics import Analyst, Chunk, Reported, Site, Study, simulate_study
 from secagg.statistics.columns import Category, Date
 
 LOST: Final = ("hospital 2", "hospital 6")
@@ -80,3 +81,22 @@ def run(
     result = simulate_study(sites, lost=lost)
     pooled = pd.concat([frame for name, frame in frames.items() if name not in lost])
     return Found(dict(result.methods), pooled)
+
+
+def add_up(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, Reported]:
+    """The study over these hospitals, their vectors added in the open: the same sums as by the protocol, and fast."""
+    analyst = Analyst(study)
+    sites = {name: Site(study, Frame(study, frame)) for name, frame in frames.items()}
+    while (question := analyst.question()) is not None:
+        layout = analyst.layout(question)
+        layout.check_sites(len(sites))
+        total = np.zeros(layout.length, np.uint64)
+        for site in sites.values():
+            total += layout.encode(site.answer(question))
+        analyst.release(question, layout.decode(total, len(sites)), list(sites))
+    return dict(analyst.result().methods)
+
+
+def as_json(methods: dict[str, Reported]) -> Any:
+    """All results as JSON reads them back.  Raises ValueError for NaN and infinity, TypeError for what is no JSON."""
+    return json.loads(json.dumps({name: asdict(found) for name, found in methods.items()}, allow_nan=False))
