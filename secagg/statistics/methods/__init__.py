@@ -7,19 +7,34 @@ from typing import TypeAlias
 from secagg.statistics.methods.compare import Compare
 from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
+from secagg.statistics.methods.histogram import Histogram
+from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
+from secagg.statistics.methods.quantiles import Quantiles
 from secagg.statistics.methods.standardise import Standardise
 
 AnyMethod: TypeAlias = (
-    Compare  # one method a line
+    All  # one method a line
+    | AnyOf
+    | Compare
     | Crosstab
     | Describe
+    | Distinct
+    | Histogram
+    | Quantiles
+    | Range
     | Standardise
 )
 
 __all__ = [
+    "All",
     "AnyMethod",
+    "AnyOf",
     "Compare",
     "Crosstab",
     "Describe",
+    "Distinct",
+    "Histogram",
+    "Quantiles",
+    "Range",
     "Standardise",
 ]
