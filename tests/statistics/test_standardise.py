@@ -42,4 +42,4 @@ def test_a_constant_column_has_the_scale_one_and_an_empty_one_none() -> None:
     assert values["mean"][0] == 12.5
     assert values["scale"][0] == 1.0
     assert (values["mean"][2], values["scale"][2]) == (None, None)
-    assert methods["scaler"].result.notes == ("The columns hue have too few values.",)
+    assert methods["scaler"].result.notes == ("The columns hue have too few values to be shown.",)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from secagg.statistics.methods.compare import Compare
+from secagg.statistics.methods.covariance import Covariance, Pca
 from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
 from secagg.statistics.methods.histogram import Histogram
+from secagg.statistics.methods.linear import Linear, Ridge
 from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
 from secagg.statistics.methods.quantiles import Quantiles
 from secagg.statistics.methods.standardise import Standardise
@@ -16,12 +18,16 @@ AnyMethod: TypeAlias = (
     All  # one method a line
     | AnyOf
     | Compare
+    | Covariance
     | Crosstab
     | Describe
     | Distinct
     | Histogram
+    | Linear
+    | Pca
     | Quantiles
     | Range
+    | Ridge
     | Standardise
 )
 
@@ -30,11 +36,15 @@ __all__ = [
     "AnyMethod",
     "AnyOf",
     "Compare",
+    "Covariance",
     "Crosstab",
     "Describe",
     "Distinct",
     "Histogram",
+    "Linear",
+    "Pca",
     "Quantiles",
     "Range",
+    "Ridge",
     "Standardise",
 ]

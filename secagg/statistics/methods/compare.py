@@ -65,7 +65,7 @@ class Compare(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
         levels = levels_of(terms.columns[self.by])
         moments = moments_of(terms, released, self.of)
-        shown = shown_moments(terms, moments)
+        shown = shown_moments(terms, self.of, moments)
         groups = dict(zip(levels, (self._interval(one) for one in shown), strict=True))
         used = {
             level: one

@@ -12,7 +12,7 @@ from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.columns import bounds_of, levels_of
+from secagg.statistics.columns import Flag, bounds_of, levels_of
 from secagg.statistics.method import Method
 from secagg.statistics.moments import Moments, cells_of_moments, moments_of, next_moments, sums_of_moments
 from secagg.statistics.results import MethodResult, Table
@@ -61,7 +61,7 @@ class Describe(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
         values: dict[str, Any] = {}
         rows: list[tuple[Any, ...]] = []
         for name in self.of:
-            by_group = shown_moments(terms, moments_of(terms, released, name))
+            by_group = shown_moments(terms, name, moments_of(terms, released, name))
             if not self.by:
                 values[name] = by_group[0]
                 rows.append((name, *by_group[0].values()))
@@ -89,13 +89,19 @@ def check_columns(of: Sequence[str], terms: Terms) -> None:
         bounds_of(terms.columns[name])
 
 
-def shown_moments(terms: Terms, moments: Sequence[Moments]) -> list[dict[str, Any]]:
-    """What is shown of each group: nothing of one whose count is withheld."""
-    counts = np.array([one.count for one in moments], np.int64)
+def shown_moments(terms: Terms, name: str, moments: Sequence[Moments]) -> list[dict[str, Any]]:
+    """What is shown of a column in each group: nothing of a group whose count is withheld.
+
+    The sum of a flag is the count of its yes, so that of each group both the yes and the no are counts.
+    """
+    counts = np.array([[one.count] for one in moments], np.int64)
+    if isinstance(terms.columns[name], Flag):
+        yes = np.array([[round(one.sum)] for one in moments], np.int64)
+        counts = np.hstack([counts - yes, yes])
     hidden = hidden_cells(counts, terms.release.min_cell, terms.release.complementary)
     found: list[dict[str, Any]] = []
-    for one, withheld in zip(moments, hidden.tolist(), strict=True):
-        if withheld:
+    for one, withheld in zip(moments, hidden, strict=True):
+        if withheld.any():
             found.append(dict.fromkeys(_SHOWN))
         else:
             mean = None if one.mean is None else float(one.mean)

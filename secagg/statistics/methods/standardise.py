@@ -12,7 +12,7 @@ from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
 from secagg.statistics.method import Method
-from secagg.statistics.methods.describe import check_columns
+from secagg.statistics.methods.describe import check_columns, shown_moments
 from secagg.statistics.moments import cells_of_moments, moments_of, next_moments, sums_of_moments
 from secagg.statistics.results import MethodResult, Table
 
@@ -56,14 +56,14 @@ class Standardise(Method, frozen=True, forbid_unknown_fields=True, kw_only=True,
         scales: list[float | None] = []
         for name in self.of:
             (one,) = moments_of(terms, released, name)
-            if one.mean is None or one.count < terms.release.min_cell:
+            if one.mean is None or shown_moments(terms, name, [one])[0]["count"] is None:
                 means.append(None)
                 scales.append(None)
             else:
                 means.append(float(one.mean))
                 scales.append(math.sqrt(one.squares / one.count) or 1.0)
         empty = [name for name, mean in zip(self.of, means, strict=True) if mean is None]
-        notes = (f"The columns {', '.join(empty)} have too few values.",) if empty else ()
+        notes = (f"The columns {', '.join(empty)} have too few values to be shown.",) if empty else ()
         values = {"columns": list(self.of), "mean": means, "scale": scales}
         rows = tuple(zip(self.of, means, scales, strict=True))
         return MethodResult(
