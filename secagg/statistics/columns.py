@@ -20,6 +20,8 @@ counts as missing."""
 
 _EPOCH: Final = datetime.date(1970, 1, 1)
 _LARGEST: Final = 2.0**53
+_MOST_UNITS: Final = 2.0**51
+"""Of a number with decimals: up to here, a float64 times 10^decimals rounds to the whole number that was meant."""
 _MOST_DECIMALS: Final = 12
 _MOST_LEVELS: Final = 10_000
 
@@ -67,7 +69,8 @@ class Number(_Base, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         if self.decimals is not None:
             if not 0 <= self.decimals <= _MOST_DECIMALS:
                 raise ParameterError(f"decimals is {self.decimals}: must be from 0 to {_MOST_DECIMALS}")
-            if max(abs(self.min), abs(self.max)) * 10**self.decimals > _LARGEST:
+            most = _MOST_UNITS if self.decimals else _LARGEST
+            if max(abs(self.min), abs(self.max)) * 10**self.decimals > most:
                 raise ParameterError(
                     f"a range up to {max(abs(self.min), abs(self.max)):g} with {self.decimals} decimals has more "
                     "digits than a float64 holds: narrow the range, or lower decimals"

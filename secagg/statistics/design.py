@@ -118,7 +118,7 @@ class Design:
 
     def matrix(self, chunk: Chunk) -> Floats:
         """z, shape (chunk.size, p).  The records must have a value in each column."""
-        found = np.empty((chunk.size, len(self.entries)))
+        found = np.empty((chunk.size, len(self.entries)), order="F")  # a column at a time is written and summed
         for at, entry in enumerate(self.entries):
             found[:, at] = (entry.values(chunk) - self.centre[at]) / self.scale[at]
         return found

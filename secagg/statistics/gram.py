@@ -75,7 +75,7 @@ def sums_of_gram(design: Design, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDA
     """Some records' part of the cells."""
     if ask.stage == "moments":
         matrix = design.matrix(chunk)
-        return {"first": matrix.sum(axis=0), "second": (matrix**2).sum(axis=0)}
+        return {"first": matrix.sum(axis=0), "second": np.einsum("ij,ij->j", matrix, matrix)}
     matrix = _standardised(design, ask).matrix(chunk)
     return {"gram": upper(matrix.T @ matrix)}
 

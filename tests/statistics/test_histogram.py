@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_wine
 
@@ -130,6 +130,7 @@ def test_small_counts_are_withheld_and_not_given_away_by_the_total() -> None:
 
 
 @given(st.lists(st.integers(0, 400), max_size=60), st.integers(3, 6), st.integers(0, 2**16))
+@example([100, 200, 281], 3, 0)
 def test_any_values_and_any_split_give_the_pooled_counts(tenths: list[int], sites: int, seed: int) -> None:
     study = Study.from_toml(TOML.replace("step = 0.1", "step = 0.7"))
     values = [tenth / 10 for tenth in tenths]

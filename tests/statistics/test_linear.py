@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from secagg.errors import ParameterError
 from secagg.statistics import Study
 from secagg.statistics.results import Forest
-from tests.support.hospitals import Found, add_up, as_json, run, split
+from tests.support.hospitals import LOST, Found, add_up, as_json, run, split
 
 TOML = """
 name = "Diabetes"
@@ -199,6 +199,16 @@ def test_a_coefficient_about_few_records_is_withheld(changes: dict[str, Any], sa
         Found({"linear": add_up(STUDY, split(records().assign(**changes)))["linear"]}, records()).values("linear")
 
 
+def test_few_records_are_counted_among_the_sites_that_are_left() -> None:
+    frames = split(records().assign(old=0.0))
+    for name in LOST:
+        frames[name] = frames[name].assign(old=1.0)
+    frames["hospital 9"].iloc[:3, frames["hospital 9"].columns.get_loc("old")] = 1.0
+    reported = run(STUDY, frames, lost_in=2).methods
+    assert reported["ridge"].result.withheld.startswith("few records have, or lack, old:")
+    assert not run(STUDY, frames).methods["ridge"].result.withheld
+
+
 def test_nearly_as_many_coefficients_as_records_are_withheld() -> None:
     frame = records().iloc[:12]
     result = add_up(STUDY, split(frame, 3))["origin"].result
@@ -216,7 +226,7 @@ def test_what_has_no_single_fit_says_so_and_is_json(case: str) -> None:
     elif case == "constant y":
         frame["progress"] = 100.7
     elif case == "twice":
-        frame["bp"] = frame["bmi"] * 2 + 1
+        frame["bp"] = frame["bmi"] * 1.7 + frame["age"] * 0.37  # of which rounding leaves a little above 0
     elif case == "all missing":
         frame["bp"] = float("nan")
     elif case == "perfect":

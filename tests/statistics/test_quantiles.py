@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes
 
@@ -97,6 +97,7 @@ def test_other_numbers_are_within_the_width(found: Found) -> None:
         for at, one in group["quantiles"].items():
             assert one["low"] <= wanted(values, at) <= one["high"]
             assert one["width"] == pytest.approx(1e5 / 100**4)
+            assert one["value"] == pytest.approx((one["low"] + one["high"]) / 2, abs=one["width"] / 100)
 
 
 def test_one_round_is_one_fine_histogram() -> None:
@@ -132,6 +133,16 @@ def test_a_quantile_that_few_records_are_beyond_is_withheld() -> None:
     assert "few records are beyond it" in methods["age"].result.notes[0]
 
 
+def test_a_rank_is_that_of_the_decimal_that_is_written() -> None:
+    """0.07 * 100 is above 7 in float64, and would make the eighth value of it."""
+    study = Study.from_toml(
+        'name = "Ranks"\n[columns.rank]\ntype = "whole"\nmin = 1\nmax = 100\n'
+        '[methods.rank]\nmethod = "quantiles"\nof = "rank"\nat = [0.07]\n'
+    )
+    values = add_up(study, split(pd.DataFrame({"rank": np.arange(1.0, 101.0)}), 4))["rank"].result.values
+    assert values["quantiles"]["0.07"]["value"] == 7
+
+
 SMALL = Study.from_toml(
     """
     name = "Small"
@@ -150,7 +161,7 @@ SMALL = Study.from_toml(
     method = "quantiles"
     of = "cents"
     bins = 6
-    at = [0, 0.3, 1]
+    at = [0, 0.1, 0.3, 1]
     [methods.cost]
     method = "quantiles"
     of = "cost"
@@ -167,6 +178,7 @@ SMALL = Study.from_toml(
     st.integers(3, 6),
     st.integers(0, 2**16),
 )
+@example([(cents, True) for cents in range(91, 101)], 3, 0)
 def test_any_values_and_any_split_give_the_pooled_quantiles(
     rows: list[tuple[int, bool]], sites: int, seed: int
 ) -> None:

@@ -128,7 +128,8 @@ def _nested(counts: npt.NDArray[Any], hidden: npt.NDArray[np.bool_]) -> list[Any
 
 
 def _tests(counts: npt.NDArray[np.int64], correction: bool) -> dict[str, Any]:
-    """Over the values that occur; nothing when a column has a single one."""
+    """Over the values that occur; nothing when a column has a single one.  A negative count is noise around 0."""
+    counts = counts.clip(0)
     for axis in range(counts.ndim):
         others = tuple(other for other in range(counts.ndim) if other != axis)
         counts = np.compress(counts.sum(axis=others) > 0, counts, axis=axis)

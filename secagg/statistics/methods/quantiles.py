@@ -164,5 +164,6 @@ def _rank(quantile: float, total: int) -> int:
 
 
 def _holder(counts: npt.NDArray[Any], rank: int) -> int:
-    """The bin that holds the value of a rank."""
-    return int(np.searchsorted(np.cumsum(counts.astype(np.int64)), rank))
+    """The bin that holds the value of a rank; with noise, counts may be negative, and the last bin holds the rest."""
+    reached = np.maximum.accumulate(np.cumsum(counts.astype(np.int64)))
+    return min(int(np.searchsorted(reached, rank)), reached.size - 1)
