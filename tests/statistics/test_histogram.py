@@ -172,3 +172,12 @@ def test_wine_has_the_counts_of_pandas() -> None:
     counts = add_up(study, split(wine.data[["ash"]]))["ash"].result.values["counts"]
     cut = pd.cut(wine.data["ash"], [1, 1.5, 2, 2.5, 3, 3.5, 4], right=False)
     assert counts == cut.value_counts(sort=False).tolist()
+
+
+def test_a_single_group_has_no_margins_of_its_own() -> None:
+    """The total of a bin over one group is the bin's count itself, and withholds nothing further."""
+    text = TOML.replace("min_cell = 1", "min_cell = 5").replace("edges = [10, 12.5, 15, 20]", "edges = [0, 1, 2, 3, 4]")
+    frame = pd.DataFrame({"radius": [0.5] * 3 + [1.5] * 8 + [2.5] * 9 + [3.5] * 30})
+    frame = frame.assign(area=1.0, benign=1.0, day=pd.Timestamp("2024-05-05"))
+    values = add_up(Study.from_toml(text), split(frame, 4))["edges"].result.values
+    assert values["counts"] == [None, None, 9, 30]

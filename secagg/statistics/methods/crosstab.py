@@ -18,7 +18,7 @@ from secagg.statistics.columns import levels_of
 from secagg.statistics.distributions import finite
 from secagg.statistics.method import Method
 from secagg.statistics.results import MethodResult, Table, Value
-from secagg.statistics.suppression import hidden_cells
+from secagg.statistics.tables import hidden_in
 
 _MOST_CELLS: Final = 2**20
 _MOST_FOR_FISHER: Final = 100_000
@@ -65,7 +65,7 @@ class Crosstab(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
         counts = released[-1].sums["counts"].astype(np.int64)
         least, complementary = terms.release.min_cell, terms.release.complementary
-        hidden = hidden_cells(counts, least, complementary)
+        hidden = hidden_in(terms, counts)
         notes = []
         margins: dict[str, list[int | None]] = {}
         for axis, name in enumerate(self.of):

@@ -16,7 +16,7 @@ from secagg.statistics.columns import Flag, bounds_of, levels_of
 from secagg.statistics.method import Method
 from secagg.statistics.moments import Moments, cells_of_moments, moments_of, next_moments, sums_of_moments
 from secagg.statistics.results import MethodResult, Table
-from secagg.statistics.suppression import hidden_cells
+from secagg.statistics.tables import hidden_in
 
 _SHOWN: Final = ("count", "sum", "mean", "variance", "sd")
 
@@ -98,7 +98,7 @@ def shown_moments(terms: Terms, name: str, moments: Sequence[Moments]) -> list[d
     if isinstance(terms.columns[name], Flag):
         yes = np.array([[round(one.sum)] for one in moments], np.int64)
         counts = np.hstack([counts - yes, yes])
-    hidden = hidden_cells(counts, terms.release.min_cell, terms.release.complementary)
+    hidden = hidden_in(terms, counts)
     found: list[dict[str, Any]] = []
     for one, withheld in zip(moments, hidden, strict=True):
         if withheld.any():

@@ -18,7 +18,7 @@ from secagg.statistics.columns import bounds_of, levels_of
 from secagg.statistics.grids import MOST_BINS, bin_of, check_bins, check_edges, equal_bins, said
 from secagg.statistics.method import Method
 from secagg.statistics.results import Bars, MethodResult, Table, Value
-from secagg.statistics.suppression import hidden_cells
+from secagg.statistics.tables import hidden_in
 
 
 class Histogram(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="histogram"):
@@ -80,7 +80,7 @@ class Histogram(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
 
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
         counts = released[-1].sums["counts"].astype(np.int64)
-        hidden = hidden_cells(counts, terms.release.min_cell, terms.release.complementary)
+        hidden = hidden_in(terms, counts)
         edges, levels = self._edges(terms), self._levels(terms)
         groups: dict[str, Any] = {}
         for level, row, covered in zip(levels, counts, hidden, strict=True):

@@ -18,7 +18,7 @@ from secagg.statistics.columns import bounds_of, levels_of
 from secagg.statistics.grids import bin_of, check_bins, divided, equal_bins, said, unit_of
 from secagg.statistics.method import Method
 from secagg.statistics.results import Bars, MethodResult, Table, Value
-from secagg.statistics.suppression import hidden_cells
+from secagg.statistics.tables import hidden_in
 
 _MOST_ROUNDS: Final = 4
 
@@ -90,9 +90,8 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
         levels, last = self._levels(terms), released[-1]
         column, title = terms.columns[self.of], self.label or f"Quantiles of {self.of}"
-        least = terms.release.min_cell
         totals = np.array([int(last.sums[f"counts_{group}"].sum()) for group in range(len(levels))])
-        hidden = hidden_cells(totals, least, terms.release.complementary)
+        hidden = hidden_in(terms, totals)
         found: dict[str, Any] = {}
         figures, notes = [], []
         rows: list[tuple[Value, ...]] = []
@@ -148,7 +147,7 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
         fine = np.array(released.ask.parameters[_edges(group)])
         counts = released.sums[f"counts_{group}"].astype(np.int64)
         coarse = np.add.reduceat(counts, np.searchsorted(fine, edges[:-1]))
-        hidden = hidden_cells(coarse, terms.release.min_cell, terms.release.complementary)
+        hidden = hidden_in(terms, coarse)
         heights = tuple(None if covered else int(count) for count, covered in zip(coarse, hidden, strict=True))
         marks = {at: one["value"] for at, one in found.items() if one["value"] is not None}
         return Bars(title, terms.columns[self.of].label or self.of, tuple(edges), heights, marks)
