@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from secagg.statistics import Analyst, Study
 from secagg.statistics.methods import AnyMethod
@@ -143,6 +144,33 @@ def test_any_records_give_results_that_are_json(
             assert one["count"] == (count if count == 0 or count >= least else None)
             if one["variance"] is not None:
                 assert one["variance"] == pytest.approx(frame[column].var(), rel=1e-9, abs=1e-15)
+
+
+@given(st.lists(RECORD, min_size=1, max_size=25), st.integers(3, 5), st.integers(0, 2**16))
+def test_any_groups_are_compared_and_standardised_as_pooled(
+    records: list[tuple[Any, ...]], sites: int, seed: int
+) -> None:
+    frame = frame_of(records)
+    methods = add_up(STUDIES[1], split(frame, sites, seed))
+    scaler = methods["standardise"].result.values
+    for column, mean, scale in zip(scaler["columns"], scaler["mean"], scaler["scale"], strict=True):
+        values = frame[column].dropna()
+        assert mean == (pytest.approx(values.mean(), rel=1e-9, abs=1e-15) if len(values) else None)
+        if len(values) and scale != 1.0:
+            assert scale == pytest.approx(values.std(ddof=0), rel=1e-9, abs=1e-12)
+    both = frame.dropna(subset=["number", "group"])
+    if both.empty:
+        return
+    compared = methods["compare"].result.values
+    for level, one in compared["groups"].items():
+        values = both.loc[both["group"] == level, "number"]
+        assert one["count"] == len(values)
+        assert one["mean"] == (pytest.approx(values.mean(), rel=1e-9, abs=1e-15) if len(values) else None)
+    groups = [values for _, values in both.groupby("group")["number"] if len(values) > 1]
+    if len(groups) > 1 and min(values.std() for values in groups) > 1e-6:
+        wanted = stats.f_oneway(*groups)
+        assert compared["tests"]["anova"]["statistic"] == pytest.approx(wanted.statistic, rel=1e-7, abs=1e-12)
+        assert compared["tests"]["anova"]["p"] == pytest.approx(wanted.pvalue, rel=1e-6)
 
 
 def test_every_method_is_asked_here_and_says_what_it_releases() -> None:
