@@ -23,9 +23,8 @@ _A_DAY: Final = datetime.date(1987, 11, 23)
 """Written and read again, it shows that a format has day, month and year."""
 _LARGEST: Final = 2.0**53 - 1
 """A whole number beyond it, read as float64, is outside of every range; 2^53 + 1 would be read as 2^53."""
-_LARGEST_DECIMAL: Final = 2.0**51
-"""In units of the last decimal: a float64 that holds such a decimal, times the units in 1, is nearer than 1/2 to the
-whole number that it stands for."""
+_MOST_UNITS: Final = 2.0**51
+"""Of a number with decimals: up to here, a float64 times 10^decimals rounds to the whole number that was meant."""
 _MOST_DECIMALS: Final = 12
 _MOST_LEVELS: Final = 10_000
 
@@ -73,9 +72,8 @@ class Number(_Base, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         if self.decimals is not None:
             if not 0 <= self.decimals <= _MOST_DECIMALS:
                 raise ParameterError(f"decimals is {self.decimals}: must be from 0 to {_MOST_DECIMALS}")
-            if max(abs(self.min), abs(self.max)) * 10**self.decimals > (
-                _LARGEST_DECIMAL if self.decimals else _LARGEST
-            ):
+            most = _MOST_UNITS if self.decimals else _LARGEST
+            if max(abs(self.min), abs(self.max)) * 10**self.decimals > most:
                 raise ParameterError(
                     f"a range up to {max(abs(self.min), abs(self.max)):g} with {self.decimals} decimals has more "
                     "digits than a float64 holds: narrow the range, or lower decimals"
