@@ -16,8 +16,8 @@ from secagg.statistics.chunk import Chunk, Dataset
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.question import Question
 from secagg.statistics.results import MethodResult, Reported, StudyResult
-from secagg.statistics.site import Site, SiteCheck
 from secagg.statistics.simulated import simulate_study
+from secagg.statistics.site import Site, SiteCheck
 from secagg.statistics.study import Study
 
 __all__ = [

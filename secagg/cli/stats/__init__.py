@@ -1,0 +1,1 @@
+"""Statistics between organisations, from the command line."""
