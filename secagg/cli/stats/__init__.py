@@ -1,1 +1,1 @@
-"""Statistics between organisations, from the command line."""
+"""``secagg stats``: statistics between organisations."""
