@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from secagg.adapters.flower import STUDY_ACTION, StudyNode, run_study
@@ -110,6 +110,19 @@ def test_a_site_whose_data_do_not_fit_stays_away_and_says_why_to_nobody_else() -
     errors = [reply.error.reason for _, reply in grid.replies if reply.has_error()]
     assert set(errors) == {"this site does not take part in the study"}
     assert not any("4711" in str(reason) for reason in errors)
+
+
+def test_a_site_whose_data_change_in_a_round_leaves_it() -> None:
+    asked: list[int] = []
+
+    def site(context: Context) -> Site:
+        asked.append(context.node_id)
+        changed = context.node_id == ODD and asked.count(ODD) > 2
+        return Site(STUDY, Unfit() if changed else Records(context.node_id))
+
+    grid = grid_for(StudyNode(site))
+    found = run_study(STUDY, grid, gamma=0.0, delta=0.25)
+    assert_pooled(found.methods["basic"].result.values["age"], [node for node in grid.nodes if node != ODD])
 
 
 def test_a_question_of_another_study_is_answered_by_nobody() -> None:

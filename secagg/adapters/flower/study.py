@@ -52,7 +52,8 @@ class StudyNode:
     """What a ClientApp answers for its site: the function of ``app.query(STUDY_ACTION)``.
 
     The site reads its data before it joins a round, and does not join when they do not fit the study: its own log says
-    why, and the server learns that this node did not join.  After that nothing that it does depends on its data.
+    why, and the server learns that this node did not join.  After that nothing that it does depends on its data, which
+    must not change while a round runs; each message may reach another process, so that they are read once more then.
     """
 
     def __init__(
@@ -109,6 +110,11 @@ class StudyNode:
             step = client.receive(data)
             if isinstance(step.event, InputNeeded):
                 layout, question = _asked(site, suspended.announcement)
+                try:
+                    site.check()
+                except InputError as unfit:
+                    log.error("secagg: this site leaves the round, because its data have changed: %s", unfit)
+                    return records.content({records.PROTOCOL: client.abort()})
                 step = client.submit(layout.encode(site.sums(question)))
             if isinstance(step.event, RoundAborted):
                 log.info("secagg: the server ended the round (%s)", step.event.code.name)
