@@ -32,6 +32,7 @@ _WITHHELD_HEIGHT: Final = 0.04
 """Of the highest bar: where the hatched box of a withheld one ends."""
 _LABEL_SHARE: Final = 0.17
 """Of the axis: what the text at a quantile's line takes."""
+_MOST_DIGITS: Final = 6
 _MOST_AT_RISK: Final = 7
 """Columns of the numbers at risk."""
 
@@ -94,7 +95,7 @@ def _bars(figure: Bars) -> Canvas:
         )
         canvas.legend(loc="outside lower right", frameon=False, fontsize=8)
     _marks(axes, figure)
-    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlim(*_occupied(figure))
     if figure.dates:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _day(value)))
@@ -110,13 +111,22 @@ def _bars(figure: Bars) -> Canvas:
     return canvas
 
 
+def _occupied(figure: Bars) -> tuple[float, float]:
+    """The part of the axis that has records, and one empty bin on each side; all of it where there are none."""
+    there = [at for at, height in enumerate(figure.heights) if height != 0]
+    if not there:
+        return figure.edges[0], figure.edges[-1]
+    return figure.edges[max(0, there[0] - 1)], figure.edges[min(len(figure.heights), there[-1] + 2)]
+
+
 def _day(days: float) -> str:
     return str(np.datetime64(round(days), "D"))
 
 
 def _levels(figure: Bars) -> list[tuple[str, float, int]]:
     """Each quantile, its place, and the line of text above the axis that has room for it."""
-    width = figure.edges[-1] - figure.edges[0]
+    first, last = _occupied(figure)
+    width = last - first
     ends: list[float] = []
     found = []
     for name, at in sorted(figure.marks.items(), key=lambda mark: mark[1]):
@@ -245,7 +255,7 @@ def _forest(figure: Forest) -> Canvas:
     axes.set_yticks(places, names, fontsize=8)
     axes.set_ylim((places[-1] if len(places) else 0.0) - 0.8, 0.8)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"{figure.label} (95% interval)" if "interval" not in figure.label else figure.label)
+    axes.set_xlabel(f"{figure.label} ({figure.confidence * 100:.4g}% interval)")
     _finish(axes, figure.title)
     axes.grid(visible=False, axis="y")
     return canvas
@@ -258,8 +268,14 @@ def _interval(axes: Axes, place: float, interval: Sequence[float]) -> None:
         middle, left, right = interval
         axes.plot([left, right], [place, place], color=_COLOURS[0], linewidth=1.4, solid_capstyle="butt")
         axes.plot([middle], [place], color=_COLOURS[0], marker="s", markersize=5)
-        text = f"{middle:.3g} ({left:.3g} to {right:.3g})".replace("-", "\N{MINUS SIGN}")
+        digits = _digits(right - left)
+        text = f"{middle:.{digits}f} ({left:.{digits}f} to {right:.{digits}f})".replace("-", "\N{MINUS SIGN}")
     axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), fontsize=8, va="center")
+
+
+def _digits(width: float) -> int:
+    """Behind the point, so that an interval of this width has two digits."""
+    return 0 if width <= 0 else min(_MOST_DIGITS, max(0, 1 - math.floor(math.log10(width))))
 
 
 def _positive(values: npt.NDArray[np.float64]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from secagg._install import how_to_install
 from secagg.statistics.page import Picture, page
@@ -76,7 +77,9 @@ def _method(reported: Reported) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Values as JSON has them: it knows neither infinity nor what is not a number."""
+    """Values as JSON has them: it knows neither infinity nor what is not a number, nor NumPy's scalars."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

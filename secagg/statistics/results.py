@@ -30,7 +30,7 @@ def text_of(value: Value) -> str:
             if value and abs(value) < _SMALL:
                 return f"{value:.2e}"
             return f"{value:,.1f}" if abs(value) >= _LARGE else f"{value + 0.0:.5g}"
-    return value
+    return str(value)
 
 
 @final
@@ -88,7 +88,10 @@ class Curves:
 @final
 @dataclass(frozen=True)
 class Forest:
-    """Estimates with their intervals, one under another; ``reference`` is the value of no effect."""
+    """Estimates with their intervals, one under another.
+
+    ``reference`` is the value of no effect; with 1, estimates are ratios.  ``confidence`` is that of the intervals.
+    """
 
     title: str
     label: str
@@ -97,6 +100,7 @@ class Forest:
     low: tuple[float, ...]
     high: tuple[float, ...]
     reference: float = 0.0
+    confidence: float = 0.95
 
 
 Figure: TypeAlias = Bars | Curves | Forest

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 from rich.console import Console
@@ -55,7 +56,11 @@ RESULT = StudyResult(
     "ab" * 32,
     {
         "ages": Reported(
-            MethodResult({"mean": 0.1 + 0.2, "odds": math.inf, "small": None}, (TABLE, TABLE), tuple(FIGURES.values())),
+            MethodResult(
+                {"mean": np.float64(0.1 + 0.2), "odds": math.inf, "small": None},
+                (TABLE, TABLE),
+                tuple(FIGURES.values()),
+            ),
             1234,
             7,
             2,
@@ -213,4 +218,10 @@ def test_a_picture_says_what_is_withheld_and_how_many_are_at_risk() -> None:
     said = {text.get_text() for text in canvas_of(SURVIVAL).findobj(Text)}
     assert {"Number at risk", "1,200", "900", "40", "\N{EN DASH}", "control"} <= said
     said = {text.get_text() for text in canvas_of(FOREST).findobj(Text)}
-    assert {"1.1 (1 to 1.3)", "odds ratio (95% interval)"} <= said
+    assert {"1.10 (1.00 to 1.30)", "odds ratio (95% interval)"} <= said
+
+
+def test_a_histogram_shows_the_bins_that_hold_records() -> None:
+    heights = (0, 0, 0, 7, None, 0, 0, 0)
+    (axes,) = canvas_of(Bars("Age", "age", tuple(10.0 * at for at in range(9)), heights)).axes
+    assert axes.get_xlim() == (20.0, 60.0)
