@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Self, final
 
 import numpy as np
@@ -15,7 +16,7 @@ from secagg.statistics.cells import Cells, Presence, Whole, from_limbs, largest_
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.method import Method
 from secagg.statistics.question import PastRound, Question, flat, shaped
-from secagg.statistics.results import MethodResult, Reported, StudyResult
+from secagg.statistics.results import MethodResult, Reported, StudyResult, SummedRound
 from secagg.statistics.study import Study
 
 RECORDS: Final = "records"
@@ -106,8 +107,16 @@ class Analyst:
 
     def result(self) -> StudyResult:
         """What was found.  A method that has not finished reports why."""
-        reported = {name: self._reported(name, method) for name, method in self.study.methods.items()}
-        return StudyResult(self.study.name, self.study.digest.hex(), reported)
+        reported = {
+            name: replace(self._reported(name, method), label=method.label, words=method.in_words(self.study.terms))
+            for name, method in self.study.methods.items()
+        }
+        rounds = tuple(
+            SummedRound({name: ask.stage for name, ask in past.asks.items()}, past.sites) for past in self._history
+        )
+        return StudyResult(
+            self.study.name, self.study.digest.hex(), reported, self.study.purpose, rounds, self.failed_rounds
+        )
 
     def _next_asks(self) -> dict[str, Ask]:
         if len(self._history) >= self.study.max_rounds:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 Value: TypeAlias = str | int | float | bool | None
 """A cell of a table.  None: withheld (a small cell), or not defined."""
+
+
+_SMALL: Final = 1e-4
+_LARGE: Final = 1e4
+
+
+def text_of(value: Value) -> str:
+    """A cell as people read it: five digits of a real number, all of a whole one."""
+    match value:
+        case None:
+            return "\N{EN DASH}"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            if not math.isfinite(value):
+                return "\N{EN DASH}"
+            if value and abs(value) < _SMALL:
+                return f"{value:.2e}"
+            return f"{value:,.1f}" if abs(value) >= _LARGE else f"{value + 0.0:.5g}"
+    return str(value)
 
 
 @final
@@ -23,13 +46,17 @@ class Table:
 @final
 @dataclass(frozen=True)
 class Bars:
-    """A histogram: ``edges`` has one more than ``heights``; a height of None is withheld.  ``marks`` are quantiles."""
+    """A histogram: ``edges`` has one more than ``heights``; a height of None is withheld.  ``marks`` are quantiles.
+
+    With ``dates``, edges and marks are days since 1970-01-01.
+    """
 
     title: str
     label: str
     edges: tuple[float, ...]
     heights: tuple[int | None, ...]
     marks: Mapping[str, float] = field(default_factory=dict)
+    dates: bool = False
 
 
 @final
@@ -61,7 +88,10 @@ class Curves:
 @final
 @dataclass(frozen=True)
 class Forest:
-    """Estimates with their intervals, one under another; ``reference`` is the value of no effect."""
+    """Estimates with their intervals, one under another.
+
+    ``reference`` is the value of no effect; with 1, estimates are ratios.  ``confidence`` is that of the intervals.
+    """
 
     title: str
     label: str
@@ -70,6 +100,7 @@ class Forest:
     low: tuple[float, ...]
     high: tuple[float, ...]
     reference: float = 0.0
+    confidence: float = 0.95
 
 
 Figure: TypeAlias = Bars | Curves | Forest
@@ -104,6 +135,8 @@ class Reported:
         records, incomplete: in the last round of the method.
         rounds: how many it took.
         sites: whose records are in the last round.
+        label: what the study calls the method; empty: its name.
+        words: what the method releases, as the organisations approved it.
     """
 
     result: MethodResult
@@ -111,13 +144,40 @@ class Reported:
     incomplete: int | None
     rounds: int
     sites: tuple[str, ...]
+    label: str = ""
+    words: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class SummedRound:
+    """A round whose sums were released.
+
+    Attributes:
+        asked: by method, what it summed: its own name for it.
+        sites: whose records are in the sums.
+    """
+
+    asked: Mapping[str, str]
+    sites: tuple[str, ...]
 
 
 @final
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found, by method, with the study's name and digest."""
+    """What a study found.
+
+    Attributes:
+        name, purpose: of the study.
+        digest: of the study, in hexadecimal digits.
+        methods: by name, in the order of the study.
+        rounds: those that were released, in their order.
+        failed_rounds: how many further rounds did not complete, and released nothing.
+    """
 
     name: str
     digest: str
     methods: Mapping[str, Reported]
+    purpose: str = ""
+    rounds: tuple[SummedRound, ...] = ()
+    failed_rounds: int = 0

@@ -20,6 +20,17 @@ from secagg.adapters.flower.client import SecAggMod, secagg_mod
 from secagg.adapters.flower.records import phase_of
 from secagg.adapters.flower.report import RoundReport
 from secagg.adapters.flower.server import SecAggStrategy
+from secagg.adapters.flower.study import STUDY_ACTION, StudyNode, run_study
 from secagg.credentials import DurableTokens
 
-__all__ = ["DurableTokens", "RoundReport", "SecAggMod", "SecAggStrategy", "phase_of", "secagg_mod"]
+__all__ = [
+    "STUDY_ACTION",
+    "DurableTokens",
+    "RoundReport",
+    "SecAggMod",
+    "SecAggStrategy",
+    "StudyNode",
+    "phase_of",
+    "run_study",
+    "secagg_mod",
+]

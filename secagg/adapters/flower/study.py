@@ -1,0 +1,263 @@
+"""A study of ``secagg.statistics`` over Flower's messages: a node that answers for a site, and the analyst on a grid.
+
+    app = ClientApp()                                                                      # client
+    app.query(STUDY_ACTION)(StudyNode(lambda context: Site(study, dataset)))
+    result = run_study(study, grid)                                                        # server
+
+Nothing is trained, and no model travels: what is announced with the invitation is the round's question, from which each
+site works out by itself what is summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, final
+
+from flwr.app import Context, Error, Message, MessageType, RecordDict
+from flwr.common.constant import ErrorCode as FlowerError
+from flwr.serverapp import Grid
+
+from secagg.adapters.flower import records
+from secagg.adapters.flower.grid_round import GridRound
+from secagg.adapters.flower.memory import Memory, Suspended
+from secagg.adapters.flower.node import FilePath, Node, NodeOptions, PathOf
+from secagg.adapters.flower.participant import RefusedMessageError
+from secagg.adapters.flower.records import log
+from secagg.credentials import load_directory
+from secagg.encoding import LayoutPolicy
+from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.events import InputNeeded, RoundAborted
+from secagg.identity import MemoryDirectory
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy, RoundConfig
+from secagg.pairwise.phases import Phase, ThreatModel
+from secagg.pairwise.server.machine import Server
+from secagg.statistics import Analyst, Question, Site, Study, StudyLayout, StudyResult
+from secagg.statistics.layout import INPUT_MAX, RING
+from secagg.wording import counted
+
+STUDY_ACTION: Final = "secagg_study"
+"""What the function of a ClientApp that answers the messages of a study is registered for."""
+_MESSAGE_TYPE: Final = f"{MessageType.QUERY}.{STUDY_ACTION}"
+_TIMEOUT_S: Final = 600.0
+_MOST_FAILURES: Final = 3
+"""Rounds one after another that may fail before the study ends with what it has."""
+
+
+@final
+class StudyNode:
+    """What a ClientApp answers for its site: the function of ``app.query(STUDY_ACTION)``.
+
+    The site reads its data before it joins a round, and does not join when they do not fit the study: its own log says
+    why, and the server learns that this node did not join.  After that nothing that it does depends on its data, which
+    must not change while a round runs; each message may reach another process, so that they are read once more then.
+    """
+
+    def __init__(
+        self,
+        site: Callable[[Context], Site],
+        *,
+        policy: Policy | None = None,
+        identity: PathOf = None,
+        directory: PathOf = None,
+        tokens: PathOf = None,
+    ) -> None:
+        """Options.
+
+        Args:
+            site: the node's site, from its context: its study is the one that its owner approved.
+            policy, identity, directory, tokens: as ``SecAggMod`` has them, with the node's config before them.
+        """
+        self._site = site
+        self._options = NodeOptions(
+            policy=policy,
+            layout_policy=LayoutPolicy(),
+            evaluate=None,
+            paths={"identity": identity, "directory": directory, "tokens": tokens, "budget": None},
+        )
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer one message.
+
+        Raises OSError or ParameterError for files and a node config that cannot be used.
+        """
+        with ExitStack() as cleanup:
+            memory = Memory(context)
+            node = Node(self._options, context, memory, cleanup)
+            try:
+                reply = self._answer(message, self._site(context), node, memory)
+            except RefusedMessageError as refusal:
+                log.error("secagg: %s", refusal)
+                return Message(Error(FlowerError.MOD_FAILED_PRECONDITION, str(refusal)), reply_to=message)
+            except PeerError as refused:
+                log.error("secagg: this site leaves the round (%s): %s", refused.code, refused)
+                return Message(records.content({records.PROTOCOL: refused.reply}), reply_to=message)
+        return Message(reply, reply_to=message)
+
+    def _answer(self, message: Message, site: Site, node: Node, memory: Memory) -> RecordDict:
+        record = message.content.config_records.get(records.RECORD)
+        invitation, data = (records.bytes_of(record, key) for key in (records.INVITATION, records.PROTOCOL))
+        suspended = memory.take()
+        if invitation is not None:
+            announced = records.bytes_of(record, records.ANNOUNCEMENT) or b""
+            return _join(site, node, memory, invitation, announced, records.index_of(record))
+        if data is None or suspended is None:
+            raise RefusedMessageError("a message of a study's round that this node is not in")
+        with node.resume(suspended.state) as client:
+            step = client.receive(data)
+            if isinstance(step.event, InputNeeded):
+                layout, question = _asked(site, suspended.announcement)
+                try:
+                    site.check()
+                except InputError as unfit:
+                    log.error("secagg: this site leaves the round, because its data have changed: %s", unfit)
+                    return records.content({records.PROTOCOL: client.abort()})
+                step = client.submit(layout.encode(site.sums(question)))
+            if isinstance(step.event, RoundAborted):
+                log.info("secagg: the server ended the round (%s)", step.event.code.name)
+            if not client.done:
+                memory.keep(Suspended(client.suspend(), suspended.announcement))
+            return records.content({records.PROTOCOL: step.outgoing[0] if step.outgoing else b""})
+
+    def __repr__(self) -> str:
+        return f"StudyNode(policy={self._options.policy!r})"
+
+
+def _asked(site: Site, announcement: bytes) -> tuple[StudyLayout, Question]:
+    """What is summed, as the site works it out from the question.  Raises PeerError."""
+    question = Question.from_bytes(announcement)
+    return site.check_question(question).layout(question), question
+
+
+def _join(
+    site: Site, node: Node, memory: Memory, invitation: bytes, announcement: bytes, index: int | None
+) -> RecordDict:
+    """Raises PeerError and RefusedMessageError."""
+    layout, question = _asked(site, announcement)
+    try:
+        site.check()
+    except InputError as unfit:
+        log.error("secagg: this site does not join, because its data do not fit the study: %s", unfit)
+        raise RefusedMessageError("this site does not take part in the study") from None
+    extra: dict[str, bytes | int] = {}
+    if node.identity is not None:
+        extra[records.INDEX] = index = node.own_index()
+    if index is None:
+        raise RefusedMessageError("an invitation without an index: the server is in active, and this node has no key")
+    try:
+        client = Client.join(
+            invitation,
+            index,
+            approve=partial(_approve, site.study, layout),
+            policy=node.policy,
+            identity=node.identity,
+            directory=node.directory,
+            consume=node.joins,
+        )
+    except ParameterError as refused:  # an active round and no identity, an index beyond the cohort
+        raise RefusedMessageError(str(refused)) from None
+    log.info("secagg: this site answers question %d of the study %r", question.number, site.study.name)
+    with client:
+        advertisement = client.start()
+        memory.keep(Suspended(client.suspend(), announcement))
+    return records.content({records.PROTOCOL: advertisement, **extra})
+
+
+def _approve(study: Study, layout: StudyLayout, config: RoundConfig) -> bool:
+    """Raises PeerError for a round that does not sum what the question asks for, or sums fewer sites than it may."""
+    least = study.release.min_organisations
+    wrong = ""
+    if config.context != layout.digest():
+        wrong = "its context is not the digest of what the question asks for"
+    elif (config.modulus, config.input_max, config.length) != (RING, INPUT_MAX, layout.length):
+        wrong = f"it must sum {layout.length} elements modulo 2^64"
+    elif config.min_survivors < least:
+        wrong = f"it may sum {config.min_survivors} organisations, and the study asks for {least}"
+    if wrong:
+        raise PeerError(ErrorCode.CONFIG_NOT_APPROVED, f"the round is refused: {wrong}", phase=Phase.ADVERTISE)
+    return True
+
+
+def run_study(
+    study: Study,
+    grid: Grid,
+    *,
+    nodes: Sequence[int] | None = None,
+    threat_model: str | ThreatModel = ThreatModel.SEMI_HONEST,
+    directory: FilePath | None = None,
+    timeout: float | None = _TIMEOUT_S,
+    **options: Any,
+) -> StudyResult:
+    """Run a study over a grid, to its end or until three rounds in a row have failed.
+
+    Organisations are called as the directory calls them, without one by the numbers of their nodes.
+
+    Args:
+        study: what all nodes have approved.
+        grid: Flower's.
+        nodes: who is asked; None: every node that the grid has when a round begins.
+        threat_model, directory: ``semi_honest``, or ``active`` with the file of the members' keys.
+        timeout: seconds to wait for the answers in each phase.
+        options: of ``RoundConfig.for_cohort``, such as ``gamma`` and ``delta``.
+
+    Raises ParameterError for options, or a number of nodes, of which no round can be made.
+    """
+    members = _Members()
+    if directory is not None:
+        known, names, digest = load_directory(directory)
+        members = _Members(known, tuple(known.cohort(digest) or ()), names)
+        options["cohort"] = digest
+    options["threat_model"] = ThreatModel(threat_model)
+    analyst, failures = Analyst(study), 0
+    while failures < _MOST_FAILURES and (question := analyst.question()) is not None:
+        asked = list(grid.get_node_ids() if nodes is None else nodes)
+        layout = analyst.layout(question)
+        config = _config(study, layout, len(members.keys) or len(asked), options)
+        addressed = [Message(RecordDict(), dst_node_id=node, message_type=_MESSAGE_TYPE) for node in asked]
+        server = Server(config, directory=members.directory)
+        round_ = GridRound(server, grid, addressed, lambda phase: timeout, members.keys)
+        pending = round_.exchange_keys(question.to_bytes())
+        if server.failure is None:
+            round_.unmask(grid.send_and_receive(round_.training_messages(pending), timeout=timeout))
+        if server.failure is not None:
+            failures += 1
+            analyst.failed()
+            log.error("secagg: the study's round failed in %s: %s", server.failure.phase, server.failure.reason)
+            if not round_.heard:
+                log.error("secagg: no node answers for a study: does its app have a query(%r)?", STUDY_ACTION)
+            continue
+        failures, result = 0, server.compute()
+        sites = [members.names[index] if members.names else str(round_.node_of[index]) for index in result.included]
+        analyst.release(question, layout.decode(result.sum, len(sites)), sites)
+        log.info("secagg: %s summed, the last over %d sites", counted(analyst.rounds, "round"), len(sites))
+    return analyst.result()
+
+
+@final
+@dataclass(frozen=True)
+class _Members:
+    """Of a directory, by cohort index; nothing without one."""
+
+    directory: MemoryDirectory | None = None
+    keys: tuple[bytes, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def _config(study: Study, layout: StudyLayout, sites: int, options: dict[str, Any]) -> RoundConfig:
+    """At least as many organisations are in the sum as the study asks for, and as the protocol does."""
+    layout.check_sites(sites)
+    make = partial(
+        RoundConfig.for_cohort,
+        sites,
+        layout.length,
+        modulus=RING,
+        input_max=INPUT_MAX,
+        context=layout.digest(),
+        **options,
+    )
+    config = make()
+    least = study.release.min_organisations
+    return config if config.min_survivors >= least else make(min_survivors=least)

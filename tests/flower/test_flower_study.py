@@ -1,0 +1,160 @@
+"""A study over Flower's messages: real ClientApps answer for sites, and what is released is the pooled result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from secagg.adapters.flower import STUDY_ACTION, StudyNode, run_study
+from secagg.adapters.flower.records import ANNOUNCEMENT, RECORD
+from secagg.errors import InputError, ParameterError
+from secagg.statistics import Chunk, Site, Study
+from tests.support.flower_grid import MemoryGrid
+from tests.support.flower_setup import members
+
+TOML = """
+name = "Ages"
+[columns.age]
+type = "number"
+min = 0
+max = 120
+decimals = 1
+[methods.basic]
+method = "describe"
+of = ["age"]
+"""
+STUDY = Study.from_toml(TOML)
+NODES = 5
+ODD = 103
+
+
+def ages(node: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(node).uniform(0, 100, 20 + node % 7).round(1)
+
+
+class Records:
+    """The records of one node."""
+
+    def __init__(self, node: int) -> None:
+        self.values = ages(node)
+
+    def chunks(self) -> Iterator[Chunk]:
+        yield Chunk({"age": self.values}, self.values.size)
+
+
+class Unfit:
+    """Data that the study's range refuses."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        raise InputError("age: 1 value is beyond 120: it is 4711")
+
+
+def grid_of(**options: Any) -> MemoryGrid:
+    return grid_for(StudyNode(lambda context: Site(STUDY, Records(context.node_id)), **options))
+
+
+def grid_for(answers: StudyNode) -> MemoryGrid:
+    app = ClientApp()
+    app.query(STUDY_ACTION)(answers)
+    return MemoryGrid(app, NODES)
+
+
+def assert_pooled(values: Any, nodes: list[int]) -> None:
+    pooled = np.concatenate([ages(node) for node in nodes])
+    assert values["count"] == pooled.size
+    assert values["mean"] == pytest.approx(pooled.mean(), rel=1e-12)
+    assert values["variance"] == pytest.approx(pooled.var(ddof=1), rel=1e-9)
+
+
+def test_a_study_of_two_rounds_over_a_grid() -> None:
+    grid = grid_of()
+    found = run_study(STUDY, grid)
+    assert_pooled(found.methods["basic"].result.values["age"], grid.nodes)
+    assert found.methods["basic"].sites == tuple(map(str, grid.nodes))
+    assert [dict(one.asked) for one in found.rounds] == [{"basic": "sums"}, {"basic": "squares"}]
+
+
+@pytest.mark.parametrize("phase", ["ADVERTISE", "MASK", "UNMASK"])
+def test_a_node_that_goes_silent_does_not_end_the_study(phase: str) -> None:
+    grid = grid_of()
+    grid.mute = {(phase, ODD)}
+    found = run_study(STUDY, grid, gamma=0.0, delta=0.25)
+    left = [node for node in grid.nodes if node != ODD or phase == "UNMASK"]
+    assert_pooled(found.methods["basic"].result.values["age"], left)
+
+
+def test_in_active_the_members_have_their_directorys_names(tmp_path: Path) -> None:
+    directory = members(tmp_path, NODES)
+    grid = grid_of(
+        identity=lambda context: tmp_path / f"{context.node_id}.json",
+        directory=directory,
+        tokens=lambda context: tmp_path / f"{context.node_id}.sqlite",
+    )
+    found = run_study(STUDY, grid, threat_model="active", directory=directory, gamma=0.2, delta=0.0)
+    assert_pooled(found.methods["basic"].result.values["age"], grid.nodes)
+    assert sorted(found.methods["basic"].sites) == sorted(map(str, grid.nodes))
+
+
+def test_a_site_whose_data_do_not_fit_stays_away_and_says_why_to_nobody_else() -> None:
+    grid = grid_for(
+        StudyNode(lambda context: Site(STUDY, Unfit() if context.node_id == ODD else Records(context.node_id)))
+    )
+    found = run_study(STUDY, grid, gamma=0.0, delta=0.25)
+    assert_pooled(found.methods["basic"].result.values["age"], [node for node in grid.nodes if node != ODD])
+    errors = [reply.error.reason for _, reply in grid.replies if reply.has_error()]
+    assert set(errors) == {"this site does not take part in the study"}
+    assert not any("4711" in str(reason) for reason in errors)
+
+
+def test_a_site_whose_data_change_in_a_round_leaves_it() -> None:
+    asked: list[int] = []
+
+    def site(context: Context) -> Site:
+        asked.append(context.node_id)
+        changed = context.node_id == ODD and asked.count(ODD) > 2
+        return Site(STUDY, Unfit() if changed else Records(context.node_id))
+
+    grid = grid_for(StudyNode(site))
+    found = run_study(STUDY, grid, gamma=0.0, delta=0.25)
+    assert_pooled(found.methods["basic"].result.values["age"], [node for node in grid.nodes if node != ODD])
+
+
+def test_a_question_of_another_study_is_answered_by_nobody() -> None:
+    grid = grid_of()
+    other = Study.from_toml(TOML.replace("max = 120", "max = 121"))
+    found = run_study(other, grid)
+    assert found.methods["basic"].result.withheld == "no round of it was completed"
+    assert found.failed_rounds == 3
+    assert {phase for phase, _ in grid.sent} == {"ADVERTISE"}
+
+
+def test_a_question_that_is_not_what_the_round_sums_is_refused() -> None:
+    grid = grid_of()
+
+    def another_number(phase: str, message: Message) -> Message:
+        record = message.content.config_records[RECORD]
+        if ANNOUNCEMENT in record:
+            record[ANNOUNCEMENT] = bytes(record[ANNOUNCEMENT]).replace(b'"number":1', b'"number":7')  # type: ignore[arg-type]
+        return message
+
+    grid.tamper_in = another_number
+    assert run_study(STUDY, grid).failed_rounds == 1, "the second question has another number, and is left alone"
+
+
+def test_too_few_nodes_for_the_study_are_not_asked() -> None:
+    grid = grid_of()
+    with pytest.raises(ParameterError):
+        run_study(STUDY, grid, nodes=grid.nodes[:2])
+    assert grid.sent == []
+
+
+def test_messages_that_are_none_of_the_protocol_are_refused() -> None:
+    grid = grid_of()
+    reply = grid.run(Message(RecordDict(), dst_node_id=ODD, message_type=f"query.{STUDY_ACTION}"))
+    assert "not in" in str(reply.error.reason)
