@@ -8,6 +8,7 @@ import typer
 
 from secagg import __version__
 from secagg.cli import demo, identity, join, plan, serve, simulate, vectors, warmup
+from secagg.cli.stats import app as stats
 
 # Without typer's own tracebacks: they can show the values of local variables.
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.command("serve")(serve.serve)
 app.command("join")(join.join)
 app.add_typer(identity.app, name="identity")
 app.add_typer(vectors.app, name="vectors")
+app.add_typer(stats.app, name="stats")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,10 +11,11 @@ _MODULES_OF: Final = {
     "demo": frozenset({"sklearn", "matplotlib", "scipy", "joblib"}),
     "net": frozenset({"websockets", "safetensors", "prometheus_client"}),
     "privacy": frozenset({"dp_accounting", "absl", "attr", "mpmath", "scipy"}),
+    "stats": frozenset({"pandas", "pyarrow", "scipy", "matplotlib", "simpleeval"}),
 }
 
 
-def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo", "net", "privacy"]) -> str:
+def advice(missing: ModuleNotFoundError, extra: Literal["cli", "demo", "net", "privacy", "stats"]) -> str:
     """One line: which module is missing, and how to install it.  Raises ``missing`` when it is not the extra's."""
     module = (missing.name or "").partition(".")[0]
     if module not in _MODULES_OF[extra]:

@@ -13,6 +13,7 @@ A method is what to sum now, given what was released so far; any host that can r
 
 from secagg.statistics.analyst import Analyst
 from secagg.statistics.chunk import Chunk, Dataset
+from secagg.statistics.data import open_data
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.question import Question
 from secagg.statistics.results import MethodResult, Reported, StudyResult
@@ -32,5 +33,6 @@ __all__ = [
     "Study",
     "StudyLayout",
     "StudyResult",
+    "open_data",
     "simulate_study",
 ]

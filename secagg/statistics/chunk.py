@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
@@ -14,6 +15,44 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 @final
+@dataclass(frozen=True)
+class Misfit:
+    """Values for which the study has a site stay away.  Secret: none of it is sent.
+
+    Attributes:
+        column: the study's name of it; empty for lines that are no records.
+        why: what is wrong with them.
+        count: how many there are.
+        first: the record of the first one, counted from 1.
+    """
+
+    column: str
+    why: str
+    count: int = field(repr=False)
+    first: int = field(repr=False)
+
+
+@final
+@dataclass(frozen=True)
+class Tally:
+    """What was done to the records of a chunk on the way.  Secret, but for its part in a sum.
+
+    Attributes:
+        read: records before the filters.
+        outside: by column, values that the range or the list excludes, and for which the study has a rule.
+        missing: by column, missing values, before anything stands for them.
+        rounded: by column, numbers with more decimals than the study says.
+        misfits: what a site refuses before it connects; afterwards such a value is a missing one.
+    """
+
+    read: int = field(repr=False)
+    outside: Mapping[str, int] = field(repr=False)
+    missing: Mapping[str, int] = field(repr=False)
+    rounded: Mapping[str, int] = field(repr=False)
+    misfits: tuple[Misfit, ...] = field(repr=False)
+
+
+@final
 class Chunk:
     """Columns by name, all of the same length.  Secret: it shows in no repr.
 
@@ -21,11 +60,25 @@ class Chunk:
     1970-01-01); a category is int64, its position among the study's values, with -1 for a missing value.
     """
 
-    __slots__ = ("_columns", "size")
+    __slots__ = ("_columns", "_tally", "size")
 
-    def __init__(self, columns: Mapping[str, npt.NDArray[Any]], size: int) -> None:
+    def __init__(self, columns: Mapping[str, npt.NDArray[Any]], size: int, tally: Tally | None = None) -> None:
         self._columns = dict(columns)
+        self._tally = tally
         self.size = size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its columns."""
+        return sum(column.nbytes for column in self._columns.values())
+
+    @property
+    def tally(self) -> Tally:
+        """What was done to its records; of a chunk that was made without one, its missing values are counted."""
+        if self._tally is not None:
+            return self._tally
+        missing = {name: int(np.count_nonzero(~self.complete([name]))) for name in self._columns}
+        return Tally(self.size, {}, missing, {}, ())
 
     def numbers(self, name: str) -> Floats:
         """A number, flag or date, shape (size,)."""
@@ -50,7 +103,8 @@ class Chunk:
         """The records that are marked."""
         if which.all():
             return self
-        return Chunk({name: column[which] for name, column in self._columns.items()}, int(np.count_nonzero(which)))
+        selected = {name: column[which] for name, column in self._columns.items()}
+        return Chunk(selected, int(np.count_nonzero(which)), self._tally)
 
     def __repr__(self) -> str:
         return "Chunk(...)"

@@ -19,7 +19,12 @@ Outside: TypeAlias = Literal["refuse", "clip", "missing"]
 counts as missing."""
 
 _EPOCH: Final = datetime.date(1970, 1, 1)
-_LARGEST: Final = 2.0**53
+_A_DAY: Final = datetime.date(1987, 11, 23)
+"""Written and read again, it shows that a format has day, month and year."""
+_LARGEST: Final = 2.0**53 - 1
+"""A whole number beyond it, read as float64, is outside of every range; 2^53 + 1 would be read as 2^53."""
+_MOST_UNITS: Final = 2.0**51
+"""Of a number with decimals: up to here, a float64 times 10^decimals rounds to the whole number that was meant."""
 _MOST_DECIMALS: Final = 12
 _MOST_LEVELS: Final = 10_000
 
@@ -67,7 +72,8 @@ class Number(_Base, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         if self.decimals is not None:
             if not 0 <= self.decimals <= _MOST_DECIMALS:
                 raise ParameterError(f"decimals is {self.decimals}: must be from 0 to {_MOST_DECIMALS}")
-            if max(abs(self.min), abs(self.max)) * 10**self.decimals > _LARGEST:
+            most = _MOST_UNITS if self.decimals else _LARGEST
+            if max(abs(self.min), abs(self.max)) * 10**self.decimals > most:
                 raise ParameterError(
                     f"a range up to {max(abs(self.min), abs(self.max)):g} with {self.decimals} decimals has more "
                     "digits than a float64 holds: narrow the range, or lower decimals"
@@ -163,6 +169,12 @@ class Date(_Base, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="da
         super().__post_init__()
         if self.min >= self.max:
             raise ParameterError(f"a range from {self.min} to {self.max}: max must be after min")
+        try:
+            read = datetime.datetime.strptime(_A_DAY.strftime(self.format), self.format).date()
+        except ValueError:
+            read = _EPOCH
+        if read != _A_DAY:
+            raise ParameterError(f"format {self.format!r} does not say which day it is: use %d, %m and %Y, for example")
 
 
 Column: TypeAlias = Number | Whole | Flag | Category | Date
@@ -199,4 +211,4 @@ def _check_range(low: float, high: float) -> None:
     if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
         raise ParameterError(f"a range from {low:g} to {high:g}: both must be finite, and max above min")
     if max(abs(low), abs(high)) > _LARGEST:
-        raise ParameterError(f"a range from {low:g} to {high:g}: beyond 2^53 a float64 does not tell numbers apart")
+        raise ParameterError(f"a range from {low:g} to {high:g}: from 2^53 on, a float64 does not tell numbers apart")

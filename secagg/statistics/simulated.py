@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.simulation import Faults, simulate
 from secagg.statistics.analyst import Analyst
-from secagg.statistics.layout import INPUT_MAX, RING
+from secagg.statistics.layout import INPUT_MAX, RING, StudyLayout
 from secagg.statistics.results import StudyResult
 from secagg.statistics.site import Site
 
@@ -28,24 +29,18 @@ def simulate_study(
         threat_model: of the rounds; only ``semi_honest`` is simulated here.
         seed: makes every draw of the protocol reproducible; see ``secagg.simulation.simulate``.
 
-    Raises PeerError, InputError and ParameterError as sites and analyst do.
+    Each site checks its data first.  Raises PeerError, InputError and ParameterError as sites and analyst do.
     """
     names = sorted(sites)
+    for name in names:
+        sites[name].check()
     analyst = Analyst(sites[names[0]].study)
     gone: dict[str, int] = dict(lost or {})
     while (question := analyst.question()) is not None:
         present = [name for name in names if gone.get(name, question.number) >= question.number]
         layout = analyst.layout(question)
         layout.check_sites(len(present))
-        config = RoundConfig.for_cohort(
-            len(present),
-            layout.length,
-            threat_model=threat_model,
-            modulus=RING,
-            input_max=INPUT_MAX,
-            context=layout.digest(),
-            min_survivors=analyst.study.release.min_organisations,
-        )
+        config = _config(layout, len(present), analyst.study.release.min_organisations, threat_model)
         fates = {index: Phase.SHARE.value for index, name in enumerate(present) if gone.get(name) == question.number}
         asked = question
         outcome = simulate(
@@ -60,3 +55,18 @@ def simulate_study(
         included = [present[index] for index in outcome.included]
         analyst.release(question, layout.decode(outcome.sum, len(included)), included)
     return analyst.result()
+
+
+def _config(layout: StudyLayout, sites: int, least: int, threat_model: str) -> RoundConfig:
+    """The round's config: at least as many sites in the sum as the study asks for, and as the protocol does."""
+    make = partial(
+        RoundConfig.for_cohort,
+        sites,
+        layout.length,
+        threat_model=threat_model,
+        modulus=RING,
+        input_max=INPUT_MAX,
+        context=layout.digest(),
+    )
+    config = make()
+    return config if config.min_survivors >= least else make(min_survivors=least)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg.errors import ErrorCode, InputError, PeerError
+from secagg.errors import ErrorCode, InputError, PeerError, StateError
 from secagg.statistics.analyst import INCOMPLETE, RECORDS, Analyst, cells_of
 from secagg.statistics.asks import Ask
 from secagg.statistics.cells import Presence, to_limbs
-from secagg.statistics.chunk import Chunk, Dataset
+from secagg.statistics.chunk import Chunk, Dataset, Misfit
+from secagg.statistics.columns import Category, levels_of
 from secagg.statistics.expressions import where_column
 from secagg.statistics.method import Method
 from secagg.statistics.question import Question
@@ -26,12 +28,22 @@ class SiteCheck:
     """What a site's own operator sees before anything is sent; it tells of the data.
 
     Attributes:
+        read: records that were read.
         records: in the study, after its filters.
         by_method: complete and incomplete records by method.
+        outside: by column, values that the range or the list excludes, and for which the study has a rule.
+        missing: by column, missing values, before anything stands for them.
+        rounded: by column, numbers with more decimals than the study says, which are rounded.
+        never_met: by category, the values that no record has.
     """
 
+    read: int = field(repr=False)
     records: int = field(repr=False)
     by_method: Mapping[str, tuple[int, int]] = field(repr=False)
+    outside: Mapping[str, int] = field(repr=False)
+    missing: Mapping[str, int] = field(repr=False)
+    rounded: Mapping[str, int] = field(repr=False)
+    never_met: Mapping[str, tuple[str, ...]] = field(repr=False)
 
 
 @final
@@ -44,22 +56,22 @@ class Site:
     def __init__(self, study: Study, dataset: Dataset) -> None:
         self.study = study
         self._dataset = dataset
+        self._checked = False
 
     def check(self) -> SiteCheck:
         """Read all records once.  Raises InputError when they do not fit the study.
 
         Whatever could make the site stay away is asked here: afterwards nothing depends on the data.
         """
-        records, found = 0, dict.fromkeys(self.study.methods, (0, 0))
+        count = _Count(self.study)
         for chunk in self._dataset.chunks():
-            records += chunk.size
-            for name, method in self.study.methods.items():
-                used, incomplete = _records_for(method, chunk)
-                complete, lacking = found[name]
-                found[name] = complete + used.size, lacking + incomplete
-        if records > self.study.max_records:
-            raise InputError(f"{records} records, and the study allows {self.study.max_records} (max_records)")
-        return SiteCheck(records, found)
+            count.add(chunk)
+        if count.misfits:
+            raise InputError("; ".join(count.misfits_in_words()))
+        if count.records > self.study.max_records:
+            raise InputError(f"{count.records} records, and the study allows {self.study.max_records} (max_records)")
+        self._checked = True
+        return count.found()
 
     def answer(self, question: Question) -> dict[str, npt.NDArray[Any]]:
         """This site's arrays for ``StudyLayout.encode``: only ever to be given to a secure sum.
@@ -76,7 +88,12 @@ class Site:
         return Analyst.replayed(self.study, question)
 
     def sums(self, question: Question) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that answer a question that was checked."""
+        """The arrays that answer a question that was checked.
+
+        Raises StateError before ``check`` has found that the data fit: an answer never depends on whether they do.
+        """
+        if not self._checked:
+            raise StateError("the site has not checked its data: call check() before it connects")
         totals: dict[tuple[str, str], npt.NDArray[Any]] = {}
         for chunk in self._dataset.chunks():
             for name, ask in question.asks.items():
@@ -100,6 +117,64 @@ class Site:
 
     def __repr__(self) -> str:
         return f"Site({self.study.name!r})"
+
+
+class _Count:
+    """What is counted while a site reads its records; it tells of the data."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self.records = self._read = 0
+        self._by_method = dict.fromkeys(study.methods, (0, 0))
+        self._outside: Counter[str] = Counter()
+        self._missing: Counter[str] = Counter()
+        self._rounded: Counter[str] = Counter()
+        self.misfits: dict[tuple[str, str], Misfit] = {}
+        self._met = {
+            name: np.zeros(len(column.values), np.int64)
+            for name in study.used
+            if isinstance(column := study.columns[name], Category)
+        }
+
+    def add(self, chunk: Chunk) -> None:
+        tally = chunk.tally
+        self._read += tally.read
+        self.records += chunk.size
+        self._outside.update(tally.outside)
+        self._missing.update(tally.missing)
+        self._rounded.update(tally.rounded)
+        for one in tally.misfits:
+            earlier = self.misfits.setdefault((one.column, one.why), replace(one, count=0))
+            self.misfits[one.column, one.why] = replace(earlier, count=earlier.count + one.count)
+        for name, met in self._met.items():
+            codes = chunk.codes(name)
+            met += np.bincount(codes[codes >= 0], minlength=met.size)
+        for name, method in self._study.methods.items():
+            used, incomplete = _records_for(method, chunk)
+            complete, lacking = self._by_method[name]
+            self._by_method[name] = complete + used.size, lacking + incomplete
+
+    def misfits_in_words(self) -> list[str]:
+        return [
+            f"{f'columns.{one.column}: ' if one.column else ''}{one.count} {one.why}, the first in record {one.first}"
+            for one in self.misfits.values()
+        ]
+
+    def found(self) -> SiteCheck:
+        used = self._study.used
+        return SiteCheck(
+            read=self._read,
+            records=self.records,
+            by_method=self._by_method,
+            outside={name: self._outside[name] for name in used},
+            missing={name: self._missing[name] for name in used},
+            rounded={name: self._rounded[name] for name in used if self._rounded[name]},
+            never_met={
+                name: never
+                for name, met in self._met.items()
+                if (never := tuple(np.array(levels_of(self._study.columns[name]))[met == 0].tolist()))
+            },
+        )
 
 
 def _records_for(method: Method, chunk: Chunk) -> tuple[Chunk, int]:

@@ -14,6 +14,7 @@ import msgspec
 from secagg.errors import ParameterError
 from secagg.statistics.asks import Terms
 from secagg.statistics.columns import Column
+from secagg.statistics.expressions import check_expressions
 from secagg.statistics.methods import AnyMethod
 from secagg.statistics.release import NoiseTerms, Release
 
@@ -65,6 +66,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise ParameterError(f"max_records is {self.max_records}: must be from 1 to {_MOST_RECORDS}")
         if self.max_rounds < 1:
             raise ParameterError(f"max_rounds is {self.max_rounds}: must be 1 or more")
+        check_expressions(self.columns, self._conditions())
         for name, method in self.methods.items():
             for column in method.columns:
                 if column not in self.columns:
@@ -101,9 +103,21 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return Terms(self.columns, self.max_records, self.release)
 
     @cached_property
+    def used(self) -> tuple[str, ...]:
+        """The columns that its methods read, ascending."""
+        return tuple(sorted({column for method in self.methods.values() for column in method.columns}))
+
+    @cached_property
     def digest(self) -> bytes:
         """32 bytes over all that the study says."""
         return sha256(_LABEL + msgspec.json.encode(self.to_data(), order="deterministic")).digest()
+
+    def _conditions(self) -> dict[str, str]:
+        """Filters and each method's ``where``, by what a message calls them."""
+        filters = {f"filters, entry {position}": text for position, text in enumerate(self.filters, 1)}
+        return filters | {
+            f"methods.{name}.where": method.where for name, method in self.methods.items() if method.where
+        }
 
     def to_data(self) -> Any:
         """Mappings, lists, strings and numbers, as TOML has them."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from fractions import Fraction
 
-import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_diabetes
 
-from secagg.statistics import Chunk, Site, Study, simulate_study
+from secagg.errors import ParameterError
+from secagg.statistics import Study
+from secagg.statistics.columns import Number
+from tests.support.hospitals import add_up, run, split
 
 STUDY = Study.from_toml(
     """
-    name = "Ages"
+    name = "Diabetes"
     [columns.age]
     type = "number"
     min = 0
@@ -29,37 +34,83 @@ STUDY = Study.from_toml(
 )
 
 
-class Frame:
-    """A data frame of floats as a dataset."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.frame = frame
-
-    def chunks(self) -> Iterator[Chunk]:
-        yield Chunk({name: self.frame[name].to_numpy(np.float64) for name in self.frame}, len(self.frame))
-
-
-def hospitals(count: int) -> dict[str, pd.DataFrame]:
-    rng = np.random.default_rng(1)
-    frames = {}
-    for number in range(count):
-        rows = 20 + 15 * number
-        bmi = rng.uniform(10, 70, rows)
-        bmi[::7] = np.nan
-        frames[f"hospital {number}"] = pd.DataFrame({"age": rng.uniform(0, 120, rows).round(1), "bmi": bmi})
-    return frames
+def records() -> pd.DataFrame:
+    frame: pd.DataFrame = load_diabetes(as_frame=True, scaled=False).data[["age", "bmi"]].copy()
+    frame.loc[frame.index[::7], "bmi"] = float("nan")
+    return frame
 
 
 def test_moments_are_the_pooled_ones_although_two_sites_vanish_in_between() -> None:
-    frames = hospitals(6)
-    sites = {name: Site(STUDY, Frame(frame)) for name, frame in frames.items()}
-    found = simulate_study(sites, lost={"hospital 2": 2, "hospital 4": 2}).methods["basic"]
-    assert found.sites == ("hospital 0", "hospital 1", "hospital 3", "hospital 5")
-    pooled = pd.concat([frames[name] for name in found.sites])
+    found = run(STUDY, records(), lost_in=2)
+    values = found.values("basic")
     for column in ("age", "bmi"):
-        values = found.result.values[column]
-        assert values["count"] == pooled[column].count()
-        assert values["sum"] == pytest.approx(pooled[column].sum(), rel=1e-12)
-        assert values["mean"] == pytest.approx(pooled[column].mean(), rel=1e-12)
-        assert values["variance"] == pytest.approx(pooled[column].var(), rel=1e-9)
-        assert values["sd"] == pytest.approx(pooled[column].std(), rel=1e-9)
+        pooled = found.pooled[column]
+        assert values[column]["count"] == pooled.count()
+        assert values[column]["sum"] == pytest.approx(pooled.sum(), rel=1e-12)
+        assert values[column]["mean"] == pytest.approx(pooled.mean(), rel=1e-12)
+        assert values[column]["variance"] == pytest.approx(pooled.var(), rel=1e-9)
+        assert values[column]["sd"] == pytest.approx(pooled.std(), rel=1e-9)
+
+
+CENTS = Study.from_toml(
+    """
+    name = "Accounts"
+    [columns.balance]
+    type = "number"
+    min = -20000000000000
+    max = 20000000000000
+    decimals = 2
+    [columns.blocked]
+    type = "flag"
+    [methods.sums]
+    method = "describe"
+    of = ["balance", "blocked"]
+    """
+)
+
+
+@given(
+    st.lists(st.integers(-2 * 10**15, 2 * 10**15).map(lambda cents: cents / 100), min_size=5, max_size=40),
+    st.integers(3, 6),
+    st.integers(0, 2**16),
+)
+def test_decimals_of_any_size_are_summed_without_an_error(values: list[float], sites: int, seed: int) -> None:
+    frame = pd.DataFrame({"balance": values, "blocked": 0.0})
+    found = add_up(CENTS, split(frame, sites, seed))["sums"].result.values["balance"]
+    exact = [Fraction(round(value * 100), 100) for value in values]
+    mean = sum(exact) / len(exact)
+    assert found["sum"] == float(sum(exact))
+    assert found["mean"] == float(mean)
+    assert found["variance"] == float(sum((value - mean) ** 2 for value in exact) / (len(exact) - 1))
+
+
+def test_sums_beyond_64_bits_are_exact() -> None:
+    frame = pd.DataFrame({"balance": [2e13 - cents / 100 for cents in range(5000)], "blocked": 0.0})
+    frames = {f"hospital {number}": frame for number in range(4)}
+    values = run(CENTS, frames, rows=5000).values("sums")["balance"]
+    exact = [Fraction(2 * 10**13) - Fraction(cents, 100) for cents in range(5000)] * 4
+    mean = sum(exact) / len(exact)
+    assert values["sum"] == float(sum(exact))
+    assert values["variance"] == float(sum((value - mean) ** 2 for value in exact) / (len(exact) - 1))
+
+
+def test_a_flag_that_few_records_have_is_withheld() -> None:
+    frame = pd.DataFrame({"balance": 1.0, "blocked": [1.0] * 4 + [0.0] * 50})
+    values = add_up(CENTS, split(frame, 4))["sums"].result.values
+    assert values["balance"]["count"] == 54
+    assert set(values["blocked"].values()) == {None}
+
+
+def test_a_column_cannot_be_described_twice_nor_none() -> None:
+    for columns, message in (('["age", "age"]', "names 'age' twice"), ("[]", "names no columns")):
+        with pytest.raises(ParameterError, match=message):
+            Study.from_toml(
+                'name = "x"\n[columns.age]\ntype = "whole"\nmin = 0\nmax = 9\n'
+                f'[methods.m]\nmethod = "describe"\nof = {columns}\n'
+            )
+
+
+def test_more_digits_than_a_float_times_its_scale_keeps_are_refused() -> None:
+    with pytest.raises(ParameterError, match="more digits than a float64 holds"):
+        Number(min=0, max=4e13, decimals=2)
+    assert round(39999999999999.95 * 100) != 3999999999999995, "such a number would be off by a cent"

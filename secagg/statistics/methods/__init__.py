@@ -4,8 +4,47 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from secagg.statistics.methods.compare import Compare
+from secagg.statistics.methods.covariance import Covariance, Pca
+from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
+from secagg.statistics.methods.histogram import Histogram
+from secagg.statistics.methods.linear import Linear, Ridge
+from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
+from secagg.statistics.methods.quantiles import Quantiles
+from secagg.statistics.methods.standardise import Standardise
 
-AnyMethod: TypeAlias = Describe
+AnyMethod: TypeAlias = (
+    All  # one method a line
+    | AnyOf
+    | Compare
+    | Covariance
+    | Crosstab
+    | Describe
+    | Distinct
+    | Histogram
+    | Linear
+    | Pca
+    | Quantiles
+    | Range
+    | Ridge
+    | Standardise
+)
 
-__all__ = ["AnyMethod", "Describe"]
+__all__ = [
+    "All",
+    "AnyMethod",
+    "AnyOf",
+    "Compare",
+    "Covariance",
+    "Crosstab",
+    "Describe",
+    "Distinct",
+    "Histogram",
+    "Linear",
+    "Pca",
+    "Quantiles",
+    "Range",
+    "Ridge",
+    "Standardise",
+]

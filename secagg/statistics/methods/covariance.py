@@ -1,0 +1,177 @@
+"""Covariances, correlations and principal components of some columns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from secagg.errors import ParameterError
+from secagg.statistics.asks import Ask, Released, Terms
+from secagg.statistics.cells import Cells
+from secagg.statistics.chunk import Chunk, Floats
+from secagg.statistics.design import Design
+from secagg.statistics.distributions import finite
+from secagg.statistics.gram import ALIASED, cells_of_gram, few_in, gram_of, next_gram, sums_of_gram
+from secagg.statistics.method import Method
+from secagg.statistics.methods.describe import check_columns
+from secagg.statistics.results import MethodResult, Table, Value
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """Means, shape (p,), the covariances, shape (p, p), and which columns do not vary, shape (p,)."""
+
+    means: Floats
+    covariance: Floats
+    constant: npt.NDArray[np.bool_]
+
+    @property
+    def correlation(self) -> Floats:
+        """NaN where a column does not vary."""
+        sd = np.where(self.constant, np.nan, np.sqrt(self.covariance.diagonal()))
+        found = (self.covariance / np.outer(sd, sd)).clip(-1.0, 1.0)
+        return np.where(np.eye(sd.size, dtype=np.bool_) & ~self.constant, 1.0, found)
+
+
+class _OfProducts(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is made of X'X of some columns.
+
+    Attributes:
+        of: numbers, flags or dates, two or more; a record that lacks one of them is left out.
+    """
+
+    of: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.of
+
+    def check(self, terms: Terms) -> None:
+        check_columns(self.of, terms)
+        if len(self.of) < 2:
+            raise ParameterError(f"of names {self.of[0]} alone: give two or more columns")
+
+    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
+        return next_gram(self._design(terms), released)
+
+    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
+        return cells_of_gram(self._design(terms), ask)
+
+    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
+        return sums_of_gram(self._design(terms), ask, chunk)
+
+    def _design(self, terms: Terms) -> Design:
+        return Design.of(terms.columns, self.of)
+
+    def _spread(self, terms: Terms, released: Sequence[Released]) -> _Spread | str:
+        """What is known of the columns, or why it is withheld."""
+        gram = gram_of(self._design(terms), released)
+        if gram.records < 2:
+            return "fewer than two complete records"
+        if few := few_in(terms, gram):
+            return f"few records have, or lack, {', '.join(few)}: leave it out"
+        first = gram.matrix[0, 1:] / gram.records
+        products = (gram.matrix[1:, 1:] - gram.records * np.outer(first, first)) / (gram.records - 1)
+        centre, scale = gram.design.centre[1:], gram.design.scale[1:]
+        constant = products.diagonal() <= ALIASED
+        products = np.where(constant[:, None] | constant[None, :], 0.0, products)
+        return _Spread(centre + scale * first, products * np.outer(scale, scale), constant)
+
+    def _constant_notes(self, spread: _Spread) -> list[str]:
+        names = list(itertools.compress(self.of, spread.constant))
+        return [f"The columns {', '.join(names)} do not vary, so they have no correlations."] if names else []
+
+
+class Covariance(_OfProducts, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="covariance"):
+    """Means, covariances (divisor n - 1) and Pearson's correlations.
+
+    What is summed: sums and squares, then X'X of standardised columns, in two rounds; see ``secagg.statistics.gram``.
+    All is withheld when a flag among the columns has a yes, or a no, in fewer than ``min_cell`` records.
+    """
+
+    def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
+        spread = self._spread(terms, released)
+        if isinstance(spread, str):
+            return MethodResult(withheld=spread)
+        correlation = [[finite(value) for value in row] for row in spread.correlation]
+        values = {
+            "columns": list(self.of),
+            "mean": spread.means.tolist(),
+            "covariance": spread.covariance.tolist(),
+            "correlation": correlation,
+        }
+        title = self.label or "Covariance"
+        tables = [_square(title, self.of, values["covariance"]), _square("Correlation", self.of, correlation)]
+        return MethodResult(values, tuple(tables), (), tuple(self._constant_notes(spread)))
+
+    def in_words(self, terms: Terms) -> str:
+        return f"The means, covariances and correlations of {', '.join(self.of)}."
+
+
+class Pca(_OfProducts, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="pca"):
+    """Principal components: the eigenvectors of the correlations, or of the covariances.
+
+    What is summed is as for ``covariance``, in two rounds (I. T. Jolliffe, Principal Component Analysis, 2nd edition,
+    2002).  Components are ordered by the variance that they explain; of each, the entry of the largest absolute value
+    is positive, as in scikit-learn.  Columns that do not vary are left out.
+
+    Attributes:
+        components: how many are reported; 0: all.
+        scaled: whether columns are divided by their standard deviations first.
+    """
+
+    components: int = 0
+    scaled: bool = True
+
+    def check(self, terms: Terms) -> None:
+        super().check(terms)
+        if not 0 <= self.components <= len(self.of):
+            raise ParameterError(f"components is {self.components}: must be from 0 to {len(self.of)}, the columns")
+
+    def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
+        spread = self._spread(terms, released)
+        if isinstance(spread, str):
+            return MethodResult(withheld=spread)
+        varies = ~spread.constant
+        if not varies.any():
+            return MethodResult(withheld="no column varies")
+        names = list(itertools.compress(self.of, varies))
+        matrix = (spread.correlation if self.scaled else spread.covariance)[np.ix_(varies, varies)]
+        eigenvalues, vectors = np.linalg.eigh(matrix)
+        eigenvalues, vectors = eigenvalues[::-1].clip(0.0), vectors[:, ::-1].T
+        largest = vectors[np.arange(len(names)), np.abs(vectors).argmax(axis=1)]
+        vectors = vectors * np.sign(largest)[:, None]
+        count = min(self.components or len(names), len(names))
+        share = eigenvalues / eigenvalues.sum()
+        sd = np.sqrt(spread.covariance.diagonal()[varies])
+        values = {
+            "columns": names,
+            "mean": spread.means[varies].tolist(),
+            "scale": sd.tolist() if self.scaled else [1.0] * len(names),
+            "explained_variance": eigenvalues[:count].tolist(),
+            "explained_ratio": share[:count].tolist(),
+            "components": vectors[:count].tolist(),
+        }
+        heads = ("component", "variance", "share", "cumulative", *names)
+        rows = tuple(
+            (at + 1, float(eigenvalues[at]), float(share[at]), float(share[: at + 1].sum()), *vectors[at].tolist())
+            for at in range(count)
+        )
+        table = Table(self.label or "Principal components", heads, rows)
+        return MethodResult(values, (table,), (), tuple(self._constant_notes(spread)))
+
+    def in_words(self, terms: Terms) -> str:
+        return (
+            f"The principal components of {', '.join(self.of)}, and with them their means, variances and correlations."
+        )
+
+
+def _square(title: str, names: Sequence[str], matrix: list[list[float | None]]) -> Table:
+    rows: list[tuple[Value, ...]] = [(name, *row) for name, row in zip(names, matrix, strict=True)]
+    return Table(title, ("column", *names), tuple(rows))
