@@ -8,8 +8,7 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 
 from secagg.adapters.flower import STUDY_ACTION, StudyNode
-from secagg.statistics import Site
-from secagg.statistics.data import open_data
+from secagg.statistics import Site, open_data
 from statistics_app import STUDY
 
 

@@ -183,7 +183,7 @@ def _approve(study: Study, layout: StudyLayout, config: RoundConfig) -> bool:
     if config.context != layout.digest():
         wrong = "its context is not the digest of what the question asks for"
     elif (config.modulus, config.input_max, config.length) != (RING, INPUT_MAX, layout.length):
-        wrong = f"it must sum {layout.length} elements modulo 2^64"
+        wrong = f"it must sum {counted(layout.length, 'element')} modulo 2^64"
     elif config.min_survivors < least:
         wrong = f"it may sum {config.min_survivors} organisations, and the study asks for {least}"
     if wrong:
