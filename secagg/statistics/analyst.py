@@ -13,6 +13,7 @@ import numpy.typing as npt
 from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.statistics.asks import Ask, Released
 from secagg.statistics.cells import Cells, Presence, Whole, from_limbs, largest_limb, limb_name, limbs_of
+from secagg.statistics.counts import COUNTS
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.method import Method
 from secagg.statistics.question import PastRound, Question, flat, shaped
@@ -47,7 +48,7 @@ class Analyst:
         self.session = session or secrets.token_hex(16)
         self.failed_rounds = 0
         self._history: list[PastRound] = []
-        self._released: dict[str, list[Released]] = {name: [] for name in study.methods}
+        self._released: dict[str, list[Released]] = {name: [] for name in study.asked}
 
     @classmethod
     def replayed(cls, study: Study, question: Question) -> Self:
@@ -115,14 +116,20 @@ class Analyst:
             SummedRound({name: ask.stage for name, ask in past.asks.items()}, past.sites) for past in self._history
         )
         return StudyResult(
-            self.study.name, self.study.digest.hex(), reported, self.study.purpose, rounds, self.failed_rounds
+            self.study.name,
+            self.study.digest.hex(),
+            reported,
+            self.study.purpose,
+            rounds,
+            self.failed_rounds,
+            self._reported(COUNTS, self.study.asked[COUNTS]),
         )
 
     def _next_asks(self) -> dict[str, Ask]:
         if len(self._history) >= self.study.max_rounds:
             return {}
         terms = self.study.terms
-        asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.methods.items()}
+        asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.asked.items()}
         return {name: ask for name, ask in asks.items() if ask is not None}
 
     def _take(self, past: PastRound, sums: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -163,7 +170,7 @@ class Analyst:
 
 def cells_of(study: Study, name: str, ask: Ask) -> dict[str, Cells]:
     """What a method's question sums, the counts of records among it."""
-    method = study.methods[name]
+    method = study.asked[name]
     return {RECORDS: Whole(()), INCOMPLETE: Whole(()), **method.cells(study.terms, ask)}
 
 

@@ -54,11 +54,14 @@ class ColumnCounts(Method, frozen=True, forbid_unknown_fields=True, kw_only=True
         return {part: np.array([counts[part].get(name, 0) for name in self.of], np.int64) for part in _PARTS}
 
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
-        least = terms.release.min_cell
+        least, records = terms.release.min_cell, released[0].records
         values: dict[str, dict[str, int | None]] = {}
         for position, name in enumerate(self.of):
             counts = {part: int(released[0].sums[part][position]) for part in _PARTS}
-            values[name] = {part: count if count == 0 or count >= least else None for part, count in counts.items()}
+            values[name] = {
+                part: None if 0 < count < least or 0 < records - count < least else count
+                for part, count in counts.items()
+            }
         rows = tuple((name, *(one[part] for part in _PARTS)) for name, one in values.items())
         return MethodResult(values=values, tables=(Table("Columns", ("column", *_PARTS), rows),))
 

@@ -173,6 +173,8 @@ class StudyResult:
         methods: by name, in the order of the study.
         rounds: those that were released, in their order.
         failed_rounds: how many further rounds did not complete, and released nothing.
+        columns: by column, how many values were missing, and how many the study's range or list excludes, over all
+            organisations of the first round.
     """
 
     name: str
@@ -181,3 +183,4 @@ class StudyResult:
     purpose: str = ""
     rounds: tuple[SummedRound, ...] = ()
     failed_rounds: int = 0
+    columns: Reported | None = None

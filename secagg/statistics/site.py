@@ -110,7 +110,7 @@ class Site:
         return found
 
     def _sums_of(self, name: str, ask: Ask, chunk: Chunk) -> dict[str, npt.NDArray[Any]]:
-        method = self.study.methods[name]
+        method = self.study.asked[name]
         used, incomplete = _records_for(method, chunk)
         counts = {RECORDS: np.array(used.size), INCOMPLETE: np.array(incomplete)}
         return {**counts, **method.sums(self.study.terms, ask, used)}

@@ -14,7 +14,9 @@ import msgspec
 from secagg.errors import ParameterError
 from secagg.statistics.asks import Terms
 from secagg.statistics.columns import Column
+from secagg.statistics.counts import COUNTS, ColumnCounts
 from secagg.statistics.expressions import check_expressions
+from secagg.statistics.method import Method
 from secagg.statistics.methods import AnyMethod
 from secagg.statistics.release import NoiseTerms, Release
 
@@ -66,6 +68,8 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise ParameterError(f"max_records is {self.max_records}: must be from 1 to {_MOST_RECORDS}")
         if self.max_rounds < 1:
             raise ParameterError(f"max_rounds is {self.max_rounds}: must be 1 or more")
+        if COUNTS in self.methods:
+            raise ParameterError(f"methods: every study has {COUNTS!r}, which counts missing values: take another name")
         check_expressions(self.columns, self._conditions())
         for name, method in self.methods.items():
             for column in method.columns:
@@ -106,6 +110,11 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def used(self) -> tuple[str, ...]:
         """The columns that its methods read, ascending."""
         return tuple(sorted({column for method in self.methods.values() for column in method.columns}))
+
+    @cached_property
+    def asked(self) -> dict[str, Method]:
+        """Its methods, and the counts by column that every study has: all that is summed."""
+        return {**self.methods, COUNTS: ColumnCounts(of=self.used)}
 
     @cached_property
     def digest(self) -> bytes:
