@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from secagg.statistics import Site, Study, simulate_study
-from secagg.statistics.data import open_data
+from secagg.statistics import Site, Study, open_data, simulate_study
 from secagg.statistics.report import write_report
 
 

@@ -110,8 +110,9 @@ class Analyst:
         """What was found.  A method that has not finished reports why."""
         reported = {
             name: replace(self._reported(name, method), label=method.label, words=method.in_words(self.study.terms))
-            for name, method in self.study.methods.items()
+            for name, method in self.study.asked.items()
         }
+        columns = reported.pop(COUNTS)
         rounds = tuple(
             SummedRound({name: ask.stage for name, ask in past.asks.items()}, past.sites) for past in self._history
         )
@@ -122,7 +123,7 @@ class Analyst:
             self.study.purpose,
             rounds,
             self.failed_rounds,
-            self._reported(COUNTS, self.study.asked[COUNTS]),
+            columns,
         )
 
     def _next_asks(self) -> dict[str, Ask]:

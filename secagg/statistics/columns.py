@@ -192,6 +192,12 @@ def bounds_of(column: Column) -> tuple[float, float]:
     raise ParameterError("a category has no range: use a number, or a flag")
 
 
+def axis_of(name: str, column: Column) -> str:
+    """What an axis of a figure says of a column: its label, and its unit where it has one."""
+    unit = getattr(column, "unit", "")
+    return f"{column.label or name} ({unit})" if unit else column.label or name
+
+
 def decimals_of(column: Column) -> int | None:
     """The digits behind the point in which its numbers are exact; None where they are not."""
     return column.decimals if isinstance(column, Number) else 0

@@ -274,8 +274,8 @@ def _interval(axes: Axes, place: float, interval: Sequence[float]) -> None:
 
 
 def _digits(width: float) -> int:
-    """Behind the point, so that an interval of this width has two digits."""
-    return 0 if width <= 0 else min(_MOST_DIGITS, max(0, 1 - math.floor(math.log10(width))))
+    """Behind the point, so that an interval of this width has two digits or three."""
+    return 0 if width <= 0 else min(_MOST_DIGITS, max(0, 2 - math.ceil(math.log10(width))))
 
 
 def _positive(values: npt.NDArray[np.float64]) -> bool:

@@ -44,7 +44,7 @@ class Picture:
 
 def page(result: StudyResult, pictures: Mapping[str, Sequence[Picture]]) -> str:
     """The page; ``pictures`` are by method."""
-    sections = "".join(_section(name, one, pictures.get(name, ())) for name, one in result.methods.items())
+    sections = "".join(_section(name, one, pictures.get(name, ())) for name, one in result.sections.items())
     purpose = f'<p class="words">{escape(result.purpose)}</p>' if result.purpose else ""
     return f"""<!DOCTYPE html>
 <html lang="en">

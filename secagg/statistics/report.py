@@ -39,7 +39,7 @@ def write_report(result: StudyResult, directory: Path) -> None:
         ) from None
     directory.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, list[Picture]] = {}
-    for name, reported in result.methods.items():
+    for name, reported in result.sections.items():
         for number, table in enumerate(reported.result.tables, 1):
             _write_table(table, directory / f"{_numbered(name, number)}.csv")
         pictures[name] = []
@@ -59,6 +59,7 @@ def results_json(result: StudyResult) -> bytes:
         "rounds": rounds,
         "failed_rounds": result.failed_rounds,
         "methods": {name: _method(reported) for name, reported in result.methods.items()},
+        "columns": None if result.columns is None else _method(result.columns),
     }
     return msgspec.json.encode(document, order="deterministic")
 

@@ -184,3 +184,8 @@ class StudyResult:
     rounds: tuple[SummedRound, ...] = ()
     failed_rounds: int = 0
     columns: Reported | None = None
+
+    @property
+    def sections(self) -> dict[str, Reported]:
+        """What reports show, by name: the methods, and the counts of values as ``columns``, a name that no method has."""
+        return {**self.methods, **({} if self.columns is None else {"columns": self.columns})}

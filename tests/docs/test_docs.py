@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import generate_outputs
 import generate_tables
@@ -9,6 +10,8 @@ import pytest
 
 import secagg
 import secagg.simulation
+import secagg.statistics
+from secagg.statistics.methods import AnyMethod
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -46,6 +49,16 @@ def test_every_public_name_is_in_the_api_reference() -> None:
     wanted = {f"secagg.{name}" for name in secagg.__all__}
     wanted |= {f"secagg.simulation.{name}" for name in secagg.simulation.__all__}
     assert wanted - named == set()
+
+
+def test_every_method_of_a_study_is_explained() -> None:
+    reference = (DOCS / "api" / "statistics.md").read_text(encoding="utf-8")
+    for name in set(secagg.statistics.__all__):
+        assert f"::: secagg.statistics.{name}\n" in reference, name
+    table = (DOCS / "statistics.md").read_text(encoding="utf-8")
+    for method in get_args(AnyMethod):
+        assert f"::: secagg.statistics.methods.{method.__name__}\n" in reference, method.__name__
+        assert re.search(rf"^\|[^|]*`{method.__struct_config__.tag}`", table, flags=re.MULTILINE), method.__name__
 
 
 def test_links_to_files_of_the_repository_lead_somewhere() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -31,6 +34,7 @@ of = ["age"]
 """
 STUDY = Study.from_toml(TOML)
 NODES = 5
+ROOT = Path(__file__).parents[2]
 ODD = 103
 
 
@@ -77,7 +81,7 @@ def test_a_study_of_two_rounds_over_a_grid() -> None:
     found = run_study(STUDY, grid)
     assert_pooled(found.methods["basic"].result.values["age"], grid.nodes)
     assert found.methods["basic"].sites == tuple(map(str, grid.nodes))
-    assert [dict(one.asked) for one in found.rounds] == [{"basic": "sums"}, {"basic": "squares"}]
+    assert [one.asked["basic"] for one in found.rounds] == ["sums", "squares"]
 
 
 @pytest.mark.parametrize("phase", ["ADVERTISE", "MASK", "UNMASK"])
@@ -110,6 +114,19 @@ def test_a_site_whose_data_do_not_fit_stays_away_and_says_why_to_nobody_else() -
     errors = [reply.error.reason for _, reply in grid.replies if reply.has_error()]
     assert set(errors) == {"this site does not take part in the study"}
     assert not any("4711" in str(reason) for reason in errors)
+
+
+def test_what_is_wrong_with_a_file_stays_at_its_node() -> None:
+    def site(context: Context) -> Site:
+        if context.node_id == ODD:
+            raise InputError("patients.csv: there is no column 'age'; there are name, address")
+        return Site(STUDY, Records(context.node_id))
+
+    grid = grid_for(StudyNode(site))
+    found = run_study(STUDY, grid, gamma=0.0, delta=0.25)
+    assert len(found.methods["basic"].sites) == NODES - 1
+    errors = {reply.error.reason for _, reply in grid.replies if reply.has_error()}
+    assert errors == {"this site does not take part in the study"}
 
 
 def test_a_site_whose_data_change_in_a_round_leaves_it() -> None:
@@ -158,3 +175,20 @@ def test_messages_that_are_none_of_the_protocol_are_refused() -> None:
     grid = grid_of()
     reply = grid.run(Message(RecordDict(), dst_node_id=ODD, message_type=f"query.{STUDY_ACTION}"))
     assert "not in" in str(reply.error.reason)
+
+
+def test_the_example_answers_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples" / "statistics")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "flower-statistics")
+    for number in range(NODES):
+        import_module("make_data").write_hospital(tmp_path / f"hospital-{number + 1}.csv", number)
+    grid = MemoryGrid(import_module("statistics_app.client_app").app, NODES, {"data": str(tmp_path)})
+    context = Context(1, 0, {}, RecordDict(), {"nodes": NODES, "report": str(tmp_path / "report")})
+    import_module("statistics_app.server_app").app(grid, context)
+    results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
+    pooled = pd.concat(pd.read_csv(tmp_path / f"hospital-{number + 1}.csv") for number in range(NODES))
+    assert results["methods"]["pressure"]["records"] == len(pooled)
+    groups = results["methods"]["quartiles"]["values"]["groups"]
+    for level, group in pooled.groupby("smoker")["pressure"]:
+        median = group.quantile(0.5, interpolation="lower")
+        assert groups[level]["quantiles"]["0.5"]["value"] == pytest.approx(median, abs=1)

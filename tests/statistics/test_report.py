@@ -74,6 +74,13 @@ RESULT = StudyResult(
     "Why patients wait.",
     (SummedRound({"ages": "sums", "rare": "counts", "noted": "x"}, SITES), SummedRound({"ages": "squares"}, SITES[1:])),
     failed_rounds=1,
+    columns=Reported(
+        MethodResult({"age": {"missing": 41}}, (Table("Missing", ("column", "missing"), (("age", 41),)),)),
+        9,
+        0,
+        1,
+        SITES,
+    ),
 )
 
 
@@ -102,7 +109,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_directory_has_a_file_for_each_table_and_figure(directory: Path) -> None:
     pictures = {"ages.png", "ages-2.png", "ages-3.png", "ages-4.png"}
     assert {file.name for file in directory.iterdir()} == pictures | {
-        *("results.json", "report.html", "ages.csv", "ages-2.csv")
+        *("results.json", "report.html", "ages.csv", "ages-2.csv", "columns.csv")
     }
     assert all((directory / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
@@ -116,6 +123,7 @@ def test_json_has_all_digits_and_null_for_what_json_has_no_word_for(directory: P
     assert found["methods"]["noted"]["values"]["n"] == 2**60
     assert found["methods"]["rare"]["withheld"] == "fewer than 5 complete records"
     assert [one["sites"] for one in found["rounds"]] == [list(SITES), list(SITES[1:])]
+    assert found["columns"]["values"] == {"age": {"missing": 41}}
     assert found["study"]["digest"] == RESULT.digest
 
 
@@ -147,7 +155,7 @@ def test_the_page_is_whole_and_loads_nothing(directory: Path) -> None:
         *("Waiting <b>times</b>", RESULT.digest, "Why patients wait.", "Moments <of> age", "a & b", "<script>", "0.3"),
         *("1,234 complete records, 7 incomplete, 3 organisations, 2 rounds", "The mean of age."),
         *("Nothing is reported: fewer than 5 complete records.", "1 cell is withheld.", "ages: squares", "south, west"),
-        "1 further round did not complete",
+        *("1 further round did not complete", "Missing", "41"),
     ):
         assert said in page.text, said
 
@@ -156,7 +164,7 @@ def test_the_terminal_shows_tables_and_reasons() -> None:
     console = Console(file=io.StringIO(), width=100)
     show_result(RESULT, console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for said in ("Ages", "a & b", "1,234", "fewer than 5 complete records", "1 cell is withheld."):
+    for said in ("Ages", "a & b", "1,234", "fewer than 5 complete records", "1 cell is withheld.", "41"):
         assert said in shown
 
 

@@ -42,6 +42,8 @@ from secagg.wording import counted
 STUDY_ACTION: Final = "secagg_study"
 """What the function of a ClientApp that answers the messages of a study is registered for."""
 _MESSAGE_TYPE: Final = f"{MessageType.QUERY}.{STUDY_ACTION}"
+_STAYS_AWAY: Final = "this site does not take part in the study"
+"""All that a server learns of the reason."""
 _TIMEOUT_S: Final = 600.0
 _MOST_FAILURES: Final = 3
 """Rounds one after another that may fail before the study ends with what it has."""
@@ -88,7 +90,7 @@ class StudyNode:
             memory = Memory(context)
             node = Node(self._options, context, memory, cleanup)
             try:
-                reply = self._answer(message, self._site(context), node, memory)
+                reply = self._answer(message, self._site_of(context), node, memory)
             except RefusedMessageError as refusal:
                 log.error("secagg: %s", refusal)
                 return Message(Error(FlowerError.MOD_FAILED_PRECONDITION, str(refusal)), reply_to=message)
@@ -96,6 +98,14 @@ class StudyNode:
                 log.error("secagg: this site leaves the round (%s): %s", refused.code, refused)
                 return Message(records.content({records.PROTOCOL: refused.reply}), reply_to=message)
         return Message(reply, reply_to=message)
+
+    def _site_of(self, context: Context) -> Site:
+        """Raises RefusedMessageError: Flower would send the text of another exception, and what it says of the data."""
+        try:
+            return self._site(context)
+        except (InputError, ParameterError, OSError) as unfit:
+            log.error("secagg: this site does not take part: %s", unfit)
+            raise RefusedMessageError(_STAYS_AWAY) from None
 
     def _answer(self, message: Message, site: Site, node: Node, memory: Memory) -> RecordDict:
         record = message.content.config_records.get(records.RECORD)
@@ -141,7 +151,7 @@ def _join(
         site.check()
     except InputError as unfit:
         log.error("secagg: this site does not join, because its data do not fit the study: %s", unfit)
-        raise RefusedMessageError("this site does not take part in the study") from None
+        raise RefusedMessageError(_STAYS_AWAY) from None
     extra: dict[str, bytes | int] = {}
     if node.identity is not None:
         extra[records.INDEX] = index = node.own_index()
@@ -173,7 +183,7 @@ def _approve(study: Study, layout: StudyLayout, config: RoundConfig) -> bool:
     if config.context != layout.digest():
         wrong = "its context is not the digest of what the question asks for"
     elif (config.modulus, config.input_max, config.length) != (RING, INPUT_MAX, layout.length):
-        wrong = f"it must sum {layout.length} elements modulo 2^64"
+        wrong = f"it must sum {counted(layout.length, 'element')} modulo 2^64"
     elif config.min_survivors < least:
         wrong = f"it may sum {config.min_survivors} organisations, and the study asks for {least}"
     if wrong:

@@ -14,7 +14,7 @@ from secagg.statistics.results import StudyResult, Table, text_of
 
 def show_result(result: StudyResult, console: Console) -> None:
     """Print the tables of every method, with what each rests on, and what was withheld and why."""
-    for name, reported in result.methods.items():
+    for name, reported in result.sections.items():
         console.print()
         console.print(Text(reported.label or name, style="bold"), Text(f"({facts(reported)})", style="dim"))
         for table in reported.result.tables:

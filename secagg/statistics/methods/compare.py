@@ -14,7 +14,7 @@ from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.columns import bounds_of, levels_of
+from secagg.statistics.columns import axis_of, bounds_of, levels_of
 from secagg.statistics.distributions import beyond_f, check_confidence, finite, margin, two_sided
 from secagg.statistics.method import Method
 from secagg.statistics.methods.describe import shown_moments
@@ -80,7 +80,7 @@ class Compare(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
             heads = ("statistic", "df", "df_within", "p", "difference", "low", "high")
             found = tuple((name, *(test.get(head) for head in heads)) for name, test in tests.items())
             tables.append(Table("Tests of equal means", ("test", *heads), found))
-        return MethodResult({"groups": groups, "tests": tests}, tuple(tables), self._figures(groups), notes)
+        return MethodResult({"groups": groups, "tests": tests}, tuple(tables), self._figures(terms, groups), notes)
 
     def in_words(self, terms: Terms) -> str:
         return f"Count, mean and variance of {self.of} for each value of {self.by}, and tests of whether they differ."
@@ -93,14 +93,15 @@ class Compare(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
         low, high = (None, None) if half is None else (one["mean"] - half, one["mean"] + half)
         return {**one, "low": low, "high": high}
 
-    def _figures(self, groups: Mapping[str, Mapping[str, Any]]) -> tuple[Forest, ...]:
+    def _figures(self, terms: Terms, groups: Mapping[str, Mapping[str, Any]]) -> tuple[Forest, ...]:
         drawn = {level: one for level, one in groups.items() if one["low"] is not None}
         if not drawn:
             return ()
         means, low, high = (tuple(one[part] for one in drawn.values()) for part in ("mean", "low", "high"))
         middle = sum(one["sum"] for one in drawn.values()) / sum(one["count"] for one in drawn.values())
         title = self.label or f"Means of {self.of} by {self.by}"
-        return (Forest(title, self.of, tuple(drawn), means, low, high, middle),)
+        axis = axis_of(self.of, terms.columns[self.of])
+        return (Forest(title, axis, tuple(drawn), means, low, high, middle, self.confidence),)
 
 
 def _notes(groups: Mapping[str, Mapping[str, Any]], used: Mapping[str, Moments]) -> tuple[str, ...]:

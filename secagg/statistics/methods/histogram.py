@@ -14,7 +14,7 @@ from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells, Whole
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.columns import bounds_of, levels_of
+from secagg.statistics.columns import Date, axis_of, bounds_of, levels_of
 from secagg.statistics.grids import MOST_BINS, bin_of, check_bins, check_edges, equal_bins, said
 from secagg.statistics.method import Method
 from secagg.statistics.results import Bars, MethodResult, Table, Value
@@ -89,8 +89,10 @@ class Histogram(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
             groups[level] = {"counts": heights, "below": below, "above": above}
         column, title = terms.columns[self.of], self.label or f"Histogram of {self.of}"
         named = {level: f"{title}, {self.by} = {level}" if self.by else title for level in levels}
-        axis = column.label or self.of
-        figures = [Bars(named[level], axis, tuple(edges), tuple(groups[level]["counts"])) for level in levels]
+        axis, dates = axis_of(self.of, column), isinstance(column, Date)
+        figures = [
+            Bars(named[level], axis, tuple(edges), tuple(groups[level]["counts"]), dates=dates) for level in levels
+        ]
         rows: list[tuple[Value, ...]] = [
             (said(column, low), said(column, high), *(groups[level]["counts"][at] for level in levels))
             for at, (low, high) in enumerate(itertools.pairwise(edges))

@@ -164,7 +164,7 @@ class Linear(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=T
         }
         title = self.label or f"Linear regression of {self.y}"
         tables = _tables(title, _HEADS, values)
-        return MethodResult(values, tables, _forest(title, coefficients), tuple(notes))
+        return MethodResult(values, tables, _forest(title, coefficients, self.confidence), tuple(notes))
 
     def in_words(self, terms: Terms) -> str:
         return (
@@ -285,9 +285,9 @@ def _tables(title: str, heads: Sequence[str], values: Mapping[str, Any]) -> tupl
     return Table(title, ("column", *heads), rows), Table("Fit", ("what", "value"), tuple(fit))
 
 
-def _forest(title: str, coefficients: Mapping[str, Mapping[str, Any]]) -> tuple[Forest, ...]:
+def _forest(title: str, coefficients: Mapping[str, Mapping[str, Any]], confidence: float) -> tuple[Forest, ...]:
     drawn = {name: one for name, one in coefficients.items() if name != INTERCEPT and one["estimate"] is not None}
     if not drawn:
         return ()
     estimates, low, high = (tuple(one[part] for one in drawn.values()) for part in ("estimate", "low", "high"))
-    return (Forest(title, "coefficient", tuple(drawn), estimates, low, high),)
+    return (Forest(title, "coefficient", tuple(drawn), estimates, low, high, confidence=confidence),)

@@ -14,7 +14,7 @@ from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells, Whole
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.columns import bounds_of, levels_of
+from secagg.statistics.columns import Date, axis_of, bounds_of, levels_of
 from secagg.statistics.grids import bin_of, check_bins, divided, equal_bins, said, unit_of
 from secagg.statistics.method import Method
 from secagg.statistics.results import Bars, MethodResult, Table, Value
@@ -150,7 +150,8 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
         hidden = hidden_in(terms, coarse)
         heights = tuple(None if covered else int(count) for count, covered in zip(coarse, hidden, strict=True))
         marks = {at: one["value"] for at, one in found.items() if one["value"] is not None}
-        return Bars(title, terms.columns[self.of].label or self.of, tuple(edges), heights, marks)
+        column = terms.columns[self.of]
+        return Bars(title, axis_of(self.of, column), tuple(edges), heights, marks, dates=isinstance(column, Date))
 
 
 def _edges(group: int) -> str:
