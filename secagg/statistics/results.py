@@ -187,5 +187,5 @@ class StudyResult:
 
     @property
     def sections(self) -> dict[str, Reported]:
-        """What reports show, by name: the methods, and the counts of values as ``columns``, a name that no method has."""
+        """What reports show, by name: the methods, and the counts of values as ``columns``, as no method is called."""
         return {**self.methods, **({} if self.columns is None else {"columns": self.columns})}
