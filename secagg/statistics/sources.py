@@ -66,9 +66,7 @@ class CsvForm:
         try:
             codecs.lookup(self.encoding)
         except LookupError:
-            raise ParameterError(
-                f"encoding {self.encoding!r} is not known: use utf-8, or latin-1, for example"
-            ) from None
+            raise ParameterError(f"encoding {self.encoding!r} is unknown: use utf-8 or latin-1, for example") from None
 
 
 class _File:

@@ -95,11 +95,15 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def from_toml(cls, text: str) -> Study:
         """The study in a TOML document.  Raises ParameterError, which names the entry that is wrong."""
         try:
-            return msgspec.toml.decode(text, type=cls)
-        except ParameterError:
-            raise
+            document = msgspec.toml.decode(text)
         except msgspec.DecodeError as wrong:
-            raise ParameterError(f"this is no study: {wrong}") from None
+            raise ParameterError(f"this is no TOML document: {wrong}") from None
+        for kind, of in (("columns", Column), ("methods", AnyMethod)):
+            entries = document.get(kind)
+            for name, entry in entries.items() if isinstance(entries, dict) else ():
+                _converted(f"{kind}.{name}: ", entry, of)
+        study: Study = _converted("", document, cls)
+        return study
 
     @cached_property
     def terms(self) -> Terms:
@@ -131,3 +135,12 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def to_data(self) -> Any:
         """Mappings, lists, strings and numbers, as TOML has them."""
         return msgspec.to_builtins(self)
+
+
+def _converted(entry: str, data: Any, of: Any) -> Any:
+    """What an entry of a document says.  Raises ParameterError, which begins with ``entry``: msgspec names no keys."""
+    try:
+        return msgspec.convert(data, type=of)
+    except msgspec.ValidationError as wrong:
+        why = wrong.__cause__ if isinstance(wrong.__cause__, ParameterError) else wrong
+        raise ParameterError(f"{entry}{why}") from None

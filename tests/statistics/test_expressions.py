@@ -241,3 +241,25 @@ def test_a_study_without_expressions_needs_no_simpleeval() -> None:
     assert done.stdout.strip().endswith(
         f"simpleeval is not installed, and the expressions of a study need it: {how_to_install('stats')}"
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max = 120", "max = -1", "columns.age: a range from 0 to -1: both must be finite, and max above min"),
+        ("max = 120", "most = 1", "columns.age: Object contains unknown field `most`"),
+        ('"number"', '"numbr"', "columns.age: Invalid value 'numbr' - at `$.type`"),
+        ('of = ["age"]', "of = 3", "methods.basic: Expected `array`, got `int` - at `$.of`"),
+        ('name = "Ages"', "name = 1", "Expected `str`, got `int` - at `$.name`"),
+        ('name = "Ages"', "name = ", "this is no TOML document: "),
+        (
+            "[columns.age]",
+            "Object contains unknown field `column`|Expected `object`, got `int`",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_named(old: str, new: str, message: str) -> None:
+    text = 'name = "Ages"\n[columns.age]\ntype = "number"\nmin = 0\nmax = 120\n[methods.basic]\nmethod = "describe"\n'
+    with pytest.raises(ParameterError) as refused:
+        Study.from_toml((text + 'of = ["age"]\n').replace(old, new))
+    assert str(refused.value).startswith(message)

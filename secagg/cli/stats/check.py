@@ -2,27 +2,190 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NoReturn
+
 import typer
+from rich.console import Console
 
 from secagg.cli.command_options import command_of
-from secagg.cli.output import print_json, usage_errors
+from secagg.cli.output import EXIT_FAILED, fact_table, names_of, print_json, results, size, table, usage_errors
 from secagg.cli.stats.check_options import CheckOptions
-from secagg.statistics import Study
+from secagg.cli.stats.data_options import separator_of
+from secagg.errors import InputError
+from secagg.statistics import Analyst, Dataset, Question, Site, SiteCheck, Study, open_data
+from secagg.statistics.data import MISSING
+from secagg.wording import counted
+
+_ELEMENT_BYTES = 8
 
 
 @command_of(CheckOptions)
 def check(options: CheckOptions) -> None:
-    """Say what a study releases.
+    """Say what a study asks for, and whether one's own data fit it. Nothing is sent.
 
-    Nothing is sent.
+    With --data, the file is read as `secagg stats join` reads it. The command says how many records each method has,
+    how many values are missing or outside of their range, and what each round sums: the study is rehearsed on this
+    machine with the file alone, so that the later rounds of a session with other organisations can differ.
 
-    Exit code 0: the study can be read. 2: it cannot.
+    Exit code 0: the study can be read, and the data fit it. 1: the data do not fit the study. 2: the study, the file or
+    an option cannot be read.
     """
     with usage_errors("stats check"):
         study = Study.load(options.study)
-    words = {name: method.in_words(study.terms) for name, method in study.methods.items()}
+        dataset = _dataset(options, study)
+    try:
+        found = _found(study, dataset)
+    except InputError as misfit:
+        _fail(options, study, str(misfit))
     if options.as_json:
-        print_json({"name": study.name, "digest": study.digest.hex(), "methods": words})
-        return
-    for name, text in words.items():
-        typer.echo(f"{name}: {text}")
+        print_json(_as_json(study, found))
+    else:
+        _show(study, found, results())
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is said of a study; ``site`` is None where no data are read."""
+
+    site: SiteCheck | None
+    rounds: list[dict[str, tuple[int, ...]]]
+    """By round, the arrays that are summed, and their shapes."""
+
+
+def _dataset(options: CheckOptions, study: Study) -> Dataset | None:
+    if options.data is None:
+        return None
+    return open_data(
+        options.data,
+        study,
+        separator=separator_of(options.separator),
+        encoding=options.encoding,
+        decimal=options.decimal,
+        thousands=options.thousands or "",
+        missing=MISSING if options.missing is None else tuple(options.missing),
+    )
+
+
+def _found(study: Study, dataset: Dataset | None) -> _Found:
+    analyst = Analyst(study)
+    if dataset is None:
+        first = analyst.question()
+        return _Found(None, [_arrays(analyst, first)] if first else [])
+    site = Site(study, dataset)
+    checked = site.check()
+    rounds = []
+    names = [f"rehearsal {number}" for number in range(study.release.min_organisations)]
+    while (question := analyst.question()) is not None:
+        rounds.append(_arrays(analyst, question))
+        analyst.release(question, site.answer(question), names)
+    return _Found(checked, rounds)
+
+
+def _arrays(analyst: Analyst, question: Question) -> dict[str, tuple[int, ...]]:
+    return dict(analyst.layout(question).arrays)
+
+
+def _values(arrays: dict[str, tuple[int, ...]]) -> int:
+    return sum(prod(shape) for shape in arrays.values())
+
+
+def _fail(options: CheckOptions, study: Study, misfit: str) -> NoReturn:
+    if options.as_json:
+        print_json({"name": study.name, "digest": study.digest.hex(), "fits": False, "misfits": misfit.split("; ")})
+    else:
+        typer.echo(f"The data do not fit the study {study.name!r}:", err=True)
+        for one in misfit.split("; "):
+            typer.echo(f"  {one}", err=True)
+    raise typer.Exit(EXIT_FAILED)
+
+
+def _as_json(study: Study, found: _Found) -> dict[str, Any]:
+    site = found.site
+    return {
+        "name": study.name,
+        "purpose": study.purpose,
+        "digest": study.digest.hex(),
+        "fits": None if site is None else True,
+        "read": None if site is None else site.read,
+        "records": None if site is None else site.records,
+        "methods": {
+            name: {"releases": method.in_words(study.terms)} | _records_of(site, name)
+            for name, method in study.methods.items()
+        },
+        "columns": {} if site is None else {name: _column(site, name) for name in study.used},
+        "rounds": [
+            {"values": _values(arrays), "bytes": _ELEMENT_BYTES * _values(arrays), "arrays": arrays}
+            for arrays in found.rounds
+        ],
+    }
+
+
+def _records_of(site: SiteCheck | None, name: str) -> dict[str, int]:
+    if site is None:
+        return {}
+    complete, incomplete = site.by_method[name]
+    return {"complete": complete, "incomplete": incomplete}
+
+
+def _column(site: SiteCheck, name: str) -> dict[str, Any]:
+    return {
+        "missing": site.missing[name],
+        "outside": site.outside[name],
+        "rounded": site.rounded.get(name, 0),
+        "never_met": list(site.never_met.get(name, ())),
+    }
+
+
+def _show(study: Study, found: _Found, console: Console) -> None:
+    facts = fact_table(study.name)
+    if study.purpose:
+        facts.add_row("purpose", study.purpose)
+    facts.add_row("digest", study.digest.hex())
+    for filtered in study.filters:
+        facts.add_row("only records with", filtered)
+    facts.add_row("organisations", f"at least {study.release.min_organisations} in each sum")
+    facts.add_row("small cells", f"counts below {study.release.min_cell} are withheld from the results")
+    if found.site is not None:
+        facts.add_row("records", f"{found.site.records:,} of the {found.site.read:,} that were read")
+    console.print(facts)
+    _show_methods(study, found.site, console)
+    if found.site is not None:
+        _show_columns(study, found.site, console)
+    _show_rounds(found, console)
+    if found.site is None:
+        console.print("No data were read. Give --data to see whether your own fit.")
+    else:
+        console.print("The data fit the study. Nothing was sent.")
+
+
+def _show_methods(study: Study, site: SiteCheck | None, console: Console) -> None:
+    rows = table("What is released", "method", "in words", *(("complete", "incomplete") if site is not None else ()))
+    rows.columns[1].justify = "left"
+    for name, method in study.methods.items():
+        counts = [f"{count:,}" for count in _records_of(site, name).values()]
+        rows.add_row(name, method.in_words(study.terms), *counts)
+    console.print(rows)
+
+
+def _show_columns(study: Study, site: SiteCheck, console: Console) -> None:
+    rows = table("What is in the data", "column", "missing", "outside", "rounded", "values that no record has")
+    rows.columns[-1].justify = "left"
+    for name in study.used:
+        column = _column(site, name)
+        counts = [f"{column[part]:,}" for part in ("missing", "outside", "rounded")]
+        rows.add_row(name, *counts, names_of(column["never_met"]))
+    console.print(rows)
+
+
+def _show_rounds(found: _Found, console: Console) -> None:
+    rows = table("What each round sums", "round", "values", "bytes", "arrays")
+    rows.columns[-1].justify = "left"
+    for number, arrays in enumerate(found.rounds, 1):
+        rows.add_row(
+            str(number), f"{_values(arrays):,}", size(_ELEMENT_BYTES * _values(arrays)), names_of(list(arrays))
+        )
+    console.print(rows)
+    if found.site is not None:
+        console.print(f"In a rehearsal with this file alone, the study took {counted(len(found.rounds), 'round')}.")

@@ -1,0 +1,134 @@
+"""``secagg stats check``: what a study asks for, and whether a file fits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from secagg._install import how_to_install
+
+STUDY = """
+name = "Age and sex"
+purpose = "To see how the command shows it."
+filters = ["age >= 18"]
+[columns.age]
+type = "number"
+source = "AGE"
+min = 0
+max = 120
+decimals = 0
+[columns.sex]
+type = "category"
+values = ["female", "male", "other"]
+[columns.woman]
+type = "flag"
+expression = "sex == 'female'"
+[methods.ages]
+method = "describe"
+of = ["age"]
+[methods.women]
+method = "crosstab"
+of = ["sex", "woman"]
+where = "age < 90"
+"""
+TEXT = "AGE,sex,name\n" + "".join(f"{age},{sex},x\n" for age in range(10, 100) for sex in ("female", "male", ""))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    (tmp_path / "study.toml").write_text(STUDY)
+    return tmp_path / "study.toml"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "patients.csv").write_text(TEXT)
+    return tmp_path / "patients.csv"
+
+
+def test_a_study_alone(invoke: Any, invoke_json: Any, study: Path) -> None:
+    shown = invoke("stats", "check", study)
+    assert shown.exit_code == 0
+    assert "Counts, sums, means and variances of age." in " ".join(shown.stdout.split())
+    assert "No data were read." in shown.stdout
+    code, found = invoke_json("stats", "check", study)
+    assert (code, found["fits"], found["records"], found["columns"]) == (0, None, None, {})
+    assert len(found["rounds"]) == 1
+
+
+def test_everything_is_said(invoke: Any, invoke_json: Any, study: Path, data: Path) -> None:
+    code, found = invoke_json("stats", "check", study, "--data", data)
+    assert (code, found["fits"], found["read"], found["records"]) == (0, True, 270, 246)
+    assert found["methods"]["ages"]["complete"] == 246
+    assert found["methods"]["women"]["complete"] == 144
+    assert found["methods"]["women"]["incomplete"] == 72
+    assert found["columns"]["sex"] == {"missing": 82, "outside": 0, "rounded": 0, "never_met": ["other"]}
+    assert len(found["rounds"]) == 2
+    for one in found["rounds"]:
+        assert one["bytes"] == 8 * one["values"]
+    assert found["rounds"][0]["arrays"]["columns/missing"] == [3]
+    shown = " ".join(invoke("stats", "check", study, "--data", data).stdout.split())
+    for part in ("246 of the 270", "other", "The data fit the study. Nothing was sent.", "took 2 rounds"):
+        assert part in shown
+
+
+def test_other_files_give_the_same(invoke_json: Any, study: Path, data: Path, tmp_path: Path) -> None:
+    _, expected = invoke_json("stats", "check", study, "--data", data)
+    other = tmp_path / "other.csv"
+    other.write_bytes(TEXT.replace(",", "\t").replace("\tx\n", "\tä\n").replace("\t\t", "\t-\t").encode("latin-1"))
+    how = ("--separator", "tab", "--encoding", "latin-1", "--missing", "-", "--decimal", ",", "--thousands", ".")
+    assert invoke_json("stats", "check", study, "--data", other, *how) == (0, expected)
+    pd.read_csv(data).to_parquet(tmp_path / "other.parquet")
+    assert invoke_json("stats", "check", study, "--data", tmp_path / "other.parquet") == (0, expected)
+
+
+def test_data_that_do_not_fit(invoke: Any, invoke_json: Any, study: Path, data: Path) -> None:
+    data.write_text(TEXT + "130,x,x\n131,x,x\n")
+    code, found = invoke_json("stats", "check", study, "--data", data)
+    assert (code, found["fits"]) == (1, False)
+    assert found["misfits"] == [
+        "columns.age: 2 values outside of the range from 0.0 to 120.0, the first in record 271",
+        "columns.sex: 2 values that the study does not list, the first in record 271",
+    ]
+    refused = invoke("stats", "check", study, "--data", data)
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[1:] == [f"  {one}" for one in found["misfits"]]
+    assert "13" not in refused.stderr.replace("record", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--data", "nowhere.csv"), "nowhere.csv: No such file or directory"),
+        (("--separator", ";"), "no column 'AGE'"),
+        (("--encoding", "klingon"), "encoding 'klingon' is unknown"),
+        (("--decimal", "x"), "decimal 'x'"),
+    ],
+)
+def test_what_cannot_be_read(invoke: Any, study: Path, data: Path, arguments: tuple[str, str], part: str) -> None:
+    given = arguments if "--data" in arguments else ("--data", data, *arguments)
+    refused = invoke("stats", "check", study, *given)
+    assert refused.exit_code == 2
+    assert part in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_study_that_is_none(invoke: Any, study: Path) -> None:
+    study.write_text(STUDY.replace("age >= 18", "age >= eighteen"))
+    refused = invoke("stats", "check", study)
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        f"secagg stats check: {study}: filters, entry 1: 'age >= eighteen': the study has no column 'eighteen'\n"
+    )
+
+
+@pytest.mark.parametrize("module", ["pandas", "pyarrow", "simpleeval"])
+def test_without_the_extra_it_says_what_to_install(run_process: Any, study: Path, data: Path, module: str) -> None:
+    done = run_process("stats", "check", study, "--data", data, without=module)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert how_to_install("stats") in done.stderr
+    assert len(done.stderr.splitlines()) == 1
