@@ -58,7 +58,7 @@ def page(result: StudyResult, pictures: Mapping[str, Sequence[Picture]]) -> str:
 <body>
 <h1>{escape(result.name)}</h1>
 {purpose}
-<p class="facts">Computed from secure sums: no organisation's own numbers were seen by anybody else.<br>
+<p class="facts">Computed from secure sums: the protocol shows nobody what another organisation put in.<br>
 Study digest <code>{escape(result.digest)}</code></p>
 {sections}
 {_rounds(result)}

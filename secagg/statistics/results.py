@@ -13,6 +13,7 @@ Value: TypeAlias = str | int | float | bool | None
 
 _SMALL: Final = 1e-4
 _LARGE: Final = 1e4
+_WHOLE: Final = 2.0**53
 
 
 def text_of(value: Value) -> str:
@@ -29,7 +30,9 @@ def text_of(value: Value) -> str:
                 return "\N{EN DASH}"
             if value and abs(value) < _SMALL:
                 return f"{value:.2e}"
-            return f"{value:,.1f}" if abs(value) >= _LARGE else f"{value + 0.0:.5g}"
+            if value.is_integer() and abs(value) < _WHOLE:
+                return f"{int(value):,}"
+            return f"{value:,.1f}" if abs(value) >= _LARGE else f"{value:.5g}"
     return str(value)
 
 
@@ -187,5 +190,5 @@ class StudyResult:
 
     @property
     def sections(self) -> dict[str, Reported]:
-        """What reports show, by name: the methods, and the counts of values as ``columns``, a name that no method has."""
+        """What reports show, by name: the methods, and the counts of values as ``columns``, as no method is called."""
         return {**self.methods, **({} if self.columns is None else {"columns": self.columns})}
