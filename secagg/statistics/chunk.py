@@ -21,7 +21,7 @@ class Misfit:
 
     Attributes:
         column: the study's name of it; empty for lines that are no records.
-        why: what is wrong with them.
+        why: what is wrong with them, as it stands after "3 values".
         count: how many there are.
         first: the record of the first one, counted from 1.
     """

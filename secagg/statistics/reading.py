@@ -168,14 +168,21 @@ def _text(array: Any, form: TextForm, listed: tuple[str, ...]) -> Any:
         units = pc.cast(pa.array(np.where(whole, numbers, 0.0).astype(np.int64)), pa.string())
         others = pc.cast(pa.array(numbers, from_pandas=True), pa.string())
         array = pc.if_else(pa.array(whole), units, others)
+    elif pt.is_temporal(array.type):
+        array = _unknown(array)
     elif not pt.is_string(array.type):
         try:
             array = pc.cast(array, pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            array = pc.if_else(array.is_valid(), pa.scalar("?", pa.string()), pa.scalar(None, pa.string()))
+            array = _unknown(array)
     text = pc.utf8_trim_whitespace(array)
     gone = pa.array([marker for marker in form.missing if marker not in listed], pa.string())
     return pc.if_else(pc.is_in(text, gone), pa.scalar(None, pa.string()), text)
+
+
+def _unknown(array: Any) -> Any:
+    """A text that no column takes, for values of a type that none takes."""
+    return pc.if_else(array.is_valid(), pa.scalar("\0", pa.string()), pa.scalar(None, pa.string()))
 
 
 def _given(array: Any) -> Flags:

@@ -20,6 +20,7 @@ from secagg.statistics.expressions import where_column
 from secagg.statistics.method import Method
 from secagg.statistics.question import Question
 from secagg.statistics.study import Study
+from secagg.wording import counted
 
 
 @final
@@ -156,7 +157,8 @@ class _Count:
 
     def misfits_in_words(self) -> list[str]:
         return [
-            f"{f'columns.{one.column}: ' if one.column else ''}{one.count} {one.why}, the first in record {one.first}"
+            f"{f'columns.{one.column}: ' if one.column else ''}{counted(one.count, 'value' if one.column else 'line')} "
+            f"{one.why}, the first in record {one.first}"
             for one in self.misfits.values()
         ]
 

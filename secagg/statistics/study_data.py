@@ -139,7 +139,7 @@ class StudyData:
         misfits: list[Misfit] = []
         if part.skipped:
             misfits.append(
-                Misfit("", "lines with another number of values than the header", part.skipped, part.first_skipped)
+                Misfit("", "with another number of values than the header", part.skipped, part.first_skipped)
             )
         for name, one in settled.items():
             column = self._columns[name]
@@ -219,19 +219,21 @@ def _without(one: _Settled) -> npt.NDArray[Any]:
 def _unreadable_words(column: Column) -> str:
     match column:
         case Category():
-            return "values that the study does not list"
+            return "that the study does not list"
         case Flag():
-            return "values that are neither yes nor no"
+            return "other than the texts for yes and no"
         case Whole():
-            return "values that are no whole numbers"
+            return "that cannot be read as a whole number"
         case Number():
-            return "values that are no numbers"
+            return "that cannot be read as a number"
         case Date():
-            return f"values that are no dates of the format {column.format}"
+            return f"that cannot be read as a date of the format {column.format}"
 
 
 def _beyond_words(column: Column) -> str:
     match column:
-        case Number() | Whole() | Date():
-            return f"values outside of the range from {column.min} to {column.max}"
-    return "values outside of the list"
+        case Number():
+            return f"outside of the range from {column.min:.15g} to {column.max:.15g}"
+        case Whole() | Date():
+            return f"outside of the range from {column.min} to {column.max}"
+    return "outside of the list"

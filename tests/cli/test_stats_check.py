@@ -90,7 +90,7 @@ def test_data_that_do_not_fit(invoke: Any, invoke_json: Any, study: Path, data: 
     code, found = invoke_json("stats", "check", study, "--data", data)
     assert (code, found["fits"]) == (1, False)
     assert found["misfits"] == [
-        "columns.age: 2 values outside of the range from 0.0 to 120.0, the first in record 271",
+        "columns.age: 2 values outside of the range from 0 to 120, the first in record 271",
         "columns.sex: 2 values that the study does not list, the first in record 271",
     ]
     refused = invoke("stats", "check", study, "--data", data)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from secagg import InputError, ParameterError
 from secagg.statistics import Site, SiteCheck, Study, open_data
 from secagg.statistics.columns import Number, Whole
+from secagg.statistics.reading import TextForm, read
 
 STUDY = """
 name = "Ages"
@@ -135,7 +138,9 @@ def test_thousands_are_groups_of_three(file: Path) -> None:
 
 
 def test_a_point_is_no_decimal_comma(file: Path) -> None:
-    with pytest.raises(InputError, match=r"columns\.age: 1 values that are no numbers, the first in record 1$"):
+    with pytest.raises(
+        InputError, match=r"columns\.age: 1 value that cannot be read as a number, the first in record 1$"
+    ):
         checked(TEXT.replace(",", ";").replace("61.0", "61"), file, {"separator": ";", "decimal": ","})
 
 
@@ -253,7 +258,7 @@ def test_a_range_is_asked_of_the_records_that_pass_the_filters(file: Path) -> No
     """What cannot be read is refused wherever it is."""
     own = {"filters": 'filters = ["age <= 120"]\n'}
     assert checked(broken("age", "121"), file, **own).records == 2
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="cannot be read as a number"):
         checked(broken("age", "x"), file, **own)
 
 
@@ -362,6 +367,50 @@ def test_the_largest_numbers_are_exact() -> None:
     for column in (values, [str(value) for value in values]):
         found = Site(own, open_data(pd.DataFrame({"x": column}), own)).check()
         assert found.outside == {"x": 2}
+
+
+DAY = datetime.datetime(2001, 1, 1)
+OF_OTHER_TYPES = [
+    pa.array([[1], None]),
+    pa.array([{"a": 1}, None]),
+    pa.array([b"\xff", None]),
+    pa.array([b"1", None], pa.large_binary()),
+    pa.array(["1", None], pa.large_string()),
+    pa.array(["1", None]).dictionary_encode(),
+    pa.array([datetime.time(1), None]),
+    pa.array([datetime.timedelta(1), None]),
+    pa.array([DAY, None], pa.timestamp("us", "UTC")),
+    pa.array([DAY, None], pa.date64()),
+    pa.array([Decimal("1.5"), None]),
+    pa.array([Decimal("1e30"), None], pa.decimal256(50, 2)),
+    pa.array([2**63, None], pa.uint64()),
+    pa.array([1.0, None], pa.float16()),
+    pa.array([1e300, None]),
+    pa.array([True, None]),
+    pa.array([None, None]),
+]
+
+
+@pytest.mark.parametrize("array", OF_OTHER_TYPES, ids=lambda array: str(array.type))
+@pytest.mark.parametrize("name", ["age", "visits", "smoker", "sex", "seen"])
+def test_no_type_of_a_file_makes_it_raise(array: pa.Array, name: str) -> None:
+    """The second value is missing, and the first one is read or marked."""
+    found = read(study().columns[name], array, TextForm(".", "", ()))
+    codes = name == "sex"
+    gone = found.data < 0 if codes else np.isnan(found.data)
+    assert gone[1]
+    assert not found.unreadable[1]
+    assert gone[0] == (found.unreadable[0] or array[0].as_py() is None)
+    takes_days = pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
+    if pa.types.is_temporal(array.type):
+        assert found.unreadable[0] == (name != "seen" or not takes_days)
+
+
+def test_files_without_records(file: Path) -> None:
+    for data in (frame().iloc[:0], file):
+        file.write_text(TEXT.splitlines()[0] + "\n")
+        found = Site(study(), open_data(data, study())).check()
+        assert (found.read, found.records) == (0, 0)
 
 
 def test_dates_before_1970(file: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from secagg import InputError, StateError
 from secagg.statistics import Analyst, Site, Study, open_data, sources
+from secagg.wording import counted
 
 STUDY = Study.from_toml(
     """
@@ -145,7 +146,8 @@ def test_what_is_refused_leaves_nothing_sent(
         site.check()
         assert site.answer(question)
         return
-    message = f"columns.sex: {len(placed)} values that the study does not list, the first in record {min(placed) + 1}"
+    values = counted(len(placed), "value")
+    message = f"columns.sex: {values} that the study does not list, the first in record {min(placed) + 1}"
     with pytest.raises(InputError, match=f"^{message}$"):
         site.check()
     with pytest.raises(StateError, match="has not checked its data"):
