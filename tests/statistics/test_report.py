@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.text import Text
 from rich.console import Console
 
 from secagg.cli.stats.show import show_result
 from secagg.statistics.drawing import canvas_of
+from secagg.statistics.page import page as write_page
 from secagg.statistics.report import results_json, write_report
 from secagg.statistics.results import (
     Bars,
@@ -158,6 +161,22 @@ def test_the_page_is_whole_and_loads_nothing(directory: Path) -> None:
         *("1 further round did not complete", "Missing", "41"),
     ):
         assert said in page.text, said
+
+
+def tags_of(text: str) -> list[str]:
+    """Of a page whose every text is this one."""
+    table = Table(text, (text,), ((text,),))
+    reported = Reported(MethodResult({}, (table,), (), (text,), text), 9, 0, 1, (text,), text, text)
+    page = Page()
+    page.feed(write_page(StudyResult(text, text, {"m": reported}, text, (SummedRound({"m": text}, (text,)),)), {}))
+    return [tag for tag, _ in page.tags]
+
+
+@given(
+    st.one_of(st.text(min_size=1), st.sampled_from(["</title><script>", "-->", "<!--", '"><img src=x>', "]]>", "&lt;"]))
+)
+def test_no_text_of_a_study_becomes_markup(text: str) -> None:
+    assert tags_of(text) == tags_of("text")
 
 
 def test_the_terminal_shows_tables_and_reasons() -> None:
