@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from secagg.errors import InputError, ParameterError
 
-_BLOCK: Final = 2**22
+_BLOCK: Final = 2**20
 """Bytes of a CSV file at a time; a line must be shorter."""
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import InputError, StateError
-from secagg.statistics import Analyst, Site, Study, open_data
+from secagg.statistics import Analyst, Site, Study, open_data, sources
 
 STUDY = Study.from_toml(
     """
@@ -72,6 +72,7 @@ VALUES: dict[str, Any] = {
     "seen": st.dates().map(str) | st.sampled_from(["", "2001-02-30"]),
     "sex": st.sampled_from(["f", "m", ""]),
 }
+FAULTS = st.lists(st.tuples(st.integers(0, 14), st.sampled_from(["x", "F", "2"])), max_size=4)
 RECORDS = st.lists(st.fixed_dictionaries(VALUES), max_size=15)
 
 
@@ -117,13 +118,12 @@ def test_any_split_and_any_chunks_give_the_pooled_sums(sites: list[list[dict[str
         site.check()
         total += layout.encode(site.answer(question))
     analyst.release(question, layout.decode(total, len(sites)), ["a", "b", "c"])
-    released = analyst._released
     expected = pooled([record for records in sites for record in records])
-    numbers, dates, sexes = (released[name][0].sums for name in ("numbers", "dates", "sexes"))
-    for name, units in (("money", 100), ("big", 1)):
-        assert (int(numbers[f"count_{name}"]), Fraction(numbers[f"sum_{name}"].item())) == expected[name], units
-    assert (int(dates["count_later"]), int(dates["sum_later"])) == expected["later"]
-    assert [int(count) for count in next(iter(sexes.values()))[:, 1]] == expected["yes"]
+    numbers, dates, sexes = (analyst._released[name][0].sums for name in ("numbers", "dates", "sexes"))
+    for name in ("money", "big"):
+        assert (numbers[f"count_{name}"].sum(), numbers[f"sum_{name}"].sum()) == expected[name]
+    assert (dates["count_later"].sum(), dates["sum_later"].sum()) == expected["later"]
+    assert sexes["counts"][:, 1].tolist() == expected["yes"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -175,26 +175,28 @@ def test_a_file_and_a_frame_are_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, answers[1][name])
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_memory_is_bounded(tmp_path: Path, form: str) -> None:
-    """A file of several times what is held at once: neither Arrow nor NumPy holds more."""
-    count = 600_000
-    rng = np.random.default_rng(1)
-    frame = pd.DataFrame({name: rng.integers(0, 1000, count) for name in ("money", "big", "other")})
-    frame = frame.assign(kept="yes", seen="2001-01-01", sex="f")
-    file = tmp_path / "many"
-    frame.to_csv(file, index=False) if form == "csv" else frame.to_parquet(file, row_group_size=50_000)
-    size = frame.memory_usage(index=False).sum()
-    expected = int(frame["money"].sum())
+def most_memory(file: Path, count: int) -> tuple[int, int]:
+    """The largest numbers of bytes that NumPy and Arrow hold while so many records are read."""
+    money = np.random.default_rng(1).integers(0, 1000, count)
+    frame = pd.DataFrame({"money": money, "big": 5, "other": 7, "kept": "yes", "seen": "2001-01-01", "sex": "f"})
+    frame.to_csv(file, index=False) if file.suffix == ".csv" else frame.to_parquet(file, row_group_size=50_000)
     del frame
     data = open_data(file, STUDY, rows=10_000, memory=1_000_000)
-    before, total = pa.total_allocated_bytes(), 0.0
-    most = 0
+    before, most, total = pa.total_allocated_bytes(), 0, 0.0
     tracemalloc.start()
     for chunk in data.chunks():
         total += float(chunk.numbers("money").sum())
         most = max(most, pa.total_allocated_bytes() - before)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert total == expected
-    assert (peak < 8_000_000, most < 24_000_000) == (True, True), (peak, most, size)
+    assert total == money.sum()
+    return peak, most
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow reads some 32 blocks ahead, which are small here, so that both files have more of them."""
+    monkeypatch.setattr(sources, "_BLOCK", 2**16)
+    few, many = (most_memory(tmp_path / f"{count}.{form}", count) for count in (200_000, 600_000))
+    for one, other in zip(few, many, strict=True):
+        assert other < 1.5 * one + 1_000_000  # the larger file has three times as many records

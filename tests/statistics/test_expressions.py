@@ -252,10 +252,6 @@ def test_a_study_without_expressions_needs_no_simpleeval() -> None:
         ('of = ["age"]', "of = 3", "methods.basic: Expected `array`, got `int` - at `$.of`"),
         ('name = "Ages"', "name = 1", "Expected `str`, got `int` - at `$.name`"),
         ('name = "Ages"', "name = ", "this is no TOML document: "),
-        (
-            "[columns.age]",
-            "Object contains unknown field `column`|Expected `object`, got `int`",
-        ),
     ],
 )
 def test_what_is_wrong_with_a_study_is_named(old: str, new: str, message: str) -> None:
