@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from rich.console import Console
 
+import secagg.statistics
 from secagg.cli.stats.show import show_result
 from secagg.statistics.drawing import canvas_of
 from secagg.statistics.page import page as write_page
@@ -115,6 +117,21 @@ def test_a_directory_has_a_file_for_each_table_and_figure(directory: Path) -> No
         *("results.json", "report.html", "ages.csv", "ages-2.csv", "columns.csv")
     }
     assert all((directory / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_without_matplotlib_a_report_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "secagg.statistics.drawing")
+    monkeypatch.delattr(secagg.statistics, "drawing")
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    with pytest.raises(ModuleNotFoundError, match=r"matplotlib.* is not installed, .*\[stats\]"):
+        write_report(RESULT, tmp_path / "report")
+    assert not (tmp_path / "report").exists(), "nothing is half written"
+
+
+def test_methods_whose_names_differ_in_case_have_files_of_their_own(tmp_path: Path) -> None:
+    write_report(StudyResult("s", "00", dict.fromkeys(("age", "AGE", "Age"), RESULT.methods["ages"])), tmp_path)
+    files = [file.name.casefold() for file in tmp_path.iterdir()]
+    assert len(set(files)) == len(files) == 2 + 3 * 6
 
 
 def test_json_has_all_digits_and_null_for_what_json_has_no_word_for(directory: Path) -> None:
