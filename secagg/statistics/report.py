@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,13 +39,14 @@ def write_report(result: StudyResult, directory: Path) -> None:
         ) from None
     directory.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, list[Picture]] = {}
+    stems = _stems(list(result.sections))
     for name, reported in result.sections.items():
         for number, table in enumerate(reported.result.tables, 1):
-            _write_table(table, directory / f"{_numbered(name, number)}.csv")
+            _write_table(table, directory / f"{_numbered(stems[name], number)}.csv")
         pictures[name] = []
         for number, figure in enumerate(reported.result.figures, 1):
             picture = Picture(figure.title, drawing.draw(figure))
-            (directory / f"{_numbered(name, number)}.png").write_bytes(picture.png)
+            (directory / f"{_numbered(stems[name], number)}.png").write_bytes(picture.png)
             pictures[name].append(picture)
     (directory / RESULTS).write_bytes(msgspec.json.format(results_json(result), indent=2) + b"\n")
     (directory / PAGE).write_text(page(result, pictures), encoding="utf-8")
@@ -86,6 +87,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _stems(names: Sequence[str]) -> dict[str, str]:
+    """What the files of each method begin with: its name, marked where a file system could take it for another."""
+    lowered = [name.casefold() for name in names]
+    earlier = [lowered[:at].count(name) for at, name in enumerate(lowered)]
+    return {name: f"{name}-{'x' * count}" if count else name for name, count in zip(names, earlier, strict=True)}
 
 
 def _numbered(name: str, number: int) -> str:

@@ -6,17 +6,22 @@ import csv
 import io
 import json
 import math
+import sys
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.text import Text
 from rich.console import Console
 
+import secagg.statistics
 from secagg.cli.stats.show import show_result
 from secagg.statistics.drawing import canvas_of
+from secagg.statistics.page import page as write_page
 from secagg.statistics.report import results_json, write_report
 from secagg.statistics.results import (
     Bars,
@@ -114,6 +119,21 @@ def test_a_directory_has_a_file_for_each_table_and_figure(directory: Path) -> No
     assert all((directory / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
 
+def test_without_matplotlib_a_report_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "secagg.statistics.drawing")
+    monkeypatch.delattr(secagg.statistics, "drawing")
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    with pytest.raises(ModuleNotFoundError, match=r"matplotlib.* is not installed, .*\[stats\]"):
+        write_report(RESULT, tmp_path / "report")
+    assert not (tmp_path / "report").exists(), "nothing is half written"
+
+
+def test_methods_whose_names_differ_in_case_have_files_of_their_own(tmp_path: Path) -> None:
+    write_report(StudyResult("s", "00", dict.fromkeys(("age", "AGE", "Age"), RESULT.methods["ages"])), tmp_path)
+    files = [file.name.casefold() for file in tmp_path.iterdir()]
+    assert len(set(files)) == len(files) == 2 + 3 * 6
+
+
 def test_json_has_all_digits_and_null_for_what_json_has_no_word_for(directory: Path) -> None:
     def no_constant(name: str) -> None:
         raise AssertionError(name)
@@ -158,6 +178,22 @@ def test_the_page_is_whole_and_loads_nothing(directory: Path) -> None:
         *("1 further round did not complete", "Missing", "41"),
     ):
         assert said in page.text, said
+
+
+def tags_of(text: str) -> list[str]:
+    """Of a page whose every text is this one."""
+    table = Table(text, (text,), ((text,),))
+    reported = Reported(MethodResult({}, (table,), (), (text,), text), 9, 0, 1, (text,), text, text)
+    page = Page()
+    page.feed(write_page(StudyResult(text, text, {"m": reported}, text, (SummedRound({"m": text}, (text,)),)), {}))
+    return [tag for tag, _ in page.tags]
+
+
+@given(
+    st.one_of(st.text(min_size=1), st.sampled_from(["</title><script>", "-->", "<!--", '"><img src=x>', "]]>", "&lt;"]))
+)
+def test_no_text_of_a_study_becomes_markup(text: str) -> None:
+    assert tags_of(text) == tags_of("text")
 
 
 def test_the_terminal_shows_tables_and_reasons() -> None:

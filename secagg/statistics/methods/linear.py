@@ -168,7 +168,8 @@ class Linear(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def in_words(self, terms: Terms) -> str:
         return (
-            f"A linear regression of {self.y} on {', '.join(self.x)}: coefficients, their errors, and how well it fits."
+            f"A linear regression of {self.y} on {', '.join(self.x)}: coefficients, their standard errors, and how "
+            "well it fits; and with them the means and covariances of these columns."
         )
 
     def _coefficient(self, estimate: float, error: float, freedom: int) -> dict[str, float | None]:
@@ -233,7 +234,10 @@ class Ridge(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return MethodResult(values, _tables(self.label or f"Ridge regression of {self.y}", ("estimate",), values))
 
     def in_words(self, terms: Terms) -> str:
-        return f"A ridge regression of {self.y} on {', '.join(self.x)} with the penalty {self.alpha:g}: coefficients."
+        return (
+            f"A ridge regression of {self.y} on {', '.join(self.x)} with the penalty {self.alpha:g}: coefficients; and "
+            "with them the means and covariances of these columns."
+        )
 
     def _spread(self, products: _Products) -> Floats:
         """The variances (divisor n) of the columns in the scale of the products; 1 for a column that does not vary."""
