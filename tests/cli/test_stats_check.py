@@ -71,6 +71,7 @@ def test_everything_is_said(invoke: Any, invoke_json: Any, study: Path, data: Pa
         assert one["bytes"] == 8 * one["values"]
     assert found["rounds"][0]["arrays"]["columns/missing"] == [3]
     shown = " ".join(invoke("stats", "check", study, "--data", data).stdout.split())
+    assert found["methods"]["women"]["releases"].endswith(" Only of records with age < 90.")
     for part in ("246 of the 270", "other", "The data fit the study. Nothing was sent.", "took 2 rounds"):
         assert part in shown
 
@@ -97,6 +98,15 @@ def test_data_that_do_not_fit(invoke: Any, invoke_json: Any, study: Path, data: 
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[1:] == [f"  {one}" for one in found["misfits"]]
     assert "13" not in refused.stderr.replace("record", "")
+
+
+def test_nothing_of_a_study_is_hidden_as_markup(invoke: Any, study: Path) -> None:
+    """People approve what they see."""
+    hidden = STUDY.replace("how the command", "[black on black]everything[/]").replace("age < 90", "sex in [('male')]")
+    study.write_text(hidden)
+    shown = " ".join(invoke("stats", "check", study).stdout.split())
+    assert "[black on black]everything[/]" in shown
+    assert "[('male')]" in shown
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from secagg.cli.command_options import command_of
 from secagg.cli.output import EXIT_FAILED, fact_table, names_of, print_json, results, size, table, usage_errors
@@ -110,16 +111,19 @@ def _as_json(study: Study, found: _Found) -> dict[str, Any]:
         "fits": None if site is None else True,
         "read": None if site is None else site.read,
         "records": None if site is None else site.records,
-        "methods": {
-            name: {"releases": method.in_words(study.terms)} | _records_of(site, name)
-            for name, method in study.methods.items()
-        },
+        "methods": {name: {"releases": _words(study, name)} | _records_of(site, name) for name in study.methods},
         "columns": {} if site is None else {name: _column(site, name) for name in study.used},
         "rounds": [
             {"values": _values(arrays), "bytes": _ELEMENT_BYTES * _values(arrays), "arrays": arrays}
             for arrays in found.rounds
         ],
     }
+
+
+def _words(study: Study, name: str) -> str:
+    """What a method releases, and of which records."""
+    method = study.methods[name]
+    return method.in_words(study.terms) + (f" Only of records with {method.where}." if method.where else "")
 
 
 def _records_of(site: SiteCheck | None, name: str) -> dict[str, int]:
@@ -139,12 +143,12 @@ def _column(site: SiteCheck, name: str) -> dict[str, Any]:
 
 
 def _show(study: Study, found: _Found, console: Console) -> None:
-    facts = fact_table(study.name)
+    facts = fact_table(escape(study.name))
     if study.purpose:
-        facts.add_row("purpose", study.purpose)
+        facts.add_row("purpose", escape(study.purpose))
     facts.add_row("digest", study.digest.hex())
     for filtered in study.filters:
-        facts.add_row("only records with", filtered)
+        facts.add_row("only records with", escape(filtered))
     facts.add_row("organisations", f"at least {study.release.min_organisations} in each sum")
     facts.add_row("small cells", f"counts below {study.release.min_cell} are withheld from the results")
     if found.site is not None:
@@ -163,9 +167,9 @@ def _show(study: Study, found: _Found, console: Console) -> None:
 def _show_methods(study: Study, site: SiteCheck | None, console: Console) -> None:
     rows = table("What is released", "method", "in words", *(("complete", "incomplete") if site is not None else ()))
     rows.columns[1].justify = "left"
-    for name, method in study.methods.items():
+    for name in study.methods:
         counts = [f"{count:,}" for count in _records_of(site, name).values()]
-        rows.add_row(name, method.in_words(study.terms), *counts)
+        rows.add_row(name, escape(_words(study, name)), *counts)
     console.print(rows)
 
 
@@ -175,7 +179,7 @@ def _show_columns(study: Study, site: SiteCheck, console: Console) -> None:
     for name in study.used:
         column = _column(site, name)
         counts = [f"{column[part]:,}" for part in ("missing", "outside", "rounded")]
-        rows.add_row(name, *counts, names_of(column["never_met"]))
+        rows.add_row(name, *counts, escape(names_of(column["never_met"])))
     console.print(rows)
 
 
