@@ -12,6 +12,7 @@ from secagg.cli.promise_options import (
     DEFAULT_CLIP,
     PANEL,
     Epsilon,
+    Levels,
     MaxDropout,
     Noise,
     PrivacyOptions,
@@ -55,6 +56,7 @@ class PlanOptions:
         ),
     ] = None
     noise: Noise = None
+    levels: Levels = None
     as_json: AsJson = False
 
     @property
@@ -68,4 +70,5 @@ class PlanOptions:
             noise=self.noise,
             bits=self.bits,
             clip=self.clip,
+            levels=self.levels,
         )

@@ -66,6 +66,16 @@ Noise: TypeAlias = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Levels: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of levels, up to 64, in which clients add the noise of a private round. What the clients that are "
+        "lost do not ask for is then taken off the sum again, by keys that the others reveal. Of a server that lies "
+        "about who survived, --threat-model active alone protects them (default: no levels; all noise stays).",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
 RoundBits: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -84,7 +94,7 @@ class PrivacyOptions:
     """The options as they were given, whether the round is private or not; None for one that was not given.
 
     Attributes:
-        private, epsilon, delta, max_dropout, rounds, noise, bits: see the options.
+        private, epsilon, delta, max_dropout, rounds, noise, bits, levels: see the options.
         clip: the L2 norm that a private update is shortened to.
     """
 
@@ -96,6 +106,7 @@ class PrivacyOptions:
     noise: NoiseKind | None
     bits: int | None
     clip: float | None
+    levels: int | None
 
     @property
     def is_private(self) -> bool:
@@ -124,7 +135,12 @@ class PrivacyOptions:
         a delta that can only have been meant as a share of the clients.
         """
         if not self.is_private:
-            for option, value in (("--rounds", self.rounds), ("--noise", self.noise), ("--clip", self.clip)):
+            for option, value in (
+                ("--rounds", self.rounds),
+                ("--noise", self.noise),
+                ("--clip", self.clip),
+                ("--levels", self.levels),
+            ):
                 if value is not None:
                     raise ParameterError(f"{option} {value}: it belongs to private rounds; give --epsilon with it")
             return None
@@ -147,6 +163,7 @@ class PrivacyOptions:
             clip=DEFAULT_CLIP if self.clip is None else self.clip,
             noise=NoiseKind.SKELLAM if self.noise is None else self.noise,
             bits=self.bits,
+            levels=0 if self.levels is None else self.levels,
         )
 
 

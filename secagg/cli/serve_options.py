@@ -12,7 +12,7 @@ from secagg.cli.command_options import check_range
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import AsJson, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
 from secagg.cli.private_options import BudgetFile
-from secagg.cli.promise_options import Epsilon, MaxDropout, Noise, PrivacyOptions, PrivateRounds, RoundBits
+from secagg.cli.promise_options import Epsilon, Levels, MaxDropout, Noise, PrivacyOptions, PrivateRounds, RoundBits
 from secagg.cli.rounds import SuiteName
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
@@ -130,6 +130,7 @@ class ServeOptions:
     epsilon: Epsilon = None
     promised_rounds: PrivateRounds = None
     noise: Noise = None
+    levels: Levels = None
     budget: BudgetFile = None
     deadline: Annotated[
         list[str] | None,
@@ -262,6 +263,7 @@ class ServeOptions:
             noise=self.noise,
             bits=self.bits,
             clip=clip,
+            levels=self.levels,
         )
 
     def check_ranges(self) -> None:

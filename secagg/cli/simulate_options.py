@@ -10,7 +10,16 @@ import typer
 
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM, AsJson, ChosenSuite, Neighbours, RoundGamma, Threat
-from secagg.cli.promise_options import Epsilon, MaxDropout, Noise, PrivacyOptions, Private, PrivateRounds, RoundBits
+from secagg.cli.promise_options import (
+    Epsilon,
+    Levels,
+    MaxDropout,
+    Noise,
+    PrivacyOptions,
+    Private,
+    PrivateRounds,
+    RoundBits,
+)
 from secagg.cli.rounds import SuiteName
 from secagg.pairwise.phases import ThreatModel
 
@@ -63,6 +72,7 @@ class SimulateOptions:
     epsilon: Epsilon = None
     rounds: PrivateRounds = None
     noise: Noise = None
+    levels: Levels = None
     suite: ChosenSuite = SuiteName.AES_128
     seed: Annotated[
         int | None,
@@ -124,4 +134,5 @@ class SimulateOptions:
             noise=self.noise,
             bits=self.bits,
             clip=clip,
+            levels=self.levels,
         )

@@ -223,6 +223,11 @@ class PrivateEncoder:
         return ATTACHMENT_BYTES if self._levels else 0
 
     @property
+    def wire_version(self) -> int:
+        """The least that a round's config must have as ``version``: attachments travel in version 2."""
+        return 2 if self._levels else 1
+
+    @property
     def length(self) -> int:
         """Elements of the vector: the mechanism's dimension."""
         return self._mechanism.dimension
@@ -411,16 +416,27 @@ class PrivateEncoder:
             InputError: as ``decode_sum``, and for an attachment that is no key.
             StateError: for an encoder that is of no round yet, or that has no levels.
         """
+        return self.decode_sum(
+            self.without_surplus(result),
+            len(result.included),
+            dtype,
+            min_contributors=result.min_survivors,
+            answered=len(result.attachments),
+        )
+
+    def without_surplus(self, result: AttachedResult) -> UnsignedVector:
+        """The sum without the noise that the losses did not ask for, for ``decode_sum(answered=...)``.
+
+        It is of the result's own dtype, and canonical modulo 2^b.  Work and errors are those of ``decode_in_levels``.
+        """
         if self._noise_levels is None:
             self._round_context()
             raise StateError("the encoder's noise has no levels: decode with decode")
         levels, clients = self._noise_levels
         check_vector(result.sum, self.length)
-        count, links = len(result.included), list(result.attachments.values())
-        lost = clients - count
-        total = levels.without_surplus(result.sum, self._mechanism, lost, links)
-        variance = levels.variance_of_sum(lost, count, len(links))
-        return self._decoded(total, count, dtype, result.min_survivors, variance)
+        lost = clients - len(result.included)
+        total = levels.without_surplus(result.sum, self._mechanism, lost, list(result.attachments.values()))
+        return total.astype(result.sum.dtype)
 
     def decode_sum(
         self,
@@ -429,6 +445,7 @@ class PrivateEncoder:
         dtype: Literal["float64", "template"] = "float64",
         *,
         min_contributors: int = 1,
+        answered: int = 0,
     ) -> PrivateMean:
         """The estimated weighted mean from the sum modulo 2^b of ``count`` encoded vectors.
 
@@ -437,22 +454,12 @@ class PrivateEncoder:
             count: how many vectors are in it.
             dtype: "float64", or "template" for the template's own types; as ``Encoder.decode_sum``.
             min_contributors: the fewest vectors that may be in the sum.
+            answered: with levels, of how many of the vectors ``without_surplus`` has taken the surplus off.
 
         Raises:
             InputError: for a sum of another length or type, or of fewer clients than asked for.
             StateError: for an encoder that is of no round yet; see ``for_round``.
         """
-        return self._decoded(vector, count, dtype, min_contributors, None)
-
-    def _decoded(
-        self,
-        vector: npt.NDArray[Any],
-        count: int,
-        dtype: Literal["float64", "template"],
-        min_contributors: int,
-        variance: int | None,
-    ) -> PrivateMean:
-        """As ``decode_sum``; ``variance`` is of the noise in the sum, unless it is ``count`` times the mechanism's."""
         if dtype not in ("float64", "template"):
             raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")
         signs = signs_of(self._round_context(), self.length)
@@ -464,9 +471,7 @@ class PrivateEncoder:
         spread = spread_of(values, width)
         transform(values)
         scale_and_sign(values, signs, 1 / (float(self._mechanism.scale) * math.sqrt(self.length)))
-        noise = math.sqrt(count * self._mechanism.variance if variance is None else variance) / float(
-            self._mechanism.scale
-        )
+        noise = math.sqrt(self._variance_of_sum(count, answered)) / float(self._mechanism.scale)
         total, weight_noise = float(count), 0.0
         if self._max_weight is not None:
             unit = self._weight_clip * SHRINK / self._max_weight
@@ -517,6 +522,14 @@ class PrivateEncoder:
             largest = max(largest, float(size))
             start += leaf.size
         return largest
+
+    def _variance_of_sum(self, count: int, answered: int) -> int:
+        """Of the noise in a coordinate of the sum, in steps squared.  Raises ParameterError for too many answers."""
+        integer("answered", answered, 0, 0 if self._noise_levels is None else count)
+        if self._noise_levels is None:
+            return count * self._mechanism.variance
+        levels, clients = self._noise_levels
+        return levels.variance_of_sum(clients - count, count, answered)
 
     def _noise_of_sum(self, count: int) -> float:
         """Standard deviation of the noise in a coordinate of the sum, in the update's own unit."""

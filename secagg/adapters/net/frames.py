@@ -107,10 +107,14 @@ class Progress(_Frame, tag=4, frozen=True):
 
 
 class Sum(_Frame, tag=5, frozen=True):
-    """Server: the sum follows, packed; ``included`` is a bitmap over the cohort."""
+    """Server: the sum follows, packed; ``included`` is a bitmap over the cohort.
+
+    ``answered``: in a private round whose noise has levels, of how many of them what was not needed was taken off.
+    """
 
     included: bytes
     size: Size
+    answered: Count = 0
 
 
 class Refused(_Frame, tag=6, frozen=True):

@@ -35,6 +35,7 @@ from secagg.outcome import Result
 from secagg.pairwise.messages import encode_bitmap
 from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.server import Server
+from secagg.privacy.hosting import opened
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -453,8 +454,11 @@ class HostedRound:
 
     async def _end(self, server: ServerMachine, result: Result | None) -> None:
         if result is not None:
-            packed = await self._on_thread(lambda: pack(result.sum, result.modulus))
-            ending = Ending("", result.included, packed, dict(result.dropped), result.transcript_digest.hex())
+            encoder = self.spec.layout.encoder().for_round(self.config)
+            total = await self._on_thread(lambda: opened(encoder, result))
+            packed = await self._on_thread(lambda: pack(total.vector, result.modulus))
+            digest = result.transcript_digest.hex()
+            ending = Ending("", result.included, packed, dict(result.dropped), digest, total.answered)
         else:
             ending = Ending(reasons.why_no_sum(server.failure, self.spec, self.standing), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
@@ -473,7 +477,8 @@ class HostedRound:
         if index not in ending.included:
             why = self.standing.why_lost(index, ending.dropped) or "it was lost"
             raise reasons.left_out(self.name, why, is_over=True)
-        frame = Sum(encode_bitmap(ending.included, self.config.clients), len(ending.packed))
+        included = encode_bitmap(ending.included, self.config.clients)
+        frame = Sum(included, len(ending.packed), ending.answered)
         return Outbound(frame, ending.packed)
 
     def _notify(self) -> None:

@@ -31,6 +31,7 @@ from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.transitions import next_answer
 from secagg.privacy.encoder import PrivateEncoder
+from secagg.privacy.hosting import OpenedSum, decoded, submitted
 from secagg.privacy.layout import AnyLayout, PrivateLayout, agreed_difference
 from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
@@ -231,7 +232,8 @@ class Steps:
         self._check_not_summed(digest)
         store.drop_outgoing()
         layout, encoder = self._require_fitted()
-        policy = replace(self._options.policy, context=layout.digest())
+        attached = layout.terms.attachment_bytes if isinstance(layout, PrivateLayout) else 0
+        policy = replace(self._options.policy, context=layout.digest(), max_attachment_bytes=attached)
         active = self._options.directory is not None
         # When this client refuses the config, the step is undone and the server not told: its member may think better.
         with Client.join(
@@ -312,7 +314,8 @@ class Steps:
                 step = client.receive(data)
                 if isinstance(step.event, InputNeeded):
                     encoder = self._require_fitted()[1].for_round(client.config)
-                    step = client.submit(encoder.encode(self._own.arrays, weight=self._weight))
+                    given = submitted(encoder, self._own.arrays, self._weight)
+                    step = client.submit(given.vector, given.keys)
                 if step.outgoing or step.event is not None:
                     self.taken += 1
                 for message in step.outgoing:
@@ -399,13 +402,18 @@ class Steps:
                 f"the server's sum is over {counted(len(included), 'client')}, this one "
                 f"{'' if part.seat in included else 'not '}among them; at least {config.min_survivors} were agreed",
             )
+        if frame.answered > len(included):
+            raise RefusedError(
+                Refusal.MALFORMED, f"the server says that {frame.answered} answered, of {len(included)} in its sum"
+            )
         try:
             vector = unpack(packed, config.modulus, config.length)
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
         encoder = encoder.for_round(config)
         try:
-            mean = encoder.decode_sum(vector, len(included), min_contributors=config.min_survivors)
+            total = OpenedSum(vector, frame.answered)
+            mean = decoded(encoder, total, len(included), min_contributors=config.min_survivors)
         except InputError as wrong:  # a member that cheated, or too few with a weight above 0
             raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
         return Total(
