@@ -182,7 +182,7 @@ def _removed(levels: dict[str, Any], length: int) -> str:
     shown = losses if len(losses) <= _LISTED else [*losses[: _LISTED - 1], "...", losses[-1]]
     return (
         f"for up to {', '.join(shown)} lost: the noise that these do not ask for is taken off the sum. A client draws "
-        f"{levels['client_draws']:,} values of noise in place of {length:,}, and the server at most "
+        f"{counted(levels['client_draws'], 'value')} of noise in place of {length:,}, and the server at most "
         f"{levels['server_draws']:,}. In semi_honest this trusts the server to say truly who survived"
     )
 

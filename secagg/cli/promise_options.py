@@ -69,9 +69,9 @@ Noise: TypeAlias = Annotated[
 Levels: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        help="Number of levels, up to 64, in which clients add the noise of a private round. What the clients that are "
-        "lost do not ask for is then taken off the sum again, by keys that the others reveal. Of a server that lies "
-        "about who survived, --threat-model active alone protects them (default: no levels; all noise stays).",
+        help="Number of levels, up to 64, in which clients add the noise of a private round. The noise that the lost "
+        "clients do not ask for is then taken off the sum, by keys that the others reveal. In semi_honest this trusts "
+        "the server to say truly who survived (default: no levels, so that all noise stays).",
         show_default=False,
         rich_help_panel=PANEL,
     ),

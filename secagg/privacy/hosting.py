@@ -22,7 +22,7 @@ Keys: TypeAlias = Sequence[tuple[int, bytes]]
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Submitted:
     """What a client hands over: ``client.submit(submitted.vector, submitted.keys)``.
 
@@ -36,7 +36,7 @@ class Submitted:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OpenedSum:
     """A round's sum as a host hands it on.
 
