@@ -16,8 +16,8 @@ from rich.text import Text
 from secagg._install import how_to_install
 from secagg.cli.output import finite, table
 from secagg.pairwise.config import RoundConfig
-from secagg.privacy.encoder import PrivateMean
 from secagg.privacy.layout import PrivateLayout
+from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
 

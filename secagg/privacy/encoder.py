@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
 from math import nextafter
@@ -36,6 +35,7 @@ from secagg.primitives.calls import ClearedOnError
 from secagg.privacy.keys import EncodingKeys
 from secagg.privacy.parameters import Mechanism
 from secagg.privacy.perturbation import SHRINK, Scaling, perturb
+from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.removal import ATTACHMENT_BYTES, MOST_LEVELS, NoiseLevels
 from secagg.privacy.rotation import scale_and_sign, signs_of, transform
 from secagg.privacy.wrapping import centred_values, spread_of, wrapping_share
@@ -43,41 +43,8 @@ from secagg.wording import counted
 
 UnsignedVector = npt.NDArray[np.unsignedinteger]
 
-LIKELY_SHARE: Final = 1e-3
-"""When more of the coordinates than these seem to have wrapped around, ``PrivateMean.wrapped`` says so."""
-
 _LABEL: Final = b"secagg private layout 1\n"
 _MOST_CLIENTS: Final = 2**32
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class PrivateMean:
-    """A decoded sum with noise.
-
-    Attributes:
-        mean: the estimated weighted mean of the clipped updates, nested, named and shaped as the template.
-        weight: what the sum was divided by, in units of the weights: the estimated sum of the clients' weights, but at
-            least ``weight_noise``; their number if the encoder has no weights.
-        count: how many clients are in the sum.
-        noise: standard deviation of the noise in each value of ``mean``, of all clients in the sum together.
-        weight_noise: standard deviation of the noise in the estimate of the weight; 0.0 without weights.
-        spread: estimated standard deviation of the sum's rotated coordinates, in steps, as if none had wrapped around.
-        wrapped_share: estimated share of the rotated coordinates that wrapped around.
-    """
-
-    mean: Any
-    weight: float
-    count: int
-    noise: float
-    weight_noise: float
-    spread: float
-    wrapped_share: float
-
-    @property
-    def wrapped(self) -> bool:
-        """Whether so many coordinates wrapped around (more than 1 in 1,000) that the mean is probably of no use."""
-        return self.wrapped_share > LIKELY_SHARE
 
 
 @final
@@ -416,16 +383,11 @@ class PrivateEncoder:
             InputError: as ``decode_sum``, and for an attachment that is no key.
             StateError: for an encoder that is of no round yet, or that has no levels.
         """
-        return self.decode_sum(
-            self.without_surplus(result),
-            len(result.included),
-            dtype,
-            min_contributors=result.min_survivors,
-            answered=len(result.attachments),
-        )
+        total, count, answered = self.without_surplus(result), len(result.included), len(result.attachments)
+        return self.decode_without_surplus(total, count, answered, dtype, min_contributors=result.min_survivors)
 
     def without_surplus(self, result: AttachedResult) -> UnsignedVector:
-        """The sum without the noise that the losses did not ask for, for ``decode_sum(answered=...)``.
+        """The sum without the noise that the losses did not ask for, for ``decode_without_surplus``.
 
         It is of the result's own dtype, and canonical modulo 2^b.  Work and errors are those of ``decode_in_levels``.
         """
@@ -445,7 +407,6 @@ class PrivateEncoder:
         dtype: Literal["float64", "template"] = "float64",
         *,
         min_contributors: int = 1,
-        answered: int = 0,
     ) -> PrivateMean:
         """The estimated weighted mean from the sum modulo 2^b of ``count`` encoded vectors.
 
@@ -454,11 +415,29 @@ class PrivateEncoder:
             count: how many vectors are in it.
             dtype: "float64", or "template" for the template's own types; as ``Encoder.decode_sum``.
             min_contributors: the fewest vectors that may be in the sum.
-            answered: with levels, of how many of the vectors ``without_surplus`` has taken the surplus off.
 
         Raises:
             InputError: for a sum of another length or type, or of fewer clients than asked for.
             StateError: for an encoder that is of no round yet; see ``for_round``.
+        """
+        return self.decode_without_surplus(vector, count, 0, dtype, min_contributors=min_contributors)
+
+    def decode_without_surplus(
+        self,
+        vector: npt.NDArray[Any],
+        count: int,
+        answered: int,
+        dtype: Literal["float64", "template"] = "float64",
+        *,
+        min_contributors: int = 1,
+    ) -> PrivateMean:
+        """As ``decode_sum``, of a sum from which ``without_surplus`` has taken the noise that was not needed.
+
+        Args:
+            vector, count, dtype, min_contributors: as in ``decode_sum``.
+            answered: of how many of the vectors it was taken off; 0 without levels.
+
+        Raises as ``decode_sum``, and ParameterError for more answers than vectors.
         """
         if dtype not in ("float64", "template"):
             raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from secagg.encoding.encoder import Encoder
 from secagg.encoding.sums import AttachedResult, Mean
-from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
+from secagg.privacy.private_mean import PrivateMean
 
 AnyEncoder: TypeAlias = Encoder | PrivateEncoder
 Keys: TypeAlias = Sequence[tuple[int, bytes]]
@@ -76,7 +77,7 @@ def decoded(
 ) -> Mean | PrivateMean:
     """The mean of ``count`` clients.  Arguments and errors are those of ``decode_sum``."""
     if isinstance(encoder, PrivateEncoder):
-        return encoder.decode_sum(
-            total.vector, count, dtype, min_contributors=min_contributors, answered=total.answered
+        return encoder.decode_without_surplus(
+            total.vector, count, total.answered, dtype, min_contributors=min_contributors
         )
     return encoder.decode_sum(total.vector, count, dtype, min_contributors=min_contributors)

@@ -22,8 +22,9 @@ from secagg.encoding.named_arrays import LISTED, NamedArrays, Shapes
 from secagg.encoding.sums import Mean, RoundTerms
 from secagg.encoding.template import Template
 from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE
+from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.terms import PrivacyTerms
 
 _LABEL: Final = b"secagg private round layout 1\n"

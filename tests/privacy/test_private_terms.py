@@ -192,7 +192,7 @@ def test_a_host_hands_vectors_and_sums_over_with_what_belongs_to_them() -> None:
     assert np.abs(mean.mean["w"] - 0.1).max() < 6 * mean.noise  # type: ignore[union-attr]
     for answered, other in ((21, encoder), (1, LAYOUT.encoder().for_round(config_of(LAYOUT)))):
         with pytest.raises(ParameterError, match=f"answered is {answered}: must be (a whole number from )?0"):
-            other.decode_sum(total, 20, answered=answered)
+            other.decode_without_surplus(total, 20, answered)
 
 
 def test_vectors_without_levels_go_through_as_they_are() -> None:

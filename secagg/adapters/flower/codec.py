@@ -19,9 +19,10 @@ from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import AttachedResult
 from secagg.errors import InputError
 from secagg.pairwise.config import RoundConfig
-from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.hosting import Submitted, decoded, opened, submitted
 from secagg.privacy.layout import PrivateLayout, PrivateSum, with_its_layout
+from secagg.privacy.private_mean import PrivateMean
 
 _REAL: Final = "biuf"
 _LARGEST: Final = float(np.finfo(np.float64).max)

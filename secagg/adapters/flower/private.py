@@ -20,7 +20,8 @@ from secagg.pairwise.config import RoundConfig
 from secagg.privacy.adaptive_clipping import ClipState
 from secagg.privacy.ask import Privacy
 from secagg.privacy.budget_errors import BudgetFileError
-from secagg.privacy.encoder import LIKELY_SHARE, PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
+from secagg.privacy.private_mean import LIKELY_SHARE, PrivateMean
 from secagg.privacy.terms import PrivacyTerms
 
 if TYPE_CHECKING:
