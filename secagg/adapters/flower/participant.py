@@ -79,6 +79,7 @@ class Participant:
                 "an invitation without an index: the server is in active, and this client has no identity"
             )
         privacy = self._announced.terms.privacy
+        # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
         attached = 0 if privacy is None else privacy.attachment_bytes
         try:
             client = Client.join(

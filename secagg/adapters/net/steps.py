@@ -232,6 +232,7 @@ class Steps:
         self._check_not_summed(digest)
         store.drop_outgoing()
         layout, encoder = self._require_fitted()
+        # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
         attached = layout.terms.attachment_bytes if isinstance(layout, PrivateLayout) else 0
         policy = replace(self._options.policy, context=layout.digest(), max_attachment_bytes=attached)
         active = self._options.directory is not None
