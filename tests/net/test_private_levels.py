@@ -22,7 +22,9 @@ from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.membership import Total
 from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.store import ClientStore
+from secagg.encoding.layout import Layout
 from secagg.privacy import Privacy, PrivacyTerms, PrivateLayout
+from tests.support.hosting import LAYOUT as WITHOUT_NOISE
 from tests.support.hosting import Hosting, hosting, spec_of
 from tests.support.lying_service import Line, hear, log_in, lying_server, say
 from tests.support.moved_clock import run
@@ -299,26 +301,36 @@ def test_levels_that_nobody_can_have_do_not_decode(changes: dict[str, Any], says
         decode_layout(data)
 
 
-def test_a_sum_of_more_answers_than_clients_is_refused(
-    tmp_path: Path, tls_folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("layout", "answered", "most"),
+    [(LAYOUT, CLIENTS + 1, CLIENTS), (PLAIN, 1, 0), (WITHOUT_NOISE, 1, 0)],
+    ids=["levels", "no levels", "no noise"],
+)
+def test_a_sum_of_more_answers_than_there_can_be_is_refused(
+    tmp_path: Path,
+    tls_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: PrivateLayout | Layout,
+    answered: int,
+    most: int,
 ) -> None:
     honest = HostedRound._farewell
 
     def lie(self: HostedRound, index: int, ending: Ending) -> Outbound:
         told = honest(self, index, ending)
         assert isinstance(told.frame, Sum)
-        return Outbound(msgspec.structs.replace(told.frame, answered=CLIENTS + 1), told.payload)
+        return Outbound(msgspec.structs.replace(told.frame, answered=answered), told.payload)
 
     async def test() -> None:
         monkeypatch.setattr(HostedRound, "_farewell", lie)
-        async with hosting([spec_of(CLIENTS, layout=LAYOUT, delta=0.34)], tmp_path, tls_folder) as host:
+        async with hosting([spec_of(CLIENTS, layout=layout, delta=0.34)], tmp_path, tls_folder) as host:
             ends = await asyncio.gather(
                 *(host.member(number, policy=POLICY).run() for number in range(CLIENTS)), return_exceptions=True
             )
             for end in ends:
                 assert isinstance(end, RefusedError)
                 assert end.code is Refusal.MALFORMED
-                assert "7 answered, of 6" in str(end)
+                assert f"there are {most} of whom it could" in str(end)
 
     run(test)
 

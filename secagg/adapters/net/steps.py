@@ -403,9 +403,12 @@ class Steps:
                 f"the server's sum is over {counted(len(included), 'client')}, this one "
                 f"{'' if part.seat in included else 'not '}among them; at least {config.min_survivors} were agreed",
             )
-        if frame.answered > len(included):
+        most = len(included) if isinstance(layout, PrivateLayout) and layout.terms.levels else 0
+        if frame.answered > most:
             raise RefusedError(
-                Refusal.MALFORMED, f"the server says that {frame.answered} answered, of {len(included)} in its sum"
+                Refusal.MALFORMED,
+                f"the server says that it took noise off for {counted(frame.answered, 'client')}: in this sum, there "
+                f"are {most} of whom it could",
             )
         try:
             vector = unpack(packed, config.modulus, config.length)
