@@ -138,13 +138,14 @@ def run(cell: Cell, full: int, *, interleaved: bool = False) -> Figures:
 def median_of(runs: Sequence[Figures]) -> Figures:
     """Each figure's median over several runs."""
     first = runs[0]
-    values = {field.name: _median([getattr(run, field.name) for run in runs]) for field in fields(first)}
+    values = {field.name: _median_each([getattr(run, field.name) for run in runs]) for field in fields(first)}
     return Figures(**values)
 
 
-def _median(values: Sequence[Any]) -> Any:
+def _median_each(values: Sequence[Any]) -> Any:
+    """The median of numbers; of mappings, by key."""
     if isinstance(values[0], Mapping):
-        return {key: _median([value[key] for value in values]) for key in values[0]}
+        return {key: _median_each([value[key] for value in values]) for key in values[0]}
     return statistics.median(values)
 
 
