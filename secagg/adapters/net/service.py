@@ -44,11 +44,12 @@ from secagg.adapters.net.frames import (
     Welcome,
     decode_to_server,
 )
-from secagg.adapters.net.hosted import UNDECIDED, HostedRound
+from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.status import status_of
+from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
 from secagg.pairwise import transcript
 from secagg.pairwise.phases import Phase
