@@ -156,8 +156,8 @@ class PrivateEncoder:
         wanted = self.coordinates(self._template, self._max_weight)
         if mechanism.length != wanted:
             raise ParameterError(
-                f"the mechanism is for {mechanism.length} coordinates, and this layout has {wanted}: make it with "
-                "length=PrivateEncoder.coordinates(template, max_weight)"
+                f"the mechanism is for {counted(mechanism.length, 'coordinate')}, and this layout has {wanted:,}: make "
+                "it with length=PrivateEncoder.coordinates(template, max_weight)"
             )
         self._update_clip, self._weight_clip = clips_of(mechanism.clip, self._max_weight, weight_clip)
         self._scaling = Scaling(mechanism, self._update_clip, self._weight_clip)

@@ -49,6 +49,7 @@ from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
 from secagg.simulation.small import load_kernels
+from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -353,7 +354,9 @@ class Service:
             raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
         allowed = hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
         if size > allowed:
-            raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
+            raise RefusedError(
+                Refusal.TOO_LARGE, f"a {phase} message of {counted(size, 'byte')}; at most {allowed:,} are allowed"
+            )
         seconds = self.limits.grace_seconds + size / self.limits.bytes_per_second  # when its phase lasts so long
         try:
             verdict = hosted.verdict_in_advance(session.index, phase)
@@ -369,7 +372,7 @@ class Service:
                 return await hosted.submit(session.index, phase, data)
         except TimeoutError:
             self._count_attempt(session, broke_a_rule=False)
-            raise RefusedError(Refusal.TOO_SLOW, f"{size} bytes of {phase} took too long to come") from None
+            raise RefusedError(Refusal.TOO_SLOW, f"{counted(size, 'byte')} of {phase} took too long to come") from None
         except ConnectionClosed:
             hosted.refuse_attempt(session.index, broke_a_rule=False)
             raise
