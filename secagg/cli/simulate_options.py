@@ -19,6 +19,7 @@ from secagg.cli.promise_options import (
     Private,
     PrivateRounds,
     RoundBits,
+    delta_option,
 )
 from secagg.cli.rounds import SuiteName
 from secagg.pairwise.phases import ThreatModel
@@ -54,15 +55,7 @@ class SimulateOptions:
     neighbours: Neighbours = "auto"
     threat: Threat = ThreatModel.SEMI_HONEST
     gamma: RoundGamma = None
-    delta: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest share of the clients that may drop out, which the round is planned for. With --epsilon it is "
-            "something else: the probability with which the promise may fail, below one over the number of clients, "
-            "and --max-dropout is the share of clients (default of the share: the total of --dropout).",
-            show_default=False,
-        ),
-    ] = None
+    delta: Annotated[float | None, delta_option("the total of --dropout")] = None
     max_dropout: MaxDropout = None
     bits: RoundBits = None
     clip: ClipTexts = None
@@ -125,14 +118,4 @@ class SimulateOptions:
 
     def privacy(self, clip: float | None) -> PrivacyOptions:
         """What the options say of privacy; ``clip`` is the norm that a private update is shortened to."""
-        return PrivacyOptions(
-            private=self.private,
-            epsilon=self.epsilon,
-            delta=self.delta,
-            max_dropout=self.max_dropout,
-            rounds=self.rounds,
-            noise=self.noise,
-            bits=self.bits,
-            clip=clip,
-            levels=self.levels,
-        )
+        return PrivacyOptions.of(self, rounds=self.rounds, clip=clip, private=self.private)

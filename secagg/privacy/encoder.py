@@ -16,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.encoding.arrays import RealArray
-from secagg.encoding.blocks import not_finite, values_digest
+from secagg.encoding.blocks import values_digest
 from secagg.encoding.limits import LARGEST_WEIGHT, integer, real
 from secagg.encoding.sums import (
     AttachedResult,
     RoundShape,
     RoundTerms,
     SumResult,
-    as_template,
     check_length,
     check_vector,
 )
@@ -32,9 +30,10 @@ from secagg.encoding.template import Template
 from secagg.encoding.weights import checked_weight
 from secagg.errors import InputError, ParameterError, StateError
 from secagg.primitives.calls import ClearedOnError
+from secagg.privacy.flat_updates import divided, gather
 from secagg.privacy.keys import EncodingKeys
 from secagg.privacy.parameters import Mechanism
-from secagg.privacy.perturbation import SHRINK, Scaling, perturb
+from secagg.privacy.perturbation import SHRINK, Scaling, clips_of, perturb
 from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.removal import ATTACHMENT_BYTES, MOST_LEVELS, NoiseLevels
 from secagg.privacy.rotation import scale_and_sign, signs_of, transform
@@ -124,11 +123,10 @@ class PrivateEncoder:
         wanted = self.coordinates(self._template, self._max_weight)
         if mechanism.length != wanted:
             raise ParameterError(
-                f"the mechanism is for {mechanism.length} coordinates, and this layout has {wanted}: make it with "
-                "length=PrivateEncoder.coordinates(template, max_weight)"
+                f"the mechanism is for {counted(mechanism.length, 'coordinate')}, and this layout has {wanted:,}: make "
+                "it with length=PrivateEncoder.coordinates(template, max_weight)"
             )
-        self._weight_clip = self._chosen_weight_clip(weight_clip)
-        self._update_clip = _leg(mechanism.clip, self._weight_clip)
+        self._update_clip, self._weight_clip = clips_of(mechanism.clip, self._max_weight, weight_clip)
         self._scaling = Scaling(mechanism, self._update_clip, self._weight_clip)
         self._dtype: np.dtype[np.unsignedinteger] = np.min_scalar_type(self.input_max)
         self._randomness = randomness
@@ -356,7 +354,7 @@ class PrivateEncoder:
         signs = signs_of(self._round_context(), self.length)
         weight, clamped = checked_weight(weight, self._max_weight)
         values = np.zeros(self.length, np.float64)
-        largest = self._gather(self._template.flatten(update), values)
+        largest = gather(self._template, self._template.flatten(update), values)
         share = 1.0 if self._max_weight is None else weight / self._max_weight
         factor = self._scaling.rotate(values, self._template.size, largest, share, signs)
         with ClearedOnError():
@@ -458,7 +456,7 @@ class PrivateEncoder:
             total = max(float(values[self._template.size]) / unit, weight_noise)
         share = total / (self._max_weight or 1)
         return PrivateMean(
-            mean=self._restored(values, share, dtype),
+            mean=divided(self._template, values, share, dtype),
             weight=total,
             count=count,
             noise=noise / share,
@@ -470,37 +468,10 @@ class PrivateEncoder:
     def __repr__(self) -> str:
         return f"PrivateEncoder({self._template!r}, {self._mechanism!r}, max_weight={self._max_weight})"
 
-    def _chosen_weight_clip(self, weight_clip: float | None) -> float:
-        clip = self._mechanism.clip
-        if self._max_weight is None:
-            if weight_clip is not None:
-                raise ParameterError(f"weight_clip is {weight_clip!r} and max_weight None: give both or neither")
-            return 0.0
-        chosen = clip / 4 if weight_clip is None else real("weight_clip", weight_clip, clip * 2.0**-20, clip)
-        if chosen == clip:
-            raise ParameterError(f"weight_clip is {weight_clip!r}: must be below the mechanism's clip, {clip!r}")
-        return chosen
-
     def _round_context(self) -> bytes:
         if self._context is None:
             raise StateError("the encoder is of no round yet: encode and decode with encoder.for_round(config)")
         return self._context
-
-    def _gather(self, arrays: list[RealArray], values: npt.NDArray[np.float64]) -> float:
-        """Copy the arrays into ``values``; the largest absolute value.  Raises InputError for what is not finite."""
-        from secagg.arithmetic.kernels import private_rounding
-
-        start, largest = 0, 0.0
-        for leaf, array in zip(self._template.leaves, arrays, strict=True):
-            part = values[start : start + leaf.size]
-            with np.errstate(over="ignore", invalid="ignore"):  # long double beyond float64: infinite, and refused
-                part[:] = array
-            size, finite = private_rounding.largest_of(part)
-            if not finite:
-                raise not_finite(leaf, part)
-            largest = max(largest, float(size))
-            start += leaf.size
-        return largest
 
     def _variance_of_sum(self, count: int, answered: int) -> int:
         """Of the noise in a coordinate of the sum, in steps squared.  Raises ParameterError for too many answers."""
@@ -513,24 +484,3 @@ class PrivateEncoder:
     def _noise_of_sum(self, count: int) -> float:
         """Standard deviation of the noise in a coordinate of the sum, in the update's own unit."""
         return math.sqrt(count * self._mechanism.variance) / float(self._mechanism.scale)
-
-    def _restored(self, values: npt.NDArray[np.float64], share: float, dtype: str) -> Any:
-        """The sum's values, divided, in the shapes of the template."""
-        means: list[object] = []
-        start = 0
-        for leaf in self._template.leaves:
-            part = values[start : start + leaf.size]
-            np.divide(part, share, out=part)
-            mean = part.reshape(leaf.shape).copy()
-            means.append(mean if dtype == "float64" else as_template(mean, leaf))
-            start += leaf.size
-        return self._template.restore(means)
-
-
-def _leg(hypotenuse: float, other: float) -> float:
-    """The largest float64 whose square, and that of ``other``, are together at most the square of ``hypotenuse``."""
-    square = Fraction(hypotenuse) ** 2 - Fraction(other) ** 2
-    leg = min(hypotenuse, math.sqrt(square) * (1 + 2.0**-50))
-    while Fraction(leg) ** 2 > square:
-        leg = nextafter(leg, 0.0)
-    return leg

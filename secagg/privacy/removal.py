@@ -179,7 +179,9 @@ class NoiseLevels:
         level = self.level(lost)
         for link in links:
             if len(link) != KEY_BYTES:
-                raise InputError(f"an attachment of {len(link)} bytes: the keys of removable noise have {KEY_BYTES}")
+                raise InputError(
+                    f"an attachment of {counted(len(link), 'byte')}: the keys of removable noise have {KEY_BYTES}"
+                )
             for component in self.removable(mechanism, link, level):
                 start = 0
                 for block in component.blocks(len(total)):

@@ -192,8 +192,8 @@ def encode_layout(layout: AnyLayout) -> bytes:
     encoded = _encoder.encode(layout)
     if len(encoded) > MAX_WELCOME_BYTES:
         raise ParameterError(
-            f"the layout of {counted(len(layout.arrays), 'array')} takes {len(encoded)} bytes; at most "
-            f"{MAX_WELCOME_BYTES} can be sent to a client: join small arrays into larger ones, or shorten their names"
+            f"the layout of {counted(len(layout.arrays), 'array')} takes {counted(len(encoded), 'byte')}; at most "
+            f"{MAX_WELCOME_BYTES:,} can be sent to a client: join small arrays into larger ones, or shorten their names"
         )
     return encoded
 

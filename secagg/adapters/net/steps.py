@@ -197,8 +197,8 @@ class Steps:
         if frame.size > allowed or frame.size < exactly:
             raise RefusedError(
                 Refusal.TOO_LARGE if frame.size > allowed else Refusal.MALFORMED,
-                f"the server announced a {named} of {frame.size} bytes; this round's has "
-                f"{'' if exactly else 'at most '}{allowed}",
+                f"the server announced a {named} of {counted(frame.size, 'byte')}; this round's has "
+                f"{'' if exactly else 'at most '}{allowed:,}",
             )
 
     def take(self, seat: int, phase: str, data: bytes) -> RoundConfig:
