@@ -1,11 +1,18 @@
-"""One cell of ``rounds.py``: a round's parameters, what it will take, and running it."""
+"""One cell of ``rounds.py``: a round's parameters, what it will take, and running it.
+
+    python benchmarks/cells.py 101 1000000 0.0 complete semi_honest --full 20 --repeat 3
+
+prints the cell's figures as JSON.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +20,7 @@ import numpy.typing as npt
 from server_process import ServerProcessCost, run_round
 
 from secagg import RoundConfig
+from secagg.cli.rounds import warm_up
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.simulation import PHASES, Faults, Outcome, make_cohort
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work, work_of
@@ -130,13 +138,14 @@ def run(cell: Cell, full: int, *, interleaved: bool = False) -> Figures:
 def median_of(runs: Sequence[Figures]) -> Figures:
     """Each figure's median over several runs."""
     first = runs[0]
-    values = {field.name: _median([getattr(run, field.name) for run in runs]) for field in fields(first)}
+    values = {field.name: _median_each([getattr(run, field.name) for run in runs]) for field in fields(first)}
     return Figures(**values)
 
 
-def _median(values: Sequence[Any]) -> Any:
+def _median_each(values: Sequence[Any]) -> Any:
+    """The median of numbers; of mappings, by key."""
     if isinstance(values[0], Mapping):
-        return {key: _median([value[key] for value in values]) for key in values[0]}
+        return {key: _median_each([value[key] for value in values]) for key in values[0]}
     return statistics.median(values)
 
 
@@ -210,3 +219,21 @@ class _Inputs:
 
     def _vector_of(self, client: int) -> npt.NDArray[np.uint16]:
         return np.random.default_rng(client).integers(0, 1 << INPUT_BITS, self._dim, np.uint16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for field, kind in (("clients", int), ("dim", int), ("dropout", float), ("graph", str), ("threat", str)):
+        parser.add_argument(field, type=kind)
+    parser.add_argument("--full", type=int, default=20, help="clients that run in full")
+    parser.add_argument("--repeat", type=int, default=3, help="the figures are medians")
+    options = vars(parser.parse_args())
+    full, repeat = options.pop("full"), options.pop("repeat")
+    cell = Cell(**options)
+    config = cell.config()
+    warm_up(config.modulus, config.suite, config.threat_model)
+    print(json.dumps(asdict(median_of([run(cell, full) for _ in range(repeat)]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,15 @@ def machine(*more_libraries: str) -> dict[str, Any]:
     }
 
 
+def without_features(*beginnings: str) -> dict[str, str]:
+    """The environment of a process whose Numba compiles for this processor without the features that begin so."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features().items()
+    kept = (f"{'+' if has and not name.startswith(beginnings) else '-'}{name}" for name, has in features)
+    return {"NUMBA_CPU_FEATURES": ",".join(kept)}
+
+
 def describe(found: Mapping[str, Any]) -> str:
     """``machine()`` in one line."""
     libraries = [f"{name} {found[name]}" for name in found if name not in ("processor", "cores", "load")]

@@ -37,15 +37,24 @@ Arrows = dict[str, set[str]]
 def room(module: str) -> str:
     """The room of a module, by its dotted name; of secagg's own, without ``secagg.``."""
     inner = module.removeprefix("secagg").removeprefix(".")
-    return next((apart for apart in APART if f"{inner}.".startswith(f"{apart}.")), inner.split(".")[0])
+    return next(
+        (apart for apart in APART if f"{inner}.".startswith(f"{apart}.")),
+        inner.split(".")[0],
+    )
 
 
 def arrows() -> Arrows:
     """Which rooms each room imports from."""
-    found: Arrows = {room(name): set() for name in MODULES if room(name) not in NO_ROOMS}
+    found: Arrows = {
+        room(name): set() for name in MODULES if room(name) not in NO_ROOMS
+    }
     for name in MODULES:
         if room(name) in found:
-            found[room(name)] |= {room(module) for module in imports(name) if module.split(".")[0] == "secagg"}
+            found[room(name)] |= {
+                room(module)
+                for module in imports(name)
+                if module.split(".")[0] == "secagg"
+            }
     return {name: targets - NO_ROOMS - {name} for name, targets in found.items()}
 
 
@@ -60,17 +69,26 @@ def reached(graph: Arrows) -> Arrows:
 def drawn(graph: Arrows) -> Arrows:
     """The arrows that do not follow from others: with these alone, each room still gets to the same ones."""
     further = reached(graph)
-    return {name: targets - set().union(*(further[target] for target in targets)) for name, targets in graph.items()}
+    return {
+        name: targets - set().union(*(further[target] for target in targets))
+        for name, targets in graph.items()
+    }
 
 
 def diagram() -> str:
     """The rooms as a Mermaid flow chart, from those that others are built on, upwards."""
     graph = arrows()
     # Sorted before it is ordered, so that the same imports give the same page every time.
-    from_below = TopologicalSorter({name: sorted(graph[name]) for name in sorted(graph)}).static_order()
+    from_below = TopologicalSorter(
+        {name: sorted(graph[name]) for name in sorted(graph)}
+    ).static_order()
     order = [name for name in from_below if graph[name] or _is_built_on(name, graph)]
     nodes = [f'  {_node(name)}["{name}"]' for name in order]
-    edges = [f"  {_node(name)} --> {_node(target)}" for name in order for target in sorted(drawn(graph)[name])]
+    edges = [
+        f"  {_node(name)} --> {_node(target)}"
+        for name in order
+        for target in sorted(drawn(graph)[name])
+    ]
     return "\n".join(["```mermaid", "flowchart TD", *nodes, *edges, "```"])
 
 
@@ -80,7 +98,9 @@ def table() -> str:
     for name, targets in sorted(arrows().items()):
         below = ", ".join(f"`{target}`" for target in sorted(targets)) or "nothing"
         rows.append(f"| `{name}` | {_says_of_itself(name)} | {below} |")
-    return "\n".join(["| room | what it holds | imports from |", "|---|---|---|", *rows])
+    return "\n".join(
+        ["| room | what it holds | imports from |", "|---|---|---|", *rows]
+    )
 
 
 def parts() -> Mapping[str, str]:
@@ -103,7 +123,9 @@ def _is_built_on(name: str, graph: Arrows) -> bool:
 
 def _says_of_itself(name: str) -> str:
     text = ast.get_docstring(MODULES[f"secagg.{name}"]) or ""
-    return " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
+    return (
+        " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,13 @@ from typing import Any, TypeAlias
 from generate_tables import replaced
 
 from secagg.pairwise.config import ThreatModel
-from secagg.pairwise.phases import CLIENT_ENDED, SERVER_ENDED, ClientState, HostCall, ServerState
+from secagg.pairwise.phases import (
+    CLIENT_ENDED,
+    SERVER_ENDED,
+    ClientState,
+    HostCall,
+    ServerState,
+)
 from secagg.pairwise.transitions import CLIENT, SERVER, ClientInput, input_name
 
 PAGE = Path(__file__).with_name("state-machines.md")
@@ -29,13 +35,17 @@ _CALLS = {
 }
 
 
-def diagram(table: Mapping[tuple[Any, Any], StrEnum], first: StrEnum, ended: Collection[StrEnum]) -> str:
+def diagram(
+    table: Mapping[tuple[Any, Any], StrEnum], first: StrEnum, ended: Collection[StrEnum]
+) -> str:
     """One machine as a Mermaid state diagram: every edge of the table, and one to ABORTED from every live state."""
     sources = {source for source, _ in table}
     live = [state for state in type(first) if state in sources]
     edges = [
         f"  {source} --> {target} : {_shown(given)}"
-        for (source, given), target in sorted(table.items(), key=lambda edge: live.index(edge[0][0]))
+        for (source, given), target in sorted(
+            table.items(), key=lambda edge: live.index(edge[0][0])
+        )
     ]
     aborts = [f"  {state} --> ABORTED" for state in live]
     ends = [f"  {state} --> [*]" for state in type(first) if state in ended]
@@ -48,7 +58,9 @@ def transition_table(models: Tables) -> str:
     order = list(type(next(iter(pairs))[0]))
     rows = [
         f"| {source} | `{_shown(given)}` | "
-        + " | ".join(str(table.get((source, given), "refused")) for table in models.values())
+        + " | ".join(
+            str(table.get((source, given), "refused")) for table in models.values()
+        )
         + " |"
         for source, given in sorted(pairs, key=lambda pair: order.index(pair[0]))
     ]
@@ -61,10 +73,17 @@ def transition_table(models: Tables) -> str:
 
 def parts() -> dict[str, str]:
     """What stands between the page's markers, by name."""
-    found = {"client transitions": transition_table(CLIENT), "server transitions": transition_table(SERVER)}
+    found = {
+        "client transitions": transition_table(CLIENT),
+        "server transitions": transition_table(SERVER),
+    }
     for model in ThreatModel:
-        found[f"client {model}"] = _fenced(diagram(CLIENT[model], ClientState.JOINED, CLIENT_ENDED))
-        found[f"server {model}"] = _fenced(diagram(SERVER[model], ServerState.ADVERTISE, SERVER_ENDED))
+        found[f"client {model}"] = _fenced(
+            diagram(CLIENT[model], ClientState.JOINED, CLIENT_ENDED)
+        )
+        found[f"server {model}"] = _fenced(
+            diagram(SERVER[model], ServerState.ADVERTISE, SERVER_ENDED)
+        )
     return found
 
 

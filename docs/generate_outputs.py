@@ -51,7 +51,11 @@ class Block:
         """Whether there is something to run in it, here."""
         if self.language == "python":
             _, _, modules = self.note.partition("needs: ")
-            return all(importlib.util.find_spec(module) is not None for module in modules.split(", ") if module)
+            return all(
+                importlib.util.find_spec(module) is not None
+                for module in modules.split(", ")
+                if module
+            )
         return self.language == "sh" and self.note == "run"
 
 
@@ -113,7 +117,11 @@ def _run_command(line: str) -> None:
     from secagg.cli.app import app
 
     try:
-        app(shlex.split(line, comments=True)[1:], prog_name="secagg", standalone_mode=True)
+        app(
+            shlex.split(line, comments=True)[1:],
+            prog_name="secagg",
+            standalone_mode=True,
+        )
     except SystemExit as ended:
         if ended.code:
             raise RuntimeError(f"{line}: exit code {ended.code}") from None

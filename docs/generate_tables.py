@@ -25,7 +25,9 @@ def replaced(page: str, parts: Mapping[str, str]) -> str:
     found = [name for _, name, _ in _MARKED.findall(page)]
     if missing := set(parts) - set(found):
         raise KeyError(f"no marker <!-- generated: {min(missing)} --> in the page")
-    return _MARKED.sub(lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}", page)
+    return _MARKED.sub(
+        lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}", page
+    )
 
 
 def rules_table(role: Role) -> str:
@@ -36,7 +38,9 @@ def rules_table(role: Role) -> str:
         for rule in RULES
         if role in rule.role
     ]
-    return "\n".join(["| requirement | what it stops | codes |", "|---|---|---|", *rows])
+    return "\n".join(
+        ["| requirement | what it stops | codes |", "|---|---|---|", *rows]
+    )
 
 
 def command_reference() -> str:
@@ -46,12 +50,20 @@ def command_reference() -> str:
     from secagg.cli.app import app
 
     commands = _commands(typer.main.get_command(app), ("secagg",))
-    return "\n\n".join(f"### {name}\n\n{_described(command)}" for name, command in commands)
+    return "\n\n".join(
+        f"### {name}\n\n{_described(command)}" for name, command in commands
+    )
 
 
 def security_page(page: str) -> str:
     """docs/security.md."""
-    return replaced(page, {"client rules": rules_table(Role.CLIENT), "server rules": rules_table(Role.SERVER)})
+    return replaced(
+        page,
+        {
+            "client rules": rules_table(Role.CLIENT),
+            "server rules": rules_table(Role.SERVER),
+        },
+    )
 
 
 def command_line_page(page: str) -> str:
@@ -74,20 +86,38 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 
 
 def _described(command: Any) -> str:
-    paragraphs = [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")]
+    paragraphs = [
+        " ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")
+    ]
     rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
-    return "\n".join(["\n\n".join(paragraphs), "", "| option | default | meaning |", "|---|---|---|", *rows])
+    return "\n".join(
+        [
+            "\n\n".join(paragraphs),
+            "",
+            "| option | default | meaning |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def _row(parameter: Any) -> str:
     default = parameter.default
     shown = "required" if parameter.required else ""
-    if not shown and isinstance(default, str | int | float | Path) and not isinstance(default, bool):
+    if (
+        not shown
+        and isinstance(default, str | int | float | Path)
+        and not isinstance(default, bool)
+    ):
         shown = f"`{getattr(default, 'value', default)}`"
     if parameter.param_type_name == "argument":
         name = f"`{parameter.metavar or parameter.name.upper()}`"
     else:
-        choices = "|".join(choice.value for choice in type(default)) if isinstance(default, Enum) else ""
+        choices = (
+            "|".join(choice.value for choice in type(default))
+            if isinstance(default, Enum)
+            else ""
+        )
         name = f"`{' '.join(filter(None, (parameter.opts[0], parameter.metavar or choices)))}`"
     return f"| {_cell(name)} | {shown} | {_cell(parameter.help or '')} |"
 

@@ -17,7 +17,9 @@ def modules() -> dict[str, ast.Module]:
     """Every module's tree, by its dotted name."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        name = ".".join(
+            path.relative_to(PACKAGE.parent).with_suffix("").parts
+        ).removesuffix(".__init__")
         found[name] = ast.parse(path.read_text(encoding="utf-8"))
     return found
 
@@ -37,8 +39,12 @@ def imports(name: str, *, lazy: bool = True) -> frozenset[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise ValueError(f"{name}, line {node.lineno}: a relative import; write the module's full name")
-            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+                raise ValueError(
+                    f"{name}, line {node.lineno}: a relative import; write the module's full name"
+                )
+            submodules = {
+                f"{node.module}.{alias.name}" for alias in node.names
+            } & MODULES.keys()
             found |= submodules
             if len(submodules) < len(node.names):
                 found.add(str(node.module))
@@ -54,4 +60,8 @@ def _statements(tree: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
 
 
 def _is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )

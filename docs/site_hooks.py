@@ -25,18 +25,27 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     decisions = [page for page in pages if page.startswith("specs/decisions/")]
     listed: list[Any] = [page for page in pages if page not in decisions]
     decisions.sort(key=lambda page: (not page.endswith("README.md"), page))
-    config.nav = [*(config.nav or []), {"Specification": [*listed, {"Decisions": decisions}]}]
+    config.nav = [
+        *(config.nav or []),
+        {"Specification": [*listed, {"Decisions": decisions}]},
+    ]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the specifications to the site's pages."""
     for path in _specs():
-        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+        files.append(
+            File.generated(
+                config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)
+            )
+        )
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(
+    markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
     """Turn links that leave docs/ for specs/ into links within the site."""
     if page.file.src_uri.startswith("specs/"):
         return markdown

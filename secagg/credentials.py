@@ -17,6 +17,7 @@ from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
 
 _BUSY_SECONDS: Final = 30.0
+"""How long one process waits for another that marks a token, which takes milliseconds."""
 _TOKENS_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS used (token BLOB PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS released (input BLOB PRIMARY KEY);

@@ -13,6 +13,7 @@ from secagg.errors import ParameterError
 from secagg.pairwise import transcript
 from secagg.primitives import signing
 from secagg.primitives.secret import Secret
+from secagg.wording import counted
 
 IDENTITY_KEY_BYTES: Final = 32
 
@@ -26,7 +27,7 @@ class Identity:
     def __init__(self, seed: bytes) -> None:
         """``seed`` is the 32-byte private key of RFC 8032."""
         if len(seed) != 32:
-            raise ParameterError(f"an identity seed of {len(seed)} bytes; it has 32")
+            raise ParameterError(f"an identity seed of {counted(len(seed), 'byte')}; it has 32")
         public, secret_key = signing.signing_key_pair(seed)
         self.public_key = public
         self._seed = Secret(seed)
@@ -72,7 +73,8 @@ class MemoryDirectory:
         for place, key in enumerate(keys):
             if len(key) != IDENTITY_KEY_BYTES:
                 raise ParameterError(
-                    f"member {place} has an identity key of {len(key)} bytes; an identity key has {IDENTITY_KEY_BYTES}"
+                    f"member {place} has an identity key of {counted(len(key), 'byte')}; an identity "
+                    f"key has {IDENTITY_KEY_BYTES}"
                 )
             if not signing.is_signing_key(key):
                 raise ParameterError(

@@ -23,6 +23,7 @@ from secagg.arithmetic import modular
 from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modular import Lanes
 from secagg.arithmetic.modulus import Modulus
+from secagg.wording import counted
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -160,11 +161,14 @@ def _checked_bytes(data: Buffer, modulus: Modulus, length: int) -> Bytes:
     expected = modulus.packed_bytes(length)
     if len(packed) != expected:
         raise PackedLengthError(
-            f"{len(packed)} bytes: {length} elements modulo {modulus} are packed in {expected} bytes"
+            f"{counted(len(packed), 'byte')}: {counted(length, 'element')} modulo {modulus} "
+            f"{'is' if length == 1 else 'are'} packed in {expected:,}"
         )
     used = length * modulus.bits % 8
     if used and packed[-1] >> np.uint8(used):
-        raise PackedPaddingError(f"a bit after the last of {length} elements is set: these bits must be zero")
+        raise PackedPaddingError(
+            f"a bit after the last of {counted(length, 'element')} is set: these bits must be zero"
+        )
     return packed
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from secagg.arithmetic.kernels import jit
 from secagg.arithmetic.modular import Lanes
+from secagg.wording import counted
 
 FRACTION_BITS: Final = 32
 """Of the random number that is added before the fraction is cut off: 32, so that a value of up to 32 bits and its
@@ -35,7 +36,9 @@ def round_block(
         How many values were beyond the bound; None when one is not finite, and ``out`` is then of no use.
     """
     if not len(values) == len(random) == len(out):
-        raise ValueError(f"blocks of {len(values)} values, {len(random)} random numbers and {len(out)} results")
+        raise ValueError(
+            f"blocks of {counted(len(values), 'value')}, {len(random)} random numbers and {len(out)} results"
+        )
     beyond, wrong = _rounder(out.dtype.itemsize)(values, factor, bound, levels << FRACTION_BITS, random, out)
     return None if wrong else int(beyond)
 

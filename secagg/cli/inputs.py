@@ -184,7 +184,7 @@ class RoundInputs(Generic[E]):
         update = self.updates.of(client)
         self._randomness = SeededRandomness(self._seed, f"rounding of client {client}")
         started = time.thread_time()
-        vector = self.encoder.encode(update)
+        vector = self._vector_of(client, update)
         spent = time.thread_time() - started
         self._clipped[client] = self.encoder.clipped
         for leaf, values in zip(self.updates.template.leaves, self.updates.template.flatten(update), strict=True):
@@ -192,6 +192,10 @@ class RoundInputs(Generic[E]):
         add(self._encoded, vector, out=self._encoded)
         add(self._plain, self.flat(update), out=self._plain)
         return vector, spent
+
+    def _vector_of(self, client: int, update: object) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """The update of a client as its vector."""
+        return self.encoder.encode(update)
 
 
 class EncodedInputs(RoundInputs[Encoder]):

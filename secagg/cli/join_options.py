@@ -16,6 +16,7 @@ from secagg.encoding import LayoutPolicy
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
+from secagg.privacy.removal import MOST_LEVELS
 
 _NETWORK: Final = "Network"
 _TRUST: Final = "What this client insists on"
@@ -222,6 +223,13 @@ class JoinOptions:
             rich_help_panel=PANEL,
         ),
     ] = None
+    max_levels: Annotated[
+        int,
+        typer.Option(
+            help="Largest --levels of the server to accept; 0 keeps all noise in the sum, however few are lost.",
+            rich_help_panel=PANEL,
+        ),
+    ] = MOST_LEVELS
     budget: BudgetFile = None
     ca: Annotated[
         Path | None,
@@ -267,6 +275,7 @@ class JoinOptions:
         check_range("--max-bits", self.max_bits, FEWEST_BITS, MOST_BITS)
         check_range("--min-max-weight", self.min_max_weight, 1, LARGEST_WEIGHT)
         check_range("--max-max-weight", self.max_max_weight, 1, LARGEST_WEIGHT)
+        check_range("--max-levels", self.max_levels, 0, MOST_LEVELS)
         check_range("--give-up-after", self.give_up_after, 1, 1e9)
         if (self.epsilon is None) != (self.delta is None):
             given, missing = ("--epsilon", "--delta") if self.delta is None else ("--delta", "--epsilon")
@@ -291,6 +300,7 @@ class JoinOptions:
             "max_epsilon": self.epsilon,
             "max_delta": self.delta,
             "min_noise_multiplier": self.min_noise,
+            "max_levels": self.max_levels,
         }
         given = {name: value for name, value in bounds.items() if value is not None}
         for name in ("clip", "bits", "max_weight"):

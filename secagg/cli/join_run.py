@@ -80,6 +80,7 @@ _OPTIONS: Final = {
     ", with a clip of": "--min-clip or --max-clip",
     ", with bits": "--min-bits",
     "is not the one that was agreed": "--layout",
+    "has levels": "--max-levels",
     "an epsilon of": "--epsilon",
     "a noise multiplier of": "--min-noise",
     "has no noise": "--epsilon, --private, --min-noise or --budget",

@@ -137,7 +137,9 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
         "clients",
         f"{config.clients:,}: {config.colluders:,} may collude with the server, {config.dropouts:,} may drop out",
     )
-    facts.add_row("vector", f"{counted(config.length, 'element')} of {config.modulus.bits} bits, {config.suite.name}")
+    facts.add_row(
+        "vector", f"{counted(config.length, 'element')} of {counted(config.modulus.bits, 'bit')}, {config.suite.name}"
+    )
     facts.add_row("graph", f"{found['graph']}, {counted(config.neighbours, 'neighbour')}, threshold {config.threshold}")
     facts.add_row("in the sum", f"at least {counted(config.min_survivors, 'client')}")
     console.print(facts)

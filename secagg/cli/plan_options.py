@@ -12,11 +12,13 @@ from secagg.cli.promise_options import (
     DEFAULT_CLIP,
     PANEL,
     Epsilon,
+    Levels,
     MaxDropout,
     Noise,
     PrivacyOptions,
     PrivateRounds,
     RoundBits,
+    delta_option,
 )
 from secagg.cli.rounds import SuiteName
 from secagg.pairwise.phases import ThreatModel
@@ -29,15 +31,7 @@ class PlanOptions:
     clients: Annotated[int, typer.Option(help="Number of clients to invite.")] = DEFAULT_CLIENTS
     dim: Annotated[int, typer.Option(help="Number of values in an update.", min=1)] = DEFAULT_DIM
     gamma: RoundGamma = None
-    delta: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest share of the clients that may drop out. With --epsilon it is something else: the probability "
-            "with which the promise may fail, below one over the number of clients, and --max-dropout is the share of "
-            "clients (default of the share: a tenth, and at least one client where --gamma leaves room).",
-            show_default=False,
-        ),
-    ] = None
+    delta: Annotated[float | None, delta_option("a tenth, and at least one client where --gamma leaves room")] = None
     max_dropout: MaxDropout = None
     threat: Threat = ThreatModel.SEMI_HONEST
     bits: RoundBits = None
@@ -55,17 +49,10 @@ class PlanOptions:
         ),
     ] = None
     noise: Noise = None
+    levels: Levels = None
     as_json: AsJson = False
 
     @property
     def privacy(self) -> PrivacyOptions:
         """What the options say of privacy."""
-        return PrivacyOptions(
-            epsilon=self.epsilon,
-            delta=self.delta,
-            max_dropout=self.max_dropout,
-            rounds=self.rounds,
-            noise=self.noise,
-            bits=self.bits,
-            clip=self.clip,
-        )
+        return PrivacyOptions.of(self, rounds=self.rounds, clip=self.clip)

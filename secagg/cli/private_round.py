@@ -18,12 +18,16 @@ from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy import Privacy, PrivateEncoder
 from secagg.privacy.cohort import private_cohort
+from secagg.privacy.removal import NoiseLevels, noise_left
 from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.privacy.calibration import Calibration
+    from secagg.privacy.report import PrivacyReport
 
 _SHARES_LOST: Final = (0.0, 0.1, 0.3)
+_LISTED: Final = 8
+"""Levels in a row of the table."""
 
 
 @final
@@ -43,6 +47,18 @@ class PrivateRound:
     encoder: PrivateEncoder
     config: RoundConfig
 
+    def report(self, contributors: int, wrapped_share: float | None = None) -> PrivacyReport:
+        """What a sum of so many clients keeps; see ``report_of``."""
+        from secagg.privacy.report import report_of
+
+        return report_of(
+            self.calibration.promise,
+            contributors=contributors,
+            colluders=self.config.colluders,
+            remaining=noise_left(self.calibration.mechanism, self.config, self.ask.levels, contributors),
+            wrapped_share=wrapped_share,
+        )
+
 
 def private_round(
     ask: Privacy, template: Template, cohort: RoundConfig, randomness: Callable[[int], bytes] = os.urandom
@@ -60,12 +76,14 @@ def private_round(
     cohort = private_cohort(cohort)
     need_extra()
     calibration = ask.calibrated(PrivateEncoder.coordinates(template), cohort)
-    encoder = PrivateEncoder(template, calibration.mechanism, randomness=randomness)
+    encoder = PrivateEncoder(template, calibration.mechanism, levels=ask.levels, randomness=randomness)
     config = cohort.replace(
         length=encoder.length,
         modulus=encoder.modulus_for(cohort.clients),
         input_max=encoder.input_max,
         context=encoder.layout_digest(),
+        version=max(cohort.version, encoder.wire_version),
+        attachment_bytes=encoder.attachment_bytes,
     )
     return PrivateRound(ask=ask, calibration=calibration, encoder=encoder, config=config)
 
@@ -96,6 +114,7 @@ def privacy_facts(planned: PrivateRound, plain: RoundConfig) -> dict[str, Any]:
         "padded_length": config.length,
         "vector_bytes": config.modulus.packed_bytes(config.length),
         "plain_vector_bytes": plain.modulus.packed_bytes(plain.length),
+        "levels": _levels_of(planned),
         "lost": [_after_losses(planned, share) for share in _SHARES_LOST],
     }
 
@@ -115,6 +134,8 @@ def show_privacy(found: dict[str, Any], plain: RoundConfig, console: Console) ->
         f"{counted(found['honest'], 'honest client')}: a sum has at least {found['min_survivors']:,}, of which all "
         "that may collude are taken off",
     )
+    if found["levels"] is not None:
+        rows.add_row("levels", _removed(found["levels"], found["padded_length"]))
     for loss in found["lost"]:
         rows.add_row(f"{loss['share']:.0%} lost", _reached(loss, found["min_survivors"]))
     console.print(rows)
@@ -142,14 +163,36 @@ def show_privacy(found: dict[str, Any], plain: RoundConfig, console: Console) ->
     console.print(rows)
 
 
+def _levels_of(planned: PrivateRound) -> dict[str, Any] | None:
+    """Where the noise is in levels: for how many losses each is, and how many values of noise are drawn."""
+    config, mechanism = planned.config, planned.calibration.mechanism
+    if not planned.ask.levels:
+        return None
+    levels = NoiseLevels.of(mechanism, config, planned.ask.levels)
+    return {
+        "asked": planned.ask.levels,
+        "losses": list(levels.losses),
+        "client_draws": levels.client_draws(mechanism),
+        "server_draws": levels.server_draws(mechanism, config.clients, config.clients),
+    }
+
+
+def _removed(levels: dict[str, Any], length: int) -> str:
+    losses = [f"{lost:,}" for lost in levels["losses"]]
+    shown = losses if len(losses) <= _LISTED else [*losses[: _LISTED - 1], "...", losses[-1]]
+    return (
+        f"for up to {', '.join(shown)} lost: the noise that these do not ask for is taken off the sum. A client draws "
+        f"{counted(levels['client_draws'], 'value')} of noise in place of {length:,}, and the server at most "
+        f"{levels['server_draws']:,}. In semi_honest this trusts the server to say truly who survived"
+    )
+
+
 def _after_losses(planned: PrivateRound, share: float) -> dict[str, Any]:
     """What a sum without this share of the clients keeps; no epsilon where it is never opened."""
-    from secagg.privacy.report import report_of
-
     config = planned.config
     contributors = config.clients - math.floor(share * config.clients)
     opened = contributors >= config.min_survivors
-    report = report_of(planned.calibration.promise, contributors=contributors, colluders=config.colluders)
+    report = planned.report(contributors)
     return {
         "share": share,
         "contributors": contributors,

@@ -22,6 +22,7 @@ from secagg.encoding import Template
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy import PrivateEncoder, PrivateMean
+from secagg.privacy.hosting import Keys, submitted
 from secagg.wording import counted, was
 
 _MUCH_SHORTENED: Final = 0.5
@@ -33,14 +34,25 @@ class PrivateInputs(RoundInputs[PrivateEncoder]):
 
     def __init__(self, updates: Updates, seed: int, agreed: PrivateRound) -> None:
         """``seed`` makes each client's noise, the same each time that it is encoded: for simulations alone."""
-        mechanism = agreed.calibration.mechanism
+        mechanism, levels = agreed.calibration.mechanism, agreed.ask.levels
         super().__init__(
             updates,
             seed,
-            lambda randomness: PrivateEncoder(updates.template, mechanism, randomness=randomness).for_round(
-                agreed.config
-            ),
+            lambda randomness: PrivateEncoder(
+                updates.template, mechanism, levels=levels, randomness=randomness
+            ).for_round(agreed.config),
         )
+        self._keys: dict[int, Keys] = {}
+
+    def keys(self, client: int) -> Keys:
+        """What the client attaches to its vector, where the noise has levels."""
+        return self._keys[client]
+
+    def _vector_of(self, client: int, update: object) -> npt.NDArray[np.unsignedinteger[Any]]:
+        given = submitted(self.encoder, update)
+        if given.keys is not None:
+            self._keys[client] = given.keys
+        return given.vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,19 +168,13 @@ def _decoded(run: SimulatedPrivateRound) -> tuple[PrivateMean | None, npt.NDArra
     encoded, plain = run.inputs.totals_of(result.included)
     if not np.array_equal(result.sum, encoded & np.uint64(encoder.input_max)):
         return None, None
-    return encoder.decode(result), plain / len(result.included)
+    decoded = encoder.decode_in_levels(result) if encoder.levels else encoder.decode(result)
+    return decoded, plain / len(result.included)
 
 
 def _kept(run: SimulatedPrivateRound, decoded: PrivateMean) -> dict[str, Any]:
     """What was promised and what was reached."""
-    from secagg.privacy.report import report_of
-
-    kept = report_of(
-        run.agreed.calibration.promise,
-        contributors=decoded.count,
-        colluders=run.config.colluders,
-        wrapped_share=decoded.wrapped_share,
-    )
+    kept = run.agreed.report(decoded.count, decoded.wrapped_share)
     mechanism = run.agreed.calibration.mechanism
     return {
         "asked_epsilon": run.agreed.ask.epsilon,
@@ -179,6 +185,7 @@ def _kept(run: SimulatedPrivateRound, decoded: PrivateMean) -> dict[str, Any]:
         "delta": kept.delta,
         "rounds": kept.rounds,
         "noise": mechanism.noise.value,
+        "levels": run.agreed.ask.levels,
         "clip": mechanism.clip,
         "bits": mechanism.bits,
         "contributors": kept.contributors,

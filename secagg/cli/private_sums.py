@@ -16,8 +16,8 @@ from rich.text import Text
 from secagg._install import how_to_install
 from secagg.cli.output import finite, table
 from secagg.pairwise.config import RoundConfig
-from secagg.privacy.encoder import PrivateMean
 from secagg.privacy.layout import PrivateLayout
+from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
 
@@ -59,6 +59,11 @@ def promise_lines(terms: PrivacyTerms) -> list[str]:
         f"The noise in the sum is {terms.noise_multiplier:.3g} times the clip of {terms.update_clip:g} (L2 norm of a "
         f"whole update), {terms.noise} noise of {counted(terms.honest, 'honest client')} or more."
     )
+    if terms.levels:
+        noise += (
+            f" It is in {counted(terms.levels, 'level')}: what the losses do not ask for is taken off again, which in "
+            "semi_honest trusts the server to say truly who survived."
+        )
     rounds = "this round" if terms.rounds == 1 else f"the {counted(terms.rounds, 'round')} that a client may be in"
     if not has_accountant():
         return [f"Private. {noise} To see the epsilon that this costs, {how_to_install('privacy')}."]
@@ -75,6 +80,7 @@ def promise_json(terms: PrivacyTerms) -> dict[str, Any]:
         "rounds": terms.rounds,
         "honest": terms.honest,
         "noise_multiplier": terms.noise_multiplier,
+        "levels": terms.levels,
     }
 
 
@@ -82,14 +88,7 @@ def report_for(terms: PrivacyTerms, config: RoundConfig, mean: PrivateMean) -> P
     """What the round promised and reached; None where nothing can work out an epsilon."""
     if not has_accountant():
         return None
-    from secagg.privacy.report import report_of
-
-    return report_of(
-        terms.round_promise(),
-        contributors=mean.count,
-        colluders=config.colluders,
-        wrapped_share=mean.wrapped_share,
-    )
+    return terms.report(config, mean.count, mean.wrapped_share)
 
 
 def report_json(report: PrivacyReport | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""``--epsilon`` and what belongs to it, for ``plan`` and ``simulate``: what is promised to whom.
+"""``--epsilon`` and what belongs to it, for ``plan``, ``simulate`` and ``serve``: what is promised to whom.
 
 Without ``--epsilon``, ``--delta`` is the share of the clients that may drop out, as it has been from the first.  With
 it, ``--delta`` is the other number of the promise, as everywhere in differential privacy, and the share has the name
@@ -8,7 +8,7 @@ it, ``--delta`` is the other number of the promise, as everywhere in differentia
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeAlias, final
+from typing import Annotated, Any, Final, Protocol, TypeAlias, final
 
 import typer
 
@@ -23,6 +23,17 @@ DEFAULT_EPSILON: Final = 6.0
 DEFAULT_DELTA: Final = 1e-6
 DEFAULT_CLIP: Final = 1.0
 PANEL: Final = "Privacy of the sum"
+
+
+def delta_option(default_share: str) -> Any:
+    """What Typer is told of ``--delta``; ``default_share`` says which share may drop out without it."""
+    return typer.Option(
+        help="Largest share of the clients that may drop out. With --epsilon it is something else: the probability "
+        "with which the promise may fail, below one over the number of clients, and --max-dropout is the share of "
+        f"clients (default of the share: {default_share}).",
+        show_default=False,
+    )
+
 
 MaxDropout: TypeAlias = Annotated[
     float | None,
@@ -66,6 +77,16 @@ Noise: TypeAlias = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Levels: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of levels, up to 64, in which clients add the noise of a private round. The noise that the lost "
+        "clients do not ask for is then taken off the sum, by keys that the others reveal. In semi_honest this trusts "
+        "the server to say truly who survived (default: no levels, so that all noise stays).",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
 RoundBits: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -78,13 +99,30 @@ RoundBits: TypeAlias = Annotated[
 ]
 
 
+class _OfCommand(Protocol):
+    """The options of privacy that ``plan``, ``simulate`` and ``serve`` have under the same names."""
+
+    @property
+    def epsilon(self) -> float | None: ...
+    @property
+    def delta(self) -> float | None: ...
+    @property
+    def max_dropout(self) -> float | None: ...
+    @property
+    def noise(self) -> NoiseKind | None: ...
+    @property
+    def bits(self) -> int | None: ...
+    @property
+    def levels(self) -> int | None: ...
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class PrivacyOptions:
     """The options as they were given, whether the round is private or not; None for one that was not given.
 
     Attributes:
-        private, epsilon, delta, max_dropout, rounds, noise, bits: see the options.
+        private, epsilon, delta, max_dropout, rounds, noise, bits, levels: see the options.
         clip: the L2 norm that a private update is shortened to.
     """
 
@@ -96,6 +134,24 @@ class PrivacyOptions:
     noise: NoiseKind | None
     bits: int | None
     clip: float | None
+    levels: int | None
+
+    @classmethod
+    def of(
+        cls, options: _OfCommand, *, rounds: int | None, clip: float | None, private: bool = False
+    ) -> PrivacyOptions:
+        """Those of a command; ``rounds``, ``clip`` and ``private`` have other names or forms in some of them."""
+        return cls(
+            private=private,
+            epsilon=options.epsilon,
+            delta=options.delta,
+            max_dropout=options.max_dropout,
+            rounds=rounds,
+            noise=options.noise,
+            bits=options.bits,
+            clip=clip,
+            levels=options.levels,
+        )
 
     @property
     def is_private(self) -> bool:
@@ -124,7 +180,12 @@ class PrivacyOptions:
         a delta that can only have been meant as a share of the clients.
         """
         if not self.is_private:
-            for option, value in (("--rounds", self.rounds), ("--noise", self.noise), ("--clip", self.clip)):
+            for option, value in (
+                ("--rounds", self.rounds),
+                ("--noise", self.noise),
+                ("--clip", self.clip),
+                ("--levels", self.levels),
+            ):
                 if value is not None:
                     raise ParameterError(f"{option} {value}: it belongs to private rounds; give --epsilon with it")
             return None
@@ -147,6 +208,7 @@ class PrivacyOptions:
             clip=DEFAULT_CLIP if self.clip is None else self.clip,
             noise=NoiseKind.SKELLAM if self.noise is None else self.noise,
             bits=self.bits,
+            levels=0 if self.levels is None else self.levels,
         )
 
 

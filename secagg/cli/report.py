@@ -294,7 +294,9 @@ def add_outcome(rows: Table, found: Mapping[str, Any], config: RoundConfig, outc
         if members:
             inside = " (their vectors are in the sum)" if Phase(phase).has_sum else ""
             rows.add_row(f"lost in {phase}", f"{len(members):,}{inside}: {_listed(members)}")
-    rows.add_row("vector", f"{counted(found['dim'], 'element')} of {found['ring_bits']} bits, {config.suite.name}")
+    rows.add_row(
+        "vector", f"{counted(found['dim'], 'element')} of {counted(found['ring_bits'], 'bit')}, {config.suite.name}"
+    )
     rows.add_row(
         "graph", f"{found['graph']}, {counted(found['neighbours'], 'neighbour')}, threshold {found['threshold']}"
     )

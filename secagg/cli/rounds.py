@@ -77,6 +77,14 @@ def config_for(
     ``gamma`` and ``delta`` of None mean the defaults of ``RoundConfig.for_cohort``.  A ``private`` layout has a modulus
     of its own, and another digest than its encoder.
     """
+    wire: dict[str, Any] = {}
+    if private is not None:
+        own = private.encoder()
+        wire = {
+            "modulus": own.modulus_for(clients),
+            "version": own.wire_version,
+            "attachment_bytes": own.attachment_bytes,
+        }
     return RoundConfig.for_cohort(
         clients,
         encoder.length,
@@ -88,8 +96,8 @@ def config_for(
         min_survivors=min_survivors,
         suite=suite.suite,
         context=encoder.layout_digest() if private is None else private.digest(),
-        modulus=None if private is None else encoder.modulus_for(clients),
         cohort=cohort if threat.signs else b"",
+        **wire,
     )
 
 

@@ -12,7 +12,16 @@ from secagg.cli.command_options import check_range
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import AsJson, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
 from secagg.cli.private_options import BudgetFile
-from secagg.cli.promise_options import Epsilon, MaxDropout, Noise, PrivacyOptions, PrivateRounds, RoundBits
+from secagg.cli.promise_options import (
+    Epsilon,
+    Levels,
+    MaxDropout,
+    Noise,
+    PrivacyOptions,
+    PrivateRounds,
+    RoundBits,
+    delta_option,
+)
 from secagg.cli.rounds import SuiteName
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
@@ -109,13 +118,7 @@ class ServeOptions:
     ] = None
     gamma: RoundGamma = None
     delta: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest share of the clients that may drop out. With --epsilon it is something else: the probability "
-            "with which the promise may fail, below one over the number of clients, and --max-dropout is the share of "
-            "clients (default: a tenth, and at least one client where --gamma and --min-survivors leave room).",
-            show_default=False,
-        ),
+        float | None, delta_option("a tenth, and at least one client where --gamma and --min-survivors leave room")
     ] = None
     min_survivors: Annotated[
         int | None,
@@ -130,6 +133,7 @@ class ServeOptions:
     epsilon: Epsilon = None
     promised_rounds: PrivateRounds = None
     noise: Noise = None
+    levels: Levels = None
     budget: BudgetFile = None
     deadline: Annotated[
         list[str] | None,
@@ -254,15 +258,7 @@ class ServeOptions:
 
     def privacy(self, clip: float | None = None) -> PrivacyOptions:
         """What the options say of privacy, with the norm that ``--clip`` says in a private round."""
-        return PrivacyOptions(
-            epsilon=self.epsilon,
-            delta=self.delta,
-            max_dropout=self.max_dropout,
-            rounds=self.promised_rounds,
-            noise=self.noise,
-            bits=self.bits,
-            clip=clip,
-        )
+        return PrivacyOptions.of(self, rounds=self.promised_rounds, clip=clip)
 
     def check_ranges(self) -> None:
         """Raises ParameterError for a number that no server can use, and for an option that another one needs."""

@@ -32,6 +32,7 @@ from secagg.pairwise.phases import ThreatModel, default_threat_model
 from secagg.privacy import PrivateEncoder, PrivateLayout
 from secagg.privacy.cohort import private_cohort
 from secagg.privacy.layout import AnyLayout
+from secagg.wording import counted
 
 _FEWEST: Final = 3
 """Everybody gets the total: of two, each could take its own away from it."""
@@ -228,7 +229,8 @@ def invited_by(options: ServeOptions) -> Invited:
     known, members, keys, digest = _cohort(options.directory, options.open_seats)
     if keys is not None and options.clients not in (None, len(keys)):
         raise ParameterError(
-            f"--clients {options.clients}: {options.directory} lists {len(keys)} members; leave --clients out"
+            f"--clients {options.clients}: {options.directory} lists {counted(len(keys), 'member')}; leave "
+            "--clients out"
         )
     count = len(keys) if keys is not None else options.clients
     if count is None:

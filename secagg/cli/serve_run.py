@@ -47,6 +47,7 @@ from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.budget_errors import BudgetFileError
+from secagg.privacy.hosting import OpenedSum, decoded
 from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import write_any_layout
 from secagg.wording import counted
@@ -290,7 +291,8 @@ def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Su
     least = config.min_survivors
     encoder = spec.layout.encoder().for_round(config)
     try:
-        mean = encoder.decode_sum(vector, len(ending.included), min_contributors=least)
+        total = OpenedSum(vector, ending.answered)
+        mean = decoded(encoder, total, len(ending.included), min_contributors=least)
     except InputError as wrong:  # a member that cheated, or weights of 0
         return _Sum(unusable=str(wrong).replace("(min_survivors)", "(--min-survivors)"))
     found = with_its_layout(spec.layout, mean)

@@ -145,6 +145,7 @@ def _run(
         outcome = run_round(
             inputs,
             config,
+            attachments=inputs.keys if isinstance(inputs, PrivateInputs) and config.attachment_bytes else None,
             faults=faults,
             seed=options.seed,
             identities=cohort.identities,

@@ -10,7 +10,17 @@ import typer
 
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM, AsJson, ChosenSuite, Neighbours, RoundGamma, Threat
-from secagg.cli.promise_options import Epsilon, MaxDropout, Noise, PrivacyOptions, Private, PrivateRounds, RoundBits
+from secagg.cli.promise_options import (
+    Epsilon,
+    Levels,
+    MaxDropout,
+    Noise,
+    PrivacyOptions,
+    Private,
+    PrivateRounds,
+    RoundBits,
+    delta_option,
+)
 from secagg.cli.rounds import SuiteName
 from secagg.pairwise.phases import ThreatModel
 
@@ -45,15 +55,7 @@ class SimulateOptions:
     neighbours: Neighbours = "auto"
     threat: Threat = ThreatModel.SEMI_HONEST
     gamma: RoundGamma = None
-    delta: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest share of the clients that may drop out, which the round is planned for. With --epsilon it is "
-            "something else: the probability with which the promise may fail, below one over the number of clients, "
-            "and --max-dropout is the share of clients (default of the share: the total of --dropout).",
-            show_default=False,
-        ),
-    ] = None
+    delta: Annotated[float | None, delta_option("the total of --dropout")] = None
     max_dropout: MaxDropout = None
     bits: RoundBits = None
     clip: ClipTexts = None
@@ -63,6 +65,7 @@ class SimulateOptions:
     epsilon: Epsilon = None
     rounds: PrivateRounds = None
     noise: Noise = None
+    levels: Levels = None
     suite: ChosenSuite = SuiteName.AES_128
     seed: Annotated[
         int | None,
@@ -115,13 +118,4 @@ class SimulateOptions:
 
     def privacy(self, clip: float | None) -> PrivacyOptions:
         """What the options say of privacy; ``clip`` is the norm that a private update is shortened to."""
-        return PrivacyOptions(
-            private=self.private,
-            epsilon=self.epsilon,
-            delta=self.delta,
-            max_dropout=self.max_dropout,
-            rounds=self.rounds,
-            noise=self.noise,
-            bits=self.bits,
-            clip=clip,
-        )
+        return PrivacyOptions.of(self, rounds=self.rounds, clip=clip, private=self.private)

@@ -11,6 +11,7 @@ from secagg.encoding.exact import Exact
 from secagg.encoding.layout import Layout
 from secagg.encoding.npz import replacing
 from secagg.errors import InputError, ParameterError
+from secagg.wording import counted
 
 _FORMAT: Final = "secagg layout 1"
 _MOST_BYTES: Final = 2**25
@@ -65,7 +66,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as failure:
         raise InputError(f"{path}: cannot be read ({failure.strerror or failure})") from None
     if size > _MOST_BYTES:
-        raise InputError(f"{path}: {size} bytes, and a layout file has at most {_MOST_BYTES}")
+        raise InputError(f"{path}: {counted(size, 'byte')}, and a layout file has at most {_MOST_BYTES:,}")
     return data
 
 

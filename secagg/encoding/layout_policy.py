@@ -38,6 +38,10 @@ class LayoutPolicy:
         min_noise_multiplier: the least noise of a private round, over the largest norm of a rounded update, as
             ``PrivacyTerms.least_noise_multiplier`` counts it; needs no further package.  Coarse steps do not pass
             for noise.  What the rounds cost depends on more than that: ask for ``max_epsilon`` where it can be had.
+        max_levels: the most levels of a private round's noise, which are revealed to the server as far as the losses do
+            not ask for them.  What is promised is the same with and without levels.  0 refuses them: then the noise
+            that is left over when few clients are lost stays, a margin against more colluders than the round counts
+            on and, in ``semi_honest``, against a server that lies about the survivors.
     """
 
     min_clip: float = SMALLEST_CLIP
@@ -52,6 +56,7 @@ class LayoutPolicy:
     max_epsilon: float | None = None
     max_delta: float | None = None
     min_noise_multiplier: float | None = None
+    max_levels: int = 64
 
     def __post_init__(self) -> None:
         """Raises ParameterError for bounds that no layout keeps."""
@@ -59,6 +64,7 @@ class LayoutPolicy:
             ("clip", self.min_clip, self.max_clip),
             ("bits", self.min_bits, self.max_bits),
             ("max_weight", self.min_max_weight, self.max_max_weight),
+            ("levels", 0, self.max_levels),
         ):
             if not low <= high:
                 raise ParameterError(f"a layout policy with {name} from {low!r} to {high!r}: it allows nothing")
@@ -118,6 +124,7 @@ class LayoutPolicy:
         bits: int,
         max_weight: int | None,
         noise_multiplier: float,
+        levels: int = 0,
         epsilon_at: Callable[[float], float],
         weighted_by: str | None = None,
         difference: bool = True,
@@ -128,10 +135,12 @@ class LayoutPolicy:
             clip, bits: the norm that an update is shortened to, and the bits of the modulus.
             max_weight, weighted_by, difference: as in ``check``.
             noise_multiplier: see ``min_noise_multiplier``.
+            levels: of the noise; 0 where all of it stays.
             epsilon_at: gives the epsilon over all announced rounds at a delta, and is asked only if the policy is.
         """
         _within("clip", clip, self.min_clip, self.max_clip)
         _within("bits", bits, self.min_bits, self.max_bits)
+        _within("levels", levels, 0, self.max_levels)
         self._check_weight(max_weight, weighted_by, difference=difference)
         least = self.min_noise_multiplier
         if least is not None and not noise_multiplier >= least:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import InputError
+from secagg.wording import counted
 
 _MEMBER: Final = ".npy"
 # A header is Python source to NumPy: one of thousands of signs ends in RecursionError (a RuntimeError) or MemoryError.
@@ -152,7 +153,7 @@ def _checked_header(
     if any(extent < 0 for extent in shape) or math.prod(shape) * dtype.itemsize != size:
         said = str(shape) if len(str(shape)) <= 100 else f"{str(shape)[:100]}..."
         raise InputError(
-            f"{file}: array {name!r} has {size} bytes of values, and its header says shape {said} of {dtype}: the file "
-            "is damaged"
+            f"{file}: array {name!r} has {counted(size, 'byte')} of values, and its header says "
+            f"shape {said} of {dtype}: the file is damaged"
         )
     return tuple(int(extent) for extent in shape), dtype

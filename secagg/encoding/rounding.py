@@ -22,6 +22,7 @@ from secagg.errors import ParameterError
 from secagg.primitives.kdf import derive
 from secagg.primitives.streams import Keystream
 from secagg.primitives.suites import Suite
+from secagg.wording import counted
 
 BLOCK: Final = 1 << 15
 """Elements worked on at a time: the scratch arrays of a block stay in a core's second-level cache.  From 2^13 to 2^19
@@ -80,8 +81,10 @@ def fresh_bytes(randomness: Callable[[int], bytes], count: int) -> bytes:
     """That many bytes of a source of randomness.  Raises ParameterError when it gives anything else."""
     seed = randomness(count)
     if not isinstance(seed, bytes) or len(seed) != count:
-        met = f"{len(seed)} bytes" if isinstance(seed, bytes) else type(seed).__name__
-        raise ParameterError(f"randomness({count}) gave {met}: it must return {count} bytes, as os.urandom does")
+        met = counted(len(seed), "byte") if isinstance(seed, bytes) else type(seed).__name__
+        raise ParameterError(
+            f"randomness({count}) gave {met}: it must return {counted(count, 'byte')}, as os.urandom does"
+        )
     return seed
 
 

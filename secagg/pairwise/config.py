@@ -33,6 +33,7 @@ from secagg.pairwise.values import (
     whole,
 )
 from secagg.primitives.suites import Suite
+from secagg.wording import counted
 
 __all__ = [
     "MAX_CLIENTS",
@@ -227,8 +228,8 @@ class RoundConfig:
         if self.input_max < self.modulus.value - 1 and self.clients * self.input_max >= self.modulus.value:
             needed = (self.clients * self.input_max).bit_length()
             raise ParameterError(
-                f"modulus {self.modulus}: the sum of {self.clients} elements up to {self.input_max} can reach "
-                f"{self.clients * self.input_max}; use a ring of at least {needed} bits"
+                f"modulus {self.modulus}: the sum of {counted(self.clients, 'element')} up to {self.input_max} can "
+                f"reach {self.clients * self.input_max}; use a ring of at least {needed} bits"
             )
         if self.threat_model.signs and len(self.cohort) != transcript.DIGEST_BYTES:
             raise ParameterError("active: cohort must be the 32-byte digest of the cohort's identity keys (Directory)")
@@ -364,8 +365,8 @@ def _choose_modulus(clients: int, input_max: int | None, modulus: Modulus | int 
         needed = (clients * (input_max or 0)).bit_length()
         if needed > 64:
             raise ParameterError(
-                f"input_max {input_max}: the sum over {clients} clients needs {needed} bits, the largest ring has 64; "
-                "encode in fewer bits, or lower the weights"
+                f"input_max {input_max}: the sum over {counted(clients, 'client')} needs {needed} bits, the largest "
+                "ring has 64; encode in fewer bits, or lower the weights"
             )
         modulus = Modulus.ring(needed)
     return modulus, modulus.value - 1 if input_max is None else input_max

@@ -33,7 +33,7 @@ def of_config(config: RoundConfig) -> str:
             f"Elements are at most {config.input_max}: the sum of {config.clients} of them stays below "
             f"{config.modulus}."
         )
-        lines.append(f"An element takes {config.modulus.bits} bits in a message.")
+        lines.append(f"An element takes {counted(config.modulus.bits, 'bit')} in a message.")
     else:
         lines.append(f"Every element below {config.modulus} is allowed. The sum is taken modulo {config.modulus}.")
     if config.version > 1:
@@ -42,7 +42,10 @@ def of_config(config: RoundConfig) -> str:
             "library."
         )
     if config.attachment_bytes:
-        lines.append(f"Each client that unmasks the sum reveals {config.attachment_bytes} bytes of its host's besides.")
+        lines.append(
+            f"Each client that unmasks the sum reveals {counted(config.attachment_bytes, 'byte')} of its host's "
+            "besides."
+        )
     if config.threat_model.confirms:
         lines.append(
             f"A client reveals shares only after {counted(config.quorum, 'client')} have confirmed the same survivors."
@@ -58,8 +61,8 @@ def of_bounds(bounds: Bounds) -> tuple[str, ...]:
     """Sentences about a degree and a threshold, good or bad, and the bounds that they reach."""
     demand = bounds.demand
     lines = [
-        f"Each client has {bounds.neighbours} neighbours. {bounds.threshold} shares reconstruct a secret, and "
-        "fewer reveal nothing."
+        f"Each client has {counted(bounds.neighbours, 'neighbour')}. {bounds.threshold} shares reconstruct a secret, "
+        "and fewer reveal nothing."
     ]
     if bounds.complete and not demand.has_sparse_degree():
         lines.append(

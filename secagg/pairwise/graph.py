@@ -17,6 +17,7 @@ from secagg.errors import ParameterError
 from secagg.pairwise.parameters import check_degree
 from secagg.pairwise.values import FEWEST_CLIENTS, whole
 from secagg.primitives.streams import permute_blocks
+from secagg.wording import counted
 
 IntArray = npt.NDArray[np.int64]
 
@@ -49,7 +50,7 @@ class NeighbourGraph:
         if self.complete:
             return
         if len(key) != 32:
-            raise ParameterError(f"a graph key of {len(key)} bytes: it must have 32")
+            raise ParameterError(f"a graph key of {counted(len(key), 'byte')}: it must have 32")
         self._ring = _ring_order(clients, key)
         self._position = np.empty(clients, dtype=np.int64)
         self._position[self._ring] = np.arange(clients)

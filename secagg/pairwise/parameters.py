@@ -30,6 +30,7 @@ from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.rates import count_of, exact_rate
 from secagg.pairwise.tails import log2_at_least, log2_disconnected, quantile
 from secagg.pairwise.values import FEWEST_CLIENTS, whole
+from secagg.wording import counted
 
 DEFAULT_GAMMA: Final = Fraction(1, 5)
 DEFAULT_DELTA: Final = Fraction(1, 10)
@@ -65,7 +66,7 @@ def check_degree(clients: int, neighbours: int, *, complete: bool) -> None:
         return
     if neighbours >= clients - 1:
         raise ParameterError(
-            f"neighbours = {neighbours}: in a sparse graph of {clients} clients it is below {clients - 1}; "
+            f"neighbours = {neighbours}: in a sparse graph of {counted(clients, 'client')} it is below {clients - 1}; "
             "lower it, or ask for the complete graph"
         )
     if neighbours % 2:
@@ -195,8 +196,8 @@ class Demand:
         if total > LARGEST_LOSS * self.clients:
             raise ParameterError(
                 f"colluders + {'2 ' if weight == 2 else ''}dropouts = {total} with colluders = {self.colluders}, "
-                f"dropouts = {self.dropouts}: at most {float(LARGEST_LOSS)} of {self.clients} clients is allowed; "
-                "lower either"
+                f"dropouts = {self.dropouts}: at most {float(LARGEST_LOSS)} of {counted(self.clients, 'client')} is "
+                "allowed; lower either"
             )
 
     def _check_rates(self, gamma: Fraction, delta: Fraction) -> None:
@@ -319,8 +320,9 @@ class Demand:
             else f"lower gamma: {self.colluders} are too many for this threat model, even if nobody is lost"
         )
         raise ParameterError(
-            f"{self.clients} clients, {self.colluders} of them colluding and {self.dropouts} lost: even the complete "
-            f"graph would need a threshold of at least {least} for privacy and at most {most} to complete; {remedy}"
+            f"{counted(self.clients, 'client')}, {self.colluders} of them colluding and {self.dropouts} lost: even "
+            f"the complete graph would need a threshold of at least {least} for privacy and at most {most} to "
+            f"complete; {remedy}"
         )
 
     # Assessing.
@@ -450,8 +452,8 @@ class Bounds:
         )
         if least > remain:
             raise ParameterError(
-                f"dropouts {demand.dropouts}: {remain} clients may remain, but a sum needs {least} {reasons}; lower "
-                "gamma or delta, or invite more clients"
+                f"dropouts {demand.dropouts}: {counted(remain, 'client')} may remain, but a sum needs {least} "
+                f"{reasons}; lower gamma or delta, or invite more clients"
             )
         if not least <= self.min_survivors <= remain:
             raise ParameterError(
@@ -475,7 +477,8 @@ class Bounds:
                 "raise it: colluders could open secrets" if self.threshold < least else "lower it: rounds would abort"
             )
             raise ParameterError(
-                f"threshold = {self.threshold}: with {neighbours} neighbours it must lie in {least} .. {most}; {remedy}"
+                f"threshold = {self.threshold}: with {counted(neighbours, 'neighbour')} it must lie in {least} .. "
+                f"{most}; {remedy}"
             )
 
     def explain(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
 from secagg.primitives.suites import Suite
+from secagg.wording import counted
 
 FEWEST_CLIENTS: Final = 3
 """Of two, each could take its own vector away from the sum."""
@@ -65,5 +66,7 @@ def raw_bytes(name: str, value: object, most: int | None = None) -> bytes:
             f"{name} = {value!r:.80}: must be bytes, not {type(value).__name__}; encode it, or give a hash of it"
         )
     if most is not None and len(value) > most:
-        raise ParameterError(f"{name} of {len(value)} bytes: at most {most} are allowed; give a hash instead")
+        raise ParameterError(
+            f"{name} of {counted(len(value), 'byte')}: at most {most:,} are allowed; give a hash instead"
+        )
     return bytes(value)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NoReturn, final
 
+from secagg.wording import counted
+
 
 @final
 class Secret:
@@ -34,7 +36,7 @@ class Secret:
         return len(self._data)
 
     def __repr__(self) -> str:
-        return f"Secret({'wiped' if self._wiped else f'{len(self._data)} bytes'})"
+        return f"Secret({'wiped' if self._wiped else counted(len(self._data), 'byte')})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret is not pickled or copied; suspend the client instead")

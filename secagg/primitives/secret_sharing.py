@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.errors import ParameterError
+from secagg.wording import counted
 
 UintArray = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
@@ -45,7 +46,9 @@ class ShareError(ValueError):
 def split_secret(secret: bytes) -> UintArray:
     """R-SHARE-2: the five limbs of a 32-byte secret: uint64, shape (5,).  Raises ParameterError for another length."""
     if len(secret) != SECRET_BYTES:
-        raise ParameterError(f"a secret of {len(secret)} bytes cannot be shared: it must have {SECRET_BYTES}")
+        raise ParameterError(
+            f"a secret of {counted(len(secret), 'byte')} cannot be shared: it must have {SECRET_BYTES}"
+        )
     rest = int.from_bytes(secret, "little")
     limbs = np.empty(LIMBS, dtype=np.uint64)
     for index, bits in enumerate(LIMB_BITS):
@@ -114,7 +117,7 @@ def decode_shares(data: bytes | memoryview) -> UintArray:
 
 def _elements(data: bytes | memoryview) -> UintArray:
     if len(data) % SHARE_BYTES:
-        raise ShareError(f"{len(data)} bytes of shares: each has {SHARE_BYTES}")
+        raise ShareError(f"{counted(len(data), 'byte')} of shares: each has {SHARE_BYTES}")
     return np.frombuffer(data, dtype=_WIRE).reshape(-1, LIMBS)
 
 
@@ -276,7 +279,7 @@ class Reconstructor:
         if holders.ndim != 1 or rows.shape != holders.shape:
             raise ParameterError(f"holders of shape {holders.shape} do not fit rows of shape {rows.shape}")
         if len(holders) < self._threshold:
-            raise ParameterError(f"a secret with {len(holders)} shares: {self._threshold} are needed")
+            raise ParameterError(f"a secret with {counted(len(holders), 'share')}: {self._threshold} are needed")
         self._holders.append(holders)
         self._rows.append(rows)
 
@@ -298,7 +301,9 @@ class Reconstructor:
             offsets = np.cumsum([0, *map(len, self._holders[batch])])
             holders, rows = np.concatenate(self._holders[batch]), np.concatenate(self._rows[batch])
             if rows.min() < 0 or rows.max() >= len(self._shares):
-                raise ParameterError(f"rows from {rows.min()} to {rows.max()}: there are {len(self._shares)} shares")
+                raise ParameterError(
+                    f"rows from {rows.min()} to {rows.max()}: there are {counted(len(self._shares), 'share')}"
+                )
             ascending = holders[1:] > holders[:-1]
             ascending[offsets[1:-1] - 1] = True
             if not ascending.all():

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 
 from secagg.primitives.suites import Cipher, CryptoError, Suite, check_key
+from secagg.wording import counted
 
 _PERMUTATION_KEY_BYTES: Final = 32
 """AES-256, whatever the round's suite: a graph belongs to no suite."""
@@ -21,7 +22,7 @@ def permute_blocks(key: bytes, blocks: bytes) -> bytes:
     Raises CryptoError for a key of another size than 32 bytes.
     """
     if len(key) != _PERMUTATION_KEY_BYTES:
-        raise CryptoError(f"a key of {len(key)} bytes: the permutation's has {_PERMUTATION_KEY_BYTES}")
+        raise CryptoError(f"a key of {counted(len(key), 'byte')}: the permutation's has {_PERMUTATION_KEY_BYTES}")
     encryptor = LibraryCipher(AES(key), ECB()).encryptor()  # noqa: S305
     return encryptor.update(blocks) + encryptor.finalize()
 

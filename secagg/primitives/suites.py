@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 
+from secagg.wording import counted
+
 
 class Cipher(Enum):
     """What makes the keystream of a mask."""
@@ -100,4 +102,4 @@ class CryptoError(ValueError):
 def check_key(suite: Suite, key: bytes) -> None:
     """Raises CryptoError unless ``key`` has the size of the suite's mask keys and sealing keys."""
     if len(key) != suite.key_bytes:
-        raise CryptoError(f"a key of {len(key)} bytes: {suite.name} has keys of {suite.key_bytes}")
+        raise CryptoError(f"a key of {counted(len(key), 'byte')}: {suite.name} has keys of {suite.key_bytes}")

@@ -10,9 +10,10 @@ The protocol knows nothing of this package.  A private round is a round whose cl
 """
 
 from secagg.privacy.ask import AdaptiveClip, Privacy
-from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.layout import PrivateLayout
 from secagg.privacy.parameters import Mechanism, NoiseKind
+from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.terms import PrivacyTerms
 
 __all__ = [

@@ -37,6 +37,7 @@ except ModuleNotFoundError as missing:
 ORDERS: Final = (*range(2, 129), 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1536, 2048)
 """The orders of the Renyi divergence.  Those above 128 are for an epsilon far below 1."""
 _TERMS: Final = 2**16
+"""Terms of the distance of a sum of discrete Gaussians that are added one by one; the rest are bounded by the last."""
 _LEAST_SAMPLED_LOSS: Final = 1e-8
 """Of the divergence of order 2 of a sampled mechanism: what dp-accounting computes of a smaller one drowns in the
 rounding of floats, and less noise than there is bounds it."""
@@ -44,6 +45,8 @@ rounding of floats, and less noise than there is bounds it."""
 _EXPONENTS: Final = -40.0, 60.0
 """Of 2: between them lie all noise multipliers."""
 _NEAR: Final = 8.0
+"""Of 2: a search under sampling begins so far below the multiplier without sampling, and goes on from the lowest one
+where that is not low enough.  It costs time alone."""
 
 Lines: TypeAlias = tuple[tuple[float, float], ...]
 """Pairs (rho, xi) of which each has RDP(a) <= rho a + xi at every whole order a >= 2."""

@@ -12,6 +12,7 @@ from secagg.encoding.limits import LARGEST_CLIP, SMALLEST_CLIP, integer, real
 from secagg.privacy.adaptive_clipping import ClipRule, ClipState
 from secagg.privacy.cohort import Cohort, check_delta, check_rounds, honest_contributors
 from secagg.privacy.parameters import FEWEST_BITS, MOST_BITS, NoiseKind, as_noise
+from secagg.privacy.removal import check_levels
 from secagg.privacy.terms import PrivacyTerms
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ class Privacy:
         noise: "skellam" or "discrete-gaussian"; see ``NoiseKind``.
         bits: of the modulus; None for the fewest that bring the noise within 1% of what a trusted server would add.
         adaptive: None for a clip that stays.
+        levels: how finely the noise is fitted to the clients that are lost, 0 to 64, with Skellam noise alone.  0
+            leaves in every sum the noise that the most losses ask for.  With levels, survivors reveal the keys of what
+            was not needed, and the server takes it off: no sum has less noise than promised, as long as no more clients
+            collude than the round counts on.  In ``semi_honest`` that rests on a server that says truly who survived;
+            in ``active`` a quorum confirms it.  Rounds need version 2 of the wire.  Each level costs a client as much
+            as its whole noise, and the server as much for each survivor.
         budget: file of the server's own ``Budget``, of this epsilon and delta over everything that is charged to it;
             made when it is not there.  None for a server that does not keep one.
 
@@ -92,6 +99,7 @@ class Privacy:
     noise: NoiseKind | str = NoiseKind.SKELLAM
     bits: int | None = None
     adaptive: AdaptiveClip | None = None
+    levels: int = 0
     budget: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +111,7 @@ class Privacy:
             "rounds": check_rounds(self.rounds),
             "noise": as_noise(self.noise),
             "bits": None if self.bits is None else integer("bits", self.bits, FEWEST_BITS, MOST_BITS),
+            "levels": check_levels(self.levels, self.noise),
         }
         for name, value in taken.items():
             object.__setattr__(self, name, value)
@@ -137,7 +146,12 @@ class Privacy:
         if self.adaptive is not None and state is not None:
             adaptive = self.adaptive.rule(found.promise.noise_multiplier, cohort.clients), state
         return PrivacyTerms.of(
-            found.mechanism, honest=found.promise.honest, delta=self.delta, rounds=self.rounds, adaptive=adaptive
+            found.mechanism,
+            honest=found.promise.honest,
+            delta=self.delta,
+            rounds=self.rounds,
+            adaptive=adaptive,
+            levels=self.levels,
         )
 
 

@@ -32,7 +32,9 @@ MOST_NAME_BYTES: Final = 64
 _APPLICATION: Final = 0x5EC466B1  # tells the file from any other SQLite database
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 30.0
+"""How long one process waits for another that charges the same file, which takes milliseconds."""
 _MOST_COUNTED: Final = 2**20
+"""Rounds that ``rounds_left`` counts up to: more than any budget is made for."""
 _SCHEMA: Final = """
 CREATE TABLE bound (one INTEGER PRIMARY KEY CHECK (one = 1), epsilon TEXT NOT NULL, delta TEXT NOT NULL);
 CREATE TABLE spent (round BLOB PRIMARY KEY, sum TEXT NOT NULL);

@@ -409,8 +409,8 @@ def _infeasible(ask: _Ask, bits: int | None) -> InfeasibleError:
     advice = "; or ".join(remedies) or "allow more delta, or fewer rounds"
     return InfeasibleError(
         f"no noise keeps epsilon {ask.epsilon:g} at delta {ask.delta:g} over {counted(ask.rounds, 'round')} with "
-        f"{tried} bits, {counted(ask.clients, 'client')} of whom {ask.honest} are honest, and {ask.length} "
-        f"coordinates: {advice}",
+        f"{tried} bits, {counted(ask.clients, 'client')} of whom {ask.honest} are honest, and "
+        f"{counted(ask.length, 'coordinate')}: {advice}",
         smallest_bits=smallest_bits,
         smallest_epsilon=smallest_epsilon,
         largest_cohort=largest_cohort,

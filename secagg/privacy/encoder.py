@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
 from math import nextafter
@@ -17,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
-from secagg.encoding.arrays import RealArray
-from secagg.encoding.blocks import not_finite, values_digest
+from secagg.encoding.blocks import values_digest
 from secagg.encoding.limits import LARGEST_WEIGHT, integer, real
 from secagg.encoding.sums import (
     AttachedResult,
     RoundShape,
     RoundTerms,
     SumResult,
-    as_template,
     check_length,
     check_vector,
 )
@@ -33,9 +30,11 @@ from secagg.encoding.template import Template
 from secagg.encoding.weights import checked_weight
 from secagg.errors import InputError, ParameterError, StateError
 from secagg.primitives.calls import ClearedOnError
+from secagg.privacy.flat_updates import divided, gather
 from secagg.privacy.keys import EncodingKeys
 from secagg.privacy.parameters import Mechanism
-from secagg.privacy.perturbation import SHRINK, Scaling, perturb
+from secagg.privacy.perturbation import SHRINK, Scaling, clips_of, perturb
+from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.removal import ATTACHMENT_BYTES, MOST_LEVELS, NoiseLevels
 from secagg.privacy.rotation import scale_and_sign, signs_of, transform
 from secagg.privacy.wrapping import centred_values, spread_of, wrapping_share
@@ -43,41 +42,8 @@ from secagg.wording import counted
 
 UnsignedVector = npt.NDArray[np.unsignedinteger]
 
-LIKELY_SHARE: Final = 1e-3
-"""When more of the coordinates than these seem to have wrapped around, ``PrivateMean.wrapped`` says so."""
-
 _LABEL: Final = b"secagg private layout 1\n"
 _MOST_CLIENTS: Final = 2**32
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class PrivateMean:
-    """A decoded sum with noise.
-
-    Attributes:
-        mean: the estimated weighted mean of the clipped updates, nested, named and shaped as the template.
-        weight: what the sum was divided by, in units of the weights: the estimated sum of the clients' weights, but at
-            least ``weight_noise``; their number if the encoder has no weights.
-        count: how many clients are in the sum.
-        noise: standard deviation of the noise in each value of ``mean``, of all clients in the sum together.
-        weight_noise: standard deviation of the noise in the estimate of the weight; 0.0 without weights.
-        spread: estimated standard deviation of the sum's rotated coordinates, in steps, as if none had wrapped around.
-        wrapped_share: estimated share of the rotated coordinates that wrapped around.
-    """
-
-    mean: Any
-    weight: float
-    count: int
-    noise: float
-    weight_noise: float
-    spread: float
-    wrapped_share: float
-
-    @property
-    def wrapped(self) -> bool:
-        """Whether so many coordinates wrapped around (more than 1 in 1,000) that the mean is probably of no use."""
-        return self.wrapped_share > LIKELY_SHARE
 
 
 @final
@@ -157,11 +123,10 @@ class PrivateEncoder:
         wanted = self.coordinates(self._template, self._max_weight)
         if mechanism.length != wanted:
             raise ParameterError(
-                f"the mechanism is for {mechanism.length} coordinates, and this layout has {wanted}: make it with "
-                "length=PrivateEncoder.coordinates(template, max_weight)"
+                f"the mechanism is for {counted(mechanism.length, 'coordinate')}, and this layout has {wanted:,}: make "
+                "it with length=PrivateEncoder.coordinates(template, max_weight)"
             )
-        self._weight_clip = self._chosen_weight_clip(weight_clip)
-        self._update_clip = _leg(mechanism.clip, self._weight_clip)
+        self._update_clip, self._weight_clip = clips_of(mechanism.clip, self._max_weight, weight_clip)
         self._scaling = Scaling(mechanism, self._update_clip, self._weight_clip)
         self._dtype: np.dtype[np.unsignedinteger] = np.min_scalar_type(self.input_max)
         self._randomness = randomness
@@ -221,6 +186,11 @@ class PrivateEncoder:
     def attachment_bytes(self) -> int:
         """What a round's config must have as ``attachment_bytes``."""
         return ATTACHMENT_BYTES if self._levels else 0
+
+    @property
+    def wire_version(self) -> int:
+        """The least that a round's config must have as ``version``: attachments travel in version 2."""
+        return 2 if self._levels else 1
 
     @property
     def length(self) -> int:
@@ -384,7 +354,7 @@ class PrivateEncoder:
         signs = signs_of(self._round_context(), self.length)
         weight, clamped = checked_weight(weight, self._max_weight)
         values = np.zeros(self.length, np.float64)
-        largest = self._gather(self._template.flatten(update), values)
+        largest = gather(self._template, self._template.flatten(update), values)
         share = 1.0 if self._max_weight is None else weight / self._max_weight
         factor = self._scaling.rotate(values, self._template.size, largest, share, signs)
         with ClearedOnError():
@@ -411,16 +381,22 @@ class PrivateEncoder:
             InputError: as ``decode_sum``, and for an attachment that is no key.
             StateError: for an encoder that is of no round yet, or that has no levels.
         """
+        total, count, answered = self.without_surplus(result), len(result.included), len(result.attachments)
+        return self.decode_without_surplus(total, count, answered, dtype, min_contributors=result.min_survivors)
+
+    def without_surplus(self, result: AttachedResult) -> UnsignedVector:
+        """The sum without the noise that the losses did not ask for, for ``decode_without_surplus``.
+
+        It is of the result's own dtype, and canonical modulo 2^b.  Work and errors are those of ``decode_in_levels``.
+        """
         if self._noise_levels is None:
             self._round_context()
             raise StateError("the encoder's noise has no levels: decode with decode")
         levels, clients = self._noise_levels
         check_vector(result.sum, self.length)
-        count, links = len(result.included), list(result.attachments.values())
-        lost = clients - count
-        total = levels.without_surplus(result.sum, self._mechanism, lost, links)
-        variance = levels.variance_of_sum(lost, count, len(links))
-        return self._decoded(total, count, dtype, result.min_survivors, variance)
+        lost = clients - len(result.included)
+        total = levels.without_surplus(result.sum, self._mechanism, lost, list(result.attachments.values()))
+        return total.astype(result.sum.dtype)
 
     def decode_sum(
         self,
@@ -442,17 +418,25 @@ class PrivateEncoder:
             InputError: for a sum of another length or type, or of fewer clients than asked for.
             StateError: for an encoder that is of no round yet; see ``for_round``.
         """
-        return self._decoded(vector, count, dtype, min_contributors, None)
+        return self.decode_without_surplus(vector, count, 0, dtype, min_contributors=min_contributors)
 
-    def _decoded(
+    def decode_without_surplus(
         self,
         vector: npt.NDArray[Any],
         count: int,
-        dtype: Literal["float64", "template"],
-        min_contributors: int,
-        variance: int | None,
+        answered: int,
+        dtype: Literal["float64", "template"] = "float64",
+        *,
+        min_contributors: int = 1,
     ) -> PrivateMean:
-        """As ``decode_sum``; ``variance`` is of the noise in the sum, unless it is ``count`` times the mechanism's."""
+        """As ``decode_sum``, of a sum from which ``without_surplus`` has taken the noise that was not needed.
+
+        Args:
+            vector, count, dtype, min_contributors: as in ``decode_sum``.
+            answered: of how many of the vectors it was taken off; 0 without levels.
+
+        Raises as ``decode_sum``, and ParameterError for more answers than vectors.
+        """
         if dtype not in ("float64", "template"):
             raise ParameterError(f"dtype {dtype!r}: allowed are 'float64' and 'template'")
         signs = signs_of(self._round_context(), self.length)
@@ -464,9 +448,7 @@ class PrivateEncoder:
         spread = spread_of(values, width)
         transform(values)
         scale_and_sign(values, signs, 1 / (float(self._mechanism.scale) * math.sqrt(self.length)))
-        noise = math.sqrt(count * self._mechanism.variance if variance is None else variance) / float(
-            self._mechanism.scale
-        )
+        noise = math.sqrt(self._variance_of_sum(count, answered)) / float(self._mechanism.scale)
         total, weight_noise = float(count), 0.0
         if self._max_weight is not None:
             unit = self._weight_clip * SHRINK / self._max_weight
@@ -474,7 +456,7 @@ class PrivateEncoder:
             total = max(float(values[self._template.size]) / unit, weight_noise)
         share = total / (self._max_weight or 1)
         return PrivateMean(
-            mean=self._restored(values, share, dtype),
+            mean=divided(self._template, values, share, dtype),
             weight=total,
             count=count,
             noise=noise / share,
@@ -486,59 +468,19 @@ class PrivateEncoder:
     def __repr__(self) -> str:
         return f"PrivateEncoder({self._template!r}, {self._mechanism!r}, max_weight={self._max_weight})"
 
-    def _chosen_weight_clip(self, weight_clip: float | None) -> float:
-        clip = self._mechanism.clip
-        if self._max_weight is None:
-            if weight_clip is not None:
-                raise ParameterError(f"weight_clip is {weight_clip!r} and max_weight None: give both or neither")
-            return 0.0
-        chosen = clip / 4 if weight_clip is None else real("weight_clip", weight_clip, clip * 2.0**-20, clip)
-        if chosen == clip:
-            raise ParameterError(f"weight_clip is {weight_clip!r}: must be below the mechanism's clip, {clip!r}")
-        return chosen
-
     def _round_context(self) -> bytes:
         if self._context is None:
             raise StateError("the encoder is of no round yet: encode and decode with encoder.for_round(config)")
         return self._context
 
-    def _gather(self, arrays: list[RealArray], values: npt.NDArray[np.float64]) -> float:
-        """Copy the arrays into ``values``; the largest absolute value.  Raises InputError for what is not finite."""
-        from secagg.arithmetic.kernels import private_rounding
-
-        start, largest = 0, 0.0
-        for leaf, array in zip(self._template.leaves, arrays, strict=True):
-            part = values[start : start + leaf.size]
-            with np.errstate(over="ignore", invalid="ignore"):  # long double beyond float64: infinite, and refused
-                part[:] = array
-            size, finite = private_rounding.largest_of(part)
-            if not finite:
-                raise not_finite(leaf, part)
-            largest = max(largest, float(size))
-            start += leaf.size
-        return largest
+    def _variance_of_sum(self, count: int, answered: int) -> int:
+        """Of the noise in a coordinate of the sum, in steps squared.  Raises ParameterError for too many answers."""
+        integer("answered", answered, 0, 0 if self._noise_levels is None else count)
+        if self._noise_levels is None:
+            return count * self._mechanism.variance
+        levels, clients = self._noise_levels
+        return levels.variance_of_sum(clients - count, count, answered)
 
     def _noise_of_sum(self, count: int) -> float:
         """Standard deviation of the noise in a coordinate of the sum, in the update's own unit."""
         return math.sqrt(count * self._mechanism.variance) / float(self._mechanism.scale)
-
-    def _restored(self, values: npt.NDArray[np.float64], share: float, dtype: str) -> Any:
-        """The sum's values, divided, in the shapes of the template."""
-        means: list[object] = []
-        start = 0
-        for leaf in self._template.leaves:
-            part = values[start : start + leaf.size]
-            np.divide(part, share, out=part)
-            mean = part.reshape(leaf.shape).copy()
-            means.append(mean if dtype == "float64" else as_template(mean, leaf))
-            start += leaf.size
-        return self._template.restore(means)
-
-
-def _leg(hypotenuse: float, other: float) -> float:
-    """The largest float64 whose square, and that of ``other``, are together at most the square of ``hypotenuse``."""
-    square = Fraction(hypotenuse) ** 2 - Fraction(other) ** 2
-    leg = min(hypotenuse, math.sqrt(square) * (1 + 2.0**-50))
-    while Fraction(leg) ** 2 > square:
-        leg = nextafter(leg, 0.0)
-    return leg

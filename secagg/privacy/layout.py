@@ -22,8 +22,9 @@ from secagg.encoding.named_arrays import LISTED, NamedArrays, Shapes
 from secagg.encoding.sums import Mean, RoundTerms
 from secagg.encoding.template import Template
 from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE
+from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.terms import PrivacyTerms
 
 _LABEL: Final = b"secagg private round layout 1\n"
@@ -120,12 +121,12 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
     def check_round(self, config: RoundTerms) -> None:
         """Raises ParameterError unless a round with this config keeps the terms.
 
-        The modulus must be exactly 2^bits, and every sum that the config lets open must have as many honest clients as
-        the noise is sized for.  The numbers are the config's own, which a client has compared with its policy.  One
-        colluder or more must be among them: every member sees what becomes of the sum, and knows the noise that it put
-        into it.
+        The modulus must be exactly 2^bits, the attachments those that the levels ask for, and every sum that the config
+        lets open must have as many honest clients as the noise is sized for.  The numbers are the config's own, which a
+        client has compared with its policy.  One colluder or more must be among them: every member sees what becomes of
+        the sum, and knows the noise that it put into it.
         """
-        self.encoder().check_config(config)
+        self.encoder().for_round(config)
         self.terms.check_cohort(config)
         if config.colluders < 1:
             raise ParameterError(
@@ -154,6 +155,7 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
             bits=terms.bits,
             max_weight=self.max_weight,
             noise_multiplier=terms.least_noise_multiplier,
+            levels=terms.levels,
             epsilon_at=terms.epsilon_at,
             weighted_by=weighted_by,
             difference=difference,
@@ -163,8 +165,9 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
         """In words, how another layout differs from this one; of many differences, some."""
         if faults := self.differences(dict(other.arrays)):
             return "; ".join(faults[:LISTED])
-        ours, theirs = self.terms.to_data(), other.terms.to_data()
-        ours["max_weight"], theirs["max_weight"] = self.max_weight, other.max_weight
+        ours, theirs = (
+            one.terms.to_data() | {"levels": one.terms.levels, "max_weight": one.max_weight} for one in (self, other)
+        )
         parts = [
             f"{name} {value} was agreed, and it is {theirs[name]}"
             for name, value in ours.items()
@@ -173,7 +176,8 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
         return "; ".join(parts[:LISTED]) or "their names read the same, and are not the same"
 
     def _encoder_of(self, template: Template) -> PrivateEncoder:
-        return PrivateEncoder(template, self.terms.round_mechanism, max_weight=self.max_weight)
+        terms = self.terms
+        return PrivateEncoder(template, terms.round_mechanism, max_weight=self.max_weight, levels=terms.levels)
 
 
 AnyLayout: TypeAlias = Layout | PrivateLayout

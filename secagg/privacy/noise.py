@@ -41,8 +41,11 @@ from secagg.privacy.parameters import NoiseKind
 BLOCK: Final = 1 << 14
 """Values made at a time."""
 _TRIALS: Final = 1 << 12
+"""Trials carried out at a time.  It does not change what comes out: a trial has its own place in the keystream."""
 _BLOCK_BYTES: Final = 16
 _LARGE_MODE: Final = 1024
+"""From this mode on the error of ``poisson_trials``' series is within its bound; below, ``small_poisson_trials`` has it
+within the same one."""
 _CERTAIN: Final = 42
 """f(K) < exp(-42) < 2^-60 beyond the limit of a sampler."""
 

@@ -14,7 +14,9 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
+from secagg.encoding.limits import real
 from secagg.encoding.rounding import BLOCK, fresh_bytes
+from secagg.errors import ParameterError
 from secagg.primitives.streams import Keystream
 from secagg.privacy.keys import KEY_BYTES, SUITE, EncodingKeys
 from secagg.privacy.noise import Noise
@@ -34,6 +36,38 @@ SHRINK: Final = 1 - 2.0**-30
 
 _SMALLEST_EXPONENT: Final = -900
 """2^900 is a float64, and an update below 2^-900 is never clipped."""
+
+
+def clips_of(clip: float, max_weight: int | None, weight_clip: float | None) -> tuple[float, float]:
+    """How a mechanism's clip is divided between an update and the coordinate of its weight.
+
+    Args:
+        clip: the largest L2 norm of both together.
+        max_weight: the largest weight; None for a layout without weights.
+        weight_clip: what the weight's coordinate is at full weight; a quarter of the clip when not given.
+
+    Returns:
+        The largest norm of the update alone, and the weight's coordinate at full weight: 0.0 without weights.
+
+    Raises ParameterError for a weight's clip out of range, or without weights.
+    """
+    if max_weight is None:
+        if weight_clip is not None:
+            raise ParameterError(f"weight_clip is {weight_clip!r} and max_weight None: give both or neither")
+        return clip, 0.0
+    chosen = clip / 4 if weight_clip is None else real("weight_clip", weight_clip, clip * 2.0**-20, clip)
+    if chosen == clip:
+        raise ParameterError(f"weight_clip is {weight_clip!r}: must be below the mechanism's clip, {clip!r}")
+    return _leg(clip, chosen), chosen
+
+
+def _leg(hypotenuse: float, other: float) -> float:
+    """The largest float64 whose square, and that of ``other``, are together at most the square of ``hypotenuse``."""
+    square = Fraction(hypotenuse) ** 2 - Fraction(other) ** 2
+    leg = min(hypotenuse, math.sqrt(square) * (1 + 2.0**-50))
+    while Fraction(leg) ** 2 > square:
+        leg = math.nextafter(leg, 0.0)
+    return leg
 
 
 @final

@@ -30,7 +30,7 @@ from secagg.privacy.cohort import Cohort, honest_contributors
 from secagg.privacy.keys import KEY_BYTES, component_key, next_link
 from secagg.privacy.noise import Noise
 from secagg.privacy.noisy_sum import NoisySum
-from secagg.privacy.parameters import Mechanism, NoiseKind
+from secagg.privacy.parameters import Mechanism, NoiseKind, as_noise
 from secagg.wording import counted
 
 MOST_LEVELS: Final = 64
@@ -67,15 +67,11 @@ class NoiseLevels:
 
         Raises ParameterError for another kind of noise, or a number of levels out of range.
         """
-        if mechanism.noise is not NoiseKind.SKELLAM:
-            raise ParameterError(
-                f"noise is {mechanism.noise.value!r}: only {NoiseKind.SKELLAM.value!r} noise can be added in levels, "
-                "for the sum of its components is such noise again"
-            )
+        levels = integer("levels", check_levels(levels, mechanism.noise), 1, MOST_LEVELS)
         fewest = honest_contributors(config)
         honest = config.clients - config.colluders
         allowed = honest - fewest
-        count = min(integer("levels", levels, 1, MOST_LEVELS), max(allowed, 1))
+        count = min(levels, max(allowed, 1))
         losses = sorted({0, *(number * allowed // count for number in range(1, count + 1))})
         variances = [-(-fewest * mechanism.variance // (honest - lost)) for lost in losses]
         return cls(tuple(losses), tuple(variances))
@@ -183,7 +179,9 @@ class NoiseLevels:
         level = self.level(lost)
         for link in links:
             if len(link) != KEY_BYTES:
-                raise InputError(f"an attachment of {len(link)} bytes: the keys of removable noise have {KEY_BYTES}")
+                raise InputError(
+                    f"an attachment of {counted(len(link), 'byte')}: the keys of removable noise have {KEY_BYTES}"
+                )
             for component in self.removable(mechanism, link, level):
                 start = 0
                 for block in component.blocks(len(total)):
@@ -191,3 +189,21 @@ class NoiseLevels:
                     start += len(block)
         np.bitwise_and(total, np.uint64((1 << mechanism.bits) - 1), out=total)
         return total
+
+
+def check_levels(levels: int, noise: NoiseKind | str) -> int:
+    """``levels`` as an int from 0 to 64.  Raises ParameterError, also for noise that cannot be added in levels."""
+    number = integer("levels", levels, 0, MOST_LEVELS)
+    if number and as_noise(noise) is not NoiseKind.SKELLAM:
+        raise ParameterError(
+            f"levels is {number} and noise {as_noise(noise).value!r}: only {NoiseKind.SKELLAM.value!r} noise can be "
+            "added in levels, for the sum of its components is such noise again"
+        )
+    return number
+
+
+def noise_left(mechanism: Mechanism, config: Cohort, levels: int, included: int) -> NoisySum | None:
+    """For ``report_of(remaining=...)``: what is left at the least; None without levels, and without anybody honest."""
+    if not levels or included <= config.colluders:
+        return None
+    return NoiseLevels.of(mechanism, config, levels).left(mechanism, config.clients, included, config.colluders)

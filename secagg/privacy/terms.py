@@ -25,15 +25,18 @@ from secagg.privacy.adaptive_clipping import ClipRule, ClipState
 from secagg.privacy.cohort import (
     MOST_HONEST,
     SMALLEST_RATE,
+    Cohort,
     check_delta,
     check_rounds,
     honest_contributors,
 )
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import Mechanism, as_noise
+from secagg.privacy.removal import ATTACHMENT_BYTES, check_levels, noise_left
 
 if TYPE_CHECKING:
     from secagg.privacy.calibration import Promise
+    from secagg.privacy.report import PrivacyReport
 
 _MOST_SCALE_BITS: Final = 53
 _LARGEST_EXPONENT: Final = 2000
@@ -93,7 +96,7 @@ class ClipTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 @final
-class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The terms of a private round; ``of`` makes them, and ``to_data`` and ``msgspec`` take them apart.
 
     Attributes:
@@ -105,6 +108,8 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         rounds: how many sums one client may be in.
         sampling_rate: see ``NoisySum``; it hides nobody from the server.
         adaptive: the adaptive clip; None for the mechanism's own in every round.
+        levels: how finely the noise is fitted to the clients that are lost, see ``secagg.privacy.removal``; 0 for not
+            at all.  (It is left out of the bytes where it is 0, so that those are what they were before there was any.)
 
     Raises ParameterError, which names the value met and the value allowed.
     """
@@ -121,6 +126,7 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rounds: int
     sampling_rate: float
     adaptive: ClipTerms | None
+    levels: int = 0
 
     def __post_init__(self) -> None:
         odd, exponent = self.scale
@@ -132,6 +138,7 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         check_delta(self.delta)
         check_rounds(self.rounds)
         real("sampling_rate", self.sampling_rate, SMALLEST_RATE, 1.0)
+        check_levels(self.levels, self.noise)
         mechanism = self.mechanism
         if Fraction(mechanism.clip) * mechanism.scale < _FEWEST_STEPS:
             raise ParameterError(f"scale is {self.scale!r}: a clip of {self.clip!r} must have at least 2^-20 steps")
@@ -147,6 +154,7 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         rounds: int = 1,
         sampling_rate: float = 1.0,
         adaptive: tuple[ClipRule, ClipState] | None = None,
+        levels: int = 0,
     ) -> PrivacyTerms:
         """The terms of a round with a calibrated mechanism.
 
@@ -166,6 +174,7 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             rounds=check_rounds(rounds),
             sampling_rate=real("sampling_rate", sampling_rate, SMALLEST_RATE, 1.0),
             adaptive=None if adaptive is None else ClipTerms.of(*adaptive),
+            levels=check_levels(levels, mechanism.noise),
         )
 
     # As plain data.
@@ -215,8 +224,16 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.clip if self.adaptive is None else self.adaptive.clip
 
     @property
+    def attachment_bytes(self) -> int:
+        """What a round's config must have as ``attachment_bytes``: room for the key of removable noise."""
+        return ATTACHMENT_BYTES if self.levels else 0
+
+    @property
     def sum(self) -> NoisySum:
-        """One round's sum as those see it who do not know who took part: what a server's budget is charged."""
+        """One round's sum as those see it who do not know who took part: what a server's budget is charged.
+
+        With levels, this is the noise that is left at the least, however many clients are lost (DP-LEVEL-2).
+        """
         return NoisySum.of_clients(self.mechanism, self.honest, sampling_rate=self.sampling_rate)
 
     @property
@@ -255,6 +272,21 @@ class PrivacyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         from secagg.privacy import accounting
 
         return accounting.epsilon([(self.sum_to_server, self.rounds)], delta)
+
+    def report(self, config: Cohort, included: int, wrapped_share: float | None = None) -> PrivacyReport:
+        """What a round promised and reached, with so many clients in the sum; see ``report_of``.
+
+        Raises ModuleNotFoundError without the extra ``privacy``.
+        """
+        from secagg.privacy.report import report_of
+
+        return report_of(
+            self.round_promise(),
+            contributors=included,
+            colluders=config.colluders,
+            remaining=noise_left(self.round_mechanism, config, self.levels, included),
+            wrapped_share=wrapped_share,
+        )
 
     def check_cohort(self, config: CohortShape) -> None:
         """Raises ParameterError when a sum of this round may have fewer honest clients than the terms count on."""

@@ -64,7 +64,8 @@ class RoundDriver:
             inputs: the clients' vectors, shape (config.length,), or a function that makes a client's when it is asked
                 for.
             config: the round's constants.
-            attachments: what is submitted beside them, for a config with ``attachment_bytes``.
+            attachments: what is submitted beside them, for a config with ``attachment_bytes``; a function is asked
+                after ``inputs``.
             server: a new ``Server`` of this config when not given.
             seed: makes every draw reproducible, which a real round must never be; the system's randomness when not
                 given.

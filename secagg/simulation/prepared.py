@@ -208,8 +208,9 @@ class PreparedClients:
             case Roster():
                 return self._share(index, message)
             case Shares():
+                vector = input_of(index)
                 self._members[index].attached = attachment.taken(attachment_of(index), self._config)
-                return self._mask(index, message, input_of(index))
+                return self._mask(index, message, vector)
             case Survivors():
                 self._members[index].survivors = message.survivors
                 return self._confirm(index) if self._config.threat_model.confirms else self._unmask(index)

@@ -91,7 +91,8 @@ def simulate(
     Args:
         inputs: the clients' vectors, shape (config.length,), or a function that makes a client's when it is asked for.
         config: the round's constants.
-        attachments: what each client submits beside its vector, for a config with ``attachment_bytes``.
+        attachments: what each client submits beside its vector, for a config with ``attachment_bytes``; a function is
+            asked after ``inputs``.
         faults: what goes wrong; nothing when not given.
         seed: makes every draw reproducible, which a real round must never be; the system's randomness when not given.
         executor: for the server's unmasking.

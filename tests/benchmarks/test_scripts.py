@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 TINY_ROUNDS = ["--clients", "12", "--dim", "200", "--dropout", "0.2", "--graph", "complete", "--repeat", "1"]
+ON_STANDARD_OUTPUT = {"cells.py", "kernels.py"}
+"""What others run for their figures: they print JSON."""
 SCRIPTS = {
+    "cells.py": ["12", "200", "0.2", "complete", "semi_honest", "--full", "2", "--repeat", "2"],
     "against_peers.py": ["--quick"],
     "kernels.py": ["--repeat", "1", "--masks", "3", "--dim", "1000"],
     "private_error.py": ["--bits", "12", "14", "--clients", "5", "--dim", "64", "--repeat", "1"],
@@ -40,7 +43,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_prints_its_figures(script: str, tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
-    saves = [] if script == "kernels.py" else ["--output", output]
+    saves = [] if script in ON_STANDARD_OUTPUT else ["--output", output]
     result = run(BENCHMARKS / script, *SCRIPTS[script], *saves)
     assert result.returncode == 0, result.stderr
     figures = json.loads(output.read_text(encoding="utf-8") if saves else result.stdout)
@@ -50,6 +53,30 @@ def test_a_script_prints_its_figures(script: str, tmp_path: Path) -> None:
         assert "| --- |" in result.stdout
     if script == "against_peers.py":
         assert {part["peer"].split()[0] for part in figures["parts"]} == {"declearn", "shamirs"}
+
+
+BLOCKS_BY_KIND = """
+import json, os, subprocess, sys
+sys.path.insert(0, "benchmarks")
+import targets
+from secagg.arithmetic.kernels import aes
+blocks = {"here": aes.BLOCKS}
+show = "from secagg.arithmetic.kernels import aes; print(aes.BLOCKS)"
+for kind, environment in targets.environments().items():
+    if environment is not None:
+        command, environment = [sys.executable, "-c", show], {**os.environ, **environment}
+        blocks[kind] = int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+print(json.dumps(blocks))
+"""
+
+
+def test_targets_are_measured_as_the_kinds_of_machine_that_this_one_can_be() -> None:
+    result = run("-c", BLOCKS_BY_KIND)
+    assert result.returncode == 0, result.stderr
+    blocks = json.loads(result.stdout)
+    assert blocks.get("VAES", 0) == (blocks["here"] if blocks["here"] > 1 else 0)
+    assert blocks.get("AES-NI", 0) == min(1, blocks["here"])
+    assert "library" in blocks
 
 
 def test_honest_logins_are_measured_under_abuse(tmp_path: Path) -> None:

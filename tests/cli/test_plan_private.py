@@ -72,6 +72,27 @@ def test_more_losses_leave_less_noise_and_none_below_the_survivors(invoke_json):
     assert wide["privacy"]["lost"][2]["epsilon"] == wide["privacy"]["promised_epsilon"]
 
 
+def test_levels_leave_what_was_promised_whatever_is_lost(invoke_json, invoke):
+    wide = (*ISSUE, "--dim", 1000, "--max-dropout", 0.3, "--gamma", 0.1)
+    _, found = invoke_json("plan", *wide, "--levels", 30)
+    _, without = invoke_json("plan", *wide)
+    privacy, promised = found["privacy"], found["privacy"]["promised_epsilon"]
+    assert privacy["levels"]["losses"] == list(range(31))
+    assert privacy["levels"]["client_draws"] == 31 * 1024
+    assert privacy["levels"]["server_draws"] == 100 * 30 * 1024
+    for lost in privacy["lost"]:
+        assert 1 <= (lost["sum_sigma"] / privacy["sum_sigma"]) ** 2 <= 1.0001
+        assert 0.9999 * promised <= lost["epsilon"] <= promised
+    assert without["privacy"]["levels"] is None
+    assert without["privacy"]["lost"][0]["epsilon"] < 0.85 * promised
+    assert without["privacy"]["sum_sigma"] == privacy["sum_sigma"], "levels ask for no more noise"
+    assert found["phases"]["UNMASK"]["bytes_up"] - without["phases"]["UNMASK"]["bytes_up"] in range(32, 40)
+    said = " ".join(invoke("plan", *wide, "--levels", 30).stdout.replace("│", " ").split())
+    assert "for up to 0, 1, 2, 3, 4, 5, 6, ..., 30 lost" in said
+    assert "A client draws 31,744 values of noise in place of 1,024, and the server at most 3,072,000" in said
+    assert "In semi_honest this trusts the server to say truly who survived" in said
+
+
 def test_the_modulus_and_the_kind_of_noise_can_be_chosen(invoke_json):
     _, found = invoke_json("plan", *ISSUE, "--bits", 20, "--noise", "discrete-gaussian", "--clip", 0.5)
     privacy = found["privacy"]

@@ -12,7 +12,8 @@ from secagg.privacy import PrivateEncoder
 SMALL = ("simulate", "--private", "--clients", 24, "--dim", 500)
 KEYS = {
     "asked_epsilon", "promised_epsilon", "reached_epsilon", "round_epsilon", "is_kept", "delta", "rounds", "noise",
-    "clip", "bits", "contributors", "colluders", "promised_honest", "promised_sigma", "reached_sigma", "wrapped_share",
+    "levels", "clip", "bits", "contributors", "colluders", "promised_honest", "promised_sigma", "reached_sigma",
+    "wrapped_share",
 }  # fmt: skip
 
 
@@ -49,6 +50,35 @@ def test_the_error_is_that_of_the_noise(invoke_json, noise):
     # The directions are random: the norm of the mean is 1 / sqrt(24) or so, over 4000 values.
     assert error["plain_rms"] == pytest.approx(1 / np.sqrt(24 * 4000), rel=0.1)
     assert error["rms"] <= found["max_error"] < 6 * error["rms"]
+
+
+@pytest.mark.parametrize("threat", ["semi_honest", "active"])
+@pytest.mark.parametrize("more", [(), ("--full", 4)], ids=["all", "prepared"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_with_levels_the_noise_is_that_of_the_promise_whatever_is_lost(invoke_json, share, threat, more):
+    """Of 8,192 values a variance is measured to 1.6%; that of what is reported is exact."""
+    _, found = invoke_json(
+        "simulate", "--private", "--clients", 20, "--dim", 8192, "--levels", 6, "--dropout", share,
+        "--max-dropout", 0.3, "--gamma", 0.1, "--threat", threat, *more,
+    )  # fmt: skip
+    privacy, error = found["privacy"], found["error"]
+    assert (found["ok"], privacy["levels"], privacy["contributors"]) == (True, 6, round(20 * (1 - share)))
+    ratio = (privacy["reached_sigma"] / privacy["promised_sigma"]) ** 2
+    assert 1 <= ratio <= 1.01
+    assert privacy["is_kept"] is True
+    assert privacy["reached_epsilon"] <= privacy["promised_epsilon"] <= 6
+    # All noise in the sum: that of the honest ones, and as much of each colluder.
+    count = privacy["contributors"]
+    sigma = privacy["reached_sigma"] * np.sqrt(count / (count - 2))
+    assert error["expected_rms"] == pytest.approx(sigma / count, rel=0.005)
+    assert error["rms"] == pytest.approx(error["expected_rms"], rel=0.05)
+
+
+def test_without_levels_the_noise_of_a_round_that_loses_nobody_is_more_than_was_promised(invoke_json):
+    _, found = invoke_json(*SMALL, "--max-dropout", 0.25, "--gamma", 0.1)
+    privacy = found["privacy"]
+    assert privacy["levels"] == 0
+    assert (privacy["reached_sigma"] / privacy["promised_sigma"]) ** 2 == pytest.approx(22 / 16)
 
 
 def test_a_seed_gives_the_same_round_again(invoke_json):

@@ -37,6 +37,18 @@ def test_a_page_is_a_program(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
         )
 
 
+WIDTH = 88
+"""Columns that a block of code has without a bar to scroll."""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_code_is_read_without_scrolling(path: Path) -> None:
+    """What commands print is as long as they print it."""
+    blocks = generate_outputs.blocks(path.read_text(encoding="utf-8"))
+    lines = [line for block in blocks if block.language in ("python", "sh") for line in block.text.splitlines()]
+    assert [line for line in lines if len(line) > WIDTH] == []
+
+
 @pytest.mark.parametrize("path", generate_tables.PAGES, ids=lambda path: path.name)
 def test_tables_are_those_of_the_code(path: Path) -> None:
     page = path.read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ def test_a_layout_of_thousands_of_arrays_is_joined(tmp_path: Path, tls_folder: P
 
 def test_a_layout_that_cannot_be_sent_is_refused_before_anybody_connects() -> None:
     layout = adapter(100, name="x" * (MAX_WELCOME_BYTES // 100))
-    with pytest.raises(ParameterError, match=f"at most {MAX_WELCOME_BYTES} can be sent"):
+    with pytest.raises(ParameterError, match=f"at most {MAX_WELCOME_BYTES:,} can be sent"):
         spec_of(3, layout=layout)
 
 

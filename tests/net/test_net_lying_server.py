@@ -57,12 +57,12 @@ async def joined(line: Line, config: RoundConfig = CONFIG, layout: Layout = LAYO
 @pytest.mark.parametrize(
     ("before", "frame", "says"),
     [
-        (log_in, Message("ADVERTISE", 2**35), "an? ADVERTISE message of 34359738368 bytes"),
-        (log_in, Message("SHARE", 2**35), "at most 4096"),
+        (log_in, Message("ADVERTISE", 2**35), "an? ADVERTISE message of 34,359,738,368 bytes"),
+        (log_in, Message("SHARE", 2**35), "at most 4,096"),
         (log_in, Sum(b"\x07", 2**35), "this client was not in it"),
         (joined, Message("SHARE", 2**20), "at most"),
         (joined, Message("LUNCH", 10), "no phase"),
-        (joined, Sum(b"\x07", 2**35), f"a sum of 34359738368 bytes; this round's has {SUM_BYTES}"),
+        (joined, Sum(b"\x07", 2**35), f"a sum of 34,359,738,368 bytes; this round's has {SUM_BYTES}"),
         (joined, Sum(b"\x07", SUM_BYTES - 1), f"this round's has {SUM_BYTES}"),
         (joined, Sum(b"\x07\x00", SUM_BYTES), "does not say who is in it"),
     ],

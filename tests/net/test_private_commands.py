@@ -149,6 +149,44 @@ def test_active_with_weights_and_the_mean(start: Start, files: Path) -> None:
         assert np.abs(mean - np.average(each, axis=0, weights=weights)).max() < 6 * found["noise"] + 0.1
 
 
+def test_noise_in_levels_is_no_more_than_was_promised(start: Start, files: Path) -> None:
+    port = free_port()
+    server = start("server", *SERVE, *PROMISE, "--levels", 3, "--port", port, "--output", "total.npz", "--json")
+    server.await_log("listening")
+    picky = join(start, port, 0, "--max-levels", 2, name="picky")
+    assert picky.wait() == 4
+    assert "has levels 3; this client's policy allows 0 to 2; --max-levels of secagg join sets what" in picky.errors()
+    clients = [join(start, port, member, *PROMISE, "--json") for member in FOUR]
+    assert [client.wait() for client in clients] == [0] * 4, clients[0].errors()
+    assert server.wait() == 0, server.errors()
+    (round_,) = server.result()["rounds"]
+    for command, summary in ((server, round_), (clients[0], clients[0].result())):
+        assert "It is in 3 levels: what the losses do not ask for is taken off again" in command.errors()
+        report = summary["privacy"]
+        assert (report["contributors"], report["promised_honest"], report["is_kept"]) == (4, 2, True)
+        assert 1 <= (report["reached_sigma"] / report["promised_sigma"]) ** 2 <= 1.01, "nobody was lost"
+    noise = clients[0].result()["arrays"]["layer.bias"]["noise"]
+    assert noise == pytest.approx(round_["noise"] * 4)
+    assert noise == pytest.approx(report["reached_sigma"] * np.sqrt(4 / 3), rel=1e-4)
+    check_sum(np.load(files / "total.npz"), noise, FOUR)
+    check_sum(np.load(files / "sum2.npz"), noise, FOUR)
+
+
+def test_serve_sizes_the_noise_as_plan_says(start: Start, files: Path) -> None:
+    """Also for losses that min_survivors would let be more: each of them would be one less to add noise."""
+    shares = ("--gamma", 0.2, "--max-dropout", 0.25, "--clip", 2, "--rounds", 4)
+    cohort = ("--clients", 12, *PROMISE, *shares)
+    plan = start("plan", "plan", *cohort, "--dim", 36, "--levels", 2, "--json")
+    serve = ("serve", "--dim-from", "u0.npz", "--open", "--demo-cert", "tls")
+    layout = start("layout", *serve, *cohort, "--levels", 2, "--write-layout", "layout.json", "--json")
+    assert (plan.wait(), layout.wait()) == (0, 0), layout.errors()
+    terms = json.loads((files / "layout.json").read_text())["terms"]
+    planned = plan.result()["privacy"]
+    assert (terms["honest"], terms["bits"], terms["levels"]) == (planned["honest"], planned["bits"], 2)
+    assert planned["honest"] == 12 - 3 - 2
+    assert np.sqrt(terms["variance"]) == planned["client_sigma_steps"]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -295,6 +333,16 @@ def test_a_layout_that_was_agreed_is_the_only_one(start: Start, files: Path) -> 
             "with 8 bits, 4 clients of whom 2 are honest, and 36 coordinates: use 14 bits or more; or allow an",
         ),
         ((*SERVE, *PROMISE, "--gamma", 0, "--min-survivors", 3), "colluders is 0: a private round must count"),
+        ((*SERVE, *PROMISE, "--levels", 65), "levels is 65: must be a whole number from 0 to 64"),
+        ((*SERVE, "--levels", 2), "--levels 2: it belongs to private rounds; give --epsilon with it"),
+        (
+            (*SERVE, *PROMISE, "--levels", 2, "--noise", "discrete-gaussian"),
+            "levels is 2 and noise 'discrete-gaussian': only 'skellam' noise can be added in levels",
+        ),
+        (
+            ("join", "wss://localhost:1", "--input", "u0.npz", "--output", "s.npz", "--max-levels", 65),
+            "--max-levels 65: it must be from 0 to 64",
+        ),
         ((*SERVE, "--budget", "b"), "--budget b: it is charged for private rounds; give --epsilon"),
         (
             (*SERVE, "--rounds", 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,27 @@ from secagg.privacy.accounting import gaussian_epsilon
 from secagg.privacy.adaptive_clipping import ClipRule, ClipState
 from secagg.privacy.calibration import InfeasibleError, Promise, calibrate
 from secagg.privacy.cohort import honest_contributors
+from secagg.privacy.hosting import decoded, opened, submitted
 from secagg.privacy.layout_file import read_any_layout, write_any_layout
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE, as_noise
+from secagg.privacy.removal import noise_left
 
 SHAPES = {"w": (4, 3), "b": (5,)}
 ASK = Privacy(epsilon=6.0, delta=1e-6, clip=1.5, rounds=20)
 COHORT = RoundConfig.for_cohort(20, 1)
 TERMS = ASK.terms(17, COHORT)
 LAYOUT = PrivateLayout.of(SHAPES, TERMS)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A round's result, as far as a host's decoding looks at it."""
+
+    sum: Any
+    included: Any
+    min_survivors: int
+    attachments: Any
 
 
 def config_of(layout: PrivateLayout, clients: int = 20, **changes: Any) -> RoundConfig:
@@ -53,8 +65,11 @@ mechanisms = st.builds(
 rules = st.builds(ClipRule, ratio=st.floats(1e-6, 1e3), quantile=st.floats(0, 1), learning_rate=st.floats(1e-3, 2))
 adaptives = st.none() | st.tuples(rules, st.builds(ClipState, clip=st.floats(1e-3, 1e3)))
 terms_drawn = st.builds(
-    PrivacyTerms.of,
+    lambda mechanism, levels, **others: PrivacyTerms.of(
+        mechanism, levels=levels if mechanism.noise.value == "skellam" else 0, **others
+    ),
     mechanisms,
+    levels=st.sampled_from([0, 0, 1, 7, 64]),
     honest=st.integers(1, 2**32),
     delta=st.floats(1e-100, 0.5),
     rounds=st.integers(1, 2**32),
@@ -105,6 +120,90 @@ def test_the_clip_of_the_round_never_costs_more_than_what_is_charged(terms: Priv
     charged = terms.sum_to_server
     assert (moved.squared_l2, moved.l1) <= (charged.squared_l2, charged.l1)
     assert (moved.variance, moved.dimension) == (charged.variance, charged.dimension)
+
+
+# Levels.
+
+
+def test_terms_without_levels_have_the_bytes_that_they_always_had() -> None:
+    """A member of a release that knows no levels reads them, and has the same context."""
+    named = [
+        "noise", "clip", "scale", "bits", "rounding_failure", "variance", "length", "honest", "delta", "rounds",
+        "sampling_rate", "adaptive",
+    ]  # fmt: skip
+    assert list(msgspec.msgpack.decode(TERMS.to_bytes())) == named
+    assert list(msgspec.msgpack.decode(replace(ASK, levels=3).terms(17, COHORT).to_bytes())) == [*named, "levels"]
+
+
+def test_levels_are_part_of_what_a_round_agrees_on_and_cost_nothing() -> None:
+    made = {levels: PrivateLayout.of(SHAPES, replace(ASK, levels=levels).terms(17, COHORT)) for levels in (0, 1, 2)}
+    assert len({layout.digest() for layout in made.values()}) == 3
+    assert len({layout.encoder().layout_digest() for layout in made.values()}) == 3
+    assert {layout.terms.sum_to_server for layout in made.values()} == {TERMS.sum_to_server}
+    assert {layout.terms.epsilon_at(1e-6) for layout in made.values()} == {TERMS.epsilon_at(1e-6)}
+    assert made[2].difference_to(made[0]) == "levels 2 was agreed, and it is 0"
+    assert (TERMS.attachment_bytes, made[2].terms.attachment_bytes) == (0, 32)
+    assert (LAYOUT.encoder().wire_version, made[2].encoder().wire_version) == (1, 2)
+
+
+@given(
+    clients=st.integers(5, 60),
+    gamma=st.floats(0.1, 0.3),
+    delta=st.floats(0, 0.3),
+    levels=st.integers(1, 64),
+    variance=st.integers(1, 2**40),
+    data=st.data(),
+)
+def test_what_is_left_is_never_less_than_what_a_client_judged_by(
+    clients: int, gamma: float, delta: float, levels: int, variance: int, data: st.DataObject
+) -> None:
+    """Whatever is lost: the variance that the terms promise is what the honest clients' components have together."""
+    try:
+        config = RoundConfig.for_cohort(clients, 1, gamma=gamma, delta=delta)
+    except ParameterError:  # no room for so many that collude or are lost
+        return
+    honest = honest_contributors(config)
+    mechanism = replace(TERMS.mechanism, variance=variance)
+    terms = PrivacyTerms.of(mechanism, honest=honest, delta=1e-6, levels=levels)
+    included = data.draw(st.integers(config.min_survivors, clients))
+    left = noise_left(terms.mechanism, config, levels, included)
+    assert left is not None
+    assert left.honest == included - config.colluders
+    assert left.honest * left.variance >= honest * variance
+    assert noise_left(terms.mechanism, config, 0, included) is None
+    assert noise_left(terms.mechanism, config, levels, config.colluders) is None, "nobody honest is in it"
+
+
+def test_a_host_hands_vectors_and_sums_over_with_what_belongs_to_them() -> None:
+    asked = replace(ASK, epsilon=1e4, levels=5)
+    layout = PrivateLayout.of(SHAPES, asked.terms(17, COHORT))
+    config = config_of(layout, version=2, attachment_bytes=32)
+    encoder, arrays = layout.encoder().for_round(config), {"w": np.full((4, 3), 0.1), "b": np.zeros(5)}
+    given_by = [submitted(encoder, arrays) for _ in range(20)]
+    assert all(one.keys is not None and len(one.keys) == len(encoder.noise_levels.losses) for one in given_by)  # type: ignore[union-attr]
+    assert repr(given_by[0]) == "Submitted()", "whoever reads a log must not have the keys"
+    vectors = [one.vector for one in given_by]
+    total = (np.sum(vectors, axis=0, dtype=np.uint64) % config.modulus.value).astype(config.modulus.dtype)
+    result = Collected(total, range(20), config.min_survivors, {i: one.keys[0][1] for i, one in enumerate(given_by)})  # type: ignore[index]
+    handed = opened(encoder, result)
+    assert (handed.vector.dtype, handed.answered) == (total.dtype, 20)
+    mean = decoded(encoder, handed, 20)
+    assert mean.noise == encoder.decode_in_levels(result).noise < encoder.decode_sum(total, 20).noise  # type: ignore[union-attr]
+    assert np.abs(mean.mean["w"] - 0.1).max() < 6 * mean.noise  # type: ignore[union-attr]
+    for answered, other in ((21, encoder), (1, LAYOUT.encoder().for_round(config_of(LAYOUT)))):
+        with pytest.raises(ParameterError, match=f"answered is {answered}: must be (a whole number from )?0"):
+            other.decode_without_surplus(total, 20, answered)
+
+
+def test_vectors_without_levels_go_through_as_they_are() -> None:
+    for encoder in (LAYOUT.encoder().for_round(config_of(LAYOUT)), Layout.of(SHAPES, clip=1.0).encoder()):
+        arrays = {"w": np.zeros((4, 3)), "b": np.zeros(5)}
+        one = submitted(encoder, arrays)
+        assert one.keys is None
+        result = Collected(one.vector, range(1), 1, {})
+        handed = opened(encoder, result)
+        assert (handed.vector is one.vector, handed.answered) == (True, 0)
+        assert decoded(encoder, handed, 1).count == 1
 
 
 DATA = TERMS.to_data()

@@ -47,15 +47,18 @@ def spec_of(
     keys = None if identities is None else tuple(identity.public_key for identity in identities)
     directory = MemoryDirectory()
     digest = directory.add(keys) if keys is not None else b""
+    own: dict[str, Any] = {}
+    if isinstance(layout, PrivateLayout):
+        attached = layout.terms.attachment_bytes
+        own = {"modulus": encoder.modulus_for(clients), "version": 2 if attached else 1, "attachment_bytes": attached}
     agreed = RoundConfig.for_cohort(
         clients,
         encoder.length,
         threat_model="active" if active else "semi_honest",
         input_max=encoder.input_max,
-        modulus=encoder.modulus_for(clients) if isinstance(layout, PrivateLayout) else None,
         context=layout.digest(),
         cohort=digest if active else b"",
-        **{"delta": 0.0, "min_survivors": 3 if clients < 5 else None, **config},
+        **{"delta": 0.0, "min_survivors": 3 if clients < 5 else None, **own, **config},
     )
     deadlines = dict.fromkeys(PHASES, seconds)
     return RoundSpec(name=name, config=agreed, layout=layout, deadlines=deadlines, keys=keys, directory=directory)

@@ -75,11 +75,11 @@ def test_only_the_command_that_replays_vectors_uses_what_the_library_tests_itsel
 ARROWS = {
     "errors": set(),
     "wording": set(),
-    "arithmetic": {"errors"},
-    "primitives": {"errors", "arithmetic"},
+    "arithmetic": {"errors", "wording"},
+    "primitives": {"errors", "arithmetic", "wording"},
     "events": {"errors"},
     "outcome": {"errors", "arithmetic", "wording"},
-    "identity": {"errors", "primitives", "pairwise"},  # its signatures are over the transcript's statements
+    "identity": {"errors", "primitives", "pairwise", "wording"},  # its signatures are over the transcript's statements
     "durable": {"errors"},
     "credentials": {"errors", "identity", "durable"},
     "pairwise": {"errors", "events", "outcome", "identity", "primitives", "arithmetic", "wording"},

@@ -139,15 +139,19 @@ def test_the_names() -> None:
 
 
 def test_there_is_nothing_else_in_the_package() -> None:
-    """Imports, the version and the list: no function, no class, no side effect."""
-    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
-    docstring, *rest = body
+    """Imports, the version, the list, and what finds the encoding at its first use: no class, no side effect."""
+    docstring, *body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr)
-    imported = {name.asname or name.name for node in rest if isinstance(node, ast.ImportFrom) for name in node.names}
+    (for_type_checkers,) = [node for node in body if isinstance(node, ast.If)]
+    assert ast.unparse(for_type_checkers.test) == "TYPE_CHECKING"
+    rest = [*(node for node in body if node is not for_type_checkers), *for_type_checkers.body]
+    imports = [node for node in rest if isinstance(node, ast.ImportFrom) and node.module != "typing"]
+    imported = {name.asname or name.name for node in imports for name in node.names}
     assigned = {target.id for node in rest if isinstance(node, ast.Assign) for target in node.targets}  # type: ignore[attr-defined]
-    assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in rest)
-    assert imported == set(PUBLIC)
+    assert all(isinstance(node, ast.ImportFrom | ast.Assign | ast.FunctionDef) for node in rest)
+    assert imported == {*PUBLIC, "encoding"}
     assert assigned == {"__all__", "__version__"}
+    assert [node.name for node in rest if isinstance(node, ast.FunctionDef)] == ["__getattr__", "__dir__"]
 
 
 def members(kind: type) -> list[tuple[str, object]]:
@@ -244,6 +248,22 @@ def test_importing_the_library_loads_no_archives_and_no_networks() -> None:
     """Each takes about as long to import as ten of the library's own modules.  What NumPy loads is there anyway."""
     added = "import sys, numpy; before = {*sys.modules}; import secagg; added = sys.modules.keys() - before"
     assert in_a_fresh_process(f"{added}; print(*sorted(added & {{*{LATE!r}}}))") == ""
+
+
+def test_importing_the_library_leaves_the_encoding_for_its_first_use() -> None:
+    """It takes a fifth of the time of the import, and a server, or a host with sums of its own, has no use for it."""
+    loaded = (
+        "sorted({name.split('.')[1] for name in sys.modules if name.startswith('secagg.')} & {'encoding', 'privacy'})"
+    )
+    assert in_a_fresh_process(f"import sys, secagg; print({loaded})") == "[]"
+    for use in ("secagg.Encoder", "secagg.Exact", "secagg.LayoutPolicy", "secagg.encoding.Layout"):
+        assert in_a_fresh_process(f"import sys, secagg; {use}; print({loaded})") == "['encoding']", use
+
+
+def test_names_that_are_imported_late_are_listed_and_unknown_ones_refused() -> None:
+    assert in_a_fresh_process("import secagg; print({*secagg.__all__} - {*dir(secagg)})") == "set()"
+    with pytest.raises(AttributeError, match="module 'secagg' has no attribute 'Decoder'"):
+        _ = secagg.Decoder
 
 
 def test_the_search_for_heavy_modules_finds_them() -> None:

@@ -12,8 +12,10 @@ import secagg
 from secagg.wording import counted, was
 
 PACKAGE = Path(secagg.__file__).parent
-SHOWN = sorted(path for room in ("cli", "encoding", "privacy", "adapters") for path in (PACKAGE / room).rglob("*.py"))
-NOUNS = "array|client|confirmation|element|neighbour|round|share|signature|survivor|value|vector|warning"
+SHOWN = sorted(PACKAGE.rglob("*.py"))
+NOUNS = (
+    "array|byte|client|coordinate|confirmation|element|neighbour|round|share|signature|survivor|value|vector|warning"
+)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +26,10 @@ def test_a_number_with_its_noun(count: int, said: str) -> None:
     assert was(count) == ("was" if count == 1 else "were")
 
 
-def is_type(value: ast.FormattedValue) -> bool:
-    return ast.unparse(value.value).endswith("dtype")
+def can_be_one(value: ast.FormattedValue) -> bool:
+    """Whether this may be the number 1: a type is none; a threshold and the protocol's constants are larger."""
+    shown = ast.unparse(value.value).split(".")[-1]
+    return shown not in ("dtype", "threshold") and not shown.isupper()
 
 
 def numbers_before_plurals(tree: ast.AST) -> list[str]:
@@ -34,18 +38,22 @@ def numbers_before_plurals(tree: ast.AST) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             for value, text in zip(node.values, node.values[1:], strict=False):
-                if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant) and not is_type(value):
+                if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant) and can_be_one(value):
                     found += re.findall(rf"^ (?:more |of your )?(?:{NOUNS})s\b.*", str(text.value))
     return found
 
 
 def test_no_message_says_one_of_many() -> None:
     """The library's ``counted`` knows one from many."""
-    found = {path.name: numbers_before_plurals(ast.parse(path.read_text(encoding="utf-8"))) for path in SHOWN}
+    found = {
+        path.relative_to(PACKAGE).as_posix(): numbers_before_plurals(ast.parse(path.read_text(encoding="utf-8")))
+        for path in SHOWN
+    }
     assert {name: texts for name, texts in found.items() if texts} == {}
 
 
 def test_a_plural_behind_a_number_is_seen() -> None:
     assert numbers_before_plurals(ast.parse("f'{n} values'")) == [" values"]
+    assert numbers_before_plurals(ast.parse("f'{n} bytes of {SIZE} bytes'")) == [" bytes of "]
     assert numbers_before_plurals(ast.parse("f'{n:,} more arrays of {name}'")) == [" more arrays of "]
     assert numbers_before_plurals(ast.parse("f'{name} has values'")) == []

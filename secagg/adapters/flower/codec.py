@@ -16,11 +16,13 @@ from flwr.app import Array, ArrayRecord
 from secagg.adapters.flower.announcement import Announcement, array_of_metric
 from secagg.encoding import Encoder
 from secagg.encoding.settings import Coarse
-from secagg.encoding.sums import SumResult
+from secagg.encoding.sums import AttachedResult
 from secagg.errors import InputError
 from secagg.pairwise.config import RoundConfig
-from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
+from secagg.privacy.hosting import Submitted, decoded, opened, submitted
 from secagg.privacy.layout import PrivateLayout, PrivateSum, with_its_layout
+from secagg.privacy.private_mean import PrivateMean
 
 _REAL: Final = "biuf"
 _LARGEST: Final = float(np.finfo(np.float64).max)
@@ -135,10 +137,8 @@ class Codec:
         weight = int(total_weight) if self.terms.max_weight is not None else None
         return self.encoder.error_bound(count, weight, self._leaf_of[array])
 
-    def encode(
-        self, arrays: ArrayRecord, weight: int, metrics: Mapping[str, float]
-    ) -> tuple[npt.NDArray[np.unsignedinteger], Encoded]:
-        """The vector, and what a client's operator is told about it.
+    def encode(self, arrays: ArrayRecord, weight: int, metrics: Mapping[str, float]) -> tuple[Submitted, Encoded]:
+        """The vector with its keys, and what a client's operator is told about it.
 
         Every finite update fits.  Raises InputError for arrays that are not those of the model, or hold what is not
         finite.
@@ -149,24 +149,26 @@ class Codec:
         update |= {array_of_metric(metric): np.asarray(value) for metric, value in metrics.items()}
         if isinstance(self.layout, PrivateLayout):
             return self._encode_privately(self.layout, update, weight)
-        vector = self.encoder.encode(update, weight)
+        given = submitted(self.encoder, update, weight)
         clipped = self.layout.by_name(self.encoder.clipped)
         coarse = self.layout.by_name(self.encoder.coarse(update, weight)) if isinstance(self.encoder, Encoder) else {}
-        return vector, Encoded(clipped, self.encoder.weight_clamped, coarse)
+        return given, Encoded(clipped, self.encoder.weight_clamped, coarse)
 
     def _encode_privately(
         self, layout: PrivateLayout, update: dict[str, Any], weight: int
-    ) -> tuple[npt.NDArray[np.unsignedinteger], Encoded]:
+    ) -> tuple[Submitted, Encoded]:
         layout.check_arrays(update)
-        vector = self.encoder.encode(layout.prepared(update), weight)
-        return vector, Encoded({}, self.encoder.weight_clamped, {}, layout.shortening(update))
+        given = submitted(self.encoder, layout.prepared(update), weight)
+        return given, Encoded({}, self.encoder.weight_clamped, {}, layout.shortening(update))
 
-    def decode(self, result: SumResult) -> MeanUpdate:
-        """The mean.
+    def decode(self, result: AttachedResult) -> MeanUpdate:
+        """The mean, without the noise in levels that the losses did not ask for.
 
         Raises InputError when too few clients contribute to it, or the sum is none that clients can have.
         """
-        found = with_its_layout(self.layout, self.encoder.decode(result))
+        total, count = opened(self.encoder, result), len(result.included)
+        mean_of_all = decoded(self.encoder, total, count, min_contributors=result.min_survivors)
+        found = with_its_layout(self.layout, mean_of_all)
         if isinstance(found, PrivateSum):
             return self._private_mean(found)
         mean = found.mean

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias, final
 
-import numpy as np
-import numpy.typing as npt
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
@@ -30,10 +29,10 @@ from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
+from secagg.privacy.hosting import Submitted
 from secagg.privacy.layout import check_can_judge
 
-Vector: TypeAlias = npt.NDArray[np.unsignedinteger]
-Train: TypeAlias = Callable[[RoundConfig], Vector]
+Train: TypeAlias = Callable[[RoundConfig], Submitted]
 
 _RELEASED_SINCE: Final = "another round with this very model has got its answer to UNMASK since it joined this one"
 
@@ -79,12 +78,15 @@ class Participant:
             raise RefusedMessageError(
                 "an invitation without an index: the server is in active, and this client has no identity"
             )
+        privacy = self._announced.terms.privacy
+        # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
+        attached = 0 if privacy is None else privacy.attachment_bytes
         try:
             client = Client.join(
                 invitation,
                 index,
                 approve=self._approve,
-                policy=node.policy,
+                policy=replace(node.policy, max_attachment_bytes=attached),
                 identity=node.identity,
                 directory=node.directory,
                 consume=node.joins,
@@ -142,7 +144,7 @@ class Participant:
                 log.error("secagg: this client leaves the round: %s", reason)
                 return records.content({records.PROTOCOL: client.abort()})
 
-    def train(self, message: Message, context: Context, call_next: ClientAppCallable, config: RoundConfig) -> Vector:
+    def train(self, message: Message, context: Context, call_next: ClientAppCallable, config: RoundConfig) -> Submitted:
         """The app's update as a vector of a round with this config.
 
         Raises _LeavesError for a message that is not what was announced, which is public, and for an app that fails or
@@ -192,7 +194,8 @@ class Participant:
         if isinstance(step.event, InputNeeded):
             if not self._node.may_sum(digest):
                 raise _LeavesError(_RELEASED_SINCE)
-            step = client.submit(train(client.config))
+            given = train(client.config)
+            step = client.submit(given.vector, given.keys)
         if isinstance(step.event, Finished) and not self._node.release(digest):
             raise _LeavesError(_RELEASED_SINCE)
         if isinstance(step.event, RoundAborted):

@@ -20,7 +20,8 @@ from secagg.pairwise.config import RoundConfig
 from secagg.privacy.adaptive_clipping import ClipState
 from secagg.privacy.ask import Privacy
 from secagg.privacy.budget_errors import BudgetFileError
-from secagg.privacy.encoder import LIKELY_SHARE, PrivateEncoder
+from secagg.privacy.encoder import PrivateEncoder
+from secagg.privacy.private_mean import LIKELY_SHARE, PrivateMean
 from secagg.privacy.terms import PrivacyTerms
 
 if TYPE_CHECKING:
@@ -111,6 +112,12 @@ class PrivateTraining:
             terms.update_clip,
             terms.bits,
         )
+        if terms.levels:
+            log.info(
+                "secagg: the noise is in %d levels: what the losses do not ask for is taken off again, which in "
+                "semi_honest trusts the server to say truly who survived",
+                terms.levels,
+            )
         if whole:
             listed = ", ".join(map(repr, whole[:_LISTED])) + (", ..." if len(whole) > _LISTED else "")
             log.warning(
@@ -146,25 +153,9 @@ def checked_privacy(privacy: Privacy, given: Mapping[str, object]) -> Privacy:
     return privacy
 
 
-def report_for(terms: PrivacyTerms, config: RoundConfig, mean: MeanUpdate, included: int) -> PrivacyReport | None:
-    """What a private round promised, and what it reached; None without noise."""
-    from secagg.privacy.report import report_of
-
-    if mean.private is None:
-        return None
-    return report_of(
-        terms.round_promise(),
-        contributors=included,
-        colluders=config.colluders,
-        wrapped_share=mean.private.wrapped_share,
-    )
-
-
-def figures_of(report: PrivacyReport | None, mean: MeanUpdate, state: ClipState | None) -> dict[str, Any]:
-    """What a ``RoundReport`` has of it."""
-    if report is None or mean.private is None:
-        return {}
-    return {"privacy": report, "noise": mean.private.noise, "error_bound": math.inf, "clip_state": state}
+def figures_of(report: PrivacyReport, mean: PrivateMean, state: ClipState | None) -> dict[str, Any]:
+    """What a ``RoundReport`` has of a private round."""
+    return {"privacy": report, "noise": mean.noise, "error_bound": math.inf, "clip_state": state}
 
 
 def log_report(report: PrivacyReport) -> None:

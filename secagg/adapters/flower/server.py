@@ -23,7 +23,7 @@ from secagg.adapters.flower.announcement import (
 )
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.grid_round import GridRound
-from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of, log_report, report_for
+from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of, log_report
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
@@ -39,6 +39,7 @@ from secagg.pairwise.values import as_threat_model
 from secagg.privacy.ask import Privacy
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.cohort import private_cohort
+from secagg.privacy.layout import PrivateLayout
 from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
@@ -269,15 +270,18 @@ class SecAggStrategy(Strategy):
 
     def _config(self, codec: Codec, invited: int) -> RoundConfig:
         """The round's config; the codec encodes and decodes for it from now on."""
-        encoder, context = codec.encoder, context_of(codec.announced.to_bytes())
-        if codec.terms.privacy is None:
-            return self._for_cohort(invited, encoder.length, input_max=encoder.input_max, context=context)
-        cohort = self._private_cohort(invited)
+        layout, context = codec.layout, context_of(codec.announced.to_bytes())
+        if not isinstance(layout, PrivateLayout):
+            plain = layout.encoder()
+            return self._for_cohort(invited, plain.length, input_max=plain.input_max, context=context)
+        cohort, encoder = self._private_cohort(invited), layout.encoder()
         config = cohort.replace(
             length=encoder.length,
             modulus=encoder.modulus_for(cohort.clients),
             input_max=encoder.input_max,
             context=context,
+            version=max(cohort.version, encoder.wire_version),
+            attachment_bytes=encoder.attachment_bytes,
         )
         codec.bind(config)
         return config
@@ -378,11 +382,11 @@ class SecAggStrategy(Strategy):
     ) -> dict[str, Any]:
         """Of a private round: what the report says, and the next clip."""
         terms = codec.terms.privacy
-        if self._private is None or terms is None:
+        if self._private is None or terms is None or mean.private is None:
             return {}
         self._private.learn(mean, terms)
-        report = report_for(terms, server.config, mean, len(included))
-        return figures_of(report, mean, self._private.clip_state)
+        report = terms.report(server.config, len(included), mean.private.wrapped_share)
+        return figures_of(report, mean.private, self._private.clip_state)
 
 
 def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[str, Any]:

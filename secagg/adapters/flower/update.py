@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final, TypeVar, final
 
-import numpy as np
-import numpy.typing as npt
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
 from secagg.adapters.flower.announcement import UpdateTerms
 from secagg.adapters.flower.codec import Codec, Encoded
 from secagg.adapters.flower.records import log
 from secagg.errors import InputError
+from secagg.privacy.hosting import Submitted
 from secagg.wording import counted, was
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord)
@@ -51,11 +50,11 @@ def update_of(content: RecordDict, terms: UpdateTerms) -> Update:
     return Update(arrays, weight, {name: _number(metrics, name) for name in terms.metrics})
 
 
-def vector_of(update: Update, codec: Codec) -> npt.NDArray[np.unsignedinteger]:
-    """The vector to submit; the client's own log says what was cut off.  Raises InputError, as ``Codec.encode``."""
-    vector, encoded = codec.encode(update.arrays, update.weight, update.metrics)
+def vector_of(update: Update, codec: Codec) -> Submitted:
+    """What to submit; the client's own log says what was cut off.  Raises InputError, as ``Codec.encode``."""
+    given, encoded = codec.encode(update.arrays, update.weight, update.metrics)
     _tell(update, codec, encoded)
-    return vector
+    return given
 
 
 def _only(kind: str, records: dict[str, _Record]) -> _Record:

@@ -17,6 +17,7 @@ from secagg.adapters.net.frames import (
     RefusedError,
     encode,
 )
+from secagg.wording import counted
 
 _F = TypeVar("_F")
 CLOSE_POLICY: Final = 1008
@@ -95,7 +96,7 @@ class Channel(Generic[_F]):
                 raise RefusedError(Refusal.MALFORMED, f"more bytes than the {size} that the frame says")
             yield part if isinstance(part, bytes) else part.encode()
         if count != size:
-            raise RefusedError(Refusal.MALFORMED, f"{count} bytes behind a frame that says {size}")
+            raise RefusedError(Refusal.MALFORMED, f"{counted(count, 'byte')} behind a frame that says {size:,}")
 
     async def discard(self) -> None:
         """Throw away what still comes, until the connection is closed: a peer that is still sending reads nothing."""

@@ -25,6 +25,7 @@ _REFUSED_BY_LIBRARY: Final = {
 _NO_ROUND: Final = "there is no round of this name"
 _OPEN_ROUNDS: Final = "anybody may join: "
 _MOST_NAMES: Final = 64
+"""Names on the page, and read from one: a person looks for a name among them."""
 
 
 def final_refusal(closed: ConnectionClosed) -> RefusedError | None:

@@ -18,6 +18,7 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         packed: the sum; the journal keeps it beside the rest.
         dropped: by phase.
         transcript: the digest of what the server accepted and decided, in hex.
+        answered: in a private round whose noise has levels, of how many clients the sum lacks what was not needed.
     """
 
     failure: str
@@ -25,6 +26,7 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     packed: bytes = b""
     dropped: dict[str, tuple[int, ...]] = {}
     transcript: str = ""
+    answered: int = 0
 
     def head(self) -> bytes:
         """All but the sum, for the journal."""

@@ -107,10 +107,14 @@ class Progress(_Frame, tag=4, frozen=True):
 
 
 class Sum(_Frame, tag=5, frozen=True):
-    """Server: the sum follows, packed; ``included`` is a bitmap over the cohort."""
+    """Server: the sum follows, packed; ``included`` is a bitmap over the cohort.
+
+    ``answered``: in a private round whose noise has levels, of how many of them what was not needed was taken off.
+    """
 
     included: bytes
     size: Size
+    answered: Count = 0
 
 
 class Refused(_Frame, tag=6, frozen=True):
@@ -188,8 +192,8 @@ def encode_layout(layout: AnyLayout) -> bytes:
     encoded = _encoder.encode(layout)
     if len(encoded) > MAX_WELCOME_BYTES:
         raise ParameterError(
-            f"the layout of {counted(len(layout.arrays), 'array')} takes {len(encoded)} bytes; at most "
-            f"{MAX_WELCOME_BYTES} can be sent to a client: join small arrays into larger ones, or shorten their names"
+            f"the layout of {counted(len(layout.arrays), 'array')} takes {counted(len(encoded), 'byte')}; at most "
+            f"{MAX_WELCOME_BYTES:,} can be sent to a client: join small arrays into larger ones, or shorten their names"
         )
     return encoded
 

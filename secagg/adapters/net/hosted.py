@@ -21,20 +21,22 @@ from secagg.adapters.net import reasons
 from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, Outbound
-from secagg.adapters.net.frames import ABORT, Message, Progress, Refusal, RefusedError, Sum, encode_layout
+from secagg.adapters.net.frames import Message, Progress, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.standing import RefusalRecord, Standing
+from secagg.adapters.net.verdicts import UNDECIDED, Verdicts, after_the_end
 from secagg.arithmetic import pack
-from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.errors import ParameterError, PeerError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent
 from secagg.machines import ServerMachine
 from secagg.outcome import Result
 from secagg.pairwise.messages import encode_bitmap
 from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.server import Server
+from secagg.privacy.hosting import opened
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -44,8 +46,6 @@ _log = logging.getLogger("secagg.net.round")
 
 RECONNECT_SECONDS: Final = 15.0
 """After a restart a phase stays open at least so long: its clients must find the way back."""
-UNDECIDED: Final = ""
-"""The verdict on a message that the server of the protocol must see."""
 
 
 @final
@@ -62,6 +62,7 @@ class HostedRound:
         self.layout_bytes = encode_layout(spec.layout)
         self.seats = Seats(spec.config.clients, spec.keys)
         self.standing = Standing()
+        self._verdicts = Verdicts(self.standing, self.seats)
         self.ending: Ending | None = None
         self.informed: set[int] = set()
         """Who said that it knows the end, or hung up after it was told that it is out of the round."""
@@ -77,7 +78,6 @@ class HostedRound:
         self._stage = asyncio.Lock()
         self._server: ServerMachine | None = None
         self._seen: set[int] = set()
-        self._taken: dict[tuple[int, str], bytes] = {}
         self._new_records: list[RefusalRecord] = []
         self._dropped: dict[str, tuple[int, ...]] = {}
         self._participants: frozenset[int] = frozenset()
@@ -182,12 +182,11 @@ class HostedRound:
         server = self._server
         if server is None or self.ending is not None:
             return self._verdict_after_the_end(index, phase)
-        return self._verdict_by_order(server, index, phase)
+        return self._verdicts.in_advance(server, index, phase)
 
     def verdict_on_repeat(self, index: int, phase: str, digest: bytes) -> str:
         """The verdict on a message that was taken already, by the digest of the one that came again."""
-        taken = self._taken.get((index, phase), digest)
-        return "duplicate" if phase == Phase.MASK or taken == digest else ErrorCode.CONFLICT.value
+        return self._verdicts.on_repeat(index, phase, digest)
 
     async def outbound(self, index: int) -> Outbound | None:
         """What the server has for a client now, made for it alone.  Raises RefusedError when it is out of the round."""
@@ -338,13 +337,11 @@ class HostedRound:
         self._notify()
 
     def _verdict_after_the_end(self, index: int, phase: str) -> str:
-        """A client whose vector is in the sum, and that never heard so, must not take it for lost."""
-        included = self.ending.included if self.ending is not None else ()
-        return "duplicate" if phase == Phase.MASK and index in included else "late"
+        return after_the_end(index, phase, () if self.ending is None else self.ending.included)
 
     async def _judge(self, server: ServerMachine, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
-        verdicts = [self._verdict_without_the_server(server, item) for item in batch]
+        verdicts = [self._verdicts.on_message(server, item.index, item.phase, item.data) for item in batch]
         news = [
             (item.index, item.phase, item.data)
             for item, verdict in zip(batch, verdicts, strict=True)
@@ -358,26 +355,6 @@ class HostedRound:
             await self._journal.record(self.name, records)
         return [verdict or next(decided) for verdict in verdicts]
 
-    def _verdict_without_the_server(self, server: ServerMachine, item: Submitted) -> str:
-        """The verdict on a message that can change nothing; UNDECIDED for all others."""
-        if (item.index, item.phase) in self._taken:
-            return self.verdict_on_repeat(item.index, item.phase, _digest(item.data))
-        return self._verdict_by_order(server, item.index, item.phase)
-
-    def _verdict_by_order(self, server: ServerMachine, index: int, message_phase: str) -> str:
-        phase = server.phase.value
-        if message_phase == ABORT:
-            if index in self.standing.departed:
-                return "duplicate"
-            # Whoever sits on an offered seat hangs up: its ABORT would end the seat for whoever sits there next.
-            return UNDECIDED if index in self.seats.bound else "late"
-        if (index, message_phase) in self._taken:
-            return "duplicate"
-        if message_phase != phase:
-            late = phase not in PHASES or PHASES.index(message_phase) < PHASES.index(phase)
-            return "late" if late else ErrorCode.WRONG_PHASE.value
-        return UNDECIDED if index in server.missing else "late"
-
     async def _act(self, server: ServerMachine, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
         """Hand journalled messages to the server; returns its verdicts."""
         if not news:
@@ -385,8 +362,7 @@ class HostedRound:
         events = await self._on_thread(lambda: [server.receive(index, data).event for index, _, data in news])
         for (index, phase, data), event in zip(news, events, strict=True):
             if isinstance(event, Accepted) and event.phase == phase:
-                # Masked vectors are not hashed: the first one counts.
-                self._taken[index, phase] = b"" if phase == Phase.MASK else _digest(data)
+                self._verdicts.take(index, phase, data)
                 self.seats.bind(index)
         return [self._note(event) for event in events]
 
@@ -453,8 +429,11 @@ class HostedRound:
 
     async def _end(self, server: ServerMachine, result: Result | None) -> None:
         if result is not None:
-            packed = await self._on_thread(lambda: pack(result.sum, result.modulus))
-            ending = Ending("", result.included, packed, dict(result.dropped), result.transcript_digest.hex())
+            encoder = self.spec.layout.encoder().for_round(self.config)
+            total = await self._on_thread(lambda: opened(encoder, result))
+            packed = await self._on_thread(lambda: pack(total.vector, result.modulus))
+            digest = result.transcript_digest.hex()
+            ending = Ending("", result.included, packed, dict(result.dropped), digest, total.answered)
         else:
             ending = Ending(reasons.why_no_sum(server.failure, self.spec, self.standing), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
@@ -473,7 +452,8 @@ class HostedRound:
         if index not in ending.included:
             why = self.standing.why_lost(index, ending.dropped) or "it was lost"
             raise reasons.left_out(self.name, why, is_over=True)
-        frame = Sum(encode_bitmap(ending.included, self.config.clients), len(ending.packed))
+        included = encode_bitmap(ending.included, self.config.clients)
+        frame = Sum(included, len(ending.packed), ending.answered)
         return Outbound(frame, ending.packed)
 
     def _notify(self) -> None:
@@ -496,7 +476,3 @@ class HostedRound:
 
     async def _on_thread(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-def _digest(data: bytes | bytearray) -> bytes:
-    return hashlib.sha256(data).digest()

@@ -17,8 +17,9 @@ from secagg.encoding.sums import Mean
 from secagg.errors import SecAggError
 from secagg.identity import Directory, Identity
 from secagg.pairwise.config import Policy, RoundConfig
-from secagg.privacy.encoder import PrivateEncoder, PrivateMean
+from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.layout import AnyLayout, check_can_judge, with_its_layout
+from secagg.privacy.private_mean import PrivateMean
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget

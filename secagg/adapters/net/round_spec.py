@@ -73,15 +73,16 @@ class RoundSpec:
         largest = max(running_sum, *(config.max_message_bytes(phase) for phase in PHASES))
         if largest > LARGEST_MESSAGE:
             raise ParameterError(
-                f"round {self.name}: {counted(config.length, 'element')} can take up to {largest} bytes in one message "
-                f"or snapshot; at most {LARGEST_MESSAGE} are possible: sum the arrays in several rounds"
+                f"round {self.name}: {counted(config.length, 'element')} can take up to {counted(largest, 'byte')} "
+                f"in one message or snapshot; at most {LARGEST_MESSAGE:,} are possible: sum the arrays in several "
+                "rounds"
             )
         shares = config.clients * config.max_message_bytes(Phase.SHARE)
         if shares > LARGEST_MESSAGE:
             raise ParameterError(
                 f"round {self.name}: the shares of {counted(config.clients, 'client')} with "
-                f"{counted(config.neighbours, 'neighbour')} each take {shares} bytes in a snapshot; at "
-                f"most {LARGEST_MESSAGE} are possible: invite fewer clients, or give them fewer neighbours"
+                f"{counted(config.neighbours, 'neighbour')} each take {counted(shares, 'byte')} in a snapshot; at "
+                f"most {LARGEST_MESSAGE:,} are possible: invite fewer clients, or give them fewer neighbours"
             )
 
     def name_of(self, seat: int) -> str:

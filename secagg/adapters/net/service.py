@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import http
 import logging
-import os
 import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
@@ -28,14 +27,10 @@ from secagg.adapters.net.closings import no_round_page, refused_by_parser
 from secagg.adapters.net.doors import Admission, Door, Listening, listening, most_accepted
 from secagg.adapters.net.frames import (
     ABORT,
-    CHALLENGE_BYTES,
     FRAGMENT_BYTES,
-    FRAMES_VERSION,
     MAX_FRAME_BYTES,
     Ack,
-    Challenge,
     EndReceived,
-    Login,
     Refusal,
     Refused,
     RefusedError,
@@ -44,16 +39,17 @@ from secagg.adapters.net.frames import (
     Welcome,
     decode_to_server,
 )
-from secagg.adapters.net.hosted import UNDECIDED, HostedRound
+from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal
+from secagg.adapters.net.logins import Logins
 from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.status import status_of
+from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
-from secagg.pairwise import transcript
 from secagg.pairwise.phases import Phase
-from secagg.primitives import signing, suites
 from secagg.simulation.small import load_kernels
+from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -70,9 +66,6 @@ _STRANGERS_SHOWN: Final = 20
 _BREAK_NO_RULE: Final = frozenset({"duplicate", "late"})
 _BREAKS_A_RULE: Final = frozenset({Refusal.MALFORMED, Refusal.TOO_LARGE})
 _OUT_OF_THE_ROUND: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.LEFT_OUT})
-_HONEST_LOGIN_SECONDS: Final = 1.0
-"""An honest login takes milliseconds (``benchmarks/service_load.py --logins``).  Where logins fill all the room, one
-that has taken longer than this gives way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,15 +139,19 @@ class Service:
         seats = sum(hosted.config.clients for hosted in self.rounds.values())
         self.limits = limits or Limits()
         self._most = self.limits.connections or 2 * seats + 64
-        self._most_logging_in = self.limits.logging_in or seats + 64
+        self._logins = Logins(
+            most=self.limits.logging_in or seats + 64,
+            seconds=self.limits.login_seconds,
+            certificate=certificate,
+            clock=clock,
+        )
         largest = max((_largest(hosted) for hosted in self.rounds.values()), default=0)
         self._budget = ByteBudget(
             max(self.limits.held_bytes, largest), bytes_per_second=self.limits.bytes_per_second, clock=clock
         )
-        self.journal, self._certificate = journal, certificate
+        self.journal = journal
         self._sessions: dict[tuple[str, int], _Session] = {}
         self._connections = self._farewells = 0
-        self._logging_in: dict[asyncio.Timeout, float] = {}
         self._strangers: deque[dict[str, str]] = deque(maxlen=_STRANGERS_SHOWN)
         self.refused: Counter[str] = Counter()
         self.received_bytes = 0
@@ -233,7 +230,7 @@ class Service:
         return {
             "uptime_seconds": round(self._clock.monotonic() - self._started, 1),
             "connections": self._connections,
-            "logging_in": len(self._logging_in),
+            "logging_in": len(self._logins),
             "logged_in": len(sessions),
             "logins": self.logins,
             "received_bytes": self.received_bytes,
@@ -248,7 +245,7 @@ class Service:
     # A connection.
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        if self._connections >= self._most or not self._room_to_log_in():
+        if self._connections >= self._most or not self._logins.has_room():
             self.refused[Refusal.SERVER_BUSY.value] += 1
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again\n")
         if _round_name(request.path) not in self.rounds:
@@ -260,19 +257,6 @@ class Service:
         """Rounds that anybody may join: strangers may know these, and not which rounds a directory has."""
         return [name for name, hosted in self.rounds.items() if hosted.seats.is_open]
 
-    def _room_to_log_in(self) -> bool:
-        """An honest login takes milliseconds: when there are too many, one that takes long makes room."""
-        if len(self._logging_in) < self._most_logging_in:
-            return True
-        now = self._clock.monotonic()
-        for patience, began in self._logging_in.items():  # the oldest first
-            if now - began < _HONEST_LOGIN_SECONDS:
-                return False
-            if not patience.expired():
-                patience.reschedule(now)
-                return True
-        return False
-
     async def _handle(self, connection: ServerConnection) -> None:
         channel = Channel(connection, decode_to_server)
         hosted = self.rounds[_round_name(connection.request.path if connection.request else "")]
@@ -280,7 +264,7 @@ class Service:
         key = b""
         try:
             try:
-                key = await self._log_in_within_limits(hosted, channel)
+                key = await self._logins.identity(hosted.name, channel)
                 async with hosted.seat(key) as index:
                     await self._serve_newest(_Session(hosted, index, channel))
             finally:
@@ -294,17 +278,6 @@ class Service:
                 self._count(hosted, refusal)
         finally:
             self.received_bytes += channel.received_bytes
-
-    async def _log_in_within_limits(self, hosted: HostedRound, channel: Channel[ToServer]) -> bytes:
-        patience = self._clock.timeout(self.limits.login_seconds)
-        self._logging_in[patience] = self._clock.monotonic()
-        try:
-            async with patience:
-                return await self._log_in(hosted, channel)
-        except TimeoutError:
-            raise RefusedError(Refusal.TOO_SLOW, "the login took too long") from None
-        finally:
-            del self._logging_in[patience]
 
     async def _serve_newest(self, session: _Session) -> None:
         """Serve a client until its connection ends, or it connects once more from elsewhere."""
@@ -339,28 +312,6 @@ class Service:
         finally:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
-
-    async def _log_in(self, hosted: HostedRound, channel: Channel[ToServer]) -> bytes:
-        """Challenge and answer; returns the identity key that the client has."""
-        challenge = os.urandom(CHALLENGE_BYTES)
-        await channel.send(Challenge(FRAMES_VERSION, challenge))
-        login = await channel.receive()
-        if not isinstance(login, Login):
-            raise RefusedError(Refusal.MALFORMED, f"a {type(login).__name__} frame before the login")
-        if login.version != FRAMES_VERSION:
-            raise RefusedError(
-                Refusal.WRONG_VERSION, f"frames of version {login.version}; this server speaks {FRAMES_VERSION}"
-            )
-        signed = transcript.signed_login(challenge, hosted.name, self._certificate)
-        try:
-            signing.verify(login.key, signed, login.signature)
-        except suites.CryptoError:
-            raise RefusedError(
-                Refusal.BAD_LOGIN,
-                "the login's signature does not hold for this server's certificate: somebody stands in between (a "
-                "proxy that ends TLS, say), or the identity is damaged",
-            ) from None
-        return login.key
 
     async def _serve(self, session: _Session) -> None:
         hosted, channel = session.hosted, session.channel
@@ -403,7 +354,9 @@ class Service:
             raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
         allowed = hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
         if size > allowed:
-            raise RefusedError(Refusal.TOO_LARGE, f"a {phase} message of {size} bytes; at most {allowed} are allowed")
+            raise RefusedError(
+                Refusal.TOO_LARGE, f"a {phase} message of {counted(size, 'byte')}; at most {allowed:,} are allowed"
+            )
         seconds = self.limits.grace_seconds + size / self.limits.bytes_per_second  # when its phase lasts so long
         try:
             verdict = hosted.verdict_in_advance(session.index, phase)
@@ -419,7 +372,7 @@ class Service:
                 return await hosted.submit(session.index, phase, data)
         except TimeoutError:
             self._count_attempt(session, broke_a_rule=False)
-            raise RefusedError(Refusal.TOO_SLOW, f"{size} bytes of {phase} took too long to come") from None
+            raise RefusedError(Refusal.TOO_SLOW, f"{counted(size, 'byte')} of {phase} took too long to come") from None
         except ConnectionClosed:
             hosted.refuse_attempt(session.index, broke_a_rule=False)
             raise

@@ -31,6 +31,7 @@ from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.transitions import next_answer
 from secagg.privacy.encoder import PrivateEncoder
+from secagg.privacy.hosting import OpenedSum, decoded, submitted
 from secagg.privacy.layout import AnyLayout, PrivateLayout, agreed_difference
 from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
@@ -196,8 +197,8 @@ class Steps:
         if frame.size > allowed or frame.size < exactly:
             raise RefusedError(
                 Refusal.TOO_LARGE if frame.size > allowed else Refusal.MALFORMED,
-                f"the server announced a {named} of {frame.size} bytes; this round's has "
-                f"{'' if exactly else 'at most '}{allowed}",
+                f"the server announced a {named} of {counted(frame.size, 'byte')}; this round's has "
+                f"{'' if exactly else 'at most '}{allowed:,}",
             )
 
     def take(self, seat: int, phase: str, data: bytes) -> RoundConfig:
@@ -231,7 +232,9 @@ class Steps:
         self._check_not_summed(digest)
         store.drop_outgoing()
         layout, encoder = self._require_fitted()
-        policy = replace(self._options.policy, context=layout.digest())
+        # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
+        attached = layout.terms.attachment_bytes if isinstance(layout, PrivateLayout) else 0
+        policy = replace(self._options.policy, context=layout.digest(), max_attachment_bytes=attached)
         active = self._options.directory is not None
         # When this client refuses the config, the step is undone and the server not told: its member may think better.
         with Client.join(
@@ -312,7 +315,8 @@ class Steps:
                 step = client.receive(data)
                 if isinstance(step.event, InputNeeded):
                     encoder = self._require_fitted()[1].for_round(client.config)
-                    step = client.submit(encoder.encode(self._own.arrays, weight=self._weight))
+                    given = submitted(encoder, self._own.arrays, self._weight)
+                    step = client.submit(given.vector, given.keys)
                 if step.outgoing or step.event is not None:
                     self.taken += 1
                 for message in step.outgoing:
@@ -399,13 +403,21 @@ class Steps:
                 f"the server's sum is over {counted(len(included), 'client')}, this one "
                 f"{'' if part.seat in included else 'not '}among them; at least {config.min_survivors} were agreed",
             )
+        most = len(included) if isinstance(layout, PrivateLayout) and layout.terms.levels else 0
+        if frame.answered > most:
+            raise RefusedError(
+                Refusal.MALFORMED,
+                f"the server says that it took noise off for {counted(frame.answered, 'client')}: in this sum, there "
+                f"are {most} of whom it could",
+            )
         try:
             vector = unpack(packed, config.modulus, config.length)
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
         encoder = encoder.for_round(config)
         try:
-            mean = encoder.decode_sum(vector, len(included), min_contributors=config.min_survivors)
+            total = OpenedSum(vector, frame.answered)
+            mean = decoded(encoder, total, len(included), min_contributors=config.min_survivors)
         except InputError as wrong:  # a member that cheated, or too few with a weight above 0
             raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
         return Total(

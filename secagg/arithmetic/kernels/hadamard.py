@@ -13,6 +13,7 @@ from typing import Any, Final
 from secagg.arithmetic.kernels.jit import kernel
 
 _CHUNK: Final = 1 << 12
+"""Values of a chunk: 32 KiB, the size of the first-level data cache of most processors."""
 
 
 @kernel

@@ -17,6 +17,7 @@ from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.values import whole
 from secagg.primitives.secret import Secret
+from secagg.wording import counted
 
 Attachment: TypeAlias = bytes | Sequence[tuple[int, bytes]]
 """One value for every number of losses, or pairs (the most losses that it is for, value) of ascending losses."""
@@ -42,7 +43,9 @@ def taken(attachment: Attachment | None, config: RoundConfig) -> Attached:
             raise InputError("this round takes no attachment: its config has attachment_bytes = 0")
         return Attached((), Secret(b""))
     if attachment is None:
-        raise InputError(f"this round asks for an attachment of {size} bytes: give submit(vector, attachment=...)")
+        raise InputError(
+            f"this round asks for an attachment of {counted(size, 'byte')}: give submit(vector, attachment=...)"
+        )
     if isinstance(attachment, bytes | bytearray | memoryview):
         attachment = [(config.clients, bytes(attachment))]
     levels = _pairs(attachment)
@@ -56,7 +59,7 @@ def taken(attachment: Attachment | None, config: RoundConfig) -> Attached:
     for most, value in levels:
         if len(value) != size:
             raise InputError(
-                f"the attachment for losses up to {most} has {len(value)} bytes; this round's have {size} bytes"
+                f"the attachment for losses up to {most} has {counted(len(value), 'byte')}; this round's have {size:,}"
             )
     return Attached(losses, Secret(b"".join(value for _, value in levels)))
 

@@ -16,6 +16,7 @@ from secagg.pairwise.records import KINDS, PublicKeys
 from secagg.pairwise.rules import client as rules
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, Labels
 from secagg.primitives import aead, agreement, masking, secret_sharing, streams
+from secagg.wording import counted
 
 _FIELD: Final = Modulus(MERSENNE_61)
 
@@ -30,7 +31,7 @@ class Dealt(NamedTuple):
     receive_keys: bytes
 
     def __repr__(self) -> str:
-        return f"Dealt(to {len(self.commitments) // records.COMMITMENTS_BYTES} neighbours)"
+        return f"Dealt(to {counted(len(self.commitments) // records.COMMITMENTS_BYTES, 'neighbour')})"
 
 
 @final

@@ -12,6 +12,7 @@ from secagg.pairwise import keys
 from secagg.pairwise.client.records import Ended, LiveRecord, Record, Round
 from secagg.primitives import aead, suites
 from secagg.primitives.secret import Secret
+from secagg.wording import counted
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -73,7 +74,7 @@ def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, LiveRecord, dict
 def _state_key(key: bytes, token: bytes) -> bytes:
     if len(key) != _HOST_KEY_BYTES:
         raise ParameterError(
-            f"a key of {len(key)} bytes; suspended states are sealed under {_HOST_KEY_BYTES} secret bytes"
+            f"a key of {counted(len(key), 'byte')}; suspended states are sealed under {_HOST_KEY_BYTES} secret bytes"
         )
     return keys.suspended_state(key, token)
 

@@ -12,6 +12,7 @@ from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PublicKeys
 from secagg.pairwise.rules import client as rules
+from secagg.wording import counted
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -77,7 +78,9 @@ def verify_each(check: Verify, claims: Sequence[Claim], executor: Executor | Non
     parts = [claims[start : start + _CLAIMS_PER_JOB] for start in range(0, len(claims), _CLAIMS_PER_JOB)]
     verified = sum(executor.map(partial(_verify_some, check), parts))
     if verified != len(claims):  # an executor that loses jobs must not let a signature through
-        raise RuntimeError(f"the executor verified {verified} signatures of {len(claims)}: its map() drops jobs")
+        raise RuntimeError(
+            f"the executor verified {counted(verified, 'signature')} of {len(claims)}: its map() drops jobs"
+        )
 
 
 def _verify_some(check: Verify, claims: Sequence[Claim]) -> int:

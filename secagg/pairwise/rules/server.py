@@ -42,7 +42,7 @@ def sender_invited(sender: object, clients: int) -> None:
 def signature_sized(length: int, expected: int, threat_model: str) -> None:
     """R-ADVERTISE-4: the signature is as long as one is, or empty where nothing is signed."""
     if length != expected:
-        raise PeerError(ErrorCode.MALFORMED, f"a signature of {length} bytes in {threat_model}")
+        raise PeerError(ErrorCode.MALFORMED, f"a signature of {counted(length, 'byte')} in {threat_model}")
 
 
 def advertised_keys_usable(suite: Suite, keys: Collection[bytes]) -> None:
@@ -69,7 +69,9 @@ def shares_sized(what: str, length: int, size: int, neighbours: int) -> None:
     """R-SHARE-8: ``length`` bytes are a record of ``size`` bytes for each of the sender's neighbours."""
     if length != neighbours * size:
         raise PeerError(
-            ErrorCode.WRONG_LENGTH, f"{length} bytes of {what}; {neighbours} neighbours need {neighbours * size}"
+            ErrorCode.WRONG_LENGTH,
+            f"{counted(length, 'byte')} of {what}; {neighbours * size:,} are needed, for "
+            f"{counted(neighbours, 'neighbour')}",
         )
 
 
@@ -103,14 +105,16 @@ def openings_sized(length: int, size: int, dealers: int) -> None:
     if length != dealers * size:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,
-            f"{length} bytes of shares; {dealers * size} are needed, for {counted(dealers, 'neighbour')}",
+            f"{counted(length, 'byte')} of shares; {dealers * size:,} are needed, for {counted(dealers, 'neighbour')}",
         )
 
 
 def attachment_sized(length: int, expected: int) -> None:
     """R-ATTACH-4: what the sender's host attached is as long as the config says; in version 1, nothing."""
     if length != expected:
-        raise PeerError(ErrorCode.WRONG_LENGTH, f"an attachment of {length} bytes; this round's have {expected}")
+        raise PeerError(
+            ErrorCode.WRONG_LENGTH, f"an attachment of {counted(length, 'byte')}; this round's have {expected:,}"
+        )
 
 
 def openings_committed(

@@ -9,6 +9,7 @@ import msgspec
 
 from secagg.errors import ErrorCode, PeerError
 from secagg.pairwise.transcript import VERSION, VERSIONS, known_versions
+from secagg.wording import counted
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 _M = TypeVar("_M")
@@ -22,7 +23,9 @@ _ONE_BYTE: Final = range(0x80)
 def size_allowed(size: int, limit: int) -> None:
     """R-WIRE-5: a message is no longer than the longest honest one; this is asked before it is decoded."""
     if size > limit:
-        raise PeerError(ErrorCode.TOO_LARGE, f"a message of {size} bytes; at most {limit} are allowed here")
+        raise PeerError(
+            ErrorCode.TOO_LARGE, f"a message of {counted(size, 'byte')}; at most {limit:,} are allowed here"
+        )
 
 
 def well_formed(decode: Callable[[Buffer], _M], data: Buffer, versions: Sequence[int]) -> _M:
@@ -65,26 +68,30 @@ def records_whole(length: int, size: int, count: int, what: str) -> None:
     """R-WIRE-7: ``length`` bytes are ``count`` records of ``size`` bytes."""
     if length != size * count:
         raise PeerError(
-            ErrorCode.MALFORMED, f"{what}: {length} bytes; {count} records of {size} bytes are {size * count}"
+            ErrorCode.MALFORMED,
+            f"{what}: {counted(length, 'byte')}; {counted(count, 'record')} of {size} take {size * count:,}",
         )
 
 
 def ids_whole(length: int, id_bytes: int) -> None:
     """R-WIRE-7: ``length`` bytes are a whole number of ids."""
     if length % id_bytes:
-        raise PeerError(ErrorCode.MALFORMED, f"a list of ids of {length} bytes; {id_bytes} bytes make an id")
+        raise PeerError(ErrorCode.MALFORMED, f"a list of ids of {counted(length, 'byte')}; each id has {id_bytes}")
 
 
 def bitmap_whole(length: int, clients: int) -> None:
     """R-WIRE-7: a bitmap of ``length`` bytes has as many as it takes to have a bit for each member of the cohort."""
     if length != (clients + 7) // 8:
-        raise PeerError(ErrorCode.MALFORMED, f"a bitmap of {length} bytes; {clients} clients need {(clients + 7) // 8}")
+        raise PeerError(
+            ErrorCode.MALFORMED,
+            f"a bitmap of {counted(length, 'byte')}; that of {counted(clients, 'client')} has {(clients + 7) // 8:,}",
+        )
 
 
 def bitmap_of_cohort(strangers: bool, clients: int) -> None:
     """R-WIRE-7: a bitmap has no bit set for a member that the cohort does not have (``strangers``)."""
     if strangers:
-        raise PeerError(ErrorCode.MALFORMED, f"a bitmap with a bit set beyond its {clients} clients")
+        raise PeerError(ErrorCode.MALFORMED, f"a bitmap with a bit set beyond its {counted(clients, 'client')}")
 
 
 def of_session(met: bytes, *allowed: bytes, named: bool = True) -> None:

@@ -61,7 +61,10 @@ def require_threshold_around(attendance: Attendance, phase: Phase, stuck: Collec
         return
     whose, neighbours = f"the secret of client {min(stuck)}", "its neighbours"
     if len(stuck) > 1:
-        whose, neighbours = f"the secrets of {len(stuck)} clients, client {min(stuck)} among them,", "their neighbours"
+        whose, neighbours = (
+            f"the secrets of {counted(len(stuck), 'client')}, client {min(stuck)} among them,",
+            "their neighbours",
+        )
     raise RoundOverError(
         f"{answers(attendance, phase)}; {whose} could not be reconstructed, because fewer than {config.threshold} of "
         f"{neighbours} are among these"

@@ -40,6 +40,7 @@ from secagg.pairwise.server.records import (
 from secagg.pairwise.server.snapshot import dump, load
 from secagg.pairwise.transitions import SERVER
 from secagg.primitives.calls import OneCall
+from secagg.wording import counted
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -144,7 +145,8 @@ class Server:
         return tuple(self._attendance.blame)
 
     def __repr__(self) -> str:
-        return f"<Server of {self._config.clients} clients, {self.phase}, {len(self._attendance.awaited)} awaited>"
+        clients, awaited = counted(self._config.clients, "client"), len(self._attendance.awaited)
+        return f"<Server of {clients}, {self.phase}, {awaited} awaited>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Server is not pickled; use snapshot()")
