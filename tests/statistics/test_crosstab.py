@@ -149,6 +149,13 @@ def test_a_small_margin_is_not_given_away_by_the_others() -> None:
     assert values["margins"]["vote"] == [103, 120]
 
 
+def test_no_margin_is_shown_that_is_the_cells() -> None:
+    """All records have one vote: the margin of education repeats them."""
+    values = add_up(small_cell(min_cell=5), split(frame_of([[3, 0], [40, 0], [60, 0]]), 5))["wide"].result.values
+    assert values["margins"] == {"education": [None] * 8, "vote": [None] * 2}
+    assert values["total"] == 103
+
+
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=2, max_size=2), min_size=8, max_size=8),
     st.integers(3, 6),

@@ -18,7 +18,7 @@ from secagg.statistics.columns import levels_of
 from secagg.statistics.distributions import finite
 from secagg.statistics.method import Method
 from secagg.statistics.results import MethodResult, Table, Value
-from secagg.statistics.tables import hidden_in
+from secagg.statistics.tables import hidden_in, told_by_margins
 
 _MOST_CELLS: Final = 2**20
 _MOST_FOR_FISHER: Final = 100_000
@@ -31,7 +31,7 @@ class Crosstab(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
     What is summed: a count for each cell, in one round, exact.  Tests are SciPy's ``chi2_contingency``,
     ``contingency.association`` (H. Cramer, Mathematical Methods of Statistics, 1946) and, for two by two cells,
     ``fisher_exact``, over the rows and columns that occur.  When cells are withheld, so are the tests, which could be
-    solved for them; margins are shown where complementary cells are withheld as well.
+    solved for them; margins are shown where complementary cells are withheld as well, and keep the others hidden.
 
     Attributes:
         of: two or more categories or flags.
@@ -66,12 +66,13 @@ class Crosstab(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
         counts = released[-1].sums["counts"].astype(np.int64)
         least, complementary = terms.release.min_cell, terms.release.complementary
         hidden = hidden_in(terms, counts)
+        told = not complementary or told_by_margins(terms, counts)
         notes = []
         margins: dict[str, list[int | None]] = {}
         for axis, name in enumerate(self.of):
             margin = counts.sum(axis=tuple(other for other in range(counts.ndim) if other != axis))
             small = bool(((margin > 0) & (margin < least)).any())
-            margins[name] = _shown(margin, np.full(margin.shape, small or (hidden.any() and not complementary)))
+            margins[name] = _shown(margin, np.full(margin.shape, small or (hidden.any() and told)))
             if None in margins[name]:
                 notes.append(f"The margin of {name} is withheld, because it would give away cells.")
         if hidden.any():
