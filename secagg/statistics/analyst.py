@@ -19,6 +19,7 @@ from secagg.statistics.method import Method
 from secagg.statistics.question import PastRound, Question, flat, shaped
 from secagg.statistics.results import MethodResult, Reported, StudyResult, SummedRound
 from secagg.statistics.study import Study
+from secagg.wording import counted
 
 RECORDS: Final = "records"
 INCOMPLETE: Final = "incomplete"
@@ -164,7 +165,7 @@ class Analyst:
             why = f"fewer than {self.study.release.min_cell} complete records"
             return Reported(MethodResult(withheld=why), None, None, count, sites)
         if method.next_ask(self.study.terms, released) is not None:
-            why = f"it was not finished after {count} rounds; raise max_rounds, or run the study again"
+            why = f"it was not finished after {counted(count, 'round')}; raise max_rounds, or run the study again"
             return Reported(MethodResult(withheld=why), last.records, last.incomplete, count, sites)
         return Reported(method.result(self.study.terms, released), last.records, last.incomplete, count, sites)
 

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from secagg.errors import ParameterError
+from secagg.wording import counted
 
 Outside: TypeAlias = Literal["refuse", "clip", "missing"]
 """What becomes of a value outside of the range: the site does not take part, or the nearer end stands for it, or it
@@ -136,7 +137,7 @@ class Category(_Base, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= len(self.values) <= _MOST_LEVELS:
-            raise ParameterError(f"values lists {len(self.values)} values: give 1 to {_MOST_LEVELS}")
+            raise ParameterError(f"values lists {counted(len(self.values), 'value')}: give 1 to {_MOST_LEVELS}")
         if len(set(self.values)) < len(self.values):
             twice = next(value for value in self.values if self.values.count(value) > 1)
             raise ParameterError(f"values lists {twice!r} twice")

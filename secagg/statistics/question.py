@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from secagg.errors import ErrorCode, PeerError
 from secagg.statistics.asks import Ask
+from secagg.wording import counted
 
 _MOST_BYTES: Final = 2**24
 
@@ -54,7 +55,9 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def from_bytes(cls, data: bytes) -> Question:
         """Raises PeerError(MALFORMED) for what is no question."""
         if len(data) > _MOST_BYTES:
-            raise PeerError(ErrorCode.TOO_LARGE, f"a question of {len(data)} bytes; at most {_MOST_BYTES} are allowed")
+            raise PeerError(
+                ErrorCode.TOO_LARGE, f"a question of {counted(len(data), 'byte')}; at most {_MOST_BYTES} are allowed"
+            )
         try:
             return msgspec.json.decode(data, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
