@@ -14,7 +14,9 @@ A method is what to sum now, given what was released so far; any host that can r
 from secagg.statistics.analyst import Analyst
 from secagg.statistics.chunk import Chunk, Dataset
 from secagg.statistics.data import open_data
+from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.layout import StudyLayout
+from secagg.statistics.policy import SitePolicy, load_policy
 from secagg.statistics.question import Question
 from secagg.statistics.results import MethodResult, Reported, StudyResult
 from secagg.statistics.simulated import simulate_study
@@ -25,14 +27,17 @@ __all__ = [
     "Analyst",
     "Chunk",
     "Dataset",
+    "DisclosureError",
     "MethodResult",
     "Question",
     "Reported",
     "Site",
     "SiteCheck",
+    "SitePolicy",
     "Study",
     "StudyLayout",
     "StudyResult",
+    "load_policy",
     "open_data",
     "simulate_study",
 ]

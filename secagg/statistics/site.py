@@ -18,6 +18,7 @@ from secagg.statistics.chunk import Chunk, Dataset, Misfit
 from secagg.statistics.columns import Category, levels_of
 from secagg.statistics.expressions import where_column
 from secagg.statistics.method import Method
+from secagg.statistics.policy import SitePolicy
 from secagg.statistics.question import Question
 from secagg.statistics.study import Study
 from secagg.wording import counted
@@ -54,13 +55,19 @@ class Site:
     Secret: its records, and every answer.  Neither shows in a repr.
     """
 
-    def __init__(self, study: Study, dataset: Dataset) -> None:
+    def __init__(self, study: Study, dataset: Dataset, *, policy: SitePolicy | None = None) -> None:
+        """Nothing is read yet.  Raises DisclosureError for a study that the ``policy`` refuses; None allows any."""
+        if policy is not None:
+            policy.check(study)
         self.study = study
+        self.policy = policy
         self._dataset = dataset
         self._checked = False
 
     def check(self) -> SiteCheck:
-        """Read all records once.  Raises InputError when they do not fit the study.
+        """Read all records once.
+
+        Raises InputError when they do not fit the study, and DisclosureError when they are too few for the policy.
 
         Whatever could make the site stay away is asked here: afterwards nothing depends on the data.
         """
@@ -71,8 +78,11 @@ class Site:
             raise InputError("; ".join(count.misfits_in_words()))
         if count.records > self.study.max_records:
             raise InputError(f"{count.records} records, and the study allows {self.study.max_records} (max_records)")
+        found = count.found()
+        if self.policy is not None:
+            self.policy.check_records(found)
         self._checked = True
-        return count.found()
+        return found
 
     def answer(self, question: Question) -> dict[str, npt.NDArray[Any]]:
         """This site's arrays for ``StudyLayout.encode``: only ever to be given to a secure sum.

@@ -39,7 +39,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         methods: by name.
         filters: expressions; a record is in the study when all of them are true.
         release: what the results show.
-        noise: differential privacy; None: none.
+        noise: differential privacy, which is refused for now; None: none.
         max_records: the most records that a site may have.
         max_rounds: the most rounds.
     """
@@ -66,6 +66,11 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                     )
         if not 1 <= self.max_records <= _MOST_RECORDS:
             raise ParameterError(f"max_records is {self.max_records}: must be from 1 to {_MOST_RECORDS}")
+        if self.noise is not None:
+            raise ParameterError(
+                "noise: the sums of a study get no noise yet, and a result without it would be taken for private: "
+                "leave [noise] out, and decide on the study without it"
+            )
         if self.max_rounds < 1:
             raise ParameterError(f"max_rounds is {self.max_rounds}: must be 1 or more")
         if COUNTS in self.methods:

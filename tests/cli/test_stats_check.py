@@ -142,3 +142,19 @@ def test_without_the_extra_it_says_what_to_install(run_process: Any, study: Path
     assert done.stdout == ""
     assert how_to_install("stats") in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_policy_is_asked_as_well(invoke: Any, invoke_json: Any, study: Path, data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "site.toml"
+    own.write_text('columns = ["AGE", "sex"]\nmethods = ["describe", "crosstab"]\n')
+    shown = invoke("stats", "check", study, "--data", data, "--policy", own)
+    assert shown.exit_code == 0
+    assert "The policy allows the study." in shown.stdout
+    own.write_text('columns = ["AGE"]\nmethods = ["describe"]\n')
+    code, found = invoke_json("stats", "check", study, "--policy", own)
+    assert (code, found["fits"]) == (1, False)
+    assert [one.split(":")[0] for one in found["misfits"]] == ["columns", "methods"]
+    shown = invoke("stats", "check", study, "--policy", own)
+    assert f"The policy {own} refuses the study 'Age and sex':" in shown.stderr
+    own.write_text('columns = ["*"]\nmethods = ["*"]\nmin_records = 1000\n')
+    assert "min_records" in invoke("stats", "check", study, "--data", data, "--policy", own).stderr

@@ -35,7 +35,7 @@ from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server.machine import Server
-from secagg.statistics import Analyst, Question, Site, Study, StudyLayout, StudyResult
+from secagg.statistics import Analyst, DisclosureError, Question, Site, Study, StudyLayout, StudyResult
 from secagg.statistics.layout import INPUT_MAX, RING
 from secagg.wording import counted
 
@@ -103,7 +103,7 @@ class StudyNode:
         """Raises RefusedMessageError: Flower would send the text of another exception, and what it says of the data."""
         try:
             return self._site(context)
-        except (InputError, ParameterError, OSError) as unfit:
+        except (InputError, ParameterError, DisclosureError, OSError) as unfit:
             log.error("secagg: this site does not take part: %s", unfit)
             raise RefusedMessageError(_STAYS_AWAY) from None
 
@@ -122,7 +122,7 @@ class StudyNode:
                 layout, question = _asked(site, suspended.announcement)
                 try:
                     site.check()
-                except InputError as unfit:
+                except (InputError, DisclosureError) as unfit:
                     log.error("secagg: this site leaves the round, because its data have changed: %s", unfit)
                     return records.content({records.PROTOCOL: client.abort()})
                 step = client.submit(layout.encode(site.sums(question)))
@@ -149,8 +149,8 @@ def _join(
     layout, question = _asked(site, announcement)
     try:
         site.check()
-    except InputError as unfit:
-        log.error("secagg: this site does not join, because its data do not fit the study: %s", unfit)
+    except (InputError, DisclosureError) as unfit:
+        log.error("secagg: this site does not join, because its data do not fit the study or its policy: %s", unfit)
         raise RefusedMessageError(_STAYS_AWAY) from None
     extra: dict[str, bytes | int] = {}
     if node.identity is not None:

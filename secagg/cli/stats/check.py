@@ -15,8 +15,9 @@ from secagg.cli.output import EXIT_FAILED, fact_table, names_of, print_json, res
 from secagg.cli.stats.check_options import CheckOptions
 from secagg.cli.stats.data_options import separator_of
 from secagg.errors import InputError
-from secagg.statistics import Analyst, Dataset, Question, Site, SiteCheck, Study, open_data
+from secagg.statistics import Analyst, Dataset, Question, Site, SiteCheck, SitePolicy, Study, load_policy, open_data
 from secagg.statistics.data import MISSING
+from secagg.statistics.disclosure import DisclosureError
 from secagg.wording import counted
 
 _ELEMENT_BYTES = 8
@@ -30,20 +31,25 @@ def check(options: CheckOptions) -> None:
     how many values are missing or outside of their range, and what each round sums: the study is rehearsed on this
     machine with the file alone, so that the later rounds of a session with other organisations can differ.
 
-    Exit code 0: the study can be read, and the data fit it. 1: the data do not fit the study. 2: the study, the file or
-    an option cannot be read.
+    With --policy, the study and the number of your records are held to your own rules.
+
+    Exit code 0: the study can be read, the data fit it, and the policy allows it. 1: the data do not fit the study, or
+    the policy refuses it. 2: the study, a file or an option cannot be read.
     """
     with usage_errors("stats check"):
         study = Study.load(options.study)
+        policy = None if options.policy is None else load_policy(options.policy)
         dataset = _dataset(options, study)
     try:
-        found = _found(study, dataset)
+        found = _found(study, dataset, policy)
     except InputError as misfit:
-        _fail(options, study, str(misfit))
+        _fail(options, study, str(misfit), f"The data do not fit the study {study.name!r}:")
+    except DisclosureError as refused:
+        _fail(options, study, str(refused), f"The policy {options.policy} refuses the study {study.name!r}:")
     if options.as_json:
         print_json(_as_json(study, found))
     else:
-        _show(study, found, results())
+        _show(study, found, policy, results())
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,14 @@ def _dataset(options: CheckOptions, study: Study) -> Dataset | None:
     )
 
 
-def _found(study: Study, dataset: Dataset | None) -> _Found:
+def _found(study: Study, dataset: Dataset | None, policy: SitePolicy | None) -> _Found:
     analyst = Analyst(study)
+    if policy is not None:
+        policy.check(study)
     if dataset is None:
         first = analyst.question()
         return _Found(None, [_arrays(analyst, first)] if first else [])
-    site = Site(study, dataset)
+    site = Site(study, dataset, policy=policy)
     checked = site.check()
     rounds = []
     names = [f"rehearsal {number}" for number in range(study.release.min_organisations)]
@@ -92,11 +100,11 @@ def _values(arrays: dict[str, tuple[int, ...]]) -> int:
     return sum(prod(shape) for shape in arrays.values())
 
 
-def _fail(options: CheckOptions, study: Study, misfit: str) -> NoReturn:
+def _fail(options: CheckOptions, study: Study, misfit: str, heading: str) -> NoReturn:
     if options.as_json:
         print_json({"name": study.name, "digest": study.digest.hex(), "fits": False, "misfits": misfit.split("; ")})
     else:
-        typer.echo(f"The data do not fit the study {study.name!r}:", err=True)
+        typer.echo(heading, err=True)
         for one in misfit.split("; "):
             typer.echo(f"  {one}", err=True)
     raise typer.Exit(EXIT_FAILED)
@@ -142,7 +150,7 @@ def _column(site: SiteCheck, name: str) -> dict[str, Any]:
     }
 
 
-def _show(study: Study, found: _Found, console: Console) -> None:
+def _show(study: Study, found: _Found, policy: SitePolicy | None, console: Console) -> None:
     facts = fact_table(escape(study.name))
     if study.purpose:
         facts.add_row("purpose", escape(study.purpose))
@@ -162,6 +170,8 @@ def _show(study: Study, found: _Found, console: Console) -> None:
         console.print("No data were read. Give --data to see whether your own fit.")
     else:
         console.print("The data fit the study. Nothing was sent.")
+    if policy is not None:
+        console.print("The policy allows the study.")
 
 
 def _show_methods(study: Study, site: SiteCheck | None, console: Console) -> None:
