@@ -16,6 +16,7 @@ from secagg.statistics.chunk import Chunk, Dataset
 from secagg.statistics.data import open_data
 from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.layout import StudyLayout
+from secagg.statistics.ledger import Entry, Ledger, LedgerFileError
 from secagg.statistics.policy import SitePolicy, load_policy
 from secagg.statistics.question import Question
 from secagg.statistics.results import MethodResult, Reported, StudyResult
@@ -28,6 +29,9 @@ __all__ = [
     "Chunk",
     "Dataset",
     "DisclosureError",
+    "Entry",
+    "Ledger",
+    "LedgerFileError",
     "MethodResult",
     "Question",
     "Reported",

@@ -16,6 +16,7 @@ from secagg.statistics.cells import Cells, Presence, Whole, from_limbs, largest_
 from secagg.statistics.counts import COUNTS
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.method import Method
+from secagg.statistics.participation import refused_difference
 from secagg.statistics.question import PastRound, Question, flat, shaped
 from secagg.statistics.results import MethodResult, Reported, StudyResult, SummedRound
 from secagg.statistics.study import Study
@@ -48,6 +49,7 @@ class Analyst:
         self.study = study
         self.session = session or secrets.token_hex(16)
         self.failed_rounds = 0
+        self._stopped = ""
         self._history: list[PastRound] = []
         self._released: dict[str, list[Released]] = {name: [] for name in study.asked}
 
@@ -61,6 +63,7 @@ class Analyst:
         try:
             for past in question.history:
                 analyst._check_asks(past.asks)
+                analyst.check_sites(past.sites)
                 shapes = dict(layout_of(study, past.asks, b"").arrays)
                 if past.sums.keys() != shapes.keys():
                     raise _refused("its history has the sums of other arrays than were asked for")
@@ -76,7 +79,7 @@ class Analyst:
         return len(self._history)
 
     def question(self) -> Question | None:
-        """What the next round asks; None when there is nothing more to ask, or no more round is allowed."""
+        """What the next round asks; None when there is nothing more to ask, no more round is allowed, or it stopped."""
         asks = self._next_asks()
         if not asks:
             return None
@@ -95,13 +98,28 @@ class Analyst:
     def release(self, question: Question, sums: Mapping[str, npt.NDArray[Any]], sites: Sequence[str]) -> None:
         """Take the sums of a round, as ``StudyLayout.decode`` has them, and the names of the sites in them.
 
-        Raises ParameterError for sums over fewer sites than the study allows: nothing of them is kept.
+        Raises ParameterError as ``check_sites`` does: nothing of the sums is kept.
+        """
+        self.check_sites(sites)
+        past = PastRound(question.asks, flat(sums), tuple(sorted(set(sites))))
+        self._take(past, {name: np.asarray(array, object) for name, array in sums.items()})
+
+    def check_sites(self, sites: Sequence[str]) -> None:
+        """Raises ParameterError for sites of which the study allows no sum after those that were released.
+
+        They are fewer than its ``min_organisations``, or fewer than its ``min_difference`` of them were in other sums
+        than the rest: the sites themselves would refuse to complete such a sum.
         """
         least = self.study.release.min_organisations
         if len(set(sites)) < least:
             raise ParameterError(f"the sums are over {len(set(sites))} organisations; the study asks for {least}")
-        past = PastRound(question.asks, flat(sums), tuple(sorted(set(sites))))
-        self._take(past, {name: np.asarray(array, object) for name, array in sums.items()})
+        earlier = [past.sites for past in self._history]
+        if why := refused_difference(earlier, sites, self.study.release.min_difference):
+            raise ParameterError(why)
+
+    def stop(self, why: str) -> None:
+        """Ask nothing more; methods that have not finished report why."""
+        self._stopped = why
 
     def failed(self) -> None:
         """A round was not completed, and nothing of it was released: the next question has another number."""
@@ -128,7 +146,7 @@ class Analyst:
         )
 
     def _next_asks(self) -> dict[str, Ask]:
-        if len(self._history) >= self.study.max_rounds:
+        if self._stopped or len(self._history) >= self.study.max_rounds:
             return {}
         terms = self.study.terms
         asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.asked.items()}
@@ -158,14 +176,16 @@ class Analyst:
     def _reported(self, name: str, method: Method) -> Reported:
         released = self._released[name]
         if not released:
-            return Reported(MethodResult(withheld="no round of it was completed"), None, None, 0, ())
+            why = f"no round of it was completed{self._stopped and ': '}{self._stopped}"
+            return Reported(MethodResult(withheld=why), None, None, 0, ())
         last = released[-1]
         count, sites = len(released), last.sites
         if last.records < self.study.release.min_cell:
             why = f"fewer than {self.study.release.min_cell} complete records"
             return Reported(MethodResult(withheld=why), None, None, count, sites)
         if method.next_ask(self.study.terms, released) is not None:
-            why = f"it was not finished after {counted(count, 'round')}; raise max_rounds, or run the study again"
+            why = f"it was not finished after {counted(count, 'round')}"
+            why += f": {self._stopped}" if self._stopped else "; raise max_rounds, or run the study again"
             return Reported(MethodResult(withheld=why), last.records, last.incomplete, count, sites)
         return Reported(method.result(self.study.terms, released), last.records, last.incomplete, count, sites)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.simulation import Faults, simulate
 from secagg.statistics.analyst import Analyst
+from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.layout import INPUT_MAX, RING, StudyLayout
+from secagg.statistics.ledger import Entry, Ledger
+from secagg.statistics.question import Question
 from secagg.statistics.results import StudyResult
 from secagg.statistics.site import Site
 
@@ -18,6 +22,7 @@ def simulate_study(
     sites: Mapping[str, Site],
     *,
     lost: Mapping[str, int] | None = None,
+    ledgers: Mapping[str, Ledger] | None = None,
     threat_model: str = "semi_honest",
     seed: int | None = None,
 ) -> StudyResult:
@@ -26,10 +31,14 @@ def simulate_study(
     Args:
         sites: by name; all of one study.
         lost: by name, the number of the round in which a site vanishes before its vector is there; it does not return.
+        ledgers: by name, of those sites that keep one; each is asked before a sum that its site is in is released.
         threat_model: of the rounds; only ``semi_honest`` is simulated here.
         seed: makes every draw of the protocol reproducible; see ``secagg.simulation.simulate``.
 
-    Each site checks its data first.  Raises PeerError, InputError and ParameterError as sites and analyst do.
+    Each site checks its data first.  When the sites that are left may not be summed after those of earlier rounds, or a
+    ledger refuses them, the session ends, and methods that have not finished say why.
+
+    Raises PeerError, InputError, ParameterError, DisclosureError and LedgerFileError as sites, analyst and ledgers do.
     """
     names = sorted(sites)
     for name in names:
@@ -53,8 +62,29 @@ def simulate_study(
             analyst.failed()
             continue
         included = [present[index] for index in outcome.included]
+        if why := _refusal(analyst, question, sites, included, ledgers or {}):
+            analyst.stop(why)
+            break
         analyst.release(question, layout.decode(outcome.sum, len(included)), included)
     return analyst.result()
+
+
+def _refusal(
+    analyst: Analyst,
+    question: Question,
+    sites: Mapping[str, Site],
+    included: Sequence[str],
+    ledgers: Mapping[str, Ledger],
+) -> str:
+    """Why the sum over these sites is not released; empty when it may be, and then it is in every ledger."""
+    try:
+        analyst.check_sites(included)
+        for name in included:
+            if name in ledgers:
+                ledgers[name].record(Entry.of(question, included), sites[name].min_difference)
+    except (ParameterError, DisclosureError) as refused:
+        return str(refused)
+    return ""
 
 
 def _config(layout: StudyLayout, sites: int, least: int, threat_model: str) -> RoundConfig:

@@ -92,6 +92,12 @@ class Site:
         self.check_question(question)
         return self.sums(question)
 
+    @property
+    def min_difference(self) -> int:
+        """The fewest sites that must always be in and out of sums together: the study's number, or the policy's."""
+        own = 1 if self.policy is None else self.policy.min_difference
+        return max(own, self.study.release.min_difference)
+
     def check_question(self, question: Question) -> Analyst:
         """The analyst that asks this.  Raises PeerError."""
         if question.study != self.study.digest.hex():

@@ -88,7 +88,7 @@ ARROWS = {
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
     "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic", "wording"},
     "statistics": {
-        *("_install", "errors", "wording", "encoding", "arithmetic", "pairwise", "simulation"),
+        *("_install", "durable", "errors", "wording", "encoding", "arithmetic", "pairwise", "simulation"),
     },
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),

@@ -203,6 +203,9 @@ def run_study(
 ) -> StudyResult:
     """Run a study over a grid, to its end or until three rounds in a row have failed.
 
+    It ends as well when the nodes that are left may not be summed after those of earlier rounds, as with one that is
+    missing alone; methods that have not finished then say why.
+
     Organisations are called as the directory calls them, without one by the numbers of their nodes.
 
     Args:
@@ -241,6 +244,12 @@ def run_study(
             continue
         failures, result = 0, server.compute()
         sites = [members.names[index] if members.names else str(round_.node_of[index]) for index in result.included]
+        try:
+            analyst.check_sites(sites)
+        except ParameterError as refused:
+            log.error("secagg: the study ends here: %s", refused)
+            analyst.stop(str(refused))
+            break
         analyst.release(question, layout.decode(result.sum, len(sites)), sites)
         log.info("secagg: %s summed, the last over %d sites", counted(analyst.rounds, "round"), len(sites))
     return analyst.result()
