@@ -107,7 +107,8 @@ class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def _refused_numbers(self, study: Study) -> list[str]:
         release = study.release
         refused = [
-            f"{name}: the study has {given}, and the policy asks for {least} or more: lower {name}"
+            f"{name}: the study has {given}, and the policy asks for {least} or more: have the study's raised, or lower "
+            "the policy's"
             for name, given, least in (
                 ("min_organisations", release.min_organisations, self.min_organisations),
                 ("min_cell", release.min_cell, self.min_cell),
@@ -117,8 +118,8 @@ class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         ]
         if study.max_rounds > self.max_rounds:
             refused.append(
-                f"max_rounds: the study has {study.max_rounds}, and the policy allows {self.max_rounds}: raise "
-                "max_rounds, or have the study's lowered"
+                f"max_rounds: the study has {study.max_rounds}, and the policy allows {self.max_rounds}: have "
+                "the study's lowered, or raise the policy's"
             )
         return refused
 
