@@ -21,7 +21,7 @@ from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells, Real
 from secagg.statistics.chunk import Chunk, Floats
 from secagg.statistics.columns import Flag
-from secagg.statistics.design import Design, symmetric, upper
+from secagg.statistics.design import Design, Entry, symmetric, upper
 
 _NARROWEST: Final = 1e-3
 """The smallest standard deviation by which a column is divided, in half ranges: beyond it the bound of a record's
@@ -91,19 +91,29 @@ def few_in(terms: Terms, gram: Gram) -> list[str]:
 
     A coefficient or a mean of such a column is about these records.
     """
-    design, matrix, least = gram.design, gram.matrix, terms.release.min_cell
+    design, matrix = gram.design, gram.matrix
     to_first = matrix[0] if design.has_intercept else np.zeros(len(design.names))
     squares = design.scale**2 * matrix.diagonal() + 2 * design.centre * design.scale * to_first
     counts = np.rint(squares + gram.records * design.centre**2).astype(np.int64)  # x is 0 or 1, as is its square
+    return few_among(terms, design, counts.tolist(), gram.records)
+
+
+def few_among(terms: Terms, design: Design, counts: Sequence[int], records: int) -> list[str]:
+    """As ``few_in``, when a yes was counted by column: p counts, of which those of numbers do not matter."""
     by_level: dict[str, int] = {}
     others: dict[str, int] = {}
-    for entry, name, count in zip(design.entries, design.names, counts.tolist(), strict=True):
-        if entry.code is None and not (entry.column and isinstance(terms.columns[entry.column], Flag)):
+    for entry, name, count in zip(design.entries, design.names, counts, strict=True):
+        if not is_yes_or_no(terms, entry):
             continue
         by_level[name] = count
-        others[entry.column] = others.get(entry.column, gram.records) - count
+        others[entry.column] = others.get(entry.column, records) - count
     rest = {f"{column} at its first value": count for column, count in others.items()}
-    return [name for name, count in (by_level | rest).items() if 0 < count < least]
+    return [name for name, count in (by_level | rest).items() if 0 < count < terms.release.min_cell]
+
+
+def is_yes_or_no(terms: Terms, entry: Entry) -> bool:
+    """Whether it is an indicator or a flag."""
+    return entry.code is not None or (bool(entry.column) and isinstance(terms.columns[entry.column], Flag))
 
 
 def _standardised(design: Design, ask: Ask) -> Design:

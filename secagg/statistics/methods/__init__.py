@@ -8,6 +8,7 @@ from secagg.statistics.methods.compare import Compare
 from secagg.statistics.methods.covariance import Covariance, Pca
 from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
+from secagg.statistics.methods.glm import Glm
 from secagg.statistics.methods.histogram import Histogram
 from secagg.statistics.methods.linear import Linear, Ridge
 from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
@@ -22,6 +23,7 @@ AnyMethod: TypeAlias = (
     | Crosstab
     | Describe
     | Distinct
+    | Glm
     | Histogram
     | Linear
     | Pca
@@ -40,6 +42,7 @@ __all__ = [
     "Crosstab",
     "Describe",
     "Distinct",
+    "Glm",
     "Histogram",
     "Linear",
     "Pca",
