@@ -107,7 +107,7 @@ class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def _refused_numbers(self, study: Study) -> list[str]:
         release = study.release
         refused = [
-            f"{name}: the study has {given}, and the policy asks for {least} or more: have the study's raised, or lower "
+            f"{name}: the study has {given}, and the policy asks for {least} or more: raise the study's, or lower "
             "the policy's"
             for name, given, least in (
                 ("min_organisations", release.min_organisations, self.min_organisations),
