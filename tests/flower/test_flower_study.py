@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 from secagg.adapters.flower import STUDY_ACTION, StudyNode, run_study
 from secagg.adapters.flower.records import ANNOUNCEMENT, RECORD
 from secagg.errors import InputError, ParameterError
-from secagg.statistics import Chunk, Site, Study
+from secagg.statistics import Chunk, Site, SitePolicy, Study
 from tests.support.flower_grid import MemoryGrid
 from tests.support.flower_setup import members
 
@@ -140,6 +140,32 @@ def test_a_site_whose_data_change_in_a_round_leaves_it() -> None:
     grid = grid_for(StudyNode(site))
     found = run_study(STUDY, grid, gamma=0.0, delta=0.25)
     assert_pooled(found.methods["basic"].result.values["age"], [node for node in grid.nodes if node != ODD])
+
+
+def test_a_node_that_leaves_alone_between_rounds_ends_the_study() -> None:
+    """The sums with it and without it would together be its own; a round takes four messages."""
+    asked: list[int] = []
+
+    def site(context: Context) -> Site:
+        asked.append(context.node_id)
+        changed = context.node_id == ODD and asked.count(ODD) > 4
+        return Site(STUDY, Unfit() if changed else Records(context.node_id))
+
+    found = run_study(STUDY, grid_for(StudyNode(site)), gamma=0.0, delta=0.25)
+    assert [len(one.sites) for one in found.rounds] == [NODES]
+    assert f"tell of {ODD} alone" in found.methods["basic"].result.withheld
+
+
+def test_a_policys_refusal_stays_at_its_node() -> None:
+    def site(context: Context) -> Site:
+        own = SitePolicy(columns=("*",), methods=("*",), min_records=4711) if context.node_id == ODD else None
+        return Site(STUDY, Records(context.node_id), policy=own)
+
+    grid = grid_for(StudyNode(site))
+    found = run_study(STUDY, grid, gamma=0.0, delta=0.25)
+    assert len(found.methods["basic"].sites) == NODES - 1
+    errors = {reply.error.reason for _, reply in grid.replies if reply.has_error()}
+    assert errors == {"this site does not take part in the study"}
 
 
 def test_a_question_of_another_study_is_answered_by_nobody() -> None:
