@@ -79,6 +79,7 @@ _SLOW = _PROCESS | {
     "protocol/test_prepared.py",
     "spec/test_reference.py",
     "spec/test_verdicts.py",
+    "statistics/test_cox.py",
     "statistics/test_data_splits.py",
     "statistics/test_tables.py",
     "unit/test_arithmetic.py",

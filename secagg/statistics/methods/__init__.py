@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from secagg.statistics.methods.compare import Compare
 from secagg.statistics.methods.covariance import Covariance, Pca
+from secagg.statistics.methods.cox import Cox
 from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
 from secagg.statistics.methods.glm import Glm
@@ -20,6 +21,7 @@ AnyMethod: TypeAlias = (
     | AnyOf
     | Compare
     | Covariance
+    | Cox
     | Crosstab
     | Describe
     | Distinct
@@ -39,6 +41,7 @@ __all__ = [
     "AnyOf",
     "Compare",
     "Covariance",
+    "Cox",
     "Crosstab",
     "Describe",
     "Distinct",
