@@ -289,13 +289,14 @@ def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Su
     config = spec.config
     vector = unpack(ending.packed, config.modulus, config.length)
     least = config.min_survivors
-    encoder = spec.layout.encoder().for_round(config)
+    layout = spec.file_layout
+    encoder = layout.encoder().for_round(config)
     try:
         total = OpenedSum(vector, ending.answered)
         mean = decoded(encoder, total, len(ending.included), min_contributors=least)
     except InputError as wrong:  # a member that cheated, or weights of 0
         return _Sum(unusable=str(wrong).replace("(min_survivors)", "(--min-survivors)"))
-    found = with_its_layout(spec.layout, mean)
+    found = with_its_layout(layout, mean)
     written = found.by_array()
     if path is not None:
         write_arrays(path, written)
