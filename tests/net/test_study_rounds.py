@@ -133,19 +133,27 @@ def test_three_sites_and_the_analyst_find_what_the_pooled_records_say(
     assert opened == [f"study.{number}" for number in range(1, len(opened) + 1)]
 
 
-def test_a_site_that_vanishes_between_two_rounds_is_missing_from_the_second(tmp_path: Path, tls_folder: Path) -> None:
+@pytest.mark.parametrize("difference", [1, 2])
+def test_a_site_that_vanishes_between_two_rounds_is_missing_from_the_second_or_ends_the_study(
+    tmp_path: Path, tls_folder: Path, difference: int
+) -> None:
+    """Where sums may not differ in a single site, analyst and sites end the study with what they have."""
+    study = Study.from_toml(f"{TEXT}[release]\nmin_difference = {difference}\n")
+
     async def test() -> None:
-        session = StudySession(STUDY, rounds_of(4))
+        session = StudySession(study, rounds_of(4))
         async with hosting([session.first], tmp_path, tls_folder) as host:
             asked = asyncio.create_task(session.run(host.service))
-            tasks = [asyncio.create_task(member_of(host, number).run()) for number in range(4)]
+            tasks = [asyncio.create_task(member_of(host, number, site=site_of(number, study)).run()) for number in range(4)]
             await eventually(lambda: "study.2" in host.service.rounds or host.hosted("study.1").phase == "UNMASK")
             tasks[3].cancel()
             await passing(asked.done)
             await passing(lambda: all(task.done() for task in tasks))
             result = asked.result()
             assert len(result.rounds[0].sites) == 4
-            assert len(result.rounds[-1].sites) == 3
+            assert len(result.rounds[-1].sites) == (3 if difference == 1 else 4)
+            assert session.is_whole == (difference == 1)
+            assert bool(result.methods["ages"].result.withheld) == (difference == 2)
             for task in tasks[:3]:
                 assert task.result().methods["ages"].result.values == result.methods["ages"].result.values
 

@@ -11,7 +11,7 @@ from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Service
 from secagg.arithmetic import unpack
-from secagg.errors import InputError
+from secagg.errors import InputError, ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.statistics.analyst import Analyst
@@ -77,6 +77,9 @@ class StudySession:
         if question is None:
             raise InputError("the study asks nothing: give it a method")
         self._question: Question = question
+        self._stopped = ""
+        self.is_whole = False
+        """Whether all was asked: once ``run`` is over, False after rounds that failed."""
         self.first = self._spec(question)
         """The round that the service must have from the beginning: members wait for the others."""
 
@@ -106,6 +109,8 @@ class StudySession:
     async def run(self, service: Service) -> StudyResult:
         """Carry the study to its end, over a service that listens.  The last round may still have to tell its members.
 
+        It ends as well when the sites that are left may not be summed after those of earlier rounds.
+
         Raises ParameterError for a question that cannot be hosted, and what ``Service.host`` raises.
         """
         analyst, hosted, failures = self._analyst, service.rounds[self.first.name], 0
@@ -116,12 +121,15 @@ class StudySession:
                 await hosted.changed()
             if self._released(question, hosted):
                 failures = 0
+            elif self._stopped:
+                break
             else:
                 failures += 1
                 analyst.failed()
             question = analyst.question() if failures < MOST_FAILURES else None
             if question is not None:
                 hosted = await service.host(self._spec(question))
+        self.is_whole = not self._stopped and analyst.question() is None
         return analyst.result()
 
     def _released(self, question: Question, hosted: HostedRound) -> bool:
@@ -135,5 +143,12 @@ class StudySession:
         except InputError as wrong:  # a member that cheated
             _log.error("unusable", extra={"fields": {"round": spec.name, "why": str(wrong)}})
             return False
-        self._analyst.release(question, sums, [spec.name_of(seat) for seat in ending.included])
+        sites = [spec.name_of(seat) for seat in ending.included]
+        try:
+            self._analyst.check_sites(sites)
+        except ParameterError as refused:
+            self._stopped = str(refused)
+            self._analyst.stop(self._stopped)
+            return False
+        self._analyst.release(question, sums, sites)
         return True
