@@ -8,10 +8,10 @@ import logging
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -70,6 +70,7 @@ from secagg.privacy.layout_file import read_any_layout
 from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
 
+_T = TypeVar("_T")
 _OPTIONS: Final = {
     "config has threat_model": "--threat-model",
     "config has colluders": "--gamma",
@@ -115,7 +116,7 @@ def run(options: JoinOptions) -> JoinOutcome:
     check_url(options.url, plaintext=options.insecure_plaintext)
     state = state_of(options)
     _check_output(options.output, options, state)
-    member = _member_options(options, options.url, policy, state)
+    member = member_options(options, options.url, policy, state)
     own = _own_input(options)  # before there is a state
     _check_writable(options.output, own, as_mean=options.mean)
     loss = _before_connecting(options, policy, own)
@@ -200,7 +201,7 @@ def _check_writable(output: Path, own: OwnInput, *, as_mean: bool) -> None:
     )
 
 
-def _member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: Path) -> MemberOptions:
+def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: Path) -> MemberOptions:
     """How this client takes part.  Raises ParameterError, and OSError for files that cannot be read."""
     identity, directory = options.identity, options.directory
     threat = options.threat or default_threat_model(identified=directory is not None)
@@ -227,37 +228,53 @@ def _take_part(
     options: MemberOptions, state: Path, own: OwnInput, write: Callable[[Total], None]
 ) -> Total | JoinOutcome:
     """The total, or the line and the exit code for every other end."""
-    store = ClientStore(state)
+
+    def work() -> Total:
+        store = ClientStore(state)
+        with contextlib.closing(store), PhaseProgress("connecting") as bar:
+            member = Member(options, store, own, on_total=write, on_progress=progress_on(bar), on_terms=_say_promise)
+            return asyncio.run(stoppable(member.run()))
+
+    return to_the_end(work, state)
+
+
+def progress_on(bar: PhaseProgress) -> Callable[[Progress], None]:
+    """Shows where the round stands."""
+
+    def show(progress: Progress) -> None:
+        phase = progress.phase if progress.phase in _PHASES else "?"  # what the server says is no markup
+        bar(phase, progress.arrived, progress.expected or 1)
+
+    return show
+
+
+def to_the_end(work: Callable[[], _T], state: Path, command: str = "join") -> _T | JoinOutcome:
+    """What the work of a member comes to; or the line, and the exit code, for every other end."""
     try:
-        with PhaseProgress("connecting") as bar:
-
-            def show(progress: Progress) -> None:
-                phase = progress.phase if progress.phase in _PHASES else "?"  # what the server says is no markup
-                bar(phase, progress.arrived, progress.expected or 1)
-
-            member = Member(options, store, own, on_total=write, on_progress=show, on_terms=_say_promise)
-            return asyncio.run(_stoppable(member))
+        return work()
     except RefusedError as refused:
-        return _no(f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED)
+        return _no(
+            f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED, command
+        )
     except PeerError as refused:
         hint = f"; {_option_for(refused)}" if refused.code is ErrorCode.CONFIG_BELOW_POLICY else ""
-        return _no(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED)
+        return _no(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED, command)
     except NotTrustedError as refused:
-        return _no(str(refused), EXIT_REFUSED)
+        return _no(str(refused), EXIT_REFUSED, command)
     except BudgetExceededError as refused:
-        return _no(f"{refused}; nothing of this round was sent", EXIT_REFUSED)
+        return _no(f"{refused}; nothing of this round was sent", EXIT_REFUSED, command)
     except (AnotherInputError, MaybeSummedError) as refused:
-        return _no(str(refused), EXIT_ANOTHER_INPUT)
+        return _no(str(refused), EXIT_ANOTHER_INPUT, command)
     except GaveUpError as gave_up:
-        return _no(str(gave_up), EXIT_STOPPED)
+        return _no(str(gave_up), EXIT_STOPPED, command)
     except sqlite3.Error as failure:
         return _no(
-            f"{state}: cannot be written ({failure}); make room, and run the same command to go on", EXIT_STOPPED
+            f"{state}: cannot be written ({failure}); make room, and run the same command to go on",
+            EXIT_STOPPED,
+            command,
         )
     except (asyncio.CancelledError, KeyboardInterrupt):
-        return _no(f"stopped; {state} keeps the state: run the same command to go on", EXIT_STOPPED)
-    finally:
-        store.close()
+        return _no(f"stopped; {state} keeps the state: run the same command to go on", EXIT_STOPPED, command)
 
 
 def _say_promise(terms: PrivacyTerms) -> None:
@@ -318,12 +335,13 @@ def _check_output(output: Path, options: JoinOptions, state: Path | None) -> Non
     check_output(output, [])
 
 
-async def _stoppable(member: Member) -> Total:
+async def stoppable(work: Coroutine[Any, Any, _T]) -> _T:
+    """What it comes to, unless SIGTERM cancels it."""
     task = asyncio.current_task()
     if task is not None:
         with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await member.run()
+    return await work
 
 
 def _written(total: Total, *, as_mean: bool) -> dict[str, npt.NDArray[Any]]:
@@ -378,8 +396,8 @@ def _figures_of(total: Total, options: JoinOptions) -> dict[str, Any]:
     return {"clipped_by_all": found.mean.clipped, **sum_json(arrays, found.mean)}
 
 
-def _no(reason: str, exit_code: int) -> JoinOutcome:
+def _no(reason: str, exit_code: int, command: str = "join") -> JoinOutcome:
     """One line; some of it may be the server's words, which must not steer a terminal."""
     line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(reason.split())[:_LONGEST_REASON])
-    typer.echo(f"secagg join: {line}", err=True)
+    typer.echo(f"secagg {command}: {line}", err=True)
     return JoinOutcome({"ok": False, "reason": line}, exit_code)

@@ -97,10 +97,10 @@ def run(options: ServeOptions) -> ServeOutcome:
     specs = round_specs(options, served.layout)
     if options.output is not None:
         _check_output(options.output, options, specs)
-    tls, certificate = _tls(options)
-    _allow_many_sockets()
+    tls, certificate = tls_of(options)
+    allow_many_sockets()
     as_json = options.log_format is LogFormatName.JSON
-    configure(sys.stderr, as_json=as_json, level=_level())
+    configure(sys.stderr, as_json=as_json, level=log_level())
     opened = Journal(options.journal)
     try:
         _say(served.chosen)
@@ -168,19 +168,20 @@ async def _host(
     limits = Limits(connections=options.max_connections)
     service = Service(specs, journal, certificate=certificate, limits=limits, privacy_budget=budget)
     async with contextlib.AsyncExitStack() as stack:
-        _monitor(service, options, stack)
-        url = await _listen(service, options, stack, tls)
+        open_monitor(service, options, stack)
+        url = await open_port(service, options, stack, tls)
         _announce(service, options, url, certificate)
         if budget is not None:
             _say([spent_line(budget)])
-        await stack.enter_async_context(_shown(service, url))
+        await stack.enter_async_context(shown(service, url))
         written = [asyncio.create_task(_write_sum(hosted, options.output)) for hosted in service.rounds.values()]
         await service.finished(options.linger)
         sums = await asyncio.gather(*written)
     return _outcome(service, sums, options)
 
 
-def _monitor(service: Service, options: ServeOptions, stack: contextlib.AsyncExitStack) -> None:
+def open_monitor(service: Service, options: ServeOptions, stack: contextlib.AsyncExitStack) -> None:
+    """Open the pages, if there are any.  Raises ParameterError."""
     if options.monitor_port is None:
         return
     try:
@@ -190,7 +191,7 @@ def _monitor(service: Service, options: ServeOptions, stack: contextlib.AsyncExi
     _log.info("monitoring", extra={"fields": {"url": f"http://{options.monitor_host}:{bound}/status"}})
 
 
-async def _listen(
+async def open_port(
     service: Service, options: ServeOptions, stack: contextlib.AsyncExitStack, tls: ssl.SSLContext | None
 ) -> str:
     """Open the port; returns the URL that clients use, without a round's name."""
@@ -289,13 +290,14 @@ def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Su
     config = spec.config
     vector = unpack(ending.packed, config.modulus, config.length)
     least = config.min_survivors
-    encoder = spec.layout.encoder().for_round(config)
+    layout = spec.file_layout
+    encoder = layout.encoder().for_round(config)
     try:
         total = OpenedSum(vector, ending.answered)
         mean = decoded(encoder, total, len(ending.included), min_contributors=least)
     except InputError as wrong:  # a member that cheated, or weights of 0
         return _Sum(unusable=str(wrong).replace("(min_survivors)", "(--min-survivors)"))
-    found = with_its_layout(spec.layout, mean)
+    found = with_its_layout(layout, mean)
     written = found.by_array()
     if path is not None:
         write_arrays(path, written)
@@ -324,7 +326,8 @@ def _private_sum(found: PrivateSum, config: RoundConfig, written: Mapping[str, n
     )
 
 
-def _tls(options: ServeOptions) -> tuple[ssl.SSLContext | None, bytes]:
+def tls_of(options: ServeOptions) -> tuple[ssl.SSLContext | None, bytes]:
+    """What the service speaks, and SHA-256 of its certificate.  Raises ParameterError and OSError."""
     given = [options.cert is not None, options.demo_cert is not None, options.insecure_plaintext]
     if sum(given) != 1:
         raise ParameterError("give --cert and --key; or --demo-cert DIR; or --insecure-plaintext on a loopback address")
@@ -354,7 +357,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _allow_many_sockets() -> None:
+def allow_many_sockets() -> None:
     """Each client is an open file, and the usual limit is for interactive use."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # not on Windows
@@ -363,13 +366,13 @@ def _allow_many_sockets() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _level() -> int:
+def log_level() -> int:
     """On a terminal the table says what happens."""
     return logging.WARNING if Console(stderr=True).is_terminal else logging.INFO
 
 
 @contextlib.asynccontextmanager
-async def _shown(service: Service, url: str) -> AsyncIterator[None]:
+async def shown(service: Service, url: str) -> AsyncIterator[None]:
     """A live table on standard error; nothing without a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:

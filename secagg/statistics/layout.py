@@ -20,7 +20,9 @@ import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
 from secagg.encoding.named_arrays import NamedArrays, check_names_ascend
+from secagg.encoding.sums import RoundTerms
 from secagg.errors import InputError, ParameterError
+from secagg.wording import counted
 
 _LABEL: Final = b"secagg study layout 1\n"
 RING: Final = Modulus.ring(64)
@@ -68,6 +70,16 @@ class StudyLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fiel
         """Raises ParameterError when the sum of so many sites could leave the ring."""
         if (most := max((most for _, most in self.largest), default=0)) * sites >= 2**63:
             raise ParameterError(f"{sites} sites with whole numbers up to {most} leave a ring of 64 bits")
+
+    def check_round(self, config: RoundTerms) -> None:
+        """Raises ParameterError unless a round with this config sums every answer to the question."""
+        met = (config.modulus, config.input_max, config.length)
+        if met != (RING, INPUT_MAX, self.length):
+            raise ParameterError(
+                f"the config has the modulus {met[0].value}, inputs up to {met[1]} and {counted(met[2], 'element')}; a "
+                f"round of this study's has 2^64, {INPUT_MAX} and {self.length}"
+            )
+        self.check_sites(config.clients)
 
     def encode(self, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
         """A site's vector, shape (length,): int64 arrays of whole numbers, bool arrays of yes and no.

@@ -116,7 +116,7 @@ def refuses(options: JoinOptions) -> bool:
     """Whether ``join`` leaves a round because the file may be in a sum already."""
     assert options.url is not None
     state = join_run.state_of(options)
-    given = join_run._member_options(options, options.url, options.layout_policy(), state)
+    given = join_run.member_options(options, options.url, options.layout_policy(), state)
     own = OwnInput(model_files.read_arrays(options.inputs))
     steps = Steps(given, ClientStore(state), own, given.identity or Identity(bytes(32)))
     steps.prepare(LAYOUT, b"", 3)

@@ -21,6 +21,9 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     member          a client: connections and reconnections
     membership      how a client takes part, and how that can end
     steps           a client: what it does with what the server sends, durably
+    study_answer    what a member of a study brings, and gets
+    study_member    a site in a study: it answers round after round
+    study_session   a study's rounds on a service, one after another
     own_input       a client's arrays and weight
     patience        how long a client waits
     troubles        why a client has no connection
@@ -52,6 +55,9 @@ from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
+from secagg.adapters.net.study_answer import StudyTotal
+from secagg.adapters.net.study_member import StudyMember
+from secagg.adapters.net.study_session import StudyRounds, StudySession
 from secagg.encoding.layout import Layout, totals
 
 __all__ = [
@@ -74,6 +80,10 @@ __all__ = [
     "RefusedError",
     "RoundSpec",
     "Service",
+    "StudyMember",
+    "StudyRounds",
+    "StudySession",
+    "StudyTotal",
     "Total",
     "client_context",
     "make_demo_certificate",

@@ -11,9 +11,10 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, final
 
+from secagg.adapters.net.frames import AnnouncedLayout
 from secagg.errors import ParameterError, SecAggError
 from secagg.privacy.budget_errors import BudgetFileError
-from secagg.privacy.layout import AnyLayout, PrivateLayout
+from secagg.privacy.layout import PrivateLayout
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -25,7 +26,7 @@ _log = logging.getLogger("secagg.net.round")
 class RoundCharge:
     """One round's entry in a budget."""
 
-    def __init__(self, budget: Budget, layout: AnyLayout, name: str) -> None:
+    def __init__(self, budget: Budget, layout: AnnouncedLayout, name: str) -> None:
         """Nothing is charged yet.  Raises ParameterError for a round without noise, which no budget covers."""
         if not isinstance(layout, PrivateLayout):
             raise ParameterError(

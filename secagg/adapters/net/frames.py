@@ -7,7 +7,7 @@ message, as further fragments.  So a receiver knows the size before it takes the
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,7 @@ from msgspec import Meta
 from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError, SecAggError
 from secagg.privacy.layout import AnyLayout, PrivateLayout
+from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
 FRAMES_VERSION: Final = 3
@@ -147,6 +148,8 @@ class EndReceived(_Frame, tag=18, frozen=True):
 ToClient: TypeAlias = Challenge | Welcome | Message | Ack | Progress | Sum | Refused
 ToServer: TypeAlias = Login | Submission | EndReceived
 Frame: TypeAlias = ToClient | ToServer
+AnnouncedLayout: TypeAlias = AnyLayout | StudyLayout
+"""What a round of the service sums: arrays of a file, or what a study asks for."""
 
 ABORT: Final = "ABORT"
 """The phase of a client's ABORT message."""
@@ -156,9 +159,11 @@ _to_client: Final[msgspec.msgpack.Decoder[ToClient]] = msgspec.msgpack.Decoder(T
 _to_server: Final[msgspec.msgpack.Decoder[ToServer]] = msgspec.msgpack.Decoder(ToServer)
 _layout: Final[msgspec.msgpack.Decoder[Layout]] = msgspec.msgpack.Decoder(Layout)
 _private_layout: Final[msgspec.msgpack.Decoder[PrivateLayout]] = msgspec.msgpack.Decoder(PrivateLayout)
+_study_layout: Final[msgspec.msgpack.Decoder[StudyLayout]] = msgspec.msgpack.Decoder(StudyLayout)
 _parts: Final[msgspec.msgpack.Decoder[tuple[msgspec.Raw, ...]]] = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
 _PRIVATE: Final = _encoder.encode("private")
-"""What a private layout begins with; a layout without noise begins with its arrays."""
+_STUDY: Final = _encoder.encode("study")
+"""What the layouts of private rounds and of studies begin with; one without noise begins with its arrays."""
 
 
 def encode(frame: Frame) -> bytes:
@@ -182,7 +187,7 @@ def decode_to_client(data: bytes) -> ToClient:
         raise RefusedError(Refusal.MALFORMED, f"the server sent a frame that does not decode: {wrong}") from None
 
 
-def encode_layout(layout: AnyLayout) -> bytes:
+def encode_layout(layout: AnnouncedLayout) -> bytes:
     """The bytes behind a Welcome.
 
     Raises ParameterError when they are more than a client takes, or when the arrays do not go by their names.
@@ -198,11 +203,10 @@ def encode_layout(layout: AnyLayout) -> bytes:
     return encoded
 
 
-def decode_layout(data: bytes | bytearray) -> AnyLayout:
+def decode_layout(data: bytes | bytearray) -> AnnouncedLayout:
     """The layout behind a Welcome.  Raises RefusedError(MALFORMED)."""
     try:
-        is_private = bytes(next(iter(_parts.decode(data)), b"")) == _PRIVATE
-        layout = _private_layout.decode(data) if is_private else _layout.decode(data)
+        layout: AnnouncedLayout = _decoder_of(bytes(next(iter(_parts.decode(data)), b""))).decode(data)
         layout.check_ascending()
         _check_clip(layout)
     except RecursionError:  # what is skipped on the way to the kind may be nested without end
@@ -212,7 +216,14 @@ def decode_layout(data: bytes | bytearray) -> AnyLayout:
     return layout
 
 
-def _check_clip(layout: AnyLayout) -> None:
+def _decoder_of(first: bytes) -> msgspec.msgpack.Decoder[Any]:
+    """By the first part of an encoded layout."""
+    if first == _STUDY:
+        return _study_layout
+    return _private_layout if first == _PRIVATE else _layout
+
+
+def _check_clip(layout: AnnouncedLayout) -> None:
     """Raises ParameterError for an adaptive clip, for which the files of a round have no coordinate."""
     if isinstance(layout, PrivateLayout) and layout.terms.adaptive is not None:
         raise ParameterError("an adaptive clip is for training, whose rounds learn it in turn; give a clip that stays")

@@ -36,7 +36,8 @@ from secagg.outcome import Result
 from secagg.pairwise.messages import encode_bitmap
 from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.server import Server
-from secagg.privacy.hosting import opened
+from secagg.privacy.hosting import OpenedSum, opened
+from secagg.statistics.layout import StudyLayout
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -429,8 +430,7 @@ class HostedRound:
 
     async def _end(self, server: ServerMachine, result: Result | None) -> None:
         if result is not None:
-            encoder = self.spec.layout.encoder().for_round(self.config)
-            total = await self._on_thread(lambda: opened(encoder, result))
+            total = await self._on_thread(lambda: self._open_sum(result))
             packed = await self._on_thread(lambda: pack(total.vector, result.modulus))
             digest = result.transcript_digest.hex()
             ending = Ending("", result.included, packed, dict(result.dropped), digest, total.answered)
@@ -445,6 +445,11 @@ class HostedRound:
             self.ending, self._server = ending, None
             self._next_epoch()
         self._log("round-over", included=len(ending.included), failure=ending.failure)
+
+    def _open_sum(self, result: Result) -> OpenedSum:
+        if isinstance(self.spec.layout, StudyLayout):
+            return OpenedSum(result.sum, 0)
+        return opened(self.spec.layout.encoder().for_round(self.config), result)
 
     def _farewell(self, index: int, ending: Ending) -> Outbound:
         if ending.failure:

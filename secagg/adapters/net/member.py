@@ -31,6 +31,7 @@ from secagg.adapters.net.frames import (
     MAX_WELCOME_BYTES,
     RETRY,
     Ack,
+    AnnouncedLayout,
     Challenge,
     EndReceived,
     Login,
@@ -52,12 +53,12 @@ from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
+from secagg.adapters.net.study_answer import Answering, StudyTotal
 from secagg.adapters.net.troubles import trouble_of
 from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
 from secagg.pairwise.config import RoundConfig
-from secagg.privacy.layout import AnyLayout
 from secagg.privacy.terms import PrivacyTerms
 
 _log = logging.getLogger("secagg.net.member")
@@ -81,9 +82,9 @@ class Member:
         self,
         options: MemberOptions,
         store: ClientStore,
-        arrays: Arrays | OwnInput,
+        arrays: Arrays | OwnInput | Answering,
         *,
-        on_total: Callable[[Total], None],
+        on_total: Callable[[Any], None],
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_terms: Callable[[PrivacyTerms], None] = lambda terms: None,
         clock: Clock = SYSTEM_CLOCK,
@@ -93,8 +94,10 @@ class Member:
         Args:
             options: how it takes part.
             store: its file.
-            arrays: its input by name; or an ``OwnInput``, which has its weight with it.
-            on_total: stores the sum, durably; the server is told only afterwards.
+            arrays: its input by name; or an ``OwnInput``, which has its weight with it; or, for a round of a study,
+                what answers the question that the server announces.
+            on_total: stores the ``Total``, or the ``StudyTotal`` of a study, durably; the server is told only
+                afterwards.
             on_progress: called now and then.
             on_terms: told what a private round promises, once its config was checked and before anything of this
                 client's leaves.
@@ -104,20 +107,33 @@ class Member:
         """
         self._options, self._store, self._clock = options, store, clock
         self._on_total, self._on_progress = on_total, on_progress
-        self._own = arrays if isinstance(arrays, OwnInput) else OwnInput(arrays, options.weight)
+        own = OwnInput(arrays, options.weight) if isinstance(arrays, Mapping) else arrays
         self._login = options.identity or Identity(store.identity_seed())
-        self._steps = Steps(options, store, self._own, self._login, on_terms)
+        self._steps = Steps(options, store, own, self._login, on_terms)
         self._patience = Patience(options.give_up_seconds, clock.monotonic)
         self._leave_by = 0.0
         self._troubles_told: set[str] = set()
 
     async def run(self) -> Total:
-        """Take part until the round is over.
+        """Take part with a file until the round is over.
 
         Raises RefusedError (the server's no), PeerError (this client's no to what the server sent), InputError (the
         input is not of the round's layout), AnotherInputError (it is not the one that this client joined with),
         MaybeSummedError, NotTrustedError, GaveUpError, and ParameterError for a store of another round or identity.
         """
+        total = await self._take_part_to_the_end()
+        if isinstance(total, StudyTotal):
+            raise TypeError("this member answers a study: call answer()")
+        return total
+
+    async def answer(self) -> StudyTotal:
+        """Take part in a round of a study until the round is over.  Raises what ``run`` does."""
+        total = await self._take_part_to_the_end()
+        if isinstance(total, Total):
+            raise TypeError("this member brings a file: call run()")
+        return total
+
+    async def _take_part_to_the_end(self) -> Total | StudyTotal:
         await asyncio.to_thread(self._store.bind, canonical(self._options.url), self._login.public_key)
         await asyncio.to_thread(self._steps.check_input)
         self._patience = Patience(self._options.give_up_seconds, self._clock.monotonic)
@@ -172,7 +188,7 @@ class Member:
 
     # A connection.
 
-    async def _connect(self) -> Total:
+    async def _connect(self) -> Total | StudyTotal:
         options = self._options
         parts = urlsplit(options.url)
         tls = options.tls if parts.scheme == "wss" else None
@@ -198,7 +214,7 @@ class Member:
                     raise refused from None
                 raise
 
-    async def _take_part(self, channel: Channel[ToClient]) -> Total:
+    async def _take_part(self, channel: Channel[ToClient]) -> Total | StudyTotal:
         welcome, layout = await self._log_in(channel)
         config = await asyncio.to_thread(self._steps.prepare, layout, _certificate_of(channel), welcome.clients)
         _allow(channel, config)
@@ -218,7 +234,7 @@ class Member:
 
     async def _read(
         self, channel: Channel[ToClient], welcome: Welcome, config: RoundConfig | None, news: asyncio.Event
-    ) -> Total:
+    ) -> Total | StudyTotal:
         """Take what the server sends, up to the sum."""
         held: tuple[Sum, bytearray] | None = None
         while True:
@@ -277,7 +293,7 @@ class Member:
         async with self._clock.timeout(self._options.give_up_seconds):
             return await channel.payload(size)
 
-    async def _log_in(self, channel: Channel[ToClient]) -> tuple[Welcome, AnyLayout]:
+    async def _log_in(self, channel: Channel[ToClient]) -> tuple[Welcome, AnnouncedLayout]:
         challenge = await self._receive(channel)
         if not isinstance(challenge, Challenge):
             raise _refusal_of(challenge, "a challenge")
@@ -307,7 +323,7 @@ class Member:
         if ack.verdict == "late":
             _log.warning("late", extra={"fields": {"phase": phase}})
 
-    async def _take_sum(self, channel: Channel[ToClient], frame: Sum, packed: bytearray) -> Total:
+    async def _take_sum(self, channel: Channel[ToClient], frame: Sum, packed: bytearray) -> Total | StudyTotal:
         total = await asyncio.to_thread(self._steps.decode, frame, packed)
         try:
             await asyncio.to_thread(self._on_total, total)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from secagg.adapters.net.frames import encode_layout
+from secagg.adapters.net.frames import AnnouncedLayout, encode_layout
 from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.privacy.layout import AnyLayout
+from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
 PHASES: Final = tuple(Phase)
@@ -34,7 +35,7 @@ class RoundSpec:
     Attributes:
         name: the last part of the URL.
         config: its context is the layout's digest.
-        layout: what the clients' files must look like.
+        layout: what the clients' files must look like, or what a study asks for.
         deadlines: seconds by phase.
         keys: the identity key of each seat; None: open, whoever comes first takes a free seat.
         names: what logs and the status page call each seat; empty: they say ``seat 3``.
@@ -45,7 +46,7 @@ class RoundSpec:
 
     name: str
     config: RoundConfig
-    layout: AnyLayout
+    layout: AnnouncedLayout
     deadlines: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINES))
     keys: tuple[bytes, ...] | None = None
     names: tuple[str, ...] = ()
@@ -65,6 +66,13 @@ class RoundSpec:
             raise ParameterError(f"round {self.name}: active needs the directory of its cohort")
         if missing := [phase for phase in PHASES if self.deadlines.get(phase, 0) <= 0]:
             raise ParameterError(f"round {self.name}: give {missing[0]} a deadline above 0 seconds")
+
+    @property
+    def file_layout(self) -> AnyLayout:
+        """What the clients' files look like.  Raises TypeError for a round of a study, which sums no files."""
+        if isinstance(self.layout, StudyLayout):
+            raise TypeError(f"round {self.name} is a study's: its sums are read by the study's analyst")
+        return self.layout
 
     def _check_sizes(self) -> None:
         """The round must fit into the messages and the snapshots that it will need; better to know it now."""

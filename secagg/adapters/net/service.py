@@ -132,10 +132,11 @@ class Service:
             privacy_budget: charged for every round before anybody can log in; all rounds must be private then.
         """
         self._clock = clock
+        self._privacy_budget = privacy_budget
+        self._running: asyncio.TaskGroup | None = None
         self.rounds = {spec.name: HostedRound(spec, journal, clock, privacy_budget) for spec in specs}
         for name in self.rounds:
-            if not is_round_name(name):
-                raise ParameterError(f"round name {name!r}: letters, digits, '.', '_' and '-', at most 64")
+            _check_name(name)
         seats = sum(hosted.config.clients for hosted in self.rounds.values())
         self.limits = limits or Limits()
         self._most = self.limits.connections or 2 * seats + 64
@@ -167,23 +168,45 @@ class Service:
         Raises what made a round stop: a bug, or a journal that cannot be written; nothing is acted on after that.
         Raises BudgetExceededError and BudgetFileError before anybody can connect.
         """
-        for config in (hosted.config for hosted in self.rounds.values()):
+        for hosted in self.rounds.values():
             # Afterwards, what strangers do to the process could keep them from being read.
-            await asyncio.to_thread(load_kernels, config.modulus, config.suite, config.threat_model)
+            await _load_kernels(hosted)
         for hosted in self.rounds.values():
             await hosted.start()
         # In the journal first, so that a restart knows the round that was charged.
         charges = [hosted.charge for hosted in self.rounds.values() if hosted.charge is not None]
         await asyncio.to_thread(charge_all, charges)
         async with _ungrouped(), asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
+            self._running = tasks
+            self._tasks = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
             try:
                 admission = Admission(most_accepted(self._most), self._drop)
                 async with listening(host, port, admission, lambda door: self._serve_at(door, tls)) as listener:
                     yield listener
             finally:
-                for task in running:
+                self._running = None
+                for task in self._tasks:
                     task.cancel()
+
+    async def host(self, spec: RoundSpec) -> HostedRound:
+        """Open or resume one more round while the service listens; what connections may take stays as it is.
+
+        Raises ParameterError for a name that is no round's, or is another's, BudgetExceededError and BudgetFileError as
+        ``listen`` does, and RuntimeError when the service does not listen.
+        """
+        _check_name(spec.name)
+        if spec.name in self.rounds:
+            raise ParameterError(f"round {spec.name}: the service hosts a round of this name; give another one")
+        if self._running is None:
+            raise RuntimeError("the service does not listen: give it the rounds when it is made")
+        hosted = HostedRound(spec, self.journal, self._clock, self._privacy_budget)
+        await _load_kernels(hosted)
+        await hosted.start()
+        if hosted.charge is not None:
+            await asyncio.to_thread(charge_all, [hosted.charge])
+        self._tasks.append(self._running.create_task(hosted.run()))
+        self.rounds[spec.name] = hosted
+        return hosted
 
     def _serve_at(self, door: Door, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[Listener]:
         handshake: dict[str, Any] = {}
@@ -215,7 +238,7 @@ class Service:
 
     async def finished(self, linger: float) -> None:
         """Returns when every round is over and its clients know it, or ``linger`` seconds after the last one ended."""
-        for hosted in self.rounds.values():
+        for hosted in list(self.rounds.values()):
             while hosted.ending is None:
                 await hosted.changed()
         with contextlib.suppress(TimeoutError):
@@ -447,6 +470,16 @@ async def _ungrouped() -> AsyncIterator[None]:
         if len(group.exceptions) > 1:
             raise
         raise group.exceptions[0] from None
+
+
+def _check_name(name: str) -> None:
+    if not is_round_name(name):
+        raise ParameterError(f"round name {name!r}: letters, digits, '.', '_' and '-', at most 64")
+
+
+async def _load_kernels(hosted: HostedRound) -> None:
+    config = hosted.config
+    await asyncio.to_thread(load_kernels, config.modulus, config.suite, config.threat_model)
 
 
 def _largest(hosted: HostedRound) -> int:

@@ -14,11 +14,20 @@ from dataclasses import replace
 from typing import Any, Final, final
 
 from secagg.adapters.net.addresses import round_of
-from secagg.adapters.net.frames import ABORT, Message, Refusal, RefusedError, Sum, encode_layout
+from secagg.adapters.net.frames import (
+    ABORT,
+    AnnouncedLayout,
+    Message,
+    Refusal,
+    RefusedError,
+    Sum,
+    encode_layout,
+)
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, JoinedRound
+from secagg.adapters.net.study_answer import Answering, StudyAnswer, StudyTotal
 from secagg.arithmetic import PackedError, unpack
 from secagg.encoding import Encoder
 from secagg.errors import AbortCode, ErrorCode, InputError, ParameterError, PeerError
@@ -31,9 +40,10 @@ from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.transitions import next_answer
 from secagg.privacy.encoder import PrivateEncoder
-from secagg.privacy.hosting import OpenedSum, decoded, submitted
+from secagg.privacy.hosting import OpenedSum, Submitted, decoded, submitted
 from secagg.privacy.layout import AnyLayout, PrivateLayout, agreed_difference
 from secagg.privacy.terms import PrivacyTerms
+from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.member")
@@ -73,15 +83,18 @@ class Steps:
         self,
         options: MemberOptions,
         store: ClientStore,
-        own: OwnInput,
+        own: OwnInput | Answering,
         login: Identity,
         on_terms: Callable[[PrivacyTerms], None] = lambda terms: None,
     ) -> None:
-        self._options, self._store, self._own, self._login = options, store, own, login
+        self._options, self._store, self._login = options, store, login
+        self._given = own if isinstance(own, OwnInput) else None
+        self._answering = None if isinstance(own, OwnInput) else own
         self._on_terms = on_terms
         self._round = round_of(options.url)
         self._layout, self._certificate, self._clients = b"", b"", 0
         self._fitted: tuple[AnyLayout, Encoder | PrivateEncoder] | None = None
+        self._answered: tuple[StudyLayout, StudyAnswer] | None = None
         self.taken = 0
         self.failure: PeerError | MaybeSummedError | None = None
         self.ended: RefusedError | None = None
@@ -89,7 +102,12 @@ class Steps:
     # Before anything is sent.
 
     def check_input(self) -> None:
-        """Before connecting.  Raises AnotherInputError in the middle of a round that was joined with other data."""
+        """Before connecting.  Raises AnotherInputError in the middle of a round that was joined with other data.
+
+        What a study asks for is not known yet.
+        """
+        if self._given is None:
+            return
         with self._store.step():
             part = self._store.load()
             if part is None or part.over is not None or self._is_input_of(part):
@@ -104,7 +122,7 @@ class Steps:
             "this file"
         )
 
-    def prepare(self, layout: AnyLayout, certificate: bytes, clients: int) -> RoundConfig | None:
+    def prepare(self, layout: AnnouncedLayout, certificate: bytes, clients: int) -> RoundConfig | None:
         """Fit the input to the round's layout, before anybody waits for it.
 
         Args:
@@ -117,11 +135,8 @@ class Steps:
         """
         self._clients = clients
         encoded = encode_layout(layout)
-        if self._fitted is None or encoded != self._layout:
-            encoder = self._fit(layout)
-            if isinstance(encoder, Encoder):
-                encoder.encode(self._own.arrays, weight=self._weight)  # for what it tells this client's operator
-            self._fitted = layout, encoder
+        if encoded != self._layout:
+            self._fit_to(layout)
         self._layout, self._certificate = encoded, certificate
         with self._store.step():
             part = self._store.load()
@@ -134,13 +149,40 @@ class Steps:
                 self._store.drop_outgoing()  # of a round that this client has left
             return decode_config(part.config)
 
+    def _fit_to(self, layout: AnnouncedLayout) -> None:
+        if (self._answering is None) == isinstance(layout, StudyLayout):
+            asked, brought = ("a study's answers", "a file") if self._given else ("a file", "a study's answers")
+            raise RefusedError(Refusal.OTHER, f"the round sums {asked}, and this client brings {brought}")
+        if isinstance(layout, StudyLayout):
+            if self._answering is not None:
+                answer = StudyAnswer(self._answering(layout))
+                layout.encode(answer.arrays)  # what could be refused is refused before anybody waits for it
+                self._answered = layout, answer
+            return
+        encoder = self._fit(layout)
+        if isinstance(encoder, Encoder):
+            encoder.encode(self._own_file.arrays, weight=self._weight)  # for what it tells this client's operator
+        self._fitted = layout, encoder
+
+    @property
+    def _own(self) -> OwnInput | StudyAnswer:
+        if self._given is not None:
+            return self._given
+        return self._require_answered()[1]
+
+    @property
+    def _own_file(self) -> OwnInput:
+        if self._given is None:
+            raise RuntimeError("this client answers a study")
+        return self._given
+
     @property
     def _weight(self) -> int:
         return 1 if self._own.weight is None else self._own.weight
 
     def _fit(self, layout: AnyLayout) -> Encoder | PrivateEncoder:
         """This client's encoder, unless the layout is none that it accepts: so far nothing but a login was sent."""
-        if self._own.weight is not None and layout.max_weight is None:  # whatever the weight is
+        if self._own_file.weight is not None and layout.max_weight is None:  # whatever the weight is
             raise ParameterError("the round has no weights, and this client brings one: leave --weight out")
         try:
             digest = layout.digest()
@@ -155,7 +197,7 @@ class Steps:
                 ErrorCode.CONFIG_BELOW_POLICY,
                 f"the server's layout is not the one that was agreed: {agreed_difference(agreed, layout)}",
             )
-        return layout.encoder_for(self._own.arrays)
+        return layout.encoder_for(self._own_file.arrays)
 
     def _check_unchanged(self, part: JoinedRound) -> None:
         """The server is the one that this client joined with, and wants what it wanted then."""
@@ -231,7 +273,7 @@ class Steps:
         self.taken += 1
         self._check_not_summed(digest)
         store.drop_outgoing()
-        layout, encoder = self._require_fitted()
+        layout = self._require_layout()
         # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
         attached = layout.terms.attachment_bytes if isinstance(layout, PrivateLayout) else 0
         policy = replace(self._options.policy, context=layout.digest(), max_attachment_bytes=attached)
@@ -266,11 +308,13 @@ class Steps:
         store.save(part)
         agreed = client.config
         fields: dict[str, Any] = {"seat": seat, "clients": agreed.clients, "threat_model": agreed.threat_model.value}
-        fields |= {"colluders": agreed.colluders, "min_survivors": agreed.min_survivors, "clip": encoder.clip}
+        fields |= {"colluders": agreed.colluders, "min_survivors": agreed.min_survivors}
+        if self._fitted is not None:
+            fields["clip"] = self._fitted[1].clip
         _log.info("joins", extra={"fields": fields})
         return part
 
-    def _pay(self, layout: AnyLayout, invitation: bytes) -> None:
+    def _pay(self, layout: AnnouncedLayout, invitation: bytes) -> None:
         """Charge this client's budget: the last step before anything of the round is made that can leave.
 
         Raises BudgetExceededError and BudgetFileError.  The name that is charged is the invitation's digest under the
@@ -314,8 +358,7 @@ class Steps:
                     self._check_not_given_away(client, part.invitation)
                 step = client.receive(data)
                 if isinstance(step.event, InputNeeded):
-                    encoder = self._require_fitted()[1].for_round(client.config)
-                    given = submitted(encoder, self._own.arrays, self._weight)
+                    given = self._given_for(client.config)
                     step = client.submit(given.vector, given.keys)
                 if step.outgoing or step.event is not None:
                     self.taken += 1
@@ -337,6 +380,13 @@ class Steps:
             part = self._leave(part, MaybeSummedError(str(given_away)), given_away.reply)
         store.save(part)
         return part
+
+    def _given_for(self, config: RoundConfig) -> Submitted:
+        if self._answering is not None:
+            layout, answer = self._require_answered()
+            return Submitted(layout.encode(answer.arrays), None)
+        encoder = self._require_fitted()[1].for_round(config)
+        return submitted(encoder, self._own_file.arrays, self._weight)
 
     def _check_not_given_away(self, client: ClientMachine, invitation: bytes) -> None:
         """Ask the other states again, before the vector leaves and before the last answer does.
@@ -373,7 +423,7 @@ class Steps:
         """Whether the masked vector is on its way, so that a sum must wait for what becomes of it."""
         return any(phase == Phase.MASK for phase in self._store.waiting())
 
-    def decode(self, frame: Sum, packed: bytearray) -> Total:
+    def decode(self, frame: Sum, packed: bytearray) -> Total | StudyTotal:
         """The total.
 
         Raises RefusedError for a sum that is none of this client's round, AnotherInputError for one of another input.
@@ -381,7 +431,7 @@ class Steps:
         with self._store.step():
             part = self._store.load()
             known = part is not None and self._is_input_of(part)
-        layout, encoder = self._require_fitted()
+        layout = self._require_layout()
         if part is None or part.over not in (None, FINISHED):
             raise self._not_in_it()
         self._check_unchanged(part)
@@ -414,7 +464,10 @@ class Steps:
             vector = unpack(packed, config.modulus, config.length)
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
-        encoder = encoder.for_round(config)
+        if isinstance(layout, StudyLayout):
+            return self._study_total(layout, config, vector, included, part.seat)
+        encoder = self._require_fitted()[1].for_round(config)
+        own = self._own_file
         try:
             total = OpenedSum(vector, frame.answered)
             mean = decoded(encoder, total, len(included), min_contributors=config.min_survivors)
@@ -430,12 +483,29 @@ class Steps:
             seat=part.seat,
             clipped=encoder.clipped if isinstance(encoder, Encoder) else {},
             weight_clamped=layout.max_weight is not None and self._weight > layout.max_weight,
-            coarse=encoder.coarse(self._own.arrays, self._weight) if isinstance(encoder, Encoder) else {},
-            shortened=layout.shortening(self._own.arrays) if isinstance(layout, PrivateLayout) else 1.0,
+            coarse=encoder.coarse(own.arrays, self._weight) if isinstance(encoder, Encoder) else {},
+            shortened=layout.shortening(own.arrays) if isinstance(layout, PrivateLayout) else 1.0,
         )
+
+    def _study_total(
+        self, layout: StudyLayout, config: RoundConfig, vector: Any, included: tuple[int, ...], seat: int
+    ) -> StudyTotal:
+        try:
+            sums = layout.decode(vector, len(included))
+        except InputError as wrong:  # a member that cheated
+            raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
+        return StudyTotal(layout, config, sums, included, seat)
 
     def _not_in_it(self) -> RefusedError:
         return RefusedError(Refusal.LEFT_OUT, f"round {self._round!r} is over, and this client was not in it")
+
+    def _require_layout(self) -> AnnouncedLayout:
+        return self._require_fitted()[0] if self._answering is None else self._require_answered()[0]
+
+    def _require_answered(self) -> tuple[StudyLayout, StudyAnswer]:
+        if self._answered is None:
+            raise RuntimeError("no question yet")
+        return self._answered
 
     def _require_fitted(self) -> tuple[AnyLayout, Encoder | PrivateEncoder]:
         if self._fitted is None:
@@ -451,7 +521,7 @@ def _answers(client: ClientMachine) -> Phase:
     return answer
 
 
-def _check_config(layout: AnyLayout, config: RoundConfig) -> None:
+def _check_config(layout: AnnouncedLayout, config: RoundConfig) -> None:
     """The round takes every input of this layout: else leaving it later would say something about this one.
 
     A private round also has the one modulus of its noise, and as many honest clients as that was sized for, by this

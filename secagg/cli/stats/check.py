@@ -39,7 +39,7 @@ def check(options: CheckOptions) -> None:
     with usage_errors("stats check"):
         study = Study.load(options.study)
         policy = None if options.policy is None else load_policy(options.policy)
-        dataset = _dataset(options, study)
+        dataset = dataset_of(options, study)
     try:
         found = _found(study, dataset, policy)
     except InputError as misfit:
@@ -61,7 +61,8 @@ class _Found:
     """By round, the arrays that are summed, and their shapes."""
 
 
-def _dataset(options: CheckOptions, study: Study) -> Dataset | None:
+def dataset_of(options: CheckOptions, study: Study) -> Dataset | None:
+    """The data that the options name; None without.  Raises ParameterError, InputError and OSError."""
     if options.data is None:
         return None
     return open_data(
@@ -162,7 +163,7 @@ def _show(study: Study, found: _Found, policy: SitePolicy | None, console: Conso
     if found.site is not None:
         facts.add_row("records", f"{found.site.records:,} of the {found.site.read:,} that were read")
     console.print(facts)
-    _show_methods(study, found.site, console)
+    show_methods(study, found.site, console)
     if found.site is not None:
         _show_columns(study, found.site, console)
     _show_rounds(found, console)
@@ -174,7 +175,8 @@ def _show(study: Study, found: _Found, policy: SitePolicy | None, console: Conso
         console.print("The policy allows the study.")
 
 
-def _show_methods(study: Study, site: SiteCheck | None, console: Console) -> None:
+def show_methods(study: Study, site: SiteCheck | None, console: Console) -> None:
+    """A table of what each method releases; of a checked site, with how many records each has."""
     rows = table("What is released", "method", "in words", *(("complete", "incomplete") if site is not None else ()))
     rows.columns[1].justify = "left"
     for name in study.methods:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from secagg.cli.output import results
 from secagg.statistics.page import facts, numeric
+from secagg.statistics.report import results_json, write_report
 from secagg.statistics.results import StudyResult, Table, text_of
 
 
@@ -22,6 +26,16 @@ def show_result(result: StudyResult, console: Console) -> None:
         if reported.result.withheld:
             console.print(Text(f"Nothing is reported: {reported.result.withheld}."))
         _print_lines(reported.result.notes, console)
+
+
+def report(result: StudyResult, directory: Path | None, *, as_json: bool) -> None:
+    """Print what was found, and write its report into the directory, if there is one.  Raises OSError."""
+    if directory is not None:
+        write_report(result, directory)
+    if as_json:
+        typer.echo(results_json(result).decode())
+    else:
+        show_result(result, results())
 
 
 def _print_lines(lines: Iterable[str], console: Console) -> None:

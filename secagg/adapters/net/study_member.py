@@ -1,0 +1,162 @@
+"""A site in a study over the service: it answers NAME.1, NAME.2, ..., and believes no history but its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+from secagg.adapters.net.addresses import round_of
+from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
+from secagg.adapters.net.frames import Progress, Refusal, RefusedError
+from secagg.adapters.net.member import Member
+from secagg.adapters.net.membership import GaveUpError, MemberOptions
+from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
+from secagg.adapters.net.study_answer import StudyTotal, Sums
+from secagg.adapters.net.study_session import MOST_FAILURES, round_name
+from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.statistics.analyst import Analyst
+from secagg.statistics.layout import StudyLayout
+from secagg.statistics.question import PastRound, Question, flat
+from secagg.statistics.results import StudyResult
+from secagg.statistics.site import Site
+
+_PAUSE: Final = 0.5
+"""Seconds between two looks whether the next round is there."""
+_FAILED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.LEFT_OUT, Refusal.ROUND_BEGUN})
+
+
+@final
+@dataclass(frozen=True)
+class _Met:
+    """A question that was announced, and the analyst that asks it."""
+
+    question: Question
+    analyst: Analyst
+
+
+@final
+class StudyMember:
+    """One site and its rounds.
+
+    Before anything leaves, it refuses a question of another study, one that does not follow from the history, and a
+    history that is not what it got itself in the rounds that it was in.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        options: MemberOptions,
+        folder: Path,
+        *,
+        names: Sequence[str] = (),
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Nothing is connected before ``run``.
+
+        Args:
+            site: whose data were checked (``Site.check``).
+            options: how it takes part; the URL's last part is the session's name.  Sums over fewer organisations than
+                the study asks for are refused, and ``again`` is set: a study asks the same records again and again.
+            folder: for the state of each round.
+            names: of the organisations by seat; without them they are called by their seats.
+            on_progress: called now and then.
+            clock: what its patience is counted by.
+        """
+        least = max(options.policy.min_survivors, site.study.release.min_organisations)
+        self._options = replace(options, policy=replace(options.policy, min_survivors=least), again=True)
+        self._site, self._folder, self._names = site, folder, tuple(names)
+        self._on_progress, self._clock = on_progress, clock
+        self._session: str | None = None
+        self._got: dict[int, PastRound] = {}
+        self._number = 0
+        self._met: _Met | None = None
+
+    async def run(self) -> StudyResult:
+        """Take part until the study is over, or three rounds in a row have failed.
+
+        Raises what ``Member.run`` raises; PeerError for a question that is refused; GaveUpError when the next round
+        does not come.
+        """
+        failures = 0
+        while True:
+            self._number += 1
+            try:
+                total = await self._round_when_it_is_there()
+            except RefusedError as refused:
+                failures += 1
+                if refused.code not in _FAILED or failures == MOST_FAILURES:
+                    raise
+                continue
+            failures = 0
+            analyst = self._take(total)
+            if analyst.question() is None:
+                return analyst.result()
+
+    async def _round_when_it_is_there(self) -> StudyTotal:
+        base, _, session = self._options.url.rpartition("/")
+        options = replace(self._options, url=f"{base}/{round_name(session, self._number)}")
+        end = self._clock.monotonic() + options.give_up_seconds
+        while True:
+            store = ClientStore(self._folder / f"{round_of(options.url)}{STATE_SUFFIX}")
+            try:
+                return await Member(
+                    options,
+                    store,
+                    self._answer,
+                    on_total=lambda total: None,
+                    on_progress=self._on_progress,
+                    clock=self._clock,
+                ).answer()
+            except RefusedError as refused:
+                if refused.code is not Refusal.ROUND_UNKNOWN:
+                    raise
+                if self._clock.monotonic() >= end:
+                    raise GaveUpError(
+                        f"round {round_of(options.url)} has not begun for {options.give_up_seconds:g} s: the study may "
+                        "be over, or its server may have stopped; ask who runs it"
+                    ) from None
+            finally:
+                store.close()
+            await self._clock.sleep(_PAUSE)
+
+    def _answer(self, layout: StudyLayout) -> Sums:
+        """What this site sums for a question.  Raises PeerError when it is refused."""
+        question = Question.from_bytes(layout.question)
+        analyst = self._site.check_question(question)
+        self._check_history(question)
+        if analyst.layout(question).digest() != layout.digest():
+            raise _refused("the round sums other arrays than the question asks for")
+        self._session = question.session
+        self._met = _Met(question, analyst)
+        return self._site.sums(question)
+
+    def _check_history(self, question: Question) -> None:
+        if question.number != self._number or len(question.history) >= question.number:
+            raise _refused(f"round {self._number} of the study asks question {question.number}")
+        if self._session not in (None, question.session):
+            raise _refused("the server began the study anew")
+        for position, got in self._got.items():
+            told = question.history[position] if position < len(question.history) else None
+            if told is None or (told.asks, told.sums, len(told.sites)) != (got.asks, got.sums, len(got.sites)):
+                raise _refused(f"its history has other sums than this site got in completed round {position + 1}")
+
+    def _take(self, total: StudyTotal) -> Analyst:
+        if self._met is None:
+            raise RuntimeError("a sum without a question")
+        question, analyst = self._met.question, self._met.analyst
+        sites = [self._names[seat] if self._names else f"seat {seat}" for seat in total.included]
+        self._got[len(question.history)] = PastRound(question.asks, flat(total.sums), tuple(sorted(sites)))
+        try:
+            analyst.check_sites(sites)
+        except ParameterError as refused:
+            analyst.stop(str(refused))
+            return analyst
+        analyst.release(question, total.sums, sites)
+        return analyst
+
+
+def _refused(why: str) -> PeerError:
+    return PeerError(ErrorCode.CONFIG_BELOW_POLICY, f"the server's question is refused: {why}")

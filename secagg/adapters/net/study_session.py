@@ -1,0 +1,154 @@
+"""A study over the service: the analyst's rounds NAME.1, NAME.2, ... on one port, each opened when the last is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+from secagg.adapters.net.hosted import HostedRound
+from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
+from secagg.adapters.net.service import Service
+from secagg.arithmetic import unpack
+from secagg.errors import InputError, ParameterError
+from secagg.identity import Directory
+from secagg.pairwise.config import RoundConfig
+from secagg.statistics.analyst import Analyst
+from secagg.statistics.layout import INPUT_MAX, RING
+from secagg.statistics.question import Question
+from secagg.statistics.results import StudyResult
+from secagg.statistics.study import Study
+
+_log = logging.getLogger("secagg.net.study")
+MOST_FAILURES: Final = 3
+"""Rounds one after another that may fail before a study ends with what it has."""
+
+
+def round_name(session: str, number: int) -> str:
+    """What a study's round is called in its URL."""
+    return f"{session}.{number}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StudyRounds:
+    """What all rounds of a study's session have in common.
+
+    Attributes:
+        name: of the session: its rounds are NAME.1, NAME.2, ...
+        clients: how many organisations are invited to each round.
+        deadlines, keys, names, directory: as ``RoundSpec`` has them.
+        config: further options of ``RoundConfig.for_cohort``, such as ``threat_model``, ``cohort`` and ``gamma``.
+    """
+
+    name: str
+    clients: int
+    deadlines: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINES))
+    keys: tuple[bytes, ...] | None = None
+    names: tuple[str, ...] = ()
+    directory: Directory | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@final
+class StudySession:
+    """Asks a study's questions over a service, to its end or until three rounds in a row have failed.
+
+    ::
+
+        session = StudySession(study, rounds)
+        service = Service([session.first], journal, certificate=certificate)
+        async with service.listen(host, port, tls):
+            result = await session.run(service)
+            await service.finished(60)
+    """
+
+    def __init__(
+        self, study: Study, rounds: StudyRounds, *, on_round: Callable[[RoundSpec], None] = lambda spec: None
+    ) -> None:
+        """``on_round`` is told of each round when it is open.
+
+        Raises ParameterError for rounds that cannot be hosted, and for a study that asks nothing.
+        """
+        self._analyst = Analyst(study)
+        self._rounds, self._on_round = rounds, on_round
+        question = self._analyst.question()
+        if question is None:
+            raise InputError("the study asks nothing: give it a method")
+        self._question: Question = question
+        self._stopped = ""
+        self.is_whole = False
+        """Whether all was asked: once ``run`` is over, False after rounds that failed."""
+        self.first = self._spec(question)
+        """The round that the service must have from the beginning: members wait for the others."""
+
+    def _spec(self, question: Question) -> RoundSpec:
+        rounds = self._rounds
+        layout = self._analyst.layout(question)
+        options = {
+            **rounds.config,
+            "modulus": RING,
+            "input_max": INPUT_MAX,
+            "context": layout.digest(),
+        }
+        config = RoundConfig.for_cohort(rounds.clients, layout.length, **options)
+        least = self._analyst.study.release.min_organisations
+        if config.min_survivors < least:
+            config = RoundConfig.for_cohort(rounds.clients, layout.length, **{**options, "min_survivors": least})
+        return RoundSpec(
+            name=round_name(rounds.name, question.number),
+            config=config,
+            layout=layout,
+            deadlines=rounds.deadlines,
+            keys=rounds.keys,
+            names=rounds.names,
+            directory=rounds.directory,
+        )
+
+    async def run(self, service: Service) -> StudyResult:
+        """Carry the study to its end, over a service that listens.  The last round may still have to tell its members.
+
+        It ends as well when the sites that are left may not be summed after those of earlier rounds.
+
+        Raises ParameterError for a question that cannot be hosted, and what ``Service.host`` raises.
+        """
+        analyst, hosted, failures = self._analyst, service.rounds[self.first.name], 0
+        question: Question | None = self._question
+        while question is not None:
+            self._on_round(hosted.spec)
+            while hosted.ending is None:
+                await hosted.changed()
+            if self._released(question, hosted):
+                failures = 0
+            elif self._stopped:
+                break
+            else:
+                failures += 1
+                analyst.failed()
+            question = analyst.question() if failures < MOST_FAILURES else None
+            if question is not None:
+                hosted = await service.host(self._spec(question))
+        self.is_whole = not self._stopped and analyst.question() is None
+        return analyst.result()
+
+    def _released(self, question: Question, hosted: HostedRound) -> bool:
+        ending, spec = hosted.ending, hosted.spec
+        if ending is None or ending.failure:
+            return False
+        layout = self._analyst.layout(question)
+        vector = unpack(ending.packed, spec.config.modulus, spec.config.length)
+        try:
+            sums = layout.decode(vector, len(ending.included))
+        except InputError as wrong:  # a member that cheated
+            _log.error("unusable", extra={"fields": {"round": spec.name, "why": str(wrong)}})
+            return False
+        sites = [spec.name_of(seat) for seat in ending.included]
+        try:
+            self._analyst.check_sites(sites)
+        except ParameterError as refused:
+            self._stopped = str(refused)
+            self._analyst.stop(self._stopped)
+            return False
+        self._analyst.release(question, sums, sites)
+        return True

@@ -1,0 +1,91 @@
+"""What ``secagg stats join`` does: the data checked, the study in words, a question, and round after round."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import typer
+from rich.console import Console
+
+from secagg.adapters.net.addresses import check_url
+from secagg.adapters.net.logs import configure
+from secagg.adapters.net.study_member import StudyMember
+from secagg.cli.join_options import JoinOptions
+from secagg.cli.join_run import JoinOutcome, default_state, member_options, progress_on, stoppable, to_the_end
+from secagg.cli.options import LogFormatName
+from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, PhaseProgress
+from secagg.cli.stats.check import dataset_of, show_methods
+from secagg.cli.stats.check_options import CheckOptions
+from secagg.cli.stats.join_options import JoinStudyOptions
+from secagg.cli.stats.show import report
+from secagg.credentials import load_directory
+from secagg.encoding import LayoutPolicy
+from secagg.errors import InputError
+from secagg.statistics import Site, Study, StudyResult
+
+
+def run(options: JoinStudyOptions) -> int:
+    """Take part to the end; returns the exit code.  Raises ParameterError and OSError."""
+    check_url(options.url, plaintext=options.insecure_plaintext)
+    given = _as_joined(options)
+    given.check_values()
+    study = Study.load(options.study)
+    folder = default_state(options.url, options.identity or options.data).with_suffix(".study")
+    member = member_options(given, options.url, LayoutPolicy(), folder)
+    names = () if options.directory is None else load_directory(options.directory)[1]
+    dataset = dataset_of(_as_checked(options), study)
+    if dataset is None:
+        raise RuntimeError("a site without data")
+    site, console = Site(study, dataset), Console(stderr=True)
+    try:
+        checked = site.check()
+    except InputError as misfit:
+        typer.echo(f"secagg stats join: the data do not fit the study, and nothing was sent: {misfit}", err=True)
+        return EXIT_FAILED
+    show_methods(study, checked, console)
+    if not options.yes and not typer.confirm("Take part in this study?", err=True):
+        typer.echo("secagg stats join: nothing was sent", err=True)
+        return EXIT_STOPPED
+    as_json = options.log_format is LogFormatName.JSON
+    configure(sys.stderr, as_json=as_json, level=logging.WARNING if console.is_terminal else logging.INFO)
+
+    def work() -> StudyResult:
+        with PhaseProgress("connecting") as bar:
+            sites = StudyMember(site, member, folder, names=names, on_progress=progress_on(bar))
+            return asyncio.run(stoppable(sites.run()))
+
+    ended = to_the_end(work, folder, "stats join")
+    if isinstance(ended, JoinOutcome):
+        return ended.exit_code
+    report(ended, options.output, as_json=options.as_json)
+    return 0
+
+
+def _as_joined(options: JoinStudyOptions) -> JoinOptions:
+    """What ``secagg join`` would be told of the server and of trust."""
+    return JoinOptions(
+        url=options.url,
+        inputs=options.data,
+        identity=options.identity,
+        directory=options.directory,
+        threat=options.threat,
+        gamma=options.gamma,
+        ca=options.ca,
+        insecure_plaintext=options.insecure_plaintext,
+        give_up_after=options.give_up_after,
+    )
+
+
+def _as_checked(options: JoinStudyOptions) -> CheckOptions:
+    """What ``secagg stats check`` would be told of the data."""
+    return CheckOptions(
+        study=options.study,
+        data=options.data,
+        separator=options.separator,
+        encoding=options.encoding,
+        decimal=options.decimal,
+        thousands=options.thousands,
+        missing=options.missing,
+    )

@@ -1,0 +1,107 @@
+"""What ``secagg stats serve`` does: a study's rounds on one port, and its report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import sys
+from typing import Any, Final
+
+import typer
+
+from secagg.adapters.net.journal import Journal, JournalError
+from secagg.adapters.net.logs import configure
+from secagg.adapters.net.service import Service
+from secagg.adapters.net.study_session import StudyRounds, StudySession
+from secagg.cli.join_run import stoppable
+from secagg.cli.options import LogFormatName
+from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
+from secagg.cli.serve_options import ServeOptions
+from secagg.cli.serve_rounds import invited_by, parse_deadlines
+from secagg.cli.serve_run import allow_many_sockets, log_level, open_port, shown, tls_of
+from secagg.cli.stats.serve_options import ServeStudyOptions
+from secagg.cli.stats.show import report
+from secagg.statistics import Study, StudyResult
+
+_log: Final = logging.getLogger("secagg.net.serve")
+
+
+def run(options: ServeStudyOptions) -> int:
+    """Host the study to its end; returns the exit code.  Raises ParameterError, InputError and OSError."""
+    served = _as_served(options)
+    served.check_ranges()
+    session = StudySession(Study.load(options.study), _rounds(options, served))
+    tls, certificate = tls_of(served)
+    allow_many_sockets()
+    configure(sys.stderr, as_json=options.log_format is LogFormatName.JSON, level=log_level())
+    try:
+        with (
+            contextlib.closing(Journal(options.journal)) as journal,
+            contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
+        ):
+            result = asyncio.run(stoppable(_host(session, options, served, journal, tls, certificate)))
+            report(result, options.output, as_json=options.as_json)
+            if not session.is_whole:
+                typer.echo("secagg stats serve: the study ended early; methods that have not finished say why", err=True)
+            return 0 if session.is_whole else EXIT_FAILED
+    except JournalError as failure:
+        typer.echo(f"secagg stats serve: {failure}", err=True)
+        return EXIT_STOPPED
+    typer.echo("secagg stats serve: stopped before the study was over", err=True)
+    return EXIT_STOPPED
+
+
+def _as_served(options: ServeStudyOptions) -> ServeOptions:
+    """What ``secagg serve`` would be told of port, certificate and cohort."""
+    return ServeOptions(
+        dim_from=options.study,
+        clients=options.clients,
+        directory=options.directory,
+        open_seats=options.open_seats,
+        threat=options.threat,
+        gamma=options.gamma,
+        host=options.host,
+        port=options.port,
+        cert=options.cert,
+        key=options.key,
+        demo_cert=options.demo_cert,
+        insecure_plaintext=options.insecure_plaintext,
+        linger=options.linger,
+    )
+
+
+def _rounds(options: ServeStudyOptions, served: ServeOptions) -> StudyRounds:
+    invited = invited_by(served)
+    config: dict[str, Any] = {"threat_model": invited.threat, "gamma": options.gamma}
+    if invited.threat.signs:
+        config["cohort"] = invited.digest
+    return StudyRounds(
+        name=options.name,
+        clients=invited.clients,
+        deadlines=parse_deadlines(options.deadline or []),
+        keys=invited.keys,
+        names=invited.names,
+        directory=invited.directory,
+        config=config,
+    )
+
+
+async def _host(
+    session: StudySession,
+    options: ServeStudyOptions,
+    served: ServeOptions,
+    journal: Journal,
+    tls: ssl.SSLContext | None,
+    certificate: bytes,
+) -> StudyResult:
+    service = Service([session.first], journal, certificate=certificate)
+    async with contextlib.AsyncExitStack() as stack:
+        url = await open_port(service, served, stack, tls)
+        _log.info("listening", extra={"fields": {"study": options.name, "url": f"{url}/{options.name}"}})
+        typer.echo(f"organisations run secagg stats join {url}/{options.name}", err=True)
+        await stack.enter_async_context(shown(service, url))
+        result = await session.run(service)
+        await service.finished(options.linger)
+    return result

@@ -1,0 +1,78 @@
+"""``secagg stats serve`` and ``secagg stats join`` as people run them: three files, a report each, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from secagg import Identity, save_directory
+from tests.support.processes import free_port
+from tests.support.rounds_of_processes import Start
+
+STUDY = """
+name = "Ages"
+[columns.age]
+type = "number"
+min = 0
+max = 120
+[methods.ages]
+method = "describe"
+of = ["age"]
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A study, three sites' records and identities, and the directory of them."""
+    (tmp_path / "study.toml").write_text(STUDY)
+    members = []
+    for number, name in enumerate(("ada", "bea", "cem")):
+        pd.DataFrame({"age": range(20 + number, 80 + number)}).to_csv(tmp_path / f"{name}.csv", index=False)
+        identity = Identity.generate()
+        members.append((name, identity.public_key))
+        content = {"name": name, "key": identity.public_key.hex(), "private_key": identity.seed().hex()}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    save_directory(tmp_path / "cohort.json", members)
+    return tmp_path
+
+
+def test_three_files_a_directory_and_a_report_each(start: Start, files: Path) -> None:
+    port = free_port()
+    server = start(
+        "server",
+        *("stats", "serve", "study.toml", "--directory", "cohort.json", "--demo-cert", "tls", "--port", port),
+        *("--output", "report", "--json"),
+    )
+    server.await_log("listening")
+    sites = [
+        start(
+            name,
+            *("stats", "join", f"wss://localhost:{port}/default", "--ca", "tls/server.pem", "--study", "study.toml"),
+            *("--data", f"{name}.csv", "--identity", f"{name}.json", "--directory", "cohort.json", "--yes"),
+            *("--output", f"report-{name}", "--json"),
+        )
+        for name in ("ada", "bea", "cem")
+    ]
+    assert [site.wait() for site in sites] == [0, 0, 0]
+    assert server.wait() == 0
+    pooled = pd.concat([pd.read_csv(files / f"{name}.csv") for name in ("ada", "bea", "cem")])["age"]
+    found = server.result()
+    assert found["methods"]["ages"]["values"]["age"]["mean"] == pytest.approx(pooled.mean(), rel=1e-12)
+    assert found["methods"]["ages"]["sites"] == ["ada", "bea", "cem"]
+    assert [site.result() for site in sites] == [found] * 3
+    for folder in ("report", "report-ada", "report-bea", "report-cem"):
+        assert json.loads((files / folder / "results.json").read_text()) == found
+
+
+def test_whoever_does_not_say_yes_sends_nothing(start: Start, files: Path) -> None:
+    join = ("stats", "join", f"wss://localhost:{free_port()}/default", "--study", "study.toml")
+    site = start("ada", *join, "--data", "ada.csv")
+    assert site.wait() != 0
+    assert "Take part in this study?" in site.log.read_text()
+    (files / "old.csv").write_text("age\n20\n130\n")
+    unfit = start("old", *join, "--data", "old.csv", "--yes")
+    assert unfit.wait() == 1
+    assert "the data do not fit the study, and nothing was sent" in unfit.log.read_text()
