@@ -21,6 +21,7 @@ from secagg.statistics.glm_families import Family, Predicted, limits_at, parts_a
 from secagg.statistics.gram import few_among, is_yes_or_no
 from secagg.statistics.method import Method
 from secagg.statistics.results import Forest, MethodResult, Table
+from secagg.wording import counted
 
 _HEADS: Final = ("estimate", "error", "z", "p", "low", "high", "ratio", "ratio_low", "ratio_high")
 _START: Final = "start"
@@ -194,7 +195,7 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
             return MethodResult(withheld=course.failed)
         if point.released is not last or point.released.ask.stage == _START or point.moved > _NEARLY:
             return MethodResult(
-                withheld=f"it did not converge in {len(released)} rounds: raise max_rounds; where that does not help, "
+                withheld=f"it did not converge in {counted(len(released), 'round')}: raise max_rounds; where that does not help, "
                 f"the predictors separate the values of {self.outcome}, and one of them has to be left out"
             )
         estimates, covariance = design.unscaled(point.beta + point.step, point.inverse)
@@ -225,7 +226,7 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
         return (
             f"A {kind} regression of {self.outcome} on {', '.join(self.predictors)}: coefficients, their standard "
             f"errors and {self._ratio}s; and with them the gradient, the Hessian and the deviance at the coefficients "
-            f"of each of up to {self.max_rounds} rounds."
+            f"of each round, of which there are up to {self.max_rounds}."
         )
 
     @property
