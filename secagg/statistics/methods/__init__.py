@@ -13,6 +13,7 @@ from secagg.statistics.methods.histogram import Histogram
 from secagg.statistics.methods.linear import Linear, Ridge
 from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
 from secagg.statistics.methods.quantiles import Quantiles
+from secagg.statistics.methods.roc import Roc
 from secagg.statistics.methods.standardise import Standardise
 
 AnyMethod: TypeAlias = (
@@ -30,6 +31,7 @@ AnyMethod: TypeAlias = (
     | Quantiles
     | Range
     | Ridge
+    | Roc
     | Standardise
 )
 
@@ -49,5 +51,6 @@ __all__ = [
     "Quantiles",
     "Range",
     "Ridge",
+    "Roc",
     "Standardise",
 ]
