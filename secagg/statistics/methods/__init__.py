@@ -14,6 +14,7 @@ from secagg.statistics.methods.histogram import Histogram
 from secagg.statistics.methods.linear import Linear, Ridge
 from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
 from secagg.statistics.methods.quantiles import Quantiles
+from secagg.statistics.methods.roc import Roc
 from secagg.statistics.methods.standardise import Standardise
 
 AnyMethod: TypeAlias = (
@@ -32,6 +33,7 @@ AnyMethod: TypeAlias = (
     | Quantiles
     | Range
     | Ridge
+    | Roc
     | Standardise
 )
 
@@ -52,5 +54,6 @@ __all__ = [
     "Quantiles",
     "Range",
     "Ridge",
+    "Roc",
     "Standardise",
 ]

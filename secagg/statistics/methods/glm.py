@@ -195,8 +195,8 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
             return MethodResult(withheld=course.failed)
         if point.released is not last or point.released.ask.stage == _START or point.moved > _NEARLY:
             return MethodResult(
-                withheld=f"it did not converge in {counted(len(released), 'round')}: raise max_rounds; where that does "
-                f"not help, the predictors separate the values of {self.outcome}, and one of them has to be left out"
+                withheld=f"it did not converge in {counted(len(released), 'round')}: raise max_rounds; where that "
+                f"does not help, the predictors separate the values of {self.outcome}, so leave one of them out"
             )
         estimates, covariance = design.unscaled(point.beta + point.step, point.inverse)
         errors = np.sqrt(covariance.diagonal().clip(0.0))
