@@ -144,7 +144,8 @@ def test_a_site_that_vanishes_between_two_rounds_is_missing_from_the_second_or_e
         session = StudySession(study, rounds_of(4))
         async with hosting([session.first], tmp_path, tls_folder) as host:
             asked = asyncio.create_task(session.run(host.service))
-            tasks = [asyncio.create_task(member_of(host, number, site=site_of(number, study)).run()) for number in range(4)]
+            members = [member_of(host, number, site=site_of(number, study)) for number in range(4)]
+            tasks = [asyncio.create_task(member.run()) for member in members]
             await eventually(lambda: "study.2" in host.service.rounds or host.hosted("study.1").phase == "UNMASK")
             tasks[3].cancel()
             await passing(asked.done)

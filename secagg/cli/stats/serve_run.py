@@ -44,7 +44,7 @@ def run(options: ServeStudyOptions) -> int:
             result = asyncio.run(stoppable(_host(session, options, served, journal, tls, certificate)))
             report(result, options.output, as_json=options.as_json)
             if not session.is_whole:
-                typer.echo("secagg stats serve: the study ended early; methods that have not finished say why", err=True)
+                typer.echo("secagg stats serve: the study ended early; unfinished methods say why", err=True)
             return 0 if session.is_whole else EXIT_FAILED
     except JournalError as failure:
         typer.echo(f"secagg stats serve: {failure}", err=True)
