@@ -209,6 +209,11 @@ def _cannot_listen(option: str, host: str, port: int, failure: OSError) -> Param
     return ParameterError(f"{option}-host {host}, {option}-port {port}: this machine cannot listen there ({why})")
 
 
+def trust_in(demo_cert: Path | None) -> str:
+    """What clients add to their command to trust a certificate that was made for them; nothing without one."""
+    return "" if demo_cert is None else f" --ca {CERTIFICATE_FILE}, with a copy of {demo_cert / CERTIFICATE_FILE}"
+
+
 def _announce(service: Service, options: ServeOptions, url: str, certificate: bytes) -> None:
     """Whom clients must reach, and what the rounds tolerate."""
     for name, hosted in service.rounds.items():
@@ -216,10 +221,7 @@ def _announce(service: Service, options: ServeOptions, url: str, certificate: by
         fields |= {"certificate": certificate.hex(), **_terms(hosted.config)}
         _log.info("listening", extra={"fields": fields})
         typer.echo(f"round {name}: {_tolerates(hosted.config)}", err=True)
-        trust = ""
-        if options.demo_cert is not None:
-            trust = f" --ca {CERTIFICATE_FILE}, with a copy of {options.demo_cert / CERTIFICATE_FILE}"
-        typer.echo(f"round {name}: clients run secagg join {url}/{name}{trust}", err=True)
+        typer.echo(f"round {name}: clients run secagg join {url}/{name}{trust_in(options.demo_cert)}", err=True)
         if hosted.ending is not None:
             typer.echo(
                 f"round {name} is over, and is handed out again for {options.linger:g} s; for a new one give another "

@@ -204,6 +204,16 @@ def test_the_terminal_shows_tables_and_reasons() -> None:
         assert said in shown
 
 
+def test_rows_keep_their_names_on_a_narrow_terminal() -> None:
+    numbers = tuple(f"number {at}" for at in range(9))
+    table = Table("Wide", ("what", *numbers), (("smoking", *(-0.123456789,) * 9),))
+    console = Console(file=io.StringIO(), width=80)
+    show_result(StudyResult("s", "00", {"m": Reported(MethodResult({}, (table,)), 9, 0, 1, SITES)}), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("smoking") == 2
+    assert [name for name in numbers if name not in shown] == []
+
+
 def test_markup_in_a_label_is_text_on_the_terminal() -> None:
     table = Table("[red]title[/red]", ("[bold]x",), (("[link=https://example.org]y",),))
     console = Console(file=io.StringIO(), width=100)

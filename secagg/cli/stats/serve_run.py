@@ -20,7 +20,7 @@ from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import invited_by, parse_deadlines
-from secagg.cli.serve_run import allow_many_sockets, log_level, open_port, shown, tls_of
+from secagg.cli.serve_run import allow_many_sockets, log_level, open_port, shown, tls_of, trust_in
 from secagg.cli.stats.serve_options import ServeStudyOptions
 from secagg.cli.stats.show import report
 from secagg.statistics import Study, StudyResult
@@ -100,7 +100,7 @@ async def _host(
     async with contextlib.AsyncExitStack() as stack:
         url = await open_port(service, served, stack, tls)
         _log.info("listening", extra={"fields": {"study": options.name, "url": f"{url}/{options.name}"}})
-        typer.echo(f"organisations run secagg stats join {url}/{options.name}", err=True)
+        typer.echo(f"organisations run secagg stats join {url}/{options.name}{trust_in(options.demo_cert)}", err=True)
         await stack.enter_async_context(shown(service, url))
         result = await session.run(service)
         await service.finished(options.linger)

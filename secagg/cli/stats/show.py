@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import typer
 from rich.console import Console
@@ -15,6 +16,9 @@ from secagg.statistics.page import facts, numeric
 from secagg.statistics.report import results_json, write_report
 from secagg.statistics.results import StudyResult, Table, text_of
 
+_RULE: Final = 3
+"""What a column takes beside its text: a rule, and a space on each side."""
+
 
 def show_result(result: StudyResult, console: Console) -> None:
     """Print the tables of every method, with what each rests on, and what was withheld and why."""
@@ -22,7 +26,8 @@ def show_result(result: StudyResult, console: Console) -> None:
         console.print()
         console.print(Text(reported.label or name, style="bold"), Text(f"({facts(reported)})", style="dim"))
         for table in reported.result.tables:
-            console.print(_grid(table))
+            for piece in _pieces(table, console.width):
+                console.print(_grid(piece))
         if reported.result.withheld:
             console.print(Text(f"Nothing is reported: {reported.result.withheld}."))
         _print_lines(reported.result.notes, console)
@@ -41,6 +46,27 @@ def report(result: StudyResult, directory: Path | None, *, as_json: bool) -> Non
 def _print_lines(lines: Iterable[str], console: Console) -> None:
     for line in lines:
         console.print(Text(line))
+
+
+def _pieces(table: Table, width: int) -> list[Table]:
+    """The table, or, where it is too wide, some of its columns at a time, each time beside the names of the rows."""
+    cells = [table.columns, *([text_of(value) for value in row] for row in table.rows)]
+    widths = [max(map(len, column)) + _RULE for column in zip(*cells, strict=True)]
+    names = next((at for at, is_number in enumerate(numeric(table)) if is_number), len(widths))
+    pieces: list[list[int]] = [[]]
+    for at in range(names, len(widths)):
+        if pieces[-1] and sum(widths[:names]) + sum(widths[one] for one in pieces[-1]) + widths[at] >= width:
+            pieces.append([])
+        pieces[-1].append(at)
+    return [_columns_of(table, [*range(names), *piece]) for piece in pieces]
+
+
+def _columns_of(table: Table, which: list[int]) -> Table:
+    return Table(
+        table.title,
+        tuple(table.columns[at] for at in which),
+        tuple(tuple(row[at] for at in which) for row in table.rows),
+    )
 
 
 def _grid(table: Table) -> Grid:
