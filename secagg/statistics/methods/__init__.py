@@ -11,6 +11,7 @@ from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
 from secagg.statistics.methods.glm import Glm
 from secagg.statistics.methods.histogram import Histogram
+from secagg.statistics.methods.kmeans import Kmeans
 from secagg.statistics.methods.linear import Linear, Ridge
 from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
 from secagg.statistics.methods.quantiles import Quantiles
@@ -28,6 +29,7 @@ AnyMethod: TypeAlias = (
     | Distinct
     | Glm
     | Histogram
+    | Kmeans
     | Linear
     | Pca
     | Quantiles
@@ -49,6 +51,7 @@ __all__ = [
     "Distinct",
     "Glm",
     "Histogram",
+    "Kmeans",
     "Linear",
     "Pca",
     "Quantiles",

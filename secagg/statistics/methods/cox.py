@@ -210,12 +210,17 @@ class Cox(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="co
         search = self._search(terms, released)
         if not search.kept.any():
             return "no predictor varies among the records at risk, so there is nothing to fit"
-        if search.converged and not int(last.sums["cut"]):
-            return ""
-        return (
-            f"it did not converge in {counted(search.tried, 'round')}: a coefficient may have no bound, as where "
-            "a value has no events; leave it out, or join values"
-        )
+        if not search.converged:
+            return (
+                f"it did not converge in {counted(search.tried, 'round')}: a coefficient may have no bound, as where "
+                "a value has no events; leave it out, or join values"
+            )
+        if int(last.sums["cut"]):
+            return (
+                f"some hazards are beyond e^{_LARGEST:g} times, or below e^-{_LARGEST:g} times, that of an average "
+                "record, and are cut off there: transform the predictors with extreme values, or leave them out"
+            )
+        return ""
 
     def _coefficient(self, estimate: float, error: float) -> dict[str, float | None]:
         half = margin(error, math.inf, self.confidence) or 0.0
