@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self, TypeAlias, final
 
 import numpy as np
-from scipy.special import expit, xlogy
 
 from secagg.statistics.chunk import Floats
+from secagg.statistics.distributions import scipy_module
 
 Family: TypeAlias = Literal["binomial", "poisson"]
 
@@ -90,10 +90,10 @@ def start_limits(family: Family, most: float) -> Limits:
 def parts_at(family: Family, y: Floats, eta: Floats) -> Parts:
     """At a linear predictor that was clipped already."""
     if family == "binomial":
-        mu = np.asarray(expit(eta), np.float64)
+        mu = np.asarray(scipy_module("special").expit(eta), np.float64)
         return Parts(y - mu, mu * (1 - mu), 2 * np.logaddexp(0.0, np.where(y > 0, -eta, eta)))
     mu = np.exp(eta)
-    return Parts(y - mu, mu, np.asarray(2 * (xlogy(y, y) - y * eta - (y - mu)), np.float64))
+    return Parts(y - mu, mu, np.asarray(2 * (scipy_module("special").xlogy(y, y) - y * eta - (y - mu)), np.float64))
 
 
 def limits_at(family: Family, most: float, predicted: Predicted) -> Limits:

@@ -16,6 +16,7 @@ from secagg.statistics.asks import Ask
 from secagg.statistics.cells import Presence, to_limbs
 from secagg.statistics.chunk import Chunk, Dataset, Misfit
 from secagg.statistics.columns import Category, levels_of
+from secagg.statistics.distributions import scipy_module
 from secagg.statistics.expressions import where_column
 from secagg.statistics.method import Method
 from secagg.statistics.policy import SitePolicy
@@ -67,10 +68,12 @@ class Site:
     def check(self) -> SiteCheck:
         """Read all records once.
 
-        Raises InputError when they do not fit the study, and DisclosureError when they are too few for the policy.
+        Raises InputError when they do not fit the study, DisclosureError when they are too few for the policy,
+        and ParameterError where SciPy is not installed.
 
         Whatever could make the site stay away is asked here: afterwards nothing depends on the data.
         """
+        scipy_module("special")  # some methods' sums need it
         count = _Count(self.study)
         for chunk in self._dataset.chunks():
             count.add(chunk)

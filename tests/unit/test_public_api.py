@@ -226,6 +226,12 @@ def test_hosts_load_no_accountant_where_no_privacy_is_asked_for(module: str) -> 
     assert "dp_accounting" not in loaded_by(f"import {module}")
 
 
+@pytest.mark.parametrize("module", ["secagg.adapters.net", "secagg.cli.app", "secagg.statistics"])
+def test_commands_and_hosts_without_a_study_need_nothing_of_the_extra_for_statistics(module: str) -> None:
+    extra = {"matplotlib", "pandas", "pyarrow", "scipy", "simpleeval"}
+    assert in_a_fresh_process(f"import sys, {module}; print({extra!r} & {{*sys.modules}})") == "set()"
+
+
 def test_a_config_and_an_invitation_load_no_kernel() -> None:
     """Hosts that run a process for each message pay the import each time: ADVERTISE needs no compiled code."""
     statement = (

@@ -8,14 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
 from secagg.statistics.columns import axis_of, bounds_of, levels_of
-from secagg.statistics.distributions import beyond_f, check_confidence, finite, margin, two_sided
+from secagg.statistics.distributions import beyond_f, check_confidence, finite, margin, scipy_module, two_sided
 from secagg.statistics.method import Method
 from secagg.statistics.methods.describe import shown_moments
 from secagg.statistics.moments import Moments, cells_of_moments, moments_of, next_moments, sums_of_moments
@@ -146,7 +145,7 @@ def _t_test(
     """The first group less the second; shape (2,) each."""
     variances = squares / (counts - 1)
     (one, other), (n, m) = np.sqrt(variances).tolist(), counts.tolist()
-    test = stats.ttest_ind_from_stats(means[0], one, n, means[1], other, m, equal_var=equal)
+    test = scipy_module("stats").ttest_ind_from_stats(means[0], one, n, means[1], other, m, equal_var=equal)
     parts = variances / counts
     if equal:
         freedom = float(n + m - 2)

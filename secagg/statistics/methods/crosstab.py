@@ -8,14 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells, Whole
 from secagg.statistics.chunk import Chunk
 from secagg.statistics.columns import levels_of
-from secagg.statistics.distributions import finite
+from secagg.statistics.distributions import finite, scipy_module
 from secagg.statistics.method import Method
 from secagg.statistics.results import MethodResult, Table, Value
 from secagg.statistics.tables import hidden_in, told_by_margins
@@ -136,11 +135,11 @@ def _tests(counts: npt.NDArray[np.int64], correction: bool) -> dict[str, Any]:
         counts = np.compress(counts.sum(axis=others) > 0, counts, axis=axis)
     if min(counts.shape) < 2:
         return {}
-    test = stats.chi2_contingency(counts, correction=correction)
+    test = scipy_module("stats").chi2_contingency(counts, correction=correction)
     found = {"chi_squared": finite(test.statistic), "df": int(test.dof), "p": finite(test.pvalue)}
     if counts.ndim == 2:
-        found["cramers_v"] = finite(stats.contingency.association(counts, method="cramer"))
+        found["cramers_v"] = finite(scipy_module("stats").contingency.association(counts, method="cramer"))
     if counts.shape == (2, 2) and counts.sum() <= _MOST_FOR_FISHER:
-        exact = stats.fisher_exact(counts)
+        exact = scipy_module("stats").fisher_exact(counts)
         found |= {"odds_ratio": finite(exact.statistic), "fisher_p": finite(exact.pvalue)}
     return found
