@@ -139,8 +139,9 @@ class ClientStore:
         self._database.execute("DROP TABLE taking_part")
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Close the file, behind the step that a thread is in: a client that is cancelled leaves one behind."""
+        with self._lock:
+            self._database.close()
 
     @contextmanager
     def step(self) -> Iterator[None]:
