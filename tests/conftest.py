@@ -58,11 +58,13 @@ _SLOW = _PROCESS | {
     "docs/test_docs.py",
     "flower/test_flower_active.py",
     "flower/test_flower_lying_server.py",
+    "flower/test_flower_private.py",
     "flower/test_flower_rounds.py",
     "flower/test_flower_wrong.py",
     "net/test_abuse.py",
     "net/test_crash_points.py",
     "net/test_net_lying_server.py",
+    "net/test_private_levels.py",
     "net/test_service.py",
     "net/test_study_rounds.py",
     "privacy/test_adaptive_clipping.py",
@@ -71,6 +73,7 @@ _SLOW = _PROCESS | {
     "privacy/test_privacy_accounting.py",
     "privacy/test_private_encoding.py",
     "privacy/test_private_error.py",
+    "privacy/test_private_noise.py",
     "privacy/test_privacy_audit.py",
     "privacy/test_privacy_calibration.py",
     "property/test_encoding_property.py",
@@ -96,6 +99,7 @@ _SLOW = _PROCESS | {
     "unit/test_arithmetic.py",
     "unit/test_fused_aes.py",
     "unit/test_masking.py",
+    "unit/test_secret_sharing.py",
 }
 
 
