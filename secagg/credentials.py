@@ -116,5 +116,6 @@ class DurableTokens:
             return self._released.add(digest)
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Close the file, behind the call that another thread is in."""
+        with self._lock:
+            self._database.close()

@@ -10,15 +10,10 @@ What is recorded therefore means the same under a later, better accountant.
 from __future__ import annotations
 
 import os
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from secagg.durable import make_private, sync_every_commit, transaction
+from secagg.durable import FileKind, PrivateDatabase
 from secagg.encoding.limits import real
 from secagg.errors import ParameterError, SecAggError
 from secagg.privacy import accounting
@@ -28,11 +23,11 @@ from secagg.privacy.cohort import check_delta
 from secagg.privacy.noisy_sum import NoisySum
 from secagg.wording import counted
 
+if TYPE_CHECKING:
+    import sqlite3
+
 MOST_NAME_BYTES: Final = 64
-_APPLICATION: Final = 0x5EC466B1  # tells the file from any other SQLite database
-_VERSION: Final = 1
-_BUSY_SECONDS: Final = 30.0
-"""How long one process waits for another that charges the same file, which takes milliseconds."""
+_KIND: Final = FileKind("privacy budget", 0x5EC466B1, 1, BudgetFileError)
 _MOST_COUNTED: Final = 2**20
 """Rounds that ``rounds_left`` counts up to: more than any budget is made for."""
 _SCHEMA: Final = """
@@ -92,41 +87,25 @@ class Budget:
             OSError: it cannot be made.
         """
         self.path = os.fspath(path)
-        if self.path != ":memory:":
-            make_private(Path(self.path), "privacy budget")
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
-        )
+        self._file = PrivateDatabase(path, _KIND, lambda database: self._make(database, epsilon, delta))
         try:
-            self._limit, self._delta = self._prepare(epsilon, delta)
-        except sqlite3.DatabaseError as failure:
-            self._database.close()
-            if failure.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-                raise ParameterError(f"{self.path}: not a privacy budget ({failure}); give another file") from None
-            raise BudgetFileError(f"{self.path}: cannot be used ({failure})") from failure
+            self._limit, self._delta = self._bound(epsilon, delta)
         except SecAggError:
-            self._database.close()
+            self._file.close()
             raise
 
-    def _prepare(self, epsilon: float | None, delta: float | None) -> tuple[float, float]:
-        database = self._database
-        sync_every_commit(database)
-        with self._step():
-            application, version = (
-                database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
-            tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-            if (application, version, tables) == (0, 0, 0):
-                self._make(epsilon, delta)
-            elif application != _APPLICATION:
-                raise ParameterError(f"{self.path}: another program's database; give another file")
-            elif version != _VERSION:
-                raise ParameterError(
-                    f"{self.path}: a privacy budget of version {version}; this library writes {_VERSION}: use the "
-                    "release that wrote it"
-                )
-            row = database.execute("SELECT epsilon, delta FROM bound").fetchone()
+    def _make(self, database: sqlite3.Connection, epsilon: float | None, delta: float | None) -> None:
+        if epsilon is None or delta is None:
+            raise ParameterError(f"{self.path}: there is no budget yet; give epsilon and delta to make one")
+        bound = (repr(real("epsilon", epsilon, 0.0, 1e6)), repr(check_delta(delta)))
+        for statement in _SCHEMA.split(";"):
+            database.execute(statement)
+        database.execute("INSERT INTO bound VALUES (1, ?, ?)", bound)
+
+    def _bound(self, epsilon: float | None, delta: float | None) -> tuple[float, float]:
+        """The budget that the file has.  Raises ParameterError when another one was given."""
+        with self._file.reading():
+            row = self._file.execute("SELECT epsilon, delta FROM bound").fetchone()
         limit, at = float(row[0]), float(row[1])
         for name, given, stored in (("epsilon", epsilon, limit), ("delta", delta, at)):
             if given is not None and given != stored:
@@ -135,16 +114,6 @@ class Budget:
                     "made; leave it out, or begin another file"
                 )
         return limit, at
-
-    def _make(self, epsilon: float | None, delta: float | None) -> None:
-        if epsilon is None or delta is None:
-            raise ParameterError(f"{self.path}: there is no budget yet; give epsilon and delta to make one")
-        bound = (repr(real("epsilon", epsilon, 0.0, 1e6)), repr(check_delta(delta)))
-        for statement in _SCHEMA.split(";"):
-            self._database.execute(statement)
-        self._database.execute("INSERT INTO bound VALUES (1, ?, ?)", bound)
-        self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
-        self._database.execute(f"PRAGMA user_version = {_VERSION}")
 
     def charge(self, round_name: bytes, noisy_sum: NoisySum) -> Spent:
         """Record a round as spent; durable when it returns.  Call it before anything of the round leaves.
@@ -164,7 +133,7 @@ class Budget:
         """
         name = _name(round_name)
         text = noisy_sum.to_text()
-        with self._step():
+        with self._file.step():
             if self._has(name):
                 raise ParameterError(
                     f"{self.path}: round {name.hex()} is recorded already; each round needs a name of its own, and a "
@@ -182,12 +151,12 @@ class Budget:
                     limit=self._limit,
                     rounds=before,
                 )
-            self._database.execute("INSERT INTO spent VALUES (?, ?)", (name, text))
+            self._file.execute("INSERT INTO spent VALUES (?, ?)", (name, text))
         return spent
 
     def is_charged(self, round_name: bytes) -> bool:
         """Whether a round of this name is recorded: one that is resumed after a restart is not charged again."""
-        with self._reading():
+        with self._file.reading():
             return self._has(_name(round_name))
 
     def give_back(self, round_name: bytes) -> bool:
@@ -196,17 +165,17 @@ class Budget:
         Durable when it returns; True if the round was recorded.  A client whose masked vector may have left never calls
         it: others can complete the sum without it.
         """
-        with self._step():
-            return self._database.execute("DELETE FROM spent WHERE round = ?", (_name(round_name),)).rowcount == 1
+        with self._file.step():
+            return self._file.execute("DELETE FROM spent WHERE round = ?", (_name(round_name),)).rowcount == 1
 
     def spent(self) -> Spent:
         """What is spent by all recorded rounds."""
-        with self._reading():
+        with self._file.reading():
             return self._spent(self._recorded())
 
     def rounds_left(self, noisy_sum: NoisySum) -> int:
         """How many more rounds like this one the budget allows, up to 2^20."""
-        with self._reading():
+        with self._file.reading():
             recorded = self._recorded()
 
         def fits(times: int) -> bool:
@@ -226,30 +195,15 @@ class Budget:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._database.close()
+        self._file.close()
 
     # Inside of the lock.
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except sqlite3.Error as failure:
-                raise BudgetFileError(f"{self.path}: cannot be used ({failure})") from failure
-
-    @contextmanager
-    def _step(self) -> Iterator[None]:
-        """One transaction that no other process's overlaps: durable when the block ends, undone when it raises."""
-        with self._reading(), transaction(self._database):
-            yield
-
     def _has(self, name: bytes) -> bool:
-        return self._database.execute("SELECT 1 FROM spent WHERE round = ?", (name,)).fetchone() is not None
+        return self._file.execute("SELECT 1 FROM spent WHERE round = ?", (name,)).fetchone() is not None
 
     def _recorded(self) -> list[tuple[NoisySum, int]]:
-        rows = self._database.execute("SELECT sum, COUNT(*) FROM spent GROUP BY sum ORDER BY sum").fetchall()
+        rows = self._file.execute("SELECT sum, COUNT(*) FROM spent GROUP BY sum ORDER BY sum").fetchall()
         return [(NoisySum.from_text(text), times) for text, times in rows]
 
     def _spent(self, sums: list[tuple[NoisySum, int]]) -> Spent:

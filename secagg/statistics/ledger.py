@@ -20,27 +20,19 @@ What it does not protect from:
 from __future__ import annotations
 
 import os
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Final, Self, final
 
 import msgspec
 
-from secagg.durable import make_private, sync_every_commit, transaction
+from secagg.durable import IN_MEMORY, FileKind, PrivateDatabase
 from secagg.errors import ParameterError, SecAggError
 from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.participation import refused_difference
 from secagg.statistics.question import Question
 
-IN_MEMORY: Final = ":memory:"
-_APPLICATION: Final = 0x5EC4661E  # tells the file from any other SQLite database
-_VERSION: Final = 1
-_BUSY_SECONDS: Final = 30.0
 _SCHEMA: Final = """
 CREATE TABLE entries (
     data TEXT NOT NULL, study TEXT NOT NULL, session TEXT NOT NULL, number INTEGER NOT NULL, question TEXT NOT NULL,
@@ -51,6 +43,9 @@ CREATE TABLE entries (
 
 class LedgerFileError(SecAggError):
     """The file cannot be read or written, as with a full disk: nothing may leave."""
+
+
+_KIND: Final = FileKind("ledger", 0x5EC4661E, 1, LedgerFileError)
 
 
 @final
@@ -100,24 +95,9 @@ class Ledger:
         """
         if not data_name:
             raise ParameterError("data_name is empty: name the data, so that the ledger knows what was summed before")
-        self.path = os.fspath(path)
+        self._file = PrivateDatabase(path, _KIND, lambda database: database.execute(_SCHEMA))
+        self.path = self._file.path
         self.data_name = data_name
-        if self.path != IN_MEMORY:
-            make_private(Path(self.path), "ledger")
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
-        )
-        try:
-            self._prepare()
-        except sqlite3.DatabaseError as failure:
-            self._database.close()
-            if failure.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-                raise ParameterError(f"{self.path}: not a ledger ({failure}); give another file") from None
-            raise LedgerFileError(f"{self.path}: cannot be used ({failure})") from failure
-        except SecAggError:
-            self._database.close()
-            raise
 
     def record(self, entry: Entry, min_difference: int) -> None:
         """Record a sum; durable when it returns.  Call it before what completes the sum leaves.
@@ -129,11 +109,11 @@ class Ledger:
             DisclosureError: the set makes a class that is too small; nothing was recorded, and nothing may leave.
             LedgerFileError: it cannot be recorded.
         """
-        with self._step():
+        with self._file.step():
             earlier = [one.organisations for one in self._entries()]
             if why := refused_difference(earlier, entry.organisations, min_difference):
                 raise DisclosureError(f"the ledger of {self.data_name!r}: {why}")
-            self._database.execute(
+            self._file.execute(
                 "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     *(self.data_name, entry.study, entry.session, entry.number, entry.question),
@@ -143,38 +123,15 @@ class Ledger:
 
     def entries(self) -> tuple[Entry, ...]:
         """What is recorded about these data, in the order in which it was.  Raises LedgerFileError."""
-        with self._reading():
+        with self._file.reading():
             return tuple(self._entries())
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._database.close()
-
-    # Inside of the lock.
-
-    def _prepare(self) -> None:
-        database = self._database
-        sync_every_commit(database)
-        with transaction(database):
-            application, version = (
-                database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
-            tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-            if (application, version, tables) == (0, 0, 0):
-                database.execute(_SCHEMA)
-                database.execute(f"PRAGMA application_id = {_APPLICATION}")
-                database.execute(f"PRAGMA user_version = {_VERSION}")
-            elif application != _APPLICATION:
-                raise ParameterError(f"{self.path}: another program's database; give another file")
-            elif version != _VERSION:
-                raise ParameterError(
-                    f"{self.path}: a ledger of version {version}; this library writes {_VERSION}: use the release that "
-                    "wrote it"
-                )
+        self._file.close()
 
     def _entries(self) -> list[Entry]:
-        rows = self._database.execute(
+        rows = self._file.execute(
             "SELECT study, session, number, question, organisations FROM entries WHERE data = ? ORDER BY rowid",
             (self.data_name,),
         )
@@ -182,17 +139,3 @@ class Ledger:
             Entry(study, session, number, question, msgspec.json.decode(names, type=tuple[str, ...]))
             for study, session, number, question, names in rows
         ]
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except sqlite3.Error as failure:
-                raise LedgerFileError(f"{self.path}: cannot be used ({failure})") from failure
-
-    @contextmanager
-    def _step(self) -> Iterator[None]:
-        """One transaction that no other process's overlaps: durable when the block ends, undone when it raises."""
-        with self._reading(), transaction(self._database):
-            yield

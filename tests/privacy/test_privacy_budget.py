@@ -237,10 +237,10 @@ def test_a_record_that_cannot_be_read_stops_everything(path: Path) -> None:
 
 def test_a_full_disk_is_said_and_nothing_is_spent(path: Path) -> None:
     budget = budget_of(path)
-    budget._database.execute("PRAGMA max_page_count = 1")
+    budget._file._database.execute("PRAGMA max_page_count = 1")
     with pytest.raises(BudgetFileError, match="full"):
         fill(budget)
-    assert not budget._database.in_transaction
+    assert not budget._file._database.in_transaction
     assert Budget(path).spent() == budget.spent()
 
 

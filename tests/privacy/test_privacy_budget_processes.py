@@ -36,14 +36,14 @@ def killed(*arguments):
 if what == "killed before":
     accounting.epsilon = killed
 if what == "killed within":  # the row is written, the transaction is not committed
-    real = budget._database
+    real = budget._file._database
     class Database:
         def execute(self, statement, *arguments):
             killed() if statement == "COMMIT" else None
             return real.execute(statement, *arguments)
         def __getattr__(self, name):
             return getattr(real, name)
-    budget._database = Database()
+    budget._file._database = Database()
 print("ready", flush=True)
 sys.stdin.readline()
 charged = 0
