@@ -24,6 +24,8 @@ from secagg.wording import counted
 
 RECORDS: Final = "records"
 INCOMPLETE: Final = "incomplete"
+MOST_FAILURES: Final = 3
+"""Rounds one after another that may fail before a host ends a study with what it has."""
 _RELATIVE: Final = 1e-9
 """How far a server's parameters may be from a site's own, in relation to the largest of them: two machines that compute
 from the same sums differ by some 1e-15."""
@@ -49,7 +51,8 @@ class Analyst:
         self.study = study
         self.session = session or secrets.token_hex(16)
         self.failed_rounds = 0
-        self._stopped = ""
+        self.stopped = ""
+        """Why it asks nothing more; empty while it does, and when all was asked."""
         self._history: list[PastRound] = []
         self._released: dict[str, list[Released]] = {name: [] for name in study.asked}
 
@@ -104,6 +107,14 @@ class Analyst:
         past = PastRound(question.asks, flat(sums), tuple(sorted(set(sites))))
         self._take(past, {name: np.asarray(array, object) for name, array in sums.items()})
 
+    def admits(self, sites: Sequence[str]) -> bool:
+        """Whether the study allows a sum over these sites; where it does not, the analyst stops."""
+        try:
+            self.check_sites(sites)
+        except ParameterError as refused:
+            self.stop(str(refused))
+        return not self.stopped
+
     def check_sites(self, sites: Sequence[str]) -> None:
         """Raises ParameterError for sites of which the study allows no sum after those that were released.
 
@@ -119,7 +130,7 @@ class Analyst:
 
     def stop(self, why: str) -> None:
         """Ask nothing more; methods that have not finished report why."""
-        self._stopped = why
+        self.stopped = why
 
     def failed(self) -> None:
         """A round was not completed, and nothing of it was released: the next question has another number."""
@@ -146,7 +157,7 @@ class Analyst:
         )
 
     def _next_asks(self) -> dict[str, Ask]:
-        if self._stopped or len(self._history) >= self.study.max_rounds:
+        if self.stopped or len(self._history) >= self.study.max_rounds:
             return {}
         terms = self.study.terms
         asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.asked.items()}
@@ -176,7 +187,7 @@ class Analyst:
     def _reported(self, name: str, method: Method) -> Reported:
         released = self._released[name]
         if not released:
-            why = f"no round of it was completed{self._stopped and ': '}{self._stopped}"
+            why = f"no round of it was completed{self.stopped and ': '}{self.stopped}"
             return Reported(MethodResult(withheld=why), None, None, 0, ())
         last = released[-1]
         count, sites = len(released), last.sites
@@ -185,7 +196,7 @@ class Analyst:
             return Reported(MethodResult(withheld=why), None, None, count, sites)
         if method.next_ask(self.study.terms, released) is not None:
             why = f"it was not finished after {counted(count, 'round')}"
-            why += f": {self._stopped}" if self._stopped else "; raise max_rounds, or run the study again"
+            why += f": {self.stopped}" if self.stopped else "; raise max_rounds, or run the study again"
             return Reported(MethodResult(withheld=why), last.records, last.incomplete, count, sites)
         return Reported(method.result(self.study.terms, released), last.records, last.incomplete, count, sites)
 

@@ -10,7 +10,8 @@ It stands where ``secagg.encoding.Layout`` stands.  Everything is counted modulo
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final, final
 
@@ -22,6 +23,7 @@ from secagg.arithmetic.modulus import Modulus
 from secagg.encoding.named_arrays import NamedArrays, check_names_ascend
 from secagg.encoding.sums import RoundTerms
 from secagg.errors import InputError, ParameterError
+from secagg.pairwise.config import RoundConfig
 from secagg.wording import counted
 
 _LABEL: Final = b"secagg study layout 1\n"
@@ -81,27 +83,41 @@ class StudyLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fiel
             )
         self.check_sites(config.clients)
 
+    def config_for(self, sites: int, fewest: int, **options: Any) -> RoundConfig:
+        """The config of a round over so many sites: with ``fewest`` or more in the sum, and as the protocol has it.
+
+        ``options`` are those of ``RoundConfig.for_cohort``.  Raises ParameterError where no such round can be.
+        """
+        self.check_sites(sites)
+        make = partial(
+            RoundConfig.for_cohort,
+            sites,
+            self.length,
+            modulus=RING,
+            input_max=INPUT_MAX,
+            context=self.digest(),
+            **options,
+        )
+        config = make()
+        return config if config.min_survivors >= fewest else make(min_survivors=fewest)
+
     def encode(self, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
         """A site's vector, shape (length,): int64 arrays of whole numbers, bool arrays of yes and no.
 
         Raises InputError for arrays of other names or shapes, and for whole numbers beyond ``largest``.
         """
         self.check_arrays(arrays)
-        largest = dict(self.largest)
         vector = np.empty(self.length, np.uint64)
-        at = 0
-        for name, _ in self.arrays:
-            flat = arrays[name].reshape(-1)
-            part = vector[at : at + flat.size]
-            if name in largest:
-                whole = flat.astype(np.int64)
-                if flat.size and max(int(whole.max()), -int(whole.min())) > largest[name]:
-                    raise InputError(f"{name} holds a whole number beyond {largest[name]}, which the question excludes")
-                part[...] = whole.view(np.uint64)
-            else:
-                drawn = np.frombuffer(os.urandom(8 * flat.size), np.uint64)
-                part[...] = np.where(flat.astype(np.bool_), drawn, np.uint64(0))
-            at += flat.size
+        for name, most, part in self._parts(vector):
+            given = arrays[name]
+            if most is None:
+                drawn = np.frombuffer(os.urandom(8 * part.size), np.uint64).reshape(part.shape)
+                part[...] = np.where(given.astype(np.bool_), drawn, np.uint64(0))
+                continue
+            whole = given.astype(np.int64)
+            if whole.size and max(int(whole.max()), -int(whole.min())) > most:
+                raise InputError(f"{name} holds a whole number beyond {most}, which the question excludes")
+            part[...] = whole.view(np.uint64)
         return vector
 
     def decode(self, vector: npt.NDArray[Any], sites: int) -> dict[str, npt.NDArray[Any]]:
@@ -111,22 +127,26 @@ class StudyLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fiel
         """
         if vector.shape != (self.length,):
             raise InputError(f"the sum has the shape {vector.shape}, and the round's is ({self.length},)")
-        largest = dict(self.largest)
         found: dict[str, npt.NDArray[Any]] = {}
+        for name, most, part in self._parts(np.ascontiguousarray(vector, np.uint64)):
+            if most is None:
+                found[name] = part != 0
+                continue
+            whole = part.view(np.int64)
+            met = max((abs(int(whole.max())), abs(int(whole.min())))) if whole.size else 0
+            if met > most * sites:
+                raise InputError(
+                    f"{name} is {met} in the sum, and {sites} sites can reach {most * sites}: a site sent what no site "
+                    "makes"
+                )
+            found[name] = whole
+        return found
+
+    def _parts(self, vector: npt.NDArray[np.uint64]) -> Iterator[tuple[str, int | None, npt.NDArray[np.uint64]]]:
+        """Each array's name, its largest whole number or None for yes and no, and its part of the vector, shaped."""
+        largest = dict(self.largest)
         at = 0
         for name, shape in self.arrays:
             size = int(np.prod(shape, dtype=np.int64))
-            part = np.ascontiguousarray(vector[at : at + size], np.uint64)
+            yield name, largest.get(name), vector[at : at + size].reshape(shape)
             at += size
-            if name not in largest:
-                found[name] = (part != 0).reshape(shape)
-                continue
-            whole = part.view(np.int64)
-            met = max((abs(int(whole.max())), abs(int(whole.min())))) if size else 0
-            if met > largest[name] * sites:
-                raise InputError(
-                    f"{name} is {met} in the sum, and {sites} sites can reach {largest[name] * sites}: a site sent "
-                    "what no site makes"
-                )
-            found[name] = whole.reshape(shape)
-        return found

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from secagg.errors import ParameterError
-from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.simulation import Faults, simulate
 from secagg.statistics.analyst import Analyst
 from secagg.statistics.disclosure import DisclosureError
-from secagg.statistics.layout import INPUT_MAX, RING, StudyLayout
 from secagg.statistics.ledger import Entry, Ledger
 from secagg.statistics.question import Question
 from secagg.statistics.results import StudyResult
@@ -48,8 +45,8 @@ def simulate_study(
     while (question := analyst.question()) is not None:
         present = [name for name in names if gone.get(name, question.number) >= question.number]
         layout = analyst.layout(question)
-        layout.check_sites(len(present))
-        config = _config(layout, len(present), analyst.study.release.min_organisations, threat_model)
+        least = analyst.study.release.min_organisations
+        config = layout.config_for(len(present), least, threat_model=threat_model)
         fates = {index: Phase.SHARE.value for index, name in enumerate(present) if gone.get(name) == question.number}
         asked = question
         outcome = simulate(
@@ -85,18 +82,3 @@ def _refusal(
     except (ParameterError, DisclosureError) as refused:
         return str(refused)
     return ""
-
-
-def _config(layout: StudyLayout, sites: int, least: int, threat_model: str) -> RoundConfig:
-    """The round's config: at least as many sites in the sum as the study asks for, and as the protocol does."""
-    make = partial(
-        RoundConfig.for_cohort,
-        sites,
-        layout.length,
-        threat_model=threat_model,
-        modulus=RING,
-        input_max=INPUT_MAX,
-        context=layout.digest(),
-    )
-    config = make()
-    return config if config.min_survivors >= least else make(min_survivors=least)

@@ -36,7 +36,7 @@ from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server.machine import Server
 from secagg.statistics import Analyst, DisclosureError, Question, Site, Study, StudyLayout, StudyResult
-from secagg.statistics.layout import INPUT_MAX, RING
+from secagg.statistics.analyst import MOST_FAILURES
 from secagg.wording import counted
 
 STUDY_ACTION: Final = "secagg_study"
@@ -45,8 +45,6 @@ _MESSAGE_TYPE: Final = f"{MessageType.QUERY}.{STUDY_ACTION}"
 _STAYS_AWAY: Final = "this site does not take part in the study"
 """All that a server learns of the reason."""
 _TIMEOUT_S: Final = 600.0
-_MOST_FAILURES: Final = 3
-"""Rounds one after another that may fail before the study ends with what it has."""
 
 
 @final
@@ -180,10 +178,12 @@ def _approve(study: Study, layout: StudyLayout, config: RoundConfig) -> bool:
     """Raises PeerError for a round that does not sum what the question asks for, or sums fewer sites than it may."""
     least = study.release.min_organisations
     wrong = ""
+    try:
+        layout.check_round(config)
+    except ParameterError as unfit:
+        wrong = str(unfit)
     if config.context != layout.digest():
         wrong = "its context is not the digest of what the question asks for"
-    elif (config.modulus, config.input_max, config.length) != (RING, INPUT_MAX, layout.length):
-        wrong = f"it must sum {counted(layout.length, 'element')} modulo 2^64"
     elif config.min_survivors < least:
         wrong = f"it may sum {config.min_survivors} organisations, and the study asks for {least}"
     if wrong:
@@ -225,10 +225,10 @@ def run_study(
         options["cohort"] = digest
     options["threat_model"] = ThreatModel(threat_model)
     analyst, failures = Analyst(study), 0
-    while failures < _MOST_FAILURES and (question := analyst.question()) is not None:
+    while failures < MOST_FAILURES and (question := analyst.question()) is not None:
         asked = list(grid.get_node_ids() if nodes is None else nodes)
         layout = analyst.layout(question)
-        config = _config(study, layout, len(members.keys) or len(asked), options)
+        config = layout.config_for(len(members.keys) or len(asked), study.release.min_organisations, **options)
         addressed = [Message(RecordDict(), dst_node_id=node, message_type=_MESSAGE_TYPE) for node in asked]
         server = Server(config, directory=members.directory)
         round_ = GridRound(server, grid, addressed, lambda phase: timeout, members.keys)
@@ -244,11 +244,8 @@ def run_study(
             continue
         failures, result = 0, server.compute()
         sites = [members.names[index] if members.names else str(round_.node_of[index]) for index in result.included]
-        try:
-            analyst.check_sites(sites)
-        except ParameterError as refused:
-            log.error("secagg: the study ends here: %s", refused)
-            analyst.stop(str(refused))
+        if not analyst.admits(sites):
+            log.error("secagg: the study ends here: %s", analyst.stopped)
             break
         analyst.release(question, layout.decode(result.sum, len(sites)), sites)
         log.info("secagg: %s summed, the last over %d sites", counted(analyst.rounds, "round"), len(sites))
@@ -263,20 +260,3 @@ class _Members:
     directory: MemoryDirectory | None = None
     keys: tuple[bytes, ...] = ()
     names: tuple[str, ...] = ()
-
-
-def _config(study: Study, layout: StudyLayout, sites: int, options: dict[str, Any]) -> RoundConfig:
-    """At least as many organisations are in the sum as the study asks for, and as the protocol does."""
-    layout.check_sites(sites)
-    make = partial(
-        RoundConfig.for_cohort,
-        sites,
-        layout.length,
-        modulus=RING,
-        input_max=INPUT_MAX,
-        context=layout.digest(),
-        **options,
-    )
-    config = make()
-    least = study.release.min_organisations
-    return config if config.min_survivors >= least else make(min_survivors=least)

@@ -14,9 +14,9 @@ from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import GaveUpError, MemberOptions
 from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.adapters.net.study_answer import StudyTotal, Sums
-from secagg.adapters.net.study_session import MOST_FAILURES, round_name
-from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.statistics.analyst import Analyst
+from secagg.adapters.net.study_session import round_name
+from secagg.errors import ErrorCode, PeerError
+from secagg.statistics.analyst import MOST_FAILURES, Analyst
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.question import PastRound, Question, flat
 from secagg.statistics.results import StudyResult
@@ -149,12 +149,8 @@ class StudyMember:
         question, analyst = self._met.question, self._met.analyst
         sites = [self._names[seat] if self._names else f"seat {seat}" for seat in total.included]
         self._got[len(question.history)] = PastRound(question.asks, flat(total.sums), tuple(sorted(sites)))
-        try:
-            analyst.check_sites(sites)
-        except ParameterError as refused:
-            analyst.stop(str(refused))
-            return analyst
-        analyst.release(question, total.sums, sites)
+        if analyst.admits(sites):
+            analyst.release(question, total.sums, sites)
         return analyst
 
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, final
 
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Service
 from secagg.arithmetic import unpack
-from secagg.errors import InputError, ParameterError
+from secagg.errors import InputError
 from secagg.identity import Directory
-from secagg.pairwise.config import RoundConfig
-from secagg.statistics.analyst import Analyst
-from secagg.statistics.layout import INPUT_MAX, RING
+from secagg.statistics.analyst import MOST_FAILURES, Analyst
 from secagg.statistics.question import Question
 from secagg.statistics.results import StudyResult
 from secagg.statistics.study import Study
 
 _log = logging.getLogger("secagg.net.study")
-MOST_FAILURES: Final = 3
-"""Rounds one after another that may fail before a study ends with what it has."""
 
 
 def round_name(session: str, number: int) -> str:
@@ -77,7 +73,6 @@ class StudySession:
         if question is None:
             raise InputError("the study asks nothing: give it a method")
         self._question: Question = question
-        self._stopped = ""
         self.is_whole = False
         """Whether all was asked: once ``run`` is over, False after rounds that failed."""
         self.first = self._spec(question)
@@ -86,19 +81,10 @@ class StudySession:
     def _spec(self, question: Question) -> RoundSpec:
         rounds = self._rounds
         layout = self._analyst.layout(question)
-        options = {
-            **rounds.config,
-            "modulus": RING,
-            "input_max": INPUT_MAX,
-            "context": layout.digest(),
-        }
-        config = RoundConfig.for_cohort(rounds.clients, layout.length, **options)
         least = self._analyst.study.release.min_organisations
-        if config.min_survivors < least:
-            config = RoundConfig.for_cohort(rounds.clients, layout.length, **{**options, "min_survivors": least})
         return RoundSpec(
             name=round_name(rounds.name, question.number),
-            config=config,
+            config=layout.config_for(rounds.clients, least, **rounds.config),
             layout=layout,
             deadlines=rounds.deadlines,
             keys=rounds.keys,
@@ -121,7 +107,7 @@ class StudySession:
                 await hosted.changed()
             if self._released(question, hosted):
                 failures = 0
-            elif self._stopped:
+            elif analyst.stopped:
                 break
             else:
                 failures += 1
@@ -129,7 +115,7 @@ class StudySession:
             question = analyst.question() if failures < MOST_FAILURES else None
             if question is not None:
                 hosted = await service.host(self._spec(question))
-        self.is_whole = not self._stopped and analyst.question() is None
+        self.is_whole = not analyst.stopped and analyst.question() is None
         return analyst.result()
 
     def _released(self, question: Question, hosted: HostedRound) -> bool:
@@ -144,11 +130,7 @@ class StudySession:
             _log.error("unusable", extra={"fields": {"round": spec.name, "why": str(wrong)}})
             return False
         sites = [spec.name_of(seat) for seat in ending.included]
-        try:
-            self._analyst.check_sites(sites)
-        except ParameterError as refused:
-            self._stopped = str(refused)
-            self._analyst.stop(self._stopped)
+        if not self._analyst.admits(sites):
             return False
         self._analyst.release(question, sums, sites)
         return True
