@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -12,6 +12,11 @@ import numpy.typing as npt
 
 from secagg.statistics.columns import Column
 from secagg.statistics.release import Release
+
+
+def public(values: Iterable[float]) -> list[float]:
+    """Numbers to twelve digits: what follows from sums is then the very same on every machine."""
+    return [float(f"{value:.12g}") for value in values]
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ Everything that is summed is bounded by it.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 from typing import Final, Literal, TypeAlias
@@ -19,7 +20,7 @@ Outside: TypeAlias = Literal["refuse", "clip", "missing"]
 """What becomes of a value outside of the range: the site does not take part, or the nearer end stands for it, or it
 counts as missing."""
 
-_EPOCH: Final = datetime.date(1970, 1, 1)
+_EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _A_DAY: Final = datetime.date(1987, 11, 23)
 """Written and read again, it shows that a format has day, month and year."""
 _LARGEST: Final = 2.0**53 - 1
@@ -170,15 +171,24 @@ class Date(_Base, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="da
         super().__post_init__()
         if self.min >= self.max:
             raise ParameterError(f"a range from {self.min} to {self.max}: max must be after min")
-        try:
+        read: datetime.date | None = None
+        with contextlib.suppress(ValueError):
             read = datetime.datetime.strptime(_A_DAY.strftime(self.format), self.format).date()
-        except ValueError:
-            read = _EPOCH
         if read != _A_DAY:
             raise ParameterError(f"format {self.format!r} does not say which day it is: use %d, %m and %Y, for example")
 
 
 Column: TypeAlias = Number | Whole | Flag | Category | Date
+
+
+def days_of(day: datetime.date) -> float:
+    """A day as methods have it: counted from 1970-01-01."""
+    return float(day.toordinal() - _EPOCH)
+
+
+def day_of(days: int) -> datetime.date:
+    """The day of which ``days_of`` is this."""
+    return datetime.date.fromordinal(_EPOCH + days)
 
 
 def bounds_of(column: Column) -> tuple[float, float]:
@@ -189,7 +199,7 @@ def bounds_of(column: Column) -> tuple[float, float]:
         case Flag():
             return 0.0, 1.0
         case Date():
-            return float((column.min - _EPOCH).days), float((column.max - _EPOCH).days)
+            return days_of(column.min), days_of(column.max)
     raise ParameterError("a category has no range: use a number, or a flag")
 
 

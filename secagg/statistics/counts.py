@@ -14,7 +14,7 @@ import numpy.typing as npt
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells, Whole
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.method import Method
+from secagg.statistics.method import ByColumn
 from secagg.statistics.results import MethodResult, Table
 
 COUNTS: Final = "columns"
@@ -22,22 +22,8 @@ COUNTS: Final = "columns"
 _PARTS: Final = ("missing", "outside")
 
 
-class ColumnCounts(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=COUNTS):
-    """Counts of missing values, and of values that a rule of the study changed.
-
-    Attributes:
-        of: the columns.
-    """
-
-    of: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self.of
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ()
+class ColumnCounts(ByColumn, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=COUNTS):
+    """Counts of missing values, and of values that a rule of the study changed."""
 
     def check(self, terms: Terms) -> None:
         """Any columns suit it."""

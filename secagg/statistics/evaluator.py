@@ -21,10 +21,10 @@ import numpy.typing as npt
 import simpleeval
 
 from secagg.errors import ParameterError
+from secagg.statistics.columns import days_of
 
 Kind: TypeAlias = Literal["number", "condition", "date", "text"]
 
-_EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _LARGEST: Final = float(np.finfo(np.float64).max)
 _FAR: Final = 3_000_000.0
 """Days from 1970 within which a date has a year of four digits."""
@@ -245,7 +245,7 @@ def _as_date(value: Value) -> Value:
     if value.column:
         _refuse(f"the category {value.column} cannot be compared with a date")
     try:
-        days = [float(datetime.date.fromisoformat(text).toordinal() - _EPOCH) for text in value.levels]
+        days = [days_of(datetime.date.fromisoformat(text)) for text in value.levels]
     except ValueError:
         _refuse(f"{value.levels[0]!r} is compared with a date: write it as in '2024-12-31'")
     return Value("date", np.array([*days, np.nan])[value.data])

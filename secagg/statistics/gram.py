@@ -17,7 +17,7 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.statistics.asks import Ask, Released, Terms
+from secagg.statistics.asks import Ask, Released, Terms, public
 from secagg.statistics.cells import Cells, Real
 from secagg.statistics.chunk import Chunk, Floats
 from secagg.statistics.columns import Flag
@@ -59,7 +59,7 @@ def next_gram(design: Design, released: Sequence[Released]) -> Ask | None:
         first = np.zeros_like(first)
     width = np.sqrt(np.maximum(second - first**2, _NARROWEST**2))
     parameters = {"centre": design.centre + design.scale * first, "scale": design.scale * width}
-    return Ask("products", {name: [float(f"{value:.12g}") for value in found] for name, found in parameters.items()})
+    return Ask("products", {name: public(found) for name, found in parameters.items()})
 
 
 def cells_of_gram(design: Design, ask: Ask) -> dict[str, Cells]:

@@ -7,7 +7,6 @@ a single value.
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import math
 from collections.abc import Sequence
@@ -17,10 +16,9 @@ import numpy as np
 
 from secagg.errors import ParameterError
 from secagg.statistics.chunk import Codes, Floats
-from secagg.statistics.columns import Column, Date, bounds_of, decimals_of
+from secagg.statistics.columns import Column, Date, bounds_of, day_of, decimals_of
 
 MOST_BINS: Final = 2**16
-_EPOCH: Final = datetime.date(1970, 1, 1)
 
 
 def check_bins(bins: int) -> None:
@@ -74,5 +72,5 @@ def bin_of(values: Floats, edges: Sequence[float]) -> Codes:
 def said(column: Column, value: float) -> str:
     """A value of the column for people: a day for a date."""
     if isinstance(column, Date):
-        return (_EPOCH + datetime.timedelta(days=math.floor(value))).isoformat()
+        return day_of(math.floor(value)).isoformat()
     return f"{value:.10g}"

@@ -69,3 +69,21 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @abstractmethod
     def in_words(self, terms: Terms) -> str:
         """What it releases, in one or two sentences that a person approves."""
+
+
+class ByColumn(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A method that treats columns one by one, each with its own missing values.
+
+    Attributes:
+        of: the columns.
+    """
+
+    of: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.of
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()

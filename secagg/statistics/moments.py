@@ -19,7 +19,7 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.statistics.asks import Ask, Released, Terms
+from secagg.statistics.asks import Ask, Released, Terms, public
 from secagg.statistics.cells import Cells, Real, Whole
 from secagg.statistics.chunk import Chunk, Codes, Floats
 from secagg.statistics.columns import bounds_of, decimals_of
@@ -137,8 +137,8 @@ def _centres(terms: Terms, released: Released, name: str) -> list[float]:
     for group, count in enumerate(released.sums[f"count_{name}"].tolist()):
         mean = float(_value(released, f"sum_{name}", group, units) / count) if count > 0 else low
         mean = min(max(mean, low), high)
-        found.append(round(mean * units) / units if units is not None else float(f"{mean:.12g}"))
-    return found
+        found.append(mean if units is None else round(mean * units) / units)
+    return public(found) if units is None else found
 
 
 def _by_group(values: Floats, codes: Codes | None, groups: int) -> list[Floats]:

@@ -19,9 +19,8 @@ import pyarrow.types as pt
 
 from secagg.errors import ParameterError
 from secagg.statistics.chunk import Flags
-from secagg.statistics.columns import Category, Column, Date, Flag
+from secagg.statistics.columns import Category, Column, Date, Flag, days_of
 
-_EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _FEW_UNITS: Final = 2.0**53
 
 
@@ -150,7 +149,7 @@ def _date(column: Date, array: Any, form: TextForm) -> Read:
 
 def _day(text: str, form: str) -> float:
     try:
-        return float(datetime.datetime.strptime(text, form).toordinal() - _EPOCH)
+        return days_of(datetime.datetime.strptime(text, form))
     except ValueError:
         return np.nan
 

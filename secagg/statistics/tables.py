@@ -1,14 +1,42 @@
-"""The rule of small cells, as the methods of tables apply it."""
+"""Tables of counts, and the rule of small cells as their methods apply it."""
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg.statistics.asks import Terms
+from secagg.statistics.asks import Ask, Released, Terms
+from secagg.statistics.cells import Cells, Whole
+from secagg.statistics.chunk import Chunk, Codes
+from secagg.statistics.method import Method
 from secagg.statistics.suppression import hidden_cells, margins_tell
+
+
+class Counting(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A method that counts records by cell of one table, in one round, exact."""
+
+    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
+        return None if released else Ask("counts")
+
+    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
+        return {"counts": Whole(self._shape(terms), touched=1)}
+
+    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
+        shape = self._shape(terms)
+        return {"counts": np.bincount(self._cell_of(terms, chunk), minlength=math.prod(shape)).reshape(shape)}
+
+    @abstractmethod
+    def _shape(self, terms: Terms) -> tuple[int, ...]:
+        """Of the table."""
+
+    @abstractmethod
+    def _cell_of(self, terms: Terms, chunk: Chunk) -> Codes:
+        """The cell of each record, in C order, shape (chunk.size,)."""
 
 
 def hidden_in(terms: Terms, counts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -10,21 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms
-from secagg.statistics.cells import Cells, Whole
-from secagg.statistics.chunk import Chunk
+from secagg.statistics.asks import Released, Terms
+from secagg.statistics.chunk import Chunk, Codes
 from secagg.statistics.columns import levels_of
 from secagg.statistics.distributions import finite, scipy_module
-from secagg.statistics.method import Method
 from secagg.statistics.results import MethodResult, Table, Value
-from secagg.statistics.tables import hidden_in, told_by_margins
+from secagg.statistics.tables import Counting, hidden_in, told_by_margins
 
 _MOST_CELLS: Final = 2**20
 _MOST_FOR_FISHER: Final = 100_000
 """Fisher's exact test adds up as many terms as the smaller margin has records."""
 
 
-class Crosstab(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="crosstab"):
+class Crosstab(Counting, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="crosstab"):
     """A table of counts by two or more columns, with margins, Pearson's chi-squared and Cramer's V.
 
     What is summed: a count for each cell, in one round, exact.  Tests are SciPy's ``chi2_contingency``,
@@ -50,16 +48,8 @@ class Crosstab(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
         if (cells := math.prod(self._shape(terms))) > _MOST_CELLS:
             raise ParameterError(f"the table has {cells} cells: at most {_MOST_CELLS} are allowed")
 
-    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
-        return None if released else Ask("counts")
-
-    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
-        return {"counts": Whole(self._shape(terms), touched=1)}
-
-    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
-        shape = self._shape(terms)
-        where = np.ravel_multi_index(tuple(chunk.codes(name) for name in self.of), shape)
-        return {"counts": np.bincount(where, minlength=math.prod(shape)).reshape(shape)}
+    def _cell_of(self, terms: Terms, chunk: Chunk) -> Codes:
+        return np.ravel_multi_index(tuple(chunk.codes(name) for name in self.of), self._shape(terms))
 
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
         counts = released[-1].sums["counts"].astype(np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms
+from secagg.statistics.asks import Ask, Released, Terms, public
 from secagg.statistics.cells import Cells, Presence, Real, Whole
 from secagg.statistics.chunk import Chunk, Floats
 from secagg.statistics.columns import Date, Flag, bounds_of
@@ -271,7 +271,7 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
                 return _Course(point, None, self._separated)
         if base is not None and base.released is released[-1] and self._is_done(base):
             return _Course(base, None)
-        return _Course(base, None if beta is None else np.array([float(f"{value:.12g}") for value in beta]))
+        return _Course(base, None if beta is None else np.array(public(beta)))
 
     @staticmethod
     def _is_up(base: _Point, point: _Point) -> bool:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms
-from secagg.statistics.cells import Cells, Whole
-from secagg.statistics.chunk import Chunk
+from secagg.statistics.asks import Released, Terms
+from secagg.statistics.chunk import Chunk, Codes
 from secagg.statistics.columns import Date, axis_of, bounds_of, levels_of
 from secagg.statistics.grids import MOST_BINS, bin_of, check_bins, check_edges, equal_bins, said
-from secagg.statistics.method import Method
 from secagg.statistics.results import Bars, MethodResult, Table, Value
-from secagg.statistics.tables import hidden_in
+from secagg.statistics.tables import Counting, hidden_in
 
 
-class Histogram(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="histogram"):
+class Histogram(Counting, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="histogram"):
     """How many values are in each bin, as ``numpy.histogram`` counts them.
 
     What is summed: a count for each bin, and for what is below the first and above the last, in one round, exact.
@@ -65,18 +62,9 @@ class Histogram(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
         check_edges(self._edges(terms))
         self._levels(terms)
 
-    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
-        return None if released else Ask("counts")
-
-    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
-        return {"counts": Whole(self._shape(terms), touched=1)}
-
-    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
-        shape = self._shape(terms)
+    def _cell_of(self, terms: Terms, chunk: Chunk) -> Codes:
         where = bin_of(chunk.numbers(self.of), self._edges(terms)) + 1
-        if self.by:
-            where = where + chunk.codes(self.by) * shape[1]
-        return {"counts": np.bincount(where, minlength=math.prod(shape)).reshape(shape)}
+        return where + chunk.codes(self.by) * self._shape(terms)[1] if self.by else where
 
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
         counts = released[-1].sums["counts"].astype(np.int64)

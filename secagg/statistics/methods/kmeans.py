@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms
+from secagg.statistics.asks import Ask, Released, Terms, public
 from secagg.statistics.cells import Cells, Real, Whole
 from secagg.statistics.chunk import Chunk, Codes, Floats
 from secagg.statistics.columns import bounds_of
@@ -175,4 +175,4 @@ def _ranges(terms: Terms, names: Sequence[str]) -> tuple[Floats, Floats]:
 
 
 def _ask(centres: Floats) -> Ask:
-    return Ask("nearest", {"centres": [float(f"{value:.12g}") for value in centres.reshape(-1)]})
+    return Ask("nearest", {"centres": public(centres.reshape(-1))})

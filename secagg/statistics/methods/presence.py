@@ -18,27 +18,13 @@ from secagg.statistics.cells import Cells, Presence
 from secagg.statistics.chunk import Chunk
 from secagg.statistics.columns import Flag, levels_of
 from secagg.statistics.grids import bin_of, check_bins, equal_bins, said, unit_of
-from secagg.statistics.method import Method
+from secagg.statistics.method import ByColumn
 from secagg.statistics.methods.describe import check_columns
 from secagg.statistics.results import MethodResult, Table, Value
 
 
-class _OneRound(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Some columns, each with its own missing values, in one round.
-
-    Attributes:
-        of: the columns.
-    """
-
-    of: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self.of
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ()
+class _OneRound(ByColumn, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Some columns, each with its own missing values, in one round."""
 
     def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
         return None if released else Ask("presence")

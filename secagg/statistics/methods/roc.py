@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms
-from secagg.statistics.cells import Cells, Whole
-from secagg.statistics.chunk import Chunk, Floats
+from secagg.statistics.asks import Released, Terms
+from secagg.statistics.chunk import Chunk, Codes, Floats
 from secagg.statistics.columns import Flag, bounds_of
 from secagg.statistics.grids import bin_of, check_bins, equal_bins, unit_of
-from secagg.statistics.method import Method
 from secagg.statistics.results import Curve, Curves, MethodResult, Table
-from secagg.statistics.tables import hidden_in
+from secagg.statistics.tables import Counting, hidden_in
 
 
-class Roc(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="roc"):
+class Roc(Counting, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="roc"):
     """The ROC curve of a score, the area under it, and its calibration.
 
     What is summed: for each bin of the score's range, how many records have the outcome and how many do not, in one
@@ -48,17 +45,10 @@ class Roc(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="ro
         bounds_of(terms.columns[self.score])
         check_bins(self.bins)
 
-    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
-        return None if released else Ask("counts")
-
-    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
-        return {"counts": Whole(self._shape(terms), touched=1)}
-
-    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
-        shape = self._shape(terms)
-        where = np.clip(bin_of(chunk.numbers(self.score), self._edges(terms)), 0, shape[1] - 1)
-        where = where + chunk.codes(self.outcome) * shape[1]
-        return {"counts": np.bincount(where, minlength=shape[0] * shape[1]).reshape(shape)}
+    def _cell_of(self, terms: Terms, chunk: Chunk) -> Codes:
+        _, bins = self._shape(terms)
+        where = np.clip(bin_of(chunk.numbers(self.score), self._edges(terms)), 0, bins - 1)
+        return np.asarray(where + chunk.codes(self.outcome) * bins, np.int64)
 
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
         counts = released[-1].sums["counts"].astype(np.int64)

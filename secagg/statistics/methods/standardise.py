@@ -11,13 +11,13 @@ import numpy.typing as npt
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.method import Method
+from secagg.statistics.method import ByColumn
 from secagg.statistics.methods.describe import check_columns, shown_moments
 from secagg.statistics.moments import cells_of_moments, moments_of, next_moments, sums_of_moments
 from secagg.statistics.results import MethodResult, Table
 
 
-class Standardise(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="standardise"):
+class Standardise(ByColumn, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="standardise"):
     """What ``sklearn.preprocessing.StandardScaler`` learns: x becomes (x - mean) / scale.
 
     What is summed: counts, values and squares about public centres, in two rounds; see ``secagg.statistics.moments``.
@@ -28,16 +28,6 @@ class Standardise(Method, frozen=True, forbid_unknown_fields=True, kw_only=True,
     Attributes:
         of: the columns.
     """
-
-    of: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self.of
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ()
 
     def check(self, terms: Terms) -> None:
         check_columns(self.of, terms)
