@@ -10,6 +10,7 @@ than that by far is no range of the column.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -22,6 +23,7 @@ from secagg.statistics.cells import Cells, Real
 from secagg.statistics.chunk import Chunk, Floats
 from secagg.statistics.columns import Flag
 from secagg.statistics.design import Design, Entry, symmetric, upper
+from secagg.statistics.method import Method
 
 _NARROWEST: Final = 1e-3
 """The smallest standard deviation by which a column is divided, in half ranges: beyond it the bound of a record's
@@ -46,38 +48,45 @@ class Gram:
     records: int
 
 
-def next_gram(design: Design, released: Sequence[Released]) -> Ask | None:
-    """The first round, the second one about the means of the first, and then nothing."""
-    if not released:
-        return Ask("moments")
-    if len(released) > 1:
-        return None
-    count = max(1, released[0].records)
-    first = np.clip(released[0].sums["first"] / count, -1.0, 1.0)
-    second = np.clip(released[0].sums["second"] / count, 0.0, 1.0)
-    if not design.has_intercept:
-        first = np.zeros_like(first)
-    width = np.sqrt(np.maximum(second - first**2, _NARROWEST**2))
-    parameters = {"centre": design.centre + design.scale * first, "scale": design.scale * width}
-    return Ask("products", {name: public(found) for name, found in parameters.items()})
+class OfGram(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A method that is made of X'X of the columns of its design."""
 
+    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
+        """The first round, the second one about the means of the first, and then nothing."""
+        if not released:
+            return Ask("moments")
+        if len(released) > 1:
+            return None
+        design = self._design(terms)
+        count = max(1, released[0].records)
+        first = np.clip(released[0].sums["first"] / count, -1.0, 1.0)
+        second = np.clip(released[0].sums["second"] / count, 0.0, 1.0)
+        if not design.has_intercept:
+            first = np.zeros_like(first)
+        width = np.sqrt(np.maximum(second - first**2, _NARROWEST**2))
+        parameters = {"centre": design.centre + design.scale * first, "scale": design.scale * width}
+        return Ask("products", {name: public(found) for name, found in parameters.items()})
 
-def cells_of_gram(design: Design, ask: Ask) -> dict[str, Cells]:
-    """Arrays of shape (p,), and then the upper triangle of a (p, p) matrix."""
-    size = len(design.names)
-    if ask.stage == "moments":
-        return {"first": Real((size,), 1.0), "second": Real((size,), 1.0)}
-    largest = _standardised(design, ask).largest.max()
-    return {"gram": Real((size * (size + 1) // 2,), float(largest) ** 2)}
+    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
+        """Arrays of shape (p,), and then the upper triangle of a (p, p) matrix."""
+        design = self._design(terms)
+        size = len(design.names)
+        if ask.stage == "moments":
+            return {"first": Real((size,), 1.0), "second": Real((size,), 1.0)}
+        largest = _standardised(design, ask).largest.max()
+        return {"gram": Real((size * (size + 1) // 2,), float(largest) ** 2)}
 
+    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
+        design = self._design(terms)
+        if ask.stage == "moments":
+            matrix = design.matrix(chunk)
+            return {"first": matrix.sum(axis=0), "second": np.einsum("ij,ij->j", matrix, matrix)}
+        matrix = _standardised(design, ask).matrix(chunk)
+        return {"gram": upper(matrix.T @ matrix)}
 
-def sums_of_gram(design: Design, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
-    """Some records' part of the cells."""
-    if ask.stage == "moments":
-        matrix = design.matrix(chunk)
-        return {"first": matrix.sum(axis=0), "second": np.einsum("ij,ij->j", matrix, matrix)}
-    matrix = _standardised(design, ask).matrix(chunk)
-    return {"gram": upper(matrix.T @ matrix)}
+    @abstractmethod
+    def _design(self, terms: Terms) -> Design:
+        """The p columns."""
 
 
 def gram_of(design: Design, released: Sequence[Released]) -> Gram:
@@ -114,6 +123,21 @@ def few_among(terms: Terms, design: Design, counts: Sequence[int], records: int)
 def is_yes_or_no(terms: Terms, entry: Entry) -> bool:
     """Whether it is an indicator or a flag."""
     return entry.code is not None or (bool(entry.column) and isinstance(terms.columns[entry.column], Flag))
+
+
+def independent(matrix: Floats, least: Floats) -> list[int]:
+    """The columns that are no combination of those before them.
+
+    Of X'X, shape (p, p): more than ``least``, shape (p,), of a column's squares is left after those that are kept.
+    """
+    kept: list[int] = []
+    for at in range(len(matrix)):
+        left, before = matrix[at, at], matrix[kept, at]
+        if kept:
+            left = left - before @ np.linalg.solve(matrix[np.ix_(kept, kept)], before)
+        if left > least[at]:
+            kept.append(at)
+    return kept
 
 
 def _standardised(design: Design, ask: Ask) -> Design:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms
-from secagg.statistics.cells import Cells
-from secagg.statistics.chunk import Chunk, Floats
+from secagg.statistics.asks import Released, Terms
+from secagg.statistics.chunk import Floats
 from secagg.statistics.design import Design
 from secagg.statistics.distributions import finite
-from secagg.statistics.gram import ALIASED, cells_of_gram, few_in, gram_of, next_gram, sums_of_gram
-from secagg.statistics.method import Method
+from secagg.statistics.gram import ALIASED, OfGram, few_in, gram_of
 from secagg.statistics.methods.describe import check_columns
 from secagg.statistics.results import MethodResult, Table, Value
 
@@ -39,7 +37,7 @@ class _Spread:
         return np.where(np.eye(sd.size, dtype=np.bool_) & ~self.constant, 1.0, found)
 
 
-class _OfProducts(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _OfProducts(OfGram, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is made of X'X of some columns.
 
     Attributes:
@@ -56,15 +54,6 @@ class _OfProducts(Method, frozen=True, forbid_unknown_fields=True, kw_only=True)
         check_columns(self.of, terms)
         if len(self.of) < 2:
             raise ParameterError(f"of names {self.of[0]} alone: give two or more columns")
-
-    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
-        return next_gram(self._design(terms), released)
-
-    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
-        return cells_of_gram(self._design(terms), ask)
-
-    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
-        return sums_of_gram(self._design(terms), ask, chunk)
 
     def _design(self, terms: Terms) -> Design:
         return Design.of(terms.columns, self.of)

@@ -14,13 +14,14 @@ from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells, Real, Whole
 from secagg.statistics.chunk import Chunk, Floats
+from secagg.statistics.coefficients import Coefficient, by_name, forest, left_out, tested
 from secagg.statistics.columns import Flag, bounds_of
 from secagg.statistics.design import Design, symmetric
-from secagg.statistics.distributions import check_confidence, margin, two_sided
-from secagg.statistics.gram import ALIASED, Gram, few_in
+from secagg.statistics.distributions import check_confidence
+from secagg.statistics.gram import ALIASED, few_among, independent, is_yes_or_no
 from secagg.statistics.grids import bin_of, check_bins, check_edges, equal_bins
 from secagg.statistics.method import Method
-from secagg.statistics.results import Forest, MethodResult, Table
+from secagg.statistics.results import MethodResult, Table
 from secagg.wording import counted
 
 _HEADS: Final = ("estimate", "error", "z", "p", "low", "high", "hazard_ratio", "ratio_low", "ratio_high")
@@ -152,16 +153,8 @@ class Cox(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="co
         scaled[1:], spread[1:, 1:] = best.coefficients + step, inverse
         estimates, covariance = (found[1:] for found in design.unscaled(scaled, spread))
         covariance = covariance[:, 1:]
-        errors = np.sqrt(covariance.diagonal().clip(0.0))
-        names = design.names[1:]
-        coefficients = {
-            name: self._coefficient(float(estimates[at]), float(errors[at]))
-            if search.kept[at]
-            else dict.fromkeys(_HEADS)
-            for at, name in enumerate(names)
-        }
-        left_out = [name for at, name in enumerate(names) if not search.kept[at]]
-        notes = (f"{', '.join(left_out)}: left out, a combination of the columns before.",) if left_out else ()
+        names, kept = design.names[1:], np.flatnonzero(search.kept).tolist()
+        coefficients = by_name(names, kept, estimates, covariance, _HEADS, self._coefficient)
         events = int(last.sums["levels"][1, 0])
         values: dict[str, Any] = {
             "coefficients": coefficients,
@@ -174,7 +167,8 @@ class Cox(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="co
         fit = (("log likelihood", values["log_likelihood"]), ("events", values["events"]))
         heads = ("column", *(head.replace("_", " ") for head in _HEADS))
         tables = (Table(title, heads, rows), Table("Fit", ("what", "value"), fit))
-        return MethodResult(values, tables, _forest(title, coefficients, self.confidence), notes)
+        figures = forest(title, "hazard ratio", coefficients, _HEADS[-3:], 1.0, self.confidence)
+        return MethodResult(values, tables, figures, tuple(left_out(names, kept)))
 
     def in_words(self, terms: Terms) -> str:
         return (
@@ -199,10 +193,9 @@ class Cox(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="co
         """Why nothing is reported; empty where something is."""
         last, least, design = released[-1], terms.release.min_cell, self._design(terms)
         levels = last.sums["levels"].astype(np.int64)
-        plain = design.about(np.zeros(len(design.names)), np.ones(len(design.names)))
         events = int(levels[1, 0])
         for counts, what, total in ((levels[0], "records", last.records), (levels[1], "events", events)):
-            if few := few_in(terms, Gram(plain, np.diag(counts.astype(np.float64)), total)):
+            if few := few_among(terms, design, counts.tolist(), total):
                 return f"few {what} have, or lack, {', '.join(few)}: leave it out, or join values"
         if events - self._size(terms) < least:
             needed = self._size(terms) + least
@@ -222,20 +215,10 @@ class Cox(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="co
             )
         return ""
 
-    def _coefficient(self, estimate: float, error: float) -> dict[str, float | None]:
-        half = margin(error, math.inf, self.confidence) or 0.0
-        z = estimate / error if error > 0 else None
-        return {
-            "estimate": estimate,
-            "error": error,
-            "z": z,
-            "p": None if z is None else two_sided(z, math.inf),
-            "low": estimate - half,
-            "high": estimate + half,
-            "hazard_ratio": _exponential(estimate),
-            "ratio_low": _exponential(estimate - half),
-            "ratio_high": _exponential(estimate + half),
-        }
+    def _coefficient(self, estimate: float, error: float) -> Coefficient:
+        found = tested(estimate, error, "z", math.inf, self.confidence)
+        ratios = [_exponential(found[head]) for head in ("estimate", "low", "high")]
+        return found | dict(zip(_HEADS[-3:], ratios, strict=True))
 
 
 @final
@@ -278,15 +261,9 @@ class _Point:
 
     def independent(self) -> npt.NDArray[np.bool_]:
         """The columns that are no combination of those before them, shape (p,); all else has no information."""
-        kept: list[int] = []
         least = ALIASED * max(1.0, float(self.information.diagonal().max(initial=0.0)))
-        for at in range(len(self.score)):
-            before, left = self.information[kept, at], self.information[at, at]
-            if kept:
-                left -= before @ np.linalg.solve(self.information[np.ix_(kept, kept)], before)
-            if left > least:
-                kept.append(at)
-        return np.isin(np.arange(len(self.score)), kept)
+        size = len(self.score)
+        return np.isin(np.arange(size), independent(self.information, np.full(size, least)))
 
     def step(self, kept: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Newton's step, shape (p,), and the inverse of the information, shape (p, p): 0 for columns left out."""
@@ -356,17 +333,8 @@ def _average(first: Released) -> Floats:
 def _yes(terms: Terms, design: Design, at: int) -> float:
     """1 for the columns of the matrix that count records: the intercept, indicators and flags."""
     entry = design.entries[at]
-    return float(not entry.column or entry.code is not None or isinstance(terms.columns[entry.column], Flag))
+    return float(not entry.column or is_yes_or_no(terms, entry))
 
 
 def _exponential(value: float) -> float | None:
     return math.exp(value) if value < _MOST_EXPONENT else None
-
-
-def _forest(title: str, coefficients: Mapping[str, Mapping[str, Any]], confidence: float) -> tuple[Forest, ...]:
-    heads = ("hazard_ratio", "ratio_low", "ratio_high")
-    drawn = {name: one for name, one in coefficients.items() if all(one[head] is not None for head in heads)}
-    if not drawn:
-        return ()
-    ratios, low, high = (tuple(one[head] for one in drawn.values()) for head in heads)
-    return (Forest(title, "hazard ratio", tuple(drawn), ratios, low, high, reference=1.0, confidence=confidence),)

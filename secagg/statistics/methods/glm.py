@@ -14,13 +14,14 @@ from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms, public
 from secagg.statistics.cells import Cells, Presence, Real, Whole
 from secagg.statistics.chunk import Chunk, Floats
+from secagg.statistics.coefficients import Coefficient, by_name, forest, left_out, tested
 from secagg.statistics.columns import Date, Flag, bounds_of
-from secagg.statistics.design import INTERCEPT, Design, symmetric, upper
-from secagg.statistics.distributions import check_confidence, finite, margin, two_sided
+from secagg.statistics.design import Design, symmetric, upper
+from secagg.statistics.distributions import check_confidence, finite
 from secagg.statistics.glm_families import Family, Predicted, limits_at, parts_at, start_limits, start_parts
-from secagg.statistics.gram import few_among, is_yes_or_no
+from secagg.statistics.gram import few_among, independent, is_yes_or_no
 from secagg.statistics.method import Method
-from secagg.statistics.results import Forest, MethodResult, Table
+from secagg.statistics.results import MethodResult, Table
 from secagg.wording import counted
 
 _HEADS: Final = ("estimate", "error", "z", "p", "low", "high", "ratio", "ratio_low", "ratio_high")
@@ -57,7 +58,7 @@ class _Point:
     released: Released
     beta: Floats
     step: Floats
-    kept: tuple[int, ...]
+    kept: list[int]
     inverse: Floats
     moved: float
 
@@ -71,7 +72,7 @@ class _Point:
         start = released.ask.stage == _START
         beta = np.zeros(size) if start else released.ask.parameter(_BETA)
         hessian = symmetric(sums["hessian"], size)
-        kept = _independent(hessian)
+        kept = independent(hessian, _ALIASED * hessian.diagonal())
         inverse = np.zeros_like(hessian)
         if kept:
             inverse[np.ix_(kept, kept)] = np.linalg.inv(hessian[np.ix_(kept, kept)])
@@ -199,13 +200,7 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
                 f"does not help, the predictors separate the values of {self.outcome}, so leave one of them out"
             )
         estimates, covariance = design.unscaled(point.beta + point.step, point.inverse)
-        errors = np.sqrt(covariance.diagonal().clip(0.0))
-        coefficients = {
-            name: self._coefficient(float(estimates[at]), float(errors[at]))
-            if at in point.kept
-            else dict.fromkeys(_HEADS)
-            for at, name in enumerate(design.names)
-        }
+        coefficients = by_name(design.names, point.kept, estimates, covariance, _HEADS, self._coefficient)
         values = {
             "coefficients": coefficients,
             "covariance": {"names": list(design.names), "matrix": covariance.tolist()},
@@ -217,9 +212,8 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
             "converged": point.moved <= _CONVERGED,
         }
         title = self.label or f"{'Logistic' if self.family == 'binomial' else 'Poisson'} regression of {self.outcome}"
-        return MethodResult(
-            values, self._tables(title, values), self._forest(title, coefficients), self._notes(design, point)
-        )
+        figures = forest(title, self._ratio, coefficients, _HEADS[-3:], 1.0, self.confidence)
+        return MethodResult(values, self._tables(title, values), figures, self._notes(design, point))
 
     def in_words(self, terms: Terms) -> str:
         kind = "logistic" if self.family == "binomial" else "Poisson"
@@ -306,19 +300,14 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
             return f"{last.records} records for {size} coefficients: {size + least} are needed to hide a single one"
         return ""
 
-    def _coefficient(self, estimate: float, error: float) -> dict[str, float | None]:
-        half = margin(error, math.inf, self.confidence) or 0.0
-        z = estimate / error if error > 0 else None
-        low, high = estimate - half, estimate + half
+    def _coefficient(self, estimate: float, error: float) -> Coefficient:
+        found = tested(estimate, error, "z", math.inf, self.confidence)
         with np.errstate(over="ignore"):
-            ratios = [finite(np.exp(value)) for value in (estimate, low, high)]
-        found = (estimate, error, z, None if z is None else two_sided(z, math.inf), low, high, *ratios)
-        return dict(zip(_HEADS, found, strict=True))
+            ratios = [finite(np.exp(found[head])) for head in ("estimate", "low", "high")]
+        return found | dict(zip(_HEADS[-3:], ratios, strict=True))
 
     def _notes(self, design: Design, point: _Point) -> tuple[str, ...]:
-        notes = []
-        if left_out := [name for at, name in enumerate(design.names) if at not in point.kept]:
-            notes.append(f"{', '.join(left_out)}: left out, a combination of the columns before.")
+        notes = left_out(design.names, point.kept)
         if point.moved > _CONVERGED:
             notes.append(
                 f"The last step still moved predictions by {point.moved:.1e}: raise max_rounds for more digits."
@@ -335,27 +324,3 @@ class Glm(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gl
         rows = tuple((name, *(one[head] for head in _HEADS)) for name, one in values["coefficients"].items())
         fit = tuple((name.replace("_", " "), values[name]) for name in ("deviance", "df_residual", "records"))
         return Table(title, ("column", *heads), rows), Table("Fit", ("what", "value"), fit)
-
-    def _forest(self, title: str, coefficients: Mapping[str, Mapping[str, Any]]) -> tuple[Forest, ...]:
-        parts = ("ratio", "ratio_low", "ratio_high")
-        drawn = {
-            name: one
-            for name, one in coefficients.items()
-            if name != INTERCEPT and all(one[part] is not None for part in parts)
-        }
-        if not drawn:
-            return ()
-        ratios, low, high = (tuple(one[part] for one in drawn.values()) for part in parts)
-        return (Forest(title, self._ratio, tuple(drawn), ratios, low, high, 1.0, self.confidence),)
-
-
-def _independent(hessian: Floats) -> tuple[int, ...]:
-    """The columns that are no combination of those before them, by their weighted squares."""
-    kept: list[int] = []
-    for at in range(len(hessian)):
-        left, before = hessian[at, at], hessian[kept, at]
-        if kept:
-            left = left - before @ np.linalg.solve(hessian[np.ix_(kept, kept)], before)
-        if left > _ALIASED * hessian[at, at]:
-            kept.append(at)
-    return tuple(kept)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, final
 
 import numpy as np
-import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms
-from secagg.statistics.cells import Cells
-from secagg.statistics.chunk import Chunk, Floats
+from secagg.statistics.asks import Released, Terms
+from secagg.statistics.chunk import Floats
+from secagg.statistics.coefficients import by_name, forest, left_out, tested
 from secagg.statistics.columns import bounds_of
-from secagg.statistics.design import INTERCEPT, Design
-from secagg.statistics.distributions import beyond_f, check_confidence, finite, margin, two_sided
-from secagg.statistics.gram import ALIASED, cells_of_gram, few_in, gram_of, next_gram, sums_of_gram
-from secagg.statistics.method import Method
-from secagg.statistics.results import Forest, MethodResult, Table
+from secagg.statistics.design import Design
+from secagg.statistics.distributions import beyond_f, check_confidence, finite
+from secagg.statistics.gram import ALIASED, OfGram, few_in, gram_of, independent
+from secagg.statistics.results import MethodResult, Table
 
 _HEADS: Final = ("estimate", "error", "t", "p", "low", "high")
 
@@ -56,7 +55,7 @@ class _Products:
         return found, spread
 
 
-class _OfLeastSquares(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _OfLeastSquares(OfGram, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A number as a linear function of columns.
 
     Attributes:
@@ -79,15 +78,6 @@ class _OfLeastSquares(Method, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ParameterError("x names no columns: give at least one")
         bounds_of(terms.columns[self.y])
         self._design(terms)
-
-    def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
-        return next_gram(self._design(terms), released)
-
-    def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
-        return cells_of_gram(self._design(terms), ask)
-
-    def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
-        return sums_of_gram(self._design(terms), ask, chunk)
 
     def _design(self, terms: Terms) -> Design:
         """The columns of x, and y as the last one."""
@@ -137,22 +127,17 @@ class Linear(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=T
         products = self._products(terms, released)
         if isinstance(products, str):
             return MethodResult(withheld=products)
-        names, kept = products.design.names, _independent(products.xx, products.records)
+        names = products.design.names
+        kept = independent(products.xx, ALIASED * np.maximum(products.xx.diagonal(), products.records))
         freedom = products.records - len(kept)
         inverse = np.zeros_like(products.xx)
         inverse[np.ix_(kept, kept)] = np.linalg.inv(products.xx[np.ix_(kept, kept)])
         scaled = inverse @ products.xy
         residual = products.residual(scaled)
         estimates, covariance = products.unscaled(scaled, inverse * residual / freedom)
-        errors = np.sqrt(covariance.diagonal().clip(0.0))
-        coefficients = {
-            name: self._coefficient(float(estimates[at]), float(errors[at]), freedom)
-            if at in kept
-            else dict.fromkeys(_HEADS)
-            for at, name in enumerate(names)
-        }
-        left_out = [name for at, name in enumerate(names) if at not in kept]
-        notes = [f"{', '.join(left_out)}: left out, a combination of the columns before."] if left_out else []
+        test = partial(tested, statistic="t", freedom=freedom, confidence=self.confidence)
+        coefficients = by_name(names, kept, estimates, covariance, _HEADS, test)
+        notes = left_out(names, kept)
         if products.total <= ALIASED * products.records:
             notes.append(f"{self.y} does not vary, so there is no R squared.")
         values = {
@@ -164,25 +149,14 @@ class Linear(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=T
         }
         title = self.label or f"Linear regression of {self.y}"
         tables = _tables(title, _HEADS, values)
-        return MethodResult(values, tables, _forest(title, coefficients, self.confidence), tuple(notes))
+        figures = forest(title, "coefficient", coefficients, ("estimate", "low", "high"), 0.0, self.confidence)
+        return MethodResult(values, tables, figures, tuple(notes))
 
     def in_words(self, terms: Terms) -> str:
         return (
             f"A linear regression of {self.y} on {', '.join(self.x)}: coefficients, their standard errors, and how "
             "well it fits; and with them the means and covariances of these columns."
         )
-
-    def _coefficient(self, estimate: float, error: float, freedom: int) -> dict[str, float | None]:
-        half = margin(error, freedom, self.confidence) or 0.0
-        t = estimate / error if error > 0 else None
-        return {
-            "estimate": estimate,
-            "error": error,
-            "t": t,
-            "p": None if t is None else two_sided(t, freedom),
-            "low": estimate - half,
-            "high": estimate + half,
-        }
 
 
 class Ridge(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="ridge"):
@@ -246,17 +220,6 @@ class Ridge(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return np.where(variances > ALIASED, variances, 1.0)
 
 
-def _independent(xx: Floats, records: int) -> list[int]:
-    """The columns that are no combination of those before them."""
-    kept: list[int] = []
-    for at in range(len(xx)):
-        before = xx[kept, at]
-        left = xx[at, at] - before @ np.linalg.solve(xx[np.ix_(kept, kept)], before) if kept else xx[at, at]
-        if left > ALIASED * max(xx[at, at], records):
-            kept.append(at)
-    return kept
-
-
 def _share(products: _Products, residual: float) -> float | None:
     """R squared."""
     return None if products.total <= ALIASED * products.records else 1 - residual / products.total
@@ -287,11 +250,3 @@ def _tables(title: str, heads: Sequence[str], values: Mapping[str, Any]) -> tupl
     fit += [(f"f {name}", value) for name, value in (values.get("f") or {}).items()]
     fit = [(name.replace("_", " "), value) for name, value in fit if name != "f"]
     return Table(title, ("column", *heads), rows), Table("Fit", ("what", "value"), tuple(fit))
-
-
-def _forest(title: str, coefficients: Mapping[str, Mapping[str, Any]], confidence: float) -> tuple[Forest, ...]:
-    drawn = {name: one for name, one in coefficients.items() if name != INTERCEPT and one["estimate"] is not None}
-    if not drawn:
-        return ()
-    estimates, low, high = (tuple(one[part] for one in drawn.values()) for part in ("estimate", "low", "high"))
-    return (Forest(title, "coefficient", tuple(drawn), estimates, low, high, confidence=confidence),)
