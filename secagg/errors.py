@@ -108,6 +108,10 @@ class InputError(UsageError, ValueError):
     """An input vector or update that cannot be taken as it is."""
 
 
+class DisclosureError(SecAggError):
+    """A sum is withheld: together with what is known already, it would tell of single members."""
+
+
 class PeerError(SecAggError):
     """The other side misbehaved.
 

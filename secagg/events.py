@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from secagg.errors import AbortCode, ErrorCode
@@ -23,7 +23,13 @@ class InputNeeded:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Client: its last message is in this step; its secrets are wiped."""
+    """Client: its last message is in this step; its secrets are wiped.
+
+    ``survivors`` are the cohort indices of those whose sum the message helps to open, ascending.  They are told so that
+    a host can judge them before the message leaves, and are no part of equality: every ``Finished`` equals another.
+    """
+
+    survivors: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""R-JOIN-3 to R-JOIN-5: what a client's host checks before ADVERTISE, and what its data must not change afterwards."""
+"""R-JOIN-3 to R-JOIN-6: what a client's host checks before ADVERTISE, and what its data must not change afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from secagg import (
     Client,
+    ClientAborted,
     Encoder,
+    Finished,
     InputNeeded,
     ParameterError,
     PeerError,
@@ -17,9 +19,11 @@ from secagg import (
     RoundConfig,
     Server,
     ServerState,
+    ThreatModel,
     UsedTokens,
 )
 from secagg.pairwise.config import Policy
+from tests.support.staging import MODELS, Stage, message_for
 
 N = 5
 ENCODER = Encoder(np.zeros(4), clip=1.0, max_weight=10)
@@ -131,3 +135,16 @@ def test_an_invitation_that_is_refused_uses_no_token() -> None:
     with pytest.raises(PeerError):
         Client.join(invitation, 0, policy=Policy(min_sigma=99), consume=used)
     assert Client.join(invitation, 0, consume=used).start()
+
+
+@pytest.mark.parametrize("threat_model", ThreatModel)
+def test_a_host_judges_the_survivors_before_the_unmask_leaves(threat_model: ThreatModel) -> None:
+    """R-JOIN-6: it is told the very set that the sum is over, while the answer is still with it, and may leave."""
+    stage = Stage(MODELS[threat_model](N)).play("UNMASK", silent={"MASK": [3]})
+    for index in (0, 1, 2, 4):
+        step = stage.clients[index].receive(message_for(stage.server, index))
+        assert isinstance(step.event, Finished)
+        assert step.event.survivors == (0, 1, 2, 4)
+        assert isinstance(stage.server.receive(index, stage.clients[index].abort()).event, ClientAborted)
+    stage.server.close_phase()
+    assert stage.server.phase is ServerState.ABORTED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,9 @@ class MemberOptions:
         other_states: state files in which the same input may be found as well, and folders whose ``*.state`` files are
             all meant, whenever they come to be there; what does not exist is ignored.
         privacy_budget: charged for each round before anything leaves that is of it; rounds without noise are refused.
+        may_reveal: asked before the last answer leaves, with the seats of those whose sum it would open, ascending.  It
+            raises DisclosureError to withhold the answer; this client then leaves the round.  After a crash it is asked
+            again about the same answer.
 
     Raises ModuleNotFoundError for a policy with an epsilon where the extra ``privacy`` is missing.
     """
@@ -116,6 +119,7 @@ class MemberOptions:
     again: bool = False
     other_states: tuple[Path, ...] = ()
     privacy_budget: Budget | None = None
+    may_reveal: Callable[[tuple[int, ...]], None] = lambda survivors: None
 
     def __post_init__(self) -> None:
         check_can_judge(self.layout_policy)

@@ -1,8 +1,9 @@
 """What a client does with what the server sends: one durable step each, on a thread, without a connection.
 
 Before it advertises its keys, a client may refuse for any reason of its own.  Afterwards nothing about its data makes
-it leave or answer otherwise: everything that could is asked in ``prepare`` and ``_take_invitation``.  One reason is
-left that is none of its data: another round, with another state file, has got the same input meanwhile.
+it leave or answer otherwise: everything that could is asked in ``prepare`` and ``_take_invitation``.  Two reasons are
+left that are none of its data: another round, with another state file, has got the same input meanwhile; and the host
+withholds the last answer, because of whom the sum would be of.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.adapters.net.study_answer import Answering, StudyAnswer, StudyTotal
 from secagg.arithmetic import PackedError, unpack
 from secagg.encoding import Encoder
-from secagg.errors import AbortCode, ErrorCode, InputError, ParameterError, PeerError
+from secagg.errors import AbortCode, DisclosureError, ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Identity
 from secagg.machines import ClientMachine
@@ -53,12 +54,12 @@ _ACCEPTED: Final = frozenset({"accepted", "duplicate"})
 _GIVES_AWAY: Final = frozenset({Phase.MASK, Phase.UNMASK})
 
 
-class _GivenAwayError(Exception):
-    """Another round has got the input meanwhile; ``reply`` is the ABORT message to send."""
+class _LeavesError(Exception):
+    """This client leaves for ``why``; ``reply`` is the ABORT message to send."""
 
-    def __init__(self, why: str, reply: bytes) -> None:
-        super().__init__(why)
-        self.reply = reply
+    def __init__(self, why: MaybeSummedError | DisclosureError, reply: bytes) -> None:
+        super().__init__(str(why))
+        self.why, self.reply = why, reply
 
 
 def largest_message(config: RoundConfig | None, phase: str) -> int:
@@ -96,7 +97,7 @@ class Steps:
         self._fitted: tuple[AnyLayout, Encoder | PrivateEncoder] | None = None
         self._answered: tuple[StudyLayout, StudyAnswer] | None = None
         self.taken = 0
-        self.failure: PeerError | MaybeSummedError | None = None
+        self.failure: PeerError | MaybeSummedError | DisclosureError | None = None
         self.ended: RefusedError | None = None
 
     # Before anything is sent.
@@ -360,6 +361,8 @@ class Steps:
                 if isinstance(step.event, InputNeeded):
                     given = self._given_for(client.config)
                     step = client.submit(given.vector, given.keys)
+                if isinstance(step.event, Finished):
+                    self._check_may_reveal(client, step.event.survivors)
                 if step.outgoing or step.event is not None:
                     self.taken += 1
                 for message in step.outgoing:
@@ -376,8 +379,8 @@ class Steps:
                         part = replace(part, state=client.suspend())
         except PeerError as refused:
             part = self._leave(part, refused, refused.reply)
-        except _GivenAwayError as given_away:
-            part = self._leave(part, MaybeSummedError(str(given_away)), given_away.reply)
+        except _LeavesError as leaves:
+            part = self._leave(part, leaves.why, leaves.reply)
         store.save(part)
         return part
 
@@ -398,13 +401,25 @@ class Steps:
             return
         where = self._store.goes_after(self._options.other_states, self._own.values_digest, invitation)
         if where is not None:
-            raise _GivenAwayError(
+            why = MaybeSummedError(
                 f"your file may be in a sum already: {where} has it in another round since this client joined round "
-                f"{self._round!r}, which it leaves",
-                client.abort(AbortCode.CANCELLED),
+                f"{self._round!r}, which it leaves"
             )
+            raise _LeavesError(why, client.abort(AbortCode.CANCELLED))
 
-    def _leave(self, part: JoinedRound, why: PeerError | MaybeSummedError, reply: bytes) -> JoinedRound:
+    def _check_may_reveal(self, client: ClientMachine, survivors: tuple[int, ...]) -> None:
+        """Ask the host whether a sum of these may be opened, while the answer that helps to open it is still here.
+
+        R-JOIN-6.
+        """
+        try:
+            self._options.may_reveal(survivors)
+        except DisclosureError as withheld:
+            raise _LeavesError(withheld, client.abort(AbortCode.CANCELLED)) from None
+
+    def _leave(
+        self, part: JoinedRound, why: PeerError | MaybeSummedError | DisclosureError, reply: bytes
+    ) -> JoinedRound:
         """Forget the state, and tell the server; the error is raised once it knows, or is gone."""
         self.failure = why
         self.taken += 1

@@ -47,4 +47,5 @@ def reveal_shares(
     lost = config.clients - len(survivors)
     attached = attachment.revealed(record.attachment_losses, record.attachment, lost)
     answer = messages.unmask(config.version, record.session, revealed, attached)  # R-UNMASK-1
-    return Ended(ClientState.DONE, record.session), ClientStep((messages.encode(answer),), Finished())
+    finished = Finished(tuple(sorted(survivors)))
+    return Ended(ClientState.DONE, record.session), ClientStep((messages.encode(answer),), finished)
