@@ -109,7 +109,10 @@ class InputError(UsageError, ValueError):
 
 
 class DisclosureError(SecAggError):
-    """A sum is withheld: together with what is known already, it would tell of single members."""
+    """An organisation's own rules refuse a study, its few records, or a sum of a set of organisations.
+
+    Nothing was given away.  The message is for the organisation itself: it may tell of its data.
+    """
 
 
 class PeerError(SecAggError):

@@ -11,10 +11,10 @@
 A method is what to sum now, given what was released so far; any host that can run a secure sum can carry it.
 """
 
+from secagg.errors import DisclosureError
 from secagg.statistics.analyst import Analyst
 from secagg.statistics.chunk import Chunk, Dataset
 from secagg.statistics.data import open_data
-from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.ledger import Entry, Ledger, LedgerFileError
 from secagg.statistics.policy import SitePolicy, load_policy

@@ -28,8 +28,7 @@ from typing import Final, Self, final
 import msgspec
 
 from secagg.durable import IN_MEMORY, FileKind, PrivateDatabase
-from secagg.errors import ParameterError, SecAggError
-from secagg.statistics.disclosure import DisclosureError
+from secagg.errors import DisclosureError, ParameterError, SecAggError
 from secagg.statistics.participation import refused_difference
 from secagg.statistics.question import Question
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
-from secagg.errors import ParameterError
-from secagg.statistics.disclosure import DisclosureError
+from secagg.errors import DisclosureError, ParameterError
 from secagg.statistics.methods import AnyMethod
 from secagg.statistics.study import Study
 from secagg.wording import counted

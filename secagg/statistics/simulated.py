@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from secagg.errors import ParameterError
+from secagg.errors import DisclosureError, ParameterError
 from secagg.pairwise.phases import Phase
 from secagg.simulation import Faults, simulate
 from secagg.statistics.analyst import Analyst
-from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.ledger import Entry, Ledger
 from secagg.statistics.question import Question
 from secagg.statistics.results import StudyResult

@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 from secagg.adapters.flower import STUDY_ACTION, StudyNode, run_study
 from secagg.adapters.flower.records import ANNOUNCEMENT, RECORD
 from secagg.errors import InputError, ParameterError
-from secagg.statistics import Chunk, Site, SitePolicy, Study
+from secagg.statistics import Chunk, Ledger, Site, SitePolicy, Study
 from tests.support.flower_grid import MemoryGrid
 from tests.support.flower_setup import members
 
@@ -103,6 +103,36 @@ def test_in_active_the_members_have_their_directorys_names(tmp_path: Path) -> No
     found = run_study(STUDY, grid, threat_model="active", directory=directory, gamma=0.2, delta=0.0)
     assert_pooled(found.methods["basic"].result.values["age"], grid.nodes)
     assert sorted(found.methods["basic"].sites) == sorted(map(str, grid.nodes))
+
+
+def test_ledgers_withhold_what_opens_a_sum_that_lays_one_bare(tmp_path: Path) -> None:
+    """All nodes are asked, and then all but one: nobody reveals a share, so that the server has no second sum."""
+    directory = members(tmp_path, NODES)
+    grid = grid_of(
+        identity=lambda context: tmp_path / f"{context.node_id}.json",
+        directory=directory,
+        tokens=lambda context: tmp_path / f"{context.node_id}.sqlite",
+        ledger=lambda context: Ledger(tmp_path / f"ledger-{context.node_id}.sqlite"),
+    )
+    options: dict[str, Any] = {"threat_model": "active", "directory": directory, "gamma": 0.2, "delta": 0.2}
+    assert_pooled(run_study(STUDY, grid, **options).methods["basic"].result.values["age"], grid.nodes)
+    grid.mute = {("MASK", ODD)}
+    grid.sent.clear()
+    again = run_study(STUDY, grid, **options)
+    assert again.rounds == ()
+    assert again.failed_rounds == 3
+    for node in grid.nodes:
+        ledger = Ledger(tmp_path / f"ledger-{node}.sqlite")
+        assert {len(entry.organisations) for entry in ledger.entries()} == {NODES}
+        ledger.close()
+
+
+def test_a_ledger_needs_names(tmp_path: Path) -> None:
+    grid = grid_of(ledger=lambda context: Ledger(tmp_path / f"{context.node_id}.sqlite"))
+    assert run_study(STUDY, grid).failed_rounds == 3
+    errors = [str(reply.error.reason) for _, reply in grid.replies if reply.has_error()]
+    assert errors
+    assert all("cannot tell organisations apart" in error for error in errors)
 
 
 def test_a_site_whose_data_do_not_fit_stays_away_and_says_why_to_nobody_else() -> None:

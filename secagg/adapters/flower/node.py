@@ -44,16 +44,20 @@ class NodeOptions:
 
 @final
 class Node:
-    """The node that a message has reached: its credentials, its policies, and what it remembers."""
+    """The node that a message has reached: its credentials, its policies, and what it remembers.
+
+    ``names`` are those of its directory's members, by index; empty without a directory.
+    """
 
     def __init__(self, options: NodeOptions, context: Context, memory: Memory, cleanup: ExitStack) -> None:
         """Read the node's files.  Raises OSError or ParameterError for what cannot be used."""
         paths = {name: _path(name, given, context) for name, given in options.paths.items()}
         self.identity: Identity | None = load_identity(paths["identity"]) if paths["identity"] else None
         self.directory: MemoryDirectory | None = None
+        self.names: tuple[str, ...] = ()
         self._members: tuple[bytes, ...] = ()
         if paths["directory"]:
-            self.directory, _, digest = load_directory(paths["directory"])
+            self.directory, self.names, digest = load_directory(paths["directory"])
             self._members = tuple(self.directory.cohort(digest) or ())
         if self.identity is not None and not paths["tokens"]:
             raise ParameterError(

@@ -11,7 +11,7 @@ site works out by itself what is summed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, final
@@ -28,14 +28,14 @@ from secagg.adapters.flower.participant import RefusedMessageError
 from secagg.adapters.flower.records import log
 from secagg.credentials import load_directory
 from secagg.encoding import LayoutPolicy
-from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
-from secagg.events import InputNeeded, RoundAborted
+from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
+from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import MemoryDirectory
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server.machine import Server
-from secagg.statistics import Analyst, DisclosureError, Question, Site, Study, StudyLayout, StudyResult
+from secagg.statistics import Analyst, Entry, Ledger, Question, Site, Study, StudyLayout, StudyResult
 from secagg.statistics.analyst import MOST_FAILURES
 from secagg.wording import counted
 
@@ -64,14 +64,17 @@ class StudyNode:
         identity: PathOf = None,
         directory: PathOf = None,
         tokens: PathOf = None,
+        ledger: Callable[[Context], Ledger] | None = None,
     ) -> None:
         """Options.
 
         Args:
             site: the node's site, from its context: its study is the one that its owner approved.
             policy, identity, directory, tokens: as ``SecAggMod`` has them, with the node's config before them.
+            ledger: the node's ledger, from its context, opened for one message.  It is asked before the node helps to
+                open a sum.  It needs ``active``: otherwise nothing says which organisation is which.
         """
-        self._site = site
+        self._site, self._ledger = site, ledger
         self._options = NodeOptions(
             policy=policy,
             layout_policy=LayoutPolicy(),
@@ -88,7 +91,7 @@ class StudyNode:
             memory = Memory(context)
             node = Node(self._options, context, memory, cleanup)
             try:
-                reply = self._answer(message, self._site_of(context), node, memory)
+                reply = self._answer(message, context, node, memory)
             except RefusedMessageError as refusal:
                 log.error("secagg: %s", refusal)
                 return Message(Error(FlowerError.MOD_FAILED_PRECONDITION, str(refusal)), reply_to=message)
@@ -105,10 +108,16 @@ class StudyNode:
             log.error("secagg: this site does not take part: %s", unfit)
             raise RefusedMessageError(_STAYS_AWAY) from None
 
-    def _answer(self, message: Message, site: Site, node: Node, memory: Memory) -> RecordDict:
+    def _answer(self, message: Message, context: Context, node: Node, memory: Memory) -> RecordDict:
+        site = self._site_of(context)
         record = message.content.config_records.get(records.RECORD)
         invitation, data = (records.bytes_of(record, key) for key in (records.INVITATION, records.PROTOCOL))
         suspended = memory.take()
+        if self._ledger is not None and (node.identity is None or not node.names):
+            raise ParameterError(
+                "this node has a ledger, and no identity and directory: it cannot tell organisations apart; give both, "
+                "or leave the ledger out"
+            )
         if invitation is not None:
             announced = records.bytes_of(record, records.ANNOUNCEMENT) or b""
             return _join(site, node, memory, invitation, announced, records.index_of(record))
@@ -124,11 +133,25 @@ class StudyNode:
                     log.error("secagg: this site leaves the round, because its data have changed: %s", unfit)
                     return records.content({records.PROTOCOL: client.abort()})
                 step = client.submit(layout.encode(site.sums(question)))
+            if isinstance(step.event, Finished):
+                survivors = [node.names[index] for index in step.event.survivors] if node.names else []
+                try:
+                    self._record(context, site, suspended.announcement, survivors)
+                except DisclosureError as withheld:
+                    log.error("secagg: this site does not help to open this sum: %s", withheld)
+                    return records.content({records.PROTOCOL: client.abort()})
             if isinstance(step.event, RoundAborted):
                 log.info("secagg: the server ended the round (%s)", step.event.code.name)
             if not client.done:
                 memory.keep(Suspended(client.suspend(), suspended.announcement))
             return records.content({records.PROTOCOL: step.outgoing[0] if step.outgoing else b""})
+
+    def _record(self, context: Context, site: Site, announcement: bytes, survivors: Sequence[str]) -> None:
+        """Enter the sum that is about to be opened into the ledger, if there is one.  Raises DisclosureError."""
+        if self._ledger is None:
+            return
+        with closing(self._ledger(context)) as ledger:
+            ledger.record(Entry.of(Question.from_bytes(announcement), survivors), site.min_difference)
 
     def __repr__(self) -> str:
         return f"StudyNode(policy={self._options.policy!r})"

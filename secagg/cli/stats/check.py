@@ -14,10 +14,9 @@ from secagg.cli.command_options import command_of
 from secagg.cli.output import EXIT_FAILED, fact_table, names_of, print_json, results, size, table, usage_errors
 from secagg.cli.stats.check_options import CheckOptions
 from secagg.cli.stats.data_options import separator_of
-from secagg.errors import InputError
+from secagg.errors import DisclosureError, InputError
 from secagg.statistics import Analyst, Dataset, Question, Site, SiteCheck, SitePolicy, Study, load_policy, open_data
 from secagg.statistics.data import MISSING
-from secagg.statistics.disclosure import DisclosureError
 from secagg.wording import counted
 
 _ELEMENT_BYTES = 8
