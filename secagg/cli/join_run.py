@@ -61,13 +61,14 @@ from secagg.cli.private_sums import (
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.credentials import load_directory, load_identity
 from secagg.encoding import LayoutPolicy
-from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
 from secagg.pairwise.config import Policy
 from secagg.pairwise.phases import ServerState, default_threat_model
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.layout import PrivateLayout, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import read_any_layout
 from secagg.privacy.terms import PrivacyTerms
+from secagg.statistics.ledger import LedgerFileError
 from secagg.wording import counted
 
 _T = TypeVar("_T")
@@ -263,6 +264,10 @@ def to_the_end(work: Callable[[], _T], state: Path, command: str = "join") -> _T
         return _no(str(refused), EXIT_REFUSED, command)
     except BudgetExceededError as refused:
         return _no(f"{refused}; nothing of this round was sent", EXIT_REFUSED, command)
+    except DisclosureError as withheld:
+        return _no(str(withheld), EXIT_REFUSED, command)
+    except LedgerFileError as failure:
+        return _no(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED, command)
     except (AnotherInputError, MaybeSummedError) as refused:
         return _no(str(refused), EXIT_ANOTHER_INPUT, command)
     except GaveUpError as gave_up:

@@ -70,8 +70,12 @@ def test_three_files_a_directory_and_a_report_each(start: Start, files: Path) ->
 def test_whoever_does_not_say_yes_sends_nothing(start: Start, files: Path) -> None:
     join = ("stats", "join", f"wss://localhost:{free_port()}/default", "--study", "study.toml")
     site = start("ada", *join, "--data", "ada.csv")
-    assert site.wait() != 0
-    assert "Take part in this study?" in site.log.read_text()
+    assert site.wait() == 2
+    assert "there is no terminal to ask at" in site.log.read_text()
+    (files / "site.toml").write_text('columns = ["income"]\nmethods = ["*"]\n')
+    unwilling = start("unwilling", *join, "--data", "ada.csv", "--yes", "--policy", "site.toml")
+    assert unwilling.wait() == 4
+    assert "the policy refuses the study, and nothing was sent: columns:" in unwilling.log.read_text()
     (files / "old.csv").write_text("age\n20\n130\n")
     unfit = start("old", *join, "--data", "old.csv", "--yes")
     assert unfit.wait() == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from secagg import (
     ThreatModel,
 )
 from secagg.adapters.net.frames import RefusedError, decode_layout, encode_layout
+from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.membership import GaveUpError, MemberOptions
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.study_member import StudyMember
 from secagg.adapters.net.study_session import StudyRounds, StudySession
 from secagg.arithmetic import unpack
-from secagg.statistics import Analyst, Question, Site, Study, StudyLayout, StudyResult
+from secagg.errors import DisclosureError
+from secagg.statistics import Analyst, Ledger, Question, Site, Study, StudyLayout, StudyResult
 from secagg.statistics.analyst import layout_of
 from secagg.statistics.layout import INPUT_MAX, RING
 from tests.support.hospitals import Frame, add_up, split
@@ -157,6 +160,83 @@ def test_a_site_that_vanishes_between_two_rounds_is_missing_from_the_second_or_e
             assert bool(result.methods["ages"].result.withheld) == (difference == 2)
             for task in tasks[:3]:
                 assert task.result().methods["ages"].result.values == result.methods["ages"].result.values
+
+    run(test)
+
+
+def test_a_server_that_is_started_again_goes_on_with_its_session(tmp_path: Path, tls_folder: Path) -> None:
+    async def test() -> None:
+        identities = [Identity.generate() for _ in range(3)]
+        rounds = rounds_of(3, identities)
+
+        def members_at(host: Hosting) -> list[StudyMember]:
+            return [member_of(host, number, identity=identities[number]) for number in range(3)]
+
+        session = StudySession(STUDY, rounds)
+        async with hosting([session.first], tmp_path, tls_folder) as host:
+            asked = asyncio.create_task(session.run(host.service))
+            tasks = [asyncio.create_task(member.run()) for member in members_at(host)]
+            await eventually(lambda: "study.2" in host.service.rounds)
+            for task in (asked, *tasks):
+                task.cancel()
+            await asyncio.gather(asked, *tasks, return_exceptions=True)
+            port = host.port
+        with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+            again = StudySession(STUDY, rounds, journal=journal)
+            other = Study.from_toml(TEXT.replace("Ages", "Other ages"))
+            with pytest.raises(ParameterError, match="of another study"):
+                StudySession(other, rounds, journal=journal)
+        async with hosting([again.first], tmp_path, tls_folder, port=port) as host:
+            results = await asyncio.gather(again.run(host.service), *(member.run() for member in members_at(host)))
+            for result in results:
+                assert result.methods["ages"].result.values == expected(range(3))
+                assert len(result.rounds) == 2
+
+    run(test)
+
+
+def test_a_ledger_withholds_what_opens_a_sum_over_all_but_one(tmp_path: Path, tls_folder: Path) -> None:
+    """Another session without one of four: each ledger has the set of the first session."""
+    identities = [Identity.generate() for _ in range(4)]
+    names = ("ada", "bea", "cem", "dot")
+
+    def members(host: Hosting, ledgers: Sequence[Ledger], seats: Sequence[int]) -> list[StudyMember]:
+        found = []
+        for number in seats:
+            found.append(
+                StudyMember(
+                    site_of(number),
+                    MemberOptions(
+                        url=f"{host.url}/study",
+                        tls=host.tls,
+                        identity=identities[number],
+                        policy=Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.2, min_survivors=3),
+                        give_up_seconds=60.0,
+                    ),
+                    host.folder / f"site{number}",
+                    names=[names[seat] for seat in seats],
+                    ledger=ledgers[number],
+                    clock=host.clock,
+                )
+            )
+        return found
+
+    async def test() -> None:
+        ledgers = [Ledger() for _ in range(4)]
+        for folder, seats in (("first", range(4)), ("second", range(3))):
+            place = tmp_path / folder
+            place.mkdir()
+            session = StudySession(STUDY, rounds_of(len(seats), [identities[seat] for seat in seats]))
+            async with hosting([session.first], place, tls_folder) as host:
+                asked = asyncio.create_task(session.run(host.service))
+                tasks = [asyncio.create_task(member.run()) for member in members(host, ledgers, seats)]
+                await passing(lambda: all(task.done() for task in [asked, *tasks]))  # noqa: B023  (within the turn)
+            if folder == "first":
+                assert len(asked.result().rounds) == 2
+            else:
+                assert asked.result().rounds == ()
+                assert all(isinstance(task.exception(), DisclosureError) for task in tasks)
+        assert {len(ledger.entries()) for ledger in ledgers} == {2}
 
     run(test)
 

@@ -15,9 +15,10 @@ from secagg.adapters.net.membership import GaveUpError, MemberOptions
 from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.adapters.net.study_answer import StudyTotal, Sums
 from secagg.adapters.net.study_session import round_name
-from secagg.errors import ErrorCode, PeerError
+from secagg.errors import DisclosureError, ErrorCode, PeerError
 from secagg.statistics.analyst import MOST_FAILURES, Analyst
 from secagg.statistics.layout import StudyLayout
+from secagg.statistics.ledger import Entry, Ledger
 from secagg.statistics.question import PastRound, Question, flat
 from secagg.statistics.results import StudyResult
 from secagg.statistics.site import Site
@@ -51,6 +52,7 @@ class StudyMember:
         folder: Path,
         *,
         names: Sequence[str] = (),
+        ledger: Ledger | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -62,11 +64,19 @@ class StudyMember:
                 the study asks for are refused, and ``again`` is set: a study asks the same records again and again.
             folder: for the state of each round.
             names: of the organisations by seat; without them they are called by their seats.
+            ledger: remembers with whom the records were summed: before the last answer of a round leaves, it is asked
+                whether a sum over these organisations may be opened.
             on_progress: called now and then.
             clock: what its patience is counted by.
         """
         least = max(options.policy.min_survivors, site.study.release.min_organisations)
-        self._options = replace(options, policy=replace(options.policy, min_survivors=least), again=True)
+        self._options = replace(
+            options,
+            policy=replace(options.policy, min_survivors=least),
+            again=True,
+            may_reveal=options.may_reveal if ledger is None else self._record,
+        )
+        self._ledger = ledger
         self._site, self._folder, self._names = site, folder, tuple(names)
         self._on_progress, self._clock = on_progress, clock
         self._session: str | None = None
@@ -77,17 +87,18 @@ class StudyMember:
     async def run(self) -> StudyResult:
         """Take part until the study is over, or three rounds in a row have failed.
 
-        Raises what ``Member.run`` raises; PeerError for a question that is refused; GaveUpError when the next round
-        does not come.
+        Raises what ``Member.run`` raises; PeerError for a question that is refused; DisclosureError when the ledger
+        withheld three answers in a row; GaveUpError when the next round does not come.
         """
         failures = 0
         while True:
             self._number += 1
             try:
                 total = await self._round_when_it_is_there()
-            except RefusedError as refused:
+            except (RefusedError, DisclosureError) as refused:
                 failures += 1
-                if refused.code not in _FAILED or failures == MOST_FAILURES:
+                is_over = isinstance(refused, RefusedError) and refused.code not in _FAILED
+                if is_over or failures == MOST_FAILURES:
                     raise
                 continue
             failures = 0
@@ -142,6 +153,15 @@ class StudyMember:
             told = question.history[position] if position < len(question.history) else None
             if told is None or (told.asks, told.sums, len(told.sites)) != (got.asks, got.sums, len(got.sites)):
                 raise _refused(f"its history has other sums than this site got in completed round {position + 1}")
+
+    def _record(self, survivors: tuple[int, ...]) -> None:
+        """Raises DisclosureError when a sum over these may not be opened."""
+        if self._met is None or self._ledger is None:
+            raise RuntimeError("an answer without a question")
+        question = self._met.question
+        # Without a directory, a seat is somebody else's in the next session.
+        names = [self._names[seat] if self._names else f"{question.session} seat {seat}" for seat in survivors]
+        self._ledger.record(Entry.of(question, names), self._site.min_difference)
 
     def _take(self, total: StudyTotal) -> Analyst:
         if self._met is None:

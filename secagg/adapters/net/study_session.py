@@ -7,13 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
+import msgspec
+
 from secagg.adapters.net.hosted import HostedRound
+from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Service
 from secagg.arithmetic import unpack
-from secagg.errors import InputError
+from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import Directory
 from secagg.statistics.analyst import MOST_FAILURES, Analyst
+from secagg.statistics.layout import StudyLayout
 from secagg.statistics.question import Question
 from secagg.statistics.results import StudyResult
 from secagg.statistics.study import Study
@@ -61,13 +65,28 @@ class StudySession:
     """
 
     def __init__(
-        self, study: Study, rounds: StudyRounds, *, on_round: Callable[[RoundSpec], None] = lambda spec: None
+        self,
+        study: Study,
+        rounds: StudyRounds,
+        *,
+        journal: Journal | None = None,
+        on_round: Callable[[RoundSpec], None] = lambda spec: None,
     ) -> None:
-        """``on_round`` is told of each round when it is open.
+        """Begin a session, or take up the one whose rounds a journal has.
 
-        Raises ParameterError for rounds that cannot be hosted, and for a study that asks nothing.
+        What is asked follows from what was released, so that the same questions lead through the rounds that are over.
+
+        Args:
+            study: what is asked.
+            rounds: how.
+            journal: of the service; None: the session is a new one.
+            on_round: told of each round when it is open.
+
+        Raises ParameterError for rounds that cannot be hosted, a study that asks nothing, and a journal that has rounds
+        of another study.
         """
-        self._analyst = Analyst(study)
+        session = None if journal is None else _session_in(journal, study, round_name(rounds.name, 1))
+        self._analyst = Analyst(study, session=session)
         self._rounds, self._on_round = rounds, on_round
         question = self._analyst.question()
         if question is None:
@@ -134,3 +153,18 @@ class StudySession:
             return False
         self._analyst.release(question, sums, sites)
         return True
+
+
+def _session_in(journal: Journal, study: Study, first: str) -> str | None:
+    """The session whose first round the journal has; None for a journal without one."""
+    stored = journal.load(first)
+    if stored is None:
+        return None
+    try:
+        layout, _ = msgspec.msgpack.decode(stored.layout, type=tuple[StudyLayout, bytes])
+        question = Question.from_bytes(layout.question)
+    except (msgspec.DecodeError, ParameterError, PeerError) as wrong:
+        raise ParameterError(f"{journal.path}: its round {first} is of no study ({wrong}); give another file") from None
+    if question.study != study.digest.hex():
+        raise ParameterError(f"{journal.path}: its round {first} is of another study; give another file")
+    return question.session

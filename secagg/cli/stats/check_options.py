@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.options import AsJson
-from secagg.cli.stats.data_options import PANEL, Data, Decimal, Encoding, Missing, Separator, Thousands
+from secagg.cli.stats.data_options import Data, Decimal, Encoding, Missing, OwnPolicy, Separator, Thousands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +23,5 @@ class CheckOptions:
     decimal: Decimal = "."
     thousands: Thousands = None
     missing: Missing = None
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML file with your own rules, which the study must keep to (default: none are asked).",
-            show_default=False,
-            rich_help_panel=PANEL,
-        ),
-    ] = None
+    policy: OwnPolicy = None
     as_json: AsJson = False

@@ -45,6 +45,15 @@ Missing: TypeAlias = Annotated[
     ),
 ]
 
+OwnPolicy: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file with your own rules, which the study must keep to (default: none are asked).",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
+
 
 def separator_of(given: str) -> str:
     """The character that an option names."""

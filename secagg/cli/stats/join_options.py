@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
-from secagg.cli.stats.data_options import Decimal, Encoding, Missing, Separator, Thousands
+from secagg.cli.stats.data_options import Decimal, Encoding, Missing, OwnPolicy, Separator, Thousands
 from secagg.pairwise.phases import ThreatModel
 
 
@@ -32,11 +32,28 @@ class JoinStudyOptions:
     decimal: Decimal = "."
     thousands: Thousands = None
     missing: Missing = None
+    policy: OwnPolicy = None
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File that remembers with whom these data were summed. A sum that would lay few organisations bare, "
+            "together with earlier ones, is not completed. Use one for all studies of the same data (default: "
+            "DATA.ledger, beside the data).",
+            show_default=False,
+        ),
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Directory for the report (default: it is only printed).", show_default=False),
     ] = None
-    yes: Annotated[bool, typer.Option("--yes", help="Take part without being asked.")] = False
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Take part without being asked. A policy that lists the digest of the study approves it, too.",
+        ),
+    ] = False
     identity: Annotated[
         Path | None,
         typer.Option(

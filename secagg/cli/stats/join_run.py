@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import closing
 
 import typer
 from rich.console import Console
@@ -15,15 +16,15 @@ from secagg.adapters.net.study_member import StudyMember
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.join_run import JoinOutcome, default_state, member_options, progress_on, stoppable, to_the_end
 from secagg.cli.options import LogFormatName
-from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, PhaseProgress
+from secagg.cli.output import EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProgress
 from secagg.cli.stats.check import dataset_of, show_methods
 from secagg.cli.stats.check_options import CheckOptions
 from secagg.cli.stats.join_options import JoinStudyOptions
 from secagg.cli.stats.show import report
 from secagg.credentials import load_directory
 from secagg.encoding import LayoutPolicy
-from secagg.errors import InputError
-from secagg.statistics import Site, Study, StudyResult
+from secagg.errors import DisclosureError, InputError, ParameterError
+from secagg.statistics import Ledger, Site, SitePolicy, Study, StudyResult, load_policy
 
 
 def run(options: JoinStudyOptions) -> int:
@@ -38,22 +39,31 @@ def run(options: JoinStudyOptions) -> int:
     dataset = dataset_of(_as_checked(options), study)
     if dataset is None:
         raise RuntimeError("a site without data")
-    site, console = Site(study, dataset), Console(stderr=True)
+    policy = None if options.policy is None else load_policy(options.policy)
+    console = Console(stderr=True)
     try:
+        site = Site(study, dataset, policy=policy)
         checked = site.check()
+    except DisclosureError as refused:
+        typer.echo(f"secagg stats join: the policy refuses the study, and nothing was sent: {refused}", err=True)
+        return EXIT_REFUSED
     except InputError as misfit:
         typer.echo(f"secagg stats join: the data do not fit the study, and nothing was sent: {misfit}", err=True)
         return EXIT_FAILED
     show_methods(study, checked, console)
-    if not options.yes and not typer.confirm("Take part in this study?", err=True):
+    if policy is not None:
+        typer.echo(f"The policy {options.policy} allows the study.", err=True)
+    if not _approved(options, study, policy):
         typer.echo("secagg stats join: nothing was sent", err=True)
         return EXIT_STOPPED
     as_json = options.log_format is LogFormatName.JSON
     configure(sys.stderr, as_json=as_json, level=logging.WARNING if console.is_terminal else logging.INFO)
 
     def work() -> StudyResult:
-        with PhaseProgress("connecting") as bar:
-            sites = StudyMember(site, member, folder, names=names, on_progress=progress_on(bar))
+        data = options.data.resolve()
+        opened = Ledger(options.ledger or data.with_name(f"{data.name}.ledger"), data.name)
+        with closing(opened) as ledger, PhaseProgress("connecting") as bar:
+            sites = StudyMember(site, member, folder, names=names, ledger=ledger, on_progress=progress_on(bar))
             return asyncio.run(stoppable(sites.run()))
 
     ended = to_the_end(work, folder, "stats join")
@@ -61,6 +71,18 @@ def run(options: JoinStudyOptions) -> int:
         return ended.exit_code
     report(ended, options.output, as_json=options.as_json)
     return 0
+
+
+def _approved(options: JoinStudyOptions, study: Study, policy: SitePolicy | None) -> bool:
+    """A person says so, or has said so.  Raises ParameterError where nobody can be asked."""
+    if options.yes or (policy is not None and study.digest.hex() in policy.approved):
+        return True
+    if not sys.stdin.isatty():
+        raise ParameterError(
+            "there is no terminal to ask at: read the study, and give --yes to take part, or a --policy that lists "
+            "the digest of the study in approved"
+        )
+    return typer.confirm("Take part in this study?", err=True)
 
 
 def _as_joined(options: JoinStudyOptions) -> JoinOptions:

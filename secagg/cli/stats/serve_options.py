@@ -84,7 +84,11 @@ class ServeStudyOptions:
     ] = False
     journal: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="File that keeps the rounds of this session; a new one for each session."),
+        typer.Option(
+            metavar="FILE",
+            help="File that keeps the rounds. A server that is started again goes on from there; give each session a "
+            "file of its own.",
+        ),
     ] = Path("secagg-study.sqlite")
     linger: Annotated[
         float, typer.Option(help="Seconds to wait at the end for organisations that miss the last sum.")

@@ -32,7 +32,7 @@ def run(options: ServeStudyOptions) -> int:
     """Host the study to its end; returns the exit code.  Raises ParameterError, InputError and OSError."""
     served = _as_served(options)
     served.check_ranges()
-    session = StudySession(Study.load(options.study), _rounds(options, served))
+    study, rounds = Study.load(options.study), _rounds(options, served)
     tls, certificate = tls_of(served)
     allow_many_sockets()
     configure(sys.stderr, as_json=options.log_format is LogFormatName.JSON, level=log_level())
@@ -41,15 +41,18 @@ def run(options: ServeStudyOptions) -> int:
             contextlib.closing(Journal(options.journal)) as journal,
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
+            session = StudySession(study, rounds, journal=journal)
             result = asyncio.run(stoppable(_host(session, options, served, journal, tls, certificate)))
             report(result, options.output, as_json=options.as_json)
             if not session.is_whole:
                 typer.echo("secagg stats serve: the study ended early; unfinished methods say why", err=True)
             return 0 if session.is_whole else EXIT_FAILED
     except JournalError as failure:
-        typer.echo(f"secagg stats serve: {failure}", err=True)
+        typer.echo(f"secagg stats serve: {failure}; mend that, and run the same command to go on", err=True)
         return EXIT_STOPPED
-    typer.echo("secagg stats serve: stopped before the study was over", err=True)
+    typer.echo(
+        f"secagg stats serve: stopped; {options.journal} keeps the study: run the same command to go on", err=True
+    )
     return EXIT_STOPPED
 
 
