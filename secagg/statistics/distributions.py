@@ -43,6 +43,11 @@ def beyond_f(f: float, between: float, within: float) -> float | None:
     return finite(scipy_module("stats").f.sf(f, between, within))
 
 
+def beyond_chi_squared(value: float, freedom: int) -> float | None:
+    """The probability of a larger value under the chi-squared distribution."""
+    return finite(scipy_module("stats").chi2.sf(value, freedom))
+
+
 def margin(error: float, freedom: float, confidence: float) -> float | None:
     """Half the width of a confidence interval under Student's t distribution."""
     return finite(error * scipy_module("stats").t.isf((1 - confidence) / 2, freedom))

@@ -54,5 +54,31 @@ def told_by_margins(terms: Terms, counts: npt.NDArray[Any]) -> bool:
     return margins_tell(_lined(counts), terms.release.min_cell)
 
 
+def joined_ends(counts: npt.NDArray[Any], least: int) -> list[int]:
+    """Where neighbouring bins of counts, shape (kinds, bins), are joined so that no count is from 1 to ``least`` - 1.
+
+    The last bin of each joined one, ascending: they are joined from the left, and what is left over at the end joins
+    those before it.  When all of them together still have such a count, they are one.
+    """
+    ends: list[int] = []
+    sums: list[npt.NDArray[Any]] = []
+    last = np.zeros(len(counts), counts.dtype)
+    for at, column in enumerate(counts.T):
+        last = last + column
+        if not is_small(last, least):
+            ends.append(at)
+            sums.append(last)
+            last = np.zeros_like(last)
+    while ends and is_small(last, least):
+        ends.pop()
+        last = last + sums.pop()
+    return [*ends, counts.shape[1] - 1] if last.any() else ends
+
+
+def is_small(counts: npt.NDArray[Any], least: int) -> bool:
+    """Whether one of them is from 1 to ``least`` - 1."""
+    return bool(((counts > 0) & (counts < least)).any())
+
+
 def _lined(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return counts.reshape(tuple(size for size in counts.shape if size > 1) or (1,))

@@ -11,6 +11,7 @@ from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
 from secagg.statistics.methods.glm import Glm
 from secagg.statistics.methods.histogram import Histogram
+from secagg.statistics.methods.kaplan_meier import KaplanMeier
 from secagg.statistics.methods.kmeans import Kmeans
 from secagg.statistics.methods.linear import Linear, Ridge
 from secagg.statistics.methods.presence import All, AnyOf, Distinct, Range
@@ -29,6 +30,7 @@ AnyMethod: TypeAlias = (
     | Distinct
     | Glm
     | Histogram
+    | KaplanMeier
     | Kmeans
     | Linear
     | Pca
@@ -51,6 +53,7 @@ __all__ = [
     "Distinct",
     "Glm",
     "Histogram",
+    "KaplanMeier",
     "Kmeans",
     "Linear",
     "Pca",

@@ -14,7 +14,7 @@ from secagg.statistics.chunk import Chunk, Codes, Floats
 from secagg.statistics.columns import Flag, bounds_of
 from secagg.statistics.grids import bin_of, check_bins, equal_bins, unit_of
 from secagg.statistics.results import Curve, Curves, MethodResult, Table
-from secagg.statistics.tables import Counting, hidden_in
+from secagg.statistics.tables import Counting, hidden_in, joined_ends
 
 
 class Roc(Counting, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="roc"):
@@ -117,21 +117,6 @@ def _joined(
     edges: Sequence[float], counts: npt.NDArray[np.int64], least: int
 ) -> tuple[list[float], npt.NDArray[np.int64]]:
     """Neighbouring bins, shape (2, bins), joined until no count is from 1 to least - 1, with their edges."""
-    kept, sums = [edges[0]], [np.zeros(2, np.int64)]
-    for edge, column in zip(edges[1:], counts.T, strict=True):
-        sums[-1] = sums[-1] + column
-        if not _is_small(sums[-1], least):
-            kept.append(edge)
-            sums.append(np.zeros(2, np.int64))
-    last = sums.pop()
-    while last.any() and sums and _is_small(last, least):
-        last = last + sums.pop()
-        kept.pop()
-    if last.any():
-        sums.append(last)
-        kept.append(edges[-1])
-    return kept, np.array(sums, np.int64).T
-
-
-def _is_small(pair: npt.NDArray[np.int64], least: int) -> bool:
-    return bool(((pair > 0) & (pair < least)).any())
+    ends = joined_ends(counts, least)
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return [edges[0], *(edges[end + 1] for end in ends)], np.add.reduceat(counts, starts, axis=1)
