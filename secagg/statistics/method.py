@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 import numpy.typing as npt
 
+from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
+from secagg.statistics.columns import bounds_of
 from secagg.statistics.results import MethodResult
 
 
@@ -87,3 +89,13 @@ class ByColumn(Method, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def needs(self) -> tuple[str, ...]:
         return ()
+
+
+def check_columns(of: Sequence[str], terms: Terms) -> None:
+    """Raises ParameterError for no columns, for one that is named twice, and for a category."""
+    if not of:
+        raise ParameterError("of names no columns: give at least one")
+    for name in of:
+        if of.count(name) > 1:
+            raise ParameterError(f"of names {name!r} twice: leave one of them out")
+        bounds_of(terms.columns[name])

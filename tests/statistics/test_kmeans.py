@@ -111,6 +111,18 @@ def test_a_centre_without_records_stays_and_shows_no_mean() -> None:
     assert clusters[2] == {"count": 7, "centre": {"x": 90.0}}
 
 
+def test_a_cluster_in_which_few_lack_a_flag_is_withheld_and_another_with_it() -> None:
+    """The mean of a flag times the count of the cluster is how many have it."""
+    frame = pd.DataFrame(
+        {"x": [10] * 20 + [50] * 20 + [90] * 20, "ill": [1, 0] * 10 + [1] * 18 + [0] * 2 + [1, 0] * 10}
+    )
+    toml = SMALL.replace('["x"]', '["x", "ill"]').replace("[[10], [20], [90]]", "[[10, 1], [50, 1], [90, 1]]")
+    study = Study.from_toml(toml + '[columns.ill]\ntype = "flag"\n')
+    clusters = as_json(add_up(study, split(frame, 3)))["k"]["result"]["values"]["clusters"]
+    assert clusters[1] == {"count": None, "centre": {"x": None, "ill": None}}
+    assert sorted(one["centre"]["ill"] for one in clusters if one["count"]) == [0.5]
+
+
 def test_centres_that_still_move_are_told() -> None:
     result = small([10] * 8 + [30] * 7 + [95] * 6, SMALL + "max_rounds = 1\n")
     assert result["notes"] == ["The centres still moved in round 1; raise max_rounds, or start nearer."]
@@ -124,7 +136,7 @@ def test_no_records_are_no_clusters() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('of = ["x"]', "of = []", "name one or more columns"),
+        ('of = ["x"]', "of = []", "of names no columns"),
         ("clusters = 3", "clusters = 1", "clusters is 1: must be 2 or more"),
         ("clusters = 3", "clusters = 4", "start must have 4 centres of 1 numbers"),
         ("[90]]", "[190]]", "outside of the columns' ranges"),

@@ -16,7 +16,7 @@ from secagg.statistics.chunk import Floats
 from secagg.statistics.design import Design
 from secagg.statistics.distributions import finite
 from secagg.statistics.gram import ALIASED, OfGram, few_in, gram_of
-from secagg.statistics.methods.describe import check_columns
+from secagg.statistics.method import check_columns
 from secagg.statistics.results import MethodResult, Table, Value
 
 

@@ -8,12 +8,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.errors import ParameterError
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.columns import Flag, bounds_of, levels_of
-from secagg.statistics.method import Method
+from secagg.statistics.columns import Flag, levels_of
+from secagg.statistics.method import Method, check_columns
 from secagg.statistics.moments import Moments, cells_of_moments, moments_of, next_moments, sums_of_moments
 from secagg.statistics.results import MethodResult, Table
 from secagg.statistics.tables import hidden_in
@@ -77,16 +76,6 @@ class Describe(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
 
     def _levels(self, terms: Terms) -> tuple[str, ...]:
         return levels_of(terms.columns[self.by]) if self.by else ("",)
-
-
-def check_columns(of: Sequence[str], terms: Terms) -> None:
-    """Raises ParameterError for no columns, for one that is named twice, and for a category."""
-    if not of:
-        raise ParameterError("of names no columns: give at least one")
-    for name in of:
-        if of.count(name) > 1:
-            raise ParameterError(f"of names {name!r} twice: leave one of them out")
-        bounds_of(terms.columns[name])
 
 
 def shown_moments(terms: Terms, name: str, moments: Sequence[Moments]) -> list[dict[str, Any]]:

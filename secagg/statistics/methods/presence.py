@@ -18,8 +18,7 @@ from secagg.statistics.cells import Cells, Presence
 from secagg.statistics.chunk import Chunk
 from secagg.statistics.columns import Flag, levels_of
 from secagg.statistics.grids import bin_of, check_bins, equal_bins, said, unit_of
-from secagg.statistics.method import ByColumn
-from secagg.statistics.methods.describe import check_columns
+from secagg.statistics.method import ByColumn, check_columns
 from secagg.statistics.results import MethodResult, Table, Value
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
-from secagg.statistics.method import ByColumn
-from secagg.statistics.methods.describe import check_columns, shown_moments
+from secagg.statistics.method import ByColumn, check_columns
+from secagg.statistics.methods.describe import shown_moments
 from secagg.statistics.moments import cells_of_moments, moments_of, next_moments, sums_of_moments
 from secagg.statistics.results import MethodResult, Table
 
