@@ -9,6 +9,7 @@ from secagg.statistics.methods.covariance import Covariance, Pca
 from secagg.statistics.methods.cox import Cox
 from secagg.statistics.methods.crosstab import Crosstab
 from secagg.statistics.methods.describe import Describe
+from secagg.statistics.methods.gaussian_mixture import GaussianMixture
 from secagg.statistics.methods.glm import Glm
 from secagg.statistics.methods.histogram import Histogram
 from secagg.statistics.methods.kaplan_meier import KaplanMeier
@@ -28,6 +29,7 @@ AnyMethod: TypeAlias = (
     | Crosstab
     | Describe
     | Distinct
+    | GaussianMixture
     | Glm
     | Histogram
     | KaplanMeier
@@ -51,6 +53,7 @@ __all__ = [
     "Crosstab",
     "Describe",
     "Distinct",
+    "GaussianMixture",
     "Glm",
     "Histogram",
     "KaplanMeier",
