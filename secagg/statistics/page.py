@@ -29,6 +29,8 @@ figure { margin: 1.2rem 0; }
 img { max-width: 100%; width: 44rem; height: auto; }
 @media print { body { margin: 0; max-width: none; } h2, figure, tr { break-inside: avoid; } }
 """
+_LONG: Final = 12
+"""Rows: a table with more of them stands below the pictures."""
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Nothing is loaded, and no script runs, whatever a label holds."""
 
@@ -72,13 +74,14 @@ The files beside this page have every digit.</p></footer>
 def _section(name: str, reported: Reported, pictures: Sequence[Picture]) -> str:
     found = reported.result
     withheld = f'<p class="withheld">Nothing is reported: {escape(found.withheld)}.</p>' if found.withheld else ""
-    tables = "".join(map(_table, found.tables))
+    short = "".join(_table(table) for table in found.tables if len(table.rows) <= _LONG)
+    long = "".join(_table(table) for table in found.tables if len(table.rows) > _LONG)
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
     return f"""<section>
 <h2 id="{escape(name)}">{escape(reported.label or name)}</h2>
 <p class="words">{escape(reported.words)}</p>
 <p class="facts">{escape(facts(reported))}</p>
-{withheld}{tables}{"".join(map(_picture, pictures))}{f"<ul>{notes}</ul>" if notes else ""}
+{withheld}{short}{"".join(map(_picture, pictures))}{long}{f"<ul>{notes}</ul>" if notes else ""}
 </section>
 """
 

@@ -21,6 +21,7 @@ from rich.console import Console
 import secagg.statistics
 from secagg.cli.stats.show import show_result
 from secagg.statistics.drawing import canvas_of
+from secagg.statistics.page import Picture
 from secagg.statistics.page import page as write_page
 from secagg.statistics.report import results_json, write_report
 from secagg.statistics.results import (
@@ -202,6 +203,24 @@ def test_the_terminal_shows_tables_and_reasons() -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     for said in ("Ages", "a & b", "1,234", "fewer than 5 complete records", "1 cell is withheld.", "41"):
         assert said in shown
+
+
+LONG = Table("Long", ("step", "events"), tuple((f"step {at}", at) for at in range(100)))
+
+
+def test_a_long_table_is_cut_on_the_terminal_which_says_so() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    show_result(StudyResult("s", "00", {"m": Reported(MethodResult({}, (LONG,)), 9, 0, 1, SITES)}), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "step 59" in shown
+    assert "step 60" not in shown
+    assert "40 further rows: the report in --output DIR has all of them." in shown
+
+
+def test_a_long_table_stands_below_the_pictures_of_the_page() -> None:
+    reported = Reported(MethodResult({}, (LONG, TABLE)), 9, 0, 1, SITES)
+    text = write_page(StudyResult("s", "00", {"m": reported}), {"m": [Picture("curve", b"")]})
+    assert text.index("Moments") < text.index("<figure>") < text.index("step 99")
 
 
 def test_rows_keep_their_names_on_a_narrow_terminal() -> None:

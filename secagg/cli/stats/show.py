@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,13 @@ from secagg.cli.output import results
 from secagg.statistics.page import facts, numeric
 from secagg.statistics.report import results_json, write_report
 from secagg.statistics.results import StudyResult, Table, text_of
+from secagg.wording import counted
 
 _RULE: Final = 3
 """What a column takes beside its text: a rule, and a space on each side."""
+
+_MOST_ROWS: Final = 60
+"""Of a table on a terminal: the files of a report have them all."""
 
 
 def show_result(result: StudyResult, console: Console) -> None:
@@ -26,8 +31,10 @@ def show_result(result: StudyResult, console: Console) -> None:
         console.print()
         console.print(Text(reported.label or name, style="bold"), Text(f"({facts(reported)})", style="dim"))
         for table in reported.result.tables:
-            for piece in _pieces(table, console.width):
+            for piece in _pieces(replace(table, rows=table.rows[:_MOST_ROWS]), console.width):
                 console.print(_grid(piece))
+            if (further := len(table.rows) - _MOST_ROWS) > 0:
+                console.print(Text(f"{counted(further, 'further row')}: the report in --output DIR has all of them."))
         if reported.result.withheld:
             console.print(Text(f"Nothing is reported: {reported.result.withheld}."))
         _print_lines(reported.result.notes, console)

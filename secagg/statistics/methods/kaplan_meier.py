@@ -120,7 +120,8 @@ class KaplanMeier(Counting, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if any(steps.joins for steps in curves.values()):
             notes.append(
                 f"Points in time were joined into steps, so that none has from 1 to {least - 1} events or censored "
-                "records; the curves are exact at the ends of steps."
+                "records. The curves are exact at the ends of steps, a median is the end of the step that reaches it, "
+                "and a number at risk is that at the beginning of a step."
             )
         test = _log_rank(counts[[level in curves for level in levels]]) if self.by else None
         values = {"groups": groups, "log_rank": test} if self.by else groups[""]
