@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from lifelines import KaplanMeierFitter
 
 from secagg.statistics import Site, Study, open_data, simulate_study
 from secagg.statistics.report import write_report
@@ -33,6 +34,12 @@ def test_every_method_of_the_example_has_a_result(tmp_path: Path, monkeypatch: p
     for column in ("age", "bmi", "pressure", "visits"):
         assert last.result.values[column]["count"] == pooled[column].count()
         assert last.result.values[column]["mean"] == pytest.approx(pooled[column].mean(), rel=1e-12)
+    curves = result.methods["survival_by_treatment"]
+    pooled = pd.concat(frames[name] for name in curves.sites)
+    for name, found in curves.result.values["groups"].items():
+        own = pooled[pooled["treatment"] == name]
+        exact = KaplanMeierFitter().fit(own["days"], own["died"]).survival_function_at_times(found["curve"]["time"])
+        assert found["curve"]["survival"] == pytest.approx(exact.to_numpy(), rel=1e-12)
     write_report(result, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert all(method.in_words(study.terms)[:20] in page for method in study.methods.values())

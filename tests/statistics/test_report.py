@@ -212,9 +212,9 @@ def test_a_long_table_is_cut_on_the_terminal_which_says_so() -> None:
     console = Console(file=io.StringIO(), width=100)
     show_result(StudyResult("s", "00", {"m": Reported(MethodResult({}, (LONG,)), 9, 0, 1, SITES)}), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "step 59" in shown
-    assert "step 60" not in shown
-    assert "40 further rows: the report in --output DIR has all of them." in shown
+    assert "step 39" in shown
+    assert "step 40" not in shown
+    assert "60 further rows: the report in --output DIR has all of them." in shown
 
 
 def test_a_long_table_stands_below_the_pictures_of_the_page() -> None:

@@ -21,7 +21,7 @@ from secagg.wording import counted
 _RULE: Final = 3
 """What a column takes beside its text: a rule, and a space on each side."""
 
-_MOST_ROWS: Final = 60
+_MOST_ROWS: Final = 40
 """Of a table on a terminal: the files of a report have them all."""
 
 
