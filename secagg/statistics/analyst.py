@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self, final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.statistics.asks import Ask, Released
-from secagg.statistics.cells import Cells, Presence, Whole, from_limbs, largest_limb, limb_name, limbs_of
+from secagg.statistics.cells import (
+    INCOMPLETE,
+    RECORD_COUNTS,
+    RECORDS,
+    Cells,
+    Presence,
+    Whole,
+    from_limbs,
+    largest_limb,
+    limb_name,
+    limbs_of,
+)
 from secagg.statistics.counts import COUNTS
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.method import Method
+from secagg.statistics.noise import NoisyArrays, cost_of, noise_of
 from secagg.statistics.participation import refused_difference
 from secagg.statistics.question import PastRound, Question, flat, shaped
-from secagg.statistics.results import MethodResult, Reported, StudyResult, SummedRound
+from secagg.statistics.results import MethodResult, Privacy, Reported, StudyResult, SummedRound
 from secagg.statistics.study import Study
 from secagg.wording import counted
 
-RECORDS: Final = "records"
-INCOMPLETE: Final = "incomplete"
 MOST_FAILURES: Final = 3
 """Rounds one after another that may fail before a host ends a study with what it has."""
 _RELATIVE: Final = 1e-9
@@ -71,6 +83,9 @@ class Analyst:
                 if past.sums.keys() != shapes.keys():
                     raise _refused("its history has the sums of other arrays than were asked for")
                 analyst._take(past, {name: shaped(past.sums[name], shape) for name, shape in shapes.items()})
+            analyst.failed_rounds = question.number - 1 - len(question.history)
+            if analyst.failed_rounds < 0:
+                raise _refused(f"it is number {question.number}, and {len(question.history)} were released before it")
             analyst._check_asks(question.asks)
         except (ValueError, ArithmeticError) as wrong:
             raise _refused(f"its history makes no sense ({type(wrong).__name__}: {wrong})") from None
@@ -133,7 +148,10 @@ class Analyst:
         self.stopped = why
 
     def failed(self) -> None:
-        """A round was not completed, and nothing of it was released: the next question has another number."""
+        """A round was not completed, and nothing of it was released: the next question has another number.
+
+        In a study with noise it counts as one that was seen by whoever runs the server.
+        """
         self.failed_rounds += 1
 
     def result(self) -> StudyResult:
@@ -154,10 +172,30 @@ class Analyst:
             rounds,
             self.failed_rounds,
             columns,
+            self._privacy(),
         )
 
+    def _privacy(self) -> Privacy | None:
+        """By the organisations that were in each sum; a round that nobody saw released counts as if it had been."""
+        noise = self.study.noise
+        if noise is None:
+            return None
+        from secagg.privacy import accounting
+
+        seen = []
+        for past in self._history:
+            honest = len(past.sites) - noise.colluders
+            seen += [(replace(one.sum, honest=honest), 1) for one in noise_in(self.study, past.asks)]
+        if lost := self.failed_rounds + bool(self.stopped):
+            seen.append((cost_of(noise, self.study.noisy_rounds), lost))
+        reached = min(noise.epsilon, accounting.epsilon(seen, noise.delta))
+        return Privacy(noise.epsilon, noise.delta, noise.colluders, reached)
+
     def _next_asks(self) -> dict[str, Ask]:
-        if self.stopped or len(self._history) >= self.study.max_rounds:
+        over = len(self._history) >= self.study.max_rounds
+        if self.study.noise is not None:
+            over = len(self._history) + self.failed_rounds >= self.study.noisy_rounds
+        if self.stopped or over:
             return {}
         terms = self.study.terms
         asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.asked.items()}
@@ -196,19 +234,46 @@ class Analyst:
             return Reported(MethodResult(withheld=why), None, None, count, sites)
         if method.next_ask(self.study.terms, released) is not None:
             why = f"it was not finished after {counted(count, 'round')}"
-            why += f": {self.stopped}" if self.stopped else "; raise max_rounds, or run the study again"
+            rounds = "max_rounds" if self.study.noise is None else "spare_rounds"
+            why += f": {self.stopped}" if self.stopped else f"; raise {rounds}, or run the study again"
             return Reported(MethodResult(withheld=why), last.records, last.incomplete, count, sites)
-        return Reported(method.result(self.study.terms, released), last.records, last.incomplete, count, sites)
+        found = method.result(self.study.terms, released)
+        noise = self._deviations(name, last)
+        if noise:
+            said = ", ".join(f"{deviation:.3g} in {part}" for part, deviation in noise.items())
+            found = replace(
+                found,
+                notes=(
+                    *found.notes,
+                    f"Each sum has noise, which hides single records. Its standard deviation is {said}.",
+                ),
+            )
+        return Reported(found, last.records, last.incomplete, count, sites, noise=noise)
+
+    def _deviations(self, name: str, last: Released) -> dict[str, float]:
+        """The standard deviation of the noise in the sums of a method's last round, by sum; empty without noise."""
+        asks = next(past.asks for past in reversed(self._history) if name in past.asks)
+        found = {array: one.sum.variance for one in noise_in(self.study, asks) for array in one.arrays}
+        start = f"{name}/"
+        return {
+            array.removeprefix(start): math.sqrt(variance * len(last.sites))
+            for array, variance in found.items()
+            if array.startswith(start)
+        }
 
 
 def cells_of(study: Study, name: str, ask: Ask) -> dict[str, Cells]:
     """What a method's question sums, the counts of records among it."""
     method = study.asked[name]
-    return {RECORDS: Whole(()), INCOMPLETE: Whole(()), **method.cells(study.terms, ask)}
+    counts: dict[str, Cells] = {part: Whole((), group=RECORD_COUNTS) for part in (RECORDS, INCOMPLETE)}
+    return counts | method.cells(study.terms, ask)
 
 
 def layout_of(study: Study, asks: Mapping[str, Ask], question: bytes) -> StudyLayout:
-    """The layout of a round.  Raises ParameterError for what is too large to be summed."""
+    """The layout of a round.
+
+    Raises ParameterError for what is too large to be summed, or to get noise.
+    """
     arrays: dict[str, tuple[int, ...]] = {}
     largest: dict[str, int] = {}
     most = study.max_records
@@ -219,7 +284,24 @@ def layout_of(study: Study, asks: Mapping[str, Ask], question: bytes) -> StudyLa
                 arrays[array] = cells.shape
                 if not isinstance(cells, Presence):
                     largest[array] = largest_limb(cells, most, limb)
-    return StudyLayout(tuple(sorted(arrays.items())), tuple(sorted(largest.items())), question)
+    made = StudyLayout(tuple(sorted(arrays.items())), tuple(sorted(largest.items())), question)
+    if study.noise is None:
+        return made
+    noise = {array: one.sum.variance for one in noise_in(study, asks) for array in one.arrays}
+    return msgspec.structs.replace(
+        made,
+        noise=tuple(sorted(noise.items())),
+        fewest=study.release.min_organisations,
+        cost=cost_of(study.noise, study.noisy_rounds).to_text(),
+    )
+
+
+def noise_in(study: Study, asks: Mapping[str, Ask]) -> tuple[NoisyArrays, ...]:
+    """The noise of a round; empty for a study without noise.  Raises ParameterError as ``noise_of`` does."""
+    if study.noise is None:
+        return ()
+    cells = {name: cells_of(study, name, ask) for name, ask in asks.items()}
+    return noise_of(study.noise, study.honest, study.noisy_rounds, cells)
 
 
 def _close(theirs: list[float], mine: list[float]) -> bool:

@@ -44,11 +44,13 @@ class Terms:
         columns: by name.
         max_records: the most records that a site may have.
         release: the rules for what is shown.
+        noisy: whether the sums have noise, so that counts may be negative.
     """
 
     columns: Mapping[str, Column]
     max_records: int
     release: Release = Release()  # noqa: RUF009  (frozen)
+    noisy: bool = False
 
 
 @final

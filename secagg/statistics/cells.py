@@ -17,6 +17,12 @@ import numpy.typing as npt
 
 from secagg.errors import InputError, ParameterError
 
+RECORDS: Final = "records"
+"""The array of every method's complete records."""
+INCOMPLETE: Final = "incomplete"
+"""The array of the records that lack a value which the method needs."""
+RECORD_COUNTS: Final = "records"
+"""The group of the two."""
 LIMB_BITS: Final = 40
 """A sum over 2^23 sites stays below 2^63."""
 _REAL_BITS: Final = 60
@@ -36,11 +42,13 @@ class Whole:
         shape: of the array.
         per_record: the largest absolute value that one record can add to a cell.
         touched: the most cells that one record adds to; None: all of them.  Noise is sized by it.
+        group: of a method's arrays with the same one, a record adds to one alone; empty: of no group.
     """
 
     shape: tuple[int, ...]
     per_record: int = 1
     touched: int | None = None
+    group: str = ""
 
 
 @final

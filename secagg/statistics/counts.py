@@ -25,6 +25,9 @@ _PARTS: Final = ("missing", "outside")
 class ColumnCounts(ByColumn, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=COUNTS):
     """Counts of missing values, and of values that a rule of the study changed."""
 
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        return (Ask("counts"),)
+
     def check(self, terms: Terms) -> None:
         """Any columns suit it."""
 

@@ -42,6 +42,13 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The columns without which a record is left out; the others a method treats one by one."""
         return self.columns
 
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        """What each of its rounds may ask when all its sums have noise; nothing when its results would make no sense.
+
+        The parameters may be others than those that will be asked for.
+        """
+        return ()
+
     @abstractmethod
     def check(self, terms: Terms) -> None:
         """Raises ParameterError when the study's columns, or the method's own parameters, do not suit it."""

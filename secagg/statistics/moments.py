@@ -66,20 +66,28 @@ def next_moments(terms: Terms, columns: Sequence[str], released: Sequence[Releas
     return Ask("squares", {f"centre_{name}": _centres(terms, released[0], name) for name in columns})
 
 
+def rounds_of_moments(terms: Terms, columns: Sequence[str], groups: int) -> tuple[Ask, ...]:
+    """What the two rounds may ask, the second one about the ends of the ranges."""
+    lowest = {f"centre_{name}": [bounds_of(terms.columns[name])[0]] * groups for name in columns}
+    return Ask("sums"), Ask("squares", lowest)
+
+
 def cells_of_moments(terms: Terms, columns: Sequence[str], groups: int, ask: Ask) -> dict[str, Cells]:
     """Arrays of shape (groups,) for each column."""
     found: dict[str, Cells] = {}
     for name in columns:
         found[f"count_{name}"] = Whole((groups,), touched=1)
         low, high = bounds_of(terms.columns[name])
-        most = max(abs(low), abs(high)) if ask.stage == "sums" else high - low
         parts = ("sum",) if ask.stage == "sums" else ("first", "second")
         units = _units(terms, name)
+        if units is not None:  # as values are rounded: an end between two units moves with them
+            low, high = round(low * units), round(high * units)
+        most = max(abs(low), abs(high)) if ask.stage == "sums" else high - low
         for power, part in enumerate(parts, start=1):
             if units is None:
                 found[f"{part}_{name}"] = Real((groups,), most**power, touched=1)
             else:
-                found[f"{part}_{name}"] = Whole((groups,), math.ceil(most * units) ** power, touched=1)
+                found[f"{part}_{name}"] = Whole((groups,), max(1, round(most)) ** power, touched=1)
     return found
 
 

@@ -61,7 +61,7 @@ def page(result: StudyResult, pictures: Mapping[str, Sequence[Picture]]) -> str:
 <h1>{escape(result.name)}</h1>
 {purpose}
 <p class="facts">Computed from secure sums: the protocol shows nobody what another organisation put in.<br>
-Study digest <code>{escape(result.digest)}</code></p>
+Study digest <code>{escape(result.digest)}</code>{"<br>" * bool(result.privacy)}{escape(privacy(result))}</p>
 {sections}
 {_rounds(result)}
 <footer><p>A dash stands for a value that is withheld because few records are behind it, or that is not defined.
@@ -84,6 +84,18 @@ def _section(name: str, reported: Reported, pictures: Sequence[Picture]) -> str:
 {withheld}{short}{"".join(map(_picture, pictures))}{long}{f"<ul>{notes}</ul>" if notes else ""}
 </section>
 """
+
+
+def privacy(result: StudyResult) -> str:
+    """What the study has cost of the privacy of each record, in sentences; empty without noise."""
+    cost = result.privacy
+    if cost is None:
+        return ""
+    return (
+        f"Noise hides whether any single record is in the data: epsilon {cost.reached:.4g} was reached, and "
+        f"{cost.promised:g} promised, at delta {cost.delta:g}, where at most {counted(cost.colluders, 'organisation')} "
+        f"{'tells' if cost.colluders == 1 else 'tell'} what noise it added."
+    )
 
 
 def facts(reported: Reported) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 _LARGEST_FILE: Final = 2**20
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 _METHODS: Final = tuple(sorted(str(method.__struct_config__.tag) for method in get_args(AnyMethod)))
-_FEWEST: Final = {"min_organisations": 2, "min_records": 1, "min_cell": 1, "min_difference": 1, "max_rounds": 1}
+_FEWEST: Final = {
+    "min_organisations": 2,
+    "min_records": 1,
+    "min_cell": 1,
+    "min_difference": 1,
+    "max_rounds": 1,
+    "min_colluders": 0,
+}
 
 
 class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -36,6 +44,10 @@ class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         min_cell: the lowest ``min_cell`` that a study may have.
         min_difference: the lowest ``min_difference``; see ``secagg.statistics.ledger``.
         max_rounds: the most rounds that a study may have.
+        max_epsilon: the largest epsilon that a study may have; 0 asks for no noise, and any other number for some in
+            every study.
+        max_delta: the largest delta of a study with noise.
+        min_colluders: the fewest colluders that a study's noise must bear.
         approved: digests of studies, in hexadecimal digits.  Empty: any study that keeps to the rest; otherwise these
             alone, which must keep to the rest as well.
     """
@@ -47,12 +59,19 @@ class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     min_cell: int = 5
     min_difference: int = 2
     max_rounds: int = 30
+    max_epsilon: float = 0.0
+    max_delta: float = 1e-5
+    min_colluders: int = 1
     approved: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in _FEWEST.items():
             if getattr(self, name) < least:
                 raise ParameterError(f"{name} is {getattr(self, name)}: must be {least} or more")
+        if not 0 <= self.max_epsilon < math.inf:
+            raise ParameterError(f"max_epsilon is {self.max_epsilon!r}: must be a finite number of 0 or more")
+        if not 0 < self.max_delta < 1:
+            raise ParameterError(f"max_delta is {self.max_delta!r}: must be above 0 and below 1, such as 1e-6")
         for pattern in self.methods:
             if not any(fnmatchcase(method, pattern) for method in _METHODS):
                 raise ParameterError(f"methods: there is no {pattern!r}; there are {', '.join(_METHODS)}")
@@ -64,7 +83,7 @@ class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def check(self, study: Study) -> None:
         """Before anything is read.  Raises DisclosureError, which names each entry that refuses the study."""
-        _refuse([*self._refused_names(study), *self._refused_numbers(study)])
+        _refuse([*self._refused_names(study), *self._refused_numbers(study), *self._refused_noise(study)])
 
     def check_records(self, found: SiteCheck) -> None:
         """Before the site connects.  Raises DisclosureError; it tells how many records the site has."""
@@ -119,6 +138,31 @@ class SitePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             refused.append(
                 f"max_rounds: the study has {study.max_rounds}, and the policy allows {self.max_rounds}: have "
                 "the study's lowered, or raise the policy's"
+            )
+        return refused
+
+    def _refused_noise(self, study: Study) -> list[str]:
+        if not self.max_epsilon:
+            return []
+        noise = study.noise
+        if noise is None:
+            return [
+                f"max_epsilon: the study has no noise, and the policy asks for an epsilon of {self.max_epsilon:g} or "
+                "less: have [noise] in the study, or set max_epsilon to 0"
+            ]
+        refused = [
+            f"{name}: the study has {given:g}, and the policy allows {most:g}: have the study's lowered, or raise the "
+            "policy's"
+            for name, given, most in (
+                ("max_epsilon", noise.epsilon, self.max_epsilon),
+                ("max_delta", noise.delta, self.max_delta),
+            )
+            if given > most
+        ]
+        if noise.colluders < self.min_colluders:
+            refused.append(
+                f"min_colluders: the study's noise bears {noise.colluders}, and the policy asks for "
+                f"{self.min_colluders} or more: have the study's colluders raised, or lower the policy's"
             )
         return refused
 

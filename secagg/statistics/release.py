@@ -37,15 +37,25 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class NoiseTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Differential privacy of one record, over all rounds of the study.
 
+    Two sets of data are neighbours when one record of one organisation is in one of them and not in the other.
+
     Attributes:
         epsilon, delta: what the whole study costs.
+        colluders: organisations that may tell one another, or the server, what noise they added; that of the others is
+            enough.
+        spare_rounds: how many rounds may fail and be asked again; each takes a part of the budget.
     """
 
     epsilon: float
     delta: float
+    colluders: int = 1
+    spare_rounds: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon < float("inf"):
             raise ParameterError(f"epsilon is {self.epsilon!r}: must be a finite number above 0")
         if not 0 < self.delta < 1:
             raise ParameterError(f"delta is {self.delta!r}: must be above 0 and below 1, such as 1e-6")
+        for name in ("colluders", "spare_rounds"):
+            if getattr(self, name) < 0:
+                raise ParameterError(f"{name} is {getattr(self, name)}: must be 0 or more")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +62,7 @@ def results_json(result: StudyResult) -> bytes:
         "failed_rounds": result.failed_rounds,
         "methods": {name: _method(reported) for name, reported in result.methods.items()},
         "columns": None if result.columns is None else _method(result.columns),
+        "privacy": None if result.privacy is None else asdict(result.privacy),
     }
     return msgspec.json.encode(document, order="deterministic")
 
@@ -75,6 +77,7 @@ def _method(reported: Reported) -> dict[str, Any]:
         "incomplete": reported.incomplete,
         "rounds": reported.rounds,
         "sites": list(reported.sites),
+        "noise": dict(reported.noise),
     }
 
 

@@ -140,6 +140,7 @@ class Reported:
         sites: whose records are in the last round.
         label: what the study calls the method; empty: its name.
         words: what the method releases, as the organisations approved it.
+        noise: by sum of the last round, the standard deviation of its noise; empty for a study without noise.
     """
 
     result: MethodResult
@@ -149,6 +150,7 @@ class Reported:
     sites: tuple[str, ...]
     label: str = ""
     words: str = ""
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 @final
@@ -167,6 +169,24 @@ class SummedRound:
 
 @final
 @dataclass(frozen=True)
+class Privacy:
+    """What a study with noise has cost of the privacy of each record; see ``secagg.statistics.noise``.
+
+    Attributes:
+        promised: the study's epsilon.
+        delta: the study's, of both.
+        colluders: how many organisations may tell what noise they added.
+        reached: the epsilon of the rounds that were asked, by who was in each sum; it is at most what was promised.
+    """
+
+    promised: float
+    delta: float
+    colluders: int
+    reached: float
+
+
+@final
+@dataclass(frozen=True)
 class StudyResult:
     """What a study found.
 
@@ -178,6 +198,7 @@ class StudyResult:
         failed_rounds: how many further rounds did not complete, and released nothing.
         columns: by column, how many values were missing, and how many the study's range or list excludes, over all
             organisations of the first round.
+        privacy: of a study with noise.
     """
 
     name: str
@@ -187,6 +208,7 @@ class StudyResult:
     rounds: tuple[SummedRound, ...] = ()
     failed_rounds: int = 0
     columns: Reported | None = None
+    privacy: Privacy | None = None
 
     @property
     def sections(self) -> dict[str, Reported]:

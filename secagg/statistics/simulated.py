@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from secagg.errors import DisclosureError, ParameterError
 from secagg.pairwise.phases import Phase
@@ -13,12 +15,19 @@ from secagg.statistics.question import Question
 from secagg.statistics.results import StudyResult
 from secagg.statistics.site import Site
 
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
+
+_NAME_BYTES: Final = 32
+"""Of a round in the analyst's budget."""
+
 
 def simulate_study(
     sites: Mapping[str, Site],
     *,
     lost: Mapping[str, int] | None = None,
     ledgers: Mapping[str, Ledger] | None = None,
+    budget: Budget | None = None,
     threat_model: str = "semi_honest",
     seed: int | None = None,
 ) -> StudyResult:
@@ -28,13 +37,15 @@ def simulate_study(
         sites: by name; all of one study.
         lost: by name, the number of the round in which a site vanishes before its vector is there; it does not return.
         ledgers: by name, of those sites that keep one; each is asked before a sum that its site is in is released.
+        budget: the analyst's own, over all of its studies: it is charged before a round with noise begins.
         threat_model: of the rounds; only ``semi_honest`` is simulated here.
         seed: makes every draw of the protocol reproducible; see ``secagg.simulation.simulate``.
 
     Each site checks its data first.  When the sites that are left may not be summed after those of earlier rounds, or a
     ledger refuses them, the session ends, and methods that have not finished say why.
 
-    Raises PeerError, InputError, ParameterError, DisclosureError and LedgerFileError as sites, analyst and ledgers do.
+    Raises PeerError, InputError, ParameterError, DisclosureError, LedgerFileError, BudgetExceededError and
+    BudgetFileError as sites, analyst, ledgers and budgets do.
     """
     names = sorted(sites)
     for name in names:
@@ -44,6 +55,8 @@ def simulate_study(
     while (question := analyst.question()) is not None:
         present = [name for name in names if gone.get(name, question.number) >= question.number]
         layout = analyst.layout(question)
+        if budget is not None and (cost := layout.noisy_sum) is not None:
+            budget.charge(os.urandom(_NAME_BYTES), cost)
         least = analyst.study.release.min_organisations
         config = layout.config_for(len(present), least, threat_model=threat_model)
         fates = {index: Phase.SHARE.value for index, name in enumerate(present) if gone.get(name) == question.number}

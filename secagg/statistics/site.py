@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
 
+from secagg.durable import IN_MEMORY
 from secagg.errors import ErrorCode, InputError, PeerError, StateError
-from secagg.statistics.analyst import INCOMPLETE, RECORDS, Analyst, cells_of
+from secagg.statistics.analyst import Analyst, cells_of
 from secagg.statistics.asks import Ask
-from secagg.statistics.cells import Presence, to_limbs
+from secagg.statistics.cells import INCOMPLETE, RECORDS, Presence, to_limbs
 from secagg.statistics.chunk import Chunk, Dataset, Misfit
 from secagg.statistics.columns import Category, levels_of
+from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.distributions import scipy_module
 from secagg.statistics.expressions import where_column
 from secagg.statistics.method import Method
+from secagg.statistics.noise import check_room, cost_of
 from secagg.statistics.policy import SitePolicy
 from secagg.statistics.question import Question
 from secagg.statistics.study import Study
 from secagg.wording import counted
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
+
+_NAME_BYTES: Final = 32
+"""Of an answer in the budget: each is charged by itself, also when the same question is asked again."""
 
 
 @final
@@ -56,12 +66,35 @@ class Site:
     Secret: its records, and every answer.  Neither shows in a repr.
     """
 
-    def __init__(self, study: Study, dataset: Dataset, *, policy: SitePolicy | None = None) -> None:
-        """Nothing is read yet.  Raises DisclosureError for a study that the ``policy`` refuses; None allows any."""
+    def __init__(
+        self,
+        study: Study,
+        dataset: Dataset,
+        *,
+        policy: SitePolicy | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            study: as the organisation has approved it.
+            dataset: its records.
+            policy: what it allows; None allows any study.
+            budget: the privacy that all studies together may still cost these records.  ``answer`` charges it.  Without
+                one, this object answers no more than the study's own epsilon has room for.
+
+        Raises DisclosureError for a study that the policy refuses, or that has no noise where there is a budget.
+        """
         if policy is not None:
             policy.check(study)
+        if study.noise is None and budget is not None:
+            raise DisclosureError(
+                "noise: the study has none, and this site has a budget, which covers studies with noise alone: have "
+                "[noise] in the study, or leave the budget out"
+            )
         self.study = study
         self.policy = policy
+        self._budget = budget
         self._dataset = dataset
         self._checked = False
 
@@ -69,11 +102,14 @@ class Site:
         """Read all records once.
 
         Raises InputError when they do not fit the study, DisclosureError when they are too few for the policy,
-        and ParameterError where SciPy is not installed.
+        ParameterError where SciPy is not installed, and BudgetExceededError and BudgetFileError for a budget that has
+        no room for all rounds of the study.
 
         Whatever could make the site stay away is asked here: afterwards nothing depends on the data.
         """
         scipy_module("special")  # some methods' sums need it
+        if self.study.noise is not None and self._budget is not None:
+            check_room(self._budget, self.study.noise, self.study.noisy_rounds)
         count = _Count(self.study)
         for chunk in self._dataset.chunks():
             count.add(chunk)
@@ -88,12 +124,26 @@ class Site:
         return found
 
     def answer(self, question: Question) -> dict[str, npt.NDArray[Any]]:
-        """This site's arrays for ``StudyLayout.encode``: only ever to be given to a secure sum.
+        """This site's arrays for ``StudyLayout.encode``: only ever to be given to a secure sum, and encoded once.
 
-        Raises PeerError for a question of another study, or one that the study does not lead to.
+        With noise, each call is charged to the budget before it returns.
+
+        Raises PeerError for a question of another study, or one that the study does not lead to; BudgetExceededError
+        and BudgetFileError for one that the budget has no room for.
         """
         self.check_question(question)
+        self._charge()
         return self.sums(question)
+
+    def _charge(self) -> None:
+        terms = self.study.noise
+        if terms is None:
+            return
+        if self._budget is None:
+            from secagg.privacy.budget import Budget
+
+            self._budget = Budget(IN_MEMORY, epsilon=terms.epsilon, delta=terms.delta)
+        self._budget.charge(os.urandom(_NAME_BYTES), cost_of(terms, self.study.noisy_rounds))
 
     @property
     def min_difference(self) -> int:
@@ -108,7 +158,7 @@ class Site:
         return Analyst.replayed(self.study, question)
 
     def sums(self, question: Question) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that answer a question that was checked.
+        """The arrays that answer a question that was checked; a host that calls it charges its budget itself.
 
         Raises StateError before ``check`` has found that the data fit: an answer never depends on whether they do.
         """

@@ -18,6 +18,7 @@ from secagg.statistics.counts import COUNTS, ColumnCounts
 from secagg.statistics.expressions import check_expressions
 from secagg.statistics.method import Method
 from secagg.statistics.methods import AnyMethod
+from secagg.statistics.noise import check_cells
 from secagg.statistics.release import NoiseTerms, Release
 
 _LABEL: Final = b"secagg study 1\n"
@@ -39,9 +40,9 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         methods: by name.
         filters: expressions; a record is in the study when all of them are true.
         release: what the results show.
-        noise: differential privacy, which is refused for now; None: none.
+        noise: differential privacy; None: none.
         max_records: the most records that a site may have.
-        max_rounds: the most rounds.
+        max_rounds: the most rounds.  With noise they may be fewer: see ``noisy_rounds``.
     """
 
     name: str
@@ -66,11 +67,6 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                     )
         if not 1 <= self.max_records <= _MOST_RECORDS:
             raise ParameterError(f"max_records is {self.max_records}: must be from 1 to {_MOST_RECORDS}")
-        if self.noise is not None:
-            raise ParameterError(
-                "noise: the sums of a study get no noise yet, and a result without it would be taken for private: "
-                "leave [noise] out, and decide on the study without it"
-            )
         if self.max_rounds < 1:
             raise ParameterError(f"max_rounds is {self.max_rounds}: must be 1 or more")
         if COUNTS in self.methods:
@@ -84,6 +80,42 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                 method.check(self.terms)
             except ParameterError as wrong:
                 raise ParameterError(f"methods.{name}: {wrong}") from None
+        if self.noise is not None:
+            self._check_noise(self.noise)
+
+    def _check_noise(self, noise: NoiseTerms) -> None:
+        """Raises ParameterError for methods whose sums can have none, and for too few organisations to make it."""
+        if self.honest < 1:
+            raise ParameterError(
+                f"noise: colluders is {noise.colluders}, and a sum may be over {self.release.min_organisations} "
+                "organisations: raise min_organisations, or lower colluders"
+            )
+        for name, method in self.asked.items():
+            asks = method.noisy_rounds(self.terms)
+            if not asks:
+                kind = method.__struct_config__.tag
+                raise ParameterError(
+                    f"methods.{name}: {kind!r} has no results that make sense with noise in its sums: leave it out, or "
+                    "leave [noise] out, and decide on the study without it"
+                )
+            for ask in asks:
+                check_cells(f"methods.{name}", method.cells(self.terms, ask), self.max_records)
+
+    @property
+    def honest(self) -> int:
+        """The fewest organisations in a sum whose noise nobody else knows."""
+        return self.release.min_organisations - (0 if self.noise is None else self.noise.colluders)
+
+    @cached_property
+    def noisy_rounds(self) -> int:
+        """The most rounds of a study with noise, those that fail among them; 0 without noise.
+
+        They are what the slowest method needs, and the spare ones: the fewer rounds there are, the less noise each has.
+        """
+        if self.noise is None:
+            return 0
+        needed = max(len(method.noisy_rounds(self.terms)) for method in self.asked.values())
+        return min(self.max_rounds, needed + self.noise.spare_rounds)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Study:
@@ -113,7 +145,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @cached_property
     def terms(self) -> Terms:
         """What its methods know of it."""
-        return Terms(self.columns, self.max_records, self.release)
+        return Terms(self.columns, self.max_records, self.release, self.noise is not None)
 
     @cached_property
     def used(self) -> tuple[str, ...]:

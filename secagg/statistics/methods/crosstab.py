@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Released, Terms
+from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.chunk import Chunk, Codes
 from secagg.statistics.columns import levels_of
 from secagg.statistics.distributions import finite, scipy_module
@@ -42,6 +42,9 @@ class Crosstab(Counting, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     def columns(self) -> tuple[str, ...]:
         return self.of
 
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        return (Ask("counts"),)
+
     def check(self, terms: Terms) -> None:
         if len(self.of) < 2 or len(set(self.of)) < len(self.of):
             raise ParameterError(f"of names {', '.join(self.of) or 'no column'}: give two or more different columns")
@@ -71,6 +74,9 @@ class Crosstab(Counting, frozen=True, forbid_unknown_fields=True, kw_only=True, 
                 + " The tests could give them away, and are withheld as well."
             )
             tests: dict[str, Any] = {}
+        elif terms.noisy:
+            tests = {}
+            notes.append("There are no tests: they would take the noise for a difference.")
         else:
             tests = _tests(counts, self.correction)
             if not tests:

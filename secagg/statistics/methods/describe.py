@@ -13,7 +13,14 @@ from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
 from secagg.statistics.columns import Flag, levels_of
 from secagg.statistics.method import Method, check_columns
-from secagg.statistics.moments import Moments, cells_of_moments, moments_of, next_moments, sums_of_moments
+from secagg.statistics.moments import (
+    Moments,
+    cells_of_moments,
+    moments_of,
+    next_moments,
+    rounds_of_moments,
+    sums_of_moments,
+)
 from secagg.statistics.results import MethodResult, Table
 from secagg.statistics.tables import hidden_in
 
@@ -41,6 +48,9 @@ class Describe(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.by,) if self.by else ()
+
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        return rounds_of_moments(terms, self.of, len(self._levels(terms)))
 
     def check(self, terms: Terms) -> None:
         check_columns(self.of, terms)

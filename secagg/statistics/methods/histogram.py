@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Released, Terms
+from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.chunk import Chunk, Codes
 from secagg.statistics.columns import Date, axis_of, bounds_of, levels_of
 from secagg.statistics.grids import MOST_BINS, bin_of, check_bins, check_edges, equal_bins, said
@@ -45,6 +45,9 @@ class Histogram(Counting, frozen=True, forbid_unknown_fields=True, kw_only=True,
     @property
     def columns(self) -> tuple[str, ...]:
         return (self.of, self.by) if self.by else (self.of,)
+
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        return (Ask("counts"),)
 
     def check(self, terms: Terms) -> None:
         bounds_of(terms.columns[self.of])

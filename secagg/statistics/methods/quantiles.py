@@ -52,6 +52,9 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     def columns(self) -> tuple[str, ...]:
         return (self.of, self.by) if self.by else (self.of,)
 
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        return (self._first(terms),) * self.rounds
+
     def check(self, terms: Terms) -> None:
         bounds_of(terms.columns[self.of])
         self._levels(terms)
@@ -65,8 +68,7 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
 
     def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
         if not released:
-            edges = equal_bins(terms.columns[self.of], self.bins)
-            return Ask("counts", {_edges(group): edges for group in range(len(self._levels(terms)))})
+            return self._first(terms)
         if len(released) >= self.rounds:
             return None
         parameters = {
@@ -76,7 +78,8 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
 
     def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
         groups = range(len(self._levels(terms)))
-        return {f"counts_{group}": Whole((len(ask.parameters[_edges(group)]) - 1,), touched=1) for group in groups}
+        sizes = {group: len(ask.parameters[_edges(group)]) - 1 for group in groups}
+        return {f"counts_{group}": Whole((size,), touched=1, group="counts") for group, size in sizes.items()}
 
     def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
         values = chunk.numbers(self.of)
@@ -116,6 +119,10 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
 
     def _levels(self, terms: Terms) -> tuple[str, ...]:
         return levels_of(terms.columns[self.by]) if self.by else ("",)
+
+    def _first(self, terms: Terms) -> Ask:
+        edges = equal_bins(terms.columns[self.of], self.bins)
+        return Ask("counts", {_edges(group): edges for group in range(len(self._levels(terms)))})
 
     def _refined(self, terms: Terms, released: Released, group: int) -> list[float]:
         """The edges of a group, and between those of each bin that holds a quantile, further ones."""

@@ -13,7 +13,13 @@ from secagg.statistics.cells import Cells
 from secagg.statistics.chunk import Chunk
 from secagg.statistics.method import ByColumn, check_columns
 from secagg.statistics.methods.describe import shown_moments
-from secagg.statistics.moments import cells_of_moments, moments_of, next_moments, sums_of_moments
+from secagg.statistics.moments import (
+    cells_of_moments,
+    moments_of,
+    next_moments,
+    rounds_of_moments,
+    sums_of_moments,
+)
 from secagg.statistics.results import MethodResult, Table
 
 
@@ -28,6 +34,9 @@ class Standardise(ByColumn, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     Attributes:
         of: the columns.
     """
+
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        return rounds_of_moments(terms, self.of, 1)
 
     def check(self, terms: Terms) -> None:
         check_columns(self.of, terms)
