@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -253,13 +252,8 @@ class Analyst:
     def _deviations(self, name: str, last: Released) -> dict[str, float]:
         """The standard deviation of the noise in the sums of a method's last round, by sum; empty without noise."""
         asks = next(past.asks for past in reversed(self._history) if name in past.asks)
-        found = {array: one.sum.variance for one in noise_in(self.study, asks) for array in one.arrays}
-        start = f"{name}/"
-        return {
-            array.removeprefix(start): math.sqrt(variance * len(last.sites))
-            for array, variance in found.items()
-            if array.startswith(start)
-        }
+        found, start = layout_of(self.study, asks, b"").deviations(len(last.sites)), f"{name}/"
+        return {array.removeprefix(start): one for array, one in found.items() if array.startswith(start)}
 
 
 def cells_of(study: Study, name: str, ask: Ask) -> dict[str, Cells]:

@@ -94,6 +94,10 @@ class StudyLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fiel
 
         return NoisySum.from_text(self.cost)
 
+    def deviations(self, sites: int) -> dict[str, float]:
+        """By array with noise, its standard deviation in the sum of so many sites."""
+        return {name: math.sqrt(variance * sites) for name, variance in self.noise}
+
     def digest(self) -> bytes:
         """32 bytes that all members of a round agree on as its context."""
         return sha256(_LABEL + msgspec.msgpack.encode(self)).digest()

@@ -38,6 +38,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
 from math import prod
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from secagg.errors import ParameterError
@@ -85,8 +86,7 @@ def noise_of(terms: NoiseTerms, honest: int, rounds: int, cells: CellsByMethod) 
         rounds: of the study, at most.
         cells: of the round.
 
-    Raises ParameterError where none is large enough, and ModuleNotFoundError, which says what to install, without
-    dp-accounting.
+    Raises ParameterError where none is large enough, and without dp-accounting.
     """
     groups = _groups(cells)
     weights = [_LESS if _is_of_records(name) else Fraction(1) for name in groups]
@@ -107,6 +107,16 @@ def cost_of(terms: NoiseTerms, rounds: int) -> NoisySum:
 
     variance = math.floor(multiplier(terms) ** 2 * rounds * _STEPS**2)
     return NoisySum(noise=NoiseKind.SKELLAM, honest=1, variance=variance, dimension=1, squared_l2=_STEPS**2, l1=_STEPS)
+
+
+def noise_in_words(terms: NoiseTerms, honest: int, rounds: int) -> str:
+    """What a study with noise promises, for a person who approves it."""
+    return (
+        "Noise hides whether any single record is in the data: "
+        f"epsilon {terms.epsilon:g} at delta {terms.delta:g}, for all that is released in up to "
+        f"{counted(rounds, 'round')}. It holds against the server with up to {counted(terms.colluders, 'organisation')}, "
+        f"since each sum has the noise of {honest} or more others. A person with several records is hidden less."
+    )
 
 
 def check_room(budget: Budget, terms: NoiseTerms, rounds: int) -> None:
@@ -142,14 +152,21 @@ def check_cells(method: str, cells: Mapping[str, Cells], max_records: int) -> No
 @lru_cache(maxsize=64)
 def multiplier(terms: NoiseTerms) -> Fraction:
     """z, to four digits and rounded up.  Raises ParameterError when no noise keeps the promise."""
-    from secagg.privacy import accounting
-
-    found = accounting.gaussian_multiplier(terms.epsilon, terms.delta) * _MARGIN
+    found = _accounting().gaussian_multiplier(terms.epsilon, terms.delta) * _MARGIN
     if math.isinf(found):
         raise ParameterError(
             f"noise: none keeps epsilon {terms.epsilon:g} at delta {terms.delta:g}: raise one of the two"
         )
     return Fraction(_DIGITS.create_decimal(Decimal(found)))
+
+
+def _accounting() -> ModuleType:
+    """Raises ParameterError, which says what to install, without dp-accounting."""
+    try:
+        from secagg.privacy import accounting
+    except ModuleNotFoundError as missing:
+        raise ParameterError(f"noise: {missing}") from None
+    return accounting
 
 
 def _groups(cells: CellsByMethod) -> dict[tuple[str, str], dict[str, Whole]]:
@@ -168,7 +185,6 @@ def _is_of_records(group: tuple[str, str]) -> bool:
 
 def _least_noise(arrays: list[Whole], honest: int, goal: Fraction) -> NoisySum:
     """The sum with the least noise that has a squared multiplier of ``goal``.  Raises ParameterError."""
-    from secagg.privacy import accounting
     from secagg.privacy.noisy_sum import NoisySum
     from secagg.privacy.parameters import NoiseKind
 
@@ -197,6 +213,7 @@ def _least_noise(arrays: list[Whole], honest: int, goal: Fraction) -> NoisySum:
             l1=l1,
         )
 
+    accounting = _accounting()
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if accounting.equivalent_multiplier(of(middle)) ** 2 >= goal else (middle, high)

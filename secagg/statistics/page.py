@@ -92,9 +92,9 @@ def privacy(result: StudyResult) -> str:
     if cost is None:
         return ""
     return (
-        f"Noise hides whether any single record is in the data: epsilon {cost.reached:.4g} was reached, and "
-        f"{cost.promised:g} promised, at delta {cost.delta:g}, where at most {counted(cost.colluders, 'organisation')} "
-        f"{'tells' if cost.colluders == 1 else 'tell'} what noise it added."
+        f"Noise hides whether any single record is in the data: epsilon {cost.promised:g} was promised, and "
+        f"{cost.reached:.4g} reached by the organisations that took part, at delta {cost.delta:g}, against the server "
+        f"with up to {counted(cost.colluders, 'organisation')}."
     )
 
 

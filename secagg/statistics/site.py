@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.durable import IN_MEMORY
-from secagg.errors import ErrorCode, InputError, PeerError, StateError
+from secagg.errors import DisclosureError, ErrorCode, InputError, PeerError, StateError
 from secagg.statistics.analyst import Analyst, cells_of
 from secagg.statistics.asks import Ask
 from secagg.statistics.cells import INCOMPLETE, RECORDS, Presence, to_limbs
 from secagg.statistics.chunk import Chunk, Dataset, Misfit
 from secagg.statistics.columns import Category, levels_of
-from secagg.statistics.disclosure import DisclosureError
 from secagg.statistics.distributions import scipy_module
 from secagg.statistics.expressions import where_column
 from secagg.statistics.method import Method

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NoReturn
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,7 @@ from secagg.cli.stats.data_options import separator_of
 from secagg.errors import DisclosureError, InputError
 from secagg.statistics import Analyst, Dataset, Question, Site, SiteCheck, SitePolicy, Study, load_policy, open_data
 from secagg.statistics.data import MISSING
+from secagg.statistics.noise import noise_in_words
 from secagg.wording import counted
 
 _ELEMENT_BYTES = 8
@@ -39,12 +41,13 @@ def check(options: CheckOptions) -> None:
         study = Study.load(options.study)
         policy = None if options.policy is None else load_policy(options.policy)
         dataset = dataset_of(options, study)
-    try:
-        found = _found(study, dataset, policy)
-    except InputError as misfit:
-        _fail(options, study, str(misfit), f"The data do not fit the study {study.name!r}:")
-    except DisclosureError as refused:
-        _fail(options, study, str(refused), f"The policy {options.policy} refuses the study {study.name!r}:")
+    with usage_errors("stats check"):
+        try:
+            found = _found(study, dataset, policy)
+        except InputError as misfit:
+            _fail(options, study, str(misfit), f"The data do not fit the study {study.name!r}:")
+        except DisclosureError as refused:
+            _fail(options, study, str(refused), f"The policy {options.policy} refuses the study {study.name!r}:")
     if options.as_json:
         print_json(_as_json(study, found))
     else:
@@ -52,12 +55,19 @@ def check(options: CheckOptions) -> None:
 
 
 @dataclass(frozen=True)
+class _Round:
+    """The arrays that a round sums: their shapes, and the standard deviations of their noise where they have any."""
+
+    arrays: dict[str, tuple[int, ...]]
+    noise: dict[str, float]
+
+
+@dataclass(frozen=True)
 class _Found:
     """What is said of a study; ``site`` is None where no data are read."""
 
     site: SiteCheck | None
-    rounds: list[dict[str, tuple[int, ...]]]
-    """By round, the arrays that are summed, and their shapes."""
+    rounds: list[_Round]
 
 
 def dataset_of(options: CheckOptions, study: Study) -> Dataset | None:
@@ -81,19 +91,20 @@ def _found(study: Study, dataset: Dataset | None, policy: SitePolicy | None) -> 
         policy.check(study)
     if dataset is None:
         first = analyst.question()
-        return _Found(None, [_arrays(analyst, first)] if first else [])
+        return _Found(None, [_round(analyst, first)] if first else [])
     site = Site(study, dataset, policy=policy)
     checked = site.check()
     rounds = []
     names = [f"rehearsal {number}" for number in range(study.release.min_organisations)]
     while (question := analyst.question()) is not None:
-        rounds.append(_arrays(analyst, question))
+        rounds.append(_round(analyst, question))
         analyst.release(question, site.answer(question), names)
     return _Found(checked, rounds)
 
 
-def _arrays(analyst: Analyst, question: Question) -> dict[str, tuple[int, ...]]:
-    return dict(analyst.layout(question).arrays)
+def _round(analyst: Analyst, question: Question) -> _Round:
+    layout = analyst.layout(question)
+    return _Round(dict(layout.arrays), layout.deviations(analyst.study.release.min_organisations))
 
 
 def _values(arrays: dict[str, tuple[int, ...]]) -> int:
@@ -122,9 +133,15 @@ def _as_json(study: Study, found: _Found) -> dict[str, Any]:
         "methods": {name: {"releases": _words(study, name)} | _records_of(site, name) for name in study.methods},
         "columns": {} if site is None else {name: _column(site, name) for name in study.used},
         "rounds": [
-            {"values": _values(arrays), "bytes": _ELEMENT_BYTES * _values(arrays), "arrays": arrays}
-            for arrays in found.rounds
+            {
+                "values": _values(one.arrays),
+                "bytes": _ELEMENT_BYTES * _values(one.arrays),
+                "arrays": one.arrays,
+                "noise": one.noise,
+            }
+            for one in found.rounds
         ],
+        "noise": None if study.noise is None else msgspec.to_builtins(study.noise) | {"rounds": study.noisy_rounds},
     }
 
 
@@ -166,6 +183,7 @@ def _show(study: Study, found: _Found, policy: SitePolicy | None, console: Conso
     if found.site is not None:
         _show_columns(study, found.site, console)
     _show_rounds(found, console)
+    _show_noise(study, found, console)
     if found.site is None:
         console.print("No data were read. Give --data to see whether your own fit.")
     else:
@@ -175,13 +193,15 @@ def _show(study: Study, found: _Found, policy: SitePolicy | None, console: Conso
 
 
 def show_methods(study: Study, site: SiteCheck | None, console: Console) -> None:
-    """A table of what each method releases; of a checked site, with how many records each has."""
+    """A table of what each method releases; of a checked site, with how many records each has; and about noise."""
     rows = table("What is released", "method", "in words", *(("complete", "incomplete") if site is not None else ()))
     rows.columns[1].justify = "left"
     for name in study.methods:
         counts = [f"{count:,}" for count in _records_of(site, name).values()]
         rows.add_row(name, escape(_words(study, name)), *counts)
     console.print(rows)
+    if study.noise is not None:
+        console.print(noise_in_words(study.noise, study.honest, study.noisy_rounds))
 
 
 def _show_columns(study: Study, site: SiteCheck, console: Console) -> None:
@@ -194,13 +214,27 @@ def _show_columns(study: Study, site: SiteCheck, console: Console) -> None:
     console.print(rows)
 
 
+def _show_noise(study: Study, found: _Found, console: Console) -> None:
+    if study.noise is None:
+        return
+    rows = table("How much noise is in each sum", "round", "sum", "standard deviation")
+    rows.columns[1].justify = "left"
+    for number, one in enumerate(found.rounds, 1):
+        for name, deviation in one.noise.items():
+            rows.add_row(str(number), name, f"{deviation:,.3g}")
+    console.print(rows)
+    console.print(
+        f"With {study.release.min_organisations} organisations in a sum; four times as many add twice the noise. Sums "
+        "of numbers with decimals are in units of the last digit."
+    )
+
+
 def _show_rounds(found: _Found, console: Console) -> None:
     rows = table("What each round sums", "round", "values", "bytes", "arrays")
     rows.columns[-1].justify = "left"
-    for number, arrays in enumerate(found.rounds, 1):
-        rows.add_row(
-            str(number), f"{_values(arrays):,}", size(_ELEMENT_BYTES * _values(arrays)), names_of(list(arrays))
-        )
+    for number, one in enumerate(found.rounds, 1):
+        values = _values(one.arrays)
+        rows.add_row(str(number), f"{values:,}", size(_ELEMENT_BYTES * values), names_of(list(one.arrays)))
     console.print(rows)
     if found.site is not None:
         console.print(f"In a rehearsal with this file alone, the study took {counted(len(found.rounds), 'round')}.")

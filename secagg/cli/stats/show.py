@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from secagg.cli.output import results
-from secagg.statistics.page import facts, numeric
+from secagg.statistics.page import facts, numeric, privacy
 from secagg.statistics.report import results_json, write_report
 from secagg.statistics.results import StudyResult, Table, text_of
 from secagg.wording import counted
@@ -38,6 +38,8 @@ def show_result(result: StudyResult, console: Console) -> None:
         if reported.result.withheld:
             console.print(Text(f"Nothing is reported: {reported.result.withheld}."))
         _print_lines(reported.result.notes, console)
+    if words := privacy(result):
+        console.print(Text(f"\n{words}"))
 
 
 def report(result: StudyResult, directory: Path | None, *, as_json: bool) -> None:
