@@ -96,7 +96,12 @@ class Analyst:
         return len(self._history)
 
     def question(self) -> Question | None:
-        """What the next round asks; None when there is nothing more to ask, no more round is allowed, or it stopped."""
+        """What the next round asks; None when there is nothing more to ask, no more round is allowed, or it stopped.
+
+        Raises ParameterError before the first round of a study of which a round could not get its noise.
+        """
+        if not self._history:
+            check_noise(self.study)
         asks = self._next_asks()
         if not asks:
             return None
@@ -296,6 +301,13 @@ def noise_in(study: Study, asks: Mapping[str, Ask]) -> tuple[NoisyArrays, ...]:
         return ()
     cells = {name: cells_of(study, name, ask) for name, ask in asks.items()}
     return noise_of(study.noise, study.honest, study.noisy_rounds, cells)
+
+
+def check_noise(study: Study) -> None:
+    """Before anything is sent.  Raises ParameterError for a study of which a round could not get its noise."""
+    by_method = {name: method.noisy_rounds(study.terms) for name, method in study.asked.items()}
+    for number in range(study.noisy_rounds):
+        noise_in(study, {name: asks[number] for name, asks in by_method.items() if number < len(asks)})
 
 
 def _close(theirs: list[float], mine: list[float]) -> bool:

@@ -114,8 +114,9 @@ def noise_in_words(terms: NoiseTerms, honest: int, rounds: int) -> str:
     return (
         "Noise hides whether any single record is in the data: "
         f"epsilon {terms.epsilon:g} at delta {terms.delta:g}, for all that is released in up to "
-        f"{counted(rounds, 'round')}. It holds against the server with up to {counted(terms.colluders, 'organisation')}, "
-        f"since each sum has the noise of {honest} or more others. A person with several records is hidden less."
+        f"{counted(rounds, 'round')}. It holds against the server with up to "
+        f"{counted(terms.colluders, 'organisation')}, since each sum has the noise of {honest} or more others. A "
+        "person with several records is hidden less."
     )
 
 

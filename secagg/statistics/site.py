@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from secagg.durable import IN_MEMORY
 from secagg.errors import DisclosureError, ErrorCode, InputError, PeerError, StateError
-from secagg.statistics.analyst import Analyst, cells_of
+from secagg.statistics.analyst import Analyst, cells_of, check_noise
 from secagg.statistics.asks import Ask
 from secagg.statistics.cells import INCOMPLETE, RECORDS, Presence, to_limbs
 from secagg.statistics.chunk import Chunk, Dataset, Misfit
@@ -101,12 +101,13 @@ class Site:
         """Read all records once.
 
         Raises InputError when they do not fit the study, DisclosureError when they are too few for the policy,
-        ParameterError where SciPy is not installed, and BudgetExceededError and BudgetFileError for a budget that has
-        no room for all rounds of the study.
+        ParameterError where SciPy, or what noise needs, is not installed, and BudgetExceededError and BudgetFileError
+        for a budget that has no room for all rounds of the study.
 
         Whatever could make the site stay away is asked here: afterwards nothing depends on the data.
         """
         scipy_module("special")  # some methods' sums need it
+        check_noise(self.study)
         if self.study.noise is not None and self._budget is not None:
             check_room(self._budget, self.study.noise, self.study.noisy_rounds)
         count = _Count(self.study)

@@ -159,8 +159,3 @@ def test_a_file_that_is_no_policy_says_why(tmp_path: Path, text: str, said: str)
     file.write_text(text)
     with pytest.raises(ParameterError, match=f"site.toml: .*{said}"):
         load_policy(file)
-
-
-def test_a_study_with_noise_is_refused_until_there_is_any() -> None:
-    with pytest.raises(ParameterError, match="noise: the sums of a study get no noise yet"):
-        Study.from_toml(TOML + "[noise]\nepsilon = 1.0\ndelta = 1e-6\n")

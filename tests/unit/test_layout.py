@@ -88,7 +88,7 @@ ARROWS = {
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
     "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic", "wording"},
     "statistics": {
-        *("_install", "durable", "errors", "wording", "encoding", "arithmetic", "pairwise", "simulation"),
+        *("_install", "durable", "errors", "wording", "encoding", "arithmetic", "pairwise", "privacy", "simulation"),
     },
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
