@@ -127,9 +127,9 @@ def check_room(budget: Budget, terms: NoiseTerms, rounds: int) -> None:
     if (left := budget.rounds_left(cost_of(terms, rounds))) < rounds:
         spent = budget.spent()
         raise BudgetExceededError(
-            f"{budget.path}: epsilon {spent.epsilon:.6g} of {spent.limit:g} at delta {spent.delta:g} is spent, and "
-            f"there is room for {left} of the {counted(rounds, 'round')} that the study may have: do not take part, or "
-            "ask for more noise",
+            f"{budget.path}: epsilon {spent.epsilon:.6g} of {spent.limit:g} at delta {spent.delta:g} is spent; the "
+            f"study may have {counted(rounds, 'round')}, and there is room for {left}: do not take part, or ask for "
+            "more noise",
             epsilon=spent.epsilon,
             limit=spent.limit,
             rounds=spent.rounds,

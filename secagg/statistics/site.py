@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.durable import IN_MEMORY
 from secagg.errors import DisclosureError, ErrorCode, InputError, PeerError, StateError
+from secagg.privacy.budget_errors import BudgetExceededError
 from secagg.statistics.analyst import Analyst, cells_of, check_noise
 from secagg.statistics.asks import Ask
 from secagg.statistics.cells import INCOMPLETE, RECORDS, Presence, to_limbs
@@ -94,6 +94,7 @@ class Site:
         self.study = study
         self.policy = policy
         self._budget = budget
+        self._answered = 0
         self._dataset = dataset
         self._checked = False
 
@@ -136,14 +137,18 @@ class Site:
         return self.sums(question)
 
     def _charge(self) -> None:
-        terms = self.study.noise
+        terms, rounds = self.study.noise, self.study.noisy_rounds
         if terms is None:
             return
-        if self._budget is None:
-            from secagg.privacy.budget import Budget
-
-            self._budget = Budget(IN_MEMORY, epsilon=terms.epsilon, delta=terms.delta)
-        self._budget.charge(os.urandom(_NAME_BYTES), cost_of(terms, self.study.noisy_rounds))
+        if self._budget is not None:
+            self._budget.charge(os.urandom(_NAME_BYTES), cost_of(terms, rounds))
+            return
+        if self._answered >= rounds:
+            raise BudgetExceededError(
+                f"this site has answered {counted(rounds, 'round')}, which is all that the study's noise is for: to "
+                "run the study again is to spend its epsilon again; give the site a budget, or make another one"
+            )
+        self._answered += 1
 
     @property
     def min_difference(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,43 @@ def test_a_policy_is_asked_as_well(invoke: Any, invoke_json: Any, study: Path, d
     assert f"The policy {own} refuses the study 'Age and sex':" in shown.stderr
     own.write_text('columns = ["*"]\nmethods = ["*"]\nmin_records = 1000\n')
     assert "min_records" in invoke("stats", "check", study, "--data", data, "--policy", own).stderr
+
+
+NOISE = "[release]\nmin_organisations = 5\n[noise]\nepsilon = 0.5\ndelta = 1e-7\ncolluders = 2\n"
+
+
+def test_noise_is_said_in_words_and_by_sum(invoke: Any, invoke_json: Any, study: Path, data: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    study.write_text(STUDY + NOISE)
+    shown = invoke("stats", "check", study, "--data", data)
+    assert shown.exit_code == 0
+    said = " ".join(shown.stdout.split())
+    assert "epsilon 0.5 at delta 1e-07, for all that is released in up to 2 rounds" in said
+    assert "against the server with up to 2 organisations, since each sum has the noise of 3 or more others" in said
+    assert "With 5 organisations in a sum" in said
+    _, found = invoke_json("stats", "check", study, "--data", data)
+    assert found["noise"] == {"epsilon": 0.5, "delta": 1e-7, "colluders": 2, "spare_rounds": 0, "rounds": 2}
+    for one in found["rounds"]:
+        assert one["noise"].keys() == one["arrays"].keys()
+    first = found["rounds"][0]["noise"]
+    # Sums of ages are 0 to 120 a record, and counts 1; both have the same part of the budget.
+    assert first["ages/sum_age"] / first["ages/count_age"] == pytest.approx(120, rel=0.01)
+
+
+def test_noise_that_a_method_cannot_have_is_refused(invoke: Any, study: Path) -> None:
+    study.write_text(STUDY + '[methods.ends]\nmethod = "range"\nof = ["age"]\n' + NOISE)
+    refused = invoke("stats", "check", study)
+    assert refused.exit_code == 2
+    assert "methods.ends: 'range' has no results that make sense with noise in its sums" in refused.stderr
+
+
+def test_noise_needs_its_extra(invoke: Any, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from secagg.statistics import noise
+
+    monkeypatch.setitem(sys.modules, "secagg.privacy.accounting", None)
+    monkeypatch.delattr("secagg.privacy.accounting", raising=False)
+    noise.multiplier.cache_clear()
+    study.write_text(STUDY + NOISE)
+    refused = invoke("stats", "check", study)
+    assert refused.exit_code == 2
+    assert "stats check: noise: " in refused.stderr
