@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.pairwise.config import RoundConfig
 from secagg.statistics.asks import Ask, Released
 from secagg.statistics.cells import (
     INCOMPLETE,
@@ -36,7 +37,7 @@ from secagg.statistics.study import Study
 from secagg.wording import counted
 
 MOST_FAILURES: Final = 3
-"""Rounds one after another that may fail before a host ends a study with what it has."""
+"""Rounds one after another that may fail before a study ends with what it has."""
 _RELATIVE: Final = 1e-9
 """How far a server's parameters may be from a site's own, in relation to the largest of them: two machines that compute
 from the same sums differ by some 1e-15."""
@@ -61,7 +62,7 @@ class Analyst:
         """``session`` names the rounds that belong together; a fresh one is drawn when it is not given."""
         self.study = study
         self.session = session or secrets.token_hex(16)
-        self.failed_rounds = 0
+        self.failed_rounds = self._failed_in_a_row = 0
         self.stopped = ""
         """Why it asks nothing more; empty while it does, and when all was asked."""
         self._history: list[PastRound] = []
@@ -120,19 +121,48 @@ class Analyst:
     def release(self, question: Question, sums: Mapping[str, npt.NDArray[Any]], sites: Sequence[str]) -> None:
         """Take the sums of a round, as ``StudyLayout.decode`` has them, and the names of the sites in them.
 
-        Raises ParameterError as ``check_sites`` does: nothing of the sums is kept.
+        Raises ParameterError as ``check_sites`` does, and InputError for sums that no sites have: nothing is kept.
         """
         self.check_sites(sites)
         past = PastRound(question.asks, flat(sums), tuple(sorted(set(sites))))
         self._take(past, {name: np.asarray(array, object) for name, array in sums.items()})
+        self._failed_in_a_row = 0
 
-    def admits(self, sites: Sequence[str]) -> bool:
-        """Whether the study allows a sum over these sites; where it does not, the analyst stops."""
+    def config(self, question: Question, sites: int, **options: Any) -> RoundConfig | None:
+        """The config of that round over so many sites; None, and the analyst stops, when too few are left for one.
+
+        ``options`` are those of ``RoundConfig.for_cohort``.  Raises ParameterError where there can be no first round.
+        """
         try:
-            self.check_sites(sites)
+            return self.layout(question).config_for(sites, self.study.release.min_organisations, **options)
+        except ParameterError as unfit:
+            if not self._history:
+                raise
+            self.stop(str(unfit))
+            return None
+
+    def take_vector(self, question: Question, vector: npt.NDArray[Any], sites: Sequence[str]) -> str:
+        """Take the sum of a round as the protocol has it, shape (length of the layout,).
+
+        Returns why nothing of it is released, or nothing.  The round has failed when no sites have such a sum, which is
+        the work of a member that cheats; and where the study allows no sum over these sites, the analyst stops.
+        """
+        try:
+            sums = self.layout(question).decode(vector, len(set(sites)))
+        except InputError as wrong:
+            return self.failed(str(wrong))
+        return self.take(question, sums, sites)
+
+    def take(self, question: Question, sums: Mapping[str, npt.NDArray[Any]], sites: Sequence[str]) -> str:
+        """As ``take_vector``, for sums as ``StudyLayout.decode`` has them."""
+        try:
+            self.release(question, sums, sites)
+        except InputError as wrong:
+            return self.failed(str(wrong))
         except ParameterError as refused:
             self.stop(str(refused))
-        return not self.stopped
+            return self.stopped
+        return ""
 
     def check_sites(self, sites: Sequence[str]) -> None:
         """Raises ParameterError for sites of which the study allows no sum after those that were released.
@@ -151,12 +181,17 @@ class Analyst:
         """Ask nothing more; methods that have not finished report why."""
         self.stopped = why
 
-    def failed(self) -> None:
+    def failed(self, why: str) -> str:
         """A round was not completed, and nothing of it was released: the next question has another number.
 
-        In a study with noise it counts as one that was seen by whoever runs the server.
+        In a study with noise it counts as one that was seen by whoever runs the server.  After ``MOST_FAILURES`` of them
+        in a row, the analyst stops.  Returns ``why``.
         """
         self.failed_rounds += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row == MOST_FAILURES:
+            self.stop(f"{MOST_FAILURES} rounds in a row failed, the last one because {why}")
+        return why
 
     def result(self) -> StudyResult:
         """What was found.  A method that has not finished reports why."""
@@ -206,13 +241,24 @@ class Analyst:
         return {name: ask for name, ask in asks.items() if ask is not None}
 
     def _take(self, past: PastRound, sums: Mapping[str, npt.NDArray[Any]]) -> None:
+        released = {name: self._released_of(name, ask, past.sites, sums) for name, ask in past.asks.items()}
         self._history.append(past)
+        for name, one in released.items():
+            self._released[name].append(one)
+
+    def _released_of(
+        self, name: str, ask: Ask, sites: tuple[str, ...], sums: Mapping[str, npt.NDArray[Any]]
+    ) -> Released:
         most = self.study.max_records
-        for name, ask in past.asks.items():
-            cells = cells_of(self.study, name, ask)
-            joined = {part: from_limbs(f"{name}/{part}", kind, sums, most) for part, kind in cells.items()}
-            records, incomplete = int(joined.pop(RECORDS)), int(joined.pop(INCOMPLETE))
-            self._released[name].append(Released(ask, joined, records, incomplete, past.sites))
+        cells = cells_of(self.study, name, ask)
+        joined = {part: from_limbs(f"{name}/{part}", kind, sums, most) for part, kind in cells.items()}
+        records, incomplete = int(joined.pop(RECORDS)), int(joined.pop(INCOMPLETE))
+        if min(records, incomplete) < 0 or records + incomplete > most * len(sites):
+            raise InputError(
+                f"{name} has {records} complete and {incomplete} incomplete records in the sum, and {len(sites)} sites "
+                f"have from 0 to {most * len(sites)}: a site sent what no site makes"
+            )
+        return Released(ask, joined, records, incomplete, sites)
 
     def _check_asks(self, asks: Mapping[str, Ask]) -> None:
         own = self._next_asks()

@@ -41,8 +41,9 @@ def simulate_study(
         threat_model: of the rounds; only ``semi_honest`` is simulated here.
         seed: makes every draw of the protocol reproducible; see ``secagg.simulation.simulate``.
 
-    Each site checks its data first.  When the sites that are left may not be summed after those of earlier rounds, or a
-    ledger refuses them, the session ends, and methods that have not finished say why.
+    Each site checks its data first.  When too few sites are left, or they may not be summed after those of earlier
+    rounds, or a ledger refuses them, or three rounds in a row have failed, the session ends, and methods that have not
+    finished say why.
 
     Raises PeerError, InputError, ParameterError, DisclosureError, LedgerFileError, BudgetExceededError and
     BudgetFileError as sites, analyst, ledgers and budgets do.
@@ -54,11 +55,12 @@ def simulate_study(
     gone: dict[str, int] = dict(lost or {})
     while (question := analyst.question()) is not None:
         present = [name for name in names if gone.get(name, question.number) >= question.number]
+        config = analyst.config(question, len(present), threat_model=threat_model)
+        if config is None:
+            break
         layout = analyst.layout(question)
         if budget is not None and (cost := layout.noisy_sum) is not None:
             budget.charge(os.urandom(_NAME_BYTES), cost)
-        least = analyst.study.release.min_organisations
-        config = layout.config_for(len(present), least, threat_model=threat_model)
         fates = {index: Phase.SHARE.value for index, name in enumerate(present) if gone.get(name) == question.number}
         asked = question
         outcome = simulate(
@@ -68,13 +70,13 @@ def simulate_study(
             seed=seed,
         )
         if outcome.result is None:
-            analyst.failed()
+            analyst.failed(outcome.failure.reason if outcome.failure else "it was aborted")
             continue
         included = [present[index] for index in outcome.included]
         if why := _refusal(analyst, question, sites, included, ledgers or {}):
             analyst.stop(why)
             break
-        analyst.release(question, layout.decode(outcome.sum, len(included)), included)
+        analyst.take_vector(question, outcome.sum, included)
     return analyst.result()
 
 

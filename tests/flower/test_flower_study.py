@@ -16,8 +16,10 @@ from flwr.clientapp import ClientApp
 
 from secagg.adapters.flower import STUDY_ACTION, StudyNode, run_study
 from secagg.adapters.flower.records import ANNOUNCEMENT, RECORD
-from secagg.errors import InputError, ParameterError
+from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.pairwise.server.machine import Server
 from secagg.statistics import Chunk, Ledger, Site, SitePolicy, Study
+from tests.support.cheating_site import cheat
 from tests.support.flower_grid import MemoryGrid
 from tests.support.flower_setup import members
 
@@ -186,6 +188,51 @@ def test_a_node_that_leaves_alone_between_rounds_ends_the_study() -> None:
     assert f"tell of {ODD} alone" in found.methods["basic"].result.withheld
 
 
+def test_a_study_ends_with_what_it_has_when_too_few_nodes_are_left() -> None:
+    """Three of five leave together, so that the two that stay may be summed, and are too few."""
+    grid = grid_of()
+
+    class Leaving(MemoryGrid):
+        def get_node_ids(self) -> list[int]:
+            return self.nodes if not self.sent else self.nodes[:2]
+
+    found = run_study(STUDY, Leaving(grid.app, NODES))
+    assert [len(one.sites) for one in found.rounds] == [NODES]
+    assert "it was not finished after 1 round" in found.methods["basic"].result.withheld
+
+
+@pytest.mark.parametrize("last", [1, 9])
+def test_a_node_that_sends_what_no_site_makes_costs_a_round_and_at_last_the_study(
+    monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    cheat(monkeypatch, last)
+    grid = grid_of()
+    found = run_study(STUDY, grid)
+    if last == 1:
+        assert found.failed_rounds == 1
+        assert_pooled(found.methods["basic"].result.values["age"], grid.nodes)
+    else:
+        assert (found.failed_rounds, found.rounds) == (3, ())
+        assert "a site sent what no site makes" in found.methods["basic"].result.withheld
+
+
+def test_a_node_that_dealt_bad_shares_costs_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come to light when the sum is computed, where the server raises."""
+    honest, met = Server.compute, list[Server]()
+
+    def compute(server: Server) -> Any:
+        met.append(server)
+        if len(met) == 1:
+            raise PeerError(ErrorCode.BAD_SHARE, "the shares of one client are bad")
+        return honest(server)
+
+    monkeypatch.setattr(Server, "compute", compute)
+    grid = grid_of()
+    found = run_study(STUDY, grid)
+    assert found.failed_rounds == 1
+    assert_pooled(found.methods["basic"].result.values["age"], grid.nodes)
+
+
 def test_a_policys_refusal_stays_at_its_node() -> None:
     def site(context: Context) -> Site:
         own = SitePolicy(columns=("*",), methods=("*",), min_records=4711) if context.node_id == ODD else None
@@ -202,7 +249,7 @@ def test_a_question_of_another_study_is_answered_by_nobody() -> None:
     grid = grid_of()
     other = Study.from_toml(TOML.replace("max = 120", "max = 121"))
     found = run_study(other, grid)
-    assert found.methods["basic"].result.withheld == "no round of it was completed"
+    assert found.methods["basic"].result.withheld.startswith("no round of it was completed: 3 rounds in a row failed")
     assert found.failed_rounds == 3
     assert {phase for phase, _ in grid.sent} == {"ADVERTISE"}
 

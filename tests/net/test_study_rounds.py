@@ -37,6 +37,7 @@ from secagg.errors import DisclosureError
 from secagg.statistics import Analyst, Ledger, Question, Site, Study, StudyLayout, StudyResult
 from secagg.statistics.analyst import layout_of
 from secagg.statistics.layout import INPUT_MAX, RING
+from tests.support.cheating_site import cheat
 from tests.support.hospitals import Frame, add_up, split
 from tests.support.hosting import Hosting, hosting, spec_of
 from tests.support.moved_clock import eventually, passing, run
@@ -160,6 +161,33 @@ def test_a_site_that_vanishes_between_two_rounds_is_missing_from_the_second_or_e
             assert bool(result.methods["ages"].result.withheld) == (difference == 2)
             for task in tasks[:3]:
                 assert task.result().methods["ages"].result.values == result.methods["ages"].result.values
+
+    run(test)
+
+
+@pytest.mark.parametrize("last", [1, 9])
+def test_a_site_that_sends_what_no_site_makes_costs_a_round_and_at_last_the_study(
+    tmp_path: Path, tls_folder: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    honest = expected(range(3))
+    cheat(monkeypatch, last)
+
+    async def test() -> None:
+        session = StudySession(STUDY, rounds_of())
+        async with hosting([session.first], tmp_path, tls_folder) as host:
+            asked = asyncio.create_task(session.run(host.service))
+            tasks = [asyncio.create_task(member_of(host, number).run()) for number in range(3)]
+            await passing(lambda: all(task.done() for task in (asked, *tasks)))
+            assert session.is_whole == (last == 1)
+            if last == 1:
+                assert asked.result().failed_rounds == 1
+                for task in (asked, *tasks):
+                    assert task.result().methods["ages"].result.values == honest
+            else:
+                assert (asked.result().failed_rounds, asked.result().rounds) == (3, ())
+                assert "a site sent what no site makes" in asked.result().methods["ages"].result.withheld
+                for task in tasks:
+                    assert "a site sent what no site makes" in str(task.exception())
 
     run(test)
 

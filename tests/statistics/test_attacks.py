@@ -8,7 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secagg.statistics import Entry, Ledger, Site, SitePolicy, Study, StudyResult, simulate_study, suppression, tables
+from secagg.statistics import (
+    Entry,
+    Ledger,
+    Question,
+    Site,
+    SitePolicy,
+    Study,
+    StudyResult,
+    simulate_study,
+    suppression,
+    tables,
+)
+from tests.support.cheating_site import cheat
 from tests.support.hospitals import Frame, add_up, split
 
 TOML = """
@@ -117,3 +129,40 @@ def test_a_small_cell_is_solved_for_without_complementary_cells(monkeypatch: pyt
     values = add_up(study("Cells"), split(RECORDS, 5))["table"].result.values
     assert values["counts"][0] == [None, 30]
     assert solved(values) == SMALL
+
+
+@pytest.mark.parametrize("last", [1, 9])
+def test_a_hospital_that_sends_what_no_site_makes_costs_a_round_and_at_last_the_study(
+    monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    cheat(monkeypatch, last)
+    found = asked(study("Cheated"), HOSPITALS, {})
+    assert found.failed_rounds == (1 if last == 1 else 3)
+    if last == 1:
+        assert sum_of(found) == sum(int(patients(name)["ill"].sum()) for name in HOSPITALS)
+    else:
+        assert "a site sent what no site makes" in found.methods["ill"].result.withheld
+
+
+@pytest.mark.parametrize("part", ["ill/records", "table/incomplete"])
+def test_a_hospital_with_fewer_records_than_none_costs_a_round(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """Each vector is one that a site may make; their sum is not."""
+    honest = Site.sums
+
+    def sums(site: Site, question: Question) -> dict[str, Any]:
+        own = honest(site, question)
+        return own if question.number > 1 else {**own, part: np.array(-400)}
+
+    monkeypatch.setattr(Site, "sums", sums)
+    found = asked(study("Cheated"), HOSPITALS, {})
+    assert found.failed_rounds == 1
+    assert sum_of(found) == sum(int(patients(name)["ill"].sum()) for name in HOSPITALS)
+
+
+def test_too_few_hospitals_that_are_left_end_the_study_with_what_it_has() -> None:
+    study_ = study("Left")
+    sites = {name: Site(study_, Frame(study_, patients(name))) for name in HOSPITALS}
+    found = simulate_study(sites, lost=dict.fromkeys(HOSPITALS[2:], 2))
+    assert [len(one.sites) for one in found.rounds] == [6]
+    assert found.methods["table"].result.values, "it was finished before"
+    assert "it was not finished after 1 round" in found.methods["ill"].result.withheld

@@ -31,12 +31,12 @@ from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import MemoryDirectory
+from secagg.outcome import Result
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server.machine import Server
 from secagg.statistics import Analyst, Entry, Ledger, Question, Site, Study, StudyLayout, StudyResult
-from secagg.statistics.analyst import MOST_FAILURES
 from secagg.wording import counted
 
 STUDY_ACTION: Final = "secagg_study"
@@ -226,8 +226,8 @@ def run_study(
 ) -> StudyResult:
     """Run a study over a grid, to its end or until three rounds in a row have failed.
 
-    It ends as well when the nodes that are left may not be summed after those of earlier rounds, as with one that is
-    missing alone; methods that have not finished then say why.
+    It ends as well when too few nodes are left, or when they may not be summed after those of earlier rounds, as with
+    one that is missing alone; methods that have not finished then say why.
 
     Organisations are called as the directory calls them, without one by the numbers of their nodes.
 
@@ -239,7 +239,7 @@ def run_study(
         timeout: seconds to wait for the answers in each phase.
         options: of ``RoundConfig.for_cohort``, such as ``gamma`` and ``delta``.
 
-    Raises ParameterError for options, or a number of nodes, of which no round can be made.
+    Raises ParameterError for options, or a number of nodes, of which no first round can be made.
     """
     members = _Members()
     if directory is not None:
@@ -247,32 +247,44 @@ def run_study(
         members = _Members(known, tuple(known.cohort(digest) or ()), names)
         options["cohort"] = digest
     options["threat_model"] = ThreatModel(threat_model)
-    analyst, failures = Analyst(study), 0
-    while failures < MOST_FAILURES and (question := analyst.question()) is not None:
+    analyst = Analyst(study)
+    while (question := analyst.question()) is not None:
         asked = list(grid.get_node_ids() if nodes is None else nodes)
-        layout = analyst.layout(question)
-        config = layout.config_for(len(members.keys) or len(asked), study.release.min_organisations, **options)
+        config = analyst.config(question, len(members.keys) or len(asked), **options)
+        if config is None:
+            break
         addressed = [Message(RecordDict(), dst_node_id=node, message_type=_MESSAGE_TYPE) for node in asked]
         server = Server(config, directory=members.directory)
         round_ = GridRound(server, grid, addressed, lambda phase: timeout, members.keys)
-        pending = round_.exchange_keys(question.to_bytes())
-        if server.failure is None:
-            round_.unmask(grid.send_and_receive(round_.training_messages(pending), timeout=timeout))
-        if server.failure is not None:
-            failures += 1
-            analyst.failed()
-            log.error("secagg: the study's round failed in %s: %s", server.failure.phase, server.failure.reason)
-            if not round_.heard:
-                log.error("secagg: no node answers for a study: does its app have a query(%r)?", STUDY_ACTION)
+        result = _sum_over(grid, round_, question, timeout)
+        if result is None:
+            analyst.failed(server.failure.reason if server.failure else "it was aborted")
             continue
-        failures, result = 0, server.compute()
         sites = [members.names[index] if members.names else str(round_.node_of[index]) for index in result.included]
-        if not analyst.admits(sites):
-            log.error("secagg: the study ends here: %s", analyst.stopped)
-            break
-        analyst.release(question, layout.decode(result.sum, len(sites)), sites)
-        log.info("secagg: %s summed, the last over %d sites", counted(analyst.rounds, "round"), len(sites))
+        if why := analyst.take_vector(question, result.sum, sites):
+            log.error("secagg: nothing of the study's round is released: %s", why)
+        else:
+            log.info("secagg: %s summed, the last over %d sites", counted(analyst.rounds, "round"), len(sites))
+    if analyst.stopped:
+        log.error("secagg: the study ends early: %s", analyst.stopped)
     return analyst.result()
+
+
+def _sum_over(grid: Grid, round_: GridRound, question: Question, timeout: float | None) -> Result | None:
+    """What a round comes to; None, and the log says why, when it has failed."""
+    server = round_.server
+    pending = round_.exchange_keys(question.to_bytes())
+    if server.failure is None:
+        round_.unmask(grid.send_and_receive(round_.training_messages(pending), timeout=timeout))
+    try:
+        return server.compute() if server.failure is None else None
+    except PeerError:
+        return None  # somebody dealt bad shares: the failure names it
+    finally:
+        if server.failure is not None:
+            log.error("secagg: the study's round failed in %s: %s", server.failure.phase, server.failure.reason)
+        if not round_.heard:
+            log.error("secagg: no node answers for a study: does its app have a query(%r)?", STUDY_ACTION)
 
 
 @final

@@ -94,7 +94,7 @@ class StudyMember:
         while True:
             self._number += 1
             try:
-                total = await self._round_when_it_is_there()
+                analyst = self._take(await self._round_when_it_is_there())
             except (RefusedError, DisclosureError) as refused:
                 failures += 1
                 is_over = isinstance(refused, RefusedError) and refused.code not in _FAILED
@@ -102,7 +102,6 @@ class StudyMember:
                     raise
                 continue
             failures = 0
-            analyst = self._take(total)
             if analyst.question() is None:
                 return analyst.result()
 
@@ -168,9 +167,10 @@ class StudyMember:
             raise RuntimeError("a sum without a question")
         question, analyst = self._met.question, self._met.analyst
         sites = [self._names[seat] if self._names else f"seat {seat}" for seat in total.included]
+        why = analyst.take(question, total.sums, sites)
+        if why and not analyst.stopped:
+            raise RefusedError(Refusal.ROUND_ABORTED, f"nothing of round {self._number} is released: {why}")
         self._got[len(question.history)] = PastRound(question.asks, flat(total.sums), tuple(sorted(sites)))
-        if analyst.admits(sites):
-            analyst.release(question, total.sums, sites)
         return analyst
 
 

@@ -9,14 +9,14 @@ from typing import Any, final
 
 import msgspec
 
-from secagg.adapters.net.hosted import HostedRound
+from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Service
 from secagg.arithmetic import unpack
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import Directory
-from secagg.statistics.analyst import MOST_FAILURES, Analyst
+from secagg.statistics.analyst import Analyst
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.question import Question
 from secagg.statistics.results import StudyResult
@@ -114,45 +114,31 @@ class StudySession:
     async def run(self, service: Service) -> StudyResult:
         """Carry the study to its end, over a service that listens.  The last round may still have to tell its members.
 
-        It ends as well when the sites that are left may not be summed after those of earlier rounds.
+        It ends as well when the sites that are left may not be summed after those of earlier rounds: see
+        ``Analyst.stopped``.
 
         Raises ParameterError for a question that cannot be hosted, and what ``Service.host`` raises.
         """
-        analyst, hosted, failures = self._analyst, service.rounds[self.first.name], 0
+        analyst, hosted = self._analyst, service.rounds[self.first.name]
         question: Question | None = self._question
         while question is not None:
             self._on_round(hosted.spec)
-            while hosted.ending is None:
+            while (ending := hosted.ending) is None:
                 await hosted.changed()
-            if self._released(question, hosted):
-                failures = 0
-            elif analyst.stopped:
-                break
-            else:
-                failures += 1
-                analyst.failed()
-            question = analyst.question() if failures < MOST_FAILURES else None
+            if why := self._take(question, hosted.spec, ending):
+                _log.error("nothing-released", extra={"fields": {"round": hosted.name, "why": why}})
+            question = analyst.question()
             if question is not None:
                 hosted = await service.host(self._spec(question))
-        self.is_whole = not analyst.stopped and analyst.question() is None
+        self.is_whole = not analyst.stopped
         return analyst.result()
 
-    def _released(self, question: Question, hosted: HostedRound) -> bool:
-        ending, spec = hosted.ending, hosted.spec
-        if ending is None or ending.failure:
-            return False
-        layout = self._analyst.layout(question)
+    def _take(self, question: Question, spec: RoundSpec, ending: Ending) -> str:
+        """Why nothing of a round is released; empty when its sums are."""
+        if ending.failure:
+            return self._analyst.failed(ending.failure)
         vector = unpack(ending.packed, spec.config.modulus, spec.config.length)
-        try:
-            sums = layout.decode(vector, len(ending.included))
-        except InputError as wrong:  # a member that cheated
-            _log.error("unusable", extra={"fields": {"round": spec.name, "why": str(wrong)}})
-            return False
-        sites = [spec.name_of(seat) for seat in ending.included]
-        if not self._analyst.admits(sites):
-            return False
-        self._analyst.release(question, sums, sites)
-        return True
+        return self._analyst.take_vector(question, vector, [spec.name_of(seat) for seat in ending.included])
 
 
 def _session_in(journal: Journal, study: Study, first: str) -> str | None:
