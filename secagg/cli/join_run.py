@@ -93,7 +93,7 @@ _LISTED: Final = 12
 _LONGEST_REASON: Final = 1000
 """Characters of the server's own words that are shown."""
 _PHASES: Final = frozenset(ServerState)
-_ROUND_ENDED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.ROUND_BEGUN, Refusal.LEFT_OUT})
+_ROUND_ENDED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.ROUND_BEGUN, Refusal.LEFT_OUT, Refusal.SERIES_OVER})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from secagg import (
     RoundConfig,
     ThreatModel,
 )
-from secagg.adapters.net.frames import RefusedError, decode_layout, encode_layout
+from secagg.adapters.net.frames import Refusal, RefusedError, decode_layout, encode_layout
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.membership import GaveUpError, MemberOptions
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
@@ -53,7 +53,7 @@ method = "describe"
 of = ["age"]
 """
 STUDY = Study.from_toml(TEXT)
-FRAMES = split(pd.DataFrame({"age": np.random.default_rng(7).integers(18, 99, 300)}), 4)
+FRAMES = split(pd.DataFrame({"age": np.random.default_rng(7).integers(18, 99, 300)}), 6)
 
 
 def site_of(number: int, study: Study = STUDY) -> Site:
@@ -63,8 +63,8 @@ def site_of(number: int, study: Study = STUDY) -> Site:
 
 
 def rounds_of(clients: int = 3, identities: Sequence[Identity] | None = None, *, active: bool = False) -> StudyRounds:
-    config: dict[str, Any] = {"threat_model": "active" if active else "semi_honest", "min_survivors": 3}
-    config["delta"] = 0.0 if clients == 3 else 0.25
+    config: dict[str, Any] = {"threat_model": "active" if active else "semi_honest"}
+    config |= {"delta": 0.34} if clients == 6 else {"delta": 0.0 if clients == 3 else 0.25, "min_survivors": 3}
     directory = MemoryDirectory()
     keys = None if identities is None else tuple(identity.public_key for identity in identities)
     if keys is not None:
@@ -188,6 +188,69 @@ def test_a_site_that_sends_what_no_site_makes_costs_a_round_and_at_last_the_stud
                 assert "a site sent what no site makes" in asked.result().methods["ages"].result.withheld
                 for task in tasks:
                     assert "a site sent what no site makes" in str(task.exception())
+
+    run(test)
+
+
+STEPS = Study.from_toml(
+    TEXT.replace('method = "describe"\nof = ["age"]', 'method = "quantiles"\nof = "age"\nbins = 5\nrounds = 3')
+)
+
+
+def test_sites_that_are_lost_in_one_round_are_in_the_next_one(tmp_path: Path, tls_folder: Path) -> None:
+    """Two of six vanish together and come back by the directory; what was released in between stays."""
+    identities = [Identity.generate() for _ in range(6)]
+
+    async def test() -> None:
+        session = StudySession(STEPS, rounds_of(6, identities))
+        async with hosting([session.first], tmp_path, tls_folder) as host:
+            asked = asyncio.create_task(session.run(host.service))
+
+            def started(number: int) -> asyncio.Task[StudyResult]:
+                member = member_of(host, number, site=site_of(number, STEPS), identity=identities[number])
+                return asyncio.create_task(member.run())
+
+            tasks = [started(number) for number in range(6)]
+            await eventually(lambda: "study.2" in host.service.rounds)
+            for task in tasks[4:]:
+                task.cancel()
+            await asyncio.gather(*tasks[4:], return_exceptions=True)
+            await passing(lambda: "study.3" in host.service.rounds)
+            tasks[4:] = [started(number) for number in (4, 5)]
+            results = await asyncio.gather(asked, *tasks)
+            assert [len(one.sites) for one in results[0].rounds] == [6, 4, 6]
+            for result in results:
+                assert result.methods["ages"].result.values == results[0].methods["ages"].result.values
+                assert result.rounds[1].sites != result.rounds[2].sites
+
+    run(test)
+
+
+def test_sites_that_the_last_round_goes_on_without_are_told_when_the_study_is_over(
+    tmp_path: Path, tls_folder: Path
+) -> None:
+    identities = [Identity.generate() for _ in range(6)]
+
+    async def test() -> None:
+        session = StudySession(STUDY, rounds_of(6, identities))
+        async with hosting([session.first], tmp_path, tls_folder) as host:
+            asked = asyncio.create_task(session.run(host.service))
+            tasks = [asyncio.create_task(member_of(host, n, identity=identities[n]).run()) for n in range(6)]
+            await eventually(lambda: "study.2" in host.service.rounds)
+            for task in tasks[4:]:
+                task.cancel()
+            await asyncio.gather(*tasks[4:], return_exceptions=True)
+            await passing(lambda: host.hosted("study.2").phase != "ADVERTISE")
+            back = [asyncio.create_task(member_of(host, n, identity=identities[n]).run()) for n in (4, 5)]
+            await asyncio.gather(asked, *tasks[:4])
+            before = host.clock.monotonic()
+            await host.service.finished(60.0)
+            for task in back:
+                await eventually(task.done)
+                assert isinstance(refused := task.exception(), RefusedError)
+                assert refused.code is Refusal.SERIES_OVER
+                assert "its last round was one without this organisation" in str(refused)
+            assert host.clock.monotonic() == before, "nobody waits until the patience is over"
 
     run(test)
 

@@ -41,6 +41,7 @@ class Refusal(StrEnum):
     BAD_LOGIN = "bad-login"
     UNKNOWN_IDENTITY = "unknown-identity"
     ROUND_UNKNOWN = "round-unknown"
+    SERIES_OVER = "series-over"
     ROUND_FULL = "round-full"
     ROUND_BEGUN = "round-begun"
     ROUND_ABORTED = "round-aborted"

@@ -92,6 +92,11 @@ def unknown_identity(name: str, key: bytes) -> RefusedError:
     )
 
 
+def series_over(name: str) -> RefusedError:
+    """For a client that asks for a round behind the last one of a series."""
+    return RefusedError(Refusal.SERIES_OVER, f"the server opens no round {name!r}: the series that it is of is over")
+
+
 def no_such_round(name: str, others: Collection[str]) -> RefusedError:
     """For a client that asks for a round of another name; ``others``: those that the server has told."""
     advice = "its name is the last part of the URL, and whoever runs the server knows it"

@@ -154,6 +154,9 @@ class Service:
         self._sessions: dict[tuple[str, int], _Session] = {}
         self._connections = self._farewells = 0
         self._strangers: deque[dict[str, str]] = deque(maxlen=_STRANGERS_SHOWN)
+        self._over: list[str] = []
+        self._left_out = 0
+        self._told_over = asyncio.Event()
         self.refused: Counter[str] = Counter()
         self.received_bytes = 0
         self.logins = 0
@@ -208,6 +211,15 @@ class Service:
         self.rounds[spec.name] = hosted
         return hosted
 
+    def end_series(self, prefix: str, left_out: int) -> None:
+        """No further round will have a name that begins so: who asks for one is told, and need not ask again.
+
+        ``left_out`` is how many clients are sure to ask, since the last round went on without them: ``finished`` waits
+        for so many, too.
+        """
+        self._over.append(prefix)
+        self._left_out += left_out
+
     def _serve_at(self, door: Door, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[Listener]:
         handshake: dict[str, Any] = {}
         if tls is not None:
@@ -237,7 +249,10 @@ class Service:
         self.refused[Refusal.SERVER_BUSY.value] += 1
 
     async def finished(self, linger: float) -> None:
-        """Returns when every round is over and its clients know it, or ``linger`` seconds after the last one ended."""
+        """Returns when every round is over and its clients know it, or ``linger`` seconds after the last one ended.
+
+        So it does when those that the last round of a series went on without know that the series is over.
+        """
         for hosted in list(self.rounds.values()):
             while hosted.ending is None:
                 await hosted.changed()
@@ -246,6 +261,8 @@ class Service:
                 for hosted in self.rounds.values():
                     while not hosted.to_inform <= hosted.informed:
                         await hosted.changed()
+                if self._left_out > 0:
+                    await self._told_over.wait()
 
     def status(self) -> dict[str, Any]:
         """What the status page and the metrics show; nothing secret."""
@@ -271,10 +288,19 @@ class Service:
         if self._connections >= self._most or not self._logins.has_room():
             self.refused[Refusal.SERVER_BUSY.value] += 1
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again\n")
-        if _round_name(request.path) not in self.rounds:
+        if (name := _round_name(request.path)) not in self.rounds:
+            if name.startswith(tuple(self._over)):
+                return self._gone(connection)
             self.refused[Refusal.ROUND_UNKNOWN.value] += 1
             return connection.respond(http.HTTPStatus.NOT_FOUND, no_round_page(self._open_rounds()))
         return None
+
+    def _gone(self, connection: ServerConnection) -> Response:
+        self.refused[Refusal.SERIES_OVER.value] += 1
+        self._left_out -= 1
+        if self._left_out <= 0:
+            self._told_over.set()
+        return connection.respond(http.HTTPStatus.GONE, "the series of rounds is over\n")
 
     def _open_rounds(self) -> list[str]:
         """Rounds that anybody may join: strangers may know these, and not which rounds a directory has."""

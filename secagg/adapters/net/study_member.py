@@ -22,10 +22,12 @@ from secagg.statistics.ledger import Entry, Ledger
 from secagg.statistics.question import PastRound, Question, flat
 from secagg.statistics.results import StudyResult
 from secagg.statistics.site import Site
+from secagg.wording import counted
 
 _PAUSE: Final = 0.5
 """Seconds between two looks whether the next round is there."""
-_FAILED: Final = frozenset({Refusal.ROUND_ABORTED, Refusal.LEFT_OUT, Refusal.ROUND_BEGUN})
+_WITHOUT_THIS_SITE: Final = frozenset({Refusal.LEFT_OUT, Refusal.ROUND_BEGUN})
+"""The round goes on, or went on, and so does the study: a site that was lost may be in the next round."""
 
 
 @final
@@ -87,23 +89,28 @@ class StudyMember:
     async def run(self) -> StudyResult:
         """Take part until the study is over, or three rounds in a row have failed.
 
-        Raises what ``Member.run`` raises; PeerError for a question that is refused; DisclosureError when the ledger
-        withheld three answers in a row; GaveUpError when the next round does not come.
+        A site that was lost in a round takes part again in the next one.  Raises what ``Member.run`` raises; PeerError
+        for a question that is refused; DisclosureError when the ledger withheld three answers in a row;
+        RefusedError(SERIES_OVER) when the last round went on without this site; GaveUpError when the next round does
+        not come.
         """
         failures = 0
-        while True:
+        while self._number < MOST_FAILURES * (self._site.study.max_rounds + 1):
             self._number += 1
             try:
-                analyst = self._take(await self._round_when_it_is_there())
+                total = await self._round_when_it_is_there()
             except (RefusedError, DisclosureError) as refused:
+                if isinstance(refused, RefusedError) and refused.code in _WITHOUT_THIS_SITE:
+                    continue
                 failures += 1
-                is_over = isinstance(refused, RefusedError) and refused.code not in _FAILED
+                is_over = isinstance(refused, RefusedError) and refused.code is not Refusal.ROUND_ABORTED
                 if is_over or failures == MOST_FAILURES:
                     raise
                 continue
-            failures = 0
+            failures, analyst = 0, self._take(total)
             if analyst.question() is None:
                 return analyst.result()
+        raise GaveUpError(f"the server began {counted(self._number, 'round')}, which is more than the study can have")
 
     async def _round_when_it_is_there(self) -> StudyTotal:
         base, _, session = self._options.url.rpartition("/")
@@ -121,6 +128,12 @@ class StudyMember:
                     clock=self._clock,
                 ).answer()
             except RefusedError as refused:
+                if refused.code is Refusal.SERIES_OVER:
+                    raise RefusedError(
+                        refused.code,
+                        "the study is over, and its last round was one without this organisation: ask whoever runs the "
+                        "server for the results",
+                    ) from None
                 if refused.code is not Refusal.ROUND_UNKNOWN:
                     raise
                 if self._clock.monotonic() >= end:
@@ -167,9 +180,7 @@ class StudyMember:
             raise RuntimeError("a sum without a question")
         question, analyst = self._met.question, self._met.analyst
         sites = [self._names[seat] if self._names else f"seat {seat}" for seat in total.included]
-        why = analyst.take(question, total.sums, sites)
-        if why and not analyst.stopped:
-            raise RefusedError(Refusal.ROUND_ABORTED, f"nothing of round {self._number} is released: {why}")
+        analyst.take(question, total.sums, sites)
         self._got[len(question.history)] = PastRound(question.asks, flat(total.sums), tuple(sorted(sites)))
         return analyst
 

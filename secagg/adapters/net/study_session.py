@@ -131,6 +131,8 @@ class StudySession:
             if question is not None:
                 hosted = await service.host(self._spec(question))
         self.is_whole = not analyst.stopped
+        lost = {seat for seats in hosted.dropped.values() for seat in seats}
+        service.end_series(f"{self._rounds.name}.", len(hosted.to_inform & lost))
         return analyst.result()
 
     def _take(self, question: Question, spec: RoundSpec, ending: Ending) -> str:

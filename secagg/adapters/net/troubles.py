@@ -21,6 +21,7 @@ _NO_TLS_THERE: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
 )
 _NOT_FOUND: Final = 404
+_GONE: Final = 410
 _TOO_MANY_CONNECTIONS: Final = 503
 _MEND_THEMSELVES: Final = frozenset({408, 425, 429})
 """Of HTTP's 4xx: too slow, too early, too often."""
@@ -56,6 +57,8 @@ def _trouble_of_status(failure: InvalidStatus, url: str) -> str:
     code = failure.response.status_code
     if code == _NOT_FOUND:
         raise reasons.no_such_round(round_of(url), open_rounds_on(bytes(failure.response.body))) from None
+    if code == _GONE:
+        raise reasons.series_over(round_of(url)) from None
     if 400 <= code < 500 and code not in _MEND_THEMSELVES:
         raise RefusedError(Refusal.OTHER, f"the server refuses to connect: HTTP status {code}") from None
     if code == _TOO_MANY_CONNECTIONS:
