@@ -181,8 +181,8 @@ class Analyst:
     def failed(self, why: str) -> str:
         """A round was not completed, and nothing of it was released: the next question has another number.
 
-        In a study with noise it counts as one that was seen by whoever runs the server.  After ``MOST_FAILURES`` of them
-        in a row, the analyst stops.  Returns ``why``.
+        In a study with noise it counts as one that was seen by whoever runs the server.  After ``MOST_FAILURES`` of
+        them in a row, the analyst stops.  Returns ``why``.
         """
         self.failed_rounds += 1
         self._failed_in_a_row += 1

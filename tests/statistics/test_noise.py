@@ -450,11 +450,11 @@ def test_noise_that_drowns_everything_ends_in_results_all_the_same(seed: int, si
 def test_a_round_that_failed_counts_as_one_that_was_seen() -> None:
     analyst = Analyst(STUDY)
     first = analyst.question()
-    analyst.failed()
+    analyst.failed("too few answered")
     second = analyst.question()
     assert first is not None
     assert second is not None
-    analyst.failed()
+    analyst.failed("too few answered")
     assert analyst.question() is None
     found = analyst.result()
     assert found.privacy is not None
