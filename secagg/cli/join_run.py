@@ -88,6 +88,11 @@ _OPTIONS: Final = {
     "has no noise": "--epsilon, --private, --min-noise or --budget",
 }
 """By what a refusal says: the option of the bound."""
+_OPTIONS_OF_STUDIES: Final = {
+    "config has threat_model": "--threat-model",
+    "config has colluders": "--gamma",
+}
+"""Of ``secagg stats join``: the fewest organisations are the study's, and what is summed follows from it."""
 _LISTED: Final = 12
 """Warnings of one kind: what fits on a screen."""
 _LONGEST_REASON: Final = 1000
@@ -162,7 +167,7 @@ def _before_connecting(options: JoinOptions, policy: LayoutPolicy, own: OwnInput
         layout.check_policy(policy if options.budget is None else replace(policy, private=True))
     except PeerError as refused:
         said = str(refused).replace("the server's layout", f"--layout {options.layout}")
-        raise ParameterError(f"{said}; {_option_for(refused)}") from None
+        raise ParameterError(f"{said}; {_option_for(refused, 'join')}") from None
     try:
         loss = lost_by(layout, own)
     except InputError as refused:
@@ -258,7 +263,7 @@ def to_the_end(work: Callable[[], _T], state: Path, command: str = "join") -> _T
             f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED, command
         )
     except PeerError as refused:
-        hint = f"; {_option_for(refused)}" if refused.code is ErrorCode.CONFIG_BELOW_POLICY else ""
+        hint = f"; {_option_for(refused, command)}" if refused.code is ErrorCode.CONFIG_BELOW_POLICY else ""
         return _no(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED, command)
     except NotTrustedError as refused:
         return _no(str(refused), EXIT_REFUSED, command)
@@ -288,10 +293,13 @@ def _say_promise(terms: PrivacyTerms) -> None:
         typer.echo(line, err=True)
 
 
-def _option_for(refused: PeerError) -> str:
-    """Which option sets what this client asks for."""
-    found = [option for met, option in _OPTIONS.items() if met in str(refused)]
-    return f"{found[0]} of secagg join sets what it accepts" if found else "no option of secagg join changes that"
+def _option_for(refused: PeerError, command: str) -> str:
+    """Which option of the command sets what this client asks for."""
+    known = _OPTIONS if command == "join" else _OPTIONS_OF_STUDIES
+    found = [option for met, option in known.items() if met in str(refused)]
+    if not found:
+        return f"no option of secagg {command} changes that"
+    return f"{found[0]} of secagg {command} sets what it accepts"
 
 
 def default_state(url: str, beside: Path) -> Path:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,22 @@ RESULTS: Final = "results.json"
 PAGE: Final = "report.html"
 
 
+def drawing_module() -> ModuleType:
+    """What draws the pictures.  Raises ModuleNotFoundError, which says what to install, without Matplotlib."""
+    try:
+        from secagg.statistics import drawing
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(
+            f"{missing.name} is not installed, and a report needs it: {how_to_install('stats')}", name=missing.name
+        ) from None
+    return drawing
+
+
+def is_report_file(path: Path) -> bool:
+    """Whether a report may have a file of this name."""
+    return path.name in (RESULTS, PAGE) or path.suffix in (".csv", ".png")
+
+
 def write_report(result: StudyResult, directory: Path) -> None:
     """Write a study's report into a directory, which is made if it is not there; files of the same names are replaced.
 
@@ -32,12 +49,7 @@ def write_report(result: StudyResult, directory: Path) -> None:
 
     Raises ModuleNotFoundError, which says what to install, without Matplotlib, and OSError.
     """
-    try:
-        from secagg.statistics import drawing
-    except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError(
-            f"{missing.name} is not installed, and a report needs it: {how_to_install('stats')}", name=missing.name
-        ) from None
+    drawing = drawing_module()
     directory.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, list[Picture]] = {}
     stems = _stems(list(result.sections))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from secagg import Identity, save_directory
+from secagg import ErrorCode, Identity, PeerError, save_directory
+from secagg.cli.app import app
+from secagg.cli.join_run import JoinOutcome, to_the_end
 from tests.support.processes import free_port
 from tests.support.rounds_of_processes import Start
 
@@ -80,3 +85,44 @@ def test_whoever_does_not_say_yes_sends_nothing(start: Start, files: Path) -> No
     unfit = start("old", *join, "--data", "old.csv", "--yes")
     assert unfit.wait() == 1
     assert "the data do not fit the study, and nothing was sent" in unfit.log.read_text()
+
+
+@pytest.mark.parametrize("command", ["serve", "join"])
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_connected(
+    files: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(files)
+    (files / "taken").write_text("a file")
+    join = ["join", "wss://localhost:1/default", "--study", "study.toml", "--data", "ada.csv", "--yes"]
+    given = join if command == "join" else ["serve", "study.toml", "--directory", "cohort.json", "--journal", "j.csv"]
+    for output, why in (
+        ("taken", "taken is no directory; name another one"),
+        ("taken/report", "taken is no directory; name another one"),
+        (".", f"the report could replace {'ada.csv' if command == 'join' else 'j.csv'}"),
+    ):
+        found = CliRunner().invoke(app, ["stats", *given, "--output", output])
+        assert found.exit_code == 2
+        assert why in " ".join(found.output.split())
+    assert not (files / "j.csv").exists()
+
+
+def test_hints_name_options_of_the_command() -> None:
+    """A study's member has fewer options than one that brings a file."""
+    for met, refused in (
+        ("config has threat_model semi_honest", "--threat-model of secagg stats join sets what it accepts"),
+        ("config has min_survivors 2", "no option of secagg stats join changes that"),
+    ):
+        assert (
+            hint_of(met) == f"secagg stats join: refused what the server sent: {met}; {refused} (config-below-policy)"
+        )
+
+
+def hint_of(met: str) -> str:
+    def refuses() -> None:
+        raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, met)
+
+    with redirect_stderr(StringIO()) as said:
+        ended = to_the_end(refuses, Path("state"), "stats join")
+    assert isinstance(ended, JoinOutcome)
+    assert ended.exit_code == 4
+    return said.getvalue().strip()

@@ -419,6 +419,45 @@ def test_a_site_stops_waiting_for_a_round_that_does_not_come(tmp_path: Path, tls
     run(test)
 
 
+def test_a_round_that_is_added_changes_nothing_that_another_thread_reads(tmp_path: Path, tls_folder: Path) -> None:
+    async def test() -> None:
+        async with hosting([spec_of()], tmp_path, tls_folder) as host:
+            reading = iter(host.service.rounds.values())
+            await host.service.host(spec_of(name="second"))
+            assert [hosted.name for hosted in reading] == ["default"]
+            assert [found["name"] for found in host.service.status()["rounds"]] == ["default", "second"]
+
+    run(test)
+
+
+def test_hints_are_about_studies(tmp_path: Path, tls_folder: Path) -> None:
+    """A round that lacks an organisation, and a server that has lost its journal in the middle of one."""
+
+    async def test() -> None:
+        session = StudySession(STUDY, rounds_of())
+        async with hosting([session.first], tmp_path, tls_folder) as host:
+            port, asked = host.port, asyncio.create_task(session.run(host.service))
+            tasks = [asyncio.create_task(member_of(host, number).run()) for number in range(2)]
+            await passing(asked.done)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            why = asked.result().methods["ages"].result.withheld
+            assert "secagg stats serve --deadline ADVERTISE=SECONDS gives organisations more time" in why
+            assert "min-survivors" not in why
+        again = tmp_path / "again"
+        again.mkdir()
+        async with hosting([StudySession(STUDY, rounds_of()).first], again, tls_folder, port=port) as host:
+            task = asyncio.create_task(member_of(host, 2).run())
+            await host.until("ADVERTISE", 1, "study.1")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        (again / "journal.sqlite").unlink()
+        async with hosting([StudySession(STUDY, rounds_of()).first], again, tls_folder, port=port) as host:
+            with pytest.raises(RefusedError, match=r"another layout than .* remove .*study\.1\.state, which"):
+                await member_of(host, 2).run()
+
+    run(test)
+
+
 def test_files_and_studies_do_not_meet(tmp_path: Path, tls_folder: Path) -> None:
     async def test() -> None:
         session = StudySession(STUDY, rounds_of())

@@ -9,6 +9,7 @@ from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.standing import Standing, listed
 from secagg.errors import AbortCode
 from secagg.outcome import Failure
+from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
 _NEXT_ROUND = "ask whoever runs the server for the name of the next round"
@@ -47,6 +48,11 @@ def _who_was_silent(silent: Collection[int], phase: str, spec: RoundSpec) -> str
 def _what_to_change(phase: str, spec: RoundSpec) -> str:
     """For whoever runs the server: clients need more time, or a sum must do with fewer of them."""
     config = spec.config
+    if isinstance(spec.layout, StudyLayout):
+        return (
+            f"secagg stats serve --deadline {phase}=SECONDS gives organisations more time (a sum takes "
+            f"{config.min_survivors} of {config.clients})"
+        )
     return (
         f"in the next round, secagg serve --deadline {phase}=SECONDS gives clients more time, and a lower "
         f"--min-survivors (now {config.min_survivors} of {config.clients}) or more invited clients let a sum do "

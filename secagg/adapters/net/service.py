@@ -135,6 +135,7 @@ class Service:
         self._privacy_budget = privacy_budget
         self._running: asyncio.TaskGroup | None = None
         self.rounds = {spec.name: HostedRound(spec, journal, clock, privacy_budget) for spec in specs}
+        """By name.  A round that is added makes a new mapping: other threads read this one meanwhile."""
         for name in self.rounds:
             _check_name(name)
         seats = sum(hosted.config.clients for hosted in self.rounds.values())
@@ -208,7 +209,7 @@ class Service:
         if hosted.charge is not None:
             await asyncio.to_thread(charge_all, [hosted.charge])
         self._tasks.append(self._running.create_task(hosted.run()))
-        self.rounds[spec.name] = hosted
+        self.rounds = {**self.rounds, spec.name: hosted}
         return hosted
 
     def end_series(self, prefix: str, left_out: int) -> None:

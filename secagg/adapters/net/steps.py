@@ -208,8 +208,15 @@ class Steps:
             raise RefusedError(
                 Refusal.ANOTHER_ROUND,
                 f"the server shows another {changed} than when this client joined round {self._round!r}; ask who runs "
-                "it why. To leave that round for good, add --again (see its help first)",
+                f"it why. To leave that round for good, {self._how_to_leave}",
             )
+
+    @property
+    def _how_to_leave(self) -> str:
+        """A study has no option for it: its rounds are asked of the same records anyway."""
+        if self._answering is None:
+            return "add --again (see its help first)"
+        return f"remove {self._store.path}, which is this client's state of it"
 
     def _check_clients(self, config: RoundConfig) -> None:
         """The welcome and the invitation are of one round."""
@@ -451,6 +458,11 @@ class Steps:
             raise self._not_in_it()
         self._check_unchanged(part)
         if not known:
+            if self._answering is not None:
+                raise AnotherInputError(
+                    f"round {self._round!r} is over, and its sum is over other records than this client has now: give "
+                    "those that it joined with, or begin a study of another name"
+                )
             raise AnotherInputError(
                 f"round {self._round!r} is over, and its sum is over another file or weight than this one: give the "
                 "file that this client joined with to get that sum; for this file, the server must open a new round "

@@ -20,7 +20,7 @@ from secagg.cli.output import EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProg
 from secagg.cli.stats.check import dataset_of, show_methods
 from secagg.cli.stats.check_options import CheckOptions
 from secagg.cli.stats.join_options import JoinStudyOptions
-from secagg.cli.stats.show import report
+from secagg.cli.stats.show import check_report, report
 from secagg.credentials import load_directory
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, InputError, ParameterError
@@ -32,6 +32,8 @@ def run(options: JoinStudyOptions) -> int:
     check_url(options.url, plaintext=options.insecure_plaintext)
     given = _as_joined(options)
     given.check_values()
+    kept = (options.data, options.study, options.policy, options.ledger, options.identity, options.directory)
+    check_report(options.output, (*kept, options.ca))
     study = Study.load(options.study)
     folder = default_state(options.url, options.identity or options.data).with_suffix(".study")
     member = member_options(given, options.url, LayoutPolicy(), folder)

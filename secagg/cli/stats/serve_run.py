@@ -22,7 +22,7 @@ from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import invited_by, parse_deadlines
 from secagg.cli.serve_run import allow_many_sockets, log_level, open_port, shown, tls_of, trust_in
 from secagg.cli.stats.serve_options import ServeStudyOptions
-from secagg.cli.stats.show import report
+from secagg.cli.stats.show import check_report, report
 from secagg.statistics import Study, StudyResult
 
 _log: Final = logging.getLogger("secagg.net.serve")
@@ -32,6 +32,7 @@ def run(options: ServeStudyOptions) -> int:
     """Host the study to its end; returns the exit code.  Raises ParameterError, InputError and OSError."""
     served = _as_served(options)
     served.check_ranges()
+    check_report(options.output, (options.directory, options.journal, options.cert, options.key, options.study))
     study, rounds = Study.load(options.study), _rounds(options, served)
     tls, certificate = tls_of(served)
     allow_many_sockets()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from secagg.cli.output import results
+from secagg.errors import ParameterError
 from secagg.statistics.page import facts, numeric, privacy
-from secagg.statistics.report import results_json, write_report
+from secagg.statistics.report import drawing_module, is_report_file, results_json, write_report
 from secagg.statistics.results import StudyResult, Table, text_of
 from secagg.wording import counted
 
@@ -50,6 +52,28 @@ def report(result: StudyResult, directory: Path | None, *, as_json: bool) -> Non
         typer.echo(results_json(result).decode())
     else:
         show_result(result, results())
+
+
+def check_report(directory: Path | None, given: Iterable[Path | None]) -> None:
+    """Before anything is connected: raises ParameterError for a directory in which no report can be written.
+
+    ``given`` are the files that the command reads or keeps: no file of the report may replace one.  Raises
+    ModuleNotFoundError, which says what to install, where pictures cannot be drawn.
+    """
+    if directory is None:
+        return
+    drawing_module()
+    there = next(one for one in (directory, *directory.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise ParameterError(f"--output {directory}: {there} is no directory; name another one")
+    if not os.access(there, os.W_OK):
+        raise ParameterError(f"--output {directory}: the directory {there} cannot be written; name another one")
+    for file in given:
+        if file is not None and is_report_file(file) and file.resolve().parent == directory.resolve():
+            raise ParameterError(
+                f"--output {directory}: the report could replace {file}, which is in the same directory; name one for "
+                "the report alone"
+            )
 
 
 def _print_lines(lines: Iterable[str], console: Console) -> None:
