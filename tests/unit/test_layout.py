@@ -13,7 +13,18 @@ from package_imports import MODULES, imports
 from secagg.pairwise import transcript
 
 OUTER = {
-    *("credentials", "durable", "encoding", "privacy", "statistics", "simulation", "testing", "adapters", "cli"),
+    *(
+        "credentials",
+        "durable",
+        "encoding",
+        "privacy",
+        "robust",
+        "statistics",
+        "simulation",
+        "testing",
+        "adapters",
+        "cli",
+    ),
     "__main__",
 }
 """What the protocol core must not know of."""
@@ -87,6 +98,7 @@ ARROWS = {
     "released": set(),
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
     "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic", "wording"},
+    "robust": {"errors", "wording"},
     "statistics": {
         *("_install", "durable", "errors", "wording", "encoding", "arithmetic", "pairwise", "privacy", "simulation"),
     },
