@@ -9,6 +9,7 @@ import generate_tables
 import pytest
 
 import secagg
+import secagg.robust
 import secagg.simulation
 import secagg.statistics
 from secagg.statistics.methods import AnyMethod
@@ -60,6 +61,7 @@ def test_every_public_name_is_in_the_api_reference() -> None:
     named = set(re.findall(r"^::: (secagg[\w.]*)$", reference, flags=re.MULTILINE))
     wanted = {f"secagg.{name}" for name in secagg.__all__}
     wanted |= {f"secagg.simulation.{name}" for name in secagg.simulation.__all__}
+    wanted |= {f"secagg.robust.{name}" for name in secagg.robust.__all__}
     assert wanted - named == set()
 
 

@@ -210,6 +210,7 @@ def test_the_names_that_moved_to_the_simulation_are_still_in_testing() -> None:
         "import secagg",
         "import secagg.simulation",
         "import secagg.testing",
+        "import secagg.robust",
         "import secagg.privacy.noisy_sum, secagg.privacy.adaptive_clipping",
         "import secagg.privacy.terms, secagg.privacy.layout_file, secagg.privacy.ask",
         "import secagg.__main__",
