@@ -3,7 +3,7 @@
 The same question over some organisations and over all of them but one gives that one's own answer, each sum having
 been harmless alone.  So an organisation asks its ledger before it lets a sum be completed, and the ledger refuses a set
 that, with the earlier sets over the same data, makes a class of fewer than T organisations;
-``secagg.statistics.participation`` says why that is enough.  It does not matter which questions were asked: a study
+``secagg.differencing.classes`` says why that is enough.  It does not matter which questions were asked: a study
 that is changed a little is the same study.  What is recorded is durable before anything leaves, and counts whatever
 happens afterwards.
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from secagg.errors import ParameterError
 from secagg.statistics import Analyst, DisclosureError, Entry, Ledger, LedgerFileError, Study
-from secagg.statistics.participation import smallest_class
 
 SETS = st.lists(st.sets(st.sampled_from("abcdefg"), min_size=3), min_size=1, max_size=4)
 
@@ -59,12 +58,6 @@ def test_one_left_out_is_refused_and_two_are_not() -> None:
     with pytest.raises(DisclosureError):
         ledger.record(entry("abc", 4), 2)
     ledger.record(entry("abc", 4), 1)
-
-
-def test_the_smallest_class_is_the_first_of_them() -> None:
-    assert smallest_class([]) == ()
-    assert smallest_class(["dcba", "ab"]) == ("a", "b")
-    assert smallest_class(["abcd", "bcd"]) == ("a",)
 
 
 def test_what_is_recorded_outlives_the_process_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -13,19 +13,8 @@ from package_imports import MODULES, imports
 from secagg.pairwise import transcript
 
 OUTER = {
-    *(
-        "credentials",
-        "durable",
-        "encoding",
-        "privacy",
-        "robust",
-        "statistics",
-        "simulation",
-        "testing",
-        "adapters",
-        "cli",
-    ),
-    "__main__",
+    *("credentials", "differencing", "durable", "encoding", "privacy", "robust", "statistics", "simulation"),
+    *("testing", "adapters", "cli", "__main__"),
 }
 """What the protocol core must not know of."""
 FACADE = "secagg"  # __init__.py
@@ -93,6 +82,7 @@ ARROWS = {
     "identity": {"errors", "primitives", "pairwise", "wording"},  # its signatures are over the transcript's statements
     "durable": {"errors"},
     "credentials": {"errors", "identity", "durable"},
+    "differencing": {"durable", "errors", "wording"},
     "pairwise": {"errors", "events", "outcome", "identity", "primitives", "arithmetic", "wording"},
     "machines": {"errors", "events", "outcome", "pairwise"},
     "released": set(),
@@ -100,7 +90,8 @@ ARROWS = {
     "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic", "wording"},
     "robust": {"errors", "wording"},
     "statistics": {
-        *("_install", "durable", "errors", "wording", "encoding", "arithmetic", "pairwise", "privacy", "simulation"),
+        *("_install", "differencing", "durable", "errors", "wording", "encoding", "arithmetic", "pairwise"),
+        *("privacy", "simulation"),
     },
     "simulation": {
         *("errors", "events", "outcome", "machines", "identity", "pairwise", "primitives", "arithmetic"),
