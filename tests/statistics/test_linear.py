@@ -92,14 +92,14 @@ def check(values: Any, wanted: Any, names: dict[str, str], alpha: float = 0.05) 
     """All that a fit of statsmodels has."""
     for name, theirs in names.items():
         one = values["coefficients"][name]
-        assert one["estimate"] == pytest.approx(wanted.params[theirs], rel=1e-8)
-        assert one["error"] == pytest.approx(wanted.bse[theirs], rel=1e-8)
-        assert one["t"] == pytest.approx(wanted.tvalues[theirs], rel=1e-8)
+        assert one["estimate"] == pytest.approx(wanted.params[theirs], rel=1e-9)
+        assert one["error"] == pytest.approx(wanted.bse[theirs], rel=1e-9)
+        assert one["t"] == pytest.approx(wanted.tvalues[theirs], rel=1e-9)
         assert one["p"] == pytest.approx(wanted.pvalues[theirs], rel=1e-6)
-        assert (one["low"], one["high"]) == pytest.approx(tuple(wanted.conf_int(alpha).loc[theirs]), rel=1e-8)
+        assert (one["low"], one["high"]) == pytest.approx(tuple(wanted.conf_int(alpha).loc[theirs]), rel=1e-9)
     assert values["r_squared"] == pytest.approx(wanted.rsquared, rel=1e-9)
     assert values["adjusted_r_squared"] == pytest.approx(wanted.rsquared_adj, rel=1e-9)
-    assert values["f"]["statistic"] == pytest.approx(wanted.fvalue, rel=1e-8)
+    assert values["f"]["statistic"] == pytest.approx(wanted.fvalue, rel=1e-9)
     assert values["f"]["p"] == pytest.approx(wanted.f_pvalue, rel=1e-6)
     assert values["df_residual"] == wanted.df_resid
     assert values["sigma"] == pytest.approx(np.sqrt(wanted.mse_resid), rel=1e-9)
@@ -121,7 +121,7 @@ def test_the_fit_is_that_of_statsmodels_although_sites_vanish(found: Found) -> N
     check(values, wanted, names)
     matrix = np.array(values["covariance"]["matrix"])[:7, :7]
     order = ["Intercept", "age", "C(sex)[T.second]", "bmi", "bp", "C(ward)[T.b]", "C(ward)[T.c]"]
-    assert matrix == pytest.approx(wanted.cov_params().loc[order, order].to_numpy(), rel=1e-8)
+    assert matrix == pytest.approx(wanted.cov_params().loc[order, order].to_numpy(), rel=1e-9)
 
 
 def test_a_value_that_does_not_occur_is_left_out_with_a_note(found: Found) -> None:
@@ -143,13 +143,13 @@ def test_ridge_is_that_of_scikit_learn(found: Found) -> None:
     x.insert(1, "sex[second]", (pooled["sex"] == "second").astype(float))
     coefficients = found.values("ridge")["coefficients"]
     wanted = Ridge(alpha=25.0).fit(x, pooled["progress"])
-    assert [coefficients[name]["estimate"] for name in x] == pytest.approx(wanted.coef_, rel=1e-8)
-    assert coefficients["intercept"]["estimate"] == pytest.approx(wanted.intercept_, rel=1e-8)
+    assert [coefficients[name]["estimate"] for name in x] == pytest.approx(wanted.coef_, rel=1e-9)
+    assert coefficients["intercept"]["estimate"] == pytest.approx(wanted.intercept_, rel=1e-9)
     assert found.values("ridge")["r_squared"] == pytest.approx(wanted.score(x, pooled["progress"]), rel=1e-9)
     scaler = StandardScaler().fit(x)
     scaled = Ridge(alpha=25.0).fit(scaler.transform(x), pooled["progress"])
     coefficients = found.values("scaled")["coefficients"]
-    assert [coefficients[name]["estimate"] for name in x] == pytest.approx(scaled.coef_ / scaler.scale_, rel=1e-8)
+    assert [coefficients[name]["estimate"] for name in x] == pytest.approx(scaled.coef_ / scaler.scale_, rel=1e-9)
     assert 1 < found.values("scaled")["effective_df"] < 6
 
 
@@ -178,11 +178,11 @@ def test_longleys_ill_conditioned_data_have_the_certified_coefficients() -> None
     columns = "".join(f'[columns.{name}]\ntype = "number"\nmin = 0\nmax = {most}\n' for name, most in ranges.items())
     values = add_up(Study.from_toml(LONGLEY + columns), split(data[list(ranges)], 4))["longley"].result.values
     for name, (estimate, error) in CERTIFIED.items():
-        assert values["coefficients"][name]["estimate"] == pytest.approx(estimate, rel=1e-8)
-        assert values["coefficients"][name]["error"] == pytest.approx(error, rel=1e-8)
+        assert values["coefficients"][name]["estimate"] == pytest.approx(estimate, rel=1e-9)
+        assert values["coefficients"][name]["error"] == pytest.approx(error, rel=1e-9)
     assert values["r_squared"] == pytest.approx(0.995479004577296, rel=1e-10)
     assert values["sigma"] == pytest.approx(304.854073561965, rel=1e-9)
-    assert values["f"]["statistic"] == pytest.approx(330.285339234588, rel=1e-8)
+    assert values["f"]["statistic"] == pytest.approx(330.285339234588, rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from secagg.statistics.distributions import finite
 from secagg.statistics.gram import ALIASED, OfGram, few_in, gram_of
 from secagg.statistics.method import check_columns
 from secagg.statistics.results import MethodResult, Table, Value
+from secagg.wording import counted
+
+_NO_SHARE: Final = 1e-13
+"""Of all variance: a component that has less is rounding."""
 
 
 @final
@@ -108,7 +112,8 @@ class Pca(_OfProducts, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
 
     What is summed is as for ``covariance``, in two rounds (I. T. Jolliffe, Principal Component Analysis, 2nd edition,
     2002).  Components are ordered by the variance that they explain; of each, the entry of the largest absolute value
-    is positive, as in scikit-learn.  Columns that do not vary are left out.
+    is positive, as in scikit-learn.  Columns that do not vary are left out, and so are components without variance:
+    rounding alone would choose their directions.
 
     Attributes:
         components: how many are reported; 0: all.
@@ -136,8 +141,9 @@ class Pca(_OfProducts, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
         eigenvalues, vectors = eigenvalues[::-1].clip(0.0), vectors[:, ::-1].T
         largest = vectors[np.arange(len(names)), np.abs(vectors).argmax(axis=1)]
         vectors = vectors * np.sign(largest)[:, None]
-        count = min(self.components or len(names), len(names))
         share = eigenvalues / eigenvalues.sum()
+        asked = min(self.components or len(names), len(names))
+        count = min(asked, int(np.count_nonzero(share > _NO_SHARE)))
         sd = np.sqrt(spread.covariance.diagonal()[varies])
         values = {
             "columns": names,
@@ -153,7 +159,10 @@ class Pca(_OfProducts, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
             for at in range(count)
         )
         table = Table(self.label or "Principal components", heads, rows)
-        return MethodResult(values, (table,), (), tuple(self._constant_notes(spread)))
+        notes = self._constant_notes(spread)
+        if count < asked:
+            notes.append(f"{counted(asked - count, 'component')} without variance: left out, columns depend on others.")
+        return MethodResult(values, (table,), (), tuple(notes))
 
     def in_words(self, terms: Terms) -> str:
         return (
