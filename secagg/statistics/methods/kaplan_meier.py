@@ -97,7 +97,7 @@ class KaplanMeier(Counting, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return np.asarray((group * kinds + censored) * points + at.clip(max=points - 1), np.int64)
 
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
-        counts: _Counts = released[-1].sums["counts"].astype(np.int64).clip(0)
+        counts: _Counts = released[-1].sums["counts"].astype(np.int64)
         points, levels, least = np.array(self._points(terms)), self._levels(terms), terms.release.min_cell
         totals = counts.sum(axis=(1, 2))
         hidden = hidden_in(terms, totals)

@@ -30,8 +30,8 @@ class Quantiles(Method, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     that hold a quantile, and keeps the others, so that a quantile is found although a site may have vanished in between
     (bisection by ranks, as in R. Hyndman and Y. Fan, "Sample quantiles in statistical packages", 1996, definition 1,
     asked of counts).  One round is one fine histogram.  The error is at most half of the last bin's width; in a column
-    with a fixed number of decimals, and no more than bins^rounds values in its range, a bin gets to hold a single value,
-    and the quantile is exact.
+    with a fixed number of decimals, and no more than bins^rounds values in its range, a bin gets to hold a single
+    value, and the quantile is exact.
 
     A quantile with fewer than ``min_cell`` records on one side of it, itself included, is withheld.
 
