@@ -67,16 +67,22 @@ class Analyst:
         """Why it asks nothing more; empty while it does, and when all was asked."""
         self._history: list[PastRound] = []
         self._released: dict[str, list[Released]] = {name: [] for name in study.asked}
+        self._wanted: dict[str, Ask] | None = None
 
     @classmethod
-    def replayed(cls, study: Study, question: Question) -> Self:
+    def replayed(cls, study: Study, question: Question, known: Self | None = None) -> Self:
         """What an analyst of this study was, before it asked this question.
+
+        ``known`` is one that came of an earlier question of the study: where the history begins with the very rounds
+        that it has, their asks, sums and sites among it, only what is new is replayed.
 
         Raises PeerError(CONFIG_BELOW_POLICY) for a history or a question that the study does not lead to.
         """
         analyst = cls(study, session=question.session)
+        if known is not None and question.history[: known.rounds] == tuple(known._history):
+            analyst._go_on_from(known)
         try:
-            for past in question.history:
+            for past in question.history[analyst.rounds :]:
                 analyst._check_asks(past.asks)
                 analyst.check_sites(past.sites)
                 shapes = dict(layout_of(study, past.asks, b"").arrays)
@@ -90,6 +96,17 @@ class Analyst:
         except (ValueError, ArithmeticError) as wrong:
             raise _refused(f"its history makes no sense ({type(wrong).__name__}: {wrong})") from None
         return analyst
+
+    def copy(self) -> Analyst:
+        """One that stays as this one is now."""
+        copied = Analyst(self.study, session=self.session)
+        copied._go_on_from(self)
+        return copied
+
+    def _go_on_from(self, other: Analyst) -> None:
+        self._history = list(other._history)
+        self._released = {name: list(released) for name, released in other._released.items()}
+        self._wanted = other._wanted
 
     @property
     def rounds(self) -> int:
@@ -233,13 +250,20 @@ class Analyst:
             over = len(self._history) + self.failed_rounds >= self.study.noisy_rounds
         if self.stopped or over:
             return {}
-        terms = self.study.terms
-        asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.asked.items()}
-        return {name: ask for name, ask in asks.items() if ask is not None}
+        return self._wanted_by_methods()
+
+    def _wanted_by_methods(self) -> dict[str, Ask]:
+        """What the methods ask next by what was released, worked out once."""
+        if self._wanted is None:
+            terms = self.study.terms
+            asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.asked.items()}
+            self._wanted = {name: ask for name, ask in asks.items() if ask is not None}
+        return self._wanted
 
     def _take(self, past: PastRound, sums: Mapping[str, npt.NDArray[Any]]) -> None:
         released = {name: self._released_of(name, ask, past.sites, sums) for name, ask in past.asks.items()}
         self._history.append(past)
+        self._wanted = None
         for name, one in released.items():
             self._released[name].append(one)
 
@@ -274,7 +298,7 @@ class Analyst:
         if last.records < self.study.release.min_cell:
             why = f"fewer than {self.study.release.min_cell} complete records"
             return Reported(MethodResult(withheld=why), None, None, count, sites)
-        if method.next_ask(self.study.terms, released) is not None:
+        if name in self._wanted_by_methods():
             why = f"it was not finished after {counted(count, 'round')}"
             rounds = "max_rounds" if self.study.noise is None else "spare_rounds"
             why += f": {self.stopped}" if self.stopped else f"; raise {rounds}, or run the study again"

@@ -97,6 +97,7 @@ class Site:
         self._answered = 0
         self._dataset = dataset
         self._checked = False
+        self._replayed: Analyst | None = None
 
     def check(self) -> SiteCheck:
         """Read all records once.
@@ -157,10 +158,15 @@ class Site:
         return max(own, self.study.release.min_difference)
 
     def check_question(self, question: Question) -> Analyst:
-        """The analyst that asks this.  Raises PeerError."""
+        """The analyst that asks this.  Raises PeerError.
+
+        What was replayed for the last question is kept, so that each question costs the replay of what is new.
+        """
         if question.study != self.study.digest.hex():
             raise PeerError(ErrorCode.CONFIG_BELOW_POLICY, "the round's question is of another study than this site's")
-        return Analyst.replayed(self.study, question)
+        analyst = Analyst.replayed(self.study, question, self._replayed)
+        self._replayed = analyst.copy()  # the other one is the host's, which goes on with it
+        return analyst
 
     def sums(self, question: Question) -> dict[str, npt.NDArray[Any]]:
         """The arrays that answer a question that was checked; a host that calls it charges its budget itself.
