@@ -80,7 +80,7 @@ def test_whoever_does_not_say_yes_sends_nothing(start: Start, files: Path) -> No
     (files / "site.toml").write_text('columns = ["income"]\nmethods = ["*"]\n')
     unwilling = start("unwilling", *join, "--data", "ada.csv", "--yes", "--policy", "site.toml")
     assert unwilling.wait() == 4
-    assert "the policy refuses the study, and nothing was sent: columns:" in unwilling.log.read_text()
+    assert "your rules refuse the study, and nothing was sent: columns:" in unwilling.log.read_text()
     (files / "old.csv").write_text("age\n20\n130\n")
     unfit = start("old", *join, "--data", "old.csv", "--yes")
     assert unfit.wait() == 1
@@ -126,3 +126,58 @@ def hint_of(met: str) -> str:
     assert isinstance(ended, JoinOutcome)
     assert ended.exit_code == 4
     return said.getvalue().strip()
+
+
+NOISY = """
+name = "Ages"
+[columns.age]
+type = "whole"
+min = 0
+max = 120
+[methods.ages]
+method = "histogram"
+of = "age"
+bins = 11
+[noise]
+epsilon = 1.0
+delta = 1e-6
+"""
+
+
+def test_noise_is_charged_to_the_budgets_of_both_sides(start: Start, files: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    (files / "study.toml").write_text(NOISY)
+    own = ("--epsilon", "1.5", "--delta", "1e-6")
+    port = free_port()
+    server = start(
+        "server",
+        *("stats", "serve", "study.toml", "--directory", "cohort.json", "--demo-cert", "tls", "--port", port, "--json"),
+        *("--budget", "server.budget", *own),
+    )
+    server.await_log("listening")
+    join = ("stats", "join", f"wss://localhost:{port}/default", "--ca", "tls/server.pem", "--study", "study.toml")
+    sites = [
+        start(
+            name,
+            *(*join, "--data", f"{name}.csv", "--identity", f"{name}.json", "--directory", "cohort.json", "--yes"),
+            *(("--budget", "ada.budget", *own) if name == "ada" else ()),
+        )
+        for name in ("ada", "bea", "cem")
+    ]
+    assert [one.wait() for one in (*sites, server)] == [0, 0, 0, 0]
+    privacy = server.result()["privacy"]
+    assert privacy["promised"] == 1.0
+    assert 0.9 < privacy["reached"] <= 1.0
+    for one, budget in ((server, "server.budget"), (sites[0], "ada.budget")):
+        said = one.log.read_text()
+        assert f"{budget}: epsilon 1 of 1.5 at delta 1e-06 is spent, over 1 round." in said
+    assert "epsilon 1 at delta 1e-06, for all that is released in up to 1 round." in " ".join(
+        sites[0].log.read_text().split()
+    )
+    poor = start(
+        "poor", *join, "--data", "bea.csv", "--yes", "--budget", "poor.budget", "--epsilon", "0.5", "--delta", "1e-6"
+    )
+    assert poor.wait() == 4
+    assert "nothing was sent: poor.budget: epsilon 0 of 0.5 at delta 1e-06 is spent; the study may have 1 round" in (
+        poor.log.read_text()
+    )

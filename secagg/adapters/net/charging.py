@@ -15,6 +15,7 @@ from secagg.adapters.net.frames import AnnouncedLayout
 from secagg.errors import ParameterError, SecAggError
 from secagg.privacy.budget_errors import BudgetFileError
 from secagg.privacy.layout import PrivateLayout
+from secagg.statistics.layout import StudyLayout
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -28,12 +29,15 @@ class RoundCharge:
 
     def __init__(self, budget: Budget, layout: AnnouncedLayout, name: str) -> None:
         """Nothing is charged yet.  Raises ParameterError for a round without noise, which no budget covers."""
-        if not isinstance(layout, PrivateLayout):
+        cost = layout.terms.sum if isinstance(layout, PrivateLayout) else None
+        if isinstance(layout, StudyLayout):
+            cost = layout.noisy_sum
+        if cost is None:
             raise ParameterError(
                 f"round {name}: it has no noise, and the privacy budget {budget.path} covers private rounds alone; "
-                "give the round a private layout, or leave the budget out"
+                "give the round a private layout, or the study noise, or leave the budget out"
             )
-        self._budget, self._sum, self._name = budget, layout.terms.sum, b""
+        self._budget, self._sum, self._name = budget, cost, b""
 
     def open(self, invitation: bytes) -> None:
         """The round begins, or goes on, with this invitation; a round that is over has none."""

@@ -329,12 +329,17 @@ class Steps:
         key of this state: when the process dies after it, the same state finds the round charged, and nothing has left.
         Another state, as of a member who has deleted the first one, pays again, for it may send a second vector.
         """
-        if not isinstance(layout, PrivateLayout):
-            return
-        self._on_terms(layout.terms)
+        cost = None
+        if isinstance(layout, PrivateLayout):
+            self._on_terms(layout.terms)
+            cost = layout.terms.sum_to_server
+        elif isinstance(layout, StudyLayout):
+            cost = layout.noisy_sum
         budget = self._options.privacy_budget
-        if budget is not None and not budget.is_charged(name := self._store.keyed(invitation)):
-            budget.charge(name, layout.terms.sum_to_server)
+        if budget is None or cost is None:
+            return
+        if not budget.is_charged(name := self._store.keyed(invitation)):
+            budget.charge(name, cost)
 
     def _is_input_of(self, part: JoinedRound) -> bool:
         return part.input_digest == self._store.keyed(self._own.digest(part.layout))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
@@ -28,6 +29,8 @@ _PAUSE: Final = 0.5
 """Seconds between two looks whether the next round is there."""
 _WITHOUT_THIS_SITE: Final = frozenset({Refusal.LEFT_OUT, Refusal.ROUND_BEGUN})
 """The round goes on, or went on, and so does the study: a site that was lost may be in the next round."""
+_DIGITS: Final = 16
+_BUDGET_SUFFIX: Final = ".budget"
 
 
 @final
@@ -89,11 +92,27 @@ class StudyMember:
     async def run(self) -> StudyResult:
         """Take part until the study is over, or three rounds in a row have failed.
 
-        A site that was lost in a round takes part again in the next one.  Raises what ``Member.run`` raises; PeerError
-        for a question that is refused; DisclosureError when the ledger withheld three answers in a row;
-        RefusedError(SERIES_OVER) when the last round went on without this site; GaveUpError when the next round does
-        not come.
+        A site that was lost in a round takes part again in the next one.  In a study with noise, each round is charged
+        to the options' budget; without one, to a budget of the study's own epsilon in the folder, so that no server
+        gets more answers than the study promises.
+
+        Raises what ``Member.run`` raises; PeerError for a question that is refused; DisclosureError when the ledger
+        withheld three answers in a row; RefusedError(SERIES_OVER) when the last round went on without this site;
+        GaveUpError when the next round does not come; BudgetExceededError and BudgetFileError for a round that the
+        budget has no room for.
         """
+        with ExitStack() as opened:
+            noise = self._site.study.noise
+            if noise is not None and self._options.privacy_budget is None:
+                from secagg.privacy.budget import Budget
+
+                self._folder.mkdir(parents=True, exist_ok=True)
+                path = self._folder / f"{self._site.study.digest.hex()[:_DIGITS]}{_BUDGET_SUFFIX}"
+                own = opened.enter_context(closing(Budget(path, epsilon=noise.epsilon, delta=noise.delta)))
+                self._options = replace(self._options, privacy_budget=own)
+            return await self._run()
+
+    async def _run(self) -> StudyResult:
         failures = 0
         while self._number < MOST_FAILURES * (self._site.study.max_rounds + 1):
             self._number += 1

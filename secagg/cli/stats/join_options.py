@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
+from secagg.cli.stats.budget_options import BudgetDelta, BudgetEpsilon, BudgetFile
 from secagg.cli.stats.data_options import Decimal, Encoding, Missing, OwnPolicy, Separator, Thousands
 from secagg.pairwise.phases import ThreatModel
 
@@ -47,6 +48,9 @@ class JoinStudyOptions:
         Path | None,
         typer.Option(metavar="DIR", help="Directory for the report (default: it is only printed).", show_default=False),
     ] = None
+    budget: BudgetFile = None
+    epsilon: BudgetEpsilon = None
+    delta: BudgetDelta = None
     yes: Annotated[
         bool,
         typer.Option(

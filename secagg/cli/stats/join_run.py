@@ -6,17 +6,23 @@ import asyncio
 import logging
 import sys
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from secagg.adapters.net.addresses import check_url
 from secagg.adapters.net.logs import configure
+from secagg.adapters.net.membership import MemberOptions
+from secagg.adapters.net.store import STATE_SUFFIX
 from secagg.adapters.net.study_member import StudyMember
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.join_run import JoinOutcome, default_state, member_options, progress_on, stoppable, to_the_end
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProgress
+from secagg.cli.private_options import open_budget, spent_line
 from secagg.cli.stats.check import dataset_of, show_methods
 from secagg.cli.stats.check_options import CheckOptions
 from secagg.cli.stats.join_options import JoinStudyOptions
@@ -24,7 +30,11 @@ from secagg.cli.stats.show import check_report, report
 from secagg.credentials import load_directory
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, InputError, ParameterError
-from secagg.statistics import Ledger, Site, SitePolicy, Study, StudyResult, load_policy
+from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
+from secagg.statistics import Dataset, Ledger, Site, SitePolicy, Study, StudyResult, load_policy
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
 
 
 def run(options: JoinStudyOptions) -> int:
@@ -37,29 +47,50 @@ def run(options: JoinStudyOptions) -> int:
     study = Study.load(options.study)
     folder = default_state(options.url, options.identity or options.data).with_suffix(".study")
     member = member_options(given, options.url, LayoutPolicy(), folder)
-    names = () if options.directory is None else load_directory(options.directory)[1]
     dataset = dataset_of(_as_checked(options), study)
     if dataset is None:
         raise RuntimeError("a site without data")
-    policy = None if options.policy is None else load_policy(options.policy)
-    console = Console(stderr=True)
     try:
-        site = Site(study, dataset, policy=policy)
+        with open_budget(options.budget, options.epsilon, options.delta) as budget:
+            # A member that goes on has paid for rounds already; each further one is asked for as it comes.
+            goes_on = any(folder.glob(f"*{STATE_SUFFIX}"))
+            site = _approved_site(options, study, dataset, None if goes_on else budget)
+            if not isinstance(site, Site):
+                return site
+            return _take_part(options, site, replace(member, privacy_budget=budget), folder)
+    except BudgetFileError as failure:
+        typer.echo(f"secagg stats join: {failure}; mend that, and run the same command to go on", err=True)
+        return EXIT_STOPPED
+
+
+def _approved_site(options: JoinStudyOptions, study: Study, dataset: Dataset, budget: Budget | None) -> Site | int:
+    """The site whose data fit, and which a person lets take part; or the exit code.  Nothing is sent."""
+    policy = None if options.policy is None else load_policy(options.policy)
+    try:
+        site = Site(study, dataset, policy=policy, budget=budget)
         checked = site.check()
     except DisclosureError as refused:
-        typer.echo(f"secagg stats join: the policy refuses the study, and nothing was sent: {refused}", err=True)
+        typer.echo(f"secagg stats join: your rules refuse the study, and nothing was sent: {refused}", err=True)
+        return EXIT_REFUSED
+    except BudgetExceededError as refused:
+        typer.echo(f"secagg stats join: nothing was sent: {refused}", err=True)
         return EXIT_REFUSED
     except InputError as misfit:
         typer.echo(f"secagg stats join: the data do not fit the study, and nothing was sent: {misfit}", err=True)
         return EXIT_FAILED
-    show_methods(study, checked, console)
+    show_methods(study, checked, Console(stderr=True))
     if policy is not None:
         typer.echo(f"The policy {options.policy} allows the study.", err=True)
     if not _approved(options, study, policy):
         typer.echo("secagg stats join: nothing was sent", err=True)
         return EXIT_STOPPED
-    as_json = options.log_format is LogFormatName.JSON
-    configure(sys.stderr, as_json=as_json, level=logging.WARNING if console.is_terminal else logging.INFO)
+    return site
+
+
+def _take_part(options: JoinStudyOptions, site: Site, member: MemberOptions, folder: Path) -> int:
+    names = () if options.directory is None else load_directory(options.directory)[1]
+    as_json, on_terminal = options.log_format is LogFormatName.JSON, Console(stderr=True).is_terminal
+    configure(sys.stderr, as_json=as_json, level=logging.WARNING if on_terminal else logging.INFO)
 
     def work() -> StudyResult:
         data = options.data.resolve()
@@ -72,6 +103,8 @@ def run(options: JoinStudyOptions) -> int:
     if isinstance(ended, JoinOutcome):
         return ended.exit_code
     report(ended, options.output, as_json=options.as_json)
+    if member.privacy_budget is not None:
+        typer.echo(spent_line(member.privacy_budget), err=True)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.options import AsJson, LogFormat, LogFormatName, RoundGamma
+from secagg.cli.stats.budget_options import BudgetDelta, BudgetEpsilon, BudgetFile
 from secagg.pairwise.phases import ThreatModel
 
 
@@ -52,6 +53,9 @@ class ServeStudyOptions:
         ),
     ] = None
     gamma: RoundGamma = None
+    budget: BudgetFile = None
+    epsilon: BudgetEpsilon = None
+    delta: BudgetDelta = None
     deadline: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import ssl
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -18,12 +18,18 @@ from secagg.adapters.net.study_session import StudyRounds, StudySession
 from secagg.cli.join_run import stoppable
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
+from secagg.cli.private_options import open_budget, spent_line
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import invited_by, parse_deadlines
 from secagg.cli.serve_run import allow_many_sockets, log_level, open_port, shown, tls_of, trust_in
 from secagg.cli.stats.serve_options import ServeStudyOptions
 from secagg.cli.stats.show import check_report, report
+from secagg.privacy.budget_errors import BudgetFileError
 from secagg.statistics import Study, StudyResult
+from secagg.statistics.noise import check_room
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
 
 _log: Final = logging.getLogger("secagg.net.serve")
 
@@ -43,12 +49,17 @@ def run(options: ServeStudyOptions) -> int:
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
             session = StudySession(study, rounds, journal=journal)
-            result = asyncio.run(stoppable(_host(session, options, served, journal, tls, certificate)))
+            with open_budget(options.budget, options.epsilon, options.delta) as budget:
+                if budget is not None and study.noise is not None and journal.load(session.first.name) is None:
+                    check_room(budget, study.noise, study.noisy_rounds)
+                result = asyncio.run(stoppable(_host(session, options, served, journal, tls, certificate, budget)))
+                if budget is not None:
+                    typer.echo(spent_line(budget), err=True)
             report(result, options.output, as_json=options.as_json)
             if not session.is_whole:
                 typer.echo("secagg stats serve: the study ended early; unfinished methods say why", err=True)
             return 0 if session.is_whole else EXIT_FAILED
-    except JournalError as failure:
+    except (JournalError, BudgetFileError) as failure:
         typer.echo(f"secagg stats serve: {failure}; mend that, and run the same command to go on", err=True)
         return EXIT_STOPPED
     typer.echo(
@@ -99,8 +110,9 @@ async def _host(
     journal: Journal,
     tls: ssl.SSLContext | None,
     certificate: bytes,
+    budget: Budget | None,
 ) -> StudyResult:
-    service = Service([session.first], journal, certificate=certificate)
+    service = Service([session.first], journal, certificate=certificate, privacy_budget=budget)
     async with contextlib.AsyncExitStack() as stack:
         url = await open_port(service, served, stack, tls)
         _log.info("listening", extra={"fields": {"study": options.name, "url": f"{url}/{options.name}"}})
