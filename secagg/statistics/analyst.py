@@ -198,13 +198,18 @@ class Analyst:
     def failed(self, why: str) -> str:
         """A round was not completed, and nothing of it was released: the next question has another number.
 
-        In a study with noise it counts as one that was seen by whoever runs the server.  After ``MOST_FAILURES`` of
-        them in a row, the analyst stops.  Returns ``why``.
+        In a study with noise it counts as one that was seen by whoever runs the server, and the analyst stops when none
+        is left; so it does after ``MOST_FAILURES`` of them in a row.  Returns ``why``.
         """
         self.failed_rounds += 1
         self._failed_in_a_row += 1
         if self._failed_in_a_row == MOST_FAILURES:
             self.stop(f"{MOST_FAILURES} rounds in a row failed, the last one because {why}")
+        elif self._noise_is_used_up():
+            self.stop(
+                f"its noise is for {counted(self.study.noisy_rounds, 'round')}, and {self.failed_rounds} failed, the "
+                f"last one because {why}; a study with spare_rounds can ask again"
+            )
         return why
 
     def result(self) -> StudyResult:
@@ -229,7 +234,7 @@ class Analyst:
         )
 
     def _privacy(self) -> Privacy | None:
-        """By the organisations that were in each sum; a round that nobody saw released counts as if it had been."""
+        """By the organisations that were in each sum; rounds that failed, or ended the study, count as they might."""
         noise = self.study.noise
         if noise is None:
             return None
@@ -245,10 +250,7 @@ class Analyst:
         return Privacy(noise.epsilon, noise.delta, noise.colluders, reached)
 
     def _next_asks(self) -> dict[str, Ask]:
-        over = len(self._history) >= self.study.max_rounds
-        if self.study.noise is not None:
-            over = len(self._history) + self.failed_rounds >= self.study.noisy_rounds
-        if self.stopped or over:
+        if self.stopped or self.rounds >= self.study.max_rounds or self._noise_is_used_up():
             return {}
         return self._wanted_by_methods()
 
@@ -259,6 +261,10 @@ class Analyst:
             asks = {name: method.next_ask(terms, self._released[name]) for name, method in self.study.asked.items()}
             self._wanted = {name: ask for name, ask in asks.items() if ask is not None}
         return self._wanted
+
+    def _noise_is_used_up(self) -> bool:
+        """Whether the study has noise, and as many rounds were asked, failed ones among them, as that is for."""
+        return self.study.noise is not None and self.rounds + self.failed_rounds >= self.study.noisy_rounds
 
     def _take(self, past: PastRound, sums: Mapping[str, npt.NDArray[Any]]) -> None:
         released = {name: self._released_of(name, ask, past.sites, sums) for name, ask in past.asks.items()}
@@ -300,8 +306,7 @@ class Analyst:
             return Reported(MethodResult(withheld=why), None, None, count, sites)
         if name in self._wanted_by_methods():
             why = f"it was not finished after {counted(count, 'round')}"
-            rounds = "max_rounds" if self.study.noise is None else "spare_rounds"
-            why += f": {self.stopped}" if self.stopped else f"; raise {rounds}, or run the study again"
+            why += f": {self.stopped}" if self.stopped else "; raise max_rounds, or run the study again"
             return Reported(MethodResult(withheld=why), last.records, last.incomplete, count, sites)
         found = method.result(self.study.terms, released)
         noise = self._deviations(name, last)
@@ -327,7 +332,10 @@ def cells_of(study: Study, name: str, ask: Ask) -> dict[str, Cells]:
     """What a method's question sums, the counts of records among it."""
     method = study.asked[name]
     counts: dict[str, Cells] = {part: Whole((), group=RECORD_COUNTS) for part in (RECORDS, INCOMPLETE)}
-    return counts | method.cells(study.terms, ask)
+    found = counts | method.cells(study.terms, ask)
+    if study.noise is None:
+        return found
+    return {part: replace(one, single=True) if isinstance(one, Whole) else one for part, one in found.items()}
 
 
 def layout_of(study: Study, asks: Mapping[str, Ask], question: bytes) -> StudyLayout:

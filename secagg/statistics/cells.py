@@ -43,12 +43,14 @@ class Whole:
         per_record: the largest absolute value that one record can add to a cell.
         touched: the most cells that one record adds to; None: all of them.  Noise is sized by it.
         group: of a method's arrays with the same one, a record adds to one alone; empty: of no group.
+        single: whether it has no limbs, however large it is: noise hides a number, and not how its limbs carried.
     """
 
     shape: tuple[int, ...]
     per_record: int = 1
     touched: int | None = None
     group: str = ""
+    single: bool = False
 
 
 @final
@@ -95,7 +97,7 @@ def most_units(cells: Whole | Real, max_records: int) -> int:
 
 def limbs_of(cells: Cells, max_records: int) -> int:
     """How many elements each cell takes."""
-    if isinstance(cells, Presence):
+    if isinstance(cells, Presence) or (isinstance(cells, Whole) and cells.single):
         return 1
     return max(1, -(-most_units(cells, max_records).bit_length() // LIMB_BITS))
 

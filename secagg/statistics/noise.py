@@ -15,8 +15,8 @@ Noise
 Each organisation adds Skellam noise (N. Agarwal, P. Kairouz and Z. Liu, "The Skellam Mechanism for Differentially
 Private Federated Learning", NeurIPS 2021) to the whole number of each cell, modulo 2^64 and before it is masked, so
 that nobody sees one without it.  The noise of ``min_organisations`` less ``colluders`` of them is enough by itself: no
-sum is over fewer, and colluders know their own.  Numbers of several limbs get none: the sum of the low limbs
-tells more than the sum of the numbers does (what was carried at each organisation), and noise is not sized for that.
+sum is over fewer, and colluders know their own.  With noise a number has no limbs: the sum of the low ones would
+tell more than the sum of the numbers does (what was carried at each organisation), and noise is not sized for that.
 
 The budget
 ==========
@@ -41,8 +41,8 @@ from math import prod
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
-from secagg.errors import ParameterError
-from secagg.statistics.cells import LIMB_BITS, RECORD_COUNTS, Cells, Presence, Whole, limbs_of
+from secagg.errors import DisclosureError, ParameterError
+from secagg.statistics.cells import RECORD_COUNTS, Cells, Presence, Whole, most_units
 from secagg.statistics.counts import COUNTS
 from secagg.statistics.release import NoiseTerms
 from secagg.wording import counted
@@ -58,6 +58,8 @@ _LESS: Final = Fraction(1, 8)
 _STEPS: Final = 2**20
 """Of what a record changes in ``cost_of``: so fine that Skellam noise is as good as Gaussian noise."""
 MOST_VARIANCE: Final = 2**62
+MOST_AT_A_SITE: Final = 2**56
+"""A sum over some 60 sites stays in the ring with its noise; ``StudyLayout.check_sites`` says so of more."""
 
 CellsByMethod: TypeAlias = Mapping[str, Mapping[str, Cells]]
 """By method, and by the name of each of its arrays."""
@@ -120,6 +122,15 @@ def noise_in_words(terms: NoiseTerms, honest: int, rounds: int) -> str:
     )
 
 
+def check_covered(budget: Budget | None, terms: NoiseTerms | None) -> None:
+    """Raises DisclosureError for a study without noise where there is a budget, which could not count it."""
+    if budget is not None and terms is None:
+        raise DisclosureError(
+            f"the study has no noise, and the budget {budget.path} covers studies with noise alone: have [noise] in the "
+            "study, or leave the budget out"
+        )
+
+
 def check_room(budget: Budget, terms: NoiseTerms, rounds: int) -> None:
     """Before anything is sent.  Raises BudgetExceededError for a budget without room for all rounds of the study."""
     from secagg.privacy.budget_errors import BudgetExceededError
@@ -144,8 +155,8 @@ def check_cells(method: str, cells: Mapping[str, Cells], max_records: int) -> No
             why = "is of yes and no, to which nothing can be added"
         elif not isinstance(one, Whole):
             why = "is of floats, whose rounding no noise covers: give the columns decimals"
-        elif limbs_of(one, max_records) > 1:
-            why = f"may be above 2^{LIMB_BITS} at one site: lower max_records, or narrow the ranges of the columns"
+        elif most_units(one, max_records) > MOST_AT_A_SITE:
+            why = "may be above 2^56 at one site: lower max_records, or narrow the ranges of the columns"
         if why:
             raise ParameterError(f"noise: {method}'s sum {part!r} {why}; or leave the method out, or [noise]")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.errors import DisclosureError, ErrorCode, InputError, PeerError, StateError
+from secagg.errors import ErrorCode, InputError, PeerError, StateError
 from secagg.privacy.budget_errors import BudgetExceededError
 from secagg.statistics.analyst import Analyst, cells_of, check_noise
 from secagg.statistics.asks import Ask
@@ -21,7 +21,7 @@ from secagg.statistics.columns import Category, levels_of
 from secagg.statistics.distributions import scipy_module
 from secagg.statistics.expressions import where_column
 from secagg.statistics.method import Method
-from secagg.statistics.noise import check_room, cost_of
+from secagg.statistics.noise import check_covered, check_room, cost_of
 from secagg.statistics.policy import SitePolicy
 from secagg.statistics.question import Question
 from secagg.statistics.study import Study
@@ -86,11 +86,7 @@ class Site:
         """
         if policy is not None:
             policy.check(study)
-        if study.noise is None and budget is not None:
-            raise DisclosureError(
-                "noise: the study has none, and this site has a budget, which covers studies with noise alone: have "
-                "[noise] in the study, or leave the budget out"
-            )
+        check_covered(budget, study.noise)
         self.study = study
         self.policy = policy
         self._budget = budget

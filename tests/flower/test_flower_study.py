@@ -16,8 +16,9 @@ from flwr.clientapp import ClientApp
 
 from secagg.adapters.flower import STUDY_ACTION, StudyNode, run_study
 from secagg.adapters.flower.records import ANNOUNCEMENT, RECORD
-from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
+from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
 from secagg.pairwise.server.machine import Server
+from secagg.privacy.budget import Budget, BudgetExceededError
 from secagg.statistics import Chunk, Ledger, Site, SitePolicy, Study
 from tests.support.cheating_site import cheat
 from tests.support.flower_grid import MemoryGrid
@@ -295,3 +296,57 @@ def test_the_example_answers_from_files(tmp_path: Path, monkeypatch: pytest.Monk
     for level, group in pooled.groupby("smoker")["pressure"]:
         median = group.quantile(0.5, interpolation="lower")
         assert groups[level]["quantiles"]["0.5"]["value"] == pytest.approx(median, abs=1)
+
+
+NOISY = Study.from_toml(TOML + "[noise]\nepsilon = 1.0\ndelta = 1e-6\n")
+
+
+def test_with_noise_each_round_is_charged_on_both_sides(tmp_path: Path) -> None:
+    def own(context: Context) -> Path:
+        path = tmp_path / f"{context.node_id}.budget"
+        if not path.exists():
+            Budget(path, epsilon=1.2, delta=1e-6).close()
+        return path
+
+    grid = grid_for(StudyNode(lambda context: Site(NOISY, Records(context.node_id)), budget=own))
+    budget = Budget(":memory:", epsilon=3.0, delta=1e-6)
+    found = run_study(NOISY, grid, budget=budget)
+    basic = found.methods["basic"]
+    assert basic.result.values["age"]["count"] != sum(ages(node).size for node in grid.nodes)
+    pooled = sum(ages(node).size for node in grid.nodes)
+    assert abs(basic.result.values["age"]["count"] - pooled) < 10 * basic.noise["count_age"]
+    assert found.privacy is not None
+    assert found.privacy.reached < 1
+    assert budget.spent().rounds == 2
+    for node in grid.nodes:
+        at_node = Budget(tmp_path / f"{node}.budget")
+        assert (at_node.spent().rounds, at_node.spent().epsilon) == (2, budget.spent().epsilon)
+        at_node.close()
+    again = run_study(NOISY, grid, budget=budget)  # no node has room for it
+    assert again.rounds == ()
+    budget.close()
+    small = Budget(":memory:", epsilon=0.9, delta=1e-6)
+    with pytest.raises(BudgetExceededError, match="may have 2 rounds, and there is room for 1"):
+        run_study(NOISY, grid, budget=small)
+    small.close()
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_node_with_a_budget_is_in_studies_with_noise_alone_and_no_other_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, noisy: bool
+) -> None:
+    asked = NOISY if noisy else STUDY
+    if not noisy:
+        Budget(tmp_path / "own.budget", epsilon=1.2, delta=1e-6).close()
+    site = Site(asked, Records(1))
+    grid = grid_for(StudyNode(lambda context: site, budget=None if noisy else tmp_path / "own.budget"))
+    assert run_study(asked, grid).rounds == ()
+    said = "this node has no budget: give the path" if noisy else "it has a budget, and the study has no noise"
+    assert said in caplog.text
+
+
+def test_a_servers_budget_is_for_studies_with_noise() -> None:
+    budget = Budget(":memory:", epsilon=3.0, delta=1e-6)
+    with pytest.raises(DisclosureError, match="the study has no noise"):
+        run_study(STUDY, grid_of(), budget=budget)
+    budget.close()

@@ -17,6 +17,7 @@ from secagg.adapters.net.membership import MemberOptions
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.study_member import StudyMember
 from secagg.adapters.net.study_session import StudyRounds, StudySession
+from secagg.errors import DisclosureError
 from secagg.privacy.budget import Budget, BudgetExceededError, Spent
 from secagg.statistics import Site, Study
 from tests.support.hospitals import Frame, split
@@ -167,3 +168,10 @@ def test_a_server_hosts_no_study_that_its_budget_refuses(tmp_path: Path, tls_fol
                     raise AssertionError("it listens")
 
     run(test)
+
+
+def test_a_budget_is_for_studies_with_noise(tmp_path: Path) -> None:
+    silent = Study.from_toml(TEXT)
+    with budgets(tmp_path, 1.0) as (budget,), pytest.raises(DisclosureError, match="the study has no noise"):
+        options = MemberOptions(url="wss://localhost:1/study", privacy_budget=budget)
+        StudyMember(Site(silent, Frame(silent, FRAMES[0])), options, tmp_path)

@@ -79,6 +79,11 @@ class Node:
         if self._budget is not None:
             self.layout_policy = replace(self.layout_policy, private=True)
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether the node's owner has named a budget."""
+        return self._budget is not None
+
     def charge(self, round_name: bytes, noisy_sum: NoisySum) -> None:
         """Charge the node's budget, where it has one; durable when it returns.
 

@@ -10,11 +10,12 @@ site works out by itself what is summed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode as FlowerError
@@ -36,8 +37,14 @@ from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server.machine import Server
+from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
+from secagg.privacy.noisy_sum import NoisySum
 from secagg.statistics import Analyst, Entry, Ledger, Question, Site, Study, StudyLayout, StudyResult
+from secagg.statistics.noise import check_covered, check_room
 from secagg.wording import counted
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
 
 STUDY_ACTION: Final = "secagg_study"
 """What the function of a ClientApp that answers the messages of a study is registered for."""
@@ -65,6 +72,7 @@ class StudyNode:
         directory: PathOf = None,
         tokens: PathOf = None,
         ledger: Callable[[Context], Ledger] | None = None,
+        budget: PathOf = None,
     ) -> None:
         """Options.
 
@@ -73,13 +81,17 @@ class StudyNode:
             policy, identity, directory, tokens: as ``SecAggMod`` has them, with the node's config before them.
             ledger: the node's ledger, from its context, opened for one message.  It is asked before the node helps to
                 open a sum.  It needs ``active``: otherwise nothing says which organisation is which.
+            budget: the file of the node's privacy budget, over all studies with noise, with ``secagg-budget`` in the
+                node's config before it; it is charged before the node joins a round.  A study with noise needs one, for
+                a node remembers nothing else of what it answered; with one, the node stays away from other studies.
+                A new file is made with ``secagg-max-epsilon`` and ``secagg-max-delta`` of the node's config.
         """
         self._site, self._ledger = site, ledger
         self._options = NodeOptions(
             policy=policy,
             layout_policy=LayoutPolicy(),
             evaluate=None,
-            paths={"identity": identity, "directory": directory, "tokens": tokens, "budget": None},
+            paths={"identity": identity, "directory": directory, "tokens": tokens, "budget": budget},
         )
 
     def __call__(self, message: Message, context: Context) -> Message:
@@ -173,6 +185,15 @@ def _join(
     except (InputError, DisclosureError) as unfit:
         log.error("secagg: this site does not join, because its data do not fit the study or its policy: %s", unfit)
         raise RefusedMessageError(_STAYS_AWAY) from None
+    if (layout.noisy_sum is None) is node.has_budget:
+        log.error(
+            "secagg: this site does not join: %s",
+            "it has a budget, and the study has no noise: have [noise] in the study, or leave the budget out"
+            if node.has_budget
+            else "the study has noise, and this node has no budget: give the path of a file as secagg-budget, and its "
+            "secagg-max-epsilon and secagg-max-delta",
+        )
+        raise RefusedMessageError(_STAYS_AWAY)
     extra: dict[str, bytes | int] = {}
     if node.identity is not None:
         extra[records.INDEX] = index = node.own_index()
@@ -192,9 +213,24 @@ def _join(
         raise RefusedMessageError(str(refused)) from None
     log.info("secagg: this site answers question %d of the study %r", question.number, site.study.name)
     with client:
+        if (cost := layout.noisy_sum) is not None:
+            _pay(node, invitation, cost)
         advertisement = client.start()
         memory.keep(Suspended(client.suspend(), announcement))
     return records.content({records.PROTOCOL: advertisement, **extra})
+
+
+def _pay(node: Node, invitation: bytes, cost: NoisySum) -> None:
+    """Charge the round, by the digest of its invitation, before anything of it is made that can leave.
+
+    Raises RefusedMessageError for what the budget does not allow, and for an invitation that was charged already:
+    whether the first answer to it has left is not known.
+    """
+    try:
+        node.charge(hashlib.sha256(invitation).digest(), cost)
+    except (BudgetExceededError, BudgetFileError, ParameterError) as refused:
+        log.error("secagg: this site does not join: %s", refused)
+        raise RefusedMessageError(_STAYS_AWAY) from None
 
 
 def _approve(study: Study, layout: StudyLayout, config: RoundConfig) -> bool:
@@ -222,6 +258,7 @@ def run_study(
     threat_model: str | ThreatModel = ThreatModel.SEMI_HONEST,
     directory: FilePath | None = None,
     timeout: float | None = _TIMEOUT_S,
+    budget: Budget | None = None,
     **options: Any,
 ) -> StudyResult:
     """Run a study over a grid, to its end or until three rounds in a row have failed.
@@ -237,9 +274,12 @@ def run_study(
         nodes: who is asked; None: every node that the grid has when a round begins.
         threat_model, directory: ``semi_honest``, or ``active`` with the file of the members' keys.
         timeout: seconds to wait for the answers in each phase.
+        budget: the server's own, over all studies with noise: it is charged before anybody is invited to a round.
         options: of ``RoundConfig.for_cohort``, such as ``gamma`` and ``delta``.
 
-    Raises ParameterError for options, or a number of nodes, of which no first round can be made.
+    Raises ParameterError for options, or a number of nodes, of which no first round can be made; DisclosureError for a
+    study without noise where there is a budget; BudgetExceededError, before the first round, for one that has no room for all
+    rounds of the study, and BudgetFileError for one that cannot be written.
     """
     members = _Members()
     if directory is not None:
@@ -248,6 +288,9 @@ def run_study(
         options["cohort"] = digest
     options["threat_model"] = ThreatModel(threat_model)
     analyst = Analyst(study)
+    check_covered(budget, study.noise)
+    if budget is not None and study.noise is not None:
+        check_room(budget, study.noise, study.noisy_rounds)
     while (question := analyst.question()) is not None:
         asked = list(grid.get_node_ids() if nodes is None else nodes)
         config = analyst.config(question, len(members.keys) or len(asked), **options)
@@ -255,6 +298,8 @@ def run_study(
             break
         addressed = [Message(RecordDict(), dst_node_id=node, message_type=_MESSAGE_TYPE) for node in asked]
         server = Server(config, directory=members.directory)
+        if budget is not None and (cost := analyst.layout(question).noisy_sum) is not None:
+            budget.charge(hashlib.sha256(server.invitation()).digest(), cost)
         round_ = GridRound(server, grid, addressed, lambda phase: timeout, members.keys)
         result = _sum_over(grid, round_, question, timeout)
         if result is None:

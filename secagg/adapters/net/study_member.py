@@ -20,6 +20,7 @@ from secagg.errors import DisclosureError, ErrorCode, PeerError
 from secagg.statistics.analyst import MOST_FAILURES, Analyst
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.ledger import Entry, Ledger
+from secagg.statistics.noise import check_covered
 from secagg.statistics.question import PastRound, Question, flat
 from secagg.statistics.results import StudyResult
 from secagg.statistics.site import Site
@@ -73,7 +74,10 @@ class StudyMember:
                 whether a sum over these organisations may be opened.
             on_progress: called now and then.
             clock: what its patience is counted by.
+
+        Raises DisclosureError for a study without noise where the options have a budget.
         """
+        check_covered(options.privacy_budget, site.study.noise)
         least = max(options.policy.min_survivors, site.study.release.min_organisations)
         self._options = replace(
             options,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeAlias
 
 import typer
+
+from secagg.cli.private_options import open_budget
+from secagg.errors import ParameterError
+
+if TYPE_CHECKING:
+    from secagg.privacy.budget import Budget
 
 _PANEL: Final = "Privacy over all studies"
 
@@ -38,3 +45,28 @@ BudgetDelta: TypeAlias = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+
+
+class _OfCommand(Protocol):
+    """The options of a budget that ``serve`` and ``join`` have under the same names."""
+
+    @property
+    def budget(self) -> Path | None: ...
+    @property
+    def epsilon(self) -> float | None: ...
+    @property
+    def delta(self) -> float | None: ...
+
+
+def opened_budget(options: _OfCommand) -> AbstractContextManager[Budget | None]:
+    """The budget of a command, for the length of a block; None without one.
+
+    Raises ParameterError, also for what belongs to a budget and comes without one, OSError and BudgetFileError.
+    """
+    for option, value in (("--epsilon", options.epsilon), ("--delta", options.delta)):
+        if options.budget is None and value is not None:
+            raise ParameterError(
+                f"{option} {value:g}: it is that of a new budget; give --budget FILE with it. The noise of a study is "
+                "in the study itself"
+            )
+    return open_budget(options.budget, options.epsilon, options.delta)

@@ -22,7 +22,8 @@ from secagg.cli.join_options import JoinOptions
 from secagg.cli.join_run import JoinOutcome, default_state, member_options, progress_on, stoppable, to_the_end
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_REFUSED, EXIT_STOPPED, PhaseProgress
-from secagg.cli.private_options import open_budget, spent_line
+from secagg.cli.private_options import spent_line
+from secagg.cli.stats.budget_options import opened_budget
 from secagg.cli.stats.check import dataset_of, show_methods
 from secagg.cli.stats.check_options import CheckOptions
 from secagg.cli.stats.join_options import JoinStudyOptions
@@ -43,7 +44,7 @@ def run(options: JoinStudyOptions) -> int:
     given = _as_joined(options)
     given.check_values()
     kept = (options.data, options.study, options.policy, options.ledger, options.identity, options.directory)
-    check_report(options.output, (*kept, options.ca))
+    check_report(options.output, (*kept, options.ca, options.budget))
     study = Study.load(options.study)
     folder = default_state(options.url, options.identity or options.data).with_suffix(".study")
     member = member_options(given, options.url, LayoutPolicy(), folder)
@@ -51,7 +52,7 @@ def run(options: JoinStudyOptions) -> int:
     if dataset is None:
         raise RuntimeError("a site without data")
     try:
-        with open_budget(options.budget, options.epsilon, options.delta) as budget:
+        with opened_budget(options) as budget:
             # A member that goes on has paid for rounds already; each further one is asked for as it comes.
             goes_on = any(folder.glob(f"*{STATE_SUFFIX}"))
             site = _approved_site(options, study, dataset, None if goes_on else budget)

@@ -18,10 +18,11 @@ from secagg.adapters.net.study_session import StudyRounds, StudySession
 from secagg.cli.join_run import stoppable
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
-from secagg.cli.private_options import open_budget, spent_line
+from secagg.cli.private_options import spent_line
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import invited_by, parse_deadlines
 from secagg.cli.serve_run import allow_many_sockets, log_level, open_port, shown, tls_of, trust_in
+from secagg.cli.stats.budget_options import opened_budget
 from secagg.cli.stats.serve_options import ServeStudyOptions
 from secagg.cli.stats.show import check_report, report
 from secagg.privacy.budget_errors import BudgetFileError
@@ -38,7 +39,8 @@ def run(options: ServeStudyOptions) -> int:
     """Host the study to its end; returns the exit code.  Raises ParameterError, InputError and OSError."""
     served = _as_served(options)
     served.check_ranges()
-    check_report(options.output, (options.directory, options.journal, options.cert, options.key, options.study))
+    kept = (options.directory, options.journal, options.cert, options.key, options.study, options.budget)
+    check_report(options.output, kept)
     study, rounds = Study.load(options.study), _rounds(options, served)
     tls, certificate = tls_of(served)
     allow_many_sockets()
@@ -49,7 +51,7 @@ def run(options: ServeStudyOptions) -> int:
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
             session = StudySession(study, rounds, journal=journal)
-            with open_budget(options.budget, options.epsilon, options.delta) as budget:
+            with opened_budget(options) as budget:
                 if budget is not None and study.noise is not None and journal.load(session.first.name) is None:
                     check_room(budget, study.noise, study.noisy_rounds)
                 result = asyncio.run(stoppable(_host(session, options, served, journal, tls, certificate, budget)))
