@@ -126,8 +126,8 @@ def check_covered(budget: Budget | None, terms: NoiseTerms | None) -> None:
     """Raises DisclosureError for a study without noise where there is a budget, which could not count it."""
     if budget is not None and terms is None:
         raise DisclosureError(
-            f"the study has no noise, and the budget {budget.path} covers studies with noise alone: have [noise] in the "
-            "study, or leave the budget out"
+            f"the study has no noise, and the budget {budget.path} covers studies with noise alone: have [noise] in "
+            "the study, or leave the budget out"
         )
 
 

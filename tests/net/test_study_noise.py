@@ -172,6 +172,8 @@ def test_a_server_hosts_no_study_that_its_budget_refuses(tmp_path: Path, tls_fol
 
 def test_a_budget_is_for_studies_with_noise(tmp_path: Path) -> None:
     silent = Study.from_toml(TEXT)
-    with budgets(tmp_path, 1.0) as (budget,), pytest.raises(DisclosureError, match="the study has no noise"):
+    site = Site(silent, Frame(silent, FRAMES[0]))
+    with budgets(tmp_path, 1.0) as (budget,):
         options = MemberOptions(url="wss://localhost:1/study", privacy_budget=budget)
-        StudyMember(Site(silent, Frame(silent, FRAMES[0])), options, tmp_path)
+        with pytest.raises(DisclosureError, match="the study has no noise"):
+            StudyMember(site, options, tmp_path)

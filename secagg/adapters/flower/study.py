@@ -278,8 +278,8 @@ def run_study(
         options: of ``RoundConfig.for_cohort``, such as ``gamma`` and ``delta``.
 
     Raises ParameterError for options, or a number of nodes, of which no first round can be made; DisclosureError for a
-    study without noise where there is a budget; BudgetExceededError, before the first round, for one that has no room for all
-    rounds of the study, and BudgetFileError for one that cannot be written.
+    study without noise where there is a budget; BudgetExceededError, before the first round, for one that has no room
+    for all rounds of the study, and BudgetFileError for one that cannot be written.
     """
     members = _Members()
     if directory is not None:
