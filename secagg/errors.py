@@ -115,6 +115,10 @@ class DisclosureError(SecAggError):
     """
 
 
+class CertificateError(SecAggError):
+    """A certificate, or a chain of them, does not hold: the message says which of its claims is wrong."""
+
+
 class PeerError(SecAggError):
     """The other side misbehaved.
 

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from secagg.errors import AbortCode
 from secagg.events import ClientStep, ServerStep
+from secagg.identity import Identity
 from secagg.outcome import Blame, Failure, Outgoing, Result
+from secagg.pairwise.certificate import Spent
 from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
@@ -115,6 +117,17 @@ class ServerMachine(Protocol):
 
     def compute(self, executor: Executor | None = None, workers: int | None = None) -> Result:
         """Unmask the sum.  Raises PeerError when a client dealt shares that open to something else."""
+
+    def certificate(
+        self,
+        identity: Identity,
+        *,
+        previous: bytes = b"",
+        name: str = "",
+        time: int = 0,
+        spent: Spent | None = None,
+    ) -> bytes:
+        """The round's certificate, signed by the server's identity.  Raises StateError before the round is over."""
 
     def abort(self, reason: str = "cancelled by the host") -> Outgoing:
         """End the round without a sum, and return what to send."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from secagg import __version__
-from secagg.cli import demo, identity, join, plan, serve, simulate, vectors, warmup
+from secagg.cli import audit, demo, identity, join, plan, serve, simulate, vectors, warmup
 from secagg.cli.stats import app as stats
 
 # Without typer's own tracebacks: they can show the values of local variables.
@@ -24,6 +24,7 @@ app.command("demo")(demo.demo)
 app.command("warmup")(warmup.warmup)
 app.command("serve")(serve.serve)
 app.command("join")(join.join)
+app.command("audit")(audit.audit)
 app.add_typer(identity.app, name="identity")
 app.add_typer(vectors.app, name="vectors")
 app.add_typer(stats.app, name="stats")

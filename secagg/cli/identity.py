@@ -57,7 +57,7 @@ def show(
 ) -> None:
     """Show a member's name and public key."""
     with usage_errors("identity show"):
-        member = _read_member(file)
+        member = read_member(file)
         if "private_key" in member:
             _check_identity(file, member)
         shown = {"name": member["name"], "key": member["key"]}
@@ -100,7 +100,7 @@ def directory(
 def _write_directory(file: Path, members: list[Path]) -> None:
     if file.exists():
         raise ParameterError(f"{file}: this file exists already; name another file, or remove it")
-    listed = [(member["name"], _key(path, member["key"])) for path in members for member in [_read_member(path)]]
+    listed = [(member["name"], _key(path, member["key"])) for path in members for member in [read_member(path)]]
     first: dict[bytes, Path] = {}
     for path, (name, key) in zip(members, listed, strict=True):
         if first.setdefault(key, path) is not path:
@@ -123,7 +123,8 @@ def _write_private(file: Path, content: dict[str, str]) -> None:
         out.write(json.dumps(content, indent=2) + "\n")
 
 
-def _read_member(file: Path) -> dict[str, Any]:
+def read_member(file: Path) -> dict[str, Any]:
+    """What is in an identity file or a public half: name, key, and perhaps the private key.  Raises ParameterError."""
     try:
         member = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):

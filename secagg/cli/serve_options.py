@@ -236,6 +236,25 @@ class ServeOptions:
             rich_help_panel=_RUNNING,
         ),
     ] = None
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Identity file of the server, of secagg identity new, that signs the certificates of --certificates.",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None
+    certificates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory that gets a signed certificate of every round, for secagg audit; it is made if it is not "
+            "there. Certificates that are there are continued (default: no certificates are made).",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None
     linger: Annotated[
         float,
         typer.Option(

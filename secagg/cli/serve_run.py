@@ -27,6 +27,7 @@ from rich.text import Text
 from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import is_loopback
 from secagg.adapters.net.certificates import CERTIFICATE_FILE, make_demo_certificate, server_context
+from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
@@ -36,6 +37,7 @@ from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
+from secagg.certificate_files import CertificateFiles
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
@@ -44,7 +46,9 @@ from secagg.cli.private_sums import noisy_arrays, noisy_json, noisy_warnings, re
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
-from secagg.errors import InputError, ParameterError
+from secagg.credentials import load_identity
+from secagg.errors import CertificateError, InputError, ParameterError
+from secagg.pairwise.certificate import Certificate
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.budget_errors import BudgetFileError
 from secagg.privacy.hosting import OpenedSum, decoded
@@ -97,6 +101,7 @@ def run(options: ServeOptions) -> ServeOutcome:
     specs = round_specs(options, served.layout)
     if options.output is not None:
         _check_output(options.output, options, specs)
+    certifier = _certifier(options)
     tls, certificate = tls_of(options)
     allow_many_sockets()
     as_json = options.log_format is LogFormatName.JSON
@@ -108,7 +113,7 @@ def run(options: ServeOptions) -> ServeOutcome:
             open_budget(options.budget, options.epsilon, options.delta) as budget,
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
-            return asyncio.run(_host(specs, options, opened, tls, certificate, budget))
+            return asyncio.run(_host(specs, options, opened, tls, certificate, budget, certifier))
     except (JournalError, BudgetFileError) as failure:
         typer.echo(f"secagg serve: {failure}; mend that, and run the same command to go on", err=True)
         return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
@@ -149,6 +154,29 @@ def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec
         model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.layout.arrays})
 
 
+def _certifier(options: ServeOptions) -> Certifier | None:
+    """Who signs the certificates, and the chain that they continue.  Raises ParameterError and OSError."""
+    if (options.identity is None) != (options.certificates is None):
+        raise ParameterError(
+            "--identity and --certificates go together: the identity signs what the directory gets; make one with "
+            "secagg identity new"
+        )
+    if options.identity is None or options.certificates is None:
+        return None
+    identity = load_identity(options.identity)
+    try:
+        files = CertificateFiles(options.certificates)
+    except CertificateError as wrong:
+        raise ParameterError(f"--certificates: {wrong}; give another directory") from None
+    if files.last and (signer := Certificate.from_bytes(files.last).server) != identity.public_key:
+        raise ParameterError(
+            f"--certificates {options.certificates}: holds the chain of the server {signer.hex()}, and --identity "
+            f"{options.identity} is {identity.public_key.hex()}; give the identity or the directory that belongs to "
+            "the other"
+        )
+    return Certifier(identity, files)
+
+
 def _file_of(output: Path, name: str) -> Path:
     return Path(str(output).replace("{round}", name))
 
@@ -160,13 +188,16 @@ async def _host(
     tls: ssl.SSLContext | None,
     certificate: bytes,
     budget: Budget | None,
+    certifier: Certifier | None,
 ) -> ServeOutcome:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         with contextlib.suppress(NotImplementedError):  # Windows
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
     limits = Limits(connections=options.max_connections)
-    service = Service(specs, journal, certificate=certificate, limits=limits, privacy_budget=budget)
+    service = Service(
+        specs, journal, certificate=certificate, limits=limits, privacy_budget=budget, certifier=certifier
+    )
     async with contextlib.AsyncExitStack() as stack:
         open_monitor(service, options, stack)
         url = await open_port(service, options, stack, tls)

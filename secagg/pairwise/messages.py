@@ -228,6 +228,11 @@ def unmask(version: int, session: bytes, openings: bytes, attachment: bytes) -> 
     return UnmaskWithAttachment(version, session, openings, attachment)
 
 
+def invitation_nonce(data: bytes) -> bytes:
+    """The nonce of an invitation that this process' own server made: with the config, it tells rounds apart."""
+    return invitation.decode(data, len(data), None).nonce
+
+
 def abort_code(message: Abort) -> AbortCode:
     """R-ABORT-3: the code of an ABORT; a number that this version does not know is UNSPECIFIED."""
     return AbortCode(message.code) if message.code in set(AbortCode) else AbortCode.UNSPECIFIED

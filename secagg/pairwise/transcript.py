@@ -49,6 +49,9 @@ _JOIN_TOKEN: Final = b"join token"
 _LOGIN: Final = b"login"
 _STATE: Final = b"suspended client"
 _TRANSCRIPT: Final = b"transcript"
+_SUM: Final = b"sum"
+_CERTIFICATE: Final = b"certificate"
+_CHAIN: Final = b"certificate chain"
 
 KEY_SHARE: Final = 0
 """The kind of a share of a masking private key."""
@@ -168,6 +171,23 @@ class Labels:
     def transcript_digest(self, session: bytes, parts: Iterable[bytes]) -> bytes:
         """What the server saw and decided, without the masked vectors."""
         return self._hash(_TRANSCRIPT, session, *parts)
+
+    # What is certified when the round is over.
+
+    def sum_digest(self, session: bytes, packed: bytes | memoryview) -> bytes:
+        """R-CHAIN-2: the digest of a sum, packed at its modulus' bits as a masked input is.
+
+        The sum is hashed before it becomes a field: it may be longer than a field's length can say.
+        """
+        return self._hash(_SUM, session, hashlib.sha256(packed).digest())
+
+    def signed_certificate(self, unsigned: bytes) -> bytes:
+        """R-CHAIN-3: the bytes that a server's identity signs over a certificate without its signature."""
+        return self._fields(_CERTIFICATE, unsigned)
+
+    def certificate_digest(self, certificate: bytes) -> bytes:
+        """R-CHAIN-4: what the next certificate of the chain gives as its ``previous``."""
+        return self._hash(_CHAIN, certificate)
 
     # The roster's Merkle tree: exactly n leaves, leaf j for member j.
 

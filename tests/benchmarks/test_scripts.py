@@ -16,6 +16,7 @@ TINY_ROUNDS = ["--clients", "12", "--dim", "200", "--dropout", "0.2", "--graph",
 ON_STANDARD_OUTPUT = {"cells.py", "kernels.py"}
 """What others run for their figures: they print JSON."""
 SCRIPTS = {
+    "audit_history.py": ["--rounds", "20", "--clients", "3"],
     "cells.py": ["12", "200", "0.2", "complete", "semi_honest", "--full", "2", "--repeat", "2"],
     "against_peers.py": ["--quick"],
     "differencing.py": ["--rounds", "3", "--clients", "40"],

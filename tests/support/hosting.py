@@ -14,6 +14,7 @@ import numpy as np
 
 from secagg import Identity, MemoryDirectory, Policy, RoundConfig, ThreatModel
 from secagg.adapters.net.certificates import client_context, server_context
+from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.frames import Progress
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.member import Member
@@ -148,6 +149,7 @@ async def hosting(
     port: int = 0,
     open_journal: Callable[[Path], Journal] = Journal,
     privacy_budget: Budget | None = None,
+    certifier: Certifier | None = None,
 ) -> AsyncIterator[Hosting]:
     """Host rounds, in a time that the test moves; their journal is in the folder."""
     context, certificate = server_context(tls_folder / "server.pem", tls_folder / "server.key")
@@ -160,6 +162,7 @@ async def hosting(
             limits=limits,
             clock=the_clock(),
             privacy_budget=privacy_budget,
+            certifier=certifier,
         )
         async with service.listen("localhost", port, context) as listener:
             door = next(iter(listener.sockets))

@@ -13,8 +13,25 @@ from package_imports import MODULES, imports
 from secagg.pairwise import transcript
 
 OUTER = {
+<<<<<<< HEAD
     *("credentials", "differencing", "durable", "encoding", "privacy", "robust", "statistics", "simulation"),
     *("testing", "adapters", "cli", "__main__"),
+=======
+    *(
+        "audit",
+        "certificate_files",
+        "credentials",
+        "durable",
+        "encoding",
+        "privacy",
+        "statistics",
+        "simulation",
+        "testing",
+        "adapters",
+        "cli",
+    ),
+    "__main__",
+>>>>>>> 4254a97 (A certificate of each round, signed by its server and chained, and secagg audit, which checks a history offline)
 }
 """What the protocol core must not know of."""
 FACADE = "secagg"  # __init__.py
@@ -84,8 +101,10 @@ ARROWS = {
     "credentials": {"errors", "identity", "durable"},
     "differencing": {"durable", "errors", "wording"},
     "pairwise": {"errors", "events", "outcome", "identity", "primitives", "arithmetic", "wording"},
-    "machines": {"errors", "events", "outcome", "pairwise"},
+    "machines": {"errors", "events", "identity", "outcome", "pairwise"},
     "released": set(),
+    "audit": {"errors", "identity", "pairwise"},
+    "certificate_files": {"errors", "pairwise"},
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
     "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic", "wording"},
     "robust": {"errors", "wording"},

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, final
 import msgspec
 
 from secagg.adapters.net import reasons
+from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, Outbound
@@ -54,9 +55,15 @@ class HostedRound:
     """Runs one round from its first client to its end, over any number of restarts."""
 
     def __init__(
-        self, spec: RoundSpec, journal: Journal, clock: Clock = SYSTEM_CLOCK, privacy_budget: Budget | None = None
+        self,
+        spec: RoundSpec,
+        journal: Journal,
+        clock: Clock = SYSTEM_CLOCK,
+        privacy_budget: Budget | None = None,
+        certifier: Certifier | None = None,
     ) -> None:
         self.spec = spec
+        self._certifier = certifier
         self.charge = None if privacy_budget is None else RoundCharge(privacy_budget, spec.layout, spec.name)
         """What the round costs the server's privacy budget, if it has one."""
         self.name, self.config = spec.name, spec.config
@@ -429,6 +436,9 @@ class HostedRound:
         await self._end(server, result)
 
     async def _end(self, server: ServerMachine, result: Result | None) -> None:
+        if (certifier := self._certifier) is not None:
+            # Before anybody hears of the end: there is no ending without a certificate, whatever breaks down.
+            await self._on_thread(lambda: certifier.certify(server, self.spec, result, self._clock))
         if result is not None:
             total = await self._on_thread(lambda: self._open_sum(result))
             packed = await self._on_thread(lambda: pack(total.vector, result.modulus))

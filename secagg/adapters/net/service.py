@@ -20,6 +20,7 @@ from websockets.http11 import Request, Response
 
 from secagg.adapters.net.addresses import is_round_name
 from secagg.adapters.net.budget import ByteBudget
+from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
 from secagg.adapters.net.charging import charge_all
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
@@ -120,6 +121,7 @@ class Service:
         limits: Limits | None = None,
         clock: Clock = SYSTEM_CLOCK,
         privacy_budget: Budget | None = None,
+        certifier: Certifier | None = None,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -130,11 +132,12 @@ class Service:
             limits: what connections may take.
             clock: what deadlines and limits are counted by.
             privacy_budget: charged for every round before anybody can log in; all rounds must be private then.
+            certifier: signs a certificate of every round that ends.
         """
         self._clock = clock
-        self._privacy_budget = privacy_budget
+        self._privacy_budget, self._certifier = privacy_budget, certifier
         self._running: asyncio.TaskGroup | None = None
-        self.rounds = {spec.name: HostedRound(spec, journal, clock, privacy_budget) for spec in specs}
+        self.rounds = {spec.name: HostedRound(spec, journal, clock, privacy_budget, certifier) for spec in specs}
         """By name.  A round that is added makes a new mapping: other threads read this one meanwhile."""
         for name in self.rounds:
             _check_name(name)
@@ -203,7 +206,7 @@ class Service:
             raise ParameterError(f"round {spec.name}: the service hosts a round of this name; give another one")
         if self._running is None:
             raise RuntimeError("the service does not listen: give it the rounds when it is made")
-        hosted = HostedRound(spec, self.journal, self._clock, self._privacy_budget)
+        hosted = HostedRound(spec, self.journal, self._clock, self._privacy_budget, self._certifier)
         await _load_kernels(hosted)
         await hosted.start()
         if hosted.charge is not None:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, final
 
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, ServerStep
-from secagg.identity import Directory
+from secagg.identity import Directory, Identity
 from secagg.outcome import Blame, Failure, Outgoing, Result
 from secagg.pairwise import messages
+from secagg.pairwise.certificate import Spent
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Abort, Advertise, MaskedInput, ToServer
 from secagg.pairwise.phases import SERVER_ENDED, HostCall, ServerState, collected_in
 from secagg.pairwise.rules import server as rules
 from secagg.pairwise.rules import wire as wire_rules
-from secagg.pairwise.server import advertise, compute, dispatch
+from secagg.pairwise.server import advertise, certify, compute, dispatch
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import RoundOverError
 from secagg.pairwise.server.records import (
@@ -213,6 +214,33 @@ class Server:
             raise ParameterError(f"workers = {workers!r}: a whole number, 1 or more; leave it out if you do not know")
         with self._one_compute("compute"):
             return self._compute(executor, workers)
+
+    def certificate(
+        self,
+        identity: Identity,
+        *,
+        previous: bytes = b"",
+        name: str = "",
+        time: int = 0,
+        spent: Spent | None = None,
+    ) -> bytes:
+        """The round's certificate, signed, once the round is over: with its sum, or without one.
+
+        Args:
+            identity: the server's, which it keeps beyond rounds.
+            previous: the certificate of the round before it, of the same identity; nothing for the first of a chain.
+            name: what the host calls the round, for people who read the certificate; at most 64 characters.
+            time: seconds since 1970, by the host's clock; 0 for a host that does not say.
+            spent: the differential privacy that the round took, by the host's account.
+
+        Raises StateError before the round is over; CertificateError when ``previous`` is no certificate of this
+        identity, or the arguments make none that holds.
+        """
+        with self._one_call("certificate"):
+            if not self.done or (isinstance(self._held, Done) and self._result is None):
+                raise StateError(f"certificate: not possible in state {self.phase}; call compute, or abort, first")
+            draft = certify.draft(self._round, self._attendance, self._held, self._result)
+            return certify.chained(draft, identity, previous, name=name, time=time, spent=spent)
 
     def abort(self, reason: str = "cancelled by the host") -> Outgoing:
         """End the round without a sum; returns an ABORT for each client that may still be listening."""

@@ -339,6 +339,8 @@ class Unmasked(_Record, tag="COMPUTE", frozen=True):
     shares: npt.NDArray[np.uint64]
     good: Flags
     attachments: dict[int, bytes] = msgspec.field(default_factory=dict)
+    confirmations: dict[int, bytes] = msgspec.field(default_factory=dict)
+    """``active``: the signatures over the survivors, for the round's certificate."""
 
     @property
     def advertised(self) -> Advertised:

@@ -64,4 +64,5 @@ def close(unmasking: Unmasking, attendance: Attendance) -> tuple[Unmasked, Ids]:
             good = int(returned[owner])
             bad = sum(holder in answered for holder in edges.neighbours(owner).tolist()) - good
             raise shares_missing(attendance, Phase.UNMASK, owner, good, bad, config)
-    return Unmasked(masked, unmasking.shares, unmasking.good, unmasking.attachments), ()
+    confirmations = unmasking.settled.signatures if isinstance(unmasking.settled, Confirmed) else {}
+    return Unmasked(masked, unmasking.shares, unmasking.good, unmasking.attachments, confirmations), ()

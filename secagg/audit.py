@@ -1,0 +1,259 @@
+"""Reading a history of rounds offline: every certificate, the chain that they make, and what it says for an auditor.
+
+Nothing here reads a file; ``secagg audit`` does.  What a history proves, and what it does not, is in ``docs/audit.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from secagg.errors import AbortCode, CertificateError
+from secagg.identity import Directory
+from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
+from secagg.pairwise.config import RoundConfig
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AuditedRound:
+    """What a certificate says of its round, with members by cohort index.
+
+    Attributes:
+        number, name, time: as in the certificate.
+        config: under which rules the round was played.
+        session: the session's id, or nothing for a round that ended without a roster.
+        advertised, dealers, included: who stands in the roster, who dealt shares, whose vectors were summed.
+        signers: who confirmed the survivors.
+        lost: by phase, whom it was closed without.
+        faults: (member, phase, code) of whoever broke a rule.
+        outcome: ``sum``, or the name of the abort code.
+        ended_in: the phase in which a round without a sum ended; empty with a sum.
+        missing, culprits: whom a round without a sum waited for in vain, and who is to blame.
+        sums: (group, members, digest) of what was opened.
+        epsilon, delta: the privacy that the round took; None where none was promised.
+        digest: of the certificate, which the next one names.
+    """
+
+    number: int
+    name: str
+    time: int
+    config: RoundConfig
+    session: bytes
+    advertised: tuple[int, ...]
+    dealers: tuple[int, ...]
+    included: tuple[int, ...]
+    signers: tuple[int, ...]
+    lost: Mapping[str, tuple[int, ...]]
+    faults: tuple[tuple[int, str, str], ...]
+    outcome: str
+    ended_in: str
+    missing: tuple[int, ...]
+    culprits: tuple[int, ...]
+    sums: tuple[tuple[int, tuple[int, ...], bytes], ...]
+    epsilon: float | None
+    delta: float | None
+    digest: bytes
+
+    @classmethod
+    def of(cls, certificate: Certificate) -> AuditedRound:
+        """What a certificate says that was checked."""
+        ended, spent, members = certificate.ended, certificate.spent, certificate.members
+        return cls(
+            number=certificate.number,
+            name=certificate.name,
+            time=certificate.time,
+            config=certificate.round_config,
+            session=certificate.session,
+            advertised=members(certificate.advertised),
+            dealers=members(certificate.dealers),
+            included=members(certificate.survivors),
+            signers=members(certificate.signers),
+            lost={entry.phase: members(entry.members) for entry in certificate.lost},
+            faults=tuple((fault.sender, fault.phase, fault.code) for fault in certificate.faults),
+            outcome="sum" if ended is None else AbortCode(ended.code).name.lower().replace("_", "-"),
+            ended_in="" if ended is None else ended.phase,
+            missing=() if ended is None else members(ended.missing),
+            culprits=() if ended is None else members(ended.culprits),
+            sums=tuple((opened.number, members(opened.members), opened.digest) for opened in certificate.sums),
+            epsilon=None if spent is None else spent.epsilon,
+            delta=None if spent is None else spent.delta,
+            digest=certificate.digest,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it in JSON's types, digests in hexadecimal digits."""
+        config = self.config
+        return {
+            "number": self.number,
+            "name": self.name,
+            "time": self.time,
+            "digest": self.digest.hex(),
+            "session": self.session.hex(),
+            "invited": config.clients,
+            "advertised": list(self.advertised),
+            "dealers": list(self.dealers),
+            "included": list(self.included),
+            "signers": list(self.signers),
+            "lost": {phase: list(members) for phase, members in self.lost.items()},
+            "faults": [{"member": member, "phase": phase, "code": code} for member, phase, code in self.faults],
+            "outcome": self.outcome,
+            "ended_in": self.ended_in,
+            "missing": list(self.missing),
+            "culprits": list(self.culprits),
+            "sums": [
+                {"group": group, "members": list(members), "digest": digest.hex()}
+                for group, members, digest in self.sums
+            ],
+            "privacy": None if self.epsilon is None else {"epsilon": self.epsilon, "delta": self.delta},
+            "policy": policy_of(config),
+        }
+
+
+def policy_of(config: RoundConfig) -> dict[str, Any]:
+    """The rules of a round that an auditor asks for, by name."""
+    return {
+        "config": config.digest.hex(),
+        "version": config.version,
+        "threat_model": config.threat_model.value,
+        "clients": config.clients,
+        "length": config.length,
+        "modulus": config.modulus.value,
+        "colluders": config.colluders,
+        "dropouts": config.dropouts,
+        "threshold": config.threshold,
+        "quorum": config.quorum,
+        "min_survivors": config.min_survivors,
+        "sigma": config.sigma,
+        "context": config.context.hex(),
+        "cohort": config.cohort.hex(),
+    }
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class History:
+    """A chain that holds.
+
+    Attributes:
+        server: the public key that signed every certificate of it.
+        rounds: in their order.
+        head: the digest of the last certificate.
+    """
+
+    server: bytes
+    rounds: tuple[AuditedRound, ...]
+    head: bytes
+
+    @property
+    def epsilon(self) -> float:
+        """The epsilons of all rounds added up: an upper bound of what they took together, by simple composition."""
+        return float(sum(audited.epsilon or 0.0 for audited in self.rounds))
+
+    @property
+    def delta(self) -> float:
+        """The deltas of all rounds added up."""
+        return float(sum(audited.delta or 0.0 for audited in self.rounds))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it in JSON's types."""
+        return {
+            "server": self.server.hex(),
+            "head": self.head.hex(),
+            "rounds": [audited.as_json() for audited in self.rounds],
+            "privacy": {"epsilon": self.epsilon, "delta": self.delta},
+        }
+
+
+def audit(
+    certificates: Iterable[bytes],
+    *,
+    directory: Directory | None = None,
+    server: bytes | None = None,
+    head: bytes | None = None,
+    partial: bool = False,
+) -> History:
+    """Check a whole history: every signature, every quorum, every claim, and the chain.
+
+    Args:
+        certificates: in the order of the chain.
+        directory: ``active``: who vouches for the cohort, so that the members' signatures can be checked.
+        server: the server's public key, where the auditor knows it; else the first certificate's, for all of them.
+        head: the digest of the last certificate, where the auditor knows it (a member does, that keeps its chain):
+            a history that was cut off at its end is refused then.
+        partial: take a history whose beginning is not there.
+
+    Raises CertificateError, which says which certificate does not hold, and why.
+    """
+    rounds: list[AuditedRound] = []
+    sessions: set[tuple[bytes, bytes]] = set()
+    last: Certificate | None = None
+    digest = NO_CERTIFICATE
+    for place, data in enumerate(certificates):
+        try:
+            certificate = Certificate.from_bytes(data)
+            _check_signer(certificate, server if last is None else last.server)
+            if last is None:
+                _check_first(certificate, partial=partial)
+            else:
+                check_follows(certificate, last, digest)
+            _check_cohort(certificate, directory)
+            if (played := (certificate.config, certificate.nonce)) in sessions:
+                raise CertificateError("this round was certified before: config and nonce are the same")
+        except CertificateError as wrong:
+            raise CertificateError(f"certificate {place} of the history: {wrong}") from None
+        audited = AuditedRound.of(certificate)
+        rounds.append(audited)
+        sessions.add(played)
+        last, digest = certificate, audited.digest
+    if last is None:
+        raise CertificateError("there is no certificate in this history")
+    if head not in (None, digest):
+        raise CertificateError(
+            f"the history ends with {digest.hex()}, not with {head.hex() if head else ''}: its end is missing, or it "
+            "is another history"
+        )
+    return History(last.server, tuple(rounds), digest)
+
+
+def check_follows(certificate: Certificate, last: Certificate, digest: bytes) -> None:
+    """A certificate stands behind another one, whose digest is given.  Raises CertificateError."""
+    if certificate.number != last.number + 1:
+        raise CertificateError(f"it has number {certificate.number}, behind number {last.number}")
+    if certificate.previous != digest:
+        raise CertificateError(
+            f"it names {certificate.previous.hex()} as the one before it, which has the digest {digest.hex()}"
+        )
+    if certificate.round_config.cohort != last.round_config.cohort:
+        raise CertificateError("it is of another cohort than the one before it")
+    if certificate.time and certificate.time < last.time:
+        raise CertificateError(f"it was made at {certificate.time}, before the one before it, at {last.time}")
+
+
+def _check_signer(certificate: Certificate, server: bytes | None) -> None:
+    if server not in (None, certificate.server):
+        raise CertificateError(
+            f"it is signed by the server {certificate.server.hex()}, not by {server.hex() if server else ''}"
+        )
+
+
+def _check_first(certificate: Certificate, *, partial: bool) -> None:
+    if certificate.number and not partial:
+        raise CertificateError(
+            f"it has number {certificate.number}: the certificates before it are missing; give them, or ask for a "
+            "partial history"
+        )
+
+
+def _check_cohort(certificate: Certificate, directory: Directory | None) -> None:
+    config = certificate.round_config
+    if not config.threat_model.signs:
+        return
+    keys: Sequence[bytes] | None = None if directory is None else directory.cohort(config.cohort)
+    if keys is None or len(keys) != config.clients:
+        raise CertificateError(
+            f"no directory is given that holds its cohort of {config.clients} with digest {config.cohort.hex()}, and "
+            "without one its members' signatures prove nothing"
+        )
+    certificate.check_confirmations(keys)
