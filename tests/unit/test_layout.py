@@ -13,25 +13,8 @@ from package_imports import MODULES, imports
 from secagg.pairwise import transcript
 
 OUTER = {
-<<<<<<< HEAD
-    *("credentials", "differencing", "durable", "encoding", "privacy", "robust", "statistics", "simulation"),
-    *("testing", "adapters", "cli", "__main__"),
-=======
-    *(
-        "audit",
-        "certificate_files",
-        "credentials",
-        "durable",
-        "encoding",
-        "privacy",
-        "statistics",
-        "simulation",
-        "testing",
-        "adapters",
-        "cli",
-    ),
-    "__main__",
->>>>>>> 4254a97 (A certificate of each round, signed by its server and chained, and secagg audit, which checks a history offline)
+    *("audit", "certificate_files", "credentials", "differencing", "durable", "encoding", "privacy", "robust"),
+    *("statistics", "simulation", "testing", "adapters", "cli", "__main__"),
 }
 """What the protocol core must not know of."""
 FACADE = "secagg"  # __init__.py
