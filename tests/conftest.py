@@ -36,6 +36,7 @@ _PROCESS = {
     "net/test_service_page.py",
     "net/test_study_commands.py",
     "net/test_study_tutorial.py",
+    "net/test_sums_apart_commands.py",
     "privacy/test_privacy_budget_processes.py",
     "privacy/test_private_targets.py",
     "protocol/test_executors.py",

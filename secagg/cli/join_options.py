@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from secagg.cli.command_options import check_range
+from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
 from secagg.cli.private_options import BudgetFile
 from secagg.cli.promise_options import PANEL, need_extra
@@ -231,6 +232,8 @@ class JoinOptions:
         ),
     ] = MOST_LEVELS
     budget: BudgetFile = None
+    ledger: LedgerFile = None
+    min_difference: MinDifference = None
     ca: Annotated[
         Path | None,
         typer.Option(
@@ -269,6 +272,7 @@ class JoinOptions:
 
     def check_values(self) -> None:
         """Raises ParameterError for a number that no client can use, and for an option that another one needs."""
+        check_ledger(self.ledger, self.min_difference, self.directory)
         check_range("--weight", self.weight, 1, LARGEST_WEIGHT)
         check_range("--min-survivors", self.min_survivors, 2)
         check_range("--min-bits", self.min_bits, FEWEST_BITS, MOST_BITS)

@@ -36,6 +36,7 @@ from secagg.adapters.net.membership import (
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.cli.array_files import check_output, write_arrays
+from secagg.cli.difference_options import asks, open_ledger
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.option_words import option_words
 from secagg.cli.options import LogFormatName
@@ -60,10 +61,12 @@ from secagg.cli.private_sums import (
 )
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.credentials import load_directory, load_identity
+from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_difference
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
 from secagg.pairwise.config import Policy
 from secagg.pairwise.phases import ServerState, default_threat_model
+from secagg.pairwise.rates import count_of
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.layout import PrivateLayout, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import read_any_layout
@@ -137,9 +140,13 @@ def run(options: JoinOptions) -> JoinOutcome:
         write_arrays(output, _written(total, as_mean=options.mean))
 
     try:
-        with open_budget(options.budget, options.epsilon, options.delta) as budget:
-            ended = _take_part(replace(member, privacy_budget=budget), state, own, write)
-    except BudgetFileError as failure:
+        with (
+            open_budget(options.budget, options.epsilon, options.delta) as budget,
+            open_ledger(options.ledger) as ledger,
+        ):
+            asked = _asking(replace(member, privacy_budget=budget), options, ledger)
+            ended = _take_part(asked, state, own, write)
+    except (BudgetFileError, DifferenceLedgerError) as failure:
         return _no(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED)
     return _told(ended, own, options, warned=loss is not None) if isinstance(ended, Total) else ended
 
@@ -230,6 +237,17 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
     )
 
 
+def _asking(member: MemberOptions, options: JoinOptions, ledger: DifferenceLedger | None) -> MemberOptions:
+    """The same member, whose ledger is asked before its last answer leaves."""
+    if ledger is None or options.directory is None:
+        return member
+    names = load_directory(options.directory)[1]
+    least = options.min_difference
+    if least is None:
+        least = least_difference(count_of(len(names), "gamma", options.gamma))
+    return replace(member, may_reveal=asks(ledger, names, least))
+
+
 def _take_part(
     options: MemberOptions, state: Path, own: OwnInput, write: Callable[[Total], None]
 ) -> Total | JoinOutcome:
@@ -271,7 +289,7 @@ def to_the_end(work: Callable[[], _T], state: Path, command: str = "join") -> _T
         return _no(f"{refused}; nothing of this round was sent", EXIT_REFUSED, command)
     except DisclosureError as withheld:
         return _no(str(withheld), EXIT_REFUSED, command)
-    except LedgerFileError as failure:
+    except (LedgerFileError, DifferenceLedgerError) as failure:
         return _no(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED, command)
     except (AnotherInputError, MaybeSummedError) as refused:
         return _no(str(refused), EXIT_ANOTHER_INPUT, command)

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from secagg.cli.command_options import check_range
+from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import AsJson, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
 from secagg.cli.private_options import BudgetFile
@@ -135,6 +136,8 @@ class ServeOptions:
     noise: Noise = None
     levels: Levels = None
     budget: BudgetFile = None
+    ledger: LedgerFile = None
+    min_difference: MinDifference = None
     deadline: Annotated[
         list[str] | None,
         typer.Option(
@@ -289,6 +292,7 @@ class ServeOptions:
         asked = self.privacy().ask(1)  # of its values, those that depend on nothing else
         if asked is None and self.budget is not None:
             raise ParameterError(f"--budget {self.budget}: it is charged for private rounds; give --epsilon")
+        check_ledger(self.ledger, self.min_difference, self.directory)
         check_range("--port", self.port, 0, _LARGEST_PORT)
         check_range("--monitor-port", self.monitor_port, 0, _LARGEST_PORT)
         check_range("--max-connections", self.max_connections, 1)

@@ -31,6 +31,7 @@ from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
+from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import RoundSpec
@@ -39,6 +40,7 @@ from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
 from secagg.certificate_files import CertificateFiles
 from secagg.cli.array_files import check_output, write_arrays
+from secagg.cli.difference_options import open_ledger
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
 from secagg.cli.private_options import open_budget, spent_line
@@ -47,6 +49,7 @@ from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.credentials import load_identity
+from secagg.differencing import DifferenceLedgerError
 from secagg.errors import CertificateError, InputError, ParameterError
 from secagg.pairwise.certificate import Certificate
 from secagg.pairwise.config import RoundConfig
@@ -111,10 +114,12 @@ def run(options: ServeOptions) -> ServeOutcome:
         _say(served.chosen)
         with (
             open_budget(options.budget, options.epsilon, options.delta) as budget,
+            open_ledger(options.ledger) as ledger,
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
-            return asyncio.run(_host(specs, options, opened, tls, certificate, budget, certifier))
-    except (JournalError, BudgetFileError) as failure:
+            apart = None if ledger is None else SumsApart(ledger, options.min_difference)
+            return asyncio.run(_host(specs, options, opened, tls, certificate, budget, certifier, apart))
+    except (JournalError, BudgetFileError, DifferenceLedgerError) as failure:
         typer.echo(f"secagg serve: {failure}; mend that, and run the same command to go on", err=True)
         return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
     finally:
@@ -189,6 +194,7 @@ async def _host(
     certificate: bytes,
     budget: Budget | None,
     certifier: Certifier | None,
+    apart: SumsApart | None,
 ) -> ServeOutcome:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
@@ -196,7 +202,13 @@ async def _host(
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
     limits = Limits(connections=options.max_connections)
     service = Service(
-        specs, journal, certificate=certificate, limits=limits, privacy_budget=budget, certifier=certifier
+        specs,
+        journal,
+        certificate=certificate,
+        limits=limits,
+        privacy_budget=budget,
+        certifier=certifier,
+        sums_apart=apart,
     )
     async with contextlib.AsyncExitStack() as stack:
         open_monitor(service, options, stack)

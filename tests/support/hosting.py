@@ -17,6 +17,7 @@ from secagg.adapters.net.certificates import client_context, server_context
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.frames import Progress
 from secagg.adapters.net.journal import Journal
+from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions, Total
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
@@ -150,6 +151,7 @@ async def hosting(
     open_journal: Callable[[Path], Journal] = Journal,
     privacy_budget: Budget | None = None,
     certifier: Certifier | None = None,
+    sums_apart: SumsApart | None = None,
 ) -> AsyncIterator[Hosting]:
     """Host rounds, in a time that the test moves; their journal is in the folder."""
     context, certificate = server_context(tls_folder / "server.pem", tls_folder / "server.key")
@@ -163,6 +165,7 @@ async def hosting(
             clock=the_clock(),
             privacy_budget=privacy_budget,
             certifier=certifier,
+            sums_apart=sums_apart,
         )
         async with service.listen("localhost", port, context) as listener:
             door = next(iter(listener.sockets))

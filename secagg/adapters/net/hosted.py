@@ -25,6 +25,7 @@ from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import Message, Progress, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
+from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.standing import RefusalRecord, Standing
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _log = logging.getLogger("secagg.net.round")
 
+_AFTER_MASK: Final = frozenset({Phase.CONFIRM, Phase.UNMASK})
 RECONNECT_SECONDS: Final = 15.0
 """After a restart a phase stays open at least so long: its clients must find the way back."""
 
@@ -61,9 +63,12 @@ class HostedRound:
         clock: Clock = SYSTEM_CLOCK,
         privacy_budget: Budget | None = None,
         certifier: Certifier | None = None,
+        sums_apart: SumsApart | None = None,
     ) -> None:
         self.spec = spec
-        self._certifier = certifier
+        self._certifier, self._sums_apart = certifier, sums_apart
+        if sums_apart is not None:
+            sums_apart.check_round(spec)
         self.charge = None if privacy_budget is None else RoundCharge(privacy_budget, spec.layout, spec.name)
         """What the round costs the server's privacy budget, if it has one."""
         self.name, self.config = spec.name, spec.config
@@ -281,6 +286,8 @@ class HostedRound:
         for batch in self._journal.messages(self.name):
             await self._act(server, [(sender, phase, data) for sender, data in batch])
             replayed += len(batch)
+        if phase in _AFTER_MASK:
+            await self._check_sums_apart(server)
         await self._resume_deadline(phase, stored.deadline)
         self.epoch += 1
         self._log("resumed", phase=phase, replayed=replayed)
@@ -402,6 +409,8 @@ class HostedRound:
             self._durable = False  # should the journal fail, nobody gets what it does not have
             await self._on_thread(server.close_phase)
             await self._begin_stage(server, await self._on_thread(server.snapshot))
+            if phase == Phase.MASK:
+                await self._check_sums_apart(server)
             self._durable = True
         self._log(
             "phase-closed",
@@ -410,6 +419,14 @@ class HostedRound:
             missing=[self.spec.name_of(seat) for seat in missing],
             next=server.phase.value,
         )
+
+    async def _check_sums_apart(self, server: ServerMachine) -> None:
+        """Abort the round, before anybody hears of its survivors, when earlier sums and this one tell too much."""
+        guard = self._sums_apart
+        if guard is None or server.done:
+            return
+        if why := await self._on_thread(lambda: guard.why_not(self.spec, server)):
+            await self._on_thread(lambda: server.abort(why))
 
     async def _begin_stage(self, server: ServerMachine, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""

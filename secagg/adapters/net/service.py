@@ -42,6 +42,7 @@ from secagg.adapters.net.frames import (
 )
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal
+from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logins import Logins
 from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
@@ -122,6 +123,7 @@ class Service:
         clock: Clock = SYSTEM_CLOCK,
         privacy_budget: Budget | None = None,
         certifier: Certifier | None = None,
+        sums_apart: SumsApart | None = None,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -133,11 +135,13 @@ class Service:
             clock: what deadlines and limits are counted by.
             privacy_budget: charged for every round before anybody can log in; all rounds must be private then.
             certifier: signs a certificate of every round that ends.
+            sums_apart: asked before the survivors of any round are told: a round is aborted whose sum could be taken
+                apart by earlier ones; all rounds must have a directory then.
         """
         self._clock = clock
-        self._privacy_budget, self._certifier = privacy_budget, certifier
+        self._privacy_budget, self._certifier, self._sums_apart = privacy_budget, certifier, sums_apart
         self._running: asyncio.TaskGroup | None = None
-        self.rounds = {spec.name: HostedRound(spec, journal, clock, privacy_budget, certifier) for spec in specs}
+        self.rounds = {spec.name: self._hosted(spec, journal) for spec in specs}
         """By name.  A round that is added makes a new mapping: other threads read this one meanwhile."""
         for name in self.rounds:
             _check_name(name)
@@ -206,7 +210,7 @@ class Service:
             raise ParameterError(f"round {spec.name}: the service hosts a round of this name; give another one")
         if self._running is None:
             raise RuntimeError("the service does not listen: give it the rounds when it is made")
-        hosted = HostedRound(spec, self.journal, self._clock, self._privacy_budget, self._certifier)
+        hosted = self._hosted(spec, self.journal)
         await _load_kernels(hosted)
         await hosted.start()
         if hosted.charge is not None:
@@ -223,6 +227,9 @@ class Service:
         """
         self._over.append(prefix)
         self._left_out += left_out
+
+    def _hosted(self, spec: RoundSpec, journal: Journal) -> HostedRound:
+        return HostedRound(spec, journal, self._clock, self._privacy_budget, self._certifier, self._sums_apart)
 
     def _serve_at(self, door: Door, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[Listener]:
         handshake: dict[str, Any] = {}
