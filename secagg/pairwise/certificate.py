@@ -27,6 +27,7 @@ from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.records import SIGNATURE_BYTES, cut
 from secagg.pairwise.transcript import DIGEST_BYTES
 from secagg.primitives import signing, suites
+from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.identity import Identity
@@ -281,7 +282,9 @@ def _check_confirmed(certificate: Certificate, config: RoundConfig) -> None:
     """R-CONFIRM-5 as a client asks it; who signed is checked with the cohort's directory."""
     signers = _ids(certificate.signers, config.clients)
     if len(certificate.signatures) != len(signers) * SIGNATURE_BYTES:
-        raise CertificateError(f"{len(certificate.signatures)} bytes of signatures for {len(signers)} signers")
+        raise CertificateError(
+            f"{counted(len(certificate.signatures), 'byte')} of signatures for {counted(len(signers), 'signer')}"
+        )
     if strangers := set(signers) - set(_ids(certificate.survivors, config.clients)):
         raise CertificateError(f"member {min(strangers)} confirmed the survivors, but is none")
     asked = config.quorum if certificate.ended is None else 0
@@ -306,7 +309,7 @@ def _check_outcome(certificate: Certificate, config: RoundConfig) -> None:
     if len(certificate.transcript) != DIGEST_BYTES:
         raise CertificateError("a round with a sum has a transcript's digest")
     if len(survivors) < config.min_survivors:
-        raise CertificateError(f"{len(survivors)} survivors; the config asks for {config.min_survivors}")
+        raise CertificateError(f"{counted(len(survivors), 'survivor')}; the config asks for {config.min_survivors}")
     _check_sums(certificate, config, survivors)
 
 
