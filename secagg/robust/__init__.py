@@ -6,6 +6,9 @@
 The protocol knows nothing of this package.
 """
 
+from secagg.robust.anomalies import GroupAnomaly, RoundReport, report_round
+from secagg.robust.attacks import AttackName
+from secagg.robust.ballots import Ballot, ClassErrors, Tally, Verdict, Vote
 from secagg.robust.rules import (
     Rule,
     RuleName,
@@ -17,17 +20,31 @@ from secagg.robust.rules import (
     multi_krum,
     robust_mean,
     trimmed_mean,
+    within_norm,
 )
+from secagg.robust.scores import ClientScore, Scores
 
 __all__ = [
+    "AttackName",
+    "Ballot",
+    "ClassErrors",
+    "ClientScore",
+    "GroupAnomaly",
+    "RoundReport",
     "Rule",
     "RuleName",
+    "Scores",
+    "Tally",
+    "Verdict",
+    "Vote",
     "capped_weights",
     "coordinate_median",
     "geometric_median",
     "mixed_geometric_median",
     "most_bad",
     "multi_krum",
+    "report_round",
     "robust_mean",
     "trimmed_mean",
+    "within_norm",
 ]

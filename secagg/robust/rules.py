@@ -47,6 +47,7 @@ _CLOSE_ENOUGH: Final = 1e-12
 """The Weiszfeld iteration ends when a step changes no group's share by more than this."""
 _EDGE: Final = 1e-9
 """Of the whole weight: what is nearer to half of it counts as half, for sums of weights are rounded."""
+_SHORT_SHARE: Final = 0.2
 _DUST: Final = 1e-12
 """Of the whole weight: what is left of a group after a cut that should have taken all of it."""
 
@@ -69,6 +70,7 @@ def robust_mean(
     *,
     bad: int | None = None,
     weight_cap: float = 1.0,
+    norm_limit: float | None = None,
 ) -> Floats:
     """One vector from the means of groups, a minority of which may be poisoned; shape (m,), float64.
 
@@ -88,6 +90,8 @@ def robust_mean(
             a quarter of the weight off each end, and is the median when it cuts all it can.  The other rules have no
             such parameter.
         weight_cap: at least 1.
+        norm_limit: leave out, before the rule, the groups that ``within_norm`` finds too long at this factor.  ``bad``
+            is then about the groups that stay.  Like the cap, it does not hold for "mean".
 
     Raises:
         InputError: for means of another shape, with values that are not finite, or a rule's result of another shape.
@@ -95,6 +99,10 @@ def robust_mean(
     """
     rows = checked_means(means)
     weights = checked_weights(counts, len(rows))
+    if norm_limit is not None and rule != RuleName.MEAN:
+        short = within_norm(rows, norm_limit)
+        if not short.all():
+            rows, weights = rows[short], weights[short]
     capped = capped_weights(weights, weight_cap)
     if callable(rule):
         _no_bad(bad, "a rule that is handed in")
@@ -127,6 +135,23 @@ def capped_weights(weights: npt.ArrayLike, cap: float = 1.0) -> Floats:
     found = checked_weights(weights, np.size(weights))
     most = cap * float(np.median(found))
     return np.minimum(found, most)
+
+
+def within_norm(means: npt.ArrayLike, factor: float = 2.0) -> npt.NDArray[np.bool_]:
+    """Which groups are not much longer than the shortest ones; shape (G,).
+
+    Those whose mean has an L2 norm of at most ``factor`` times the norm that a fifth of the groups stay within.  An
+    attacker that wants to outweigh the honest members of its group must send a long update, and its group is then found
+    by its length, even where more than half of the groups are poisoned.  One that stays short passes, and is for the
+    rule to bear.
+
+    Raises InputError as ``robust_mean`` does, and ParameterError for a factor below 1.
+    """
+    rows = checked_means(means)
+    if not factor >= 1:
+        raise ParameterError(f"the norm limit is {factor!r}: it must be at least 1")
+    norms = np.sqrt([float(row @ row) for row in rows])
+    return norms <= factor * float(np.quantile(norms, _SHORT_SHARE, method="lower"))
 
 
 def most_bad(weights: npt.ArrayLike, rule: str = RuleName.TRIMMED_MEAN) -> int:

@@ -21,6 +21,7 @@ from secagg.robust import (
     multi_krum,
     robust_mean,
     trimmed_mean,
+    within_norm,
 )
 
 WEIGHTS = np.array([3.0, 1.0, 2.0, 2.0, 5.0, 1.0, 4.0])
@@ -145,6 +146,21 @@ def test_no_group_counts_for_more_than_the_cap() -> None:
     assert claimed == pytest.approx(np.median(means, axis=0), abs=1e-15)
 
 
+def test_groups_that_are_too_long_are_left_out() -> None:
+    """Seven of ten are long and agree, so that no rule that looks for agreement would do."""
+    means = np.vstack([drawn(3, 40), np.full((7, 40), 9.0)])
+    means[1] *= 1.5
+    assert within_norm(means).tolist() == [True] * 3 + [False] * 7
+    assert within_norm(means * 1e-9).tolist() == [True] * 3 + [False] * 7
+    assert within_norm(np.zeros((3, 2))).all()
+    for rule in ("median", "mixed-geometric-median", coordinate_median):
+        found = robust_mean(means, np.arange(1, 11), rule, norm_limit=2.0)
+        assert np.array_equal(found, robust_mean(means[:3], [1, 2, 3], rule)), rule
+        assert not np.array_equal(found, robust_mean(means, np.arange(1, 11), rule))
+    plain = np.average(means, axis=0, weights=np.arange(1, 11))
+    assert robust_mean(means, np.arange(1, 11), "mean", norm_limit=2.0) == pytest.approx(plain)
+
+
 def test_a_rule_by_name_is_the_function_of_that_name() -> None:
     means, capped = drawn(7, 40), capped_weights(WEIGHTS)
     rules = {
@@ -233,6 +249,7 @@ def test_long_vectors_are_taken_block_by_block() -> None:
         ([[1.0]], [1], {"rule": "median", "bad": 0}, "the rule 'median' takes no number of bad groups"),
         ([[1.0]], [1], {"weight_cap": 0.5}, "weight_cap is 0.5: it must be at least 1"),
         ([[1.0]], [1], {"weight_cap": np.nan}, "weight_cap is nan"),
+        ([[1.0]], [1], {"norm_limit": 0.5}, "the norm limit is 0.5: it must be at least 1"),
         ([[1.0, 2.0]], [1], {"rule": lambda means, weights: means}, r"gave an array of shape \(1, 2\)"),
     ],
 )
