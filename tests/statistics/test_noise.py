@@ -43,6 +43,10 @@ min = -0.25
 max = 0.75
 decimals = 1
 outside = "clip"
+[columns.height]
+type = "number"
+min = 0.3
+max = 2.7
 [columns.sex]
 type = "category"
 values = ["female", "male", "other"]
@@ -68,6 +72,11 @@ by = "sex"
 [methods.scales]
 method = "standardise"
 of = ["dose"]
+[methods.groups]
+method = "kmeans"
+of = ["age", "height"]
+clusters = 2
+max_rounds = 2
 [release]
 min_organisations = 4
 [noise]
@@ -98,6 +107,7 @@ def patients(count: int, seed: int = 1) -> pd.DataFrame:
         {
             "age": rng.integers(0, 121, count).astype(float),
             "dose": rng.choice([-0.25, 0.75, 0.1, 0.3], count),
+            "height": rng.normal(1.7, 0.3, count).clip(0.3, 2.7),
             "sex": rng.choice(["female", "male", "other"], count, p=[0.5, 0.4, 0.1]),
             "ill": (rng.random(count) < 0.3).astype(float),
         }
@@ -502,6 +512,24 @@ def test_spare_rounds_are_for_those_that_fail() -> None:
     assert variances[1] == pytest.approx(2 * variances[0], rel=0.01)
 
 
+def test_clusters_of_many_records_are_found_through_noise() -> None:
+    asked = study(1.0, **{"max_rounds = 2\n[release]": "max_rounds = 5\n[release]"})
+    assert asked.noisy_rounds == 5
+    rng = np.random.default_rng(3)
+    ages, heights = rng.normal((30, 80), 5, (20_000, 2)), rng.normal((1.2, 1.8), 0.1, (20_000, 2))
+    frame = pd.DataFrame({"age": ages.reshape(-1).round().clip(0, 120), "height": heights.reshape(-1)})
+    frame["dose"], frame["ill"], frame["sex"] = 0.1, 1.0, "male"
+    found = add_up(asked, split(frame, 5))["groups"]
+    values = found.result.values
+    for one, age, height in zip(values["clusters"], (30, 80), (1.2, 1.8), strict=True):
+        assert one["count"] == pytest.approx(20_000, rel=0.02)
+        assert one["centre"]["age"] == pytest.approx(age, abs=1)
+        assert one["centre"]["height"] == pytest.approx(height, abs=0.02)
+    inertia = 40_000 * (25 / 60**2 + 0.01 / 1.2**2)
+    step = 2 * 2**2 / 2**20  # of the largest squared distance, over two columns from -1 to 1
+    assert values["inertia"] == pytest.approx(inertia, abs=8 * math.sqrt(2) * step * found.noise["squares"])
+
+
 # Budgets.
 
 
@@ -602,7 +630,7 @@ def test_a_study_whose_sums_can_have_no_noise_is_refused(changed: dict[str, str]
         ({"EPSILON": "1e-300", "1e-6": "1e-99"}, "noise: none keeps epsilon 1e-300 at delta 1e-99: raise one"),
         (
             {"max = 120\n": "max = 1_000_000\n", "max_records = 100_000": "max_records = 1", "EPSILON": "1e-3"},
-            "a variance of 8.*e[+]24, and at most 2.62 is possible",
+            "a variance of 1.01e[+]25, and at most 2.62 is possible",
         ),
     ],
 )

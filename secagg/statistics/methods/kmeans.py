@@ -18,6 +18,8 @@ from secagg.statistics.tables import hidden_in
 
 _STILL: Final = 1e-10
 """A share of the range: a centre that moves less has moved by rounding."""
+_STEPS: Final = 2**20
+"""Of a record's largest part of a sum with noise.  Sums of whole steps are exact in float64, up to 2^33 records."""
 
 
 class Kmeans(Clustering, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="kmeans"):
@@ -28,6 +30,9 @@ class Kmeans(Clustering, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     are the means, and the search ends when they no longer move: S. P. Lloyd, "Least squares quantization in PCM", 1982;
     as ``sklearn.cluster.KMeans(init=start, n_init=1, algorithm="lloyd", tol=0)``, but that a centre without records
     stays where it is.  Where sites vanish, the search goes on from the centres that it has.
+
+    In a study with noise, each record's values and distances are rounded to a 2^20th of the largest ones, so that sums
+    are whole numbers, and the search makes all of its rounds.  Few of them, 5 say, leave each with more of the budget.
 
     A cluster of fewer than ``min_cell`` records is withheld, and so is one in which fewer than that have, or lack, a
     flag; and another with it, so that the total does not give its size away.
@@ -43,6 +48,9 @@ class Kmeans(Clustering, frozen=True, forbid_unknown_fields=True, kw_only=True, 
 
     scaled: bool = True
 
+    def noisy_rounds(self, terms: Terms) -> tuple[Ask, ...]:
+        return (_ask(self._first(terms)),) * self.max_rounds
+
     def next_ask(self, terms: Terms, released: Sequence[Released]) -> Ask | None:
         if not released:
             return _ask(self._first(terms))
@@ -51,22 +59,34 @@ class Kmeans(Clustering, frozen=True, forbid_unknown_fields=True, kw_only=True, 
         return _ask(self._means(terms, released[-1]))
 
     def cells(self, terms: Terms, ask: Ask) -> dict[str, Cells]:
-        size, widths = len(self.of), 2 * self._ranges(terms).half / self._scale(terms)
+        size = len(self.of)
+        if terms.noisy:
+            return {
+                "counts": Whole((self.clusters,), touched=1),
+                "sums": Whole((self.clusters, size), _STEPS, touched=size),
+                "squares": Whole((self.clusters,), _STEPS, touched=1),
+            }
         return {
             "counts": Whole((self.clusters,), touched=1),
             "sums": Real((self.clusters, size), 1.0, touched=size),
-            "squares": Real((self.clusters,), float((widths**2).sum()), touched=1),
+            "squares": Real((self.clusters,), self._largest_square(terms), touched=1),
         }
 
     def sums(self, terms: Terms, ask: Ask, chunk: Chunk) -> Mapping[str, npt.NDArray[Any]]:
         ranges = self._ranges(terms)
         values = ranges.values(chunk)
         nearest, squares = self._nearest(terms, values, self._asked(ask))
-        by_column = [np.bincount(nearest, column, self.clusters) for column in ranges.scaled(values).T]
+        scaled = ranges.scaled(values)
+        if terms.noisy:
+            scaled = np.rint(scaled.clip(-1, 1) * _STEPS)
+            squares = np.rint((squares / self._largest_square(terms)).clip(0, 1) * _STEPS)
+        sums = np.column_stack([np.bincount(nearest, column, self.clusters) for column in scaled.T])
+        by_cluster = np.bincount(nearest, squares, self.clusters)
+        whole = np.int64 if terms.noisy else np.float64
         return {
             "counts": np.bincount(nearest, minlength=self.clusters),
-            "sums": np.column_stack(by_column),
-            "squares": np.bincount(nearest, squares, self.clusters),
+            "sums": sums.astype(whole),
+            "squares": by_cluster.astype(whole),
         }
 
     def result(self, terms: Terms, released: Sequence[Released]) -> MethodResult:
@@ -86,9 +106,12 @@ class Kmeans(Clustering, frozen=True, forbid_unknown_fields=True, kw_only=True, 
             notes.append(
                 f"Clusters withheld, because few records are in one of them, or have or lack a flag there: {named}."
             )
-        if not self._settled(terms, last):
+        if not terms.noisy and not self._settled(terms, last):
             notes.append(f"The centres still moved in round {len(released)}; raise max_rounds, or start nearer.")
-        values = {"clusters": found, "inertia": None if hidden.any() else float(last.sums["squares"].sum())}
+        inertia = float(last.sums["squares"].sum())
+        if terms.noisy:
+            inertia *= self._largest_square(terms) / _STEPS
+        values = {"clusters": found, "inertia": None if hidden.any() else inertia}
         rows = tuple((number, one["count"], *one["centre"].values()) for number, one in enumerate(found, start=1))
         table = Table(self.label or f"Clusters of {', '.join(self.of)}", ("cluster", "count", *self.of), rows)
         return MethodResult(values, (table,), notes=tuple(notes))
@@ -112,6 +135,10 @@ class Kmeans(Clustering, frozen=True, forbid_unknown_fields=True, kw_only=True, 
         """What distances are measured in, shape (columns,)."""
         return self._ranges(terms).half if self.scaled else np.ones(len(self.of))
 
+    def _largest_square(self, terms: Terms) -> float:
+        """What no squared distance is beyond."""
+        return float(((2 * self._ranges(terms).half / self._scale(terms)) ** 2).sum())
+
     def _asked(self, ask: Ask) -> Floats:
         return ask.parameter("centres").reshape(self.clusters, len(self.of))
 
@@ -119,11 +146,14 @@ class Kmeans(Clustering, frozen=True, forbid_unknown_fields=True, kw_only=True, 
         """Of the records of each cluster, shape (clusters, columns); where there are none, the centre stays."""
         ranges = self._ranges(terms)
         counts = np.maximum(released.sums["counts"].astype(np.int64), 0)[:, None]
-        means = ranges.middle + ranges.half * released.sums["sums"] / np.maximum(counts, 1)
+        sums = released.sums["sums"].astype(np.float64) / (_STEPS if terms.noisy else 1)
+        means = ranges.middle + ranges.half * sums / np.maximum(counts, 1)
         return np.where(counts > 0, means.clip(ranges.low, ranges.high), self._asked(released.ask))
 
     def _settled(self, terms: Terms, released: Released) -> bool:
-        """Whether the means are the centres, but for the digits that are rounded."""
+        """Whether the means are the centres, but for the digits that are rounded; never, where they have noise."""
+        if terms.noisy:
+            return False
         moved = np.abs(self._means(terms, released) - self._asked(released.ask)) / (2 * self._ranges(terms).half)
         return bool(moved.max() < _STILL)
 
