@@ -48,24 +48,32 @@ def page(result: StudyResult, pictures: Mapping[str, Sequence[Picture]]) -> str:
     """The page; ``pictures`` are by method."""
     sections = "".join(_section(name, one, pictures.get(name, ())) for name, one in result.sections.items())
     purpose = f'<p class="words">{escape(result.purpose)}</p>' if result.purpose else ""
+    return document(
+        result.name,
+        f"""{purpose}
+<p class="facts">Computed from secure sums: the protocol shows nobody what another organisation put in.<br>
+Study digest <code>{escape(result.digest)}</code>{"<br>" * bool(result.privacy)}{escape(privacy(result))}</p>
+{sections}
+{_rounds(result)}
+<footer><p>A dash stands for a value that is withheld because few records are behind it, or that is not defined.
+The files beside this page have every digit.</p></footer>""",
+    )
+
+
+def document(title: str, body: str) -> str:
+    """A whole page of HTML in the style of reports; ``body`` is HTML, and the title is text."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(result.name)}</title>
+<title>{escape(title)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>{escape(result.name)}</h1>
-{purpose}
-<p class="facts">Computed from secure sums: the protocol shows nobody what another organisation put in.<br>
-Study digest <code>{escape(result.digest)}</code>{"<br>" * bool(result.privacy)}{escape(privacy(result))}</p>
-{sections}
-{_rounds(result)}
-<footer><p>A dash stands for a value that is withheld because few records are behind it, or that is not defined.
-The files beside this page have every digit.</p></footer>
+<h1>{escape(title)}</h1>
+{body}
 </body>
 </html>
 """
@@ -74,14 +82,14 @@ The files beside this page have every digit.</p></footer>
 def _section(name: str, reported: Reported, pictures: Sequence[Picture]) -> str:
     found = reported.result
     withheld = f'<p class="withheld">Nothing is reported: {escape(found.withheld)}.</p>' if found.withheld else ""
-    short = "".join(_table(table) for table in found.tables if len(table.rows) <= _LONG)
-    long = "".join(_table(table) for table in found.tables if len(table.rows) > _LONG)
+    short = "".join(table_html(table) for table in found.tables if len(table.rows) <= _LONG)
+    long = "".join(table_html(table) for table in found.tables if len(table.rows) > _LONG)
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
     return f"""<section>
 <h2 id="{escape(name)}">{escape(reported.label or name)}</h2>
 <p class="words">{escape(reported.words)}</p>
 <p class="facts">{escape(facts(reported))}</p>
-{withheld}{short}{"".join(map(_picture, pictures))}{long}{f"<ul>{notes}</ul>" if notes else ""}
+{withheld}{short}{"".join(map(picture_html, pictures))}{long}{f"<ul>{notes}</ul>" if notes else ""}
 </section>
 """
 
@@ -116,7 +124,8 @@ def numeric(table: Table) -> list[bool]:
     ]
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """A table as HTML."""
     classes = [' class="number"' if is_number else "" for is_number in numeric(table)]
     head = "".join(f"<th{one}>{escape(name)}</th>" for one, name in zip(classes, table.columns, strict=True))
     rows = "".join(f"<tr>{_cells(row, classes)}</tr>\n" for row in table.rows)
@@ -132,7 +141,8 @@ def _cells(row: Sequence[Value], classes: Sequence[str]) -> str:
     return "".join(f"<td{one}>{escape(text_of(value))}</td>" for one, value in zip(classes, row, strict=True))
 
 
-def _picture(picture: Picture) -> str:
+def picture_html(picture: Picture) -> str:
+    """A picture as HTML that holds all of it."""
     data = base64.b64encode(picture.png).decode("ascii")
     return f'<figure><img alt="{escape(picture.title)}" src="data:image/png;base64,{data}"></figure>\n'
 
@@ -147,7 +157,7 @@ def _rounds(result: StudyResult) -> str:
         )
         for number, one in enumerate(result.rounds, 1)
     )
-    table = _table(Table("What was summed, and over whom", ("round", "summed", "organisations", "which"), rows))
+    table = table_html(Table("What was summed, and over whom", ("round", "summed", "organisations", "which"), rows))
     failed = (
         f'<p class="facts">{counted(result.failed_rounds, "further round")} did not complete, and released nothing.</p>'
         if result.failed_rounds

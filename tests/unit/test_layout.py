@@ -90,7 +90,7 @@ ARROWS = {
     "certificate_files": {"errors", "pairwise"},
     "encoding": {"errors", "primitives", "arithmetic", "wording"},
     "privacy": {"_install", "errors", "durable", "encoding", "primitives", "arithmetic", "wording"},
-    "robust": {"encoding", "errors", "wording"},
+    "robust": {"_install", "encoding", "errors", "statistics", "wording"},
     "statistics": {
         *("_install", "differencing", "durable", "errors", "wording", "encoding", "arithmetic", "pairwise"),
         *("privacy", "simulation"),
