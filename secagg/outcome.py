@@ -31,7 +31,7 @@ class Blame:
 @final
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the round ended without a sum.
+    """Why the round, or one of its groups, ended without a sum.
 
     Attributes:
         phase: the phase in which it ended.
@@ -56,7 +56,8 @@ class Security:
     Attributes:
         threat: the threat model.
         colluders: A.
-        honest_members: the fewest honest clients in the sum, |S| - A.
+        honest_members: the fewest honest clients in the sum, |S| - A; with groups, in the smallest group's sum, of
+            which A_g may collude.
         sigma: bits of privacy asked for.
         privacy_log2, connectivity_log2, correctness_log2: the bounds reached, of ``parameters.Bounds``.
     """
@@ -72,6 +73,25 @@ class Security:
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
+class GroupSum:
+    """The sum of one group.
+
+    Attributes:
+        number: of the group, 0 .. G - 1.
+        included: whose vectors are in the sum, ascending.
+        sum: shape (length,), dtype ``modulus.dtype``, read-only: the sum of their vectors modulo ``modulus``.
+    """
+
+    number: int
+    included: tuple[int, ...]
+    sum: npt.NDArray[np.unsignedinteger[Any]]
+
+    def __repr__(self) -> str:
+        return f"<GroupSum {self.number}: of {counted(len(self.included), 'vector')}>"
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """The outcome of a round.
 
@@ -79,14 +99,18 @@ class Result:
         sum: shape (length,), dtype ``modulus.dtype``, read-only: the sum of the included vectors modulo ``modulus``.
         modulus: what it is counted in.
         included: whose vectors are in the sum, ascending.
-        min_survivors: the fewest that the config allows in a sum.
-        dropped: by phase, who was lost in it; those of CONFIRM and UNMASK are in the sum all the same.
+        min_survivors: the fewest that the config allows in a sum; with groups, in the sum of one (``min_group``).
+        dropped: by phase, who was lost in it.  Those of CONFIRM and UNMASK are in the sum all the same, unless their
+            group was left out: ``included`` decides.
         blame: who broke which rule; none of it changed the sum.
         security: what held.
         session: the session id.
         transcript_digest: covers what the server accepted and decided, without the masked vectors.
         attachments: by client, what its host attached to its vector, ``config.attachment_bytes`` each, for those that
             answered in UNMASK; empty in a round without attachments.
+        groups: the sum of each group that was opened, by ascending number; in a round without groups one entry, whose
+            sum is ``sum``.
+        failed_groups: by number, why a group has no sum; empty in a round without groups.
     """
 
     sum: npt.NDArray[np.unsignedinteger[Any]]
@@ -99,6 +123,8 @@ class Result:
     session: bytes
     transcript_digest: bytes
     attachments: Mapping[int, bytes] = field(default_factory=dict)
+    groups: tuple[GroupSum, ...] = ()
+    failed_groups: Mapping[int, Failure] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         vectors, elements = counted(len(self.included), "vector"), counted(len(self.sum), "element")

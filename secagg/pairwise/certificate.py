@@ -314,12 +314,37 @@ def _check_outcome(certificate: Certificate, config: RoundConfig) -> None:
 
 
 def _check_sums(certificate: Certificate, config: RoundConfig, survivors: Sequence[int]) -> None:
-    """A round without groups has one sum, of all survivors."""
+    """A round without groups has one sum, of all survivors; one with groups some, each of a part of them."""
+    if config.groups > 1:
+        _check_groups(certificate, config, survivors)
+        return
     (first, *more) = certificate.sums
     if more or first.number:
         raise CertificateError("a round without groups has one sum, with number 0")
     if _ids(first.members, config.clients) != survivors:
         raise CertificateError("the sum is not of the survivors")
+
+
+def _check_groups(certificate: Certificate, config: RoundConfig, survivors: Sequence[int]) -> None:
+    """R-GROUP-3, R-GROUP-6: each sum is of enough survivors, in no other sum, and confirmed by enough of them."""
+    numbers = [entry.number for entry in certificate.sums]
+    if numbers != sorted(set(numbers)) or numbers[-1] >= config.groups:
+        raise CertificateError(f"sums of the groups {numbers}: their numbers ascend, and are below {config.groups}")
+    rest, signers = set(survivors), set(_ids(certificate.signers, config.clients))
+    for entry in certificate.sums:
+        members = set(_ids(entry.members, config.clients))
+        if not members <= rest:
+            raise CertificateError(f"the sum of group {entry.number} is not of survivors that are in no other sum")
+        rest -= members
+        if len(members) < config.min_group:
+            raise CertificateError(
+                f"the sum of group {entry.number} is of {len(members)} members; the config asks for {config.min_group}"
+            )
+        if len(members & signers) < config.quorum:
+            raise CertificateError(
+                f"{len(members & signers)} members of group {entry.number} confirmed the survivors; {config.quorum} "
+                "are needed"
+            )
 
 
 def _check_lost(certificate: Certificate, config: RoundConfig) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ParameterError
 from secagg.pairwise import config_wire, explanation, messages, transcript
+from secagg.pairwise.grouping import UNGROUPED, GroupBounds, Grouping, check_group_degree
 from secagg.pairwise.parameters import (
     DEFAULT_ETA,
     DEFAULT_GRINDING_BITS,
@@ -77,6 +78,10 @@ class RoundConfig:
             members of such a round run the same release of the library.
         attachment_bytes: version 2: what each client's host gives to ``submit`` beside the vector, to be revealed to
             the server with the client's last message; 0 for nothing.
+        groups: version 2: G, into how many groups the cohort is drawn; 1 for one sum over everybody.  With groups,
+            every group has a sum of its own, k is ceil(n / G) - 1, and t and Q are those of each group.
+        min_group: version 2: with groups, the fewest vectors in a group's sum; a group with fewer is left out.  0
+            without groups.
     """
 
     threat_model: ThreatModel
@@ -98,11 +103,14 @@ class RoundConfig:
     cohort: bytes = b""
     version: int = transcript.VERSION
     attachment_bytes: int = 0
+    groups: int = UNGROUPED
+    min_group: int = 0
 
     def __post_init__(self) -> None:
         self._take_types()
         self._check_version()
         self._check_ranges()
+        self._check_groups()
         self.bounds.check()
 
     @classmethod
@@ -127,6 +135,8 @@ class RoundConfig:
         cohort: bytes = b"",
         version: int = transcript.VERSION,
         attachment_bytes: int = 0,
+        groups: int = UNGROUPED,
+        min_group: int | None = None,
     ) -> RoundConfig:
         """The config for ``clients`` invited clients with vectors of ``length`` elements.
 
@@ -142,12 +152,16 @@ class RoundConfig:
                 smallest ring without overflow; 2^16 - 1 when neither it nor a modulus is given.
             modulus: a Modulus or an int.  Alone, every element is allowed and the sum is taken modulo it.
             min_survivors: the fewest clients in a sum; by default the fewest that the threshold, the quorum and two
-                honest clients ask for, but n - D on a sparse graph in ``semi_honest``, whose bounds hold for D losses.
+                honest clients ask for, but n - D on a sparse graph in ``semi_honest``, whose bounds hold for D losses;
+                with groups, ``min_group``.
+            groups: into how many groups the cohort is drawn; needs ``version = 2``.
+            min_group: the fewest clients in a group's sum; by default the fewest that the group's threshold, its
+                quorum and two honest clients ask for.
             sigma, grinding_bits, eta, context, cohort, version, attachment_bytes: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
         """
-        model = as_threat_model(threat_model)
+        model, grouped = as_threat_model(threat_model), whole("groups", groups, 1) > UNGROUPED
         demand = Demand.of_rates(
             whole("clients", clients, FEWEST_CLIENTS, MAX_CLIENTS),
             gamma,
@@ -156,12 +170,21 @@ class RoundConfig:
             sigma=whole("sigma", sigma, 1, MAX_BITS),
             grinding_bits=whole("grinding_bits", grinding_bits, 0, MAX_BITS) if model.adversarial_drops else 0,
             eta=whole("eta", eta, 1, MAX_BITS),
-            neighbours=_degree(neighbours),
-            threshold=None if threshold is None else whole("threshold", threshold),
+            neighbours="auto" if grouped else _degree(neighbours),
+            threshold=None if threshold is None or grouped else whole("threshold", threshold),
             min_survivors=None if min_survivors is None else whole("min_survivors", min_survivors),
         )
         chosen_modulus, chosen_max = _choose_modulus(demand.clients, input_max, modulus)
-        bounds = demand.choose()
+        bounds: Bounds | GroupBounds
+        if grouped:
+            if neighbours != "auto":
+                check_group_degree(demand.clients, whole("neighbours", _degree(neighbours)), groups)
+            bounds = Grouping(demand, groups).choose(
+                threshold=threshold, min_group=min_group, min_survivors=demand.min_survivors
+            )
+            min_group = bounds.min_group
+        else:
+            bounds = demand.choose()
         return cls(
             threat_model=model,
             suite=suite,
@@ -182,6 +205,8 @@ class RoundConfig:
             cohort=cohort,
             version=version,
             attachment_bytes=attachment_bytes,
+            groups=groups,
+            min_group=0 if min_group is None else min_group,
         )
 
     # The rules.
@@ -214,6 +239,25 @@ class RoundConfig:
             raise ParameterError(
                 f"attachment_bytes = {self.attachment_bytes}: version 1 of the wire carries no attachment; ask for "
                 "version = 2, or leave it 0"
+            )
+
+    def _check_groups(self) -> None:
+        """R-GROUP-1: groups go with version 2, with a min_group, and without attachments."""
+        if self.groups == UNGROUPED:
+            if self.min_group:
+                raise ParameterError(
+                    f"min_group = {self.min_group}: it belongs to a round with groups; leave it out, or ask for groups"
+                )
+            return
+        if self.version == transcript.VERSION:
+            raise ParameterError(
+                f"groups = {self.groups}: version 1 of the wire knows no groups; ask for version = 2, or leave it 1"
+            )
+        check_group_degree(self.clients, self.neighbours, self.groups)
+        if self.attachment_bytes:
+            raise ParameterError(
+                f"attachment_bytes = {self.attachment_bytes}: no attachment goes with groups = {self.groups}, because "
+                "it depends on how many clients of the whole cohort are lost; ask for one of the two"
             )
 
     def _check_ranges(self) -> None:
@@ -273,12 +317,27 @@ class RoundConfig:
         )
 
     @cached_property
-    def bounds(self) -> Bounds:
+    def bounds(self) -> Bounds | GroupBounds:
         """The numbers of this config, and log2 of the probabilities that privacy, connectivity and correctness fail."""
+        if self.groups > UNGROUPED:
+            return Grouping(self.demand, self.groups).assess(
+                self.threshold, quorum=self.quorum, min_group=self.min_group, min_survivors=self.min_survivors
+            )
         return self.demand.assess(self.neighbours, self.threshold, quorum=self.quorum, min_survivors=self.min_survivors)
 
     @property
-    def graph_parameters(self) -> Bounds:
+    def smallest_sum(self) -> int:
+        """The fewest vectors in a sum that is opened: min_group with groups, min_survivors without."""
+        return self.min_survivors if self.groups == UNGROUPED else self.min_group
+
+    @property
+    def colluders_in_group(self) -> int:
+        """The most colluders that are counted in a sum: A_g with groups, A without."""
+        bounds = self.bounds
+        return bounds.grouping.colluders if isinstance(bounds, GroupBounds) else self.colluders
+
+    @property
+    def graph_parameters(self) -> Bounds | GroupBounds:
         """What ``bounds`` was called before; this name stays for one release."""
         return self.bounds
 

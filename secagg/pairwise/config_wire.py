@@ -26,7 +26,11 @@ class Extension(NamedTuple):
     default: Value
 
 
-EXTENSIONS: Final[Mapping[int, Extension]] = {1: Extension("attachment_bytes", 0)}
+EXTENSIONS: Final[Mapping[int, Extension]] = {
+    1: Extension("attachment_bytes", 0),
+    2: Extension("groups", 1),
+    3: Extension("min_group", 0),
+}
 """By number.  A number that was given once never gets another meaning."""
 
 

@@ -9,6 +9,7 @@ from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
+    from secagg.pairwise.grouping import GroupBounds
     from secagg.pairwise.parameters import Bounds
 
 
@@ -24,9 +25,8 @@ def of_config(config: RoundConfig) -> str:
         f"{counted(config.clients, 'client')}, threat model {config.threat_model}.",
         colluders,
         losses,
-        *of_bounds(config.bounds),
-        f"A sum is opened over at least {counted(config.min_survivors, 'client')}, of which at least "
-        f"{config.min_survivors - config.colluders} are honest.",
+        *config.bounds.explain(),
+        _smallest_sum(config),
     ]
     if config.input_max < config.modulus.value - 1:
         lines.append(
@@ -47,14 +47,63 @@ def of_config(config: RoundConfig) -> str:
             "besides."
         )
     if config.threat_model.confirms:
+        whose = "" if config.groups == 1 else " of its group"
         lines.append(
-            f"A client reveals shares only after {counted(config.quorum, 'client')} have confirmed the same survivors."
+            f"A client reveals shares only after {counted(config.quorum, 'client')}{whose} have confirmed the same "
+            "survivors."
         )
     if config.threat_model.adversarial_drops:
         lines.append(
             f"sigma is {config.sigma}, and {config.grinding_bits} bits more allow for a server that tries many graphs."
         )
     return "\n".join(lines)
+
+
+def _smallest_sum(config: RoundConfig) -> str:
+    if config.groups == 1:
+        honest = config.min_survivors - config.colluders
+        return (
+            f"A sum is opened over at least {counted(config.min_survivors, 'client')}, of which at least {honest} are "
+            "honest."
+        )
+    return (
+        f"A group's sum is opened over at least {counted(config.min_group, 'client')}, of which at least "
+        f"{config.min_group - config.colluders_in_group} are honest. A group with fewer is left out, and the round "
+        f"goes on with at least {counted(config.min_survivors, 'client')} in all."
+    )
+
+
+def of_groups(bounds: GroupBounds) -> tuple[str, ...]:
+    """Sentences about groups, good or bad, and the bounds that they reach."""
+    grouping, lost = bounds.grouping, _lost(bounds.demand.dropouts)
+    smallest, largest = grouping.sizes
+    sizes = f"{largest}" if smallest == largest else f"{smallest} or {largest}"
+    lines = [
+        f"Public randomness that nobody chose draws the cohort into {grouping.groups} groups of {sizes} clients, and "
+        "the sum of each group is opened.",
+        f"Within a group everybody is everybody's neighbour. {bounds.threshold} shares reconstruct a secret, and fewer "
+        "reveal nothing.",
+    ]
+    if bounds.most_colluding >= min(bounds.demand.colluders, largest):
+        lines.append("Privacy: no group can hold more colluders than its numbers withstand.")
+    elif bounds.privacy_log2 >= 0:
+        lines.append("Privacy: nothing bounds the probability that a group holds more colluders than it withstands.")
+    else:
+        lines.append(
+            f"Privacy: a group withstands {counted(bounds.most_colluding, 'colluder')}. Some group holds more of the "
+            f"{bounds.demand.colluders} with probability at most 2^{bounds.privacy_log2:.1f}."
+        )
+    left_out = bounds.expected_left_out
+    if not left_out:
+        lines.append(f"Correctness: if {lost}, no group is left out.")
+    elif bounds.correctness_log2 < -10:
+        lines.append(
+            f"Correctness: if {lost}, some group is left out with probability at most 2^{bounds.correctness_log2:.1f}."
+        )
+    else:
+        lines.append(f"Correctness: if {lost}, at most {left_out:.2g} groups are left out on average.")
+    lines.append("The last statement supposes that dropouts do not depend on the groups.")
+    return tuple(lines)
 
 
 def of_bounds(bounds: Bounds) -> tuple[str, ...]:

@@ -166,6 +166,10 @@ class Demand:
         """Q = floor((n + A) / 2) + 1, so that two sets of Q clients have an honest one in common; 0 without CONFIRM."""
         return (self.clients + self.colluders) // 2 + 1 if self.threat_model.confirms else 0
 
+    def quorums_meet(self, quorum: int) -> bool:
+        """R-CONFIG-7: any two sets of so many clients have an honest one in common."""
+        return 2 * quorum > self.clients + self.colluders
+
     def fewest_survivors(self, threshold: int, quorum: int | None = None) -> int:
         """R-CONFIG-8: the fewest clients that the rules allow in a sum.
 
@@ -438,7 +442,7 @@ class Bounds:
     def _check_quorum(self) -> None:
         demand, remain = self.demand, self.demand.clients - self.demand.dropouts
         most_split = demand.clients + demand.colluders
-        if demand.threat_model.confirms and not (2 * self.quorum > most_split and self.quorum <= remain):
+        if demand.threat_model.confirms and not (demand.quorums_meet(self.quorum) and self.quorum <= remain):
             raise ParameterError(
                 f"quorum {self.quorum}: must exceed (clients + colluders) / 2 = {most_split / 2:g} and be at most "
                 f"clients - dropouts = {remain}; lower gamma or delta"

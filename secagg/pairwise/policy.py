@@ -46,7 +46,9 @@ class Policy:
             colluders reach: ask for what you believe.
         min_sigma: bits of privacy.
         min_grinding_bits: asked of ``active`` configs only.
-        min_neighbours, min_threshold, min_quorum, min_survivors: see RoundConfig.
+        min_neighbours, min_threshold, min_quorum: see RoundConfig.
+        min_survivors: the fewest clients in the sum that shows this client's vector: the config's ``min_group`` in a
+            round with groups, its ``min_survivors`` in any other.
         max_neighbours: a client's work in SHARE grows with the square of its neighbours: with 4,096 it takes about a
             second, with 2^20 hours.  Raise it for complete graphs, or rates, that need more.
         suites: the suites to accept.
@@ -57,6 +59,8 @@ class Policy:
         max_attachment_bytes: the most that a config may ask of this client's host beside its vector.  A host that
             attaches something to its vectors says how much here; one that knows of no attachment leaves it 0, and
             refuses the round before it has sent anything, instead of being unable to submit later.
+        max_groups: the most groups that the cohort may be drawn into; None for any number.  A client that knows of no
+            groups leaves it 1: the sum of a group says more about its members than the sum of the cohort does.
     """
 
     threat_model: ThreatModel | None = None
@@ -78,13 +82,16 @@ class Policy:
     context: bytes | None = None
     min_version: int = transcript.VERSION
     max_attachment_bytes: int = 0
+    max_groups: int | None = 1
 
     def __post_init__(self) -> None:
         taken: dict[str, object] = {
             field.name: whole(field.name, getattr(self, field.name), 0, 2**64)
             for field in fields(self)
-            if field.name.startswith(("min_", "max_"))
+            if field.name.startswith(("min_", "max_")) and field.name != "max_groups"
         }
+        if self.max_groups is not None:
+            taken["max_groups"] = whole("max_groups", self.max_groups, 1)
         if self.threat_model is not None:
             taken["threat_model"] = as_threat_model(self.threat_model)
         if isinstance(self.suites, str | bytes) or not isinstance(self.suites, Iterable):
@@ -117,7 +124,7 @@ class Policy:
             ("neighbours", config.neighbours, self.min_neighbours),
             ("threshold", config.threshold, self.min_threshold),
             ("quorum", config.quorum, self.min_quorum),
-            ("min_survivors", config.min_survivors, self.min_survivors),
+            ("min_survivors" if config.groups == 1 else "min_group", config.smallest_sum, self.min_survivors),
             ("modulus bits", config.modulus.bits, self.min_modulus_bits),
             ("input bits", config.input_max.bit_length(), self.min_input_bits),
             ("length", config.length, self.min_length),
@@ -133,6 +140,8 @@ class Policy:
             ("attachment_bytes", config.attachment_bytes, self.max_attachment_bytes),
         ):
             rules.within_policy(met <= allowed, name, met, f"at most {allowed}")
+        if self.max_groups is not None:
+            rules.within_policy(config.groups <= self.max_groups, "groups", config.groups, f"at most {self.max_groups}")
         if self.context is not None:
             met_context = config.context.hex() or "nothing"
             rules.within_policy(config.context == self.context, "context", met_context, self.context.hex())

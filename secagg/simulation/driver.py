@@ -80,6 +80,7 @@ class RoundDriver:
             min_sigma=config.sigma,
             min_grinding_bits=config.grinding_bits,
             max_attachment_bytes=config.attachment_bytes,
+            max_groups=config.groups,
         )
         self.identities = identities
         self.directory = directory if config.threat_model.signs else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -105,6 +105,8 @@ def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | No
     def neighbours_in(members: Collection[int], client: int) -> int:
         return len(set(graph.neighbours_of(client).tolist()) & set(members))
 
+    if config.groups > 1:
+        return _expected_groups(config, got, graph)
     least, threshold = config.min_survivors, config.threshold
     advertised = got(Phase.ADVERTISE)
     able = {client for client in advertised if neighbours_in(advertised, client) >= threshold}
@@ -120,6 +122,34 @@ def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | No
     answers = survivors & got(Phase.UNMASK)
     finishes = all(neighbours_in(answers, client) >= threshold for client in reconstructed)
     return frozenset(survivors) if finishes else None
+
+
+def _expected_groups(
+    config: RoundConfig, got: Callable[[Phase], set[int]], graph: NeighbourGraph
+) -> frozenset[int] | None:
+    """The same with groups: each is a complete graph, which goes on or is left out as a whole."""
+
+    def going_on(members: set[int], needed: int) -> set[int]:
+        left = [group for group in groups if len(group & members) >= needed]
+        return members & frozenset().union(*left)
+
+    groups = [frozenset(graph.members_of(number).tolist()) for number in range(config.groups)]
+    survivors = set(range(config.clients))
+    for phase in (Phase.ADVERTISE, Phase.SHARE, Phase.MASK):
+        survivors = going_on(survivors & got(phase), config.min_group)
+        if len(survivors) < config.min_survivors:
+            return None
+    answers = survivors
+    if config.threat_model.confirms:
+        answers = going_on(survivors & got(Phase.CONFIRM), config.quorum)
+    shared = got(Phase.SHARE)
+    opened: set[int] = set()
+    for group in groups:
+        holders = group & answers & got(Phase.UNMASK)
+        owners = group & shared
+        if group & answers and all(len(holders - {owner}) >= config.threshold for owner in owners):
+            opened |= group & survivors
+    return frozenset(opened) if opened else None
 
 
 def shuffled(members: list[int], faults: Faults, phase: str) -> list[int]:

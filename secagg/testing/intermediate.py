@@ -61,7 +61,7 @@ class Intermediate:
         if config.is_complete:
             return []
         key = self._config.labels.graph_key(digest, self._session)
-        ring: list[int] = graph.NeighbourGraph(config.clients, config.neighbours, key).ring.tolist()
+        ring: list[int] = graph.NeighbourGraph(config.clients, config.neighbours, key, config.groups).ring.tolist()
         return ring
 
     def _client(self, index: int) -> dict[str, str]:

@@ -117,6 +117,7 @@ class Replay:
         policy = {
             "threat_model": self._config.threat_model,
             "max_attachment_bytes": MAX_ATTACHMENT_BYTES,
+            "max_groups": None,
             **self._policy,
             **operation.get("policy", {}),
         }
@@ -267,6 +268,15 @@ class Replay:
             _expect_success(operation)
             expect("sum", [str(element) for element in result.sum.tolist()], operation["sum"])
             expect("included", list(result.included), operation["included"])
+            if server.config.groups > 1:
+                sums = {
+                    str(group.number): {
+                        "sum": [str(element) for element in group.sum.tolist()],
+                        "included": list(group.included),
+                    }
+                    for group in result.groups
+                }
+                expect("groups", sums, operation["groups"])
             attached = {str(index): value.hex() for index, value in result.attachments.items()}
             expect("attachments", attached, operation.get("attachments", {}))
         expect("state", server.phase.value, operation["state"])

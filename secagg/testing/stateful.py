@@ -268,6 +268,9 @@ class RoundMachine(RuleBasedStateMachine):
         included = self.result.included
         _demand(expected == frozenset(included), f"the sum is of {included}; it should be of {expected}")
         _demand(self.result.sum.tolist() == self.scenario.plain_sum(included), "the sum is not that of the included")
+        for group in self.result.groups:
+            plain = self.scenario.plain_sum(group.included)
+            _demand(group.sum.tolist() == plain, f"the sum of group {group.number} is not that of its members")
         attached = {client: self.scenario.attached(client, included) for client in self.result.attachments}
         _demand(self.result.attachments == attached, "what is attached is not what so many losses ask for")
 
@@ -362,6 +365,7 @@ class RoundMachine(RuleBasedStateMachine):
                 min_sigma=config.sigma,
                 min_grinding_bits=config.grinding_bits,
                 max_attachment_bytes=config.attachment_bytes,
+                max_groups=config.groups,
             ),
             identity=self.identities[index] if self.identities else None,
             directory=self.directory,

@@ -21,9 +21,11 @@ from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.client.attachment import Attachment
 from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.grouping import Grouping
 from secagg.pairwise.parameters import Demand
 from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.transcript import VERSION
+from secagg.pairwise.values import FEWEST_CLIENTS
 from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.simulation.faults import Faults, Nuisance, Trouble, phases_of
 from secagg.simulation.rounds import Outcome, simulate
@@ -83,7 +85,7 @@ def configs(
 ) -> RoundConfig:
     """Sound configs on complete and sparse graphs; the identities of an ``active`` one are those of ``cohort``.
 
-    Those of version 2 may ask for an attachment, which ``Scenario.attachment`` makes.
+    Those of version 2 may ask for an attachment, which ``Scenario.attachment`` makes, or be drawn into groups.
     Graphs of a dozen clients are sparse only where hardly any security is asked for, so sigma and eta are 1.
     """
     threat_model = draw(st.sampled_from(threat_models))
@@ -97,19 +99,73 @@ def configs(
     if largest_without_overflow and draw(st.booleans()):
         input_max = draw(st.integers(1, largest_without_overflow))
     version = draw(st.sampled_from(versions))
+    given: dict[str, Any] = {
+        "suite": draw(st.sampled_from(Suite)),
+        "length": draw(st.sampled_from(lengths)),
+        "modulus": modulus,
+        "input_max": input_max,
+        "context": draw(st.binary(max_size=4)),
+        "version": version,
+    }
+    if version > 1 and clients >= 2 * FEWEST_CLIENTS and draw(st.booleans()):
+        return RoundConfig(**given, **draw(_grouped(clients, threat_model)))
     return _config(
         clients,
         threat_model,
         shape,
         extra_survivors=draw(st.integers(0, clients - shape.dropouts - _least_survivors(clients, threat_model, shape))),
-        suite=draw(st.sampled_from(Suite)),
-        length=draw(st.sampled_from(lengths)),
-        modulus=modulus,
-        input_max=input_max,
-        context=draw(st.binary(max_size=4)),
-        version=version,
         attachment_bytes=draw(st.sampled_from((0, 1, 32))) if version > 1 else 0,
+        **given,
     )
+
+
+@st.composite
+def _grouped(draw: st.DrawFn, clients: int, threat_model: ThreatModel) -> dict[str, Any]:
+    """What makes a config of groups, with hardly any security asked for."""
+    groups, colluders = draw(st.sampled_from(_groupings(clients, threat_model)))
+    grouping = _grouping(clients, colluders, threat_model, groups)
+    smallest, largest = grouping.sizes
+    threshold = draw(st.integers(grouping.least_threshold, smallest - 1))
+    quorum = grouping.of_group.quorum
+    min_group = draw(st.integers(grouping.of_group.fewest_survivors(threshold, quorum), smallest))
+    weight = 2 if threat_model.adversarial_drops else 1
+    dropouts = draw(st.integers(0, min(clients - min_group, (9 * clients // 10 - colluders) // weight)))
+    return {
+        "threat_model": threat_model,
+        "clients": clients,
+        "colluders": colluders,
+        "dropouts": dropouts,
+        "neighbours": largest - 1,
+        "threshold": threshold,
+        "quorum": quorum,
+        "min_survivors": draw(st.integers(min_group, clients - dropouts)),
+        "sigma": 1,
+        "grinding_bits": 0,
+        "eta": 1,
+        "cohort": cohort(clients)[2] if threat_model.signs else b"",
+        "groups": groups,
+        "min_group": min_group,
+    }
+
+
+@lru_cache(maxsize=64)
+def _groupings(clients: int, threat_model: ThreatModel) -> tuple[tuple[int, int], ...]:
+    """How many groups, and how many colluders, so few clients allow."""
+    return tuple(
+        (groups, colluders)
+        for groups in range(2, clients // FEWEST_CLIENTS + 1)
+        for colluders in range(4)
+        if _fits(_grouping(clients, colluders, threat_model, groups))
+    )
+
+
+def _fits(grouping: Grouping) -> bool:
+    return grouping.least_threshold < grouping.sizes[0] and grouping.fits
+
+
+def _grouping(clients: int, colluders: int, threat_model: ThreatModel, groups: int) -> Grouping:
+    counts = {"clients": clients, "colluders": colluders, "dropouts": 0}
+    return Grouping(Demand(**counts, threat_model=threat_model, sigma=1, grinding_bits=0, eta=1), groups)
 
 
 @st.composite

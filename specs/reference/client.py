@@ -240,6 +240,8 @@ class Client:
         near = self.survivors & self.neighbours
         require(self.index in self.survivors, "survivors-self")  # R-SURVIVORS-2
         require(len(self.survivors) >= self.config.min_survivors, "survivors-too-few")  # R-SURVIVORS-3
+        # R-GROUP-5
+        require(len(near) + 1 >= self.config.min_group or self.config.groups == 1, "survivors-too-few")
         require(near <= {*self.pairs}, "survivors-not-shared")  # R-SURVIVORS-4
         require(len(near) >= self.config.threshold, "survivors-neighbours")  # R-SURVIVORS-5
         if not self.config.active:
@@ -249,6 +251,8 @@ class Client:
     def _take_confirmations(self, signers: bytes, signatures: bytes) -> bytes:
         ids = wire.read_bitmap(signers, self.config.clients)
         require({*ids} <= self.survivors and len(ids) >= self.config.quorum, "confirm-signers")  # R-CONFIRM-5
+        own = {self.index, *self.neighbours}
+        require({*ids} <= own or self.config.groups == 1, "confirm-signers")  # R-GROUP-6
         # R-CONFIRM-6
         for signer, signature in zip(ids, wire.records(signatures, 64, len(ids)), strict=True):
             require(primitives.verifies(self.cohort[signer], self.signed, signature), "confirm-signature")

@@ -10,19 +10,20 @@ from .rules import Config
 MEASURES: Mapping[str, Callable[[Config], int]] = {
     "version": lambda config: config.version,
     "attachment_bytes": lambda config: config.attachment_bytes,
+    "groups": lambda config: config.groups,
     "clients": lambda config: config.clients,
     "sigma": lambda config: config.sigma,
     "grinding_bits": lambda config: config.grinding_bits,
     "neighbours": lambda config: config.neighbours,
     "threshold": lambda config: config.threshold,
     "quorum": lambda config: config.quorum,
-    "survivors": lambda config: config.min_survivors,
+    "survivors": lambda config: config.min_survivors if config.groups == 1 else config.min_group,  # R-GROUP-9
     "modulus_bits": lambda config: (config.modulus - 1).bit_length(),
     "input_bits": lambda config: config.input_max.bit_length(),
     "length": lambda config: config.length,
 }
 
-SINCE_2 = ("version", "attachment_bytes")  # those that policies for version 1 do not know
+SINCE_2 = ("version", "attachment_bytes", "groups")  # those that policies for version 1 do not know
 
 
 def share_of(rate: str, clients: int) -> int:

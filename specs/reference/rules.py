@@ -12,7 +12,7 @@ from .wire import Refused, require
 
 Node = Callable[[bytes, bytes], bytes]
 LABELS = {version: Labels(version) for version in wire.VERSIONS}
-EXTENSIONS = {1: "attachment_bytes"}  # of version 2: numbers, of which 0 is the default
+EXTENSIONS = {1: ("attachment_bytes", 0), 2: ("groups", 1), 3: ("min_group", 0)}  # of version 2: numbers, and defaults
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Config:
     cohort: bytes
     version: int = 1
     attachment_bytes: int = 0
+    groups: int = 1  # G
+    min_group: int = 0
 
     @property
     def labels(self) -> Labels:
@@ -53,8 +55,9 @@ class Config:
         return self.prime or 1 << self.ring_bits
 
     def to_bytes(self) -> bytes:
-        *values, version, attachment_bytes = astuple(self)
-        extensions = [1, attachment_bytes] if attachment_bytes else []
+        *values, version, _, _, _ = astuple(self)
+        held = [(number, getattr(self, name), default) for number, (name, default) in EXTENSIONS.items()]
+        extensions = [part for number, value, default in held if value != default for part in (number, value)]
         return wire.pack([version, *values, *([extensions] if version >= 2 else [])])
 
     @property
@@ -77,7 +80,7 @@ class Config:
         return 64 + (up | down)[name]
 
 
-ELEMENTS = list(Config.__annotations__)[:-2]  # of the array, after the version
+ELEMENTS = list(Config.__annotations__)[: -1 - len(EXTENSIONS)]  # of the array, after the version
 
 
 def read_config(data: bytes) -> Config:
@@ -98,8 +101,9 @@ def read_extensions(parts: Sequence[int | bytes]) -> dict[str, int]:
     """R-EXTENSION-2: number and value in turn, the numbers ascending, and no value that is the default."""
     numbers, values = parts[::2], parts[1::2]
     require(list(numbers) == sorted({*numbers} & {*EXTENSIONS}), "malformed")
-    require(all(isinstance(value, int) and value != 0 for value in values), "malformed")
-    return {EXTENSIONS[number]: value for number, value in zip(numbers, values, strict=True)}  # type: ignore[index,misc]
+    known = [(*EXTENSIONS[number], value) for number, value in zip(numbers, values, strict=True)]  # type: ignore[index]
+    require(all(isinstance(value, int) and value != default for _, default, value in known), "malformed")
+    return {name: value for name, _, value in known}  # type: ignore[misc]
 
 
 def shown_version(data: bytes) -> int | None:
@@ -109,8 +113,8 @@ def shown_version(data: bytes) -> int | None:
 
 
 def is_sound(c: Config) -> bool:
-    """Every rule of a config, R-CONFIG-3 to R-CONFIG-9 in order."""
-    remain, losses = c.clients - c.dropouts, c.colluders + (2 if c.active else 1) * c.dropouts
+    """Every rule of a config, R-CONFIG-3 to R-CONFIG-9 in order; with groups, R-GROUP-1 and R-GROUP-3."""
+    losses = c.colluders + (2 if c.active else 1) * c.dropouts
     return (
         (c.threat_model in ("semi_honest", "active") and c.suite in KEY_BYTES)
         and (3 <= c.clients <= 2**20 and 1 <= c.length <= 2**36)
@@ -122,12 +126,38 @@ def is_sound(c: Config) -> bool:
         and (c.ring_bits == 0 and 2 < c.prime <= FIELD and is_prime(c.prime) if c.prime else 1 <= c.ring_bits <= 64)
         and 1 <= c.input_max < c.modulus
         and (c.input_max == c.modulus - 1 or c.clients * c.input_max < c.modulus)
-        and (not c.active or (2 * c.quorum > c.clients + c.colluders and c.quorum <= remain))
+        and 10 * losses <= 9 * c.clients
+        and (groups_are_sound(c) if c.groups != 1 else graph_is_sound(c))
+    )
+
+
+def graph_is_sound(c: Config) -> bool:
+    """R-CONFIG-7 to R-CONFIG-9, and no number that belongs to groups."""
+    remain = c.clients - c.dropouts
+    return (
+        (not c.active or (2 * c.quorum > c.clients + c.colluders and c.quorum <= remain))
         and max(c.quorum, c.threshold + 1, c.colluders + 2) <= c.min_survivors <= remain
         and (c.neighbours == c.clients - 1 or (2 <= c.neighbours < c.clients - 1 and c.neighbours % 2 == 0))
-        and (10 * losses <= 9 * c.clients and 2 <= c.threshold <= c.neighbours)
+        and 2 <= c.threshold <= c.neighbours
         and connects(c)
         and thresholds(c)[0] <= c.threshold <= thresholds(c)[1]
+        and c.min_group == 0
+    )
+
+
+def groups_are_sound(c: Config) -> bool:
+    """R-GROUP-1 and R-GROUP-3."""
+    if c.version == 1 or not 2 <= c.groups <= c.clients // 3 or c.attachment_bytes:
+        return False
+    smallest, largest = c.clients // c.groups, -(-c.clients // c.groups)
+    colluding = quantile(c.clients, c.colluders, largest, c.groups << c.sigma + c.grinding_bits + 1)  # A_g
+    return (
+        c.neighbours == largest - 1
+        and (2 * c.threshold > c.neighbours + colluding if c.active else c.threshold > colluding)
+        and 2 <= c.threshold <= smallest - 1
+        and (not c.active or 2 * c.quorum > largest + colluding)
+        and max(c.threshold + 1, colluding + 2, c.quorum) <= c.min_group <= smallest
+        and c.min_group <= c.min_survivors <= c.clients - c.dropouts
     )
 
 
@@ -177,9 +207,21 @@ def ring_of(config: Config, roster: bytes, session: bytes) -> list[int]:
     return sorted(range(config.clients), key=lambda other: images[16 * other : 16 * other + 16])
 
 
+def groups_of(config: Config, roster: bytes, session: bytes) -> list[list[int]]:
+    """R-GROUP-2: the members of each group, ascending: the ring, cut into pieces; one group of all without groups."""
+    n, pieces = config.clients, config.groups
+    if pieces == 1:
+        return [list(range(n))]
+    ring = ring_of(config, roster, session)
+    return [sorted(ring[g * n // pieces : (g + 1) * n // pieces]) for g in range(pieces)]
+
+
 def neighbours_of(member: int, config: Config, roster: bytes, session: bytes) -> list[int]:
-    """The k neighbours of a member, ascending: k/2 on either side of the ring."""
+    """The k neighbours of a member, ascending: k/2 on either side of the ring, or the others of its group."""
     n, k = config.clients, config.neighbours
+    if config.groups > 1:
+        (own,) = (group for group in groups_of(config, roster, session) if member in group)
+        return [other for other in own if other != member]
     if k == n - 1:
         return [other for other in range(n) if other != member]
     ring = ring_of(config, roster, session)

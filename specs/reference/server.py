@@ -7,7 +7,7 @@ from . import primitives, wire
 from .arithmetic import mask, read_share, reconstruct, unpack_vector
 from .client import pairwise_key
 from .primitives import KEY_BYTES, derive
-from .rules import Config, neighbours_of, prove, proved_root
+from .rules import Config, groups_of, neighbours_of, prove, proved_root
 from .wire import Refused, require
 
 COLLECTS = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
@@ -32,7 +32,10 @@ class Server:
         self.signatures, self.seeds = dict[int, bytes](), dict[int, bytes]()  # of ADVERTISE, and commitments of SHARE
         self.dealt: dict[int, list[dict[int, bytes]]] = {}  # by holder: sealed pairs, and commitments
         self.shared, self.survivors = list[int](), list[int]()
-        self.total = [0] * config.length
+        self.groups: list[list[int]] = []
+        self.open = list(range(config.groups))  # the groups that were not left out
+        self.totals = [[0] * config.length for _ in self.open]  # by group
+        self.sums: dict[int, list[int]] = {}  # of those that were opened
         self.confirmations: dict[int, bytes] = {}
         self.shares: dict[int, dict[int, list[int]]] = {}
         self.attachments: dict[int, bytes] = {}
@@ -102,7 +105,8 @@ class Server:
 
     def _take_mask(self, sender: int, vector: bytes) -> None:
         masked = unpack_vector(vector, self.config.length, self.config.modulus)
-        self.total = [(x + y) % self.config.modulus for x, y in zip(self.total, masked, strict=True)]
+        group, modulus = self._group_of(sender), self.config.modulus
+        self.totals[group] = [(x + y) % modulus for x, y in zip(self.totals[group], masked, strict=True)]
 
     def _take_confirm(self, sender: int, signature: bytes) -> None:
         # R-CONFIRM-2
@@ -145,6 +149,15 @@ class Server:
     def _near(self, member: int, members: Collection[int]) -> list[int]:
         return [other for other in self.near[member] if other in members]
 
+    def _group_of(self, member: int) -> int:
+        return next(number for number, group in enumerate(self.groups) if member in group)
+
+    def _going_on(self, able: list[int], needed: int) -> list[int]:
+        """R-GROUP-4: those of the able whose groups go on; the other groups are left out."""
+        if self.config.groups > 1:
+            self.open = [g for g in self.open if len({*self.groups[g]} & {*able}) >= needed]
+        return [member for member in able if self._group_of(member) in self.open]
+
     def _close_advertise(self) -> Closed:
         config, roster = self.config, sorted({*self.keys} - self.left)
         leaves = [self.labels.empty_leaf(member) for member in self.everybody]
@@ -154,7 +167,9 @@ class Server:
         digest = self.labels.roster_digest(self.round_id, config.clients, root)
         self.session = self.labels.session_id(config.digest, self.nonce, digest)
         self.near = {member: neighbours_of(member, config, digest, self.session) for member in roster}
+        self.groups = groups_of(config, digest, self.session)
         able = [member for member in roster if len(self._near(member, roster)) >= config.threshold]
+        able = self._going_on(able, config.min_group)
         require(len(able) >= config.min_survivors, "too-few-clients")  # R-ADVERTISE-9
         drawn, self.near = self.near, {member: self._near(member, roster) for member in roster}
 
@@ -174,6 +189,7 @@ class Server:
         alive, threshold = sorted({*self.dealt} - self.left), self.config.threshold
         while pruned := [member for member in alive if len(self._near(member, alive)) < threshold]:
             alive = sorted({*alive} - {*pruned})
+        alive = self._going_on(alive, self.config.min_group)
         require(len(alive) >= self.config.min_survivors, "too-few-clients")  # R-SHARE-9
         self.shared = alive
 
@@ -185,7 +201,7 @@ class Server:
         return alive, make
 
     def _close_mask(self) -> Closed:
-        self.survivors = sorted(self.taken["MASK"])
+        self.survivors = self._going_on(sorted(self.taken["MASK"]), self.config.min_group)
         require(len(self.survivors) >= self.config.min_survivors, "too-few-clients")  # R-MASK-8
         for owner in self._owners():
             require(len(self._near(owner, self.survivors)) >= self.config.threshold, "too-few-clients")
@@ -194,25 +210,55 @@ class Server:
 
     def _owners(self) -> list[int]:
         """Whose secrets UNMASK opens: the survivors' seeds, the masking keys of those that they masked against."""
-        return [m for m in self.shared if m in self.survivors or self._near(m, self.survivors)]
+        asked = [m for m in self.shared if m in self.survivors or self._near(m, self.survivors)]
+        return [m for m in asked if self._group_of(m) in self.open]
 
     def _close_confirm(self) -> Closed:
-        require(len(self.confirmations) >= self.config.quorum, "too-few-clients")  # R-CONFIRM-3
-        signers = sorted(self.confirmations)[: self.config.quorum]
-        signatures = b"".join(self.confirmations[signer] for signer in signers)
-        message = self._encode("Confirmations", self.session, wire.bitmap(signers, self.config.clients), signatures)
-        return sorted(self.confirmations), lambda member: message
+        signed = self._going_on(sorted(self.confirmations), self.config.quorum)
+        require(len(signed) >= self.config.quorum, "too-few-clients")  # R-CONFIRM-3
+
+        def make(member: int) -> bytes:
+            own = [signer for signer in signed if self._group_of(signer) == self._group_of(member)]  # R-GROUP-7
+            signers = own[: self.config.quorum]
+            signatures = b"".join(self.confirmations[signer] for signer in signers)
+            return self._encode("Confirmations", self.session, wire.bitmap(signers, self.config.clients), signatures)
+
+        return signed, make
 
     def _close_unmask(self) -> Closed:
         # R-UNMASK-5
-        for owner in self._owners():
-            require(len(self.shares.get(owner, {})) >= self.config.threshold, "too-few-clients")
+        short = {
+            self._group_of(owner) for owner in self._owners() if len(self.shares.get(owner, {})) < self.config.threshold
+        }
+        self.open = [group for group in self.open if group not in short]
+        require(self.open != [], "too-few-clients")
         return [], lambda member: b""
 
     def compute(self) -> list[int]:
-        """The sum: every survivor's mask and every mask of a pair with a client that was lost is taken out again."""
-        config, session, suite, total = self.config, self.session, self.config.suite, self.total
+        """The sum of each group, and of them all.  R-GROUP-8: a bad dealer costs its own group."""
+        bad = None
+        for group in self.open:
+            try:
+                self.sums[group] = self._unmasked(group)
+            except Refused as refused:
+                bad = refused
+        if bad is not None and not self.sums:
+            raise bad
+        self.phase = "DONE"
+        self.open = sorted(self.sums)
+        return [sum(column) % self.config.modulus for column in zip(*self.sums.values(), strict=True)]
+
+    def included(self, group: int | None = None) -> list[int]:
+        """Whose vectors are in a group's sum, or in the sum of all that were opened."""
+        numbers = self.open if group is None else [group]
+        return [member for member in self.survivors if self._group_of(member) in numbers]
+
+    def _unmasked(self, group: int) -> list[int]:
+        """A group's sum: every survivor's mask, and every mask of a pair with a lost client, is taken out again."""
+        config, session, suite, total = self.config, self.session, self.config.suite, self.totals[group]
         for owner in self._owners():
+            if self._group_of(owner) != group:
+                continue
             secret = reconstruct(dict(sorted(self.shares[owner].items())[: config.threshold]))
             require(secret != b"", "bad-dealer", owner)  # R-UNMASK-7
             if owner in self.survivors:
@@ -229,5 +275,4 @@ class Server:
             for sign, key in keys:
                 stream = mask(key, 0, config.length, config.modulus)
                 total = [(x + sign * y) % config.modulus for x, y in zip(total, stream, strict=True)]
-        self.phase = "DONE"
         return total

@@ -153,7 +153,7 @@ def _sized(test: Test) -> rules.Config:
     """A config of which a test gives some numbers."""
     empty = {name: b"" if kind == "bytes" else 0 for name, kind in rules.Config.__annotations__.items()}
     given = {name: test[name] for name in rules.Config.__annotations__ if name in test}
-    return rules.Config(**{**empty, "threat_model": "semi_honest", "version": 1, **given})  # type: ignore[arg-type]
+    return rules.Config(**{**empty, "threat_model": "semi_honest", "version": 1, "groups": 1, **given})  # type: ignore[arg-type]
 
 
 def _parameters(test: Test, content: Test) -> None:
@@ -329,7 +329,13 @@ class Parties:
         except Refused as refused:
             expect("error", (refused.code, [*refused.culprits]), (operation.get("error"), operation.get("culprits")))
         else:
-            expect("sum", (total, self.server.survivors), (operation.get("sum"), operation.get("included")))
+            expect("sum", (total, self.server.included()), (operation.get("sum"), operation.get("included")))
+            if self.server.config.groups > 1:
+                sums = {
+                    str(number): {"sum": [str(element) for element in found], "included": self.server.included(number)}
+                    for number, found in sorted(self.server.sums.items())
+                }
+                expect("groups", sums, operation.get("groups"))
             attached = {str(index): value.hex() for index, value in self.server.attachments.items() if value}
             expect("attachments", attached, operation.get("attachments", {}))
 

@@ -13,7 +13,8 @@ from reference.wire import Refused
 from tests.support.reference_parties import SPECS
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
-ALGORITHMS = dict(re.findall(r"<!-- algorithm: (\w+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
+SECOND = (SPECS / "secagg-v2.md").read_text(encoding="utf-8")
+ALGORITHMS = dict(re.findall(r"<!-- algorithm: (\w+) -->\n```python\n(.*?)```", TEXT + SECOND, re.DOTALL))
 MODULI = (2, 2**7, 2**20, 2**64, 3, 251, 32771, 65521, 2**61 - 1)
 
 
@@ -38,7 +39,7 @@ RUN = algorithms()
 
 
 def test_what_is_explained() -> None:
-    assert set(ALGORITHMS) == {"mask", "prove", "climb", "prune", "masked", "pack", "unmask", "reconstruct"}
+    assert set(ALGORITHMS) == {"mask", "prove", "climb", "prune", "masked", "pack", "unmask", "reconstruct", "groups"}
 
 
 @pytest.mark.parametrize("modulus", MODULI)
@@ -131,6 +132,13 @@ def test_secrets_are_reconstructed() -> None:
         points = [(holder + 1, values) for holder, values in shares.items()]
         assert RUN["reconstruct"](points, prime) == secret
         assert values_out_of_range(points, prime)
+
+
+def test_groups() -> None:
+    for clients, groups in ((6, 2), (7, 2), (11, 3), (100, 7)):
+        config = rules.Config("semi_honest", 1, clients, *[1] * 13, b"", b"", version=2, groups=groups)
+        ring = rules.ring_of(config, bytes(32), bytes(32))
+        assert RUN["groups"](ring, groups) == rules.groups_of(config, bytes(32), bytes(32))
 
 
 def values_out_of_range(points: list[Any], prime: int) -> bool:

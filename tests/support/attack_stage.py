@@ -47,7 +47,7 @@ def ring_of(attack: Attack) -> list[int]:
     world = attack.scout()
     config = world.config
     key = config.labels.graph_key(world.digest, world.session)
-    return NeighbourGraph(config.clients, config.neighbours, key)._ring.tolist()
+    return NeighbourGraph(config.clients, config.neighbours, key, config.groups)._ring.tolist()
 
 
 def around(ring: list[int], member: int, *steps: int) -> tuple[int, ...]:

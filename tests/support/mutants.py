@@ -33,6 +33,7 @@ from secagg.testing.adversary import (
     InviteAgain,
     Isolate,
     Lose,
+    MixGroups,
     RepeatDealers,
     ResumeTwice,
     Seize,
@@ -201,6 +202,38 @@ def masked_with_a_part() -> Attack:
     return Attack(EIGHT, (HideDealers((5, 6), to=(0, 1, 2, 3, 4)),), colluders=(7,))
 
 
+TWO_GROUPS = active(20, 1, 2, "auto", version=2, groups=2, min_group=9, sigma=1, grinding_bits=0)
+"""Two groups of ten, t = 6, Q = 6, and a group's sum of nine at least: one colluder, whichever group it is in."""
+PAIR_OF_SEVEN = active(14, 0, 2, "auto", version=2, groups=2, sigma=1, grinding_bits=0)
+"""Two groups of seven, t = 4, Q = 4, a group's sum of five at least; nobody colludes."""
+
+
+def group_around(attack: Attack, member: int) -> tuple[int, ...]:
+    """The group that a member is drawn into in this attack, ascending."""
+    return tuple(sorted(attack.scout().in_one_sum(member)))
+
+
+def small_group() -> Attack:
+    """Three members of a group are lost; the other group is whole, so that the cohort has survivors enough."""
+    plain = Attack(TWO_GROUPS, colluders=(19,))
+    lost = [member for member in group_around(plain, 19) if member != 19][:3]
+    return Attack(TWO_GROUPS, (Lose(tuple(lost), "SHARE"),), colluders=(19,))
+
+
+def confirmed_by_strangers() -> Attack:
+    """As ``different_survivors``, in a group of seven: what its own quorum lacks, members of the other group sign."""
+    plain = Attack(PAIR_OF_SEVEN)
+    group = group_around(plain, 0)
+    others = [member for member in range(14) if member not in group]
+    shown = {}
+    for place, dropped in DROPPED.items():
+        survivors = tuple(sorted(set(range(14)) - {group[gone] for gone in dropped}))
+        shown |= {group[place]: survivors, others[place]: survivors}
+    return Attack(
+        PAIR_OF_SEVEN, (*(ShowSurvivors(ids, to=(index,)) for index, ids in shown.items()), MixGroups(to=group))
+    )
+
+
 UNITED = active(7, 0, 2)
 """t = 4, Q = 4, a sum of five at least; nobody colludes."""
 DROPPED = {0: (4, 5), 1: (5, 6), 2: (4, 6), 3: (4, 5), 4: (5, 6), 5: (4, 6), 6: (4, 5)}
@@ -332,6 +365,20 @@ PRIVACY = (
         masked_with_a_part,
         ErrorCode.SURVIVORS_NOT_SHARED,
         5,
+    ),
+    Mutant(
+        "client.group_survivors_enough",
+        without("client.group_survivors_enough"),
+        small_group,
+        ErrorCode.SURVIVORS_TOO_FEW,
+        6,
+    ),
+    Mutant(
+        "client.signers_of_group",
+        without("client.signers_of_group"),
+        confirmed_by_strangers,
+        ErrorCode.CONFIRM_SIGNERS,
+        4,
     ),
     Mutant("client.survivors_once", sign_again_and_again, signed_again_and_again, ErrorCode.SURVIVORS_CHANGED, 4),
     Mutant(

@@ -16,7 +16,7 @@ from secagg.simulation import SeededRandomness
 from secagg.testing.strategies import Scenario, cohort
 
 SPECS: Final = Path(__file__).parents[2] / "specs"
-LOOSE = Policy(min_sigma=1, min_grinding_bits=0, max_attachment_bytes=1024)
+LOOSE = Policy(min_sigma=1, min_grinding_bits=0, max_attachment_bytes=1024, max_groups=None)
 EVENTS = {
     Accepted: "accepted",
     Duplicate: "duplicate",
@@ -35,6 +35,8 @@ class Computed(NamedTuple):
     total: list[int]
     included: list[int]
     attachments: dict[int, bytes]
+    groups: dict[int, tuple[list[int], list[int]]]
+    """By number, the sum of each group that was opened, and the members in it."""
 
 
 class AnyClient(Protocol):
@@ -146,7 +148,8 @@ class LibraryServer:
 
     def compute(self) -> Computed:
         result = self.server.compute()
-        return Computed(result.sum.tolist(), list(result.included), dict(result.attachments))
+        groups = {group.number: (group.sum.tolist(), list(group.included)) for group in result.groups}
+        return Computed(result.sum.tolist(), list(result.included), dict(result.attachments), groups)
 
 
 class ReferenceServer:
@@ -172,7 +175,9 @@ class ReferenceServer:
 
     def compute(self) -> Computed:
         attached = {i: value for i, value in sorted(self.server.attachments.items()) if value}
-        return Computed(self.server.compute(), self.server.survivors, attached)
+        total = self.server.compute()
+        groups = {number: (found, self.server.included(number)) for number, found in self.server.sums.items()}
+        return Computed(total, self.server.included(), attached, groups)
 
 
 class TwoServers:

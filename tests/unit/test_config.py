@@ -100,9 +100,12 @@ def test_every_field_is_in_the_digest() -> None:
     digests += [other.replace(grinding_bits=65).digest, other.replace(quorum=8).digest]
     draft = config.replace(version=2)
     digests += [draft.digest, draft.replace(attachment_bytes=1).digest, draft.replace(attachment_bytes=2).digest]
+    grouped = RoundConfig.for_cohort(12, 10, gamma=0, delta=0, groups=2, version=2)
+    three = grouped.replace(groups=3, neighbours=3)
+    digests += [grouped.digest, grouped.replace(min_group=4, min_survivors=4).digest, three.digest]
     assert len(set(digests)) == len(digests)
     tested = set(changes) | {"threat_model", "cohort", "grinding_bits", "quorum", "clients", "neighbours"}
-    tested |= {"version", "attachment_bytes"}
+    tested |= {"version", "attachment_bytes", "groups", "min_group"}
     assert tested == {field.name for field in dataclasses.fields(RoundConfig)}
 
 
@@ -439,8 +442,10 @@ def test_a_policy_for_active_refuses_semi_honest() -> None:
 
 
 def test_every_floor_of_the_policy_is_tested() -> None:
-    """The threat model in the test above: a config has no step beyond ``active``."""
-    assert {name for name, *_ in FLOORS} | {"threat_model"} == {field.name for field in dataclasses.fields(Policy)}
+    """The threat model in the test above: a config has no step beyond ``active``.  Groups have tests of their own."""
+    assert {name for name, *_ in FLOORS} | {"threat_model", "max_groups"} == {
+        field.name for field in dataclasses.fields(Policy)
+    }
 
 
 def test_a_degree_that_would_keep_a_client_busy_for_hours_is_refused() -> None:
@@ -483,7 +488,7 @@ def test_integers_of_numpy_are_integers(kind: Any) -> None:
 NAMES = [field.name for field in dataclasses.fields(RoundConfig)]
 FOR_COHORT = ["clients", "length", "threat_model", "gamma", "delta", "neighbours", "threshold", "input_max", "modulus"]
 FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort", "version"]
-FOR_COHORT += ["attachment_bytes"]
+FOR_COHORT += ["attachment_bytes", "groups", "min_group"]
 
 
 @pytest.mark.parametrize("value", ["5", 1.5, [], object(), np.array([1, 2]), True])

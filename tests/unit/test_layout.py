@@ -142,7 +142,8 @@ def test_every_room_that_others_build_on_has_its_arrows() -> None:
         ("pairwise.tails", set()),
         ("pairwise.rates", set()),
         ("pairwise.parameters", {"explanation", "phases", "rates", "tails", "values"}),
-        ("pairwise.graph", {"parameters", "values"}),
+        ("pairwise.grouping", {"explanation", "parameters", "tails", "values"}),
+        ("pairwise.graph", {"grouping", "parameters", "values"}),
         ("arithmetic.modulus", set()),
     ],
 )

@@ -17,10 +17,12 @@ def take_survivors(member: Member, record: Masked, message: Survivors) -> tuple[
     survivors = frozenset(messages.decode_bitmap(message.survivors, config.clients))
     rules.survivors_include_self(survivors, member.index)
     rules.survivors_enough(survivors, config)
+    if config.groups > 1:
+        rules.group_survivors_enough(survivors.intersection((member.index, *record.neighbours)), config)
     rules.survivors_shared(survivors, record.neighbours, record.dealers)
     rules.survivors_near(survivors, record.neighbours, config.threshold)
     if not config.threat_model.confirms:
-        return unmask.reveal_shares(config, record, survivors)
+        return unmask.reveal_shares(member, record, survivors)
     if member.identity is None:
         raise RuntimeError("a client that must confirm has no identity to sign with")
     # R-CONFIRM-1

@@ -24,9 +24,9 @@ _CLAIMS_PER_JOB: Final = 64  # some milliseconds: well above the cost of handing
 
 
 @lru_cache(maxsize=8)
-def _graph(clients: int, neighbours: int, key: bytes) -> NeighbourGraph:
+def _graph(clients: int, neighbours: int, key: bytes, groups: int) -> NeighbourGraph:
     """Remembered: many clients of one process are in the same round."""
-    return NeighbourGraph(clients, neighbours, key)
+    return NeighbourGraph(clients, neighbours, key, groups)
 
 
 def check_roster(
@@ -46,7 +46,8 @@ def check_roster(
     rules.ids_valid(present, index, config)
     rules.keys_usable(config.suite, own, [key for both in keys for key in both])
     if config.threat_model.signs:
-        graph = _graph(config.clients, config.neighbours, labels.graph_key(roster.digest, session))
+        key = labels.graph_key(roster.digest, session)
+        graph = _graph(config.clients, config.neighbours, key, config.groups)
         rules.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
         leaves = {index: labels.leaf(index, *own)}
         leaves.update((absentee, labels.empty_leaf(absentee)) for absentee in absent)

@@ -41,9 +41,10 @@ def config_approved(config: RoundConfig, approve: Approve | None) -> None:
 
 
 def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: int) -> RoundConfig:
-    """R-CONFIG-10, R-EXTENSION-2: the config keeps the rules of the protocol, recomputed from its numbers.
+    """R-CONFIG-10, R-EXTENSION-2, R-GROUP-1, R-GROUP-3: the config keeps the protocol's rules, recomputed.
 
-    It is of the ``version`` that invited to it (R-CONFIG-3).  Returns the config.
+    It is of the ``version`` that invited to it (R-CONFIG-3).  Returns the
+    config.
     """
     try:
         config = decode(data)
@@ -60,7 +61,7 @@ def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: i
 
 
 def within_policy(kept: bool, name: str, met: object, allowed: str) -> None:
-    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5: a value of the config is one that this client's policy allows."""
+    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5, R-GROUP-9: this client's policy allows a value of the config."""
     if not kept:
         raise PeerError(
             ErrorCode.CONFIG_BELOW_POLICY,
@@ -242,6 +243,15 @@ def survivors_enough(survivors: Collection[int], config: RoundConfig) -> None:
         )
 
 
+def group_survivors_enough(survivors: Collection[int], config: RoundConfig) -> None:
+    """R-GROUP-5: at least min_group members of this client's own group are among the survivors."""
+    if len(survivors) < config.min_group:
+        raise PeerError(
+            ErrorCode.SURVIVORS_TOO_FEW,
+            f"{counted(len(survivors), 'survivor')} of this client's group; the config asks for {config.min_group}",
+        )
+
+
 def survivors_shared(survivors: Collection[int], neighbours: Sequence[int], dealers: Collection[int]) -> None:
     """R-SURVIVORS-4: every neighbour among the survivors has shared with this client."""
     if strangers := (set(neighbours) & set(survivors)) - set(dealers):
@@ -274,6 +284,14 @@ def signers_enough(signers: Collection[int], survivors: Collection[int], quorum:
         raise PeerError(ErrorCode.CONFIRM_SIGNERS, f"a confirmation by client {min(strangers)}, which is no survivor")
     if len(signers) < quorum:
         raise PeerError(ErrorCode.CONFIRM_SIGNERS, f"{counted(len(signers), 'confirmation')}; {quorum} are needed")
+
+
+def signers_of_group(signers: Collection[int], group: Collection[int]) -> None:
+    """R-GROUP-6: all signers are members of this client's own group."""
+    if strangers := set(signers) - set(group):
+        raise PeerError(
+            ErrorCode.CONFIRM_SIGNERS, f"a confirmation by client {min(strangers)}, which is of another group"
+        )
 
 
 def signatures_valid(identity_key: bytes, signed: bytes, signature: bytes, signer: int) -> None:

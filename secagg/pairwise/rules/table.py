@@ -95,7 +95,7 @@ _EVERY_MESSAGE: Final = (
 
 _CLIENTS: Final = (
     Rule(
-        ("R-CONFIG-10", "R-EXTENSION-2"),
+        ("R-CONFIG-10", "R-EXTENSION-2", "R-GROUP-1", "R-GROUP-3"),
         Role.CLIENT,
         ("client.config_sound",),
         (ErrorCode.CONFIG_UNSOUND,),
@@ -109,7 +109,7 @@ _CLIENTS: Final = (
         "a round that the host never agreed to",
     ),
     Rule(
-        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5"),
+        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5", "R-GROUP-9"),
         Role.CLIENT,
         ("client.within_policy",),
         (ErrorCode.CONFIG_BELOW_POLICY,),
@@ -242,6 +242,13 @@ _CLIENTS: Final = (
         "a sum of very few",
     ),
     Rule(
+        ("R-GROUP-5",),
+        Role.CLIENT,
+        ("client.group_survivors_enough",),
+        (ErrorCode.SURVIVORS_TOO_FEW,),
+        "the sum of a group of very few, behind a cohort in which enough survived",
+    ),
+    Rule(
         ("R-SURVIVORS-4",),
         Role.CLIENT,
         ("client.survivors_shared",),
@@ -268,6 +275,13 @@ _CLIENTS: Final = (
         ("client.signers_enough",),
         (ErrorCode.CONFIRM_SIGNERS,),
         "different survivors shown to different clients: several small sums opened",
+    ),
+    Rule(
+        ("R-GROUP-6",),
+        Role.CLIENT,
+        ("client.signers_of_group",),
+        (ErrorCode.CONFIRM_SIGNERS,),
+        "different survivors shown to the members of one group, confirmed by members of others",
     ),
     Rule(
         ("R-CONFIRM-6",),

@@ -8,6 +8,7 @@ from secagg.pairwise.messages import Advertise, Invitation, Roster
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.pairwise.rules import server as rules
+from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
 from secagg.pairwise.server.records import Advert, Advertised, Advertising, Ids, Round
@@ -44,6 +45,7 @@ def close(advertising: Advertising, attendance: Attendance) -> tuple[Advertised,
     advertised = Advertised(advertising.round, adverts, tuple(sorted(attendance.staying(adverts))))  # R-ADVERTISE-5
     degrees = advertised.edges.degrees_within(advertised.flags)
     able = tuple(member for member in advertised.members if degrees[member] >= config.threshold)
+    able = groups.going_on(attendance, Phase.ADVERTISE, able, advertised)
     attendance.lose(Phase.ADVERTISE, set(range(config.clients)).difference(able))
     require_enough(attendance, Phase.ADVERTISE, able, config, advertised)  # R-ADVERTISE-9
     return advertised, able

@@ -8,7 +8,7 @@ from typing import final
 import msgspec
 
 from secagg.errors import AbortCode
-from secagg.outcome import Blame
+from secagg.outcome import Blame, Failure
 from secagg.pairwise.phases import Phase
 
 
@@ -28,6 +28,8 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
     """By phase and sender: the accepted messages' digests, empty ones for masked inputs."""
     dropped: dict[Phase, list[int]] = msgspec.field(default_factory=dict)
     blame: list[Blame] = msgspec.field(default_factory=list)
+    failed_groups: dict[int, Failure] = msgspec.field(default_factory=dict)
+    """Why a group was left out, by its number; empty without groups."""
 
     @classmethod
     def of_cohort(cls, clients: int) -> Attendance:

@@ -80,14 +80,21 @@ def chained(
 def _with_sum(blank: Certificate, done: Done, result: Result) -> Certificate:
     unmasked, masked, config = done.unmasked, done.unmasked.masked, done.advertised.round.config
     signers = sorted(unmasked.confirmations)
-    packed = pack(result.sum, result.modulus)
+    sums = tuple(
+        CertifiedSum(
+            group.number,
+            encode_bitmap(group.included, config.clients),
+            config.labels.sum_digest(result.session, pack(group.sum, result.modulus)),
+        )
+        for group in result.groups
+    )
     return msgspec.structs.replace(
         blank,
         dealers=encode_bitmap(masked.dealers, config.clients),
         survivors=masked.bitmap,
         signers=_bitmap(signers, config.clients),
         signatures=b"".join(unmasked.confirmations[signer] for signer in signers),
-        sums=(CertifiedSum(0, masked.bitmap, config.labels.sum_digest(result.session, packed)),),
+        sums=sums,
         transcript=result.transcript_digest,
     )
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg.outcome import Result, Security
+from secagg import arithmetic
+from secagg.outcome import GroupSum, Result, Security
 from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.rules import server as rules
+from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
-from secagg.pairwise.server.records import Lanes, Unmasked
+from secagg.pairwise.server.records import Ids, Lanes, Unmasked
 from secagg.primitives import agreement, masking, secret_sharing
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
-def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
-    """The keys of the streams to add to, and to subtract from, the sum of the masked inputs.
+def owners_by_group(unmasked: Unmasked) -> Mapping[int, Ids]:
+    """For each group that is opened, whose secrets that takes; without groups one entry."""
+    masked, advertised = unmasked.masked, unmasked.advertised
+    return groups.by_group(groups.members_of_others(masked.owners, unmasked.failed_groups, advertised), advertised)
+
+
+def mask_keys(unmasked: Unmasked, owners: Ids) -> tuple[list[bytes], list[bytes]]:
+    """The keys of the streams to add to, and to subtract from, the sum of the masked inputs of these owners' group.
 
     Raises PeerError(BAD_DEALER) when what a client dealt reconstructs to something else than it announced.
     """
@@ -31,7 +40,7 @@ def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
     add: list[bytes] = []
     subtract: list[bytes] = []
     keys = KeySchedule(config.suite, session, config.labels)
-    for owner, secret in _secrets(unmasked):
+    for owner, secret in _secrets(unmasked, owners):
         if masked.flags[owner]:
             rules.seed_committed(keys.seed_commitment(secret, owner), masked.seed_commitments[owner], owner)
             subtract.append(keys.self_mask(secret, owner))
@@ -48,8 +57,7 @@ def mask_keys(unmasked: Unmasked) -> tuple[list[bytes], list[bytes]]:
     return add, subtract
 
 
-def _secrets(unmasked: Unmasked) -> list[tuple[int, bytes]]:
-    owners = unmasked.masked.owners
+def _secrets(unmasked: Unmasked, owners: Ids) -> list[tuple[int, bytes]]:
     reconstructor = secret_sharing.Reconstructor(unmasked.advertised.round.config.threshold, unmasked.shares)
     for owner in owners:
         reconstructor.add(*_shares_of(owner, unmasked))
@@ -79,23 +87,41 @@ def without_masks(
     return result
 
 
-def result_of(unmasked: Unmasked, attendance: Attendance, total: Lanes) -> Result:
-    """What the host is given, with the sum that ``without_masks`` made."""
-    masked, session = unmasked.masked, unmasked.advertised.session
-    config = unmasked.advertised.round.config
+def sum_of(sums: Sequence[GroupSum], config: RoundConfig) -> Lanes:
+    """The sum over all groups that were opened; of one group it is that group's own array.  All are read-only then."""
+    total = sums[0].sum
+    if len(sums) > 1:
+        total = total.copy()
+        for other in sums[1:]:
+            arithmetic.add(total, other.sum, config.modulus)
+        arithmetic.reduce(total, config.modulus)
+    for group in sums:
+        group.sum.flags.writeable = False
     total.flags.writeable = False
+    return total
+
+
+def group_sum(unmasked: Unmasked, number: int, total: Lanes) -> GroupSum:
+    """What the host is given of one group, with the sum that ``without_masks`` made."""
+    return GroupSum(number, groups.by_group(unmasked.masked.members, unmasked.advertised)[number], total)
+
+
+def result_of(unmasked: Unmasked, attendance: Attendance, sums: Sequence[GroupSum]) -> Result:
+    """What the host is given, with the sums of the groups that were opened; there is at least one."""
+    session, config = unmasked.advertised.session, unmasked.advertised.round.config
+    included = tuple(sorted(member for group in sums for member in group.included))
     bounds = config.bounds
     return Result(
-        sum=total,
+        sum=sum_of(sums, config),
         modulus=config.modulus,
-        included=masked.members,
-        min_survivors=config.min_survivors,
+        included=included,
+        min_survivors=config.smallest_sum,
         dropped={phase: tuple(members) for phase, members in attendance.dropped.items()},
         blame=tuple(attendance.blame),
         security=Security(
             threat=config.threat_model.value,
             colluders=config.colluders,
-            honest_members=len(masked.members) - config.colluders,
+            honest_members=min(len(group.included) for group in sums) - config.colluders_in_group,
             sigma=config.sigma,
             privacy_log2=bounds.privacy_log2,
             connectivity_log2=bounds.connectivity_log2,
@@ -103,13 +129,16 @@ def result_of(unmasked: Unmasked, attendance: Attendance, total: Lanes) -> Resul
         ),
         session=session,
         attachments=dict(sorted(unmasked.attachments.items())) if config.attachment_bytes else {},
-        transcript_digest=config.labels.transcript_digest(session, _transcript(unmasked, attendance)),
+        transcript_digest=config.labels.transcript_digest(session, _transcript(unmasked, attendance, included)),
+        groups=tuple(sums),
+        failed_groups=dict(sorted(attendance.failed_groups.items())),
     )
 
 
-def _transcript(unmasked: Unmasked, attendance: Attendance) -> list[bytes]:
-    """What the server accepted and decided, without the masked vectors."""
-    masked, clients = unmasked.masked, unmasked.advertised.round.config.clients
+def _transcript(unmasked: Unmasked, attendance: Attendance, included: Ids) -> list[bytes]:
+    """What the server accepted and decided, without the masked vectors; with groups also whose sums were opened."""
+    masked, config = unmasked.masked, unmasked.advertised.round.config
+    clients = config.clients
     parts = [
         part
         for phase in Phase
@@ -117,4 +146,5 @@ def _transcript(unmasked: Unmasked, attendance: Attendance) -> list[bytes]:
         for sender, digest in sorted(attendance.answered(phase).items())
         for part in (phase.encode(), sender.to_bytes(4, "little"), digest)
     ]
-    return [*parts, messages.encode_bitmap(masked.dealers, clients), masked.bitmap]
+    opened = [messages.encode_bitmap(included, clients)] if config.groups > 1 else []
+    return [*parts, messages.encode_bitmap(masked.dealers, clients), masked.bitmap, *opened]

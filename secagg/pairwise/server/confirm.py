@@ -7,6 +7,7 @@ from secagg.pairwise import messages
 from secagg.pairwise.messages import Confirm, Confirmations
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.rules import server as rules
+from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_quorum
 from secagg.pairwise.server.records import Confirmed, Confirming, Ids, Masked
@@ -29,18 +30,29 @@ def take(confirming: Confirming, sender: int, message: Confirm) -> None:
 def close(confirming: Confirming, attendance: Attendance) -> tuple[Confirmed, Ids]:
     """Who did not sign is not asked to unmask: it could not check the others' signatures."""
     masked, config = confirming.masked, confirming.advertised.round.config
-    confirmed = Confirmed(masked, confirming.signatures)
-    attendance.lose(Phase.CONFIRM, set(masked.members).difference(confirmed.members))
-    require_quorum(attendance, Phase.CONFIRM, confirmed.members, config)  # R-CONFIRM-3
-    return confirmed, confirmed.members
+    signers = tuple(sorted(confirming.signatures))
+    members = groups.going_on(attendance, Phase.CONFIRM, signers, confirming.advertised)
+    confirmed = Confirmed(masked, {member: confirming.signatures[member] for member in members})
+    attendance.lose(Phase.CONFIRM, set(masked.members).difference(members))
+    require_quorum(attendance, Phase.CONFIRM, members, config)  # R-CONFIRM-3
+    return confirmed, members
 
 
 def messages_of(confirmed: Confirmed) -> MakeMessage:
-    """R-CONFIRM-4: Q confirmations, the same for everybody; more would prove no more."""
+    """R-CONFIRM-4: Q confirmations, the same for everybody; more would prove no more.
+
+    With groups, everybody gets those of its own (R-GROUP-7).
+    """
     advertised = confirmed.masked.advertised
-    config = advertised.round.config
-    signers = confirmed.members[: config.quorum]
-    signatures = b"".join(confirmed.signatures[signer] for signer in signers)
-    bitmap = messages.encode_bitmap(signers, config.clients)
-    message = messages.encode(Confirmations(config.version, advertised.session, bitmap, signatures))
-    return lambda index: message
+    config, numbers = advertised.round.config, advertised.group_numbers
+
+    def confirmations_by(members: Ids) -> bytes:
+        signers = members[: config.quorum]
+        signatures = b"".join(confirmed.signatures[signer] for signer in signers)
+        bitmap = messages.encode_bitmap(signers, config.clients)
+        return messages.encode(Confirmations(config.version, advertised.session, bitmap, signatures))
+
+    made = {
+        group: confirmations_by(members) for group, members in groups.by_group(confirmed.members, advertised).items()
+    }
+    return lambda index: made[int(numbers[index])]

@@ -51,6 +51,8 @@ def require_enough(
         reason += (
             f"; {len(lacking)} of them {was(len(lacking))} left out, with fewer than "
             f"{counted(config.threshold, 'neighbour')} that did the same; {len(able)} could go on"
+            if config.groups == 1
+            else f"; {len(lacking)} of them {was(len(lacking))} left out with their groups; {len(able)} could go on"
         )
     raise RoundOverError(f"{reason}; {config.min_survivors} are needed", advertised)
 
@@ -72,7 +74,9 @@ def require_threshold_around(attendance: Attendance, phase: Phase, stuck: Collec
 
 
 def require_quorum(attendance: Attendance, phase: Phase, signers: Collection[int], config: RoundConfig) -> None:
-    """Raise RoundOverError when fewer than a quorum signed."""
+    """Raise RoundOverError when fewer than a quorum signed; with groups, when no group's quorum did."""
+    if config.groups > 1 and not signers:
+        raise RoundOverError(f"{answers(attendance, phase)}; in no group are these {config.quorum}")
     if len(signers) < config.quorum:
         raise RoundOverError(f"{answers(attendance, phase)}; {config.quorum} are needed")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, final
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, ServerStep
 from secagg.identity import Directory, Identity
-from secagg.outcome import Blame, Failure, Outgoing, Result
+from secagg.outcome import Blame, Failure, GroupSum, Outgoing, Result
 from secagg.pairwise import messages
 from secagg.pairwise.certificate import Spent
 from secagg.pairwise.config import RoundConfig
@@ -23,7 +23,7 @@ from secagg.pairwise.messages import Abort, Advertise, MaskedInput, ToServer
 from secagg.pairwise.phases import SERVER_ENDED, HostCall, ServerState, collected_in
 from secagg.pairwise.rules import server as rules
 from secagg.pairwise.rules import wire as wire_rules
-from secagg.pairwise.server import advertise, certify, compute, dispatch
+from secagg.pairwise.server import advertise, certify, compute, dispatch, groups
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import RoundOverError
 from secagg.pairwise.server.records import (
@@ -356,16 +356,34 @@ class Server:
         unmasked = self._held.unmasked if isinstance(self._held, Done) else self._held
         if not isinstance(unmasked, Unmasked):
             raise StateError(f"compute: not possible in state {self.phase}; close the UNMASK phase first")
-        try:
-            add, subtract = compute.mask_keys(unmasked)
-        except PeerError as refused:
-            self._refuse(refused.culprit[0], refused)
-            self._abort(str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
-            raise
-        total = compute.without_masks(unmasked.masked.total, add, subtract, self._config, executor, workers)
-        if isinstance(self._held, Aborted):  # by its host, from another thread
-            raise StateError("compute: the round was aborted while its sum was computed")
-        self._result = compute.result_of(unmasked, self._attendance, total)
+        sums = self._sums(unmasked, executor, workers)
+        self._result = compute.result_of(unmasked, self._attendance, sums)
         if isinstance(self._held, Unmasked):
             self._advance(HostCall.COMPUTE, Done(unmasked))
         return self._result
+
+    def _sums(self, unmasked: Unmasked, executor: Executor | None, workers: int | None) -> list[GroupSum]:
+        """The sum of each group that is opened; a bad dealer costs its own group and no other (R-GROUP-8).
+
+        Raises PeerError when no group is left: the round is then ABORTED.
+        """
+        sums: list[GroupSum] = []
+        bad: PeerError | None = None
+        for group, owners in compute.owners_by_group(unmasked).items():
+            try:
+                add, subtract = compute.mask_keys(unmasked, owners)
+            except PeerError as refused:
+                bad = refused
+                self._refuse(refused.culprit[0], refused)
+                if self._config.groups > 1:
+                    groups.leave_out(self._attendance, self.phase, group, str(refused), refused.culprit)
+                continue
+            masked_sum = unmasked.masked.total_of(group)
+            total = compute.without_masks(masked_sum, add, subtract, self._config, executor, workers)
+            if isinstance(self._held, Aborted):  # by its host, from another thread
+                raise StateError("compute: the round was aborted while its sum was computed")
+            sums.append(compute.group_sum(unmasked, group, total))
+        if bad is not None and not sums:
+            self._abort(str(bad), AbortCode.PROTOCOL_VIOLATION, culprit=bad.culprit)
+            raise bad
+        return sums

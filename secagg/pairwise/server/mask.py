@@ -9,32 +9,43 @@ from secagg.pairwise import messages
 from secagg.pairwise.messages import MaskedInput, Survivors
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.rules import server as rules
+from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough, require_threshold_around
-from secagg.pairwise.server.records import Ids, Masked, Masking, Shared
+from secagg.pairwise.server.records import Ids, Masked, Masking, Shared, group_row
 
 
 def begin(shared: Shared) -> Masking:
-    """Open the phase, with a sum of no vectors."""
+    """Open the phase, with a sum of no vectors, or one of each group."""
     config = shared.advertised.round.config
-    return Masking(shared, np.zeros(config.length, dtype=config.modulus.dtype))
+    shape = (config.length,) if config.groups == 1 else (config.groups, config.length)
+    return Masking(shared, np.zeros(shape, dtype=config.modulus.dtype))
 
 
 def take(masking: Masking, sender: int, message: MaskedInput) -> None:
     """Add it up; a vector that is refused leaves the sum as it was."""
-    rules.vector_added(masking.total, message.vector, masking.advertised.round.config.modulus)
+    advertised = masking.advertised
+    total = group_row(masking.total, advertised.group_numbers[sender])
+    rules.vector_added(total, message.vector, advertised.round.config.modulus)
     masking.arrived.append(sender)
 
 
 def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
-    """S: whose vectors are in the sum, if UNMASK can reconstruct all the secrets that this asks for."""
+    """S: whose vectors are in the sum, if UNMASK can reconstruct all the secrets that this asks for.
+
+    With groups, those that are too few in their group are not in S, and its sum is not kept.
+    """
     shared, config = masking.shared, masking.advertised.round.config
+    arrived = tuple(sorted(masking.arrived))  # R-MASK-9: those included that left since
+    members = groups.going_on(attendance, Phase.MASK, arrived, masking.advertised)
+    for failed in attendance.failed_groups:
+        group_row(masking.total, failed).fill(0)
     masked = Masked(
         shared.advertised,
         dealers=shared.members,
         commitments=shared.commitments,
         seed_commitments=shared.seed_commitments,
-        members=tuple(sorted(masking.arrived)),  # R-MASK-9: those included that left since
+        members=members,
         total=masking.total,
     )
     attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))

@@ -72,6 +72,12 @@ def flags(members: Iterable[int], clients: int) -> Flags:
     return found
 
 
+def group_row(total: Lanes, group: int) -> Lanes:
+    """A view of a group's row of (G, m) lanes; the lanes themselves where they are (m,)."""
+    row: Lanes = total if total.ndim == 1 else total[group]
+    return row
+
+
 class Advert(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a member advertised."""
 
@@ -153,7 +159,13 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
     def graph(self) -> NeighbourGraph:
         """The graph that the roster's digest draws, over the whole cohort."""
         config = self.round.config
-        return NeighbourGraph(config.clients, config.neighbours, config.labels.graph_key(self.digest, self.session))
+        key = config.labels.graph_key(self.digest, self.session)
+        return NeighbourGraph(config.clients, config.neighbours, key, config.groups)
+
+    @cached_property
+    def group_numbers(self) -> npt.NDArray[np.int64]:
+        """The number of every member's group, shape (n,); zeros without groups."""
+        return self.graph.group_numbers
 
     @cached_property
     def flags(self) -> Flags:
@@ -225,7 +237,7 @@ class Masking(_Collector, tag="MASK"):
 
     shared: Shared
     total: Lanes
-    """(m,): the sum of the masked inputs so far, in lanes."""
+    """(m,): the sum of the masked inputs so far, in lanes; with groups (G, m), the sum of each."""
     arrived: list[int] = msgspec.field(default_factory=list)
     """Whose masked input is in the sum, in order of arrival."""
 
@@ -247,7 +259,7 @@ class Masked(_Record, tag="MASKED", frozen=True):
     members: Ids
     """S: whose masked input is in the sum, ascending."""
     total: Lanes
-    """(m,): the sum of the masked inputs, in lanes."""
+    """(m,): the sum of the masked inputs, in lanes; with groups (G, m), the sum of each, zeros where it is left out."""
 
     @cached_property
     def dealt(self) -> Flags:
@@ -274,6 +286,10 @@ class Masked(_Record, tag="MASKED", frozen=True):
         """Whose secrets must be reconstructed: survivors' seeds, and the keys that survivors masked with in vain."""
         return tuple(member for member in self.dealers if self.flags[member] or self.surviving_neighbours[member])
 
+    def total_of(self, group: int) -> Lanes:
+        """The sum of one group's masked inputs, shape (m,); without groups, of everybody's."""
+        return group_row(self.total, group)
+
 
 # CONFIRM.
 
@@ -293,10 +309,11 @@ class Confirming(_Collector, tag="CONFIRM"):
 
 @final
 class Confirmed(_Record, tag="CONFIRMED", frozen=True):
-    """A quorum has signed."""
+    """A quorum has signed; with groups, one of each group that goes on."""
 
     masked: Masked
     signatures: dict[int, bytes]
+    """Of the groups that go on."""
 
     @cached_property
     def members(self) -> Ids:
@@ -341,6 +358,8 @@ class Unmasked(_Record, tag="COMPUTE", frozen=True):
     attachments: dict[int, bytes] = msgspec.field(default_factory=dict)
     confirmations: dict[int, bytes] = msgspec.field(default_factory=dict)
     """``active``: the signatures over the survivors, for the round's certificate."""
+    failed_groups: Ids = ()
+    """Those that have no sum, ascending; empty without groups."""
 
     @property
     def advertised(self) -> Advertised:

@@ -10,6 +10,7 @@ from secagg.pairwise.messages import Share, Shares
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import COMMITMENTS_BYTES, SEALED_BYTES
 from secagg.pairwise.rules import server as rules
+from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough
 from secagg.pairwise.server.records import Advertised, Ids, Shared, Sharing, flags
@@ -48,7 +49,7 @@ def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
         if not pruned.any():
             break
         alive &= ~pruned
-    members = tuple(np.flatnonzero(alive).tolist())
+    members = groups.going_on(attendance, Phase.SHARE, tuple(np.flatnonzero(alive).tolist()), sharing.advertised)
     attendance.lose(Phase.SHARE, set(attendance.recipients).difference(members))
     require_enough(attendance, Phase.SHARE, members, config)
     return Shared(sharing.advertised, members, sharing.sealed, sharing.commitments, sharing.seed_commitments), members

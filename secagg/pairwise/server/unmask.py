@@ -9,9 +9,10 @@ from secagg.pairwise.messages import Unmask, UnmaskWithAttachment
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import KINDS, OPENING_BYTES, openings
 from secagg.pairwise.rules import server as rules
+from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
-from secagg.pairwise.server.failure_reasons import shares_missing
-from secagg.pairwise.server.records import Confirmed, Ids, Masked, Unmasked, Unmasking
+from secagg.pairwise.server.failure_reasons import RoundOverError, shares_missing
+from secagg.pairwise.server.records import Confirmed, Flags, Ids, Masked, Unmasked, Unmasking
 from secagg.pairwise.transcript import DIGEST_BYTES, KEY_SHARE, SEED_SHARE
 from secagg.primitives import secret_sharing
 
@@ -53,16 +54,43 @@ def take(unmasking: Unmasking, sender: int, message: Unmask) -> Misbehaved | Non
 
 
 def close(unmasking: Unmasking, attendance: Attendance) -> tuple[Unmasked, Ids]:
-    """Each secret that must be reconstructed has good shares up to the threshold; nobody is asked for more."""
+    """Each secret that must be reconstructed has good shares up to the threshold; nobody is asked for more.
+
+    With groups, one that lacks shares of a secret is left out, and what its members returned is not kept.
+    """
     masked, edges = unmasking.masked, unmasking.advertised.edges
     config = unmasking.advertised.round.config
     answered = attendance.answered(Phase.UNMASK)
-    attendance.lose(Phase.UNMASK, set(unmasking.settled.members).difference(answered))
+    lost = set(unmasking.settled.members).difference(answered)
     returned = np.bincount(edges.ids[unmasking.good], minlength=config.clients)
-    for owner in masked.owners:
-        if returned[owner] < config.threshold:  # R-UNMASK-5
-            good = int(returned[owner])
-            bad = sum(holder in answered for holder in edges.neighbours(owner).tolist()) - good
-            raise shares_missing(attendance, Phase.UNMASK, owner, good, bad, config)
+    owners = groups.members_of_others(masked.owners, attendance.failed_groups, unmasking.advertised)
+    ended: RoundOverError | None = None
+    for owner in owners:
+        if returned[owner] >= config.threshold:  # R-UNMASK-5
+            continue
+        good = int(returned[owner])
+        bad = sum(holder in answered for holder in edges.neighbours(owner).tolist()) - good
+        attendance.lose(Phase.UNMASK, lost)
+        ended = shares_missing(attendance, Phase.UNMASK, owner, good, bad, config)
+        if config.groups == 1:
+            raise ended
+        group = int(unmasking.advertised.group_numbers[owner])
+        groups.leave_out(attendance, Phase.UNMASK, group, ended.reason)
+    failed = tuple(sorted(attendance.failed_groups))
+    opened = groups.members_of_others(unmasking.settled.members, failed, unmasking.advertised)
+    attendance.lose(Phase.UNMASK, lost.union(unmasking.settled.members).difference(set(opened) - lost))
+    if not opened:
+        raise ended or RuntimeError("no group was left when UNMASK was opened")
     confirmations = unmasking.settled.signatures if isinstance(unmasking.settled, Confirmed) else {}
-    return Unmasked(masked, unmasking.shares, unmasking.good, unmasking.attachments, confirmations), ()
+    good_ones, attachments = _kept(unmasking, failed), unmasking.attachments
+    return Unmasked(masked, unmasking.shares, good_ones, attachments, confirmations, failed), ()
+
+
+def _kept(unmasking: Unmasking, failed: Ids) -> Flags:
+    """Which returned shares count, those of groups that failed taken out; their values are wiped."""
+    if not failed:
+        return unmasking.good
+    numbers = unmasking.advertised.group_numbers
+    out = np.isin(numbers[unmasking.advertised.edges.ids], failed)
+    unmasking.shares[out] = 0
+    return unmasking.good & ~out

@@ -34,7 +34,7 @@ from secagg.testing.adversary.lies.clients import (
     WrongLength,
     WrongSecret,
 )
-from secagg.testing.adversary.lies.confirmations import ForgeSignatures, WithholdSignatures
+from secagg.testing.adversary.lies.confirmations import ForgeSignatures, MixGroups, WithholdSignatures
 from secagg.testing.adversary.lies.hosts import InviteAgain, ResumeTwice, SubmitAgain
 from secagg.testing.adversary.lies.invitation import ForgeConfig, OtherNonce, forged
 from secagg.testing.adversary.lies.lie import Lie
@@ -93,6 +93,7 @@ __all__ = [
     "Lose",
     "MaliciousClient",
     "MaliciousServer",
+    "MixGroups",
     "Opening",
     "OtherKind",
     "OtherNonce",

@@ -49,7 +49,8 @@ class Spoils:
         refusals: what clients refused, in order.
         crashes: what came out of clients and is no PeerError.
         least_honest: the fewest honest clients that a sum may be of, by the config that the hosts agreed on.
-        confirmed: the survivor sets that clients answered for.
+        confirmed: the survivor sets that clients answered for; with groups, each one's part in its own group.
+        in_one_sum: the sets of clients whose vectors may be added up: the whole cohort, or each group.
         colluders: who was on the adversary's side from the beginning.
         inputs: the true vectors.
     """
@@ -60,6 +61,7 @@ class Spoils:
     crashes: tuple[tuple[int, Exception], ...]
     least_honest: int
     confirmed: frozenset[frozenset[int]]
+    in_one_sum: frozenset[frozenset[int]]
     colluders: frozenset[int]
     inputs: Mapping[Input, list[int]] = field(repr=False)
     ledger: Ledger = field(repr=False)
@@ -78,16 +80,20 @@ class Spoils:
     def broken(self) -> list[str]:
         """Which promises were broken; empty when the protocol held.
 
-        Privacy: nothing opens about honest inputs but one sum, which holds every honest member of the survivors, and
-        no fewer of them than the config says; and of no honest client are both secrets known.
+        Privacy: nothing opens about honest inputs but one sum, with groups one of each, which holds every honest member
+        of the survivors, and no fewer of them than the config says; and of no honest client are both secrets known.
         """
         faults = [f"both secrets of client {index}" for index in sorted(self.both_kinds)]
-        if len(self.openings) > 1:
-            faults.append(f"{len(self.openings)} independent openings")
+        for together in self.in_one_sum:
+            inside = sum(opening.clients <= together for opening in self.openings)
+            if inside > 1:
+                faults.append(f"{inside} independent openings")
         for opening in self.openings:
             members = sorted(opening.clients)
             if len(members) < self.least_honest:
                 faults.append(f"clients {members} opened, fewer than {self.least_honest}")
+            if not any(opening.clients <= together for together in self.in_one_sum):
+                faults.append(f"clients {members} opened together, which are of several groups")
             if {factor for _, factor in opening.factors} != {1}:
                 faults.append(f"a combination of clients {members} that is no sum")
             if all(survivors - self.colluders != opening.clients for survivors in self.confirmed):
@@ -139,8 +145,9 @@ class Attack:
             both_kinds=server.ledger.both_kinds(),
             refusals=tuple(server.refusals),
             crashes=tuple(server.crashes),
-            least_honest=self.config.min_survivors - self.config.colluders,
+            least_honest=self.config.smallest_sum - self.config.colluders_in_group,
             confirmed=frozenset(server.confirmed),
+            in_one_sum=frozenset(world.in_one_sum(index) for world in server.worlds for index in world.neighbours),
             colluders=frozenset(self.colluders),
             inputs=inputs,
             ledger=server.ledger,
@@ -183,6 +190,7 @@ class Attack:
             min_sigma=self.config.sigma,
             min_grinding_bits=self.config.grinding_bits,
             max_attachment_bytes=self.config.attachment_bytes,
+            max_groups=self.config.groups,
         )
 
         def join(invitation: bytes) -> ClientMachine:

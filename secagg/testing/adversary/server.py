@@ -63,7 +63,7 @@ class MaliciousServer:
         self.refusals: list[tuple[int, PeerError]] = []
         self.crashes: list[tuple[int, Exception]] = []
         self.confirmed: set[frozenset[int]] = set()
-        """Survivor sets for which a client has seen enough confirmations to answer."""
+        """Survivor sets for which a client has seen enough confirmations to answer; with groups, those of its own."""
 
     def run(self) -> None:
         """The whole round."""
@@ -223,11 +223,14 @@ class MaliciousServer:
     def _confirmations(self, world: World, member: Member) -> bytes:
         survivors = member.survivors or world.bitmap(self.survivors_of(world))
         included = messages.decode_bitmap(survivors, world.config.clients)
+        summed = world.in_one_sum(member.index)
         signatures = {
-            signer: signature for signer, signature in world.signatures.get(survivors, {}).items() if signer in included
+            signer: signature
+            for signer, signature in world.signatures.get(survivors, {}).items()
+            if signer in included and signer in summed
         }
         for index, puppet in world.puppets.items():
-            if index in included and puppet.identity is not None:
+            if index in included and index in summed and puppet.identity is not None:
                 signatures[index] = puppet.confirm(world.session, survivors)
         for lie in self.lies:
             signatures = lie.confirmations(self, world, member, signatures)
@@ -305,6 +308,7 @@ class MaliciousServer:
             case Unmask():
                 seen = messages.to_client.decode(shown, len(shown), world.config.version)
                 survivors = seen.survivors if isinstance(seen, Survivors) else member.survivors
-                self.confirmed.add(frozenset(messages.decode_bitmap(survivors, world.config.clients)))
+                answered_for = frozenset(messages.decode_bitmap(survivors, world.config.clients))
+                self.confirmed.add(answered_for & world.in_one_sum(member.index))
             case _:
                 pass

@@ -138,10 +138,15 @@ class World:
         """Take a digest, true or not, and the graph that it draws."""
         self.digest = digest
         self.session = self.config.labels.session_id(self.config.digest, self.nonce, digest)
-        graph = NeighbourGraph(
-            self.config.clients, self.config.neighbours, self.config.labels.graph_key(digest, self.session)
-        )
+        key = self.config.labels.graph_key(digest, self.session)
+        graph = NeighbourGraph(self.config.clients, self.config.neighbours, key, self.config.groups)
         self.neighbours = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
+
+    def in_one_sum(self, index: int) -> frozenset[int]:
+        """Whose vectors can be in the sum that a member's is in: everybody's, or with groups those of its own."""
+        if self.config.groups == 1:
+            return frozenset(range(self.config.clients))
+        return frozenset((index, *self.neighbours[index]))
 
     def keys(self, index: int) -> PublicKeys:
         """A member's keys as they stand in the roster."""

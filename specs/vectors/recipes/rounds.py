@@ -146,12 +146,23 @@ class Recorder:
         if not compute:
             return
         total = self.server.compute()
-        included = self.server.survivors
+        included = self.server.included()
         if total != self.plain_sum(included):
             raise ValueError(f"{self.name}: the sum is wrong")
         attached = {str(i): value.hex() for i, value in sorted(self.server.attachments.items()) if value}
-        shown = {"attachments": attached} if attached else {}
+        shown: dict[str, Any] = {"attachments": attached} if attached else {}
+        shown |= {"groups": self._groups()} if self.config.groups > 1 else {}
         self.note("server.compute", sum=numbers(total), included=included, **shown, state="DONE")
+
+    def _groups(self) -> dict[str, Any]:
+        """The sums of the groups that were opened, held against plain ones."""
+        found = {}
+        for number, total in sorted(self.server.sums.items()):
+            included = self.server.included(number)
+            if total != self.plain_sum(included):
+                raise ValueError(f"{self.name}: the sum of group {number} is wrong")
+            found[str(number)] = {"sum": numbers(total), "included": included}
+        return found
 
     @staticmethod
     def _arrives(fate: str | None, phase: str) -> bool:
@@ -223,6 +234,8 @@ class Recorder:
         out = self.server.close_phase()
         going_on = self.server.recipients if self.server.phase != "ABORTED" else []
         told = "abort-excluded" if going_on else "abort-round"
+        if self.config.groups > 1 and phase == "CONFIRM":
+            name = "confirmations-first-of-{}"  # each group's have the name of its first member
         self.note(
             "server.close",
             phase=phase,

@@ -185,7 +185,7 @@ def _out_of_place(tests: ServerCases) -> None:
     tests.sequence("active", "SHARE", "ABORT-4 WIRE-6", "SESSION", comment, lambda s: [(INDEX, other)])
 
 
-class _OtherSeed(Client):
+class OtherSeed(Client):
     """Commits to another seed than it shares."""
 
     def _deal(self) -> bytes:
@@ -227,7 +227,7 @@ class _WideSeed(_WideSecret):
 
 
 def _bad_dealers(tests: ServerCases) -> None:
-    _bad_dealer(tests, "bad-seed", _OtherSeed, {}, "a survivor committed to another seed than it shared")
+    _bad_dealer(tests, "bad-seed", OtherSeed, {}, "a survivor committed to another seed than it shared")
     _bad_dealer(
         tests, "bad-key", _OtherKey, {3: "SHARE"}, "a lost client shared another masking key than it advertised"
     )

@@ -11,6 +11,7 @@ from reference.client import Client
 from reference.rules import Config, is_sound
 from reference.wire import Refused
 
+from . import groups
 from .cases import INDEX, ClientCases, ServerCases, changed, fields, flipped, invitation
 from .common import File, Test, entry, file
 from .configs import base_config
@@ -42,6 +43,7 @@ def _configs() -> File:
         _sound("no extension", second(base_config(), attachment_bytes=0)),
         _sound("an attachment of one byte", second(base_config(), attachment_bytes=1)),
         _sound("the largest attachment", second(base_config(), attachment_bytes=1024)),
+        *(_sound(comment, config, "EXTENSION-1 GROUP-1 GROUP-3") for comment, config in groups.sound_configs()),
     ]
     elements = wire.unpack(second(base_config()).to_bytes(), depth=2)
     body = wire.pack(elements[:-1])[3:]
@@ -55,13 +57,18 @@ def _configs() -> File:
     for comment, extensions in {
         "the default written": [1, 0],
         "a number without a value": [1],
-        "an extension that nobody knows": [2, 5],
+        "an extension that nobody knows": [5, 5],
+        "the default of groups written": [2, 1],
+        "the default of min_group written": [3, 0],
+        "groups that are bytes": [2, b"\2"],
+        "a min_group that is bytes": [3, b"\3"],
         "an extension 0": [0, 5],
         "a number that is bytes": [b"\1", 5],
         "a value that is bytes": [1, b"\x18"],
         "an attachment that is too large": [1, 1025],
         "an extension twice": [1, 5, 1, 5],
-        "a known extension and an unknown one": [1, 5, 2, 5],
+        "a known extension and an unknown one": [1, 5, 5, 5],
+        "known extensions in another order": [3, 3, 2, 2],
         "an extension in an array of its own": [[1, 5]],
         "a number in an array of its own": [[1], 5],
     }.items():
@@ -76,6 +83,8 @@ def _configs() -> File:
         "an attachment of -1": wire.pack([*elements[:-1], []])[:-1] + b"\x92\x01\xff",
     }.items():
         tests.append(_refused("EXTENSION-1", comment, "EXTENSIONS", bad))
+    for requirement, comment, unsound in groups.unsound_configs():
+        tests.append(_refused(requirement, comment, "GROUPS", unsound.to_bytes()))
     for version in (0, 3):
         bad = wire.pack([version, *elements[1:]])
         tests.append(_refused("EXTENSION-1", f"version {version}", "VERSION", bad))
@@ -83,19 +92,20 @@ def _configs() -> File:
         tests.append(_refused("EXTENSION-1", f"version {version}, without extensions", "VERSION", bad))
     flags = {
         "EXTENSIONS": "two lists of extensions for one config, or an extension that some members do not know",
+        "GROUPS": "groups in which a few colluders are enough, or whose sums are of too few",
         "VERSION": "a config of a version that nobody speaks",
     }
     return file("configs", "Configs of version 2, and their extensions.", flags, tests, version=2)
 
 
-def _sound(comment: str, config: Config) -> Test:
+def _sound(comment: str, config: Config, requirements: str = "EXTENSION-1") -> Test:
     if not is_sound(config):
         raise ValueError(f"{comment}: this config is not sound")
     shown = {
         name: value.hex() if isinstance(value, bytes) else str(value) if name in ("prime", "input_max") else value
         for name, value in asdict(config).items()
     }
-    return entry("EXTENSION-1", comment, config=shown, encoded=config.to_bytes().hex(), digest=config.digest.hex())
+    return entry(requirements, comment, config=shown, encoded=config.to_bytes().hex(), digest=config.digest.hex())
 
 
 def _refused(requirement: str, comment: str, flag: str, encoded: bytes) -> Test:
@@ -200,7 +210,9 @@ def _rounds() -> File:
         recorder.run(fates)
         between = intermediate_of(recorder.server, recorder.clients)
         tests.append(entry(requirements, comment, flags, **recorder.setup(), intermediate=between))
+    tests += groups.rounds_with_groups()
     flags = {
+        **groups.ROUND_FLAGS,
         "LOSSES": "a value for another number of losses than there were",
         "SILENT": "losses that are counted after the survivors are settled",
     }
@@ -222,9 +234,10 @@ def _setups() -> dict[str, Recorder]:
 
 
 def _client_refusals() -> File:
-    tests = ClientCases(_setups())
+    tests = ClientCases({**_setups(), **groups.group_setups()})
     _invitations(tests)
     _attachments(tests)
+    groups.client_refusals(tests)
     for stage in ("Roster", "Shares", "Survivors", "Confirmations"):
         wrong = tests.rule("active", stage, "wrong-version", "VERSION-2", "VERSION")
         wrong("version 1", lambda m, c: changed(m, version=1))
@@ -237,6 +250,7 @@ def _client_refusals() -> File:
         "VERSION": "a party that takes one version for another",
         "POLICY": "a round that the client's host did not mean to take part in",
         "ATTACHMENT": "an attachment that does not fit, or that does not say what to reveal for some losses",
+        **groups.CLIENT_FLAGS,
         "CONFIRMED": "an attachment that is revealed before the survivors are confirmed",
     }
     setups = {name: recorder.setup(recorder.of("client", INDEX)) for name, recorder in tests.setups.items()}
@@ -358,7 +372,9 @@ def _server_refusals() -> File:
         wrong = tests.rule("active", name, "wrong-version", "VERSION-2", "VERSION")
         wrong("version 1", lambda m: changed(m, version=1))
     _second_answers(tests)
+    groups.bad_dealers(tests)
     flags = {
+        "BAD_DEALER": "a dealer that spoils other sums than its own group's",
         "LENGTH": "attachments that say more than the config does, or less",
         "VERSION": "a party that takes one version for another",
         "AGAIN": "a second attachment in the place of the first",
@@ -385,7 +401,7 @@ def _second_answers(tests: ServerCases) -> None:
         tests.close(case, server)
         total = server.compute()
         attached = {str(i): value.hex() for i, value in sorted(server.attachments.items())}
-        included, shown = server.survivors, [str(element) for element in total]
+        included, shown = server.included(), [str(element) for element in total]
         case.note("server.compute", sum=shown, included=included, attachments=attached, state="DONE")
         if total != recorder.plain_sum(included):
             raise ValueError("the sum is wrong")

@@ -24,6 +24,20 @@ class WithholdSignatures(Lie):
 
 
 @dataclass(frozen=True, slots=True)
+class MixGroups(Lie):
+    """With groups: confirmations of every group, also where only those of its own say anything to a client."""
+
+    to: Ids = ()
+
+    def confirmations(
+        self, server: LyingServer, world: World, member: Member, signatures: dict[int, bytes]
+    ) -> dict[int, bytes]:
+        if not meant(self.to, member.index):
+            return signatures
+        return {**world.signatures.get(member.survivors, {}), **signatures}
+
+
+@dataclass(frozen=True, slots=True)
 class ForgeSignatures(Lie):
     """Confirmations that nobody made: one for each of these signers that did not sign the set shown."""
 

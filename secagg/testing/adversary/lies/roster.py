@@ -106,7 +106,7 @@ class Surround(Lie):
         for number in range(self.tries):
             digest = number.to_bytes(32, "big")
             key = config.labels.graph_key(digest, config.labels.session_id(config.digest, world.nonce, digest))
-            graph = NeighbourGraph(config.clients, config.neighbours, key)
+            graph = NeighbourGraph(config.clients, config.neighbours, key, config.groups)
             for index in set(range(config.clients)) - colluders:
                 if len(colluders & set(graph.neighbours_of(index).tolist())) == wanted:
                     world.set_digest(digest)
