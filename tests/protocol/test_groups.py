@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from secagg import AbortCode, Client, ClientState, ErrorCode, Finished, InputNeeded, PeerError, RoundConfig, Server
-from secagg.errors import StateError
-from secagg.identity import UsedTokens
+from secagg.errors import CertificateError, StateError
+from secagg.identity import Identity, UsedTokens
 from secagg.pairwise import messages
+from secagg.pairwise.certificate import Certificate, signed
 from secagg.pairwise.messages import Confirmations
 from secagg.simulation import SeededRandomness
 from secagg.simulation.driver import RoundDriver
@@ -302,3 +304,44 @@ def test_no_input_is_asked_of_a_client_whose_group_is_out() -> None:
     for index in case.groups[0]:
         step = driver.clients[index].receive(outgoing.to(index) or b"") if outgoing.to(index) else None
         assert step is None or not isinstance(step.event, InputNeeded)
+
+
+@pytest.mark.parametrize("phase", ["MASK", "UNMASK"])
+def test_a_certificate_has_the_sum_of_each_group_that_was_opened(phase: str) -> None:
+    """R-CHAIN-5 with groups; any of its sums moved to another group, or taken out of S, is refused."""
+    case, identity = LeftOut("active", phase), Identity.generate(SeededRandomness(7, "server"))
+    driver, fates = driver_of(case.config), case.fates()
+    while not driver.server.ready_to_compute:
+        current = driver.server.phase.value
+        outgoing = driver.server.outgoing()
+        for index in outgoing.recipients:
+            if ORDER.index(fates.get(index, "UNMASK")) >= ORDER.index(current):
+                driver.exchange(current, index, outgoing.to(index) or b"")
+        driver.close()
+    result = driver.server.compute()
+    server = driver.server
+    assert isinstance(server, Server)
+    read = Certificate.from_bytes(server.certificate(identity))
+    assert [(entry.number, read.members(entry.members)) for entry in read.sums] == [
+        (group.number, group.included) for group in result.groups
+    ]
+    first, second = read.sums
+    for sums, told in (
+        ((second, first), "their numbers ascend"),
+        ((first, msgspec.structs.replace(second, number=3)), "are below 3"),
+        ((first, msgspec.structs.replace(second, members=first.members)), "in no other sum"),
+        ((msgspec.structs.replace(first, members=_fewer(first.members, 2)), second), "the config asks for 5"),
+    ):
+        changed = signed(msgspec.structs.replace(read, sums=sums), identity)
+        with pytest.raises(CertificateError, match=told):
+            Certificate.from_bytes(changed.to_bytes())
+    few = _fewer(read.signers, CLIENTS - 10)
+    unconfirmed = msgspec.structs.replace(
+        read, signers=few, signatures=read.signatures[: 64 * len(messages.decode_bitmap(few, CLIENTS))]
+    )
+    with pytest.raises(CertificateError, match="confirmed the survivors; 4 are needed"):
+        Certificate.from_bytes(signed(unconfirmed, identity).to_bytes())
+
+
+def _fewer(bitmap: bytes, gone: int) -> bytes:
+    return messages.encode_bitmap(messages.decode_bitmap(bitmap, CLIENTS)[:-gone], CLIENTS)
