@@ -22,6 +22,8 @@ from secagg.statistics.chunk import Chunk, Floats
 from secagg.statistics.columns import Category, Column, bounds_of
 
 INTERCEPT: Final = "intercept"
+_MOST_COLUMNS: Final = 1000
+"""The products of each two of them are summed: 500,000."""
 
 
 @final
@@ -72,7 +74,8 @@ class Design:
         A category becomes an indicator for each of its values but the first, the reference.  Without an intercept
         nothing can stand for a centre, so columns are scaled alone, and a category keeps its first value.
 
-        Raises ParameterError for a column that is named twice, and for a category with a single value.
+        Raises ParameterError for a column that is named twice, for a category with a single value, and for more than
+        1,000 columns of the matrix.
         """
         for term in terms:
             if terms.count(term) > 1:
@@ -90,6 +93,11 @@ class Design:
             else:
                 entries.append(Entry(term, None, *bounds_of(column)))
                 names.append(term)
+        if len(names) > _MOST_COLUMNS:
+            raise ParameterError(
+                f"a category becomes a column for each of its values, {len(names):,} in all, and at most "
+                f"{_MOST_COLUMNS:,} are allowed: join values, or leave a column out"
+            )
         low, high = (np.array([getattr(entry, end) for entry in entries], np.float64) for end in ("low", "high"))
         centred = np.array([intercept and bool(entry.column) and entry.code is None for entry in entries], np.bool_)
         centre = np.where(centred, (low + high) / 2, 0.0)

@@ -104,6 +104,7 @@ class Site:
 
         Whatever could make the site stay away is asked here: afterwards nothing depends on the data.
         """
+        self._checked = False  # what an earlier check found does not count when this one refuses
         scipy_module("special")  # some methods' sums need it
         check_noise(self.study)
         if self.study.noise is not None and self._budget is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from functools import cached_property
@@ -25,6 +26,8 @@ _LABEL: Final = b"secagg study 1\n"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _LARGEST_FILE: Final = 2**20
 _MOST_RECORDS: Final = 2**32
+_MOST_VALUES: Final = 2**22
+"""Of a method's first round: 32 MB of a site's vector."""
 
 
 class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -78,10 +81,22 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                     raise ParameterError(f"methods.{name}: the study has no column {column!r}")
             try:
                 method.check(self.terms)
+                self._check_size(method)
             except ParameterError as wrong:
                 raise ParameterError(f"methods.{name}: {wrong}") from None
         if self.noise is not None:
             self._check_noise(self.noise)
+
+    def _check_size(self, method: Method) -> None:
+        """Raises ParameterError for a method whose first round sums more than a site can hold with ease."""
+        if (ask := method.next_ask(self.terms, ())) is None:
+            return
+        values = sum(math.prod(cells.shape) for cells in method.cells(self.terms, ask).values())
+        if values > _MOST_VALUES:
+            raise ParameterError(
+                f"a round of it sums {values:,} values, and at most {_MOST_VALUES:,} are allowed: take fewer bins, "
+                "fewer columns, or columns with fewer values"
+            )
 
     def _check_noise(self, noise: NoiseTerms) -> None:
         """Raises ParameterError for methods whose sums can have none, and for too few organisations to make it."""

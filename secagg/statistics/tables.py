@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,23 +61,28 @@ def joined_ends(counts: npt.NDArray[Any], least: int) -> list[int]:
     those before it.  When all of them together still have such a count, they are one.
     """
     ends: list[int] = []
-    sums: list[npt.NDArray[Any]] = []
-    last = np.zeros(len(counts), counts.dtype)
-    for at, column in enumerate(counts.T):
-        last = last + column
+    sums: list[list[int]] = []
+    nothing = [0] * len(counts)
+    last = nothing
+    for at, column in enumerate(counts.T.tolist()):
+        last = _added(last, column)
         if not is_small(last, least):
             ends.append(at)
             sums.append(last)
-            last = np.zeros_like(last)
+            last = nothing
     while ends and is_small(last, least):
         ends.pop()
-        last = last + sums.pop()
-    return [*ends, counts.shape[1] - 1] if last.any() else ends
+        last = _added(last, sums.pop())
+    return [*ends, counts.shape[1] - 1] if any(last) else ends
 
 
-def is_small(counts: npt.NDArray[Any], least: int) -> bool:
+def is_small(counts: Iterable[int], least: int) -> bool:
     """Whether one of them is from 1 to ``least`` - 1."""
-    return bool(((counts > 0) & (counts < least)).any())
+    return any(0 < count < least for count in counts)
+
+
+def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    return [mine + theirs for mine, theirs in zip(one, other, strict=True)]
 
 
 def _lined(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:

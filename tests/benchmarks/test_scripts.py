@@ -26,6 +26,8 @@ SCRIPTS = {
     "private_encoding.py": ["--dim", "1000", "--repeat", "1"],
     "rounds.py": [*TINY_ROUNDS, "--threat", "active"],
     "scale_out.py": ["--repeat", "1", "--masks", "20", "--dim", "1000"],
+    "statistics_glm.py": ["--sites", "4", "--rows", "2000", "--columns", "3"],
+    "statistics_rows.py": ["--rows", "2000", "--memory", "0"],
     "targets.py": ["--repeat", "1", "--scale", "0.001", "--only", "bytes", "import"],
 }
 

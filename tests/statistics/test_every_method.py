@@ -7,9 +7,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secagg.errors import ParameterError
 from secagg.statistics import Study
 from secagg.statistics.methods import AnyMethod
 from tests.support.hospitals import add_up, as_json, split
@@ -57,6 +59,33 @@ CLOSE = 1e-7
 def test_the_study_has_every_method() -> None:
     tags = {kind.__struct_config__.tag for kind in get_args(AnyMethod)}
     assert {type(method).__struct_config__.tag for method in STUDY.methods.values()} == tags
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        'method = "crosstab"\nof = ["place", "area"]',
+        'method = "histogram"\nof = "age"\nby = "place"\nbins = 60000',
+        'method = "kaplan_meier"\ntime = "age"\nevent = "died"\nby = "place"',
+        'method = "cox"\ntime = "age"\nevent = "died"\npredictors = ["place"]',
+        'method = "linear"\ny = "age"\nx = ["place"]',
+        'method = "glm"\noutcome = "died"\npredictors = ["place"]',
+        'method = "quantiles"\nof = "age"\nby = "place"\nbins = 60000',
+    ],
+)
+def test_what_no_machine_could_hold_is_refused_before_it_is_tried(method: str) -> None:
+    places = [f"place {number}" for number in range(5000)]
+    with pytest.raises(ParameterError, match=r"methods\.large: .* are allowed"):
+        Study.from_toml(
+            f"""
+            name = "Large"
+            columns.place = {{ type = "category", values = {places} }}
+            columns.area = {{ type = "category", values = {places} }}
+            columns.age = {{ type = "number", min = 0, max = 120 }}
+            columns.died = {{ type = "flag" }}
+            [methods.large]\n{method}
+            """
+        )
 
 
 def records(size: int, missing: float, seed: int) -> pd.DataFrame:

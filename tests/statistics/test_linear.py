@@ -247,6 +247,9 @@ def test_what_has_no_single_fit_says_so_and_is_json(case: str) -> None:
     else:
         assert result["values"]["coefficients"]["age"]["estimate"] == pytest.approx(2.0)
         assert result["values"]["r_squared"] == pytest.approx(1.0)
+        assert result["values"]["sigma"] == 0
+        assert result["values"]["coefficients"]["age"]["p"] is None
+        assert "to the last digit" in result["notes"][-1]
 
 
 PLAIN = Study.from_toml(TOML + "[release]\nmin_cell = 1\n")

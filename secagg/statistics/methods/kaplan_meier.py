@@ -211,7 +211,7 @@ class _Steps:
         ends = np.array(joined_ends(counts, least))
         starts = np.append(0, ends[:-1] + 1)
         joined = np.add.reduceat(counts, starts, axis=1)
-        if is_small(joined, least):
+        if is_small(joined.reshape(-1).tolist(), least):
             return None
         there = at_risk[starts] > 0
         starts, ends, joined = starts[there], ends[there], joined[:, there]

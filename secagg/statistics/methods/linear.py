@@ -21,6 +21,8 @@ from secagg.statistics.gram import ALIASED, OfGram, few_in, gram_of, independent
 from secagg.statistics.results import MethodResult, Table
 
 _HEADS: Final = ("estimate", "error", "t", "p", "low", "high")
+_EXPLAINED: Final = 1e-13
+"""Of the squares of a standardised y: where less is left of a record, it is by rounding."""
 
 
 @final
@@ -42,10 +44,11 @@ class _Products:
         return self.yy - self.xy[0] ** 2 / self.xx[0, 0] if self.design.has_intercept else self.yy
 
     def residual(self, coefficients: Floats) -> float:
-        """The sum of squares that is left."""
+        """The sum of squares that is left; 0 where it is no more than the rounding of the sums."""
         around = np.append(-coefficients, 1.0)
         products = np.block([[self.xx, self.xy[:, None]], [self.xy[None, :], np.array([[self.yy]])]])
-        return max(0.0, float(around @ products @ around))
+        left = float(around @ products @ around)
+        return left if left > _EXPLAINED * self.records else 0.0
 
     def unscaled(self, coefficients: Floats, covariance: Floats) -> tuple[Floats, Floats]:
         """Of the columns as they are, from those of the standardised ones."""
@@ -140,6 +143,8 @@ class Linear(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=T
         notes = left_out(names, kept)
         if products.total <= ALIASED * products.records:
             notes.append(f"{self.y} does not vary, so there is no R squared.")
+        elif not residual:
+            notes.append(f"The columns explain {self.y} to the last digit of the sums, so that all errors are 0.")
         values = {
             "coefficients": coefficients,
             "covariance": {"names": list(names), "matrix": covariance.tolist()},
