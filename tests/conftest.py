@@ -92,6 +92,7 @@ _SLOW = _PROCESS | {
     "spec/test_vectors.py",
     "spec/test_verdicts.py",
     "spec/test_version_2.py",
+    "statistics/test_any_study.py",
     "statistics/test_covariance.py",
     "statistics/test_cox.py",
     "statistics/test_data_splits.py",
