@@ -77,9 +77,9 @@ def of_groups(bounds: GroupBounds) -> tuple[str, ...]:
     """Sentences about groups, good or bad, and the bounds that they reach."""
     grouping, lost = bounds.grouping, _lost(bounds.demand.dropouts)
     smallest, largest = grouping.sizes
-    sizes = f"{largest}" if smallest == largest else f"{smallest} or {largest}"
+    sizes = counted(largest, "client") if smallest == largest else f"{smallest} or {counted(largest, 'client')}"
     lines = [
-        f"Public randomness that nobody chose draws the cohort into {grouping.groups} groups of {sizes} clients, and "
+        f"Public randomness that nobody chose draws the cohort into {grouping.groups} groups of {sizes}, and "
         "the sum of each group is opened.",
         f"Within a group everybody is everybody's neighbour. {bounds.threshold} shares reconstruct a secret, and fewer "
         "reveal nothing.",

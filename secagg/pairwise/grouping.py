@@ -26,6 +26,7 @@ from secagg.pairwise import explanation
 from secagg.pairwise.parameters import LOWEST_THRESHOLD, Demand
 from secagg.pairwise.tails import log2_at_least, quantile
 from secagg.pairwise.values import FEWEST_CLIENTS, whole
+from secagg.wording import counted
 
 UNGROUPED: Final = 1
 """The number of groups of a cohort that is not drawn into any."""
@@ -42,7 +43,7 @@ def check_groups(clients: int, groups: int) -> None:
     if not 1 < groups <= most:
         allowed = f"from 2 to {most}" if most > 1 else f"not possible with fewer than {2 * FEWEST_CLIENTS} clients"
         raise ParameterError(
-            f"groups = {groups}: with {clients} clients it must be {allowed}, so that every group has at least "
+            f"groups = {groups}: with {counted(clients, 'client')} it must be {allowed}, so that every group has at least "
             f"{FEWEST_CLIENTS}"
         )
 
@@ -53,8 +54,8 @@ def check_group_degree(clients: int, neighbours: int, groups: int) -> None:
     needed = group_sizes(clients, groups)[1] - 1
     if neighbours != needed:
         raise ParameterError(
-            f"neighbours = {neighbours}: in groups of up to {needed + 1} everybody has up to {needed} neighbours; "
-            "leave it 'auto'"
+            f"neighbours = {neighbours}: in groups of up to {counted(needed + 1, 'client')} everybody has up to "
+            f"{counted(needed, 'neighbour')}; leave it 'auto'"
         )
 
 
@@ -152,7 +153,7 @@ class Grouping:
         most = self.most_groups()
         remedy = f"take at most {most} groups" if most > 1 else "take no groups, or lower gamma"
         return (
-            f"groups = {self.groups}: a group of {largest} clients may hold {self.colluders} of the "
+            f"groups = {self.groups}: a group of {counted(largest, 'client')} may hold {self.colluders} of the "
             f"{self.demand.colluders} colluders, and its sum then needs {needed} members, but there are groups of "
             f"{smallest}; {remedy}"
         )
@@ -251,8 +252,7 @@ class GroupBounds:
         if not least <= self.threshold <= most:
             remedy = "raise it: colluders could open secrets" if self.threshold < least else "lower it"
             raise ParameterError(
-                f"threshold = {self.threshold}: in groups of {self._sizes} clients it must lie in {least} .. {most}; "
-                f"{remedy}"
+                f"threshold = {self.threshold}: in groups of {self._sizes} it must lie in {least} .. {most}; {remedy}"
             )
 
     def _check_quorum(self) -> None:
@@ -262,7 +262,7 @@ class GroupBounds:
             self.grouping.of_group.quorums_meet(self.quorum) and self.quorum <= smallest
         ):
             raise ParameterError(
-                f"quorum {self.quorum}: in groups of {self._sizes} clients, up to {self.grouping.colluders} of them "
+                f"quorum {self.quorum}: in groups of {self._sizes}, up to {self.grouping.colluders} of them "
                 f"colluding, it must exceed {most_split / 2:g} and be at most {smallest}; take fewer groups"
             )
 
@@ -285,7 +285,8 @@ class GroupBounds:
     @property
     def _sizes(self) -> str:
         smallest, largest = self.grouping.sizes
-        return str(largest) if smallest == largest else f"{smallest} or {largest}"
+        most = counted(largest, "client")
+        return most if smallest == largest else f"{smallest} or {most}"
 
     def explain(self) -> tuple[str, ...]:
         """Sentences for a person: the groups and their numbers, the bounds they reach and what those rest on."""

@@ -59,7 +59,7 @@ def test_a_graph_without_groups_is_one_group() -> None:
         ((10, 4, bytes(32), 2, "members", 2), "group = 2: must be a whole number from 0 to 1"),
         ((10, 4, bytes(32), 2, "group", 10), "client = 10: must be a whole number from 0 to 9"),
         ((10, 4, bytes(32), 4), "groups = 4: must be a whole number from 1 to 3"),
-        ((10, 5, bytes(32), 2), "neighbours = 5: in groups of up to 5 everybody has up to 4 neighbours"),
+        ((10, 5, bytes(32), 2), "neighbours = 5: in groups of up to 5 clients everybody has up to 4 neighbours"),
         ((10, 4, bytes(31), 2), "a graph key of 31 bytes: it must have 32"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_config_says_what_groups_it_has_and_what_they_are_worth() -> None:
         ({"groups": 5}, "groups = 5: with 12 clients it must be from 2 to 4"),
         ({"clients": 5, "groups": 2}, "not possible with fewer than 6 clients"),
         ({"groups": 0}, "groups = 0: must be a whole number of at least 1"),
-        ({"neighbours": 4}, "neighbours = 4: in groups of up to 4 everybody has up to 3 neighbours"),
+        ({"neighbours": 4}, "neighbours = 4: in groups of up to 4 clients everybody has up to 3 neighbours"),
         ({"neighbours": "complete"}, "neighbours = 'complete'"),
         ({"attachment_bytes": 8}, "no attachment goes with groups = 3"),
         ({"threshold": 4}, "threshold = 4: must be a whole number from 2 to 3"),
