@@ -37,7 +37,7 @@ from secagg.events import (
 )
 from secagg.identity import Directory, Identity, MemoryDirectory, UsedTokens
 from secagg.machines import ClientMachine, ServerMachine
-from secagg.outcome import Blame, Failure, Outgoing, Result, Security
+from secagg.outcome import Blame, Failure, GroupSum, Outgoing, Result, Security
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig, Suite
 from secagg.pairwise.phases import ClientState, ServerState, ThreatModel
@@ -70,6 +70,7 @@ __all__ = [
     "Exact",
     "Failure",
     "Finished",
+    "GroupSum",
     "Identity",
     "InputError",
     "InputNeeded",

@@ -43,8 +43,8 @@ def check_groups(clients: int, groups: int) -> None:
     if not 1 < groups <= most:
         allowed = f"from 2 to {most}" if most > 1 else f"not possible with fewer than {2 * FEWEST_CLIENTS} clients"
         raise ParameterError(
-            f"groups = {groups}: with {counted(clients, 'client')} it must be {allowed}, so that every group has at least "
-            f"{FEWEST_CLIENTS}"
+            f"groups = {groups}: with {counted(clients, 'client')} it must be {allowed}, so that every group has at "
+            f"least {FEWEST_CLIENTS}"
         )
 
 

@@ -39,6 +39,7 @@ PUBLIC = [
     "Exact",
     "Failure",
     "Finished",
+    "GroupSum",
     "Identity",
     "InputError",
     "InputNeeded",
