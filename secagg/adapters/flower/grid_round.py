@@ -43,6 +43,7 @@ class GridRound:
         chosen: Sequence[Message],
         timeout_of: Callable[[str], float | None],
         members: Sequence[bytes] = (),
+        why_not: Callable[[list[int]], str] = lambda survivors: "",
     ) -> None:
         """A round that has not begun.
 
@@ -52,9 +53,11 @@ class GridRound:
             chosen: the wrapped strategy's messages, one a node.
             timeout_of: the seconds to wait for a phase's answers; MASK is Flower's own exchange.
             members: ``active``: the directory's identity keys, by cohort index.
+            why_not: why the sum over these nodes must not be opened, asked before anybody hears of the survivors; empty
+                when it may be.
         """
         self.server = server
-        self._members = members
+        self._members, self._why_not = members, why_not
         self._nonce = messages.invitation.decode(server.invitation(), messages.MAX_INVITATION_BYTES, None).nonce
         self.node_of: dict[int, int] = {}
         """By cohort index."""
@@ -136,6 +139,8 @@ class GridRound:
             self._take(reply)
         phase = self.server.phase.value
         outgoing = self.server.close_phase()
+        if phase == Phase.MASK and self.server.failure is None and (why := self._why_not(self._survivors())):
+            outgoing = self.server.abort(why)
         if self.server.failure is not None:
             self._say_goodbye(outgoing)
             return {}
@@ -144,6 +149,11 @@ class GridRound:
         self._answered.clear()
         # Whoever was lost is told nothing: waiting for its answer would take the whole timeout.
         return {self.node_of[index]: outgoing.to(index) or b"" for index in self.server.missing}
+
+    def _survivors(self) -> list[int]:
+        """The nodes whose vectors are in the sum, once MASK is closed."""
+        lost = {index for members in self.server.dropped.values() for index in members}
+        return [self.node_of[index] for index in range(self.server.config.clients) if index not in lost]
 
     def _take(self, reply: Message) -> None:
         """Hand one answer to the server.  Nothing that a node sends raises."""

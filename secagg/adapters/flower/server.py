@@ -21,6 +21,7 @@ from secagg.adapters.flower.announcement import (
     clip_of_whole_numbers,
     context_of,
 )
+from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of, log_report
@@ -88,6 +89,7 @@ class SecAggStrategy(Strategy):
         run_config: Mapping[str, object] | None = None,
         executor: Executor | None = None,
         privacy: Privacy | None = None,
+        batches: Batches | None = None,
         **options: Any,
     ) -> None:
         """Wrap ``strategy``.
@@ -123,6 +125,8 @@ class SecAggStrategy(Strategy):
             privacy: the promise that each client gets; None for sums without noise.  Arrays of whole numbers are not
                 summed then, and stay as the server has them; ``clips``, ``array_bits`` and ``metrics`` are refused.
                 A round that would pass its budget is not begun, and its report says so.
+            batches: invite whole batches of nodes that stay together, and open no sum that could be taken apart by
+                earlier ones; give the wrapped strategy ``fraction_train=1.0``.  None: whomever the strategy chooses.
             options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
                 ``neighbours``, ``suite``, ...
 
@@ -165,6 +169,7 @@ class SecAggStrategy(Strategy):
         self._whole: dict[str, str] = {}
         """The types of the arrays that held whole numbers when they were first met: their means are floats."""
         self._options = {**options, "threat_model": model, "gamma": gamma, "delta": delta}
+        self._batched = None if batches is None else BatchedNodes(batches)
         self._timeout, self._executor = _checked_timeout(timeout), executor
         self._directory: MemoryDirectory | None = None
         self._members: tuple[bytes, ...] = ()
@@ -184,7 +189,7 @@ class SecAggStrategy(Strategy):
         cannot be encoded.
         """
         self._round = None
-        messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
+        messages = self._messages(server_round, arrays, config, grid)
         if not messages:
             return []
         model = model_of(messages)
@@ -199,7 +204,8 @@ class SecAggStrategy(Strategy):
             )
             log.error("secagg: round %d is not begun, and nobody is invited: %s", server_round, refused)
             return []
-        round_ = GridRound(server, grid, messages, self._timeout_of, self._members)
+        may = {} if self._batched is None else {"why_not": self._batched.why_not}
+        round_ = GridRound(server, grid, messages, self._timeout_of, self._members, **may)
         log.info(
             "secagg: round %d: %d nodes invited; a sum needs %d of %d clients, and %d may collude with the server",
             server_round,
@@ -210,6 +216,15 @@ class SecAggStrategy(Strategy):
         )
         self._round = round_, codec
         return round_.training_messages(round_.exchange_keys(announced.to_bytes()))
+
+    def _messages(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> list[Message]:
+        """The wrapped strategy's, to whole batches of nodes where there are batches."""
+        if self._batched is None:
+            return list(self.strategy.configure_train(server_round, arrays, config, grid))
+        narrowed = BatchedGrid(grid, self._batched)
+        messages = list(self.strategy.configure_train(server_round, arrays, config, narrowed))
+        narrowed.check(messages)
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
