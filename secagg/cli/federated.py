@@ -138,6 +138,18 @@ def moved(model: Model, update: Model) -> Model:
     return {name: model[name] + update[name] for name in model}
 
 
+def flat(model: Model) -> Floats:
+    """All of a model's or an update's values as one vector, shape (parameters,)."""
+    return np.concatenate([values.ravel() for values in model.values()])
+
+
+def shaped(vector: Floats, like: Model) -> Model:
+    """The model or update that ``flat`` makes the vector of, named and shaped as another one."""
+    ends = np.cumsum([values.size for values in like.values()])[:-1]
+    parts = np.split(vector, ends)
+    return {name: part.reshape(like[name].shape) for name, part in zip(like, parts, strict=True)}
+
+
 def clipped(update: Model, clip: float) -> Model:
     """The update with every value in -clip .. clip."""
     return {name: np.clip(values, -clip, clip) for name, values in update.items()}

@@ -1,7 +1,10 @@
-"""Robust means over the group sums of a grouped round, for training where some clients may be malicious.
+"""Robust means over the group sums of a round, for training in which some clients may be malicious.
 
-    means, counts = ...                                   # one row for each group, and how many clients are in it
-    update = robust_mean(means, counts, "multi-krum")     # what a minority of poisoned groups cannot move far
+    found = group_means(encoder, result.groups)           # a round with groups: one mean for each
+    mean = robust_mean(found.means, found.weights, "mixed-geometric-median", norm_limit=2.0)
+    update = as_update(encoder, mean)                     # what a minority of poisoned groups cannot move far
+    report = report_round(found.means, found.members)     # which groups stand out
+    scores.add(report)                                    # and, over rounds, which clients: a hint, never a proof
 
 The protocol knows nothing of this package.
 """
@@ -9,6 +12,7 @@ The protocol knows nothing of this package.
 from secagg.robust.anomalies import GroupAnomaly, RoundReport, report_round
 from secagg.robust.attacks import AttackName
 from secagg.robust.ballots import Ballot, ClassErrors, Tally, Verdict, Vote
+from secagg.robust.groups import GroupMeans, as_update, group_means
 from secagg.robust.rules import (
     Rule,
     RuleName,
@@ -30,6 +34,7 @@ __all__ = [
     "ClassErrors",
     "ClientScore",
     "GroupAnomaly",
+    "GroupMeans",
     "RoundReport",
     "Rule",
     "RuleName",
@@ -37,9 +42,11 @@ __all__ = [
     "Tally",
     "Verdict",
     "Vote",
+    "as_update",
     "capped_weights",
     "coordinate_median",
     "geometric_median",
+    "group_means",
     "mixed_geometric_median",
     "most_bad",
     "multi_krum",
