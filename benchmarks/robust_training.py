@@ -6,6 +6,9 @@ The data are the demo's digits: 40 people who each wrote only some of them, a so
 in which every person counts as one.  In every round people are drawn into groups, two are lost, and a group that loses
 a member has no sum.  The sums are plain ones: a round of the protocol gives the same up to its encoding.
 
+With ballots, everybody votes on the model that a round would lead to, by its errors on own pictures; attackers accept
+everything.  A model that is dropped leaves the one before in place.
+
 The first tables have the accuracy after the last round, by rule and attack; the number after an attack is its strength
 (``secagg.cli.poisoning``).  The last one has the area under the ROC curve of the clients' scores: the probability that
 an attacker's score is above an honest client's.
@@ -25,7 +28,18 @@ from machine import describe, machine, save, table
 
 from secagg.cli import federated
 from secagg.cli.poisoning import STRENGTHS, Poisoning
-from secagg.robust import AttackName, RuleName, Scores, report_round, robust_mean
+from secagg.robust import (
+    AttackName,
+    Ballot,
+    ClassErrors,
+    RuleName,
+    Scores,
+    Tally,
+    Verdict,
+    Vote,
+    report_round,
+    robust_mean,
+)
 
 LOST = 2
 GROUPS_SEED, LOST_SEED = 77, 78
@@ -40,13 +54,22 @@ class Way:
     rule: RuleName
     grouped: bool = True
     norm_limit: float | None = None
+    ballots: bool = False
 
 
 WAYS = [
     Way(name="plain average, no groups", rule=RuleName.MEAN, grouped=False),
     *(Way(name=str(rule), rule=rule) for rule in RuleName if rule is not RuleName.MEAN),
+    Way(name="mixed-geometric-median, ballots", rule=RuleName.MIXED_GEOMETRIC_MEDIAN, ballots=True),
     Way(name="mixed-geometric-median, norm limit 2", rule=RuleName.MIXED_GEOMETRIC_MEDIAN, norm_limit=2.0),
+    Way(
+        name="mixed-geometric-median, norm limit 2, ballots",
+        rule=RuleName.MIXED_GEOMETRIC_MEDIAN,
+        norm_limit=2.0,
+        ballots=True,
+    ),
 ]
+SCORED = next(way for way in WAYS if way.norm_limit is not None and not way.ballots)
 ATTACKS = [*STRENGTHS.items(), (AttackName.LITTLE, 4.0), (AttackName.LITTLE, 2.5), (AttackName.LITTLE, 1.5)]
 
 
@@ -56,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.quick:
         options.rounds, options.repeat, options.shares, attacks, ways = 2, 1, [0.1], ATTACKS[:1], WAYS[:1] + WAYS[-1:]
     started, found = time.perf_counter(), machine("scikit-learn")
+    ways = [way for way in ways if options.rules in way.name]
     problems = [federated.load(federated.DataName.DIGITS, seed) for seed in range(options.repeat)]
     print(f"{describe(found)}\n")
     rows: list[dict[str, Any]] = []
@@ -84,6 +108,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--group-size", type=int, default=3, help="members of a group; some have one more")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.2], help="shares of the clients that attack")
+    parser.add_argument("--rules", default="", help="only those whose name holds this")
     parser.add_argument("--repeat", type=int, default=3, help="runs, each with another split and other attackers")
     parser.add_argument("--quick", action="store_true", help="two rounds of one attack: it still runs")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
@@ -134,7 +159,7 @@ def _ranks(
     areas = []
     for seed, problem in enumerate(problems):
         poisoning = _poisoning(*attack, share, problem, seed)
-        states = _trained(options, problem, WAYS[-1], poisoning, seed)[1]
+        states = _trained(options, problem, SCORED, poisoning, seed)[1]
         areas.append([_area(states[count - 1], poisoning.attackers) for count in _looks(options.rounds)])
     return {"share": share, "attack": _named(attack), "areas": np.mean(areas, axis=0).tolist()}
 
@@ -152,6 +177,7 @@ def _trained(
 ) -> tuple[list[float], list[bytes]]:
     """The accuracy after each round, and the state of the scores."""
     model, scores = problem.start(), Scores()
+    electorate = Electorate(problem, poisoning, seed) if way.ballots else None
     accuracies, states = [], []
     for number in range(options.rounds):
         sent = np.clip(poisoning.sent(problem, model, number, seed), -problem.clip, problem.clip)
@@ -163,10 +189,49 @@ def _trained(
             scores.add(report_round(means, groups, centre=centre))
         else:
             centre = sent[np.concatenate(groups)].mean(axis=0)
-        model = federated.moved(model, federated.shaped(centre, model))
+        candidate = federated.moved(model, federated.shaped(centre, model))
+        if electorate is None or electorate.accepts(candidate, np.concatenate(groups).tolist()):
+            model = candidate
         accuracies.append(federated.accuracy(model, problem.test))
         states.append(scores.to_bytes())
     return accuracies, states
+
+
+class Electorate:
+    """Those who vote on models: each compares a candidate with the last accepted ones, on its own pictures.
+
+    While there are few of these, it adds the model that it trained from the first one on its own.
+    """
+
+    def __init__(self, problem: federated.Problem, poisoning: Poisoning, seed: int) -> None:
+        start = problem.start()
+        self.ballot, self.problem, self.poisoning = Ballot(), problem, poisoning
+        own = [
+            federated.trained(start, samples, problem, np.random.default_rng([seed, client]))
+            for client, samples in enumerate(problem.clients)
+        ]
+        self.earlier = [
+            [self.errors(client, own[client])] * (self.ballot.earlier - 1) + [self.errors(client, start)]
+            for client in range(len(own))
+        ]
+
+    def accepts(self, candidate: federated.Model, voting: list[int]) -> bool:
+        found = {client: self.errors(client, candidate) for client in range(len(self.problem.clients))}
+        votes = [
+            Vote.ACCEPT if client in self.poisoning.attackers else self.ballot.vote(found[client], self.earlier[client])
+            for client in voting
+        ]
+        voters = len(votes) - votes.count(Vote.ABSTAIN)
+        tally = Tally(objections=votes.count(Vote.OBJECT), voters=voters, clients=len(votes))
+        accepted = self.ballot.verdict(tally) is Verdict.ACCEPTED
+        if accepted:
+            for client, errors in found.items():
+                self.earlier[client].append(errors)
+        return accepted
+
+    def errors(self, client: int, model: federated.Model) -> ClassErrors:
+        samples = self.problem.clients[client]
+        return ClassErrors.of(samples.labels, federated.labels_of(model, samples), len(model["bias"]))
 
 
 def _groups(options: argparse.Namespace, clients: int, number: int, seed: int) -> list[np.ndarray]:

@@ -51,6 +51,7 @@ _SLOW = _PROCESS | {
     "adversary/test_malicious_clients.py",
     "adversary/test_mutants.py",
     "cli/test_demo.py",
+    "cli/test_demo_attack.py",
     "cli/test_demo_private.py",
     "cli/test_plan.py",
     "cli/test_plan_private.py",

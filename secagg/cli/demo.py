@@ -22,13 +22,16 @@ from secagg.cli.promise_options import need_extra
 from secagg.cli.report import client_cpu_s, per_client
 from secagg.cli.rounds import Cohort, lower_median, warm_up
 from secagg.encoding import Encoder
+from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
+from secagg.robust import AttackName, RuleName
 from secagg.simulation import Faults, Outcome, simulate
 from secagg.simulation.faults import phases_of
 
 if TYPE_CHECKING:
     from secagg.cli import federated
+    from secagg.cli.attack_demo import AttackRun
     from secagg.cli.private_demo import PrivateRun
 
 _GAMMA = 0.2
@@ -66,6 +69,16 @@ def demo(
             help="Train with noise that hides each client, and show the accuracy for several values of epsilon.",
         ),
     ] = False,
+    attack: Annotated[
+        AttackName | None,
+        typer.Option(help="Train while some clients send poisoned updates: what these clients do."),
+    ] = None,
+    attackers: Annotated[
+        float, typer.Option(help="With --attack: share of the clients that attack.", min=0, max=0.5)
+    ] = 0.1,
+    rule: Annotated[
+        RuleName, typer.Option(help="With --attack: robust mean of the groups' means.")
+    ] = RuleName.MIXED_GEOMETRIC_MEDIAN,
     as_json: AsJson = False,
 ) -> None:
     """Train on data that ships with scikit-learn, split over clients, some of which drop out in every round.
@@ -78,24 +91,42 @@ def demo(
     epsilon, the demo trains the same model with the noise of a server that everybody trusts, and without noise; the
     dropouts are the same.
 
+    With --attack, every round's clients are drawn into groups of three, and the server takes a robust mean of the
+    groups' sums. For comparison, the demo trains by plain averaging with the same attackers, and without any.
+
     Exit code 0: every aggregate was right. 1: an aggregate was further from the plain one than its encoding allows, or
     a round was aborted. 2: the command cannot be carried out.
     """
     try:
-        from secagg.cli import federated, picture, private_demo
+        from secagg.cli import attack_demo, federated, picture, poisoning, private_demo
     except ModuleNotFoundError as missing:
         fail("demo", advice(missing, "demo"))
     names = list(federated.DataName) if data is Data.BOTH else [federated.DataName(data.value)]
     with usage_errors("demo"):
+        if private and attack is not None:
+            raise ParameterError("--private and --attack are two demos: leave one of them out")
         if private:
             need_extra()
         picture.check_format(output)
         output.touch()  # a path that cannot be written is said before the work, not after it
         problems = [federated.load(name, seed) for name in names]
-        runs: Sequence[Run | PrivateRun]
+        runs: Sequence[Run | PrivateRun | AttackRun]
         if private:
             runs = [private_demo.run(problem, threat, rounds, seed, gamma=_GAMMA, delta=_DELTA) for problem in problems]
             picture.draw([(run.title, run.curves()) for run in runs], output, epsilons=private_demo.EPSILONS)
+        elif attack is not None:
+            runs = [
+                attack_demo.run(
+                    problem,
+                    threat,
+                    rounds,
+                    seed,
+                    poisoning.Poisoning.drawn(attack, attackers, len(problem.clients), seed),
+                    rule,
+                )
+                for problem in problems
+            ]
+            picture.draw([(run.title, run.curves()) for run in runs], output)
         else:
             runs = [_Training(problem, threat, seed).run(rounds) for problem in problems]
             picture.draw([(run.title, run.curves()) for run in runs], output)

@@ -221,8 +221,13 @@ def difference(one: Model, other: Model) -> float:
 
 def accuracy(model: Model, samples: Samples) -> float:
     """The share of the samples whose label the model finds."""
-    found = (samples.features @ model["weight"] + model["bias"]).argmax(axis=1)
-    return float((found == samples.labels).mean())
+    return float((labels_of(model, samples) == samples.labels).mean())
+
+
+def labels_of(model: Model, samples: Samples) -> Labels:
+    """The label that the model finds for each sample, shape (samples,)."""
+    found: Labels = (samples.features @ model["weight"] + model["bias"]).argmax(axis=1)
+    return found
 
 
 def _probabilities(scores: Floats) -> Floats:

@@ -1,0 +1,275 @@
+"""``secagg demo --attack``: plain averaging beside a robust mean of secure groups, while some clients are malicious.
+
+Three models are trained side by side on the same data: by the robust mean of the group sums of real rounds, by plain
+averaging with the same attackers, and by plain averaging that nobody attacks.  Every client counts as one: whoever
+poisons its update would claim a large weight, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from secagg.cli import federated
+from secagg.cli.dropout import all_lost
+from secagg.cli.output import table
+from secagg.cli.poisoning import Poisoning
+from secagg.cli.rounds import Cohort, warm_up
+from secagg.encoding import Encoder
+from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.phases import ThreatModel
+from secagg.robust import RuleName, Scores, group_means, report_round, robust_mean
+from secagg.simulation import simulate
+from secagg.wording import counted
+
+GROUP_SIZE: Final = 3
+"""The fewest that a group can have: with more in each, more of the groups hold an attacker."""
+NORM_LIMIT: Final = 2.0
+_DELTA: Final = 0.05
+_BITS: Final = 16
+_SHOWN: Final = 5
+"""Clients of the ranking that a person is shown beyond the number of attackers."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackedRound:
+    """What a round came to; accuracies are those after it.
+
+    Attributes:
+        opened: groups that have a sum.
+        poisoned: those of them with an attacker.
+        error, error_bound: the largest difference of a group's mean from the plain one, and what its encoding allows.
+        robust, plain, unattacked: accuracies of the three models.
+    """
+
+    opened: int
+    poisoned: int
+    error: float
+    error_bound: float
+    robust: float
+    plain: float
+    unattacked: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackRun:
+    """A training under attack.
+
+    Attributes:
+        poisoning: the attack.
+        groups: into how many the cohort is drawn.
+        start: the accuracy of the first model.
+        ranking: clients and their scores, the highest first.
+        abort: why it ended early.
+    """
+
+    title: str
+    members: str
+    clients: int
+    poisoning: Poisoning
+    groups: int
+    rule: RuleName
+    start: float
+    rounds: list[AttackedRound]
+    ranking: list[tuple[int, float]]
+    abort: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every round gave the groups' plain means, up to their encoding."""
+        return self.abort is None and all(done.error <= done.error_bound for done in self.rounds)
+
+    def curves(self) -> dict[str, list[float]]:
+        """The accuracies before the first round and after each."""
+        return {
+            f"{self.rule} of secure groups, attacked": [self.start, *(done.robust for done in self.rounds)],
+            "plain averaging, attacked": [self.start, *(done.plain for done in self.rounds)],
+            "plain averaging, nobody attacks": [self.start, *(done.unattacked for done in self.rounds)],
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``--json`` prints of it."""
+        return {
+            "ok": self.ok,
+            "abort": self.abort,
+            "clients": self.clients,
+            "attack": str(self.poisoning.attack),
+            "attackers": sorted(self.poisoning.attackers),
+            "strength": self.poisoning.strength,
+            "groups": self.groups,
+            "rule": str(self.rule),
+            "norm_limit": NORM_LIMIT,
+            "start_accuracy": self.start,
+            "rounds": [
+                {
+                    "groups": done.opened,
+                    "poisoned": done.poisoned,
+                    "max_error": done.error,
+                    "error_bound": done.error_bound,
+                    "accuracy": {"robust": done.robust, "plain": done.plain, "unattacked": done.unattacked},
+                }
+                for done in self.rounds
+            ],
+            "ranking": [{"client": client, "score": score} for client, score in self.ranking],
+        }
+
+    def show(self, console: Console) -> None:
+        """Print the training for a person."""
+        bad = self.poisoning.attackers
+        rows = table(
+            f"{self.title}: {counted(len(bad), 'attacker')} of {self.clients} ({self.poisoning.attack})",
+            "round", "groups", "poisoned", "robust", "plain", "nobody attacks",
+        )  # fmt: skip
+        rows.add_row("start", "", "", *[f"{self.start:.1%}"] * 3)
+        for number, done in enumerate(self.rounds, 1):
+            accuracies = (f"{value:.1%}" for value in (done.robust, done.plain, done.unattacked))
+            rows.add_row(str(number), f"{done.opened} of {self.groups}", str(done.poisoned), *accuracies)
+        console.print(rows)
+        if self.abort is not None:
+            console.print(f"ABORTED: {self.abort}", style="red")
+        if not self.ok:
+            console.print("A group's mean differs from the plain one by more than its encoding allows.", style="red")
+        first = ", ".join(
+            f"{client}{'*' if client in bad else ''} ({score:.2f})"
+            for client, score in self.ranking[: len(bad) + _SHOWN]
+        )
+        console.print(
+            f"In each round the {self.clients} {self.members} were drawn into {counted(self.groups, 'group')}. The "
+            f"server saw one sum for each group. The column 'robust' is the rule {self.rule} over the groups' means "
+            f"without those longer than {NORM_LIMIT:g} times the short ones. 'plain' averages all updates in the clear "
+            "with the same attackers. A group that lost a member has no sum.\n"
+            f"The highest anomaly scores, with attackers marked by a star: {first}. A score is the mean distance of a "
+            "client's groups from the robust centre; it is a hint, and no proof.\n",
+            soft_wrap=True,
+        )
+
+
+def run(
+    problem: federated.Problem, threat: ThreatModel, rounds: int, seed: int, poisoning: Poisoning, rule: RuleName
+) -> AttackRun:
+    """Train on a data set under an attack.
+
+    Args:
+        problem: the data set.
+        threat: what the server may do.
+        rounds: how many.
+        seed: of dropouts and training.
+        poisoning: who attacks, and how.
+        rule: of the robust mean.
+
+    Raises InfeasibleError, which is a ParameterError, where the cohort is too small for groups.
+    """
+    return _AttackTraining(problem, threat, seed, poisoning, rule).run(rounds)
+
+
+class _AttackTraining:
+    """Three models side by side, and the scores of the clients."""
+
+    def __init__(
+        self, problem: federated.Problem, threat: ThreatModel, seed: int, poisoning: Poisoning, rule: RuleName
+    ) -> None:
+        self.problem, self.threat, self.seed, self.rule = problem, threat, seed, rule
+        self.poisoning = poisoning
+        self.nobody = Poisoning(attack=poisoning.attack, attackers=frozenset(), strength=poisoning.strength)
+        self.clients = len(problem.clients)
+        self.groups = self.clients // GROUP_SIZE
+        self.cohort = Cohort(self.clients, threat)
+        self.robust = self.plain = self.unattacked = problem.start()
+        self.encoder = Encoder(self.robust, clip=problem.clip, bits=_BITS)
+        self.scores = Scores()
+        self.rounds: list[AttackedRound] = []
+        self.abort: str | None = None
+
+    def run(self, rounds: int) -> AttackRun:
+        start = federated.accuracy(self.robust, self.problem.test)
+        warm_up(self.config(0).modulus, Suite.AES_128, self.threat)
+        console = Console(stderr=True)
+        quiet = not console.is_terminal
+        for number in track(range(rounds), self.problem.members, console=console, disable=quiet, transient=True):
+            if not self.round(number):
+                break
+        return AttackRun(
+            title=self.problem.title,
+            members=self.problem.members,
+            clients=self.clients,
+            poisoning=self.poisoning,
+            groups=self.groups,
+            rule=self.rule,
+            start=start,
+            rounds=self.rounds,
+            ranking=[(int(one.client), one.score) for one in self.scores.ranking()],
+            abort=self.abort,
+        )
+
+    def round(self, number: int) -> bool:
+        """One round of all three; False when the protocol aborted it."""
+        config, sent = self.config(number), self.sent(self.robust, number, self.poisoning)
+        outcome = simulate(
+            lambda client: self.encoder.encode(federated.shaped(sent[client], self.robust)),
+            config,
+            faults=all_lost(config, np.random.default_rng([self.seed, number, self.clients])),
+            identities=self.cohort.identities,
+            directory=self.cohort.directory,
+        )
+        if outcome.result is None:
+            self.abort = outcome.failure.reason if outcome.failure is not None else "no sum"
+            return False
+        groups = group_means(self.encoder, outcome.result.groups)
+        means, members = groups.means, groups.members
+        wanted = np.array([sent[list(included)].mean(axis=0) for included in members])
+        centre = robust_mean(means, groups.weights, self.rule, norm_limit=NORM_LIMIT)
+        self.scores.add(report_round(means, members, centre=centre))
+        self.move(number, centre, [client for included in members for client in included])
+        test = self.problem.test
+        self.rounds.append(
+            AttackedRound(
+                opened=len(means),
+                poisoned=sum(not self.poisoning.attackers.isdisjoint(included) for included in members),
+                error=float(np.abs(means - wanted).max()),
+                error_bound=max(self.encoder.error_bound(len(included)) for included in members),
+                robust=federated.accuracy(self.robust, test),
+                plain=federated.accuracy(self.plain, test),
+                unattacked=federated.accuracy(self.unattacked, test),
+            )
+        )
+        return True
+
+    def move(self, number: int, centre: federated.Floats, included: list[int]) -> None:
+        """Every model by one round; the plain ones average the same clients."""
+        plain = self.sent(self.plain, number, self.poisoning)[included].mean(axis=0)
+        unattacked = self.sent(self.unattacked, number, self.nobody)[included].mean(axis=0)
+        self.robust = federated.moved(self.robust, federated.shaped(centre, self.robust))
+        self.plain = federated.moved(self.plain, federated.shaped(plain, self.plain))
+        self.unattacked = federated.moved(self.unattacked, federated.shaped(unattacked, self.unattacked))
+
+    def sent(self, model: federated.Model, number: int, poisoning: Poisoning) -> federated.Floats:
+        """What clients send, clipped as the encoder does."""
+        found = poisoning.sent(self.problem, model, number, self.seed)
+        return np.clip(found, -self.problem.clip, self.problem.clip)
+
+    def config(self, number: int) -> RoundConfig:
+        """The round's, tied to the model that clients train from and to how they encode.
+
+        Nobody works with the server in this demo: a group of three has no room for it.
+        """
+        return RoundConfig.for_cohort(
+            self.clients,
+            self.encoder.length,
+            threat_model=self.threat,
+            gamma=0.0,
+            delta=_DELTA,
+            input_max=self.encoder.input_max,
+            context=hashlib.sha256(
+                b"attacked round %d" % number + self.encoder.layout_digest() + federated.flat(self.robust).tobytes()
+            ).digest(),
+            cohort=self.cohort.digest,
+            version=2,
+            groups=self.groups,
+        )

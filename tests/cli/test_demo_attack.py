@@ -1,0 +1,110 @@
+"""``secagg demo --attack``: plain averaging fails where the robust mean of secure groups holds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from secagg import ParameterError
+from secagg.cli import attack_demo, federated
+from secagg.cli.poisoning import STRENGTHS, Poisoning
+from secagg.pairwise.phases import ThreatModel
+from secagg.robust import AttackName, RuleName
+from secagg.simulation import Faults, simulate
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+@pytest.mark.parametrize("attack", AttackName)
+def test_plain_averaging_fails_where_the_robust_mean_holds(attack, share, monkeypatch):
+    """With the same groups in every run of the test: who shares a group with whom moves an accuracy by a point."""
+    seeds = itertools.count()
+    monkeypatch.setattr(attack_demo, "simulate", lambda *given, **named: simulate(*given, seed=next(seeds), **named))
+    problem = federated.load(federated.DataName.DIGITS, seed=0)
+    poisoning = Poisoning.drawn(attack, share, len(problem.clients), seed=0)
+    run = attack_demo.run(problem, ThreatModel.SEMI_HONEST, 15, 0, poisoning, RuleName.MIXED_GEOMETRIC_MEDIAN)
+    assert run.ok
+    last = run.rounds[-1]
+    assert last.plain < 0.6
+    assert last.robust > last.unattacked - 0.03
+    first = {client for client, _ in run.ranking[: len(poisoning.attackers)]}
+    assert len(first & poisoning.attackers) >= 0.75 * len(first)
+    assert run.ranking[0][0] in poisoning.attackers
+    assert max(done.poisoned for done in run.rounds) >= 3
+    assert all(11 <= done.opened <= 13 for done in run.rounds), "two clients are lost, and a group with each at most"
+
+
+def test_as_json_in_active(invoke_json, tmp_path):
+    picture = tmp_path / "picture.png"
+    options = ("--attack", "boost", "--attackers", 0.2, "--rule", "median", "--data", "digits", "--rounds", 2)
+    code, found = invoke_json("demo", *options, "--threat", "active", "--output", picture)
+    assert code == 0
+    assert picture.read_bytes().startswith(PNG)
+    run = found["data"]["digits"]
+    assert set(run) == {
+        "ok", "abort", "clients", "attack", "attackers", "strength", "groups", "rule", "norm_limit", "start_accuracy",
+        "rounds", "ranking",
+    }  # fmt: skip
+    assert (run["clients"], run["groups"], run["rule"], run["attack"]) == (40, 13, "median", "boost")
+    assert len(run["attackers"]) == 8
+    for done in run["rounds"]:
+        assert 0 < done["max_error"] <= done["error_bound"] < 1e-3
+        assert done["poisoned"] <= done["groups"] <= 13
+    assert 36 <= len(run["ranking"]) <= 40, "those that were in a sum"
+
+
+def test_for_a_person(invoke, tmp_path):
+    shown = invoke(
+        "demo", "--attack", "labels", "--data", "breast-cancer", "--rounds", 2, "--output", tmp_path / "picture.svg"
+    )
+    text = " ".join(shown.stdout.split())
+    assert shown.exit_code == 0, shown.stderr
+    for said in ("1 attacker of 12 (labels)", "12 hospitals were drawn into 4 groups", "a hint, and no proof"):
+        assert said in text, said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--attack", "boost", "--private"), "--private and --attack are two demos"),
+        (("--attack", "boost", "--attackers", 0.01), "--attackers 0.01: of 12 clients that is nobody"),
+    ],
+)
+def test_options_that_do_not_fit(invoke, tmp_path, options, said):
+    shown = invoke("demo", *options, "--rounds", 1, "--output", tmp_path / "p.png")
+    assert shown.exit_code == 2
+    assert said in shown.stderr
+
+
+def test_an_aborted_round_is_a_failure(invoke_json, tmp_path, monkeypatch):
+    monkeypatch.setattr(attack_demo, "all_lost", lambda *_: Faults(dict.fromkeys(range(12), "SHARE")))
+    code, found = invoke_json(
+        "demo", "--attack", "sign", "--data", "breast-cancer", "--rounds", 1, "--output", tmp_path / "p.png"
+    )
+    assert code == 1
+    assert found["data"]["breast-cancer"]["abort"]
+
+
+def test_attackers_send_what_the_attack_says():
+    """Honest rows stay as they are, and every attack has a strength."""
+    problem = federated.load(federated.DataName.BREAST_CANCER, seed=0)
+    start = problem.start()
+    honest = Poisoning(attack=AttackName.SIGN, attackers=frozenset(), strength=1.0).sent(problem, start, 0, 0)
+    for attack in AttackName:
+        poisoning = Poisoning.drawn(attack, 0.25, 12, seed=3)
+        assert (len(poisoning.attackers), poisoning.strength) == (3, STRENGTHS[attack])
+        sent = poisoning.sent(problem, start, 0, 0)
+        differs = np.flatnonzero((sent != honest).any(axis=1))
+        assert set(differs.tolist()) == poisoning.attackers
+    with pytest.raises(ParameterError, match="that is nobody"):
+        Poisoning.drawn(AttackName.SIGN, 0.0, 12, seed=3)
+
+
+def test_an_update_is_flat_and_back():
+    problem = federated.load(federated.DataName.BREAST_CANCER, seed=0)
+    model = federated.trained(problem.start(), problem.clients[0], problem, np.random.default_rng(0))
+    back = federated.shaped(federated.flat(model), model)
+    assert all(np.array_equal(back[name], model[name]) for name in model)
