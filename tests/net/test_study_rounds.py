@@ -282,6 +282,9 @@ def test_a_server_that_is_started_again_goes_on_with_its_session(tmp_path: Path,
             for result in results:
                 assert result.methods["ages"].result.values == expected(range(3))
                 assert len(result.rounds) == 2
+            before = host.clock.monotonic()
+            await host.service.finished(60.0)
+            assert host.clock.monotonic() == before, "nobody is left who would come for an earlier round"
 
     run(test)
 

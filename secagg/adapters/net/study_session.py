@@ -10,6 +10,7 @@ from typing import Any, final
 import msgspec
 
 from secagg.adapters.net.ending import Ending
+from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Service
@@ -131,9 +132,18 @@ class StudySession:
             if question is not None:
                 hosted = await service.host(self._spec(question))
         self.is_whole = not analyst.stopped
-        lost = {seat for seats in hosted.dropped.values() for seat in seats}
-        service.end_series(f"{self._rounds.name}.", len(hosted.to_inform & lost))
+        self._end(service, hosted)
         return analyst.result()
+
+    def _end(self, service: Service, last: HostedRound) -> None:
+        """Wait at the end for nobody who knows how the rounds ended, and for those who are about to ask for more."""
+        prefix = f"{self._rounds.name}."
+        for name, earlier in service.rounds.items():
+            if name.startswith(prefix) and earlier is not last:
+                for seat in last.seats.bound:  # who answers in a round has been told of those before it
+                    earlier.client_knows_end(seat)
+        lost = {seat for seats in last.dropped.values() for seat in seats}
+        service.end_series(prefix, len(last.to_inform & lost))
 
     def _take(self, question: Question, spec: RoundSpec, ending: Ending) -> str:
         """Why nothing of a round is released; empty when its sums are."""
