@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, final
@@ -93,8 +93,7 @@ class CsvSource(_File):
     def __init__(self, path: Path, form: CsvForm) -> None:
         super().__init__(path)
         self._form = form
-        reader = self._reader(None, [])
-        self.columns = tuple(reader.schema.names)
+        self.columns = tuple(self._schema().names)
 
     def parts(self, columns: Sequence[str], rows: int) -> Iterator[Part]:
         """See ``Source``; every column is text."""
@@ -116,32 +115,44 @@ class CsvSource(_File):
             yield Part(reader.schema.empty_table(), len(skipped), skipped[0])
         self._check_unchanged()
 
+    def _schema(self) -> Any:
+        """Without a function of Python's where the file allows it.
+
+        Arrow reads ahead on a thread of its own, and drops the function there: where the interpreter ends at that
+        moment, as when a policy refuses a study at once, it aborts the process.
+        """
+        try:
+            return self._open(None, None).schema
+        except (pa.ArrowInvalid, UnicodeError):
+            return self._reader(None, []).schema
+
     def _reader(self, columns: Sequence[str] | None, skipped: list[int]) -> Any:
         def skip(row: Any) -> str:
             skipped.append(row.number - 1)
             return "skip"
 
-        utf8 = codecs.lookup(self._form.encoding).name in ("utf-8", "utf-8-sig", "ascii")
         try:
-            return pacsv.open_csv(
-                self.name,
-                pacsv.ReadOptions(
-                    use_threads=False, block_size=_BLOCK, encoding="utf8" if utf8 else self._form.encoding
-                ),
-                pacsv.ParseOptions(
-                    delimiter=self._form.separator,
-                    quote_char=self._form.quote,
-                    newlines_in_values=True,
-                    invalid_row_handler=skip,
-                ),
-                pacsv.ConvertOptions(
-                    include_columns=list(columns or ()),
-                    column_types={name: pa.string() for name in columns or ()},
-                    strings_can_be_null=False,
-                ),
-            )
+            return self._open(columns, skip)
         except (pa.ArrowInvalid, UnicodeError):
             raise self._unreadable() from None
+
+    def _open(self, columns: Sequence[str] | None, skip: Callable[[Any], str] | None) -> Any:
+        utf8 = codecs.lookup(self._form.encoding).name in ("utf-8", "utf-8-sig", "ascii")
+        return pacsv.open_csv(
+            self.name,
+            pacsv.ReadOptions(use_threads=False, block_size=_BLOCK, encoding="utf8" if utf8 else self._form.encoding),
+            pacsv.ParseOptions(
+                delimiter=self._form.separator,
+                quote_char=self._form.quote,
+                newlines_in_values=True,
+                invalid_row_handler=skip,
+            ),
+            pacsv.ConvertOptions(
+                include_columns=list(columns or ()),
+                column_types={name: pa.string() for name in columns or ()},
+                strings_can_be_null=False,
+            ),
+        )
 
     def _unreadable(self) -> InputError:
         return InputError(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from secagg import InputError, ParameterError
-from secagg.statistics import Site, SiteCheck, Study, open_data
+from secagg.statistics import Site, SiteCheck, Study, open_data, sources
 from secagg.statistics.columns import Number, Whole
 from secagg.statistics.reading import TextForm, read
 
@@ -421,3 +421,23 @@ def test_dates_before_1970(file: Path) -> None:
     )
     for column in ([day], [pd.Timestamp("1969-12-31T23:59:59.5")], ["1969-12-31"]):
         assert rows_of(open_data(pd.DataFrame({"x": column}), own), {"x": 0}) == {"x": [-1.0]}
+
+
+@pytest.mark.parametrize(("text", "handlers"), [("age\n1\n2\n", 1), ("age\n1\n2,3\n", 2)])
+def test_the_columns_of_a_file_are_read_without_a_function_for_arrow_to_drop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, handlers: int
+) -> None:
+    """Its threads would drop it when the interpreter ends.  A file with a line that is no record needs one."""
+    given: list[Any] = []
+    parse_options = sources.pacsv.ParseOptions
+
+    def seen(**options: Any) -> Any:
+        given.append(options["invalid_row_handler"])
+        return parse_options(**options)
+
+    monkeypatch.setattr(sources.pacsv, "ParseOptions", seen)
+    file = tmp_path / "patients.csv"
+    file.write_text(text)
+    assert sources.CsvSource(file, sources.CsvForm()).columns == ("age",)
+    assert given[0] is None
+    assert len(given) == handlers
