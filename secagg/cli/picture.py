@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from secagg.errors import ParameterError
 
@@ -40,12 +41,14 @@ def draw(panels: Sequence[tuple[str, Curves]], file: Path, *, epsilons: Sequence
             axes.plot(range(len(values)) if epsilons is None else epsilons[: len(values)], values, style, label=name)
         axes.set_title(title, fontsize=9, wrap=True)
         axes.set_xlabel("round" if epsilons is None else "epsilon, over all rounds")
-        if epsilons is not None:
+        if epsilons is None:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
             axes.set_xscale("log")
             axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
             axes.minorticks_off()
             axes.set_ylim(min([_CHANCE, *(value for values in curves.values() for value in values)]), 1)
         axes.set_ylabel("accuracy on test data")
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
     figure.savefig(file, dpi=120)

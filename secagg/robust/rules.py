@@ -78,7 +78,8 @@ def robust_mean(
     times the middle one (the weights' median), except under the rule "mean", which is the plain weighted mean of all
     groups, and not robust.  Pass equal counts, and every group counts as one.
 
-    It takes memory for one more vector, and time in O(G m log G), or O(G^2 m) for the rules on distances.
+    It takes memory for one more vector, and time in O(G m log G), or O(G^2 m) for the rules on distances.  Where a norm
+    limit leaves groups out, the means of the others are copied.
 
     Args:
         means: the groups' means, shape (G, m).

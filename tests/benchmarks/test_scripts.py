@@ -24,6 +24,7 @@ SCRIPTS = {
     "private_error.py": ["--bits", "12", "14", "--clients", "5", "--dim", "64", "--repeat", "1"],
     "private_training.py": ["--quick"],
     "private_encoding.py": ["--dim", "1000", "--repeat", "1"],
+    "robust_rules.py": ["--groups", "7", "--dim", "2000", "--repeat", "1"],
     "robust_training.py": ["--quick"],
     "rounds.py": [*TINY_ROUNDS, "--threat", "active"],
     "scale_out.py": ["--repeat", "1", "--masks", "20", "--dim", "1000"],
