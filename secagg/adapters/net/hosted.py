@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import msgspec
 
@@ -23,6 +23,7 @@ from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import Message, Progress, Refusal, RefusedError, Sum, encode_layout
+from secagg.adapters.net.group_anomalies import group_anomalies
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
 from secagg.adapters.net.keeping_apart import SumsApart
@@ -82,6 +83,7 @@ class HostedRound:
         self.epoch = 0
         """Counts what there is to send: it grows at each close, and at the end."""
         self.phase_seconds: dict[str, float] = {}
+        self.group_anomalies: list[dict[str, Any]] = []
         self.refused: dict[str, int] = {}
         self._journal, self._clock = journal, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"secagg-{spec.name}")
@@ -467,6 +469,7 @@ class HostedRound:
         if result is None and self.charge is not None:
             await self._on_thread(self.charge.give_back)
         if result is not None:
+            self.group_anomalies = await self._on_thread(lambda: group_anomalies(self.spec.layout, result))
             self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
         async with self._stage:
             self.ending, self._server = ending, None

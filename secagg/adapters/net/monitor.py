@@ -57,6 +57,8 @@ function show(round) {
     "may be lost": `${round.may_be_lost}; a sum needs ${round.min_survivors}`,
     "lost": Object.entries(round.lost).map(([phase, names]) => `${phase}: ${listed(names)}`).join("; "),
     "refused": listed(round.refusals.map(refusal)),
+    "groups that stand out": listed(round.group_anomalies.filter(group => group.stands_out).map(
+      group => `group ${group.number} (${group.distance.toPrecision(3)} median distances)`)),
     "outcome": round.failure || (round.included ? `sum of ${round.included} clients` : ""),
   };
   for (const [name, fact] of Object.entries(facts)) {
@@ -128,6 +130,15 @@ class _ServiceCollector(Collector):
             "1 for a client whose message was refused, or that left, by the rule's or its ABORT's code.",
             labels=["round", "client", "phase", "code"],
         )
+        groups = {
+            key: GaugeMetricFamily(f"secagg_group_{key}", what, labels=["round", "group"])
+            for key, what in (
+                ("distance", "Distance of a group's mean to the robust centre, in median distances of the groups."),
+                ("cosine", "Cosine of the angle between a group's mean and the robust centre."),
+                ("norm", "L2 norm of a group's mean."),
+                ("stands_out", "1 for a group that stands out: a hint for a person, and no proof."),
+            )
+        }
         counts = {
             name: GaugeMetricFamily(f"secagg_round_{name}", what, labels=["round"])
             for name, what in (
@@ -153,9 +164,12 @@ class _ServiceCollector(Collector):
                 awaited.add_metric([name, client], 1)
             for one in found["refusals"]:
                 turned_away.add_metric([name, one["client"], one["phase"], one["code"]], 1)
+            for group in found["group_anomalies"]:
+                for key, gauge in groups.items():
+                    gauge.add_metric([name, str(group["number"])], float(group[key]))
             for key, gauge in counts.items():
                 gauge.add_metric([name], found[key])
-        yield from (phase, seconds, refused, awaited, turned_away, *counts.values())
+        yield from (phase, seconds, refused, awaited, turned_away, *groups.values(), *counts.values())
 
 
 class _Silent(WSGIRequestHandler):

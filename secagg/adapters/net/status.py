@@ -12,7 +12,8 @@ def status_of(hosted: HostedRound) -> dict[str, Any]:
 
     ``awaited`` are the names of those that the phase waits for, ``lost`` those that it lost, by phase, and ``refusals``
     what was refused: whose message, in which phase, by which code; ``by_client`` says that the client itself refused
-    and left, with its ABORT code.
+    and left, with its ABORT code.  ``group_anomalies`` is there after the sum of a round with groups, and until the
+    service is started again.
     """
     progress, ending, name_of = hosted.progress(), hosted.ending, hosted.spec.name_of
     config = hosted.config
@@ -46,4 +47,5 @@ def status_of(hosted: HostedRound) -> dict[str, Any]:
         "included": len(ending.included) if ending else 0,
         "failure": ending.failure if ending else "",
         "told": len(hosted.informed),
+        "group_anomalies": hosted.group_anomalies,
     }

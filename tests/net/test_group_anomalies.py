@@ -1,0 +1,52 @@
+"""Groups that stand out, on the status page and in the metrics of the service."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from secagg import Policy, RoundConfig, ThreatModel
+from secagg.adapters.net.group_anomalies import group_anomalies
+from secagg.adapters.net.monitor import _ServiceCollector
+from secagg.simulation import simulate
+from tests.support.hosting import LAYOUT, SHAPES, arrays_of, hosting, spec_of
+from tests.support.moved_clock import run
+
+IN_GROUPS = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3, max_groups=3)
+
+
+def test_a_round_in_groups_says_which_stand_out(tmp_path: Path, tls_folder: Path) -> None:
+    async def test() -> None:
+        spec = spec_of(9, gamma=0.0, version=2, groups=3, min_survivors=None)
+        async with hosting([spec], tmp_path, tls_folder) as host:
+            assert host.service.status()["rounds"][0]["group_anomalies"] == []
+            poison = {name: np.full(shape, -0.4) for name, shape in SHAPES.items()}
+            honest = {name: np.full(shape, 0.1) for name, shape in SHAPES.items()}
+            arrays = [poison if number == 4 else honest for number in range(9)]
+            totals = await asyncio.gather(*(host.member(n, arrays=arrays[n], policy=IN_GROUPS).run() for n in range(9)))
+            assert {total.mean.count for total in totals} == {9}
+            shown = host.service.status()["rounds"][0]["group_anomalies"]
+            assert [group["number"] for group in shown] == [0, 1, 2]
+            assert [group["stands_out"] for group in shown].count(True) == 1
+            assert all("members" not in group for group in shown)
+            (bad,) = [group for group in shown if group["stands_out"]]
+            registry = CollectorRegistry()
+            registry.register(_ServiceCollector(host.service.status))
+            label = {"round": "default", "group": str(bad["number"])}
+            assert registry.get_sample_value("secagg_group_stands_out", label) == 1
+            assert registry.get_sample_value("secagg_group_distance", label) == bad["distance"] > 3
+            assert registry.get_sample_value("secagg_group_norm", label) == pytest.approx(bad["norm"])
+            assert -1 <= registry.get_sample_value("secagg_group_cosine", label) <= 1
+
+    run(test)
+
+
+def test_one_sum_has_no_groups_to_compare() -> None:
+    encoder = LAYOUT.encoder()
+    config = RoundConfig.for_cohort(5, encoder.length, input_max=encoder.input_max, context=LAYOUT.digest())
+    result = simulate(lambda client: encoder.encode(arrays_of(client)), config).result
+    assert group_anomalies(LAYOUT, result) == []
