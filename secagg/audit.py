@@ -256,4 +256,4 @@ def _check_cohort(certificate: Certificate, directory: Directory | None) -> None
             f"no directory is given that holds its cohort of {config.clients} with digest {config.cohort.hex()}, and "
             "without one its members' signatures prove nothing"
         )
-    certificate.check_confirmations(keys)
+    certificate.check_members(keys)

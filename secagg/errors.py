@@ -60,6 +60,12 @@ class ErrorCode(StrEnum):
     CONFIRM_SIGNERS = "confirm-signers"  # R-CONFIRM-5: a signer that is no survivor, or too few of them
     CONFIRM_SIGNATURE = "confirm-signature"  # R-CONFIRM-6
 
+    # A client about the chain of its cohort's rounds.
+    CHAIN_CERTIFICATE = "chain-certificate"  # R-CHAIN-8
+    CHAIN_BROKEN = "chain-broken"  # R-CHAIN-9
+    CHAIN_UNSETTLED = "chain-unsettled"  # R-CHAIN-10, R-CHAIN-11
+    CHAIN_DISCLAIMED = "chain-disclaimed"  # R-CHAIN-12
+
     # A client about its own past.
     STATE_REUSED = "state-reused"  # R-STATE-4
 

@@ -8,6 +8,7 @@ another process, or speaks another version of the wire.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy.typing as npt
@@ -126,6 +127,7 @@ class ServerMachine(Protocol):
         name: str = "",
         time: int = 0,
         spent: Spent | None = None,
+        statements: Mapping[int, bytes] = MappingProxyType({}),
     ) -> bytes:
         """The round's certificate, signed by the server's identity.  Raises StateError before the round is over."""
 

@@ -123,6 +123,8 @@ class Certificate(_Part, frozen=True):
         lost: by phase, in their order, whom it was closed without.
         faults: who broke which rule.
         ended: why there is no sum; None when there is one.
+        silent, statements: a bitmap of members that are in no sum, and state that they did not answer UNMASK and
+            never will; their signatures in ascending order of their ids.
         transcript: the transcript's digest; empty without a sum.
         spent: the privacy that the round took; None where no privacy was promised.
         server: the server's Ed25519 public key.
@@ -146,6 +148,8 @@ class Certificate(_Part, frozen=True):
     lost: tuple[Lost, ...]
     faults: tuple[Fault, ...]
     ended: Ended | None
+    silent: bytes
+    statements: bytes
     transcript: Annotated[bytes, Meta(max_length=DIGEST_BYTES)]
     spent: Spent | None
     server: PublicKey
@@ -197,21 +201,23 @@ class Certificate(_Part, frozen=True):
         """The cohort indices in one of the bitmaps, ascending; none in an empty one."""
         return _ids(bitmap, self.round_config.clients)
 
-    def check_confirmations(self, identity_keys: Sequence[bytes]) -> None:
-        """``active``: the signatures over S are the members', by their identity keys in order of the cohort.
+    def check_members(self, identity_keys: Sequence[bytes]) -> None:
+        """``active``: confirmations and statements are the members', by their identity keys in order of the cohort.
 
         Raises CertificateError.
         """
         config = self.round_config
-        signed = config.labels.signed_survivors(self.session, self.survivors)
-        signatures = cut(self.signatures, SIGNATURE_BYTES)
-        for signer, signature in zip(self.members(self.signers), signatures, strict=True):
-            try:
-                signing.verify(identity_keys[signer], signed, signature)
-            except suites.CryptoError:
-                raise CertificateError(
-                    f"the confirmation of member {signer} is not its signature over these survivors"
-                ) from None
+        confirmed = config.labels.signed_survivors(self.session, self.survivors)
+        silence = config.labels.signed_silence(self.session)
+        for what, signed, signers, signatures in (
+            ("confirmation", confirmed, self.signers, self.signatures),
+            ("statement", silence, self.silent, self.statements),
+        ):
+            for signer, signature in zip(self.members(signers), cut(signatures, SIGNATURE_BYTES), strict=True):
+                try:
+                    signing.verify(identity_keys[signer], signed, signature)
+                except suites.CryptoError:
+                    raise CertificateError(f"the {what} of member {signer} is not its signature") from None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -235,10 +241,16 @@ def _signed_bytes(certificate: Certificate) -> bytes:
 def _check(certificate: Certificate) -> None:
     config = certificate.round_config
     _check_signature(certificate)
+    if config.chain not in (b"", certificate.previous):
+        raise CertificateError(
+            f"the round is chained to {config.chain.hex()}, and its certificate stands behind "
+            f"{certificate.previous.hex()}"
+        )
     if (certificate.number == 0) != (certificate.previous == NO_CERTIFICATE):
         raise CertificateError("the first certificate of a chain, and it alone, has number 0 and none before it")
     _check_members(certificate, config)
     _check_confirmed(certificate, config)
+    _check_statements(certificate, config)
     _check_outcome(certificate, config)
     _check_lost(certificate, config)
     for fault in certificate.faults:
@@ -292,6 +304,16 @@ def _check_confirmed(certificate: Certificate, config: RoundConfig) -> None:
         raise CertificateError(f"{len(signers)} members confirmed the survivors; {asked} are needed")
     if certificate.signers and not config.threat_model.confirms:
         raise CertificateError(f"nobody confirms survivors in {config.threat_model}")
+
+
+def _check_statements(certificate: Certificate, config: RoundConfig) -> None:
+    """R-CHAIN-13."""
+    silent = _ids(certificate.silent, config.clients)
+    if len(certificate.statements) != len(silent) * SIGNATURE_BYTES:
+        raise CertificateError(f"{len(certificate.statements)} bytes of statements of {len(silent)} members")
+    summed = {member for opened in certificate.sums for member in _ids(opened.members, config.clients)}
+    if silent and (not certificate.roster or not config.threat_model.signs or summed & set(silent)):
+        raise CertificateError("members state that they did not answer in active rounds that opened no sum of theirs")
 
 
 def _check_outcome(certificate: Certificate, config: RoundConfig) -> None:

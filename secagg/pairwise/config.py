@@ -82,6 +82,8 @@ class RoundConfig:
             every group has a sum of its own, k is ceil(n / G) - 1, and t and Q are those of each group.
         min_group: version 2: with groups, the fewest vectors in a group's sum; a group with fewer is left out.  0
             without groups.
+        chain: version 2, ``active``: the digest of the last certificate of the cohort, 32 bytes (``NO_CERTIFICATE`` in
+            the first round of a chain); empty for a round that is not chained.
     """
 
     threat_model: ThreatModel
@@ -105,10 +107,12 @@ class RoundConfig:
     attachment_bytes: int = 0
     groups: int = UNGROUPED
     min_group: int = 0
+    chain: bytes = b""
 
     def __post_init__(self) -> None:
         self._take_types()
         self._check_version()
+        self._check_chain()
         self._check_ranges()
         self._check_groups()
         self.bounds.check()
@@ -137,6 +141,7 @@ class RoundConfig:
         attachment_bytes: int = 0,
         groups: int = UNGROUPED,
         min_group: int | None = None,
+        chain: bytes = b"",
     ) -> RoundConfig:
         """The config for ``clients`` invited clients with vectors of ``length`` elements.
 
@@ -157,7 +162,7 @@ class RoundConfig:
             groups: into how many groups the cohort is drawn; needs ``version = 2``.
             min_group: the fewest clients in a group's sum; by default the fewest that the group's threshold, its
                 quorum and two honest clients ask for.
-            sigma, grinding_bits, eta, context, cohort, version, attachment_bytes: see the class.
+            sigma, grinding_bits, eta, context, cohort, version, attachment_bytes, chain: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
         """
@@ -207,6 +212,7 @@ class RoundConfig:
             attachment_bytes=attachment_bytes,
             groups=groups,
             min_group=0 if min_group is None else min_group,
+            chain=chain,
         )
 
     # The rules.
@@ -220,6 +226,7 @@ class RoundConfig:
             "suite": as_suite(self.suite),
             "context": raw_bytes("context", self.context, MAX_CONTEXT_BYTES),
             "cohort": raw_bytes("cohort", self.cohort),
+            "chain": raw_bytes("chain", self.chain),
         }
         taken.update(
             (field.name, whole(field.name, getattr(self, field.name)))
@@ -258,6 +265,21 @@ class RoundConfig:
             raise ParameterError(
                 f"attachment_bytes = {self.attachment_bytes}: no attachment goes with groups = {self.groups}, because "
                 "it depends on how many clients of the whole cohort are lost; ask for one of the two"
+            )
+
+    def _check_chain(self) -> None:
+        """R-CHAIN-6."""
+        if not self.chain:
+            return
+        if len(self.chain) != transcript.DIGEST_BYTES:
+            raise ParameterError(
+                f"chain of {counted(len(self.chain), 'byte')}: must be the {transcript.DIGEST_BYTES}-byte digest of a "
+                "certificate, or empty"
+            )
+        if self.version == 1 or not self.threat_model.confirms:
+            raise ParameterError(
+                f"chain in a round of version {self.version} in {self.threat_model}: chained rounds are active, and of "
+                "version 2"
             )
 
     def _check_ranges(self) -> None:

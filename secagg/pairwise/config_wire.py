@@ -30,6 +30,7 @@ EXTENSIONS: Final[Mapping[int, Extension]] = {
     1: Extension("attachment_bytes", 0),
     2: Extension("groups", 1),
     3: Extension("min_group", 0),
+    4: Extension("chain", b""),
 }
 """By number.  A number that was given once never gets another meaning."""
 

@@ -10,7 +10,7 @@ from version 2 on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -64,6 +64,12 @@ class Invitation(_Message, tag=1, frozen=True):
 
     config: bytes
     nonce: Digest
+
+
+class ChainedInvitation(Invitation, tag=1, frozen=True):
+    """Server, since version 2: the invitation with certificates of the cohort's rounds, where there are any."""
+
+    certificates: tuple[bytes, ...] = ()
 
 
 class Advertise(_Message, tag=2, frozen=True):
@@ -209,6 +215,7 @@ to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(
     {1: ToServer, 2: Abort | Advertise | Share | MaskedInput | Confirm | UnmaskWithAttachment}
 )
 invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(dict.fromkeys(VERSIONS, Invitation))
+_chained_invitation: Final[StrictDecoder[ChainedInvitation]] = StrictDecoder({2: ChainedInvitation})
 
 
 def encode(message: Message) -> bytes:
@@ -240,6 +247,29 @@ def abort_code(message: Abort) -> AbortCode:
 
 MAX_INVITATION_BYTES: Final = 4096
 """A config's context has at most 1,024 bytes, and its other 18 fields a few hundred; the rest is room (R-WIRE-5)."""
+
+
+MAX_CERTIFICATES_BYTES: Final = 2**20
+"""Of all certificates in an invitation of version 2, with their headers (R-CHAIN-7)."""
+MAX_CHAINED_INVITATION_BYTES: Final = MAX_INVITATION_BYTES + MAX_CERTIFICATES_BYTES
+
+
+def encode_invitation(
+    version: int, round_id: bytes, config: bytes, nonce: bytes, certificates: Sequence[bytes]
+) -> bytes:
+    """R-CHAIN-7: the invitation; it has no field for certificates when there are none."""
+    if not certificates:
+        return encode(Invitation(version, round_id, config, nonce))
+    return encode(ChainedInvitation(version, round_id, config, nonce, tuple(certificates)))
+
+
+def decode_invitation(data: bytes | bytearray | memoryview) -> tuple[Invitation, tuple[bytes, ...]]:
+    """R-CHAIN-7: the invitation, and the certificates in it, which version 1 has none of.  Raises PeerError."""
+    if bytes(memoryview(data).cast("B")[2:3]) != b"\x02":  # the version, behind array header and type
+        return invitation.decode(data, MAX_INVITATION_BYTES, None), ()
+    chained = _chained_invitation.decode(data, MAX_CHAINED_INVITATION_BYTES, 2)
+    plain = Invitation(chained.version, chained.session, chained.config, chained.nonce)
+    return plain, chained.certificates
 
 
 def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:

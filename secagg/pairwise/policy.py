@@ -61,6 +61,7 @@ class Policy:
             refuses the round before it has sent anything, instead of being unable to submit later.
         max_groups: the most groups that the cohort may be drawn into; None for any number.  A client that knows of no
             groups leaves it 1: the sum of a group says more about its members than the sum of the cohort does.
+        require_chain: refuse a round that is not chained to the cohort's last certificate.
     """
 
     threat_model: ThreatModel | None = None
@@ -83,6 +84,7 @@ class Policy:
     min_version: int = transcript.VERSION
     max_attachment_bytes: int = 0
     max_groups: int | None = 1
+    require_chain: bool = False
 
     def __post_init__(self) -> None:
         taken: dict[str, object] = {
@@ -101,6 +103,8 @@ class Policy:
             taken["context"] = raw_bytes("context", self.context, MAX_CONTEXT_BYTES)
         for name, value in taken.items():
             object.__setattr__(self, name, value)
+        if not isinstance(self.require_chain, bool):
+            raise ParameterError(f"require_chain = {self.require_chain!r}: must be True or False")
         if self.gamma != "default":
             exact_rate("gamma", self.gamma)
 
@@ -142,6 +146,8 @@ class Policy:
             rules.within_policy(met <= allowed, name, met, f"at most {allowed}")
         if self.max_groups is not None:
             rules.within_policy(config.groups <= self.max_groups, "groups", config.groups, f"at most {self.max_groups}")
+        if self.require_chain:
+            rules.within_policy(bool(config.chain), "chain", "nothing", "the digest of the cohort's last certificate")
         if self.context is not None:
             met_context = config.context.hex() or "nothing"
             rules.within_policy(config.context == self.context, "context", met_context, self.context.hex())

@@ -52,6 +52,7 @@ _TRANSCRIPT: Final = b"transcript"
 _SUM: Final = b"sum"
 _CERTIFICATE: Final = b"certificate"
 _CHAIN: Final = b"certificate chain"
+_SILENCE: Final = b"silence"
 
 KEY_SHARE: Final = 0
 """The kind of a share of a masking private key."""
@@ -184,6 +185,10 @@ class Labels:
     def signed_certificate(self, unsigned: bytes) -> bytes:
         """R-CHAIN-3: the bytes that a server's identity signs over a certificate without its signature."""
         return self._fields(_CERTIFICATE, unsigned)
+
+    def signed_silence(self, session: bytes) -> bytes:
+        """R-CHAIN-12: the bytes that an identity signs to state that it did not answer UNMASK, and never will."""
+        return self._fields(_SILENCE, session)
 
     def certificate_digest(self, certificate: bytes) -> bytes:
         """R-CHAIN-4: what the next certificate of the chain gives as its ``previous``."""

@@ -60,7 +60,9 @@ class Config:
 
     @property
     def module(self) -> str:
-        """The root module: sizes on the ring have their own."""
+        """The root module: sizes on the ring have their own, and so have chained rounds."""
+        if "Asked" in self.constants:
+            return "Chain"
         return "MCRing" if self.constants["Near"] == "Ring" else "MC"
 
     @property
@@ -74,7 +76,7 @@ class Config:
         return 2 * int(self.constants["Reach"]) if self.module == "MCRing" else sum(self.cohort) - 1
 
     def number(self, constant: str) -> int:
-        """T, Quorum or MinSurvivors."""
+        """T, Quorum, MinSurvivors, or, of chained rounds, Asked."""
         return int(self.constants[constant])
 
     @property
@@ -189,7 +191,8 @@ def table(configs: dict[str, Config], verdicts: dict[str, Verdict]) -> str:
     for name, verdict in verdicts.items():
         config = configs[name]
         graph = f"ring, k = {config.neighbours}" if config.module == "MCRing" else "complete"
-        numbers = ", ".join(str(config.number(constant)) for constant in ("T", "Quorum", "MinSurvivors"))
+        shown = ("T", "Asked") if config.module == "Chain" else ("T", "Quorum", "MinSurvivors")
+        numbers = ", ".join(str(config.number(constant)) for constant in shown)
         off = ", ".join(config.rules_off) or "-"
         honest, colluding = config.cohort
         cells = [f"`{name}`", graph, f"{honest} + {colluding}", numbers, off, ", ".join(config.invariants)]

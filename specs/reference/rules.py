@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from math import comb
+from typing import Any
 
 from . import wire
 from .arithmetic import FIELD, packed_bytes
@@ -12,7 +13,12 @@ from .wire import Refused, require
 
 Node = Callable[[bytes, bytes], bytes]
 LABELS = {version: Labels(version) for version in wire.VERSIONS}
-EXTENSIONS = {1: ("attachment_bytes", 0), 2: ("groups", 1), 3: ("min_group", 0)}  # of version 2: numbers, and defaults
+EXTENSIONS: dict[int, tuple[str, int | bytes]] = {  # of version 2: numbers, and defaults
+    1: ("attachment_bytes", 0),
+    2: ("groups", 1),
+    3: ("min_group", 0),
+    4: ("chain", b""),
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Config:
     attachment_bytes: int = 0
     groups: int = 1  # G
     min_group: int = 0
+    chain: bytes = b""
 
     @property
     def labels(self) -> Labels:
@@ -55,7 +62,7 @@ class Config:
         return self.prime or 1 << self.ring_bits
 
     def to_bytes(self) -> bytes:
-        *values, version, _, _, _ = astuple(self)
+        *values, version, _, _, _, _ = astuple(self)
         held = [(number, getattr(self, name), default) for number, (name, default) in EXTENSIONS.items()]
         extensions = [part for number, value, default in held if value != default for part in (number, value)]
         return wire.pack([version, *values, *([extensions] if version >= 2 else [])])
@@ -97,13 +104,13 @@ def read_config(data: bytes) -> Config:
     return config
 
 
-def read_extensions(parts: Sequence[int | bytes]) -> dict[str, int]:
+def read_extensions(parts: Sequence[int | bytes]) -> dict[str, Any]:
     """R-EXTENSION-2: number and value in turn, the numbers ascending, and no value that is the default."""
     numbers, values = parts[::2], parts[1::2]
     require(list(numbers) == sorted({*numbers} & {*EXTENSIONS}), "malformed")
     known = [(*EXTENSIONS[number], value) for number, value in zip(numbers, values, strict=True)]  # type: ignore[index]
-    require(all(isinstance(value, int) and value != default for _, default, value in known), "malformed")
-    return {name: value for name, _, value in known}  # type: ignore[misc]
+    require(all(isinstance(value, type(default)) and value != default for _, default, value in known), "malformed")
+    return {name: value for name, _, value in known}
 
 
 def shown_version(data: bytes) -> int | None:
@@ -122,6 +129,7 @@ def is_sound(c: Config) -> bool:
         and (1 <= c.sigma <= 256 and 0 <= c.grinding_bits <= 256 and 1 <= c.eta <= 256)
         and (len(c.context) <= 1024 and len(c.cohort) == (32 if c.active else 0))
         and 0 <= c.attachment_bytes <= 1024
+        and (len(c.chain) == 32 and c.active if c.chain else True)  # R-CHAIN-6
         and (c.active or c.grinding_bits == c.quorum == 0)
         and (c.ring_bits == 0 and 2 < c.prime <= FIELD and is_prime(c.prime) if c.prime else 1 <= c.ring_bits <= 64)
         and 1 <= c.input_max < c.modulus

@@ -130,7 +130,7 @@ LIES: dict[str, tuple[int, Callable[[CertifiedCohort], dict[str, Any]], str]] = 
     "signatures of nobody": (
         0,
         lambda cohort: {"signatures": bytes(len(read(cohort, 0).signatures))},
-        "the confirmation of member 0",
+        "the confirmation of member 0 is not",
     ),
     "the sum of a part": (
         0,
@@ -202,9 +202,9 @@ def test_a_round_is_certified_once(cohort: CertifiedCohort) -> None:
 
 def test_a_longer_form_of_the_same_fields_is_no_certificate(cohort: CertifiedCohort) -> None:
     data = cohort.chain[0]
-    assert data[:3] == b"\xdc\x00\x15"
+    assert data[:3] == b"\xdc\x00\x17"
     with pytest.raises(CertificateError, match="canonical"):
-        Certificate.from_bytes(b"\xdd\x00\x00\x00\x15" + data[3:])
+        Certificate.from_bytes(b"\xdd\x00\x00\x00\x17" + data[3:])
 
 
 def test_a_certificate_before_the_end_is_a_host_s_mistake(cohort: CertifiedCohort) -> None:

@@ -103,9 +103,11 @@ def test_every_field_is_in_the_digest() -> None:
     grouped = RoundConfig.for_cohort(12, 10, gamma=0, delta=0, groups=2, version=2)
     three = grouped.replace(groups=3, neighbours=3)
     digests += [grouped.digest, grouped.replace(min_group=4, min_survivors=4).digest, three.digest]
+    chained = other.replace(version=2)
+    digests += [chained.digest, chained.replace(chain=bytes(32)).digest, chained.replace(chain=b"\x01" * 32).digest]
     assert len(set(digests)) == len(digests)
     tested = set(changes) | {"threat_model", "cohort", "grinding_bits", "quorum", "clients", "neighbours"}
-    tested |= {"version", "attachment_bytes", "groups", "min_group"}
+    tested |= {"version", "attachment_bytes", "groups", "min_group", "chain"}
     assert tested == {field.name for field in dataclasses.fields(RoundConfig)}
 
 
@@ -421,6 +423,7 @@ FLOORS: list[tuple[str, Any, str]] = [
     ("context", b"another model", "context"),
     ("min_version", 3, "version = 2"),
     ("max_attachment_bytes", 7, "attachment_bytes = 8"),
+    ("require_chain", True, "chain = nothing"),
 ]
 """Of a policy that the config of twelve below just meets: a field, a step beyond, and what is then said."""
 
@@ -488,7 +491,7 @@ def test_integers_of_numpy_are_integers(kind: Any) -> None:
 NAMES = [field.name for field in dataclasses.fields(RoundConfig)]
 FOR_COHORT = ["clients", "length", "threat_model", "gamma", "delta", "neighbours", "threshold", "input_max", "modulus"]
 FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort", "version"]
-FOR_COHORT += ["attachment_bytes", "groups", "min_group"]
+FOR_COHORT += ["attachment_bytes", "groups", "min_group", "chain"]
 
 
 @pytest.mark.parametrize("value", ["5", 1.5, [], object(), np.array([1, 2]), True])
@@ -512,8 +515,15 @@ def test_a_value_of_another_type_is_named(name: str, value: Any) -> None:
         active(12).replace(**{name: value})
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Policy)])
-@pytest.mark.parametrize("value", ["5", 1.5, [1.5], object(), True])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (field.name, value)
+        for field in dataclasses.fields(Policy)
+        for value in ("5", 1.5, [1.5], object(), True)
+        if (field.name, value) != ("require_chain", True)
+    ],
+)
 def test_a_policy_s_value_of_another_type_is_named(name: str, value: Any) -> None:
     with pytest.raises(ParameterError, match=name.replace("threat_model", "threat model").rstrip("s")):
         Policy(**{name: value})

@@ -21,6 +21,7 @@ from secagg.pairwise import messages
 from secagg.pairwise.client import advertise, confirm, mask, share, suspension, unmask
 from secagg.pairwise.client.advertise import Randomness
 from secagg.pairwise.client.attachment import Attached, Attachment, taken
+from secagg.pairwise.client.chaining import Chain
 from secagg.pairwise.client.member import Member, invited_member, resumed_member
 from secagg.pairwise.client.records import (
     Advertised,
@@ -83,6 +84,7 @@ class Client:
         identity: Identity | None = None,
         directory: Directory | None = None,
         consume: Consume | None = None,
+        chain: Chain | None = None,
         randomness: Randomness = os.urandom,
     ) -> Client:
         """Join the round of an invitation as member ``index``.
@@ -97,14 +99,16 @@ class Client:
             directory: ``active``: who vouches for the cohort; its answers must not come from this round's server.
             consume: marks a token as used, durably, and says whether it was new (``UsedTokens`` in memory); needed in
                 ``active``, and wherever a host could join the same round twice.
+            chain: ``active``: what this client knows of the cohort's chain; it then joins no round that hides what
+                became of the one in which it answered last.
             randomness: returns that many secret random bytes; anything but the system's is for tests
                 (R-EXTERNAL-3).
 
-        Raises PeerError (R-CONFIG-2 and R-CONFIG-10 to R-CONFIG-13 in ``rules``), and ParameterError for arguments that
-        do not go together.
+        Raises PeerError (R-CONFIG-2, R-CONFIG-10 to R-CONFIG-13 and R-CHAIN-8 to R-CHAIN-10 in ``rules``), and
+        ParameterError for arguments that do not go together.
         """
         with ClearedOnError():
-            member = invited_member(invitation, index, approve, policy, identity, directory, consume)
+            member = invited_member(invitation, index, approve, policy, identity, directory, consume, chain)
             return cls(member, Joined(), {}, randomness)
 
     @classmethod
@@ -116,18 +120,20 @@ class Client:
         key: bytes | None = None,
         identity: Identity | None = None,
         directory: Directory | None = None,
+        chain: Chain | None = None,
         randomness: Randomness = os.urandom,
     ) -> Client:
         """The client that ``suspend`` made ``state`` of.
 
         ``consume`` must mark the state's token as used, atomically and durably, and return whether it was new: a state
-        that is resumed twice loses every guarantee for this client.  ``key`` is the one given to ``suspend``.
+        that is resumed twice loses every guarantee for this client.  ``key`` is the one given to ``suspend``, ``chain``
+        the one given to ``join``.
 
         Raises PeerError(STATE_REUSED) (R-STATE-4), and ParameterError for bytes that are no suspended state.
         """
         with ClearedOnError():
             try:
-                return cls._resume(state, consume, key, identity, directory, randomness)
+                return cls._resume(state, consume, key, identity, directory, chain, randomness)
             except BaseException:
                 state, key = b"", None  # this frame is in the traceback, and ends too late to be cleared
                 raise
@@ -140,10 +146,11 @@ class Client:
         key: bytes | None,
         identity: Identity | None,
         directory: Directory | None,
+        chain: Chain | None,
         randomness: Randomness,
     ) -> Client:
         token, round_, record, seen = suspension.load(state, key)
-        member = resumed_member(round_, identity, directory)
+        member = resumed_member(round_, identity, directory, chain)
         rules.state_unused(consume, token)
         return cls(member, record, seen, randomness)
 
@@ -258,6 +265,22 @@ class Client:
             if not self.done:
                 self._end(ClientState.ABORTED, AbortCode.CANCELLED)
 
+    def disclaim(self) -> bytes:
+        """State, with a signature, that this client did not answer UNMASK in a round that was aborted, and never will.
+
+        The server puts such statements into the round's certificate, so that others that did answer may go on.  Raises
+        StateError unless the client is ABORTED, keeps a chain, and has not answered.
+        """
+        with self._one_call("disclaim"):
+            member, session = self._member, self._record.session
+            if self._state is not ClientState.ABORTED or not session or not member.chain or not member.identity:
+                raise StateError(
+                    f"disclaim: not possible in state {self._state}; it is for a client with a chain, in a round that "
+                    "was aborted after its roster came"
+                )
+            member.chain.disclaim(self._config.cohort, session)
+            return member.identity.sign(self._config.labels.signed_silence(session))
+
     def suspend(self, key: bytes | None = None) -> bytes:
         """Hand out the whole state, once, and spend this object: it is ABORTED afterwards.
 
@@ -315,7 +338,7 @@ class Client:
     def _end(self, state: ClientState, code: AbortCode) -> None:
         """R-STATE-3: nothing leads out of here, and no secret is left."""
         wipe(self._record)
-        self._record, self._state, self._failure = Ended(), state, code
+        self._record, self._state, self._failure = Ended(state, self._record.session), state, code
 
     def _abort_message(self, code: AbortCode) -> bytes:
         return messages.encode_abort(self._config.version, self._member.round.round_id, code)

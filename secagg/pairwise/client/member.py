@@ -9,6 +9,7 @@ from typing import final
 from secagg.errors import AbortCode, ParameterError, PeerError
 from secagg.identity import Directory, Identity
 from secagg.pairwise import config_wire, messages, transcript
+from secagg.pairwise.client.chaining import Chain
 from secagg.pairwise.client.records import Round
 from secagg.pairwise.config import Policy, RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
@@ -28,6 +29,8 @@ class Member:
     """This client's own, where the threat model signs."""
     cohort: Sequence[bytes]
     """Everybody's identity key, by index; empty where nothing is signed."""
+    chain: Chain | None = None
+    """What this client knows of the cohort's chain, if it keeps one."""
 
     @property
     def index(self) -> int:
@@ -43,11 +46,12 @@ def invited_member(
     identity: Identity | None,
     directory: Directory | None,
     consume: Consume | None,
+    chain: Chain | None,
 ) -> Member:
     """Take an invitation; arguments and errors are those of ``Client.join``."""
     version, round_id = transcript.VERSION, bytes(transcript.DIGEST_BYTES)
     try:
-        invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES, None)
+        invite, certificates = messages.decode_invitation(invitation)
         wire_rules.config_of_version(config_wire.shown_version(invite.config), invite.version)
         version, round_id = invite.version, invite.session
         config = rules.config_sound(decode_config, invite.config, version)
@@ -62,20 +66,26 @@ def invited_member(
             raise ParameterError(
                 f"{config.threat_model}: give consume, which keeps this client from joining a round twice"
             )
+        chain = chain if config.threat_model.confirms else None
+        move_head = None if chain is None else chain.admit(config, index, certificates, cohort)
         rules.not_joined_before(consume, config.labels.join_token(round_id, index))  # last, as R-JOIN-2 has it
     except PeerError as refused:
         refused.phase = Phase.ADVERTISE
         refused.reply = messages.encode_abort(version, round_id, AbortCode.CONFIG_REFUSED)  # R-CONFIG-14
         raise
-    return Member(Round(config.to_bytes(), invite.nonce, round_id, index), config, identity, cohort)
+    if move_head is not None:
+        move_head()
+    return Member(Round(config.to_bytes(), invite.nonce, round_id, index), config, identity, cohort, chain)
 
 
-def resumed_member(round_: Round, identity: Identity | None, directory: Directory | None) -> Member:
+def resumed_member(
+    round_: Round, identity: Identity | None, directory: Directory | None, chain: Chain | None
+) -> Member:
     """The member that was suspended in this round.  Raises ParameterError for a damaged index."""
     config = decode_config(round_.config)
     if not 0 <= round_.index < config.clients:
         raise ParameterError(f"this suspended client is number {round_.index} of {config.clients}: damaged bytes")
-    return Member(round_, config, identity, _vouched_cohort(config, round_.index, identity, directory))
+    return Member(round_, config, identity, _vouched_cohort(config, round_.index, identity, directory), chain)
 
 
 def _vouched_cohort(

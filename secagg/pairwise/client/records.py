@@ -109,7 +109,7 @@ class Ended:
     __slots__ = ("session", "state")
 
     def __init__(self, state: ClientState = ClientState.ABORTED, session: bytes = b"") -> None:
-        """``session``: by it a client that is DONE still knows an ABORT of its round."""
+        """``session``: by it a client that is DONE knows an ABORT of its round, and one that is ABORTED its session."""
         self.state, self.session = state, session
 
 

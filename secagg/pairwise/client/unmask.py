@@ -34,6 +34,8 @@ def take_confirmations(
         for signer, signature in zip(signers, signatures, strict=True)
     ]
     verification.verify_each(rules.signatures_valid, claims, executor)
+    if member.chain is not None:
+        member.chain.answer(config, record.session, record.survivors, record.dealers)
     return reveal_shares(member, record, survivors)
 
 

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from secagg.errors import ErrorCode, ParameterError, PeerError
+from secagg.errors import CertificateError, ErrorCode, ParameterError, PeerError
 from secagg.pairwise import merkle, transcript
 from secagg.pairwise.phases import Phase
 from secagg.primitives import aead, agreement, signing, suites
@@ -19,6 +19,7 @@ from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.identity import Directory, Identity
+    from secagg.pairwise.certificate import Certificate
     from secagg.pairwise.config import RoundConfig
 
 Approve: TypeAlias = bytes | Callable[["RoundConfig"], bool]
@@ -61,7 +62,7 @@ def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: i
 
 
 def within_policy(kept: bool, name: str, met: object, allowed: str) -> None:
-    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5, R-GROUP-9: this client's policy allows a value of the config."""
+    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5, R-GROUP-9, R-CHAIN-6: this client's policy allows a value of the config."""
     if not kept:
         raise PeerError(
             ErrorCode.CONFIG_BELOW_POLICY,
@@ -99,6 +100,86 @@ def not_joined_before(consume: Consume | None, token: bytes) -> None:
         raise PeerError(
             ErrorCode.ALREADY_JOINED,
             "this client joined this round before; ask the server for a new round (a new nonce)",
+        )
+
+
+# The chain of the cohort's rounds.
+
+
+def chain_certificate(decode: Callable[[bytes], Certificate], data: bytes, server: bytes, cohort: bytes) -> Certificate:
+    """R-CHAIN-8: the certificate is valid, of this cohort, and signed by the server that the client knows.
+
+    Returns it.
+    """
+    try:
+        certificate = decode(data)
+    except CertificateError as wrong:
+        raise PeerError(ErrorCode.CHAIN_CERTIFICATE, f"the invitation's certificate does not hold: {wrong}") from None
+    if certificate.server != server:
+        raise PeerError(
+            ErrorCode.CHAIN_CERTIFICATE,
+            f"the invitation brings a certificate of the server {certificate.server.hex()}; this client's is "
+            f"{server.hex()}",
+        )
+    if certificate.round_config.cohort != cohort:
+        raise PeerError(ErrorCode.CHAIN_CERTIFICATE, "the invitation brings a certificate of another cohort")
+    return certificate
+
+
+def chain_linked(linked: bool, head: bytes, chain: bytes) -> None:
+    """R-CHAIN-9: certificates lead from the last one that the client knows (``linked``) to the round's chain."""
+    if not linked:
+        raise PeerError(
+            ErrorCode.CHAIN_BROKEN,
+            f"the invitation does not lead from {head.hex()}, the last certificate that this client knows, to "
+            f"{chain.hex() or 'a chain: the round is not chained'}",
+        )
+
+
+def round_settled(certified: bool, agrees: bool) -> None:
+    """R-CHAIN-10: the round that the client answered in has its certificate, with the survivors that it confirmed."""
+    if not (certified and agrees):
+        what = "a certificate with other survivors" if certified else "no certificate"
+        raise PeerError(
+            ErrorCode.CHAIN_UNSETTLED,
+            f"this client revealed its shares in a round of which the invitation brings {what}: its vector may be in a "
+            "sum that nobody tells of",
+        )
+
+
+def silent_enough(silent: int, threshold: int) -> None:
+    """R-CHAIN-10: of a round that ended without a sum, t neighbours state that they did not answer."""
+    if silent < threshold:
+        raise PeerError(
+            ErrorCode.CHAIN_UNSETTLED,
+            f"{counted(silent, 'neighbour')} stated that they did not answer in the round that is said to be aborted; "
+            f"{threshold} are needed",
+        )
+
+
+def silence_signed(identity_key: bytes, signed: bytes, signature: bytes, member: int) -> None:
+    """R-CHAIN-10: a neighbour's statement that it did not answer is its own."""
+    try:
+        signing.verify(identity_key, signed, signature)
+    except suites.CryptoError:
+        raise PeerError(
+            ErrorCode.CHAIN_UNSETTLED, f"the statement of member {member} that it did not answer is not its signature"
+        ) from None
+
+
+def answered_in_turn(unsettled: bool, in_turn: bool) -> None:
+    """R-CHAIN-11: no other answer is unsettled, and the round is the one behind the client's head (``in_turn``)."""
+    if unsettled or not in_turn:
+        why = "answered in another round of the cohort, whose certificate it has not seen"
+        late = "has joined a round behind later certificates: this round was said to be over"
+        raise PeerError(ErrorCode.CHAIN_UNSETTLED, f"this client {why if unsettled else late}")
+
+
+def not_disclaimed(disclaimed: Collection[bytes], session: bytes) -> None:
+    """R-CHAIN-12: the client has not stated that it does not answer in this round."""
+    if session in disclaimed:
+        raise PeerError(
+            ErrorCode.CHAIN_DISCLAIMED, "this client stated that it does not answer in this round, which was aborted"
         )
 
 

@@ -109,7 +109,7 @@ _CLIENTS: Final = (
         "a round that the host never agreed to",
     ),
     Rule(
-        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5", "R-GROUP-9"),
+        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5", "R-GROUP-9", "R-CHAIN-6"),
         Role.CLIENT,
         ("client.within_policy",),
         (ErrorCode.CONFIG_BELOW_POLICY,),
@@ -121,6 +121,27 @@ _CLIENTS: Final = (
         ("client.cohort_vouched",),
         (ErrorCode.COHORT_NOT_VOUCHED,),
         "a cohort of the server's own making (Sybil clients)",
+    ),
+    Rule(
+        ("R-CHAIN-8",),
+        Role.CLIENT,
+        ("client.chain_certificate",),
+        (ErrorCode.CHAIN_CERTIFICATE,),
+        "a history of the server's making that nobody could hold against it",
+    ),
+    Rule(
+        ("R-CHAIN-9",),
+        Role.CLIENT,
+        ("client.chain_linked",),
+        (ErrorCode.CHAIN_BROKEN,),
+        "a round that is left out of the history, or two histories for two clients",
+    ),
+    Rule(
+        ("R-CHAIN-10",),
+        Role.CLIENT,
+        ("client.round_settled", "client.silent_enough", "client.silence_signed"),
+        (ErrorCode.CHAIN_UNSETTLED,),
+        "a fake abort: a sum is opened, said to be none, and asked for again without one client",
     ),
     Rule(
         ("R-CONFIG-13",),
@@ -289,6 +310,20 @@ _CLIENTS: Final = (
         ("client.signatures_valid",),
         (ErrorCode.CONFIRM_SIGNATURE,),
         "confirmations that nobody made: several small sums opened",
+    ),
+    Rule(
+        ("R-CHAIN-11",),
+        Role.CLIENT,
+        ("client.answered_in_turn",),
+        (ErrorCode.CHAIN_UNSETTLED,),
+        "a second round answered beside the one that is certified, or after it was said to be aborted",
+    ),
+    Rule(
+        ("R-CHAIN-12",),
+        Role.CLIENT,
+        ("client.not_disclaimed",),
+        (ErrorCode.CHAIN_DISCLAIMED,),
+        "a round that is aborted for the next one, and opened afterwards",
     ),
     Rule(
         ("R-UNMASK-2",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from secagg.outcome import MakeMessage
 from secagg.pairwise import messages
-from secagg.pairwise.messages import Advertise, Invitation, Roster
+from secagg.pairwise.messages import Advertise, Roster
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.pairwise.rules import server as rules
@@ -17,7 +17,9 @@ from secagg.pairwise.server.records import Advert, Advertised, Advertising, Ids,
 def invitation(round_: Round) -> bytes:
     """Config and nonce, the same for everybody: what opens the phase."""
     config = round_.config
-    return messages.encode(Invitation(config.version, round_.round_id, config.to_bytes(), round_.nonce))
+    return messages.encode_invitation(
+        config.version, round_.round_id, config.to_bytes(), round_.nonce, round_.certificates
+    )
 
 
 def take(advertising: Advertising, sender: int, message: Advertise) -> None:

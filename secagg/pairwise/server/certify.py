@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -18,9 +18,12 @@ from secagg.pairwise.records import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import Aborted, Done, Held, Round
 from secagg.pairwise.transcript import DIGEST_BYTES
+from secagg.primitives import signing, suites
 
 
-def draft(round_: Round, attendance: Attendance, held: Held, result: Result | None) -> Certificate:
+def draft(
+    round_: Round, attendance: Attendance, held: Held, result: Result | None, statements: Mapping[int, bytes]
+) -> Certificate:
     """The certificate without what only the host knows: its place in a chain, its name, who signs it."""
     config = round_.config
     clients, advertised = config.clients, held.advertised
@@ -42,11 +45,14 @@ def draft(round_: Round, attendance: Attendance, held: Held, result: Result | No
         lost=_lost(attendance, clients),
         faults=tuple(Fault(entry.sender, entry.phase, entry.code.value) for entry in attendance.blame),
         ended=None,
+        silent=_bitmap(sorted(statements), clients),
+        statements=b"".join(statements[member] for member in sorted(statements)),
         transcript=b"",
         spent=None,
         server=bytes(PUBLIC_KEY_BYTES),
         signature=bytes(SIGNATURE_BYTES),
     )
+    _check_statements(round_, blank, statements)
     if isinstance(held, Done) and result is not None:
         return _with_sum(blank, held, result)
     if isinstance(held, Aborted):
@@ -75,6 +81,17 @@ def chained(
     data = certificate.to_bytes()
     Certificate.from_bytes(data)  # what a host gave is held to what a reader asks for
     return data
+
+
+def _check_statements(round_: Round, blank: Certificate, statements: Mapping[int, bytes]) -> None:
+    signed = round_.config.labels.signed_silence(blank.session)
+    for member, statement in statements.items():
+        try:
+            signing.verify(round_.identity_key(member), signed, statement)
+        except suites.CryptoError:
+            raise CertificateError(
+                f"the statement of member {member} that it did not answer is not its signature over this session"
+            ) from None
 
 
 def _with_sum(blank: Certificate, done: Done, result: Result) -> Certificate:

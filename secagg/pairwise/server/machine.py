@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, KeysView, Mapping
+from collections.abc import Callable, KeysView, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, final
 
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
@@ -60,16 +61,23 @@ class Server:
     """
 
     def __init__(
-        self, config: RoundConfig, *, directory: Directory | None = None, randomness: Randomness = os.urandom
+        self,
+        config: RoundConfig,
+        *,
+        directory: Directory | None = None,
+        certificates: Sequence[bytes] = (),
+        randomness: Randomness = os.urandom,
     ) -> None:
         """Open a round.
 
         Args:
             config: the round's constants.
             directory: ``active``: who knows the cohort's identity keys; clients whose signatures fail are refused.
+            certificates: of a chained round: the last ones of the chain, which its invitation brings to clients that do
+                not know them yet; the last one's digest is the config's ``chain``.
             randomness: returns that many random bytes; drawn from once, for the nonce.
         """
-        round_ = Round(config, randomness(messages.NONCE_BYTES), directory)
+        round_ = Round(config, randomness(messages.NONCE_BYTES), directory, certificates)
         self._set_up(round_, Attendance.of_cohort(config.clients), Advertising(round_))
 
     def _set_up(self, round_: Round, attendance: Attendance, held: Held) -> None:
@@ -223,6 +231,7 @@ class Server:
         name: str = "",
         time: int = 0,
         spent: Spent | None = None,
+        statements: Mapping[int, bytes] = MappingProxyType({}),
     ) -> bytes:
         """The round's certificate, signed, once the round is over: with its sum, or without one.
 
@@ -232,6 +241,8 @@ class Server:
             name: what the host calls the round, for people who read the certificate; at most 64 characters.
             time: seconds since 1970, by the host's clock; 0 for a host that does not say.
             spent: the differential privacy that the round took, by the host's account.
+            statements: of a round that was aborted, by member: what its ``Client.disclaim`` gave, that it did not
+                answer UNMASK.
 
         Raises StateError before the round is over; CertificateError when ``previous`` is no certificate of this
         identity, or the arguments make none that holds.
@@ -239,7 +250,7 @@ class Server:
         with self._one_call("certificate"):
             if not self.done or (isinstance(self._held, Done) and self._result is None):
                 raise StateError(f"certificate: not possible in state {self.phase}; call compute, or abort, first")
-            draft = certify.draft(self._round, self._attendance, self._held, self._result)
+            draft = certify.draft(self._round, self._attendance, self._held, self._result, statements)
             return certify.chained(draft, identity, previous, name=name, time=time, spent=spent)
 
     def abort(self, reason: str = "cancelled by the host") -> Outgoing:

@@ -35,6 +35,7 @@ from secagg.pairwise.merkle import MerkleTree
 from secagg.pairwise.phases import ServerState
 from secagg.pairwise.records import KEYS_BYTES, SIGNATURE_BYTES, PublicKeys
 from secagg.primitives import signing
+from secagg.wording import counted
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -46,10 +47,14 @@ Ids: TypeAlias = tuple[int, ...]
 class Round:
     """What stays the same from first to last."""
 
-    __slots__ = ("_identities", "config", "nonce", "round_id")
+    __slots__ = ("_identities", "certificates", "config", "nonce", "round_id")
 
-    def __init__(self, config: RoundConfig, nonce: bytes, directory: Directory | None) -> None:
-        """Raises ParameterError when the directory, in ``active``, does not hold the config's cohort."""
+    def __init__(
+        self, config: RoundConfig, nonce: bytes, directory: Directory | None, certificates: Sequence[bytes] = ()
+    ) -> None:
+        """Raises ParameterError when the directory, in ``active``, does not hold the config's cohort, and for
+        certificates that no invitation of this round can bring.
+        """
         identities: Sequence[bytes] | None = ()
         if config.threat_model.signs:
             identities = None if directory is None else directory.cohort(config.cohort)
@@ -58,6 +63,13 @@ class Round:
         if not all(map(signing.is_signing_key, identities)):
             raise ParameterError("active: the directory holds an identity key that is no canonical Ed25519 key")
         self.config, self.nonce, self._identities = config, nonce, identities
+        self.certificates = tuple(certificates)
+        carried = sum(len(certificate) + 5 for certificate in certificates) + 5  # with MessagePack's headers
+        if certificates and not (config.chain and carried <= messages.MAX_CERTIFICATES_BYTES):
+            raise ParameterError(
+                f"certificates of {counted(carried, 'byte')}: the invitation to a chained round brings up to "
+                f"{messages.MAX_CERTIFICATES_BYTES:,}, and to another one none; give the last ones alone"
+            )
         self.round_id = config.labels.round_id(config.digest, nonce)
 
     def identity_key(self, member: int) -> bytes:

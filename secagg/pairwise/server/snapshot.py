@@ -34,6 +34,7 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     config: bytes
     nonce: bytes
     state: msgspec.Raw
+    certificates: tuple[bytes, ...] = ()
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -44,7 +45,7 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 def dump(round_: Round, attendance: Attendance, held: Held) -> bytes:
     """A snapshot of a server that holds this."""
     state = msgspec.msgpack.encode(_State(attendance, held), enc_hook=_out)
-    snapshot = _Snapshot(VERSION, round_.config.to_bytes(), round_.nonce, msgspec.Raw(state))
+    snapshot = _Snapshot(VERSION, round_.config.to_bytes(), round_.nonce, msgspec.Raw(state), round_.certificates)
     data = msgspec.msgpack.encode(snapshot)
     return hashlib.sha256(data).digest() + data
 
@@ -63,7 +64,7 @@ def load(snapshot: bytes, directory: Directory | None) -> State:
             f"a snapshot of version {decoded.version}; this library restores version {VERSION}: finish the round with "
             "the release of the library that made the snapshot, or start the round anew"
         )
-    round_ = Round(decode_config(decoded.config), decoded.nonce, directory)
+    round_ = Round(decode_config(decoded.config), decoded.nonce, directory, decoded.certificates)
 
     def back_in(kind: type, value: Any) -> Any:
         return round_ if kind is Round else _array_in(value)

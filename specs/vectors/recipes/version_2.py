@@ -85,6 +85,17 @@ def _configs() -> File:
         tests.append(_refused("EXTENSION-1", comment, "EXTENSIONS", bad))
     for requirement, comment, unsound in groups.unsound_configs():
         tests.append(_refused(requirement, comment, "GROUPS", unsound.to_bytes()))
+    chained = second(small_active(), attachment_bytes=0, chain=bytes(range(32)))
+    tests.append(_sound("a chained round", chained))
+    in_active = wire.unpack(chained.to_bytes(), depth=2)[:-1]
+    for comment, bad in {
+        "a chain of 31 bytes": [*in_active, [4, bytes(31)]],
+        "a chain of 33 bytes": [*in_active, [4, bytes(33)]],
+        "a chain of no bytes": [*in_active, [4, b""]],
+        "a chain that is a number": [*in_active, [4, 32]],
+        "a chain in semi_honest": [*elements[:-1], [4, bytes(32)]],
+    }.items():
+        tests.append(_refused("CHAIN-6", comment, "EXTENSIONS", wire.pack(bad)))
     for version in (0, 3):
         bad = wire.pack([version, *elements[1:]])
         tests.append(_refused("EXTENSION-1", f"version {version}", "VERSION", bad))
