@@ -126,8 +126,9 @@ class Chain:
         """R-CHAIN-11: remember, before the answer leaves, that this client answers in a round.  Raises PeerError."""
         before, end = self._load(config.cohort)
         rules.not_disclaimed(end.disclaimed, session)
-        rules.answered_in_turn(end.answered is not None, config.chain == end.head)
         answered = _Answered(session, survivors, tuple(neighbours), config.threshold)
+        # The same answer again is that of a host that broke down before it had stored the rest of the step.
+        rules.answered_in_turn(end.answered not in (None, answered), config.chain == end.head)
         self._swap(config.cohort, before, _encode(msgspec.structs.replace(end, answered=answered)))
 
     def disclaim(self, cohort: bytes, session: bytes) -> None:
