@@ -67,7 +67,7 @@ OF_MORE_THAN_A_ROUND = {
     ErrorCode.CHAIN_UNSETTLED,
     ErrorCode.CHAIN_DISCLAIMED,
 }
-"""A vector is of one round: ``tests/protocol/test_chained_rounds.py`` has what a client asks of the rounds before it."""
+"""A vector is of one round.  What is asked of the rounds before it is in ``tests/protocol/test_chained_rounds.py``."""
 
 
 def test_every_refusal_of_a_client_and_of_a_server_has_a_vector() -> None:
