@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from secagg.cli.calibration import expect
 from secagg.cli.command_options import command_of
@@ -17,6 +18,7 @@ from secagg.cli.promise_options import PLAIN_BITS
 from secagg.cli.rounds import config_for, warm_up
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.grouping import GroupBounds
 from secagg.pairwise.phases import phases
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.traffic import traffic
@@ -34,11 +36,15 @@ def plan(options: PlanOptions) -> None:
     to each client, which noise keeps it, and what is left of it when clients are lost. The option --delta is the second
     number of that promise; the share of the clients that may drop out is --max-dropout.
 
+    With --groups the cohort is drawn into groups, each of which has a sum of its own; threshold and quorum are then
+    those of each group. With --attackers the plan says how likely it is that a robust mean of the groups fails.
+
     In the JSON object, each bound under security is a probability, given as its logarithm to base 2: -40 stands for
     2^-40, and null for a probability of zero. colluders and dropouts are the numbers of clients that may collude and
     drop out; gamma and delta are the shares that were given for them, or null. privacy is null for a round that is not
     private; its lengths and deviations are in the unit of --clip, but for those in steps. Where no noise keeps the
-    promise, the object has the key infeasible alone, with the values that would do, or null.
+    promise, the object has the key infeasible alone, with the values that would do, or null. groups is null without
+    groups; its robust_log2 is a bound like those under security.
 
     Exit code 0: the plan is printed. 2: there is none.
     """
@@ -47,6 +53,8 @@ def plan(options: PlanOptions) -> None:
         config = plain if private is None else private.config
         found = planned(config, options.dim, options.gamma, options.privacy.most_lost)
         found["privacy"] = None if private is None else privacy_facts(private, plain)
+        found["groups"] = group_facts(config, options.attackers)
+        found["explain"] = config.explain(options.attackers).splitlines()
     if options.as_json:
         print_json(found)
         return
@@ -72,6 +80,7 @@ def _agreed(options: PlanOptions) -> tuple[RoundConfig, PrivateRound | None]:
             privacy.most_lost,
             options.neighbours,
             options.suite,
+            own=options.grouped(),
         )
     if ask is None:
         return plain, None
@@ -130,6 +139,26 @@ def planned(config: RoundConfig, dim: int, gamma: float | None, delta: float | N
     }
 
 
+def group_facts(config: RoundConfig, attackers: int | None) -> dict[str, Any] | None:
+    """What ``--json`` prints of the groups; None for one sum over everybody."""
+    bounds = config.bounds
+    if not isinstance(bounds, GroupBounds):
+        return None
+    smallest, largest = bounds.grouping.sizes
+    poisoning = None if attackers is None else config.poisoning(attackers)
+    return {
+        "groups": config.groups,
+        "smallest": smallest,
+        "largest": largest,
+        "min_group": config.min_group,
+        "colluders_in_group": config.colluders_in_group,
+        "expected_left_out": bounds.expected_left_out,
+        "attackers": attackers,
+        "expected_hit": None if poisoning is None else poisoning.expected_hit,
+        "robust_log2": None if poisoning is None else finite(poisoning.failure_log2),
+    }
+
+
 def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
     """Print the plan for a person."""
     facts = fact_table("The round")
@@ -141,7 +170,10 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
         "vector", f"{counted(config.length, 'element')} of {counted(config.modulus.bits, 'bit')}, {config.suite.name}"
     )
     facts.add_row("graph", f"{found['graph']}, {counted(config.neighbours, 'neighbour')}, threshold {config.threshold}")
-    facts.add_row("in the sum", f"at least {counted(config.min_survivors, 'client')}")
+    if found["groups"] is None:
+        facts.add_row("in the sum", f"at least {counted(config.min_survivors, 'client')}")
+    else:
+        _add_groups(facts, found["groups"])
     console.print(facts)
     rows = table(
         "Expected cost of one client and of the server", "phase", "sent", "received", "client CPU", "server CPU"
@@ -181,3 +213,18 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
     console.print()
     for line in found["explain"]:
         console.print(f"- {line}", soft_wrap=True)
+
+
+def _add_groups(facts: Table, groups: dict[str, Any]) -> None:
+    smallest, largest = groups["smallest"], groups["largest"]
+    sizes = f"{largest}" if smallest == largest else f"{smallest} or {largest}"
+    colluders = counted(groups["colluders_in_group"], "colluder")
+    facts.add_row("groups", f"{groups['groups']:,} of {sizes} clients; each may hold {colluders}")
+    facts.add_row("in each sum", f"at least {counted(groups['min_group'], 'client')}")
+    left_out = groups["expected_left_out"]
+    facts.add_row("groups left out", f"{left_out:.2g} on average, if all that may drop out do" if left_out else "none")
+    if groups["attackers"] is None:
+        return
+    bound, attackers = groups["robust_log2"], counted(groups["attackers"], "attacker")
+    fails = "never fails" if bound is None else f"fails with probability up to 2^{bound:.1f}"
+    facts.add_row("robust mean", f"{fails}; {attackers} in {groups['expected_hit']:.2g} groups on average")

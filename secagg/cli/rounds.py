@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from statistics import median, median_low
 from typing import Any, Literal
@@ -70,35 +70,40 @@ def config_for(
     *,
     min_survivors: int | None = None,
     cohort: bytes = bytes(32),
-    private: PrivateLayout | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> RoundConfig:
     """The config that command-line options ask for; in ``active`` zeros stand for the digest of a cohort to come.
 
-    ``gamma`` and ``delta`` of None mean the defaults of ``RoundConfig.for_cohort``.  A ``private`` layout has a modulus
-    of its own, and another digest than its encoder.
+    ``gamma`` and ``delta`` of None mean the defaults of ``RoundConfig.for_cohort``.  ``own`` has further arguments of
+    it: those of a private layout (``private_arguments``), or of groups.
     """
-    wire: dict[str, Any] = {}
-    if private is not None:
-        own = private.encoder()
-        wire = {
-            "modulus": own.modulus_for(clients),
-            "version": own.wire_version,
-            "attachment_bytes": own.attachment_bytes,
-        }
     return RoundConfig.for_cohort(
-        clients,
-        encoder.length,
-        threat_model=threat,
-        gamma=gamma,
-        delta=delta,
-        neighbours=parse_neighbours(neighbours),
-        input_max=encoder.input_max,
-        min_survivors=min_survivors,
-        suite=suite.suite,
-        context=encoder.layout_digest() if private is None else private.digest(),
-        cohort=cohort if threat.signs else b"",
-        **wire,
+        **{
+            "clients": clients,
+            "length": encoder.length,
+            "threat_model": threat,
+            "gamma": gamma,
+            "delta": delta,
+            "neighbours": parse_neighbours(neighbours),
+            "input_max": encoder.input_max,
+            "min_survivors": min_survivors,
+            "suite": suite.suite,
+            "context": encoder.layout_digest(),
+            "cohort": cohort if threat.signs else b"",
+            **(own or {}),
+        }
     )
+
+
+def private_arguments(layout: PrivateLayout, clients: int) -> dict[str, Any]:
+    """What a private layout asks of a config: it has a modulus of its own, and another digest than its encoder."""
+    encoder = layout.encoder()
+    return {
+        "modulus": encoder.modulus_for(clients),
+        "version": encoder.wire_version,
+        "attachment_bytes": encoder.attachment_bytes,
+        "context": layout.digest(),
+    }
 
 
 def warm_up(modulus: Modulus, suite: Suite, threat: ThreatModel) -> float:

@@ -20,6 +20,7 @@ from secagg.pairwise.parameters import (
     default_colluders,
 )
 from secagg.pairwise.phases import ThreatModel
+from secagg.pairwise.poisoning import DEFAULT_ROBUST_BITS, Poisoning, groups_asked, is_auto
 from secagg.pairwise.policy import Policy
 from secagg.pairwise.values import (
     FEWEST_CLIENTS,
@@ -139,9 +140,11 @@ class RoundConfig:
         cohort: bytes = b"",
         version: int = transcript.VERSION,
         attachment_bytes: int = 0,
-        groups: int = UNGROUPED,
+        groups: int | Literal["auto"] = UNGROUPED,
         min_group: int | None = None,
         chain: bytes = b"",
+        attackers: int | None = None,
+        robust_bits: int = DEFAULT_ROBUST_BITS,
     ) -> RoundConfig:
         """The config for ``clients`` invited clients with vectors of ``length`` elements.
 
@@ -159,14 +162,19 @@ class RoundConfig:
             min_survivors: the fewest clients in a sum; by default the fewest that the threshold, the quorum and two
                 honest clients ask for, but n - D on a sparse graph in ``semi_honest``, whose bounds hold for D losses;
                 with groups, ``min_group``.
-            groups: into how many groups the cohort is drawn; needs ``version = 2``.
+            groups: into how many groups the cohort is drawn; needs ``version = 2``.  ``"auto"`` finds the smallest
+                number whose robust mean withstands the attackers.
             min_group: the fewest clients in a group's sum; by default the fewest that the group's threshold, its
                 quorum and two honest clients ask for.
+            attackers: f, how many clients may send any vector they like; not part of the config.  With a number of
+                groups, that number is checked.
+            robust_bits: the robust mean of the groups fails, since half of them or more hold an attacker, with a
+                probability below 2^-robust_bits; see ``poisoning.Poisoning``.
             sigma, grinding_bits, eta, context, cohort, version, attachment_bytes, chain: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
         """
-        model, grouped = as_threat_model(threat_model), whole("groups", groups, 1) > UNGROUPED
+        model, grouped = as_threat_model(threat_model), is_auto(groups) or whole("groups", groups, 1) > UNGROUPED
         demand = Demand.of_rates(
             whole("clients", clients, FEWEST_CLIENTS, MAX_CLIENTS),
             gamma,
@@ -181,6 +189,7 @@ class RoundConfig:
         )
         chosen_modulus, chosen_max = _choose_modulus(demand.clients, input_max, modulus)
         bounds: Bounds | GroupBounds
+        groups = groups_asked(demand, groups, attackers, robust_bits, threshold=threshold, min_group=min_group)
         if grouped:
             if neighbours != "auto":
                 check_group_degree(demand.clients, whole("neighbours", _degree(neighbours)), groups)
@@ -370,9 +379,22 @@ class RoundConfig:
             raise ParameterError(f"phase {phase!r}: one of {', '.join(dict.fromkeys(messages.PHASE_OF.values()))}")
         return max(messages.max_bytes(self, kind) for kind in kinds)
 
-    def explain(self) -> str:
-        """What was chosen, what it guarantees, and what that supposes; several lines for a person."""
-        return explanation.of_config(self)
+    def poisoning(self, attackers: int) -> Poisoning:
+        """How well a robust mean of the groups withstands clients that send anything.
+
+        Raises ParameterError without groups, and for a number of attackers that the cohort does not have.
+        """
+        bounds = self.bounds
+        if not isinstance(bounds, GroupBounds):
+            raise ParameterError(f"attackers = {attackers}: one sum over everybody withstands none; ask for groups")
+        return Poisoning(bounds, attackers)
+
+    def explain(self, attackers: int | None = None) -> str:
+        """What was chosen, what it guarantees, and what that supposes; several lines for a person.
+
+        With ``attackers``, of a round with groups, also how well a robust mean withstands them.
+        """
+        return explanation.of_config(self, None if attackers is None else self.poisoning(attackers))
 
     # On the wire.
 

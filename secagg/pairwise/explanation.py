@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
     from secagg.pairwise.grouping import GroupBounds
     from secagg.pairwise.parameters import Bounds
+    from secagg.pairwise.poisoning import Poisoning
 
 
-def of_config(config: RoundConfig) -> str:
-    """Several lines for a person; the probabilities are those of ``config.bounds``."""
+def of_config(config: RoundConfig, poisoning: Poisoning | None = None) -> str:
+    """Several lines for a person; the probabilities are those of ``config.bounds``, and of ``poisoning``."""
     losses = f"Up to {counted(config.dropouts, 'client')} may be lost."
     if not config.dropouts:
         losses = "0 clients may be lost: the round can end without a sum if one client does not answer."
@@ -56,6 +57,7 @@ def of_config(config: RoundConfig) -> str:
         lines.append(
             f"sigma is {config.sigma}, and {config.grinding_bits} bits more allow for a server that tries many graphs."
         )
+    lines += [] if poisoning is None else poisoning.explain()
     return "\n".join(lines)
 
 
@@ -104,6 +106,25 @@ def of_groups(bounds: GroupBounds) -> tuple[str, ...]:
         lines.append(f"Correctness: if {lost}, at most {left_out:.2g} groups are left out on average.")
     lines.append("The last statement supposes that dropouts do not depend on the groups.")
     return tuple(lines)
+
+
+def of_attackers(poisoning: Poisoning) -> tuple[str, ...]:
+    """Sentences about clients that may send anything, and the bound on the failure of a robust mean."""
+    attackers, groups = counted(poisoning.attackers, "attacker"), poisoning.bounds.grouping.groups
+    hold = "holds" if poisoning.attackers == 1 else "hold"
+    told = f"Robustness: {attackers} {hold} a place in {poisoning.expected_hit:.2g} of the {groups} groups on average."
+    lost = _lost(poisoning.bounds.demand.dropouts)
+    if poisoning.is_impossible:
+        return told, f"Even if {lost}, fewer than half of the groups that are left hold an attacker, whatever the draw."
+    if poisoning.failure_log2 >= 0:
+        return told, "Nothing bounds the probability that half of the groups, or more, hold an attacker."
+    return (
+        told,
+        f"If {lost}, half of the groups that are left, or more, hold an attacker with probability at most "
+        f"2^{poisoning.failure_log2:.1f}; a median or a trimmed mean of the groups withstands less than half.",
+        "This supposes that attackers are chosen before the groups are drawn, and that losses do not depend on the "
+        "groups.",
+    )
 
 
 def of_bounds(bounds: Bounds) -> tuple[str, ...]:

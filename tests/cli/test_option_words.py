@@ -23,6 +23,10 @@ from secagg.cli.option_words import in_options, option_words
         ("min_survivors 9: too many", "--min-survivors 9: too many"),
         ("gamma = 2.0: a rate with 0 <= gamma < 1", "--gamma = 2.0: a rate with 0 <= gamma < 1"),
         ("length = 0: must be a whole number", "--dim 0: must be a whole number"),
+        (
+            "groups = 4: with 2 attackers, 2^-20 is asked for (robust_bits)",
+            "--groups 4: with 2 attackers, 2^-20 is asked for (--robust-bits)",
+        ),
         ("lower --gamma, or digamma", "lower --gamma, or digamma"),
     ],
 )

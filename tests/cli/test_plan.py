@@ -12,7 +12,7 @@ from secagg.simulation.costs import UnitCosts
 KEYS = {
     "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "quorum", "min_survivors", "phases",
     "upload_bytes", "download_bytes", "client_cpu_s", "server_cpu_s", "client_floor_s", "server_floor_s", "confirm",
-    "security", "explain", "privacy",
+    "security", "explain", "privacy", "groups",
 }  # fmt: skip
 
 
@@ -147,3 +147,40 @@ def test_what_cannot_be_planned_is_one_line(invoke, arguments, named):
     assert refused.stderr.startswith("secagg plan: ")
     assert len(refused.stderr.splitlines()) == 1
     assert named in refused.stderr
+
+
+@pytest.mark.usefixtures("no_calibration")
+def test_groups_that_withstand_attackers(invoke, invoke_json):
+    given = ("plan", "--clients", 1000, "--dim", 10, "--gamma", 0.02, "--delta", 0.02)
+    _, plain = invoke_json(*given)
+    assert plain["groups"] is None
+    code, found = invoke_json(*given, "--groups", "auto", "--attackers", 12)
+    assert code == 0
+    groups = found["groups"]
+    config = RoundConfig.for_cohort(1000, 10, gamma=0.02, delta=0.02, groups="auto", attackers=12, version=2)
+    assert (groups["groups"], groups["min_group"]) == (config.groups, config.min_group)
+    assert (groups["smallest"], groups["largest"]) == (1000 // config.groups, -(-1000 // config.groups))
+    assert groups["colluders_in_group"] == config.colluders_in_group
+    assert groups["robust_log2"] is None or groups["robust_log2"] < -20
+    assert any("Robustness: 12 attackers" in line for line in found["explain"])
+    shown = invoke(*given, "--groups", config.groups, "--attackers", 12)
+    assert shown.exit_code == 0
+    assert f"{config.groups} of " in shown.output
+    assert "robust mean" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--attackers", 3), "--attackers 3: one sum over everybody withstands none; give --groups auto"),
+        (("--groups", "many"), "--groups 'many': give auto, or a number of groups"),
+        (("--groups", "auto"), "--groups 'auto': give attackers"),
+        (("--groups", 4, "--attackers", 3), "2^-20 is asked for (--robust-bits); ask for more groups"),
+        (("--groups", 4, "--epsilon", 8, "--delta", 1e-5), "--groups 4: the noise of --epsilon is for one sum"),
+        (("--groups", "auto", "--attackers", 60), "ask for at most"),
+    ],
+)
+def test_groups_that_there_are_not(invoke, options, told):
+    result = invoke("plan", "--clients", 100, "--dim", 10, "--gamma", 0.02, *options)
+    assert result.exit_code == 2
+    assert told in result.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secagg import Identity, ParameterError, ThreatModel
+from secagg import Identity, ParameterError, Policy, ThreatModel
 from secagg.adapters.net.frames import RefusedError
 from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.cli.difference_options import asks
@@ -117,6 +117,22 @@ def test_a_ledger_that_cannot_be_written_stops_the_server(tmp_path: Path, tls_fo
 
     with pytest.raises(DifferenceLedgerError, match="no space left"):
         run(test)
+
+
+def test_every_group_of_a_round_has_a_sum_of_its_own(tmp_path: Path, tls_folder: Path) -> None:
+    ledger = DifferenceLedger()
+    config = {"gamma": 0, "delta": 0, "min_survivors": None, "groups": 2, "version": 2}
+    grouped = spec_of(6, name="grouped", identities=IDENTITIES, **config)
+    policy = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3, max_groups=2)
+
+    async def test() -> None:
+        async with hosting([grouped], tmp_path, tls_folder, sums_apart=SumsApart(ledger)) as host:
+            ends = await one_round(host, "grouped", range(6), policy=policy)
+            assert not any(isinstance(end, Exception) for end in ends), ends
+            assert [len(members) for members in ledger.classes().members()] == [3, 3]
+            assert ledger.rounds() == 2
+
+    run(test)
 
 
 def test_members_without_a_directory_are_not_known_again(tmp_path: Path, tls_folder: Path) -> None:

@@ -491,7 +491,7 @@ def test_integers_of_numpy_are_integers(kind: Any) -> None:
 NAMES = [field.name for field in dataclasses.fields(RoundConfig)]
 FOR_COHORT = ["clients", "length", "threat_model", "gamma", "delta", "neighbours", "threshold", "input_max", "modulus"]
 FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort", "version"]
-FOR_COHORT += ["attachment_bytes", "groups", "min_group", "chain"]
+FOR_COHORT += ["attachment_bytes", "groups", "min_group", "chain", "attackers", "robust_bits"]
 
 
 @pytest.mark.parametrize("value", ["5", 1.5, [], object(), np.array([1, 2]), True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import final
 
 from secagg.adapters.net.round_spec import RoundSpec
@@ -18,8 +19,8 @@ class SumsApart:
     """A server's ledger, and how many members must always be in and out of its sums together."""
 
     def __init__(self, ledger: DifferenceLedger, min_difference: int | None = None) -> None:
-        """``min_difference`` is T; None: two more than the colluders of each round's config, so that two honest members
-        or more are in every class.
+        """``min_difference`` is T; None: two more than the colluders that a round counts in a sum, so that two honest
+        members or more are in every class.
         """
         self._ledger, self._least = ledger, min_difference
 
@@ -38,12 +39,15 @@ class SumsApart:
         server that is started again asks once more.  Raises DifferenceLedgerError when nothing can be recorded.
         """
         lost = {seat for phase in _BEFORE_THE_SUM for seat in server.dropped.get(phase, ())}
-        members = [_name(spec, seat) for seat in range(spec.config.clients) if seat not in lost]
-        least = least_difference(spec.config.colluders) if self._least is None else self._least
+        sums: defaultdict[int, list[str]] = defaultdict(list)
+        for seat in range(spec.config.clients):
+            if seat not in lost:  # every group has a sum of its own
+                sums[0 if server.graph is None else server.graph.group_of(seat)].append(_name(spec, seat))
+        least = least_difference(spec.config.colluders_in_group) if self._least is None else self._least
         try:
-            self._ledger.record([members], least)
+            self._ledger.record(sums.values(), least)
         except DisclosureError as refused:
-            return f"the sum must not be opened: {refused}"
+            return f"{'the sum' if len(sums) == 1 else 'the sums'} must not be opened: {refused}"
         return ""
 
 
