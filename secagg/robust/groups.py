@@ -44,6 +44,8 @@ class GroupMeans:
         means: shape (G, m), float64: the weighted mean of each group, with the arrays one after another in the
             template's order.
         weights: shape (G,), float64: the sum of the members' weights; their number if the encoder has no weights.
+        contributors: of each group, how many members have a weight above 0.
+        clipped: of each group, how many values were clipped.
         refused: by number, why a group's sum was left out.
     """
 
@@ -51,6 +53,8 @@ class GroupMeans:
     members: tuple[tuple[int, ...], ...]
     means: Floats
     weights: Floats
+    contributors: tuple[int, ...]
+    clipped: tuple[int, ...]
     refused: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -72,6 +76,7 @@ def group_means(encoder: Encoder, groups: Iterable[SumOfGroup], *, min_contribut
     numbers: list[int] = []
     members: list[tuple[int, ...]] = []
     weights: list[float] = []
+    counts: list[tuple[int, int]] = []
     refused: dict[int, str] = {}
     for group in given:
         try:
@@ -83,6 +88,7 @@ def group_means(encoder: Encoder, groups: Iterable[SumOfGroup], *, min_contribut
         numbers.append(group.number)
         members.append(tuple(group.included))
         weights.append(float(decoded.weight))
+        counts.append((decoded.contributors, decoded.clipped))
     if not numbers:
         first = next(iter(refused.values()), "there is none")
         raise InputError(f"no group has a sum that can be decoded: {first}")
@@ -91,6 +97,8 @@ def group_means(encoder: Encoder, groups: Iterable[SumOfGroup], *, min_contribut
         members=tuple(members),
         means=means[: len(numbers)],
         weights=np.array(weights),
+        contributors=tuple(contributors for contributors, _ in counts),
+        clipped=tuple(clipped for _, clipped in counts),
         refused=refused,
     )
 

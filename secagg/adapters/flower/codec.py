@@ -172,10 +172,14 @@ class Codec:
         if isinstance(found, PrivateSum):
             return self._private_mean(found)
         mean = found.mean
-        arrays = ArrayRecord({name: Array(self._restored(name, mean.mean[name])) for name in self._model})
+        return self.update_of(mean.mean, mean.weight, mean.contributors, mean.clipped)
+
+    def update_of(self, means: Mapping[str, Any], weight: float, contributors: int, clipped: int) -> MeanUpdate:
+        """The mean update from the means of what is summed, by name, and what else a sum says."""
+        arrays = ArrayRecord({name: Array(self._restored(name, means[name])) for name in self._model})
         names = {metric: array_of_metric(metric) for metric in self.terms.metrics}
-        metrics = {metric: float(mean.mean[name]) for metric, name in names.items()}
-        return MeanUpdate(arrays, metrics, mean.weight, mean.contributors, mean.clipped)
+        metrics = {metric: float(means[name]) for metric, name in names.items()}
+        return MeanUpdate(arrays, metrics, weight, contributors, clipped)
 
     def _private_mean(self, found: PrivateSum) -> MeanUpdate:
         layout, mean = found.layout, found.mean

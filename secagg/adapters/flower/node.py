@@ -156,7 +156,8 @@ def _flag(name: str, context: Context) -> bool | None:
 def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
     if policy is None:
         policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0)
-    gamma, survivors = (context.node_config.get(f"secagg-{name}") for name in ("gamma", "min-survivors"))
+    names = ("gamma", "min-survivors", "max-groups")
+    gamma, survivors, groups = (context.node_config.get(f"secagg-{name}") for name in names)
     if gamma is not None:
         if isinstance(gamma, str | bool) or not 0 <= gamma < 1:
             raise ParameterError(f"node config secagg-gamma is {gamma!r}: a number from 0 to 1")
@@ -165,6 +166,10 @@ def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
         if isinstance(survivors, bool) or not isinstance(survivors, int):
             raise ParameterError(f"node config secagg-min-survivors is {survivors!r}: a whole number")
         policy = replace(policy, min_survivors=survivors)
+    if groups is not None:
+        if isinstance(groups, bool) or not isinstance(groups, int):
+            raise ParameterError(f"node config secagg-max-groups is {groups!r}: a whole number")
+        policy = replace(policy, max_groups=groups)
     return policy
 
 

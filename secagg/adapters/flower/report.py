@@ -10,6 +10,7 @@ from secagg.errors import InputError
 from secagg.outcome import Blame, Failure
 from secagg.pairwise.phases import ServerState
 from secagg.privacy.adaptive_clipping import ClipState
+from secagg.robust.anomalies import RoundReport as GroupsReport
 
 if TYPE_CHECKING:
     from secagg.privacy.report import PrivacyReport
@@ -63,6 +64,8 @@ class RoundReport:
         privacy: what a private round promised and what it reached; None without noise, and without a mean.
         noise: standard deviation of the noise in each value of the mean; 0.0 without.
         clip_state: where an adaptive clip stands after the round; None without one.
+        groups: how each group's mean lies to the others, by cohort index; None in a round without groups.
+        failed_groups: by number, why a group has no sum, or one that no clients have.
     """
 
     server_round: int
@@ -80,6 +83,8 @@ class RoundReport:
     privacy: PrivacyReport | None = None
     noise: float = 0.0
     clip_state: ClipState | None = None
+    groups: GroupsReport | None = None
+    failed_groups: Mapping[int, str] = field(default_factory=dict)
 
 
 def why_failed(failure: Failure, *, heard: bool) -> str:

@@ -24,6 +24,7 @@ from secagg.adapters.flower.announcement import (
 from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.grid_round import GridRound
+from secagg.adapters.flower.grouped import HowMany, Opened, checked_robustness, opened_groups, opened_sum
 from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of, log_report
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
@@ -36,11 +37,13 @@ from secagg.machines import ServerMachine
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server import Server
+from secagg.pairwise.transcript import DRAFT_VERSION
 from secagg.pairwise.values import as_threat_model
 from secagg.privacy.ask import Privacy
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.cohort import private_cohort
 from secagg.privacy.layout import PrivateLayout
+from secagg.robust.scores import Scores
 from secagg.wording import counted, was
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
@@ -61,13 +64,16 @@ class SecAggStrategy(Strategy):
     one: the mean of their arrays, with their total weight as the metric that it weighs by.  When a round fails (too few
     clients, or a cheating one) it gets none, so that the model stays as it is; the log says why.
 
-    Strategies that look at single replies are refused: medians, Krum and its kin, q-FedAvg, XGBoost, differential
-    privacy that clips at the server.  One of your own must make do with one reply that stands for all.
+    Strategies that look at single replies are refused: q-FedAvg, XGBoost, differential privacy that clips at the
+    server.  Medians, Krum and its kin need ``groups``, and get a reply for each.  One of your own must make do with so
+    many.
 
     Attributes:
         strategy: the wrapped strategy.
         reports: by Flower's round, what became of it.  Those of a private training have the state of an adaptive clip:
             to go on from a checkpoint, give its ``clip`` to the next ``Privacy``.
+        scores: with ``groups``, how much the groups of each node stood out over the rounds, by node: a hint for a
+            person, and never a proof.
     """
 
     def __init__(
@@ -90,6 +96,9 @@ class SecAggStrategy(Strategy):
         executor: Executor | None = None,
         privacy: Privacy | None = None,
         batches: Batches | None = None,
+        groups: HowMany | None = None,
+        robust: str | None = None,
+        norm_limit: float | None = None,
         **options: Any,
     ) -> None:
         """Wrap ``strategy``.
@@ -127,15 +136,23 @@ class SecAggStrategy(Strategy):
                 A round that would pass its budget is not begun, and its report says so.
             batches: invite whole batches of nodes that stay together, and open no sum that could be taken apart by
                 earlier ones; give the wrapped strategy ``fraction_train=1.0``.  None: whomever the strategy chooses.
+            groups: into how many groups the nodes are drawn, each with a sum of its own, anew in each round; "auto"
+                finds a number for so many ``attackers``.  Nodes allow it by ``secagg-max-groups``.  None: one sum.
+            robust: the rule of ``secagg.robust.RuleName`` that makes one mean of the groups' means, such as
+                "trimmed-mean"; None: the wrapped strategy gets a reply for each group.
+            norm_limit: of that rule; see ``secagg.robust.robust_mean``.
             options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
                 ``neighbours``, ``suite``, ...
 
         Raises ParameterError for a strategy or arguments that cannot work.
         """
         super().__init__()
-        check_strategy(strategy, SecAggStrategy)
+        self._robustness = checked_robustness(groups, robust, norm_limit, privacy=privacy, batches=batches)
+        each_group = self._robustness is not None and self._robustness.rule is None
+        check_strategy(strategy, SecAggStrategy, grouped=each_group)
         self.strategy = strategy
         self.reports: dict[int, RoundReport] = {}
+        self.scores = Scores()
         self._private: PrivateTraining | None = None
         if privacy is not None:
             given = {"clip": clip, "bits": bits, "clips": clips, "array_bits": array_bits, "metrics": metrics}
@@ -169,6 +186,8 @@ class SecAggStrategy(Strategy):
         self._whole: dict[str, str] = {}
         """The types of the arrays that held whole numbers when they were first met: their means are floats."""
         self._options = {**options, "threat_model": model, "gamma": gamma, "delta": delta}
+        if groups is not None:
+            self._options |= {"groups": groups, "version": DRAFT_VERSION}
         self._batched = None if batches is None else BatchedNodes(batches)
         self._timeout, self._executor = _checked_timeout(timeout), executor
         self._directory: MemoryDirectory | None = None
@@ -233,21 +252,26 @@ class SecAggStrategy(Strategy):
         if self._round is None:
             return self.strategy.aggregate_train(server_round, replies)
         (round_, codec), self._round = self._round, None
-        mean, report = self._unmask(server_round, round_, codec, replies)
+        updates, report = self._unmask(server_round, round_, codec, replies)
         self.reports[server_round] = report
-        if mean is None:
+        if not updates:
             log.error("secagg: round %d gives no new model: %s", server_round, report.failure)
             return self.strategy.aggregate_train(server_round, [])
         _log_mean(report, codec)
+        means = [self._reply(number, update, codec) for number, update in enumerate(updates)]
+        arrays, metrics = self.strategy.aggregate_train(server_round, means)
+        return None if arrays is None else codec.with_unsummed(arrays), metrics
+
+    def _reply(self, number: int, update: MeanUpdate, codec: Codec) -> Message:
+        """A mean as the wrapped strategy takes it: as the reply of a node."""
         content = RecordDict(
             {
-                getattr(self.strategy, "arrayrecord_key", "arrays"): mean.arrays,
-                "metrics": MetricRecord({**mean.metrics, codec.terms.weighted_by: mean.weight}),
+                getattr(self.strategy, "arrayrecord_key", "arrays"): update.arrays,
+                "metrics": MetricRecord({**update.metrics, codec.terms.weighted_by: update.weight}),
             }
         )
-        addressed = Message(RecordDict(), dst_node_id=0, message_type=MessageType.TRAIN)
-        arrays, metrics = self.strategy.aggregate_train(server_round, [Message(content, reply_to=addressed)])
-        return None if arrays is None else codec.with_unsummed(arrays), metrics
+        addressed = Message(RecordDict(), dst_node_id=number, message_type=MessageType.TRAIN)
+        return Message(content, reply_to=addressed)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -362,9 +386,9 @@ class SecAggStrategy(Strategy):
 
     def _unmask(
         self, server_round: int, round_: GridRound, codec: Codec, replies: Iterable[Message]
-    ) -> tuple[MeanUpdate | None, RoundReport]:
+    ) -> tuple[tuple[MeanUpdate, ...], RoundReport]:
         server = round_.server
-        mean: MeanUpdate | None = None
+        updates: tuple[MeanUpdate, ...] = ()
         figures: dict[str, Any] = {}
         failure = ""
         if server.failure is None:
@@ -374,8 +398,15 @@ class SecAggStrategy(Strategy):
         else:
             try:
                 result = server.compute(self._executor)
-                mean = codec.decode(result)
-                figures = _figures(codec, mean, result.included) | self._learn(codec, mean, server, result.included)
+                if self._robustness is None:
+                    opened = opened_sum(codec, result)
+                else:
+                    opened = opened_groups(codec, result, self._robustness)
+                    self._score(opened, round_)
+                figures = _figures(codec, opened)
+                if self._private is not None:
+                    figures |= self._learn(codec, opened.updates[0], server, result.included)
+                updates = opened.updates
             except PeerError as wrong:  # a client that dealt bad shares
                 failure = str(wrong)
             except InputError as wrong:  # too few that contribute, or a sum that no clients have
@@ -390,7 +421,14 @@ class SecAggStrategy(Strategy):
             failure=failure,
             **figures,
         )
-        return mean, report
+        return updates, report
+
+    def _score(self, opened: Opened, round_: GridRound) -> None:
+        """Take the groups' places into the scores of the nodes."""
+        if opened.report is None:
+            return
+        clients = range(round_.server.config.clients)
+        self.scores.add(opened.report, [str(round_.node_of.get(index, "")) for index in clients])
 
     def _learn(
         self, codec: Codec, mean: MeanUpdate, server: ServerMachine, included: tuple[int, ...]
@@ -404,25 +442,27 @@ class SecAggStrategy(Strategy):
         return figures_of(report, mean.private, self._private.clip_state)
 
 
-def _figures(codec: Codec, mean: MeanUpdate, included: tuple[int, ...]) -> dict[str, Any]:
+def _figures(codec: Codec, opened: Opened) -> dict[str, Any]:
     """What a report says about a mean."""
 
     def bound(array: str) -> float:
-        return codec.error_bound(len(included), mean.weight, array)
+        return max(codec.error_bound(clients, weight, array) for clients, weight in opened.parts)
 
     terms = codec.terms
     settings = terms.clips | terms.array_bits
     ordinary = [name for name, _, _ in codec.announced.arrays if name not in settings]
     own = [name for name, _, _ in codec.announced.arrays if name in settings]
     return {
-        "included": included,
-        "contributors": mean.contributors,
-        "clipped": mean.clipped,
-        "total_weight": mean.weight,
+        "included": opened.included,
+        "contributors": opened.contributors,
+        "clipped": opened.clipped,
+        "total_weight": opened.weight,
         "error_bound": max(map(bound, ordinary), default=0.0),
         "error_bounds": {name: bound(name) for name in own}
         | {metric: bound(array_of_metric(metric)) for metric in terms.metrics},
-        "metrics": mean.metrics,
+        "metrics": opened.metrics,
+        "groups": opened.report,
+        "failed_groups": opened.failed,
     }
 
 

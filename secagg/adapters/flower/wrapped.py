@@ -16,25 +16,29 @@ from secagg.errors import ParameterError
 _NEED_EACH_REPLY: Final = tuple(
     getattr(flower, name)
     for name in (
-        "Bulyan",
         "DifferentialPrivacyClientSideAdaptiveClipping",
         "DifferentialPrivacyServerSideAdaptiveClipping",
         "DifferentialPrivacyServerSideFixedClipping",
-        "FedMedian",
-        "FedTrimmedAvg",
         "FedXgbBagging",
         "FedXgbCyclic",
-        "Krum",
-        "MultiKrum",
         "QFedAvg",
     )
     if hasattr(flower, name)
 )
 """They look at every client's own reply, which nobody sees here."""
+_ROBUST: Final = tuple(
+    getattr(flower, name)
+    for name in ("Bulyan", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum")
+    if hasattr(flower, name)
+)
+"""They need several replies, and take those of groups for those of clients."""
 
 
-def check_strategy(strategy: Strategy, wrapper: type[Strategy]) -> None:
-    """Raises ParameterError for what is no strategy, or cannot be wrapped: one that needs single replies, a wrapper."""
+def check_strategy(strategy: Strategy, wrapper: type[Strategy], *, grouped: bool) -> None:
+    """Raises ParameterError for what is no strategy, or cannot be wrapped: one that needs single replies, a wrapper.
+
+    ``grouped`` says that the strategy is handed a reply for each group.
+    """
     if not isinstance(strategy, Strategy):
         raise ParameterError(f"{strategy!r} is no flwr.serverapp.strategy.Strategy")
     inner: object = strategy
@@ -43,6 +47,11 @@ def check_strategy(strategy: Strategy, wrapper: type[Strategy]) -> None:
             raise ParameterError(
                 f"{type(inner).__name__} looks at every client's own reply; secure aggregation gives the mean alone: "
                 "use a strategy that averages, such as FedAvg, FedAvgM, FedProx, FedAdagrad, FedAdam or FedYogi"
+            )
+        if isinstance(inner, _ROBUST) and not grouped:
+            raise ParameterError(
+                f"{type(inner).__name__} compares replies, and secure aggregation gives it one, the mean: give "
+                "SecAggStrategy groups=..., so that there is one reply for each group, or wrap a strategy that averages"
             )
         if getattr(inner, "accountant", None) is not None:
             raise ParameterError(
