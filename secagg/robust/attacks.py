@@ -28,7 +28,7 @@ class AttackName(StrEnum):
 def sign_flipped(updates: npt.ArrayLike, strength: float) -> Floats:
     """Each attacker's own update, turned round and multiplied; shape (a, m).
 
-    Li, Xu, Chen, Giannakis and Ling, "RSA: Byzantine-Robust Stochastic Aggregation Methods" (AAAI 2019), Section 5.
+    Li, Xu, Chen, Giannakis and Ling, "RSA: Byzantine-Robust Stochastic Aggregation Methods" (AAAI 2019).
 
     Raises InputError for updates that are not finite numbers of two dimensions, ParameterError unless strength > 0.
     """
@@ -39,7 +39,7 @@ def boosted(updates: npt.ArrayLike, strength: float) -> Floats:
     """The way to one model that all attackers want, multiplied so that it outweighs the honest; shape (a, m).
 
     Model replacement: Bagdasaryan, Veit, Hua, Estrin and Shmatikov, "How To Backdoor Federated Learning" (AISTATS
-    2020), Equation 3, with the mean of the attackers' own updates turned round as what they want: the model forgets
+    2020), with the mean of the attackers' own updates turned round as what they want: the model forgets
     what their data teach.
 
     Raises InputError and ParameterError as ``sign_flipped`` does.
@@ -53,7 +53,7 @@ def labels_flipped(labels: npt.ArrayLike, classes: int) -> npt.NDArray[np.int64]
     """Every label l as classes - 1 - l; shape as given.  Training on them makes the poisoned update.
 
     Fang, Cao, Jia and Gong, "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning" (USENIX Security
-    2020), Section 5.1.
+    2020).
 
     Raises InputError for labels that are not whole numbers from 0 to classes - 1.
     """
@@ -67,8 +67,8 @@ def a_little(updates: npt.ArrayLike, attackers: int, deviations: float) -> Float
     """Away from the mean of what others send, against its direction, by some standard deviations; shape (attackers, m).
 
     Baruch, Baruch and Goldberg, "A Little Is Enough: Circumventing Defenses For Distributed Learning" (NeurIPS 2019),
-    Algorithm 3, by attackers that know everybody's update.  At 1.5, which the authors use, it hides among honest
-    updates that differ much from one another.
+    by attackers that know everybody's update.  At a deviation or two it hides among honest updates that differ much
+    from one another.
 
     Raises InputError as ``sign_flipped`` does, and ParameterError unless there is an attacker and deviations > 0.
     """

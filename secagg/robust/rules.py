@@ -6,12 +6,11 @@ the G group means to one vector, and bounds what a minority of the groups can do
 - ``coordinate_median``, ``trimmed_mean``: Yin, Chen, Ramchandran and Bartlett, "Byzantine-Robust Distributed Learning:
   Towards Optimal Statistical Rates" (ICML 2018), Definitions 1 and 2.
 - ``geometric_median``: Pillutla, Kakade and Harchaoui, "Robust Aggregation for Federated Learning" (IEEE Transactions
-  on Signal Processing, 2022), Algorithm 2: the smoothed Weiszfeld iteration.
+  on Signal Processing, 2022): the smoothed Weiszfeld iteration.
 - ``multi_krum``: Blanchard, El Mhamdi, Guerraoui and Stainer, "Machine Learning with Adversaries: Byzantine Tolerant
-  Gradient Descent" (NIPS 2017), Section 4.
+  Gradient Descent" (NIPS 2017).
 - ``mixed_geometric_median``: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot and Stephan, "Fixing by Mixing: A Recipe for
-  Optimal Byzantine ML under Heterogeneity" (AISTATS 2023), Algorithm 2: nearest-neighbour mixing, here before the
-  geometric median.
+  Optimal Byzantine ML under Heterogeneity" (AISTATS 2023): nearest-neighbour mixing, here before the geometric median.
 
 Every rule is a function of the means, shape (G, m), and weights, shape (G,), to a vector, shape (m,); each coordinate
 of the result lies between the smallest and the largest of the group means there.  ``robust_mean`` finds a rule by its
@@ -92,7 +91,7 @@ def robust_mean(
             such parameter.
         weight_cap: at least 1.
         norm_limit: leave out, before the rule, the groups that ``within_norm`` finds too long at this factor.  ``bad``
-            is then about the groups that stay.  Like the cap, it does not hold for "mean".
+            counts those that are left out, too.  Like the cap, it does not hold for "mean".
 
     Raises:
         InputError: for means of another shape, with values that are not finite, or a rule's result of another shape.
@@ -102,8 +101,10 @@ def robust_mean(
     weights = checked_weights(counts, len(rows))
     if norm_limit is not None and rule != RuleName.MEAN:
         short = within_norm(rows, norm_limit)
-        if not short.all():
+        left_out = int(np.count_nonzero(~short))
+        if left_out:
             rows, weights = rows[short], weights[short]
+            bad = None if bad is None else max(0, bad - left_out)
     capped = capped_weights(weights, weight_cap)
     if callable(rule):
         _no_bad(bad, "a rule that is handed in")
@@ -161,7 +162,7 @@ def most_bad(weights: npt.ArrayLike, rule: str = RuleName.TRIMMED_MEAN) -> int:
     For "median", "trimmed-mean" and "geometric-median": any b groups have less than half of the weight, so that b is
     (G - 1) // 2 for equal weights.  The coordinates of the first two then stay within the range of the other groups'
     means.  For "mixed-geometric-median", which mixes before it weighs, 2 b < G.  For "multi-krum", 2 b + 2 < G
-    (Blanchard et al., Proposition 1).  For "mean", 0.
+    (Blanchard et al.).  For "mean", 0.
 
     Args:
         weights: as the rule gets them, after ``capped_weights``; shape (G,).
@@ -219,7 +220,7 @@ def geometric_median(means: npt.ArrayLike, weights: npt.ArrayLike, *, smoothing:
     Each step is the mean of the groups, weighted by weight / max(distance, smoothing * median distance), until the
     shares of the groups stand still.  The smoothing adds at most ``smoothing`` times the median distance to the mean
     distance that is minimised.  Groups with less than half of the weight can move it by a bounded multiple of the
-    spread of the others (Pillutla et al., Lemma 3), and not coordinate by coordinate.
+    spread of the others; a single coordinate may leave their range.
 
     Raises InputError and ParameterError as ``robust_mean`` does, and ParameterError for a smoothing out of 0 .. 1.
     """

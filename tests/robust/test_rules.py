@@ -157,6 +157,8 @@ def test_groups_that_are_too_long_are_left_out() -> None:
         found = robust_mean(means, np.arange(1, 11), rule, norm_limit=2.0)
         assert np.array_equal(found, robust_mean(means[:3], [1, 2, 3], rule)), rule
         assert not np.array_equal(found, robust_mean(means, np.arange(1, 11), rule))
+    counted = robust_mean(means, np.ones(10), "trimmed-mean", bad=8, norm_limit=2.0)
+    assert np.array_equal(counted, robust_mean(means[:3], np.ones(3), "trimmed-mean", bad=1)), "7 of the 8 are out"
     plain = np.average(means, axis=0, weights=np.arange(1, 11))
     assert robust_mean(means, np.arange(1, 11), "mean", norm_limit=2.0) == pytest.approx(plain)
 
