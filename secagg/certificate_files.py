@@ -12,6 +12,8 @@ from secagg.errors import CertificateError, ParameterError
 from secagg.pairwise.certificate import Certificate
 
 SUFFIX: Final = ".certificate"
+_HEADER_BYTES: Final = 5
+"""Of MessagePack, before a string of bytes: at most."""
 MAX_BYTES: Final = 2**28
 """Of a file: a certificate of the largest cohort, with everybody's signature, has a quarter of it."""
 
@@ -76,6 +78,21 @@ class CertificateFiles:
     def head(self) -> bytes:
         """The digest of the last certificate; no bytes at the beginning of a chain."""
         return Certificate.from_bytes(self._last).digest if self._last else b""
+
+    def recent(self, most: int) -> tuple[bytes, ...]:
+        """The last certificates, in their order, as many as have this number of bytes together with their headers."""
+        found: list[bytes] = []
+        for data in reversed(self._by_round.values()):
+            most -= len(data) + _HEADER_BYTES
+            if most < 0:
+                break
+            found.append(data)
+        return tuple(reversed(found))
+
+    def of_round(self, name: str) -> bytes:
+        """The last certificate of a round of this name; no bytes when there is none."""
+        named = (data for data in reversed(self._by_round.values()) if Certificate.from_bytes(data).name == name)
+        return next(named, b"")
 
     def add(self, config: bytes, nonce: bytes, make: Callable[[bytes], bytes]) -> bytes:
         """The certificate of a round: the one that is there already, or the one that ``make`` makes behind the last.

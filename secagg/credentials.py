@@ -1,4 +1,4 @@
-"""The files of a member: its identity, the cohort's directory, and which tokens it has used.
+"""The files of a member: its identity, the cohort's directory, which tokens it has used, and the ends of its chains.
 
 ``DurableTokens`` has a file of its own.  The state file of ``secagg join`` has the same sets beside the state, so that
 one transaction marks a token and stores what came of it.
@@ -12,8 +12,8 @@ import threading
 from collections.abc import Sequence
 from typing import Final, final
 
-from secagg.durable import StoredSet, make_private, sync_every_commit
-from secagg.errors import ParameterError
+from secagg.durable import FileKind, PrivateDatabase, StoredSet, make_private, sync_every_commit
+from secagg.errors import ParameterError, SecAggError
 from secagg.identity import Identity, MemoryDirectory
 
 _BUSY_SECONDS: Final = 30.0
@@ -119,3 +119,47 @@ class DurableTokens:
         """Close the file, behind the call that another thread is in."""
         with self._lock:
             self._database.close()
+
+
+class ChainFileError(SecAggError):
+    """The file of a member's chains cannot be read or written: it must not take part in chained rounds without it."""
+
+
+_CHAINS: Final = FileKind("file of chains", 0x53434831, 1, ChainFileError)
+
+
+@final
+class DurableChains:
+    """The ends of a member's chains in an SQLite file: atomic, durable, and for all processes that open it.
+
+    Pass it as the store of a ``Chain``.  Only the file's owner can read it.  Calls may come from any thread.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the file, or make it.  Raises ParameterError for another file, ChainFileError and OSError."""
+        self._file = PrivateDatabase(
+            path,
+            _CHAINS,
+            lambda database: database.execute("CREATE TABLE chains (cohort BLOB PRIMARY KEY, ending BLOB NOT NULL)"),
+        )
+
+    def load(self, cohort: bytes) -> bytes:
+        """What was stored last for this cohort; no bytes at first.  Raises ChainFileError."""
+        with self._file.reading():
+            return self._stored(cohort)
+
+    def swap(self, cohort: bytes, before: bytes, after: bytes) -> bool:
+        """Store ``after``, durably, if ``before`` is what is stored; whether it is now.  Raises ChainFileError."""
+        with self._file.step():
+            if self._stored(cohort) != before:
+                return False
+            self._file.execute("INSERT OR REPLACE INTO chains VALUES (?, ?)", (cohort, after))
+            return True
+
+    def close(self) -> None:
+        """Close the file, behind the call that another thread is in."""
+        self._file.close()
+
+    def _stored(self, cohort: bytes) -> bytes:
+        found = self._file.execute("SELECT ending FROM chains WHERE cohort = ?", (cohort,)).fetchone()
+        return b"" if found is None else bytes(found[0])

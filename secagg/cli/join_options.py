@@ -234,6 +234,25 @@ class JoinOptions:
     budget: BudgetFile = None
     ledger: LedgerFile = None
     min_difference: MinDifference = None
+    chain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File that keeps what this client knows of its cohorts' chains; it is made if it is not there. Rounds "
+            "that are not chained, or that hide what became of the last one, are refused (default: none is kept).",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    server: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.pub",
+            help="Public half of the server's identity, which signs the certificates of --chain.",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     ca: Annotated[
         Path | None,
         typer.Option(
@@ -273,6 +292,11 @@ class JoinOptions:
     def check_values(self) -> None:
         """Raises ParameterError for a number that no client can use, and for an option that another one needs."""
         check_ledger(self.ledger, self.min_difference, self.directory)
+        if (self.chain is None) != (self.server is None) or (self.chain is not None and self.directory is None):
+            raise ParameterError(
+                "--chain, --server and --directory go together: a chain is that of a cohort's rounds, signed by a "
+                "server whose key this client knows"
+            )
         check_range("--weight", self.weight, 1, LARGEST_WEIGHT)
         check_range("--min-survivors", self.min_survivors, 2)
         check_range("--min-bits", self.min_bits, FEWEST_BITS, MOST_BITS)

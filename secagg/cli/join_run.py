@@ -8,7 +8,7 @@ import logging
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -37,6 +37,7 @@ from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.difference_options import asks, open_ledger
+from secagg.cli.identity import read_member
 from secagg.cli.join_options import JoinOptions
 from secagg.cli.option_words import option_words
 from secagg.cli.options import LogFormatName
@@ -60,10 +61,11 @@ from secagg.cli.private_sums import (
     show_noisy,
 )
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
-from secagg.credentials import load_directory, load_identity
+from secagg.credentials import ChainFileError, DurableChains, load_directory, load_identity
 from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_difference
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
+from secagg.pairwise.client.chaining import Chain
 from secagg.pairwise.config import Policy
 from secagg.pairwise.phases import ServerState, default_threat_model
 from secagg.pairwise.rates import count_of
@@ -143,10 +145,12 @@ def run(options: JoinOptions) -> JoinOutcome:
         with (
             open_budget(options.budget, options.epsilon, options.delta) as budget,
             open_ledger(options.ledger) as ledger,
+            _open_chain(options) as chain,
         ):
-            asked = _asking(replace(member, privacy_budget=budget), options, ledger)
+            chained = replace(member.policy, require_chain=chain is not None)
+            asked = _asking(replace(member, privacy_budget=budget, chain=chain, policy=chained), options, ledger)
             ended = _take_part(asked, state, own, write)
-    except (BudgetFileError, DifferenceLedgerError) as failure:
+    except (BudgetFileError, ChainFileError, DifferenceLedgerError) as failure:
         return _no(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED)
     return _told(ended, own, options, warned=loss is not None) if isinstance(ended, Total) else ended
 
@@ -235,6 +239,17 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
         again=options.again,
         other_states=_folders_of([state, options.inputs, *(() if identity is None else (identity,))]),
     )
+
+
+@contextlib.contextmanager
+def _open_chain(options: JoinOptions) -> Iterator[Chain | None]:
+    """What this client knows of its cohort's chain, for as long as the block lasts; None without one."""
+    if options.chain is None or options.server is None:
+        yield None
+        return
+    key = bytes.fromhex(read_member(options.server)["key"])
+    with contextlib.closing(DurableChains(options.chain)) as store:
+        yield Chain(key, store)
 
 
 def _asking(member: MemberOptions, options: JoinOptions, ledger: DifferenceLedger | None) -> MemberOptions:

@@ -258,6 +258,14 @@ class ServeOptions:
             rich_help_panel=_RUNNING,
         ),
     ] = None
+    chained: Annotated[
+        bool,
+        typer.Option(
+            help="Chain the rounds: each invitation brings the certificates of the rounds before it, so that a server "
+            "cannot hide what became of a round. Several rounds are hosted one after the other.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = False
     linger: Annotated[
         float,
         typer.Option(
@@ -293,6 +301,8 @@ class ServeOptions:
         if asked is None and self.budget is not None:
             raise ParameterError(f"--budget {self.budget}: it is charged for private rounds; give --epsilon")
         check_ledger(self.ledger, self.min_difference, self.directory)
+        if self.chained and self.certificates is None:
+            raise ParameterError("--chained: the chain is that of the certificates; give --certificates and --identity")
         check_range("--port", self.port, 0, _LARGEST_PORT)
         check_range("--monitor-port", self.monitor_port, 0, _LARGEST_PORT)
         check_range("--max-connections", self.max_connections, 1)

@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,8 +51,9 @@ from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.credentials import load_identity
 from secagg.differencing import DifferenceLedgerError
 from secagg.errors import CertificateError, InputError, ParameterError
-from secagg.pairwise.certificate import Certificate
+from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
 from secagg.privacy.budget_errors import BudgetFileError
 from secagg.privacy.hosting import OpenedSum, decoded
 from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
@@ -118,6 +119,14 @@ def run(options: ServeOptions) -> ServeOutcome:
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
             apart = None if ledger is None else SumsApart(ledger, options.min_difference)
+            if options.chained and certifier is not None:
+                done: list[ServeOutcome] = []
+                for spec in specs:
+                    following = [chained_spec(spec, certifier.files)]
+                    done.append(
+                        asyncio.run(_host(following, options, opened, tls, certificate, budget, certifier, apart))
+                    )
+                return _together(done)
             return asyncio.run(_host(specs, options, opened, tls, certificate, budget, certifier, apart))
     except (JournalError, BudgetFileError, DifferenceLedgerError) as failure:
         typer.echo(f"secagg serve: {failure}; mend that, and run the same command to go on", err=True)
@@ -126,6 +135,26 @@ def run(options: ServeOptions) -> ServeOutcome:
         opened.close()
     typer.echo(f"secagg serve: stopped; {options.journal} keeps the rounds: run the same command to go on", err=True)
     return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
+
+
+def chained_spec(spec: RoundSpec, files: CertificateFiles) -> RoundSpec:
+    """The round behind the last certificate; one that has a certificate already stays where it is in the chain.
+
+    Raises ParameterError for a round that cannot be chained.
+    """
+    if not spec.config.threat_model.confirms:
+        raise ParameterError(f"--chained: a round in {spec.config.threat_model} cannot be chained; give a --directory")
+    if own := files.of_round(spec.name):
+        return replace(spec, config=spec.config.replace(version=2, chain=Certificate.from_bytes(own).previous))
+    config = spec.config.replace(version=2, chain=files.head or NO_CERTIFICATE)
+    return replace(spec, config=config, certificates=files.recent(MAX_CERTIFICATES_BYTES - 5))
+
+
+def _together(outcomes: Sequence[ServeOutcome]) -> ServeOutcome:
+    """One summary of services that ran one after the other: the last one's, with everybody's rounds."""
+    rounds = [found for outcome in outcomes for found in outcome.summary["rounds"]]
+    summary = {**outcomes[-1].summary, "ok": all(outcome.summary["ok"] for outcome in outcomes), "rounds": rounds}
+    return ServeOutcome(summary, max(outcome.exit_code for outcome in outcomes))
 
 
 def _say(lines: Sequence[str]) -> None:

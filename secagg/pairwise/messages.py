@@ -237,7 +237,7 @@ def unmask(version: int, session: bytes, openings: bytes, attachment: bytes) -> 
 
 def invitation_nonce(data: bytes) -> bytes:
     """The nonce of an invitation that this process' own server made: with the config, it tells rounds apart."""
-    return invitation.decode(data, len(data), None).nonce
+    return decode_invitation(data)[0].nonce
 
 
 def abort_code(message: Abort) -> AbortCode:

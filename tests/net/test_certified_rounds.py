@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from secagg import Identity, MemoryDirectory
+from secagg import ErrorCode, Identity, MemoryDirectory, PeerError, Policy, ThreatModel
 from secagg.adapters.net.certifying import Certifier, spent_by
 from secagg.adapters.net.frames import RefusedError
 from secagg.audit import audit
 from secagg.certificate_files import CertificateFiles, read_certificates
+from secagg.cli.serve_run import chained_spec
+from secagg.pairwise.client.chaining import Chain
 from tests.support.hosting import hosting, spec_of
 from tests.support.moved_clock import run
 
@@ -54,3 +56,43 @@ async def two_rounds(tmp_path: Path, tls_folder: Path) -> None:
 
 def test_a_round_that_failed_took_no_privacy() -> None:
     assert spent_by(spec_of(3), None) is None
+
+
+def test_rounds_behind_each_other_over_the_network(tmp_path: Path, tls_folder: Path) -> None:
+    run(lambda: chained_rounds(tmp_path, tls_folder))
+
+
+async def chained_rounds(tmp_path: Path, tls_folder: Path) -> None:
+    """Two rounds with everybody, and a third whose server has lost the second one's certificate."""
+    identities = [Identity.generate() for _ in range(3)]
+    server = Identity.generate()
+    files = CertificateFiles(tmp_path / "certificates")
+    chains = [Chain(server.public_key) for _ in range(3)]
+    for name, folder in (("one", files), ("two", files), ("three", None)):
+        if folder is None:
+            (tmp_path / "certificates" / "00000001.certificate").unlink()
+            folder = CertificateFiles(tmp_path / "certificates")
+        plain = spec_of(3, name=name, identities=identities, active=True)
+        spec = chained_spec(plain, folder)
+        assert len(spec.certificates) == len(read_certificates([folder.folder])) if folder.last else True
+        (tmp_path / name).mkdir()
+        async with hosting([spec], tmp_path / name, tls_folder, certifier=Certifier(server, folder)) as running:
+            members = [
+                running.member(
+                    number,
+                    name=name,
+                    identity=identities[number],
+                    directory=spec.directory,
+                    chain=chains[number],
+                    policy=Policy(threat_model=ThreatModel.ACTIVE, gamma=0.2, min_survivors=3, require_chain=True),
+                )
+                for number in range(3)
+            ]
+            if name == "three":
+                for member in members:
+                    with pytest.raises(PeerError) as refused:
+                        await member.run()
+                    assert refused.value.code in (ErrorCode.CHAIN_UNSETTLED, ErrorCode.CHAIN_BROKEN)
+                continue
+            await asyncio.gather(*(member.run() for member in members))
+    assert [audited.name for audited in audit([files.last], directory=plain.directory, partial=True).rounds] == ["two"]

@@ -262,7 +262,7 @@ class HostedRound:
             self._bind_all(stored)
             self.epoch += 1
         elif stored is None or not stored.snapshot:
-            self._server = Server(self.config, directory=self.spec.directory)
+            self._server = Server(self.config, directory=self.spec.directory, certificates=self.spec.certificates)
             await self._begin_stage(self._server, await self._on_thread(self._server.snapshot))
         else:
             await self._restore(stored)

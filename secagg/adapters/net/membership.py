@@ -16,6 +16,7 @@ from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import Mean
 from secagg.errors import SecAggError
 from secagg.identity import Directory, Identity
+from secagg.pairwise.client.chaining import Chain
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.layout import AnyLayout, check_can_judge, with_its_layout
@@ -100,6 +101,7 @@ class MemberOptions:
         other_states: state files in which the same input may be found as well, and folders whose ``*.state`` files are
             all meant, whenever they come to be there; what does not exist is ignored.
         privacy_budget: charged for each round before anything leaves that is of it; rounds without noise are refused.
+        chain: what this client knows of the cohort's chain, for chained rounds; see ``Client.join``.
         may_reveal: asked before the last answer leaves, with the seats of those whose sum it would open, ascending.  It
             raises DisclosureError to withhold the answer; this client then leaves the round.  After a crash it is asked
             again about the same answer.
@@ -119,6 +121,7 @@ class MemberOptions:
     again: bool = False
     other_states: tuple[Path, ...] = ()
     privacy_budget: Budget | None = None
+    chain: Chain | None = None
     may_reveal: Callable[[tuple[int, ...]], None] = lambda survivors: None
 
     def __post_init__(self) -> None:

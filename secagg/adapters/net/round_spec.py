@@ -40,6 +40,7 @@ class RoundSpec:
         keys: the identity key of each seat; None: open, whoever comes first takes a free seat.
         names: what logs and the status page call each seat; empty: they say ``seat 3``.
         directory: ``active``: holds the config's cohort.
+        certificates: of a chained round: what its invitation brings.
 
     Raises ParameterError when it is made with what cannot be hosted, sent or stored.
     """
@@ -51,6 +52,7 @@ class RoundSpec:
     keys: tuple[bytes, ...] | None = None
     names: tuple[str, ...] = ()
     directory: Directory | None = None
+    certificates: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         config = self.config

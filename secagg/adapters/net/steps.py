@@ -66,7 +66,7 @@ def largest_message(config: RoundConfig | None, phase: str) -> int:
     """The most bytes of the server's message that begins a phase; before there is a config, of an invitation."""
     kinds = messages.beginnings(Phase(phase))
     if config is None or not kinds:
-        return messages.MAX_INVITATION_BYTES
+        return messages.MAX_CHAINED_INVITATION_BYTES
     return max(messages.max_bytes(config, kind) for kind in kinds)
 
 
@@ -294,6 +294,7 @@ class Steps:
             identity=self._login if active else None,
             directory=self._options.directory,
             consume=store.consume,
+            chain=self._options.chain,
         ) as client:
             if not store.consume(digest):
                 raise RefusedError(Refusal.ANOTHER_ROUND, "this client was in this very round already, on another seat")
@@ -365,7 +366,9 @@ class Steps:
         active = options.directory is not None
         identity = self._login if active else None
         try:
-            with Client.resume(state, store.consume, identity=identity, directory=options.directory) as client:
+            with Client.resume(
+                state, store.consume, identity=identity, directory=options.directory, chain=options.chain
+            ) as client:
                 answers = _answers(client)
                 if answers in _GIVES_AWAY:
                     self._check_not_given_away(client, part.invitation)
