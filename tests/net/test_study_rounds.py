@@ -30,6 +30,7 @@ from secagg.adapters.net.frames import Refusal, RefusedError, decode_layout, enc
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.membership import GaveUpError, MemberOptions
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.study_member import StudyMember
 from secagg.adapters.net.study_session import StudyRounds, StudySession
 from secagg.arithmetic import unpack
@@ -192,9 +193,8 @@ def test_a_site_that_sends_what_no_site_makes_costs_a_round_and_at_last_the_stud
     run(test)
 
 
-STEPS = Study.from_toml(
-    TEXT.replace('method = "describe"\nof = ["age"]', 'method = "quantiles"\nof = "age"\nbins = 5\nrounds = 3')
-)
+STEPS_TEXT = TEXT.replace('method = "describe"\nof = ["age"]', 'method = "quantiles"\nof = "age"\nbins = 5\nrounds = 3')
+STEPS = Study.from_toml(STEPS_TEXT)
 
 
 async def goes_on_without(host: Hosting, name: str, lost: set[int], until: Callable[[], bool]) -> None:
@@ -265,10 +265,55 @@ def test_sites_that_the_last_round_goes_on_without_are_told_when_the_study_is_ov
     run(test)
 
 
-def test_a_server_that_is_started_again_goes_on_with_its_session(tmp_path: Path, tls_folder: Path) -> None:
+def test_without_a_directory_whoever_is_in_the_first_round_keeps_its_seat(tmp_path: Path, tls_folder: Path) -> None:
+    """Else somebody else could sit on the seat of a site that is lost, and sums over other sites would look alike."""
+    study = Study.from_toml(STEPS_TEXT + "[release]\nmin_difference = 1\n")
+
     async def test() -> None:
-        identities = [Identity.generate() for _ in range(3)]
-        rounds = rounds_of(3, identities)
+        session = StudySession(study, rounds_of(4))
+        async with hosting([session.first], tmp_path, tls_folder) as host:
+            asked = asyncio.create_task(session.run(host.service))
+
+            def started(number: int) -> asyncio.Task[StudyResult]:
+                return asyncio.create_task(member_of(host, number, site=site_of(number, study)).run())
+
+            tasks = [started(number) for number in range(4)]
+            await eventually(lambda: "study.2" in host.service.rounds)
+            tasks[3].cancel()
+            await asyncio.gather(tasks[3], return_exceptions=True)
+            with pytest.raises(RefusedError, match="does not hold this identity key"):
+                await started(5)
+            lost = set(range(4)) - {seat_of(host, number) for number in range(3)}
+            await goes_on_without(host, "study.2", lost, lambda: "study.3" in host.service.rounds)
+            tasks[3] = started(3)
+            results = await asyncio.gather(asked, *tasks)
+            assert keys_in(host, "study.3") == keys_in(host, "study.1")
+            assert len(results[0].rounds[1].sites) == 3
+            assert results[0].rounds[2].sites == results[0].rounds[0].sites
+            assert results[4].methods["ages"].result.values == results[0].methods["ages"].result.values
+
+    run(test)
+
+
+def seat_of(host: Hosting, number: int) -> int:
+    """The seat of a site without an identity of its own."""
+    with closing(ClientStore(host.folder / f"site{number}" / "identity.state")) as store:
+        return keys_in(host, "study.1")[Identity(store.identity_seed()).public_key]
+
+
+def keys_in(host: Hosting, name: str) -> dict[bytes, int]:
+    """Who sits where in a round."""
+    return {key: seat for seat, key in host.hosted(name).seats.bound_keys.items()}
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_server_that_is_started_again_goes_on_with_its_session(
+    tmp_path: Path, tls_folder: Path, is_open: bool
+) -> None:
+    async def test() -> None:
+        identities = [None if is_open else Identity.generate() for _ in range(3)]
+        known = [identity for identity in identities if identity is not None]
+        rounds = rounds_of(3, known or None)
 
         def members_at(host: Hosting) -> list[StudyMember]:
             return [member_of(host, number, identity=identities[number]) for number in range(3)]

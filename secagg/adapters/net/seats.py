@@ -38,6 +38,11 @@ class Seats:
         return frozenset(self._bound)
 
     @property
+    def bound_keys(self) -> dict[int, bytes]:
+        """By seat, whose it is for good."""
+        return {seat: key for key, seat in self._holders.items() if seat in self._bound}
+
+    @property
     def taken(self) -> frozenset[int]:
         """Seats that nobody else can have now."""
         return frozenset(self._holders.values())

@@ -17,6 +17,7 @@ from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.adapters.net.study_answer import StudyTotal, Sums
 from secagg.adapters.net.study_session import round_name
 from secagg.errors import DisclosureError, ErrorCode, PeerError
+from secagg.identity import Identity
 from secagg.statistics.analyst import MOST_FAILURES, Analyst
 from secagg.statistics.layout import StudyLayout
 from secagg.statistics.ledger import Entry, Ledger
@@ -68,7 +69,8 @@ class StudyMember:
             site: whose data were checked (``Site.check``).
             options: how it takes part; the URL's last part is the session's name.  Sums over fewer organisations than
                 the study asks for are refused, and ``again`` is set: a study asks the same records again and again.
-            folder: for the state of each round.
+            folder: for the state of each round, and for its identity where the options have none: it is the same in all
+                rounds, by which a site keeps its seat.
             names: of the organisations by seat; without them they are called by their seats.
             ledger: remembers with whom the records were summed: before the last answer of a round leaves, it is asked
                 whether a sum over these organisations may be opened.
@@ -106,6 +108,9 @@ class StudyMember:
         budget has no room for.
         """
         with ExitStack() as opened:
+            if self._options.identity is None:
+                own_identity = opened.enter_context(closing(ClientStore(self._folder / f"identity{STATE_SUFFIX}")))
+                self._options = replace(self._options, identity=Identity(own_identity.identity_seed()))
             noise = self._site.study.noise
             if noise is not None and self._options.privacy_budget is None:
                 from secagg.privacy.budget import Budget

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from hashlib import sha256
+from typing import Any, Final, final
 
 import msgspec
 
@@ -24,6 +25,7 @@ from secagg.statistics.results import StudyResult
 from secagg.statistics.study import Study
 
 _log = logging.getLogger("secagg.net.study")
+_NOBODY: Final = b"secagg study seat 1\n"
 
 
 def round_name(session: str, number: int) -> str:
@@ -40,6 +42,8 @@ class StudyRounds:
         name: of the session: its rounds are NAME.1, NAME.2, ...
         clients: how many organisations are invited to each round.
         deadlines, keys, names, directory: as ``RoundSpec`` has them.
+            Without keys, whoever is in the first round that is released keeps its seat in the others, and nobody else
+            gets one: seats are what organisations are told apart by.
         config: further options of ``RoundConfig.for_cohort``, such as ``threat_model``, ``cohort`` and ``gamma``.
     """
 
@@ -88,7 +92,7 @@ class StudySession:
         """
         session = None if journal is None else _session_in(journal, study, round_name(rounds.name, 1))
         self._analyst = Analyst(study, session=session)
-        self._rounds, self._on_round = rounds, on_round
+        self._rounds, self._on_round, self._keys = rounds, on_round, rounds.keys
         question = self._analyst.question()
         if question is None:
             raise InputError("the study asks nothing: give it a method")
@@ -107,7 +111,7 @@ class StudySession:
             config=layout.config_for(rounds.clients, least, **rounds.config),
             layout=layout,
             deadlines=rounds.deadlines,
-            keys=rounds.keys,
+            keys=self._keys,
             names=rounds.names,
             directory=rounds.directory,
         )
@@ -128,6 +132,8 @@ class StudySession:
                 await hosted.changed()
             if why := self._take(question, hosted.spec, ending):
                 _log.error("nothing-released", extra={"fields": {"round": hosted.name, "why": why}})
+            elif self._keys is None:
+                self._keys = _seated(hosted, analyst.session)
             question = analyst.question()
             if question is not None:
                 hosted = await service.host(self._spec(question))
@@ -140,7 +146,7 @@ class StudySession:
         prefix = f"{self._rounds.name}."
         for name, earlier in service.rounds.items():
             if name.startswith(prefix) and earlier is not last:
-                for seat in last.seats.bound:  # who answers in a round has been told of those before it
+                for seat in last.to_inform:  # who comes to a round has been told of those before it
                     earlier.client_knows_end(seat)
         lost = {seat for seats in last.dropped.values() for seat in seats}
         service.end_series(prefix, len(last.to_inform & lost))
@@ -151,6 +157,15 @@ class StudySession:
             return self._analyst.failed(ending.failure)
         vector = unpack(ending.packed, spec.config.modulus, spec.config.length)
         return self._analyst.take_vector(question, vector, [spec.name_of(seat) for seat in ending.included])
+
+
+def _seated(hosted: HostedRound, session: str) -> tuple[bytes, ...]:
+    """Who sits where from now on; a seat that nobody took belongs to a key that nobody has."""
+    holders = hosted.seats.bound_keys
+    return tuple(
+        holders.get(seat) or sha256(_NOBODY + f"{session} {seat}".encode()).digest()
+        for seat in range(hosted.config.clients)
+    )
 
 
 def _session_in(journal: Journal, study: Study, first: str) -> str | None:

@@ -62,7 +62,7 @@ class JoinStudyOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Identity file of this organisation (default: a fresh one for each round).",
+            help="Identity file of this organisation (default: a fresh one for this study).",
             show_default=False,
         ),
     ] = None
