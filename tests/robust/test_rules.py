@@ -211,6 +211,36 @@ def test_fewer_than_the_breakdown_number_cannot_leave_the_honest_range(data: st.
 
 
 @given(data=st.data())
+def test_a_minority_moves_the_rules_on_distances_by_a_multiple_of_the_spread(data: st.DataObject) -> None:
+    """However far away the bad groups are.
+
+    The geometric median of points, all but a share a < 1/2 of which lie within r of a centre, is within
+    (1 - a) / sqrt(1 - 2 a) r of it (Minsker, "Geometric median and robust estimation in Banach spaces", 2015, Lemma
+    2.1).  What mixing makes of an honest group is the mean of groups within the honest diameter d of it, so that mixed
+    honest groups lie within 3 d of one another.  A group that Multi-Krum keeps has a score of at most that of an honest
+    one, (G - f - 2) d^2, and an honest group among its nearest.
+    """
+    groups = data.draw(st.integers(4, 12))
+    rule = data.draw(st.sampled_from(["geometric-median", "multi-krum", "mixed-geometric-median"]))
+    bad = data.draw(st.integers(0, most_bad(np.ones(groups), rule)))
+    means = np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=(groups, 3))
+    for group in range(bad):
+        means[group] = data.draw(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3))
+    honest = means[bad:]
+    diameter = max(float(np.linalg.norm(one - other)) for one in honest for other in honest)
+    share = bad / groups
+    by_median = (1 - share) / (1 - 2 * share) ** 0.5
+    allowed = {
+        "geometric-median": by_median * diameter,
+        "mixed-geometric-median": (3 * by_median + 1) * diameter,
+        "multi-krum": ((groups - bad - 2) ** 0.5 + 1) * diameter,
+    }[rule]
+    options = {} if rule == "geometric-median" else {"bad": bad}
+    found = robust_mean(means, np.ones(groups), rule, **options)
+    assert np.linalg.norm(found - honest[0]) <= allowed * (1 + 1e-3) + 1e-6
+
+
+@given(data=st.data())
 def test_every_rule_stays_within_the_clip(data: st.DataObject) -> None:
     groups = data.draw(st.integers(3, 10))
     clip = data.draw(st.sampled_from([0.1, 0.3, 1.0]))
