@@ -13,6 +13,8 @@ from secagg.wording import counted
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
+_LARGEST: Final = 1e150
+"""Squares of what is no larger are finite.  No encoder's clip comes near it."""
 _BLOCK_BYTES: Final = 1 << 18
 """Of a block: it stays in a cache while it is sorted or multiplied."""
 
@@ -20,7 +22,7 @@ _BLOCK_BYTES: Final = 1 << 18
 def checked_means(means: npt.ArrayLike) -> Floats:
     """The means as float64, shape (G, m), not copied where they are that already.
 
-    Raises InputError unless there is at least one group and one coordinate, and every value is finite.
+    Raises InputError unless there is at least one group and one coordinate, and every value is within +-1e150.
     """
     found = np.asarray(means, dtype=np.float64)
     if found.ndim != 2 or not found.size:
@@ -28,10 +30,11 @@ def checked_means(means: npt.ArrayLike) -> Floats:
             f"the group means have shape {found.shape}: they must have two dimensions, one row for each group and one "
             "column for each coordinate, and at least one of each"
         )
-    finite = np.array([np.isfinite(row).all() for row in found])
-    if not finite.all():
+    usable = np.array([max(-row.min(), row.max()) <= _LARGEST for row in found])  # False for one with a NaN
+    if not usable.all():
         raise InputError(
-            f"the mean of group {int(np.argmin(finite))} holds a value that is not finite: leave this group out"
+            f"the mean of group {int(np.argmin(usable))} holds a value that is not finite, or beyond {_LARGEST:g}: "
+            "leave this group out"
         )
     return found
 

@@ -94,7 +94,8 @@ def robust_mean(
             counts those that are left out, too.  Like the cap, it does not hold for "mean".
 
     Raises:
-        InputError: for means of another shape, with values that are not finite, or a rule's result of another shape.
+        InputError: for means of another shape, with values that are not finite or beyond 1e150, or for a rule's result
+            of another shape.
         ParameterError: for counts that are not above 0, an unknown name, or more bad groups than the rule can bear.
     """
     rows = checked_means(means)
@@ -378,10 +379,13 @@ def _weiszfeld_shares(gram: Floats, weights: Floats, smoothing: float) -> Floats
     """The shares of the groups in their geometric median, from inner products alone; shape (G,).
 
     Every iterate is a convex combination of the groups with shares a, so that its squared distance to group g is
-    K_gg - 2 (K a)_g + a' K a: a step costs O(G^2), and the long vectors are read twice in all.
+    K_gg - 2 (K a)_g + a' K a: a step costs O(G^2), and the long vectors are read twice in all.  The inner products are
+    about a point near most groups (``_centred_gram``), so that their diagonal says which groups are near it.
     """
-    shares = weights
     norms = np.diagonal(gram)
+    shares = np.zeros(len(weights))
+    near = np.argsort(norms, kind="stable")[: len(weights) // 2 + 1]
+    shares[near] = weights[near] / weights[near].sum()  # from the mean, groups far away would drown all others
     for _ in range(_MOST_STEPS):
         pulled = gram @ shares
         distances = np.sqrt(np.maximum(norms - 2 * pulled + shares @ pulled, 0.0))

@@ -180,6 +180,14 @@ def test_a_rule_by_name_is_the_function_of_that_name() -> None:
     assert np.array_equal(robust_mean(means, WEIGHTS, "trimmed-mean", bad=2), trimmed_mean(means, capped, bad=2))
 
 
+def test_values_as_large_as_a_clip_can_be() -> None:
+    """Their squares do not overflow, and what is small beside them is not lost."""
+    means = drawn(7, 40)
+    means[:2] = [[1e100], [-1e100]]
+    for rule in set(RuleName) - {RuleName.MEAN}:
+        assert np.abs(robust_mean(means, np.ones(7), rule)).max() < 10, rule
+
+
 def test_how_many_bad_groups_a_rule_bears() -> None:
     assert [most_bad(np.ones(groups), "median") for groups in (1, 2, 3, 10, 11)] == [0, 0, 1, 4, 5]
     assert [most_bad(np.ones(groups), "multi-krum") for groups in (1, 3, 4, 5, 11)] == [0, 0, 0, 1, 4]
@@ -270,6 +278,8 @@ def test_long_vectors_are_taken_block_by_block() -> None:
         ([1.0, 2.0], [1], {}, r"shape \(2,\): they must have two dimensions"),
         (np.zeros((0, 3)), [], {}, "at least one of each"),
         ([[1.0], [np.nan]], [1, 1], {}, "the mean of group 1 holds a value that is not finite"),
+        ([[1.0], [2.0], [-np.inf]], [1, 1, 1], {}, "the mean of group 2 holds a value that is not finite"),
+        ([[1.0], [-2e150]], [1, 1], {}, r"the mean of group 1 holds .* or beyond 1e\+150"),
         ([[1.0], [2.0]], [1], {}, r"the weights have shape \(1,\), and there are 2 group means"),
         ([[1.0], [2.0]], [1, 0], {}, "the weight of group 1 is 0"),
         ([[1.0], [2.0]], [1, np.inf], {}, "the weight of group 1 is inf"),
