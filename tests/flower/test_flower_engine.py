@@ -14,6 +14,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -104,8 +105,29 @@ def test_active_rounds_in_the_simulation_engine(environment: dict[str, str], tmp
         assert np.abs(mean[name] - expected).max(initial=0.0) <= bound + cast, name
 
 
+def reported(config: str, environment: dict[str, str], directory: Path) -> list[dict[str, Any]]:
+    """What the example's server writes of its three rounds in a run with this config."""
+    report = directory / "report.json"
+    report.unlink(missing_ok=True)
+    printed = run(
+        [
+            str(BINARIES / "flwr"), "run", str(directory / "app"), "here", "--stream",
+            "--federation-config",
+            "num-supernodes=12 client-resources-num-cpus=1 init-args-num-cpus=2",
+            "--run-config",
+            f"report='{report}' {config}",
+        ],
+        environment,
+        directory,
+    )  # fmt: skip
+    assert report.exists(), printed[-5000:]
+    rounds: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))
+    assert len(rounds) == 3
+    return rounds
+
+
 def test_the_example_with_flwr_run(environment: dict[str, str], tmp_path: Path) -> None:
-    """Three rounds, a client lost in every phase; each model is the plain mean of the others', up to quantisation."""
+    """With a client lost in every phase, a model is the plain mean of the others'; an attacker's group stands out."""
     home = Path(environment["FLWR_HOME"])
     home.mkdir()
     port = free_port()
@@ -134,30 +156,24 @@ def test_the_example_with_flwr_run(environment: dict[str, str], tmp_path: Path) 
         )
     try:
         wait_until_up(link, port, tmp_path / "superlink.log")
-        printed = run(
-            [
-                str(BINARIES / "flwr"), "run", str(app), "here", "--stream",
-                "--federation-config",
-                "num-supernodes=12 client-resources-num-cpus=1 init-args-num-cpus=2",
-                "--run-config",
-                f"report='{tmp_path / 'report.json'}' dropouts='ADVERTISE:0 SHARE:1 MASK:2 UNMASK:3'",
-            ],
-            environment,
-            tmp_path,
-        )  # fmt: skip
+        lossy, attacked = (
+            reported(config, environment, tmp_path)
+            for config in ("dropouts='ADVERTISE:0 SHARE:1 MASK:2 UNMASK:3'", "attackers=1 groups=4")
+        )
     finally:
         link.terminate()
         link.wait(timeout=30)
-    assert (tmp_path / "report.json").exists(), printed[-5000:]
-    rounds = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert len(rounds) == 3
-    for outcome in rounds:
+    for outcome in lossy:
         assert outcome["failure"] == ""
         assert outcome["partitions"] == [3, 4, 5, 6, 7, 8, 9, 10, 11]
         assert outcome["dropped"] == {"ADVERTISE": 1, "SHARE": 1, "MASK": 1, "UNMASK": 1}
         assert outcome["difference"] <= outcome["bound"] + 1e-6  # and the cast to float32
-    assert rounds[-1]["accuracy"] > 0.9
-    assert rounds[0]["train_accuracy"] < rounds[-1]["train_accuracy"] <= 1.0, "summed beside the model"
+    assert lossy[-1]["accuracy"] > 0.9
+    assert lossy[0]["train_accuracy"] < lossy[-1]["train_accuracy"] <= 1.0, "summed beside the model"
+    assert all(outcome["failure"] == "" for outcome in attacked)
+    assert all(0 in group for outcome in attacked for group in outcome["standing_out"][:1])
+    assert attacked[-1]["standing_out"]
+    assert attacked[-1]["accuracy"] > 0.8
 
 
 def free_port() -> int:

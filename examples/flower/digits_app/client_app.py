@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
 from digits_app import task
+from secagg import Policy
 from secagg.adapters.flower import SecAggMod, phase_of
 
 
@@ -36,6 +37,7 @@ secagg_mod = SecAggMod(
     identity=file_of("member-{}.json"),
     directory=file_of("cohort.json"),
     tokens=file_of("used-{}.sqlite"),
+    policy=Policy(max_groups=None),  # for runs with groups; leave it out where no client should be one of few in a sum
     evaluate=True,  # for the server's check, which asks for partitions; leave it out where the server may lie
 )
 app = ClientApp(mods=[drop_out, secagg_mod])
@@ -49,9 +51,10 @@ def _data_of(context: Context) -> tuple[task.Floats, task.Labels]:
 def train(message: Message, context: Context) -> Message:
     """Train on this client's part."""
     images, labels = _data_of(context)
-    model = task.train(
-        task.from_record(message.content["arrays"]), images, labels, float(context.run_config["learning-rate"])
-    )
+    before = task.from_record(message.content["arrays"])
+    model = task.train(before, images, labels, float(context.run_config["learning-rate"]))
+    if int(context.node_config["partition-id"]) < int(context.run_config["attackers"]):
+        model = task.poisoned(before, model)
     # Both metrics stay at the client; the server gets their sums over all clients, with that of the models.
     metrics = MetricRecord({"num-examples": len(labels), "train-accuracy": task.accuracy(model, images, labels)})
     return Message(RecordDict({"arrays": task.to_record(model), "metrics": metrics}), reply_to=message)

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict, UserConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from digits_app import task
-from secagg.adapters.flower import SecAggStrategy
+from secagg.adapters.flower import RoundReport, SecAggStrategy
 
 app = ServerApp()
 
@@ -25,19 +25,22 @@ def main(grid: Grid, context: Context) -> None:
     """Train for some rounds."""
     nodes = int(context.run_config["min-nodes"])
     identities = str(context.run_config["identities"])
+    groups = int(context.run_config["groups"])
+    robust = {"groups": groups, "robust": str(context.run_config["robust"])} if groups else {}
     strategy = SecAggStrategy(
         # Replies to evaluation would leave the clients in clear; the metrics of training are summed securely instead.
         FedAvg(min_train_nodes=nodes, min_available_nodes=nodes, fraction_evaluate=0.0),
         clip=2.0,
-        max_weight=1000,
+        max_weight=None if groups else 1000,  # a poisoned update would claim the largest weight
         metrics={"train-accuracy": 1.0},
-        gamma=0.2,
-        delta=0.35,
+        gamma=0.0 if groups else 0.2,
+        delta=0.0 if groups else 0.35,
         threat_model=str(context.run_config["threat-model"]),
         directory=Path(identities, "cohort.json") if identities else None,
         run_config=context.run_config,
+        **robust,
     )
-    check = Check(strategy, grid, float(context.run_config["learning-rate"]))
+    check = Check(strategy, grid, context.run_config)
     strategy.start(
         grid,
         task.to_record(task.new_model()),
@@ -51,8 +54,10 @@ def main(grid: Grid, context: Context) -> None:
 class Check:
     """Compares each round's model with the plain mean of the models of the clients that are in it."""
 
-    def __init__(self, strategy: SecAggStrategy, grid: Grid, learning_rate: float) -> None:
-        self.strategy, self.grid, self.learning_rate = strategy, grid, learning_rate
+    def __init__(self, strategy: SecAggStrategy, grid: Grid, run_config: UserConfig) -> None:
+        self.strategy, self.grid = strategy, grid
+        self.learning_rate, self.attackers = float(run_config["learning-rate"]), int(run_config["attackers"])
+        self.weighted = not int(run_config["groups"])
         self.before: task.Model = {}
         self.partitions: dict[int, int] = {}
         self.rounds: list[dict[str, object]] = []
@@ -76,6 +81,7 @@ class Check:
                 "bound": report.error_bound,
                 "accuracy": score,
                 "train_accuracy": report.metrics.get("train-accuracy"),
+                "standing_out": self.standing_out(report),
                 "failure": report.failure,
             }
         )
@@ -87,11 +93,19 @@ class Check:
             return self.before
         data = [task.partition(number, len(self.partitions)) for number in partitions]
         models = [task.train(self.before, images, labels, self.learning_rate) for images, labels in data]
-        weights = [len(labels) for _, labels in data]
+        for at, number in enumerate(partitions):
+            if number < self.attackers:
+                models[at] = task.poisoned(self.before, models[at])
+        weights = [len(labels) if self.weighted else 1 for _, labels in data]
         return {
             name: np.average([model[name].astype(np.float64) for model in models], axis=0, weights=weights)
             for name in self.before
         }
+
+    def standing_out(self, report: RoundReport) -> list[list[int]]:
+        """The partitions of each group that stands out, the farthest first; none in a run without groups."""
+        found = report.groups.standing_out if report.groups else ()
+        return [sorted(self.partitions[report.nodes[index]] for index in group.members) for group in found]
 
     def ask_partitions(self) -> dict[int, int]:
         """Each node's partition."""

@@ -56,6 +56,11 @@ def train(model: Model, images: Floats, labels: Labels, learning_rate: float) ->
     return {"weight": weight, "bias": bias}
 
 
+def poisoned(before: Model, after: Model) -> Model:
+    """What an attacker sends: its own update, turned round and multiplied by 10."""
+    return {name: before[name] - 10 * (after[name] - before[name]) for name in before}
+
+
 def to_record(model: Model) -> ArrayRecord:
     """A model as Flower's messages hold it."""
     return ArrayRecord({name: Array(values) for name, values in model.items()})
