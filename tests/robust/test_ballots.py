@@ -101,6 +101,22 @@ def test_a_vote_through_a_round() -> None:
     assert ballot.verdict(tally) is Verdict.DROPPED
 
 
+def test_in_a_round_with_groups_a_liar_has_the_votes_of_its_group_at_most() -> None:
+    """It sends the largest vector that the protocol takes; alone in a sum it could outvote everybody."""
+    ballot = Ballot()
+    encoder = ballot.encoder()
+    config = RoundConfig.for_cohort(
+        12, encoder.length, gamma=0.0, delta=0.0, input_max=encoder.input_max, version=2, groups=4
+    )
+    lie = np.full(encoder.length, encoder.input_max, encoder.dtype)
+    result = simulate(lambda client: lie if client == 5 else ballot.encode(Vote.ACCEPT), config).result
+    tally = ballot.tally([(group.sum, len(group.included)) for group in result.groups])
+    (spoilt,) = [at for at, group in enumerate(result.groups) if 5 in group.included]
+    assert tally == Tally(objections=0, voters=9, clients=9, impossible=(spoilt,))
+    assert ballot.verdict(tally) is Verdict.ACCEPTED
+    assert ballot.verdict(ballot.tally([(result.sum, 12)])) is Verdict.UNDECIDED
+
+
 @pytest.mark.parametrize(
     ("objections", "voters", "verdict"),
     [
