@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
+
+import msgspec
 
 from secagg.errors import AbortCode, CertificateError
 from secagg.identity import Directory
@@ -257,3 +259,44 @@ def _check_cohort(certificate: Certificate, directory: Directory | None) -> None
             "without one its members' signatures prove nothing"
         )
     certificate.check_members(keys)
+
+
+# A server that contradicts itself.
+
+
+def prove_contradiction(one: bytes, other: bytes) -> bytes:
+    """Two certificates of one server that cannot both be true, as a proof that anybody can check.
+
+    They say different things of one round (two totals, two sets of members, a sum and an abort), or stand behind the
+    same certificate of one cohort.  Raises CertificateError when they do not contradict each other.
+    """
+    proof = msgspec.msgpack.encode(sorted((one, other)))
+    check_contradiction(proof)
+    return proof
+
+
+def check_contradiction(proof: bytes) -> str:
+    """What is contradictory in a proof, for a person, with the public key of the server that signed both.
+
+    Raises CertificateError unless the proof holds.
+    """
+    try:
+        one, other = map(Certificate.from_bytes, msgspec.msgpack.decode(proof, type=tuple[bytes, bytes]))
+    except msgspec.DecodeError as wrong:
+        raise CertificateError(f"the proof does not decode: {wrong}") from None
+    if one.server != other.server:
+        raise CertificateError("two servers signed these certificates; neither contradicts itself")
+    signed = f"the server {one.server.hex()} signed"
+    if (one.config, one.nonce) == (other.config, other.nonce):
+        differs = [name for name in _OF_THE_ROUND if getattr(one, name) != getattr(other, name)]
+        if differs:
+            return f"{signed} two certificates of one round, which differ in {', '.join(differs)}"
+    cohort = one.round_config.cohort
+    in_one_place = bool(cohort) and cohort == other.round_config.cohort and one.previous == other.previous
+    if in_one_place and one.previous != NO_CERTIFICATE and (one.config, one.nonce) != (other.config, other.nonce):
+        return f"{signed} two certificates behind {one.previous.hex()}, of the cohort {cohort.hex()}"
+    raise CertificateError("these certificates do not contradict each other")
+
+
+_OF_THE_ROUND: Final = ("roster", "advertised", "dealers", "survivors", "sums", "lost", "ended", "transcript")
+"""What a round has once.  Its name, its time and its place in a chain are the host's to say."""

@@ -11,9 +11,11 @@ import msgspec
 import nacl.signing
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from secagg import Identity, Server, StateError
-from secagg.audit import audit
+from secagg.audit import audit, check_contradiction, prove_contradiction
 from secagg.errors import CertificateError
 from secagg.pairwise import certificate as certificates
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate, Fault, Lost, Spent
@@ -244,3 +246,53 @@ def test_the_sum_stays_as_it_was(cohort: CertifiedCohort) -> None:
     before = server.compute().sum.copy()
     server.certificate(cohort.server)
     np.testing.assert_array_equal(server.compute().sum, before)
+
+
+# -- Two certificates that cannot both be true -------------------------------------------------------------------------
+
+
+def test_two_totals_of_one_round_are_a_proof(cohort: CertifiedCohort) -> None:
+    other = msgspec.structs.replace(read(cohort, 0).sums[0], digest=bytes(32))
+    (lie,) = resigned(cohort, 0, sums=(other,))
+    proof = prove_contradiction(cohort.chain[0], lie)
+    assert proof == prove_contradiction(lie, cohort.chain[0])
+    said = check_contradiction(proof)
+    assert cohort.server.public_key.hex() in said
+    assert said.endswith("two certificates of one round, which differ in sums")
+    for bit in range(0, 8 * len(proof), 7):
+        changed = bytearray(proof)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CertificateError):
+            check_contradiction(bytes(changed))
+
+
+def test_two_histories_behind_one_certificate_are_a_proof(cohort: CertifiedCohort) -> None:
+    fork = cohort.play().certificate(cohort.server, previous=cohort.chain[0])
+    assert "two certificates behind" in check_contradiction(prove_contradiction(cohort.chain[1], fork))
+
+
+def test_what_an_honest_server_signs_is_no_contradiction(cohort: CertifiedCohort) -> None:
+    server = cohort.play()
+    twice = [server.certificate(cohort.server, name=name) for name in ("one", "another")]
+    anew = cohort.play().certificate(cohort.server)
+    strange = resigned(cohort, 0, by=Identity.generate())
+    for one, other in (cohort.chain[:2], twice, (cohort.chain[0], anew), (cohort.chain[0], *strange)):
+        with pytest.raises(CertificateError, match="contradict"):
+            prove_contradiction(one, other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_bytes_of_any_kind_are_a_certificate_or_an_error(cohort: CertifiedCohort, data: st.DataObject) -> None:
+    """Elements swapped, left out, or others in their place; and a proof of it."""
+    fields = msgspec.msgpack.decode(data.draw(st.sampled_from(cohort.chain)))
+    place = data.draw(st.integers(0, len(fields) - 1))
+    other = st.none() | st.integers() | st.binary(max_size=70) | st.text(max_size=5) | st.lists(st.binary(max_size=3))
+    fields[place : place + data.draw(st.integers(0, 2))] = [data.draw(other)]
+    changed = msgspec.msgpack.encode(fields)
+    for check in (Certificate.from_bytes, check_contradiction):
+        try:
+            check(changed)
+        except CertificateError:
+            continue
+        assert changed in cohort.chain

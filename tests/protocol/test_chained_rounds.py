@@ -167,6 +167,27 @@ def test_statements_of_others_than_neighbours_do_not_count() -> None:
     assert code_of(lambda: cohort.join(cohort.open(behind=(told,)), [0])) is ErrorCode.CHAIN_UNSETTLED
 
 
+def test_a_group_that_is_said_to_be_lost_has_statements_of_its_own_members() -> None:
+    """With groups, the server opens a group's sum, and leaves it out of the certificate."""
+    cohort = ChainedCohort(8)
+    server = cohort.open(groups=2, neighbours="auto", delta=0.0, min_survivors=4)
+    clients = cohort.join(server, range(8), policy=Policy(gamma=0.0, max_groups=2))
+    cohort.play(server, clients)
+    true = Certificate.from_bytes(server.certificate(cohort.server))
+    assert len(true.sums) == 2
+    left, right = (true.members(opened.members) for opened in true.sums)
+    lie = certificates.signed(msgspec.structs.replace(true, sums=true.sums[:1]), cohort.server).to_bytes()
+    for member in right:
+        lying = cohort.open(behind=(lie,))
+        assert code_of(lambda m=member, s=lying: cohort.join(s, [m])) is (  # type: ignore[misc]
+            ErrorCode.CHAIN_UNSETTLED
+        )
+    cohort.join(cohort.open(behind=(lie,)), left)
+    forged = msgspec.structs.replace(true, silent=messages.encode_bitmap(left, 8), statements=bytes(64 * len(left)))
+    with pytest.raises(certificates.CertificateError, match="opened no sum of theirs"):
+        Certificate.from_bytes(certificates.signed(forged, cohort.server).to_bytes())
+
+
 def test_a_statement_is_its_member_s_own(cohort: ChainedCohort) -> None:
     server, clients = stopped_in_unmask(cohort, answering=[0])
     statements = {member: clients[member].disclaim() for member in range(1, 1 + server.config.threshold)}
