@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import msgspec
 
@@ -15,6 +15,14 @@ from secagg.errors import AbortCode, CertificateError
 from secagg.identity import Directory
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
 from secagg.pairwise.config import RoundConfig
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+
+_Signed: TypeAlias = tuple[int, Certificate, Sequence[bytes]]
+"""A certificate with its place in the history, and the identity keys of its cohort."""
+_CERTIFICATES_PER_JOB: Final = 64
 
 
 @final
@@ -175,6 +183,7 @@ def audit(
     server: bytes | None = None,
     head: bytes | None = None,
     partial: bool = False,
+    executor: Executor | None = None,
 ) -> History:
     """Check a whole history: every signature, every quorum, every claim, and the chain.
 
@@ -185,11 +194,14 @@ def audit(
         head: the digest of the last certificate, where the auditor knows it (a member does, that keeps its chain):
             a history that was cut off at its end is refused then.
         partial: take a history whose beginning is not there.
+        executor: where the members' signatures are verified, which takes most of the time; threads serve, because
+            verifying releases the GIL.  This thread when not given.
 
     Raises CertificateError, which says which certificate does not hold, and why.
     """
     rounds: list[AuditedRound] = []
     sessions: set[tuple[bytes, bytes]] = set()
+    signed: list[_Signed] = []
     last: Certificate | None = None
     digest = NO_CERTIFICATE
     for place, data in enumerate(certificates):
@@ -200,17 +212,20 @@ def audit(
                 _check_first(certificate, partial=partial)
             else:
                 check_follows(certificate, last, digest)
-            _check_cohort(certificate, directory)
+            keys = _cohort_of(certificate, directory)
             if (played := (certificate.config, certificate.nonce)) in sessions:
                 raise CertificateError("this round was certified before: config and nonce are the same")
         except CertificateError as wrong:
             raise CertificateError(f"certificate {place} of the history: {wrong}") from None
+        if keys:
+            signed.append((place, certificate, keys))
         audited = AuditedRound.of(certificate)
         rounds.append(audited)
         sessions.add(played)
         last, digest = certificate, audited.digest
     if last is None:
         raise CertificateError("there is no certificate in this history")
+    _check_members(signed, executor)
     if head not in (None, digest):
         raise CertificateError(
             f"the history ends with {digest.hex()}, not with {head.hex() if head else ''}: its end is missing, or it "
@@ -248,17 +263,34 @@ def _check_first(certificate: Certificate, *, partial: bool) -> None:
         )
 
 
-def _check_cohort(certificate: Certificate, directory: Directory | None) -> None:
+def _cohort_of(certificate: Certificate, directory: Directory | None) -> Sequence[bytes]:
+    """The members' identity keys by index, where they sign."""
     config = certificate.round_config
     if not config.threat_model.signs:
-        return
+        return ()
     keys: Sequence[bytes] | None = None if directory is None else directory.cohort(config.cohort)
     if keys is None or len(keys) != config.clients:
         raise CertificateError(
             f"no directory is given that holds its cohort of {config.clients} with digest {config.cohort.hex()}, and "
             "without one its members' signatures prove nothing"
         )
-    certificate.check_members(keys)
+    return keys
+
+
+def _check_members(signed: Sequence[_Signed], executor: Executor | None) -> None:
+    parts = [signed[start : start + _CERTIFICATES_PER_JOB] for start in range(0, len(signed), _CERTIFICATES_PER_JOB)]
+    checked = sum(map(_check_some, parts) if executor is None else executor.map(_check_some, parts))
+    if checked != len(signed):  # an executor that loses jobs must not let a signature through
+        raise RuntimeError(f"the executor checked {checked} certificates of {len(signed)}: its map() drops jobs")
+
+
+def _check_some(signed: Sequence[_Signed]) -> int:
+    for place, certificate, keys in signed:
+        try:
+            certificate.check_members(keys)
+        except CertificateError as wrong:
+            raise CertificateError(f"certificate {place} of the history: {wrong}") from None
+    return len(signed)
 
 
 # A server that contradicts itself.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +80,10 @@ def audit(
         last = None if head is None else _digest(head)
         certificates = read_certificates(files)
     try:
-        history = audit_history(certificates, directory=known, server=signer, head=last, partial=partial)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+            history = audit_history(
+                certificates, directory=known, server=signer, head=last, partial=partial, executor=threads
+            )
     except CertificateError as wrong:
         typer.echo(f"secagg audit: {wrong}", err=True)
         if as_json:

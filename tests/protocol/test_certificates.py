@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -178,6 +179,24 @@ def test_what_a_server_signs_must_agree_with_itself(cohort: CertifiedCohort, lie
     place, changes, reason = LIES[lie]
     with pytest.raises(CertificateError, match=reason):
         audit(resigned(cohort, place, **changes(cohort)), directory=cohort.directory)
+
+
+def test_members_are_checked_on_an_executor_too(cohort: CertifiedCohort) -> None:
+    first = read(cohort, 0)
+    lie = resigned(cohort, 0, signatures=bytes(len(first.signatures)))
+    with ThreadPoolExecutor(2) as threads:
+        assert len(audit(cohort.chain, directory=cohort.directory, executor=threads).rounds) == 3
+        with pytest.raises(CertificateError, match="certificate 0 of the history: the confirmation of member 0"):
+            audit(lie, directory=cohort.directory, executor=threads)
+
+
+def test_an_executor_that_loses_jobs_lets_no_signature_through(cohort: CertifiedCohort) -> None:
+    class Forgetful(ThreadPoolExecutor):
+        def map(self, *given: Any, **named: Any) -> Any:
+            return iter(())
+
+    with Forgetful(1) as threads, pytest.raises(RuntimeError, match="0 certificates of 3"):
+        audit(cohort.chain, directory=cohort.directory, executor=threads)
 
 
 def test_a_certificate_that_is_left_out_or_moved_is_missed(cohort: CertifiedCohort) -> None:
