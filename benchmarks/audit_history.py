@@ -66,7 +66,8 @@ def main() -> None:
     print("| rounds | clients | signatures a round | seconds | of the limit | CPU seconds |")
     print("| --- | --- | --- | --- | --- | --- |")
     signatures = 1 + len(found.rounds[0].signers)
-    print(f"| {options.rounds} | {options.clients} | {signatures} | {seconds:.2f} | {seconds / limit:.2f} | {cpu_seconds:.2f} |")
+    figures_of_time = f"{seconds:.2f} | {seconds / limit:.2f} | {cpu_seconds:.2f}"
+    print(f"| {options.rounds} | {options.clients} | {signatures} | {figures_of_time} |")
     if options.output is not None:
         figures = {
             "machine": machine(),
