@@ -32,6 +32,7 @@ _PROCESS = {
     "net/test_commands.py",
     "net/test_crashes.py",
     "net/test_doors.py",
+    "net/test_group_rounds.py",
     "net/test_precision.py",
     "net/test_private_commands.py",
     "net/test_service_page.py",

@@ -167,6 +167,14 @@ class RoundInputs(Generic[E]):
             self._summed.remove(client)
         return self._encoded, self._plain
 
+    def encoded_again(self, members: Collection[int]) -> npt.NDArray[np.uint64]:
+        """The plain sum of these clients' vectors, each of them encoded once more, with the same randomness."""
+        total = np.zeros(self.encoder.length, dtype=np.uint64)
+        for client in members:
+            self._randomness = SeededRandomness(self._seed, f"rounding of client {client}")
+            total += self._vector_of(client, self.updates.of(client)).astype(np.uint64, copy=False)
+        return total
+
     def clipped_of(self, included: Collection[int]) -> dict[str, int]:
         """By array, how many values of these clients were clipped."""
         found: dict[str, int] = {}

@@ -142,8 +142,21 @@ class JoinOptions:
         ),
     ] = None
     min_survivors: Annotated[
-        int, typer.Option(help="Smallest number of clients in a sum to accept.", rich_help_panel=_TRUST)
+        int,
+        typer.Option(
+            help="Smallest number of clients in a sum to accept. In a round with groups this is the sum of this "
+            "client's own group.",
+            rich_help_panel=_TRUST,
+        ),
     ] = 3
+    max_groups: Annotated[
+        int,
+        typer.Option(
+            help="Largest number of groups to accept that the cohort is drawn into. Each group has a sum of its own, "
+            "which says more about its members than the sum over everybody.",
+            rich_help_panel=_TRUST,
+        ),
+    ] = 1
     gamma: Annotated[
         float,
         typer.Option(
@@ -299,6 +312,7 @@ class JoinOptions:
             )
         check_range("--weight", self.weight, 1, LARGEST_WEIGHT)
         check_range("--min-survivors", self.min_survivors, 2)
+        check_range("--max-groups", self.max_groups, 1)
         check_range("--min-bits", self.min_bits, FEWEST_BITS, MOST_BITS)
         check_range("--max-bits", self.max_bits, FEWEST_BITS, MOST_BITS)
         check_range("--min-max-weight", self.min_max_weight, 1, LARGEST_WEIGHT)

@@ -81,6 +81,8 @@ _OPTIONS: Final = {
     "config has threat_model": "--threat-model",
     "config has colluders": "--gamma",
     "config has min_survivors": "--min-survivors",
+    "config has min_group": "--min-survivors",
+    "config has groups": "--max-groups",
     "has clip": "--min-clip or --max-clip",
     "has bits": "--min-bits or --max-bits",
     "has max_weight": "--min-max-weight or --max-max-weight",
@@ -225,7 +227,12 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
     if threat.signs and (identity is None or directory is None):
         raise ParameterError(f"--threat-model {threat} needs --identity and --directory")
     with option_words():
-        least = Policy(threat_model=threat, min_survivors=options.min_survivors, gamma=options.gamma)
+        least = Policy(
+            threat_model=threat,
+            min_survivors=options.min_survivors,
+            gamma=options.gamma,
+            max_groups=options.max_groups,
+        )
     return MemberOptions(
         url=url,
         tls=client_context(options.ca) if url.startswith("wss") else None,

@@ -10,7 +10,9 @@ from typing import Final
 from secagg.errors import ParameterError
 
 _NAMED: Final = re.compile(r"^(clients|neighbours|bits|length|groups|attackers) = ")
-_ANYWHERE: Final = re.compile(r"(?<![-\w])(?<!<= )(gamma|delta|min_survivors|max_weight|robust_bits)(?![-\w])")
+_ANYWHERE: Final = re.compile(
+    r"(?<![-\w])(?<!<= )(gamma|delta|min_survivors|min_group|max_weight|robust_bits)(?![-\w])"
+)
 _OTHER_NAMES: Final = {"length": "dim"}
 
 

@@ -35,6 +35,23 @@ Neighbours: TypeAlias = Annotated[
         help="Number of neighbours per client: auto chooses it, complete makes everybody a neighbour of everybody.",
     ),
 ]
+Groups: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        help="Number of groups that the cohort is drawn into. Each group has a sum of its own, and a robust mean can "
+        "be taken over them. With 1 there is one sum over everybody.",
+        min=1,
+    ),
+]
+MinGroup: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        help="Fewest clients in the sum of a group. A group with fewer is left out (default: the fewest that the "
+        "threshold, the quorum and two honest clients ask for).",
+        show_default=False,
+        min=1,
+    ),
+]
 ChosenSuite: TypeAlias = Annotated[SuiteName, typer.Option(help="Cipher of the masks and of the shares.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from secagg.cli.calibration import expect
 from secagg.cli.command_options import command_of
+from secagg.cli.groups import graph_name
 from secagg.cli.layout_options import LayoutOptions
 from secagg.cli.option_words import option_words
 from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
@@ -103,7 +104,7 @@ def planned(config: RoundConfig, dim: int, gamma: float | None, delta: float | N
         "clients": config.clients,
         "dim": dim,
         "ring_bits": config.modulus.bits,
-        "graph": "complete" if config.is_complete else "sparse",
+        "graph": graph_name(config),
         "neighbours": config.neighbours,
         "threshold": config.threshold,
         "quorum": config.quorum,

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from secagg import __version__
 from secagg.cli.array_files import write_arrays
+from secagg.cli.groups import add_groups, graph_name, group_facts
 from secagg.cli.inputs import RoundInputs
 from secagg.cli.output import fact_table, finite, power_of_two, ratio, seconds, size, table
 from secagg.cli.precision import ArrayPrecision, precision_of, warnings_of
@@ -92,7 +93,8 @@ def round_facts(run: SimulatedRound, *, exact: bool, max_error: float | None) ->
         "clients": config.clients,
         "dim": run.inputs.encoder.template.size,
         "ring_bits": config.modulus.bits,
-        "graph": "complete" if config.is_complete else "sparse",
+        "graph": graph_name(config),
+        "groups": group_facts(config, outcome),
         "neighbours": config.neighbours,
         "threshold": config.threshold,
         "included": included,
@@ -184,10 +186,18 @@ def compare(run: SimulatedRound) -> tuple[Mean | None, float | None]:
     if result is None:
         return None, None
     encoded, plain = run.inputs.totals_of(result.included)
-    if not np.array_equal(result.sum, encoded):
+    if not np.array_equal(result.sum, encoded) or not _groups_are_plain_sums(run):
         return None, None
     decoded = run.inputs.encoder.decode_sum(result.sum, len(result.included))
     return decoded, float(np.abs(run.inputs.flat(decoded.mean) - plain / len(result.included)).max())
+
+
+def _groups_are_plain_sums(run: SimulatedRound) -> bool:
+    """Whether the sum of each group is the plain one of its members; without groups it is the round's own."""
+    if run.config.groups == 1 or run.outcome.result is None:
+        return True
+    groups = run.outcome.result.groups
+    return all(np.array_equal(group.sum, run.inputs.encoded_again(group.included)) for group in groups)
 
 
 def floors(run: SimulatedRound) -> tuple[float | None, float | None]:
@@ -300,6 +310,7 @@ def add_outcome(rows: Table, found: Mapping[str, Any], config: RoundConfig, outc
     rows.add_row(
         "graph", f"{found['graph']}, {counted(found['neighbours'], 'neighbour')}, threshold {found['threshold']}"
     )
+    add_groups(rows, config, found["groups"])
 
 
 def add_machine(rows: Table, found: Mapping[str, Any]) -> None:

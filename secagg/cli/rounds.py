@@ -14,6 +14,7 @@ from secagg.encoding import UpdateEncoder
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.config import RoundConfig, Suite
+from secagg.pairwise.grouping import LEAST_VERSION
 from secagg.pairwise.phases import ThreatModel
 from secagg.privacy import PrivateLayout
 from secagg.simulation import PhaseCost, SeededRandomness, make_cohort
@@ -93,6 +94,13 @@ def config_for(
             **(own or {}),
         }
     )
+
+
+def grouped_arguments(groups: int, min_group: int | None) -> dict[str, Any]:
+    """The arguments of a round with so many groups; nothing without groups."""
+    if groups == 1 and min_group is None:
+        return {}
+    return {"version": LEAST_VERSION, "groups": groups, "min_group": min_group}
 
 
 def private_arguments(layout: PrivateLayout, clients: int) -> dict[str, Any]:

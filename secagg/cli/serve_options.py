@@ -11,7 +11,7 @@ import typer
 from secagg.cli.command_options import check_range
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
-from secagg.cli.options import AsJson, ChosenSuite, LogFormat, LogFormatName, Neighbours, RoundGamma
+from secagg.cli.options import AsJson, ChosenSuite, Groups, LogFormat, LogFormatName, MinGroup, Neighbours, RoundGamma
 from secagg.cli.private_options import BudgetFile
 from secagg.cli.promise_options import (
     Epsilon,
@@ -130,6 +130,8 @@ class ServeOptions:
     ] = None
     max_dropout: MaxDropout = None
     neighbours: Neighbours = "auto"
+    groups: Groups = 1
+    min_group: MinGroup = None
     suite: ChosenSuite = SuiteName.AES_128
     epsilon: Epsilon = None
     promised_rounds: PrivateRounds = None

@@ -18,7 +18,7 @@ from secagg.cli.output import names_of
 from secagg.cli.private_options import check_one_clip
 from secagg.cli.private_sums import layout_notes, promise_lines
 from secagg.cli.promise_options import PLAIN_BITS, PrivacyOptions, need_extra
-from secagg.cli.rounds import config_for, private_arguments
+from secagg.cli.rounds import config_for, grouped_arguments, private_arguments
 from secagg.cli.serve_options import ServeOptions
 from secagg.credentials import load_directory
 from secagg.encoding import Exact, Template
@@ -260,7 +260,10 @@ def _config(options: ServeOptions, layout: AnyLayout, invited: Invited, least: i
         options.suite,
         min_survivors=least,
         cohort=invited.digest,
-        own=private_arguments(layout, invited.clients) if isinstance(layout, PrivateLayout) else None,
+        own={
+            **(private_arguments(layout, invited.clients) if isinstance(layout, PrivateLayout) else {}),
+            **grouped_arguments(options.groups, options.min_group),
+        },
     )
 
 

@@ -58,7 +58,7 @@ from secagg.privacy.budget_errors import BudgetFileError
 from secagg.privacy.hosting import OpenedSum, decoded
 from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import write_any_layout
-from secagg.wording import counted
+from secagg.wording import counted, was
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
@@ -327,6 +327,8 @@ def _terms(config: RoundConfig) -> dict[str, Any]:
         "dropouts": config.dropouts,
         "threshold": config.threshold,
         "min_survivors": config.min_survivors,
+        "groups": config.groups,
+        "min_group": config.min_group,
     }
 
 
@@ -336,9 +338,12 @@ def _tolerates(config: RoundConfig) -> str:
     losses = f"up to {lost} of the clients may be lost" if lost > 1 else "1 client may be lost"
     if lost == 0:
         losses = "no client may be lost: if one is late there is no sum; invite more clients, or give other rates"
+    needs = f"A sum needs {config.min_survivors} of them"
+    if config.groups > 1:
+        needs = f"Each of {config.groups} groups has a sum, which needs {config.min_group} of them"
     return (
-        f"{counted(config.clients, 'client')}, threat model {config.threat_model.value}. A sum needs "
-        f"{config.min_survivors} of them, and {losses}. Up to {colluders} may collude with the server."
+        f"{counted(config.clients, 'client')}, threat model {config.threat_model.value}. {needs}, and {losses}. Up to "
+        f"{colluders} may collude with the server."
     )
 
 
@@ -363,7 +368,7 @@ async def _write_sum(hosted: HostedRound, output: Path | None) -> _Sum:
 def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Sum:
     config = spec.config
     vector = unpack(ending.packed, config.modulus, config.length)
-    least = config.min_survivors
+    least = config.smallest_sum
     layout = spec.file_layout
     encoder = layout.encoder().for_round(config)
     try:
@@ -375,7 +380,33 @@ def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Su
     written = found.by_array()
     if path is not None:
         write_arrays(path, written)
-    return _plain_sum(found, written) if isinstance(found, PlainSum) else _private_sum(found, config, written)
+    ended = _plain_sum(found, written) if isinstance(found, PlainSum) else _private_sum(found, config, written)
+    return ended if config.groups == 1 else _with_groups(ended, spec, ending, path)
+
+
+def _with_groups(ended: _Sum, spec: RoundSpec, ending: Ending, path: Path | None) -> _Sum:
+    """The same with the groups: each one's sum goes into a file of its own, beside that of the sum over them all."""
+    config, listed_groups = spec.config, []
+    encoder = spec.file_layout.encoder().for_round(config)
+    warnings = list(ended.warnings)
+    for group in ending.groups:
+        file = None if path is None else path.with_name(f"{path.stem}.group-{group.number}{path.suffix}")
+        vector = unpack(group.packed, config.modulus, config.length)
+        facts = {"number": group.number, "clients": [spec.name_of(seat) for seat in group.included]}
+        try:
+            mean = decoded(encoder, OpenedSum(vector, 0), len(group.included), min_contributors=config.min_group)
+        except InputError as wrong:  # a member of this group that cheated, or weights of 0
+            warnings.append(f"the sum of group {group.number} is of no use: {wrong}")
+            file = None
+        else:
+            if file is not None:
+                write_arrays(file, with_its_layout(spec.file_layout, mean).by_array())
+        listed_groups.append({**facts, "file": None if file is None else str(file)})
+    left_out = config.groups - len(ending.groups)
+    told = f"{ended.told}, in {counted(len(ending.groups), 'group')}"
+    if left_out:
+        told += f"; {counted(left_out, 'group')} {was(left_out)} left out"
+    return replace(ended, told=told, warnings=warnings, summary={**ended.summary, "groups": listed_groups})
 
 
 def _plain_sum(found: PlainSum, written: Mapping[str, npt.NDArray[Any]]) -> _Sum:

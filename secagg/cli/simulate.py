@@ -28,7 +28,7 @@ from secagg.cli.private_simulation import (
 )
 from secagg.cli.promise_options import PLAIN_BITS
 from secagg.cli.report import SimulatedRound, report, show
-from secagg.cli.rounds import Cohort, config_for, warm_up
+from secagg.cli.rounds import Cohort, config_for, grouped_arguments, warm_up
 from secagg.cli.simulate_options import SimulateOptions
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
@@ -103,6 +103,7 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
             delta,
             options.neighbours,
             options.suite,
+            own=grouped_arguments(options.groups, options.min_group),
         )
     agreed: PrivateRound | None = None
     if ask is not None:

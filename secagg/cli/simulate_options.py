@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
-from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM, AsJson, ChosenSuite, Neighbours, RoundGamma, Threat
+from secagg.cli.options import (
+    DEFAULT_CLIENTS,
+    DEFAULT_DIM,
+    AsJson,
+    ChosenSuite,
+    Groups,
+    MinGroup,
+    Neighbours,
+    RoundGamma,
+    Threat,
+)
 from secagg.cli.promise_options import (
     Epsilon,
     Levels,
@@ -66,6 +76,8 @@ class SimulateOptions:
     rounds: PrivateRounds = None
     noise: Noise = None
     levels: Levels = None
+    groups: Groups = 1
+    min_group: MinGroup = None
     suite: ChosenSuite = SuiteName.AES_128
     seed: Annotated[
         int | None,

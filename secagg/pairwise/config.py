@@ -10,7 +10,7 @@ from typing import Final, Literal
 from secagg.arithmetic.modulus import Modulus
 from secagg.errors import ParameterError
 from secagg.pairwise import config_wire, explanation, messages, transcript
-from secagg.pairwise.grouping import UNGROUPED, GroupBounds, Grouping, check_group_degree
+from secagg.pairwise.grouping import LEAST_VERSION, UNGROUPED, GroupBounds, Grouping, check_group_degree
 from secagg.pairwise.parameters import (
     DEFAULT_ETA,
     DEFAULT_GRINDING_BITS,
@@ -265,9 +265,10 @@ class RoundConfig:
                     f"min_group = {self.min_group}: it belongs to a round with groups; leave it out, or ask for groups"
                 )
             return
-        if self.version == transcript.VERSION:
+        if self.version < LEAST_VERSION:
             raise ParameterError(
-                f"groups = {self.groups}: version 1 of the wire knows no groups; ask for version = 2, or leave it 1"
+                f"groups = {self.groups}: version {self.version} of the wire knows no groups; ask for version = "
+                f"{LEAST_VERSION}, or leave it 1"
             )
         check_group_degree(self.clients, self.neighbours, self.groups)
         if self.attachment_bytes:

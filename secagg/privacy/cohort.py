@@ -7,6 +7,7 @@ from typing import Final, Protocol, Self, TypeVar
 
 from secagg.encoding.limits import integer, real
 from secagg.encoding.sums import CohortShape
+from secagg.errors import ParameterError
 
 SMALLEST_DELTA: Final = 1e-100
 MOST_ROUNDS: Final = 2**32
@@ -29,7 +30,15 @@ def honest_contributors(config: CohortShape) -> int:
 
     No client lets a sum over fewer survivors open, and in ``active`` none lets one open that fewer than Q confirmed.
     Up to A of those work with the server and know their own noise.
+
+    Raises ParameterError for a round with groups: the sum of each group is opened, with the noise of its few members.
     """
+    groups = getattr(config, "groups", 1)  # a cohort need not be a config of the protocol, which alone has groups
+    if groups > 1:
+        raise ParameterError(
+            f"groups = {groups}: noise is sized for the one sum of a cohort, and each group's sum would have less; "
+            "leave groups 1, or do without noise"
+        )
     return max(config.min_survivors, config.quorum) - config.colluders
 
 

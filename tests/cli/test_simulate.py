@@ -21,7 +21,7 @@ KEYS = {
     "ok", "exact", "abort", "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "included", "dropped",
     "dropped_in", "phases", "client_cpu_s", "encode_s", "server_cpu_s", "client_floor_s", "server_floor_s",
     "upload_bytes", "download_bytes", "peak_rss_bytes", "compile_s", "max_error", "error_bound", "clipped", "arrays",
-    "exact_sums", "output", "warnings", "security", "versions",
+    "exact_sums", "output", "warnings", "security", "versions", "groups",
 }  # fmt: skip
 SECURITY = {
     "threat", "gamma", "delta", "colluders", "dropouts", "sigma", "privacy_log2", "connectivity_log2",
@@ -39,6 +39,20 @@ def check_ids(found):
 
 
 # A round.
+
+
+@pytest.mark.parametrize("full", [(), ("--full", 5)])
+def test_groups_are_opened_and_some_left_out(invoke_json, full):
+    code, found = invoke_json(
+        "simulate", "--clients", 40, "--dim", 50, "--gamma", 0.05, "--groups", 8, "--seed", 3, "--dropout", 0.3, *full
+    )
+    assert (code, found["ok"], found["graph"]) == (0, True, "groups")
+    groups = found["groups"]
+    left_out = {int(number) for number in groups["left_out"]}
+    assert left_out
+    assert left_out | set(groups["opened"]) == set(range(8))
+    assert len(found["included"]) >= len(groups["opened"]) * groups["min_group"]
+    assert all("could go on" in reason for reason in groups["left_out"].values())
 
 
 @pytest.mark.parametrize("threat", ["semi_honest", "active"])

@@ -241,3 +241,10 @@ def test_a_promise_over_more_rounds_is_weaker() -> None:
     later = replace(promise, rounds=10)
     assert later.epsilon > promise.epsilon
     assert later.epsilon == accounting.epsilon([(promise.sum, 10)], 1e-5)
+
+
+def test_noise_is_not_sized_for_the_sums_of_groups() -> None:
+    """A group's sum has the noise of its own members alone, fewer than the cohort's sum has."""
+    config = RoundConfig.for_cohort(40, 5, gamma=0.05, groups=4, version=2)
+    with pytest.raises(ParameterError, match="groups = 4: noise is sized for the one sum of a cohort"):
+        honest_contributors(config)

@@ -142,7 +142,7 @@ def test_every_room_that_others_build_on_has_its_arrows() -> None:
         ("pairwise.tails", set()),
         ("pairwise.rates", set()),
         ("pairwise.parameters", {"explanation", "phases", "rates", "tails", "values"}),
-        ("pairwise.grouping", {"explanation", "parameters", "tails", "values"}),
+        ("pairwise.grouping", {"explanation", "parameters", "tails", "transcript", "values"}),
         ("pairwise.graph", {"grouping", "parameters", "values"}),
         ("arithmetic.modulus", set()),
     ],

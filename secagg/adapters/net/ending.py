@@ -9,6 +9,20 @@ import msgspec
 from secagg.adapters.net.frames import Message, Sum
 
 
+class OpenedGroup(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The sum of one group.
+
+    Attributes:
+        number: of the group.
+        included: whose vectors are in its sum.
+        packed: the sum.
+    """
+
+    number: int
+    included: tuple[int, ...]
+    packed: bytes
+
+
 class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """How a round ended.
 
@@ -19,6 +33,7 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         dropped: by phase.
         transcript: the digest of what the server accepted and decided, in hex.
         answered: in a private round whose noise has levels, of how many clients the sum lacks what was not needed.
+        groups: the sums of the groups that were opened, for the server's host; clients get the sum of them all.
     """
 
     failure: str
@@ -27,9 +42,10 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     dropped: dict[str, tuple[int, ...]] = {}
     transcript: str = ""
     answered: int = 0
+    groups: tuple[OpenedGroup, ...] = ()
 
     def head(self) -> bytes:
-        """All but the sum, for the journal."""
+        """All but the sum over everybody, for the journal."""
         return msgspec.msgpack.encode(msgspec.structs.replace(self, packed=b""))
 
     @classmethod

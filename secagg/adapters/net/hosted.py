@@ -21,7 +21,7 @@ from secagg.adapters.net import reasons
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
-from secagg.adapters.net.ending import Ending, Outbound
+from secagg.adapters.net.ending import Ending, OpenedGroup, Outbound
 from secagg.adapters.net.frames import Message, Progress, Refusal, RefusedError, Sum, encode_layout
 from secagg.adapters.net.group_anomalies import group_anomalies
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
@@ -462,7 +462,8 @@ class HostedRound:
             total = await self._on_thread(lambda: self._open_sum(result))
             packed = await self._on_thread(lambda: pack(total.vector, result.modulus))
             digest = result.transcript_digest.hex()
-            ending = Ending("", result.included, packed, dict(result.dropped), digest, total.answered)
+            groups = await self._on_thread(lambda: self._opened_groups(result))
+            ending = Ending("", result.included, packed, dict(result.dropped), digest, total.answered, groups)
         else:
             ending = Ending(reasons.why_no_sum(server.failure, self.spec, self.standing), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
@@ -480,6 +481,14 @@ class HostedRound:
         if isinstance(self.spec.layout, StudyLayout):
             return OpenedSum(result.sum, 0)
         return opened(self.spec.layout.encoder().for_round(self.config), result)
+
+    def _opened_groups(self, result: Result) -> tuple[OpenedGroup, ...]:
+        """The sums of the groups; none in a round without groups, whose one sum is there already."""
+        if self.config.groups == 1:
+            return ()
+        return tuple(
+            OpenedGroup(group.number, group.included, pack(group.sum, result.modulus)) for group in result.groups
+        )
 
     def _farewell(self, index: int, ending: Ending) -> Outbound:
         if ending.failure:

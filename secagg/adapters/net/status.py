@@ -23,6 +23,8 @@ def status_of(hosted: HostedRound) -> dict[str, Any]:
         "threat_model": config.threat_model.value,
         "clients": config.clients,
         "min_survivors": config.min_survivors,
+        "groups": config.groups,
+        "min_group": config.min_group,
         "may_be_lost": config.dropouts,
         "open": hosted.seats.is_open,
         "seated": len(hosted.seats.bound),

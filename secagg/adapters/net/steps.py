@@ -318,6 +318,8 @@ class Steps:
         agreed = client.config
         fields: dict[str, Any] = {"seat": seat, "clients": agreed.clients, "threat_model": agreed.threat_model.value}
         fields |= {"colluders": agreed.colluders, "min_survivors": agreed.min_survivors}
+        if agreed.groups > 1:
+            fields |= {"groups": agreed.groups, "min_group": agreed.min_group}
         if self._fitted is not None:
             fields["clip"] = self._fitted[1].clip
         _log.info("joins", extra={"fields": fields})
@@ -482,11 +484,11 @@ class Steps:
             )
         config = decode_config(part.config)
         included = messages.decode_bitmap(frame.included, config.clients)
-        if part.seat not in included or len(included) < config.min_survivors:
+        if part.seat not in included or len(included) < config.smallest_sum:
             raise RefusedError(
                 Refusal.MALFORMED,
                 f"the server's sum is over {counted(len(included), 'client')}, this one "
-                f"{'' if part.seat in included else 'not '}among them; at least {config.min_survivors} were agreed",
+                f"{'' if part.seat in included else 'not '}among them; at least {config.smallest_sum} were agreed",
             )
         most = len(included) if isinstance(layout, PrivateLayout) and layout.terms.levels else 0
         if frame.answered > most:
@@ -505,7 +507,7 @@ class Steps:
         own = self._own_file
         try:
             total = OpenedSum(vector, frame.answered)
-            mean = decoded(encoder, total, len(included), min_contributors=config.min_survivors)
+            mean = decoded(encoder, total, len(included), min_contributors=config.smallest_sum)
         except InputError as wrong:  # a member that cheated, or too few with a weight above 0
             raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
         return Total(
