@@ -23,7 +23,6 @@ import numpy.typing as npt
 
 from secagg.arithmetic.modulus import Modulus
 from secagg.encoding.named_arrays import NamedArrays, check_names_ascend
-from secagg.encoding.sums import RoundTerms
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.wording import counted
@@ -113,8 +112,13 @@ class StudyLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fiel
         variance = dict(self.noise).get(name, 0)
         return most * sites + (_TAIL * (math.isqrt(sites * variance) + 1) if variance else 0)
 
-    def check_round(self, config: RoundTerms) -> None:
-        """Raises ParameterError unless a round with this config sums every answer to the question."""
+    def check_round(self, config: RoundConfig) -> None:
+        """Raises ParameterError unless a round with this config has one sum, of every answer to the question."""
+        if config.groups != 1:
+            raise ParameterError(
+                f"the config has {counted(config.groups, 'group')}, each with a sum of its own, and a study's sums are "
+                "over all of its sites: leave groups out"
+            )
         met = (config.modulus, config.input_max, config.length)
         if met != (RING, INPUT_MAX, self.length):
             raise ParameterError(
@@ -145,7 +149,10 @@ class StudyLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fiel
             **options,
         )
         config = make()
-        return config if config.min_survivors >= fewest else make(min_survivors=fewest)
+        if config.min_survivors < fewest:
+            config = make(min_survivors=fewest)
+        self.check_round(config)
+        return config
 
     def encode(self, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
         """A site's vector, shape (length,): int64 arrays of whole numbers, bool arrays of yes and no.

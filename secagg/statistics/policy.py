@@ -29,7 +29,7 @@ _FEWEST: Final = {
     "min_cell": 1,
     "min_difference": 1,
     "max_rounds": 1,
-    "min_colluders": 0,
+    "min_colluders": 1,
 }
 
 

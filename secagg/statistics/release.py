@@ -42,7 +42,7 @@ class NoiseTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Attributes:
         epsilon, delta: what the whole study costs.
         colluders: organisations that may tell one another, or the server, what noise they added; that of the others is
-            enough.
+            enough.  At least 1: every organisation sees the sums, and knows its own.
         spare_rounds: how many rounds may fail and be asked again; each takes a part of the budget.
     """
 
@@ -56,6 +56,6 @@ class NoiseTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ParameterError(f"epsilon is {self.epsilon!r}: must be a finite number above 0")
         if not 0 < self.delta < 1:
             raise ParameterError(f"delta is {self.delta!r}: must be above 0 and below 1, such as 1e-6")
-        for name in ("colluders", "spare_rounds"):
-            if getattr(self, name) < 0:
-                raise ParameterError(f"{name} is {getattr(self, name)}: must be 0 or more")
+        for name, least in (("colluders", 1), ("spare_rounds", 0)):
+            if getattr(self, name) < least:
+                raise ParameterError(f"{name} is {getattr(self, name)}: must be {least} or more")

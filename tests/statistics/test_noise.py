@@ -364,6 +364,11 @@ def test_a_round_that_fewer_could_open_than_the_noise_is_sized_for_is_refused() 
         LAYOUT.check_round(LAYOUT.config_for(6, 2).replace(min_survivors=3))
 
 
+def test_a_round_of_groups_shows_sums_of_fewer_than_the_study_asks_for_and_is_refused() -> None:
+    with pytest.raises(ParameterError, match="has 2 groups, each with a sum of its own"):
+        LAYOUT.config_for(40, 4, version=2, groups=2, gamma=0.05)
+
+
 def test_the_noise_is_in_the_digest() -> None:
     question = Analyst(STUDY).question()
     assert question is not None
@@ -617,7 +622,7 @@ METHOD = '[methods.more]\nmethod = "{}"\nof = ["{}"]\n'
         ({"decimals = 1\n": ""}, "'sum_dose' is of floats, whose rounding no noise covers: give the columns decimals"),
         ({"max = 120\n": "max = 2_000_000\n"}, "'second_age' may be above 2.56 at one site: lower max_records"),
         ({"colluders = 1": "colluders = 4"}, "colluders is 4, and a sum may be over 4 organisations"),
-        ({"colluders = 1": "colluders = -1"}, "colluders is -1"),
+        ({"colluders = 1": "colluders = 0"}, "colluders is 0: must be 1 or more"),
         ({"colluders = 1": "spare_rounds = -1"}, "spare_rounds is -1"),
         ({"delta = 1e-6": "delta = 2"}, "delta is 2"),
     ],
@@ -667,7 +672,7 @@ def test_a_policy_asks_for_noise(changed: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_epsilon": -1.0}, {"max_epsilon": math.inf}, {"max_delta": 0.0}, {"min_colluders": -1}]
+    "wrong", [{"max_epsilon": -1.0}, {"max_epsilon": math.inf}, {"max_delta": 0.0}, {"min_colluders": 0}]
 )
 def test_a_policy_with_limits_of_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=next(iter(wrong))):
