@@ -62,6 +62,7 @@ _SLOW = _PROCESS | {
     "cli/test_simulate_private.py",
     "docs/test_docs.py",
     "flower/test_flower_active.py",
+    "flower/test_flower_batches.py",
     "flower/test_flower_lying_server.py",
     "flower/test_flower_private.py",
     "flower/test_flower_rounds.py",

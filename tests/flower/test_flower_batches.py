@@ -14,7 +14,7 @@ from secagg import ParameterError
 from secagg.adapters.flower import Batches, SecAggStrategy
 from secagg.differencing import DifferenceLedger
 from tests.support.flower_grid import CLIPS, MemoryGrid, model, record_of
-from tests.support.flower_setup import make
+from tests.support.flower_setup import make, with_node_config
 
 NODES = 12
 
@@ -102,3 +102,31 @@ def test_a_strategy_that_splits_batches_is_told(tmp_path: Path) -> None:
 def test_numbers_that_keep_nothing_apart(numbers: dict[str, int], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         Batches(**({"size": 4, "per_round": 2} | numbers))
+
+
+def test_members_withhold_what_opens_a_sum_that_lays_one_bare(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each by its own ledger, whatever the server keeps."""
+    strategy, grid = make("active", tmp_path, 8, delta=0.25, gamma=0.125)
+    for node in grid.nodes:
+        with_node_config(grid, node, sums=str(tmp_path / f"{node}.sums"), min_difference=2, gamma=0.125)
+    assert rounds(strategy, grid, 1) == [grid.nodes]
+    grid.mute = {("MASK", 104)}
+    assert rounds(strategy, grid, 2) == [[]]
+    assert "this client leaves the round: the ledger of 'updates'" in caplog.text
+    assert "to tell of 104 alone" in caplog.text
+    grid.mute = {("MASK", 104), ("MASK", 107)}
+    assert len(rounds(strategy, grid, 3)[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"sums": "s"}, "give secagg-identity and secagg-directory with secagg-sums"),
+        ({"min_difference": 1}, "node config secagg-min-difference is 1: a whole number from 2 on"),
+    ],
+)
+def test_a_node_config_that_keeps_nothing_apart(config: dict[str, Any], told: str, tmp_path: Path) -> None:
+    strategy, grid = make("semi_honest", tmp_path)
+    with_node_config(grid, 101, **config)
+    strategy.configure_train(1, record_of(model()), ConfigRecord(), grid)
+    assert [told in reply.error.reason for _, reply in grid.replies if reply.has_error()] == [True]

@@ -49,6 +49,7 @@ class SecAggMod:
         directory: PathOf = None,
         tokens: PathOf = None,
         budget: PathOf = None,
+        sums: PathOf = None,
     ) -> None:
         """Options; what is not given here is looked up in the node's own config, never in the run's.
 
@@ -70,12 +71,16 @@ class SecAggMod:
             budget: a file that is charged for each round before this client joins it (``secagg.privacy.budget``), made
                 with the ``max_epsilon`` and ``max_delta`` of the layout policy when it is not there;
                 ``secagg-budget``.  Rounds without noise are refused then.
+            sums: ``active``: a file that remembers who was summed with whom (``DifferenceLedger``), made when it is not
+                there; ``secagg-sums``.  This client withholds its last answer when earlier sums, taken off this one,
+                would tell of fewer than ``secagg-min-difference`` members, which are two more than the colluders of a
+                sum when the node says nothing.
         """
         self._options = NodeOptions(
             policy=policy,
             layout_policy=layout_policy or LayoutPolicy(),
             evaluate=evaluate,
-            paths={"identity": identity, "directory": directory, "tokens": tokens, "budget": budget},
+            paths={"identity": identity, "directory": directory, "tokens": tokens, "budget": budget, "sums": sums},
         )
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:

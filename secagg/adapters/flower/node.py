@@ -6,7 +6,7 @@ The server writes the run's config and the messages; it writes none of what is r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, final
@@ -15,11 +15,12 @@ from flwr.app import Context
 
 from secagg.adapters.flower.memory import Memory, Releases
 from secagg.credentials import DurableTokens, load_directory, load_identity
+from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_difference
 from secagg.encoding import LayoutPolicy
-from secagg.errors import ParameterError
+from secagg.errors import DisclosureError, ParameterError
 from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.client.machine import Client
-from secagg.pairwise.config import Policy
+from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.rules.client import Consume
 from secagg.privacy.noisy_sum import NoisySum
 
@@ -75,6 +76,13 @@ class Node:
         self._again = _flag("again", context) or False
         self.policy = _policy(options.policy, context, active=self.identity is not None)
         self.layout_policy = _layout_policy(options.layout_policy, context)
+        self._sums = paths.get("sums")
+        self._least = _min_difference(context)
+        if self._sums is not None and (self.identity is None or not self.names):
+            raise ParameterError(
+                "a ledger of sums needs to know who the members are: give secagg-identity and secagg-directory with "
+                "secagg-sums"
+            )
         self._budget = paths["budget"]
         if self._budget is not None:
             self.layout_policy = replace(self.layout_policy, private=True)
@@ -97,6 +105,22 @@ class Node:
         policy = self.layout_policy
         with closing(Budget(self._budget, epsilon=policy.max_epsilon, delta=policy.max_delta)) as budget:
             budget.charge(round_name, noisy_sum)
+
+    def why_withheld(self, survivors: Sequence[int], config: RoundConfig) -> str:
+        """Record a sum over these members; why it must not be opened, where it must not, or cannot be recorded.
+
+        Two more than the colluders of a sum must be in and out of all sums together, if the node says no other number.
+        Raises ParameterError and OSError for a file that is no ledger, or cannot be made.
+        """
+        if self._sums is None:
+            return ""
+        least = least_difference(config.colluders_in_group) if self._least is None else self._least
+        try:
+            with closing(DifferenceLedger(self._sums, "updates")) as ledger:
+                ledger.record([[self.names[index] for index in survivors]], least)
+        except (DisclosureError, DifferenceLedgerError) as refused:
+            return str(refused)
+        return ""
 
     def resume(self, state: bytes) -> Client:
         """The suspended client.  Raises PeerError(STATE_REUSED) when it answered from that state before."""
@@ -150,6 +174,13 @@ def _flag(name: str, context: Context) -> bool | None:
     value = context.node_config.get(f"secagg-{name}")
     if value is not None and not isinstance(value, bool):
         raise ParameterError(f"node config secagg-{name} is {value!r}: give true or false")
+    return value
+
+
+def _min_difference(context: Context) -> int | None:
+    value = context.node_config.get("secagg-min-difference")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 2):
+        raise ParameterError(f"node config secagg-min-difference is {value!r}: a whole number from 2 on")
     return value
 
 

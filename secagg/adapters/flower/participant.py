@@ -196,8 +196,11 @@ class Participant:
                 raise _LeavesError(_RELEASED_SINCE)
             given = train(client.config)
             step = client.submit(given.vector, given.keys)
-        if isinstance(step.event, Finished) and not self._node.release(digest):
-            raise _LeavesError(_RELEASED_SINCE)
+        if isinstance(step.event, Finished):
+            if why := self._node.why_withheld(step.event.survivors, client.config):
+                raise _LeavesError(why)
+            if not self._node.release(digest):
+                raise _LeavesError(_RELEASED_SINCE)
         if isinstance(step.event, RoundAborted):
             log.info("secagg: the server ended the round (%s)", step.event.code.name)
         if not client.done:
