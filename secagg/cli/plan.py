@@ -218,9 +218,9 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
 
 def _add_groups(facts: Table, groups: dict[str, Any]) -> None:
     smallest, largest = groups["smallest"], groups["largest"]
-    sizes = f"{largest}" if smallest == largest else f"{smallest} or {largest}"
+    sizes = counted(largest, "client") if smallest == largest else f"{smallest} or {counted(largest, 'client')}"
     colluders = counted(groups["colluders_in_group"], "colluder")
-    facts.add_row("groups", f"{groups['groups']:,} of {sizes} clients; each may hold {colluders}")
+    facts.add_row("groups", f"{groups['groups']:,} of {sizes}; each may hold {colluders}")
     facts.add_row("in each sum", f"at least {counted(groups['min_group'], 'client')}")
     left_out = groups["expected_left_out"]
     facts.add_row("groups left out", f"{left_out:.2g} on average, if all that may drop out do" if left_out else "none")

@@ -13,6 +13,7 @@ from secagg.cli.federated import Floats
 from secagg.errors import ParameterError
 from secagg.robust import AttackName
 from secagg.robust.attacks import a_little, boosted, labels_flipped, sign_flipped
+from secagg.wording import counted
 
 STRENGTHS: Final = {AttackName.SIGN: 10.0, AttackName.BOOST: 10.0, AttackName.LABELS: 20.0, AttackName.LITTLE: 8.0}
 """What an attacker's update is multiplied by; for "little", standard deviations.
@@ -43,7 +44,7 @@ class Poisoning:
         """The attack by a share of the clients, rounded down.  Raises ParameterError for a share that is nobody."""
         count = math.floor(share * clients + 1e-9)
         if not count:
-            raise ParameterError(f"--attackers {share:g}: of {clients} clients that is nobody; raise it")
+            raise ParameterError(f"--attackers {share:g}: of {counted(clients, 'client')} that is nobody; raise it")
         chosen = np.random.default_rng([seed, _WHO]).choice(clients, count, replace=False)
         return cls(attack=attack, attackers=frozenset(chosen.tolist()), strength=STRENGTHS[attack])
 

@@ -310,7 +310,9 @@ def _check_statements(certificate: Certificate, config: RoundConfig) -> None:
     """R-CHAIN-13."""
     silent = _ids(certificate.silent, config.clients)
     if len(certificate.statements) != len(silent) * SIGNATURE_BYTES:
-        raise CertificateError(f"{len(certificate.statements)} bytes of statements of {len(silent)} members")
+        raise CertificateError(
+            f"{counted(len(certificate.statements), 'byte')} of statements of {counted(len(silent), 'member')}"
+        )
     summed = {member for opened in certificate.sums for member in _ids(opened.members, config.clients)}
     if silent and (not certificate.roster or not config.threat_model.signs or summed & set(silent)):
         raise CertificateError("members state that they did not answer in active rounds that opened no sum of theirs")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from secagg.encoding import Encoder
 from secagg.errors import InputError
 from secagg.robust.blocks import Floats
+from secagg.wording import counted
 
 
 class SumOfGroup(Protocol):
@@ -110,6 +111,8 @@ def as_update(encoder: Encoder, vector: npt.NDArray[np.float64]) -> Any:
     """
     leaves = encoder.template.leaves
     if vector.shape != (encoder.template.size,):
-        raise InputError(f"the vector has shape {vector.shape}: the template has {encoder.template.size} elements")
+        raise InputError(
+            f"the vector has shape {vector.shape}: the template has {counted(encoder.template.size, 'element')}"
+        )
     parts = np.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
     return encoder.template.restore([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])

@@ -21,6 +21,7 @@ from secagg.statistics.method import Method
 from secagg.statistics.methods import AnyMethod
 from secagg.statistics.noise import check_cells
 from secagg.statistics.release import NoiseTerms, Release
+from secagg.wording import counted
 
 _LABEL: Final = b"secagg study 1\n"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -94,7 +95,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         values = sum(math.prod(cells.shape) for cells in method.cells(self.terms, ask).values())
         if values > _MOST_VALUES:
             raise ParameterError(
-                f"a round of it sums {values:,} values, and at most {_MOST_VALUES:,} are allowed: take fewer bins, "
+                f"a round of it sums {counted(values, 'value')}, and at most {_MOST_VALUES:,} are allowed: take fewer bins, "
                 "fewer columns, or columns with fewer values"
             )
 
