@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.errors import ParameterError
-from secagg.statistics.asks import Ask, Released, Terms, public
+from secagg.statistics.asks import Ask, Released, Terms
 from secagg.statistics.cells import Cells, Real
 from secagg.statistics.chunk import Chunk, Flags, Floats
 from secagg.statistics.clustering import Clustering
@@ -59,7 +59,8 @@ class _Mixture:
             "means": self.means.reshape(-1),
             "covariances": np.concatenate([of_one(covariance) for covariance in self.covariances]),
         }
-        return Ask("responsibilities", {name: public(part) for name, part in parts.items()})
+        # All digits go along: a dozen are too few where clusters part, and each step is far from the last.
+        return Ask("responsibilities", {name: part.tolist() for name, part in parts.items()})
 
     def log_densities(self, z: Floats) -> Floats:
         """The logarithm of each weight times its density, shape (records, k)."""
