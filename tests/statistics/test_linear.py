@@ -241,6 +241,8 @@ def test_what_has_no_single_fit_says_so_and_is_json(case: str) -> None:
     elif left_out:
         assert result["values"]["coefficients"][left_out]["estimate"] is None
         assert left_out in result["notes"][0]
+        shrunk = [methods[name]["result"]["values"]["coefficients"]["bmi"]["estimate"] for name in ("ridge", "scaled")]
+        assert (shrunk == [0.0, 0.0]) == (case == "constant x")
     elif case == "constant y":
         assert result["values"]["r_squared"] is None
         assert result["values"]["coefficients"]["intercept"]["estimate"] == pytest.approx(100.7)

@@ -169,9 +169,9 @@ class Ridge(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     The penalty is on the coefficients of the columns as they are (indicators of all values of a category but the first
     among them), or with ``standardised`` on those of columns divided by their standard deviations (divisor n; about 0
-    where there is no intercept), as after a ``StandardScaler``; the intercept has none.  Coefficients are reported for
-    the columns as they are in either case.  What is summed, and what is withheld, is as for ``linear`` (A. E. Hoerl and
-    R. W. Kennard, Technometrics 12, 1970).
+    where there is no intercept), as after a ``StandardScaler``; the intercept has none.  With an intercept, a column
+    that does not vary has the coefficient 0.  Coefficients are reported for the columns as they are in either case.
+    What is summed, and what is withheld, is as for ``linear`` (A. E. Hoerl and R. W. Kennard, Technometrics 12, 1970).
 
     Attributes:
         alpha: the penalty, above 0.
@@ -192,14 +192,17 @@ class Ridge(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         products = self._products(terms, released)
         if isinstance(products, str):
             return MethodResult(withheld=products)
-        penalty = np.full(len(products.design.names), self.alpha)
-        penalty = penalty * self._spread(products) if self.standardised else penalty / products.design.scale**2
+        variances = self._variances(products)
+        penalty = self.alpha * (variances if self.standardised else 1 / products.design.scale**2)
+        varies = variances > ALIASED
         if self.intercept:
-            penalty[0] = 0.0
-        penalised = products.xx + np.diag(penalty)
-        scaled = np.asarray(np.linalg.solve(penalised, products.xy), np.float64)
+            penalty[0], varies[0] = 0.0, True
+        kept = np.ix_(varies, varies)
+        penalised = products.xx[kept] + np.diag(penalty[varies])
+        scaled = np.zeros(len(penalty))
+        scaled[varies] = np.linalg.solve(penalised, products.xy[varies])
         estimates, _ = products.unscaled(scaled, np.zeros_like(products.xx))
-        freedom = float(np.trace(np.linalg.solve(penalised, products.xx)))
+        freedom = float(np.trace(np.linalg.solve(penalised, products.xx[kept])))
         coefficients = {
             name: {"estimate": float(value)} for name, value in zip(products.design.names, estimates, strict=True)
         }
@@ -218,11 +221,10 @@ class Ridge(_OfLeastSquares, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "with them the means and covariances of these columns."
         )
 
-    def _spread(self, products: _Products) -> Floats:
-        """The variances (divisor n) of the columns in the scale of the products; 1 for a column that does not vary."""
+    def _variances(self, products: _Products) -> Floats:
+        """Of the columns (divisor n) in the scale of the products; of one that does not vary, what rounding left."""
         means = products.xx[0] / products.records if self.intercept else np.zeros(len(products.xy))
-        variances = np.asarray(products.xx.diagonal() / products.records - means**2, np.float64)
-        return np.where(variances > ALIASED, variances, 1.0)
+        return np.asarray(products.xx.diagonal() / products.records - means**2, np.float64)
 
 
 def _share(products: _Products, residual: float) -> float | None:
