@@ -80,6 +80,12 @@ def test_differencing(difference: int) -> None:
     assert others.rounds == ()
 
 
+def test_differencing_between_studies_succeeds_where_no_hospital_keeps_a_ledger() -> None:
+    """Each study by itself holds to ``min_difference``; what was released by the first one, only a ledger knows."""
+    everybody, others = asked(study("Before"), HOSPITALS, {}), asked(study("After"), HOSPITALS[:-1], {})
+    assert sum_of(everybody) - sum_of(others) == int(patients(VICTIM)["ill"].sum())
+
+
 def test_a_hospital_that_vanishes_alone_is_not_laid_bare_by_the_next_round() -> None:
     sites = {name: Site(study("Lost"), Frame(study("Lost"), patients(name))) for name in HOSPITALS}
     alone = simulate_study(sites, lost={VICTIM: 2})
