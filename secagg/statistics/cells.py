@@ -28,6 +28,9 @@ LIMB_BITS: Final = 40
 _REAL_BITS: Final = 60
 """Steps in the largest contribution of a record: finer than a float64 of that size, so that rounding to whole steps
 costs less than float64's own."""
+_BOUND_BITS: Final = 10
+_WIDER: Final = 1 + 2.0**-20
+"""No number that a bound is likely to be by design is a multiple of a power of two times this."""
 
 Integers: TypeAlias = npt.NDArray[Any]
 """Of dtype object where they may be beyond int64: Python's integers."""
@@ -71,9 +74,22 @@ class Real:
     @property
     def step(self) -> float:
         """A power of two."""
+        return math.ldexp(1.0, self._parts()[1] - _REAL_BITS)
+
+    @property
+    def units(self) -> int:
+        """The steps in ``per_record``, rounded up to a thousandth."""
+        return math.ceil(math.ldexp(self._parts()[0], _BOUND_BITS)) << (_REAL_BITS - _BOUND_BITS)
+
+    def _parts(self) -> tuple[float, int]:
+        """Mantissa and exponent of a bound a little above ``per_record``.
+
+        Sites and the server work ``per_record`` out by themselves, on machines that may differ in its last digits, and
+        must find the same step and the same layout, also where it is a round number.
+        """
         if not (math.isfinite(self.per_record) and self.per_record > 0):
             raise ParameterError(f"per_record is {self.per_record!r}: must be a finite number above 0")
-        return math.ldexp(1.0, math.frexp(self.per_record)[1] - _REAL_BITS)
+        return math.frexp(self.per_record * _WIDER)
 
 
 @final
@@ -89,10 +105,7 @@ Cells: TypeAlias = Whole | Real | Presence
 
 def most_units(cells: Whole | Real, max_records: int) -> int:
     """The largest absolute value of a site's integer."""
-    per_record = (
-        cells.per_record if isinstance(cells, Whole) else math.ceil(Fraction(cells.per_record) / Fraction(cells.step))
-    )
-    return per_record * max_records + 1
+    return (cells.per_record if isinstance(cells, Whole) else cells.units) * max_records + 1
 
 
 def limbs_of(cells: Cells, max_records: int) -> int:
