@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, final
 import msgspec
 from msgspec import Meta
 
+from secagg.arithmetic.modular import Lanes
+from secagg.arithmetic.packing import pack
 from secagg.errors import AbortCode, CertificateError, ErrorCode, ParameterError, PeerError
 from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.messages import Digest, PublicKey, decode_bitmap
@@ -200,6 +202,20 @@ class Certificate(_Part, frozen=True):
     def members(self, bitmap: bytes) -> tuple[int, ...]:
         """The cohort indices in one of the bitmaps, ascending; none in an empty one."""
         return _ids(bitmap, self.round_config.clients)
+
+    def check_sum(self, total: Lanes, number: int = 0) -> None:
+        """Whether somebody who holds a total holds the one that was certified.
+
+        Args:
+            total: shape (config.length,), dtype ``config.modulus.dtype``, as ``Result.sum``.
+            number: of its group; 0 in a round without groups.
+
+        Raises CertificateError when it is another total, or when no such sum was certified.
+        """
+        config = self.round_config
+        digest = config.labels.sum_digest(self.session, pack(total, config.modulus))
+        if all((opened.number, opened.digest) != (number, digest) for opened in self.sums):
+            raise CertificateError(f"the total of group {number} is not the one that the server certified")
 
     def check_members(self, identity_keys: Sequence[bytes]) -> None:
         """``active``: confirmations and statements are the members', by their identity keys in order of the cohort.

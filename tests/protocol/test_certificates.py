@@ -66,6 +66,16 @@ def test_the_sum_s_digest_is_the_labelled_hash_of_the_packed_sum(cohort: Certifi
     assert [opened.digest for opened in certificate.sums] == [expected]
 
 
+def test_who_holds_a_total_can_compare_it(cohort: CertifiedCohort) -> None:
+    server = cohort.play()
+    certificate = Certificate.from_bytes(server.certificate(cohort.server))
+    total = server.compute().sum
+    certificate.check_sum(total)
+    for other, number in ((total + 1, 0), (total, 1)):
+        with pytest.raises(CertificateError, match="not the one that the server certified"):
+            certificate.check_sum(other, number)
+
+
 def test_another_library_verifies_the_signatures(cohort: CertifiedCohort) -> None:
     certificate = read(cohort, 0)
     unsigned = msgspec.msgpack.decode(cohort.chain[0])
