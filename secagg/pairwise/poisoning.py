@@ -246,8 +246,8 @@ class _Asked:
         if best is None:
             return (
                 f"attackers = {attackers}: a robust mean needs {_FEWEST_GROUPS} groups or more, and "
-                f"{counted(demand.clients, 'client')} with {counted(demand.colluders, 'colluder')} cannot be drawn into so many; invite more clients, or "
-                "lower gamma"
+                f"{counted(demand.clients, 'client')} with {counted(demand.colluders, 'colluder')} cannot be "
+                "drawn into so many; invite more clients, or lower gamma"
             )
         most_attackers = bisect_left(range(1, attackers), True, key=lambda fewer: not self._withstands(fewer, bits))
         most = f"ask for at most {most_attackers} attackers" if most_attackers else "invite more clients"
@@ -260,8 +260,9 @@ class _Asked:
             else "none bounds it at all"
         )
         return (
-            f"attackers = {attackers}: with {counted(demand.clients, 'client')}, no number of groups keeps the probability "
-            f"that a robust mean fails below 2^-{bits}; {reached}; {most}{lower}, or lower gamma, which allows smaller groups"
+            f"attackers = {attackers}: with {counted(demand.clients, 'client')}, no number of groups keeps the "
+            f"probability that a robust mean fails below 2^-{bits}; {reached}; {most}{lower}, or lower gamma, which allows "
+            "smaller groups"
         )
 
     def _withstands(self, attackers: int, bits: int) -> bool:

@@ -95,8 +95,8 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         values = sum(math.prod(cells.shape) for cells in method.cells(self.terms, ask).values())
         if values > _MOST_VALUES:
             raise ParameterError(
-                f"a round of it sums {counted(values, 'value')}, and at most {_MOST_VALUES:,} are allowed: take fewer bins, "
-                "fewer columns, or columns with fewer values"
+                f"a round of it sums {counted(values, 'value')}, and at most {_MOST_VALUES:,} are allowed: take fewer "
+                "bins, fewer columns, or columns with fewer values"
             )
 
     def _check_noise(self, noise: NoiseTerms) -> None:
