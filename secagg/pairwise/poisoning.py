@@ -261,8 +261,8 @@ class _Asked:
         )
         return (
             f"attackers = {attackers}: with {counted(demand.clients, 'client')}, no number of groups keeps the "
-            f"probability that a robust mean fails below 2^-{bits}; {reached}; {most}{lower}, or lower gamma, which allows "
-            "smaller groups"
+            f"probability that a robust mean fails below 2^-{bits}; {reached}; {most}{lower}, or lower gamma, which "
+            "allows smaller groups"
         )
 
     def _withstands(self, attackers: int, bits: int) -> bool:
