@@ -14,7 +14,7 @@ from secagg.adapters.net.group_anomalies import group_anomalies
 from secagg.adapters.net.monitor import _ServiceCollector
 from secagg.simulation import simulate
 from tests.support.hosting import LAYOUT, SHAPES, arrays_of, hosting, spec_of
-from tests.support.moved_clock import run
+from tests.support.moved_clock import eventually, run
 
 IN_GROUPS = Policy(threat_model=ThreatModel.SEMI_HONEST, gamma=0.0, min_survivors=3, max_groups=3)
 
@@ -29,6 +29,7 @@ def test_a_round_in_groups_says_which_stand_out(tmp_path: Path, tls_folder: Path
             arrays = [poison if number == 4 else honest for number in range(9)]
             totals = await asyncio.gather(*(host.member(n, arrays=arrays[n], policy=IN_GROUPS).run() for n in range(9)))
             assert {total.mean.count for total in totals} == {9}
+            await eventually(lambda: host.hosted().group_anomalies)
             shown = host.service.status()["rounds"][0]["group_anomalies"]
             assert [group["number"] for group in shown] == [0, 1, 2]
             assert [group["stands_out"] for group in shown].count(True) == 1

@@ -470,12 +470,13 @@ class HostedRound:
         if result is None and self.charge is not None:
             await self._on_thread(self.charge.give_back)
         if result is not None:
-            self.group_anomalies = await self._on_thread(lambda: group_anomalies(self.spec.layout, result))
             self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
         async with self._stage:
             self.ending, self._server = ending, None
             self._next_epoch()
         self._log("round-over", included=len(ending.included), failure=ending.failure)
+        if result is not None:  # the clients have been told: nobody waits for what is for a person to look at
+            self.group_anomalies = await self._on_thread(lambda: group_anomalies(self.spec.layout, result))
 
     def _open_sum(self, result: Result) -> OpenedSum:
         if isinstance(self.spec.layout, StudyLayout):
