@@ -101,6 +101,11 @@ class RoundTerms(RoundShape, CohortShape, Protocol):
         ...
 
     @property
+    def groups(self) -> int:
+        """Into how many groups the cohort is drawn, each with a sum of its own; 1 for one sum."""
+        ...
+
+    @property
     def attachment_bytes(self) -> int:
         """What each client attaches to its answer in UNMASK."""
         ...

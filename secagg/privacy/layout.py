@@ -26,6 +26,7 @@ from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.parameters import CANONICAL_ROUNDING_FAILURE
 from secagg.privacy.private_mean import PrivateMean
 from secagg.privacy.terms import PrivacyTerms
+from secagg.wording import counted
 
 _LABEL: Final = b"secagg private round layout 1\n"
 _NEARLY: Final = 1.0005
@@ -126,6 +127,11 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
         client has compared with its policy.  One colluder or more must be among them: every member sees what becomes of
         the sum, and knows the noise that it put into it.
         """
+        if config.groups != 1:
+            raise ParameterError(
+                f"the config has {counted(config.groups, 'group')}, each with a sum of its own, and the noise is sized "
+                "for one sum over everybody: leave groups out of a private round"
+            )
         self.encoder().for_round(config)
         self.terms.check_cohort(config)
         if config.colluders < 1:

@@ -471,6 +471,14 @@ def test_a_round_that_may_have_fewer_honest_clients_is_refused() -> None:
         LAYOUT.check_round(config_of(LAYOUT, gamma=0.4, delta=0.0))
 
 
+def test_a_round_whose_groups_have_less_noise_each_is_refused() -> None:
+    """Its min_survivors counts the whole cohort, and the noise in a group's sum is that of the group alone."""
+    grouped = config_of(LAYOUT, 60, version=2, groups=2, gamma=0.05, min_survivors=40)
+    assert grouped.min_survivors - grouped.colluders >= TERMS.honest > grouped.min_group
+    with pytest.raises(ParameterError, match="has 2 groups, each with a sum of its own"):
+        LAYOUT.check_round(grouped)
+
+
 def test_the_modulus_is_exactly_that_of_the_mechanism() -> None:
     wider = config_of(LAYOUT, modulus=2 ** (TERMS.bits + 5), input_max=2**TERMS.bits - 1)
     with pytest.raises(ParameterError, match=f"a private round counts modulo 2\\^{TERMS.bits} and nothing else"):
