@@ -115,9 +115,9 @@ class InputError(UsageError, ValueError):
 
 
 class DisclosureError(SecAggError):
-    """An organisation's own rules refuse a study, its few records, or a sum of a set of organisations.
+    """A member's own rules refuse a study, its few records, or a sum over this set of members.
 
-    Nothing was given away.  The message is for the organisation itself: it may tell of its data.
+    Nothing was given away.  The message is for the member itself: it may tell of its data.
     """
 
 
