@@ -91,6 +91,15 @@ def test_a_component_without_variance_is_left_out() -> None:
     assert result.notes == ("1 component without variance: left out, columns depend on others.",)
 
 
+def test_a_component_without_variance_is_left_out_of_narrow_columns_as_well() -> None:
+    """The standard deviations are some 1e-5 of the ranges, where rounding leaves more."""
+    frame = records()
+    base = frame["mean_radius"] - frame["mean_radius"].mean()
+    frame["mean_radius"], frame["mean_texture"] = 90 + 1e-3 * base, 3 - 2e-3 * base
+    result = add_up(STUDY, split(frame))["components"].result
+    assert len(result.values["components"]) == 4
+
+
 def test_a_flag_with_few_yes_is_withheld() -> None:
     frame = records()
     frame["benign"] = [1.0] * 3 + [0.0] * (len(frame) - 3)

@@ -20,8 +20,10 @@ from secagg.statistics.method import check_columns
 from secagg.statistics.results import MethodResult, Table, Value
 from secagg.wording import counted
 
-_NO_SHARE: Final = 1e-13
-"""Of all variance: a component that has less is rounding."""
+_NO_SHARE: Final = 1e-9
+"""Of all variance: a component of scaled columns that has less may be rounding, since moments keep nine digits."""
+_NO_SHARE_IN_UNITS: Final = 1e-11
+"""The same for columns in their own units, which may be so unlike that a smaller share is some column's own."""
 
 
 @final
@@ -143,7 +145,7 @@ class Pca(_OfProducts, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
         vectors = vectors * np.sign(largest)[:, None]
         share = eigenvalues / eigenvalues.sum()
         asked = min(self.components or len(names), len(names))
-        count = min(asked, int(np.count_nonzero(share > _NO_SHARE)))
+        count = min(asked, int(np.count_nonzero(share > (_NO_SHARE if self.scaled else _NO_SHARE_IN_UNITS))))
         sd = np.sqrt(spread.covariance.diagonal()[varies])
         values = {
             "columns": names,
