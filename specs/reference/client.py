@@ -240,8 +240,7 @@ class Client:
         near = self.survivors & self.neighbours
         require(self.index in self.survivors, "survivors-self")  # R-SURVIVORS-2
         require(len(self.survivors) >= self.config.min_survivors, "survivors-too-few")  # R-SURVIVORS-3
-        # R-GROUP-5
-        require(len(near) + 1 >= self.config.min_group or self.config.groups == 1, "survivors-too-few")
+        require(len(near) + 1 >= self.config.min_group, "survivors-too-few")  # R-GROUP-5
         require(near <= {*self.pairs}, "survivors-not-shared")  # R-SURVIVORS-4
         require(len(near) >= self.config.threshold, "survivors-neighbours")  # R-SURVIVORS-5
         if not self.config.active:

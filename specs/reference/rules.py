@@ -154,15 +154,15 @@ def graph_is_sound(c: Config) -> bool:
 
 
 def groups_are_sound(c: Config) -> bool:
-    """R-GROUP-1 and R-GROUP-3."""
-    if c.version == 1 or not 2 <= c.groups <= c.clients // 3 or c.attachment_bytes:
+    """R-GROUP-1 and R-GROUP-3; that a group has three members or more follows from t >= 2 and t < min_group."""
+    if c.groups < 2 or c.attachment_bytes:
         return False
     smallest, largest = c.clients // c.groups, -(-c.clients // c.groups)
     colluding = quantile(c.clients, c.colluders, largest, c.groups << c.sigma + c.grinding_bits + 1)  # A_g
     return (
         c.neighbours == largest - 1
         and (2 * c.threshold > c.neighbours + colluding if c.active else c.threshold > colluding)
-        and 2 <= c.threshold <= smallest - 1
+        and c.threshold >= 2
         and (not c.active or 2 * c.quorum > largest + colluding)
         and max(c.threshold + 1, colluding + 2, c.quorum) <= c.min_group <= smallest
         and c.min_group <= c.min_survivors <= c.clients - c.dropouts
@@ -218,8 +218,6 @@ def ring_of(config: Config, roster: bytes, session: bytes) -> list[int]:
 def groups_of(config: Config, roster: bytes, session: bytes) -> list[list[int]]:
     """R-GROUP-2: the members of each group, ascending: the ring, cut into pieces; one group of all without groups."""
     n, pieces = config.clients, config.groups
-    if pieces == 1:
-        return [list(range(n))]
     ring = ring_of(config, roster, session)
     return [sorted(ring[g * n // pieces : (g + 1) * n // pieces]) for g in range(pieces)]
 

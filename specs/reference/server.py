@@ -154,8 +154,7 @@ class Server:
 
     def _going_on(self, able: list[int], needed: int) -> list[int]:
         """R-GROUP-4: those of the able whose groups go on; the other groups are left out."""
-        if self.config.groups > 1:
-            self.open = [g for g in self.open if len({*self.groups[g]} & {*able}) >= needed]
+        self.open = [g for g in self.open if len({*self.groups[g]} & {*able}) >= needed]
         return [member for member in able if self._group_of(member) in self.open]
 
     def _close_advertise(self) -> Closed:

@@ -107,6 +107,7 @@ def unsound_configs() -> Iterator[tuple[str, str, Config]]:
         "a threshold that a whole group does not reach": replace(two, threshold=4, min_group=5, min_survivors=5),
         "a threshold that the smallest group does not reach": grouped(clients=7, threshold=3, min_group=4),
         "a threshold one too low in active": replace(active, threshold=active.threshold - 1),
+        "a quorum of half a group": grouped_active(quorum=2, cohort=bytes(32)),
         "a quorum one too low": replace(active, quorum=active.quorum - 1),
         "a min_group of t": replace(two, threshold=3, min_group=3),
         "a min_group with one honest member": replace(
