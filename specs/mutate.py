@@ -38,7 +38,8 @@ MODULES = ("wire", "arithmetic", "primitives", "rules", "policy", "client", "ser
 PROTOCOL = ("vectors.replay", ("v1", "v2"))
 REPLAYS = {"private": ("vectors.replay_private", ("private-v1",))}
 """Modules that have other vectors than the protocol's: what replays these, and where they are."""
-FORMULAS = ("connects", "thresholds", "quantile", "is_sound", "max_bytes", "levels_of", "variance_that_counts")
+FORMULAS = ("connects", "thresholds", "quantile", "is_sound", "graph_is_sound", "groups_are_sound", "max_bytes")
+FORMULAS += ("levels_of", "variance_that_counts")
 """Functions in which numbers are moved by one."""
 SECONDS = 60
 """A changed reference that has not finished then never will: that is a difference too."""

@@ -155,7 +155,7 @@ def graph_is_sound(c: Config) -> bool:
 
 def groups_are_sound(c: Config) -> bool:
     """R-GROUP-1 and R-GROUP-3; that a group has three members or more follows from t >= 2 and t < min_group."""
-    if c.groups < 2 or c.attachment_bytes:
+    if not c.groups or c.attachment_bytes:
         return False
     smallest, largest = c.clients // c.groups, -(-c.clients // c.groups)
     colluding = quantile(c.clients, c.colluders, largest, c.groups << c.sigma + c.grinding_bits + 1)  # A_g
@@ -164,7 +164,7 @@ def groups_are_sound(c: Config) -> bool:
         and (2 * c.threshold > c.neighbours + colluding if c.active else c.threshold > colluding)
         and c.threshold >= 2
         and (not c.active or 2 * c.quorum > largest + colluding)
-        and max(c.threshold + 1, colluding + 2, c.quorum) <= c.min_group <= smallest
+        and max(c.threshold + 1, c.quorum) <= c.min_group <= smallest  # and A_g + 2, which t + 1 is at least
         and c.min_group <= c.min_survivors <= c.clients - c.dropouts
     )
 

@@ -235,13 +235,13 @@ class Server:
 
     def compute(self) -> list[int]:
         """The sum of each group, and of them all.  R-GROUP-8: a bad dealer costs its own group."""
-        bad = None
+        bad = Refused("too-few-clients")
         for group in self.open:
             try:
                 self.sums[group] = self._unmasked(group)
             except Refused as refused:
                 bad = refused
-        if bad is not None and not self.sums:
+        if not self.sums:
             raise bad
         self.phase = "DONE"
         self.open = sorted(self.sums)

@@ -57,6 +57,7 @@ def sound_configs() -> Iterator[tuple[str, Config]]:
     hundred = many()
     most = colluding(hundred)
     yield "the smallest threshold and min_group", hundred
+    yield "as many bits as its threshold withstands", replace(hundred, sigma=5)
     yield "a larger min_group", replace(hundred, min_group=25, min_survivors=25)
     active = many_active()
     yield "the smallest threshold, quorum and min_group in active", active
