@@ -16,7 +16,7 @@ SAMPLE = (
     "client.Client.__init__: without require(all(map(primitives.is_well_formed, self.cohort)), 'cohort-not-vouched')",
     "client.Client._take_roster: without require(own == self.channel_key + self.masking_key, 'roster-own-leaf')",
     "client.Client._take_survivors: without require(near <= {*self.pairs}, 'survivors-not-shared')",
-    "server.Server._close_confirm: without require(len(self.confirmations) >= self.config.quorum, 'too-few-clients')",
+    "server.Server._close_confirm: without require(len(signed) >= self.config.quorum, 'too-few-clients')",
     "server.Server._take_unmask: without require(len(attachment) == self.config.attachment_bytes, 'wrong-length')",
     "rules.is_sound: 10 * losses < 9 * c.clients for 10 * losses <= 9 * c.clients",
     "private.levels_of: honest for honest - lost",
