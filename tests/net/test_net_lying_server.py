@@ -58,7 +58,7 @@ async def joined(line: Line, config: RoundConfig = CONFIG, layout: Layout = LAYO
     ("before", "frame", "says"),
     [
         (log_in, Message("ADVERTISE", 2**35), "an? ADVERTISE message of 34,359,738,368 bytes"),
-        (log_in, Message("SHARE", 2**35), "at most 4,096"),
+        (log_in, Message("SHARE", 2**35), "at most 1,052,672"),
         (log_in, Sum(b"\x07", 2**35), "this client was not in it"),
         (joined, Message("SHARE", 2**20), "at most"),
         (joined, Message("LUNCH", 10), "no phase"),
@@ -100,8 +100,12 @@ def test_more_bytes_than_belong_to_a_state_end_the_client(tmp_path: Path, tls_fo
 
     async def test() -> None:
         async with lying_server(tmp_path, tls_folder, behave) as member:
+            running = asyncio.ensure_future(member().run())
+            await passing(
+                running.done, step=0.01, most=20.0
+            )  # for the server's end of the connection, which is not read
             with pytest.raises(RefusedError) as refused:
-                await member().run()
+                await running
             assert refused.value.code in (Refusal.TOO_LARGE, Refusal.MALFORMED)
             assert connections == 1
 

@@ -39,6 +39,7 @@ from secagg.pairwise import messages
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.transcript import VERSION
 from secagg.pairwise.transitions import next_answer
 from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.hosting import OpenedSum, Submitted, decoded, submitted
@@ -66,7 +67,8 @@ def largest_message(config: RoundConfig | None, phase: str) -> int:
     """The most bytes of the server's message that begins a phase; before there is a config, of an invitation."""
     kinds = messages.beginnings(Phase(phase))
     if config is None or not kinds:
-        return messages.MAX_CHAINED_INVITATION_BYTES
+        is_version_1 = config is not None and config.version == VERSION
+        return messages.MAX_INVITATION_BYTES if is_version_1 else messages.MAX_CHAINED_INVITATION_BYTES
     return max(messages.max_bytes(config, kind) for kind in kinds)
 
 
