@@ -6,7 +6,7 @@ Nothing here reads a file; ``secagg audit`` does.  What a history proves, and wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import msgspec
@@ -15,6 +15,7 @@ from secagg.errors import AbortCode, CertificateError
 from secagg.identity import Directory
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.receipt import Receipt
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -44,6 +45,7 @@ class AuditedRound:
         sums: (group, members, digest) of what was opened.
         epsilon, delta: the privacy that the round took; None where none was promised.
         digest: of the certificate, which the next one names.
+        receipts: the members whose receipts for a total of the round were given to the audit, and hold.
     """
 
     number: int
@@ -65,6 +67,7 @@ class AuditedRound:
     epsilon: float | None
     delta: float | None
     digest: bytes
+    receipts: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, certificate: Certificate) -> AuditedRound:
@@ -118,6 +121,7 @@ class AuditedRound:
             ],
             "privacy": None if self.epsilon is None else {"epsilon": self.epsilon, "delta": self.delta},
             "policy": policy_of(config),
+            "receipts": list(self.receipts),
         }
 
 
@@ -184,6 +188,7 @@ def audit(
     head: bytes | None = None,
     partial: bool = False,
     executor: Executor | None = None,
+    receipts: Iterable[bytes] = (),
 ) -> History:
     """Check a whole history: every signature, every quorum, every claim, and the chain.
 
@@ -196,8 +201,9 @@ def audit(
         partial: take a history whose beginning is not there.
         executor: where the members' signatures are verified, which takes most of the time; threads serve, because
             verifying releases the GIL.  This thread when not given.
+        receipts: of members, in any order, for totals of these rounds.
 
-    Raises CertificateError, which says which certificate does not hold, and why.
+    Raises CertificateError, which says which certificate or receipt does not hold, and why.
     """
     rounds: list[AuditedRound] = []
     sessions: set[tuple[bytes, bytes]] = set()
@@ -231,7 +237,7 @@ def audit(
             f"the history ends with {digest.hex()}, not with {head.hex() if head else ''}: its end is missing, or it "
             "is another history"
         )
-    return History(last.server, tuple(rounds), digest)
+    return History(last.server, _with_receipts(rounds, signed, receipts), digest)
 
 
 def check_follows(certificate: Certificate, last: Certificate, digest: bytes) -> None:
@@ -291,6 +297,27 @@ def _check_some(signed: Sequence[_Signed]) -> int:
         except CertificateError as wrong:
             raise CertificateError(f"certificate {place} of the history: {wrong}") from None
     return len(signed)
+
+
+def _with_receipts(
+    rounds: Sequence[AuditedRound], signed: Sequence[_Signed], receipts: Iterable[bytes]
+) -> tuple[AuditedRound, ...]:
+    """The rounds with the members whose receipts hold (R-CHAIN-16)."""
+    by_session = {certificate.session: (place, certificate, keys) for place, certificate, keys in signed}
+    holders: dict[int, set[int]] = {}
+    for number, data in enumerate(receipts):
+        try:
+            receipt = Receipt.from_bytes(data)
+            if receipt.session not in by_session:
+                raise CertificateError(f"no active round of this history has the session {receipt.session.hex()}")
+            place, certificate, keys = by_session[receipt.session]
+            receipt.check(certificate, keys)
+        except CertificateError as wrong:
+            raise CertificateError(f"receipt {number}: {wrong}") from None
+        holders.setdefault(place, set()).add(receipt.member)
+    return tuple(
+        replace(audited, receipts=tuple(sorted(holders.get(place, ())))) for place, audited in enumerate(rounds)
+    )
 
 
 # A server that contradicts itself.

@@ -12,6 +12,7 @@ from secagg.errors import CertificateError, ParameterError
 from secagg.pairwise.certificate import Certificate
 
 SUFFIX: Final = ".certificate"
+RECEIPT_SUFFIX: Final = ".receipt"
 _HEADER_BYTES: Final = 5
 """Of MessagePack, before a string of bytes: at most."""
 MAX_BYTES: Final = 2**28
@@ -28,12 +29,26 @@ def read_certificates(paths: Iterable[str | os.PathLike[str]]) -> list[bytes]:
         files = _listed(given) if given.is_dir() else [given]
         if not files:
             raise ParameterError(f"{given}: there is no file *{SUFFIX} in this directory")
-        found += [_read(file) for file in files]
+        found += [_read(file) for file in files if file.suffix != RECEIPT_SUFFIX]
     return found
 
 
-def _listed(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
+def read_receipts(paths: Iterable[str | os.PathLike[str]]) -> list[bytes]:
+    """The receipts in files whose names end in ``.receipt``, among those given and in the directories given.
+
+    Raises ParameterError for a file that is far too large, and OSError.
+    """
+    found: list[bytes] = []
+    for given in map(Path, paths):
+        if given.is_dir():
+            found += [_read(file) for file in _listed(given, RECEIPT_SUFFIX)]
+        elif given.suffix == RECEIPT_SUFFIX:
+            found.append(_read(given))
+    return found
+
+
+def _listed(folder: Path, suffix: str = SUFFIX) -> list[Path]:
+    return sorted(folder.glob(f"*{suffix}"))
 
 
 def _read(file: Path) -> bytes:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from secagg.audit import AuditedRound, History, policy_of
 from secagg.audit import audit as audit_history
-from secagg.certificate_files import read_certificates
+from secagg.certificate_files import read_certificates, read_receipts
 from secagg.cli.identity import read_member
 from secagg.cli.options import AsJson
 from secagg.cli.output import EXIT_FAILED, fact_table, print_json, results, table, usage_errors
@@ -31,7 +31,9 @@ def audit(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILES", help="Files with one certificate each, in the order of the rounds, or directories of them."
+            metavar="FILES",
+            help="Files with one certificate each, in the order of the rounds, or directories of them. Files "
+            "*.receipt among them are members' receipts.",
         ),
     ],
     directory: Annotated[
@@ -68,21 +70,27 @@ def audit(
 ) -> None:
     """Check the certificates of a cohort's rounds, and print the history for an auditor.
 
-    The command checks every signature, the quorum of every active round, the chain, and that each certificate agrees
-    with itself. It needs no network and no server.
+    The command checks every signature, the quorum of every active round, the chain, that each certificate agrees with
+    itself, and that members' receipts are for the certified totals. It needs no network and no server.
 
-    Exit code 0: the history holds. 1: a certificate, or the chain, does not hold; the reason is on standard error. 2:
-    the command cannot be carried out.
+    Exit code 0: the history holds. 1: a certificate, a receipt or the chain does not hold; the reason is on standard
+    error. 2: the command cannot be carried out.
     """
     with usage_errors("audit"):
         known, names = _directory(directory)
         signer = None if server is None else bytes.fromhex(read_member(server)["key"])
         last = None if head is None else _digest(head)
-        certificates = read_certificates(files)
+        certificates, receipts = read_certificates(files), read_receipts(files)
     try:
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
             history = audit_history(
-                certificates, directory=known, server=signer, head=last, partial=partial, executor=threads
+                certificates,
+                directory=known,
+                server=signer,
+                head=last,
+                partial=partial,
+                executor=threads,
+                receipts=receipts,
             )
     except CertificateError as wrong:
         typer.echo(f"secagg audit: {wrong}", err=True)
@@ -136,6 +144,7 @@ def _overview(history: History) -> object:
     facts.add_row("last certificate", history.head.hex())
     facts.add_row("rounds with a sum", f"{sums:,}")
     facts.add_row("rounds without one", f"{len(history.rounds) - sums:,}")
+    facts.add_row("receipts of members", f"{sum(len(audited.receipts) for audited in history.rounds):,}")
     promised = any(audited.epsilon is not None for audited in history.rounds)
     spent = f"epsilon {history.epsilon:.6g}, delta {history.delta:.3g}" if promised else "no privacy was promised"
     facts.add_row("privacy of all rounds", spent)

@@ -53,6 +53,7 @@ _SUM: Final = b"sum"
 _CERTIFICATE: Final = b"certificate"
 _CHAIN: Final = b"certificate chain"
 _SILENCE: Final = b"silence"
+_RECEIPT: Final = b"receipt"
 
 KEY_SHARE: Final = 0
 """The kind of a share of a masking private key."""
@@ -189,6 +190,10 @@ class Labels:
     def signed_silence(self, session: bytes) -> bytes:
         """R-CHAIN-12: the bytes that an identity signs to state that it did not answer UNMASK, and never will."""
         return self._fields(_SILENCE, session)
+
+    def signed_receipt(self, session: bytes, number: int, digest: bytes) -> bytes:
+        """R-CHAIN-14: the bytes that an identity signs over the digest of a total that it was handed."""
+        return self._fields(_RECEIPT, session, _u32(number), digest)
 
     def certificate_digest(self, certificate: bytes) -> bytes:
         """R-CHAIN-4: what the next certificate of the chain gives as its ``previous``."""

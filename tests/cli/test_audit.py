@@ -12,6 +12,7 @@ from secagg.audit import audit
 from secagg.certificate_files import CertificateFiles
 from secagg.errors import CertificateError
 from secagg.pairwise.certificate import Certificate, Spent
+from secagg.pairwise.receipt import signed_receipt
 from tests.support.certified import CertifiedCohort
 
 NAMES = ["ada", "bob", "cleo", "dora", "emil", "fay"]
@@ -62,6 +63,24 @@ def test_json_has_all_of_it(kept, invoke):
         {"epsilon": 0.5, "delta": 1e-6},
     )
     assert (second["outcome"], second["ended_in"], second["missing"]) == ("too-few-clients", "ADVERTISE", [0, 2, 4])
+
+
+def test_receipts_are_counted_and_checked(kept, invoke):
+    folder, cohort = kept
+    files = sorted((folder / "certificates").glob("*.certificate"))
+    certificate = Certificate.from_bytes(files[0].read_bytes())
+    given = ["audit", folder / "certificates", "--directory", folder / "cohort.json"]
+    for member in (0, 3):
+        receipt = signed_receipt(certificate, 0, member, cohort.identities[member])
+        (folder / "certificates" / f"{member}.receipt").write_bytes(receipt.to_bytes())
+    shown = invoke(*given, "--json")
+    assert [audited["receipts"] for audited in json.loads(shown.stdout)["rounds"]] == [[0, 3], []]
+    assert "receipts of members 2" in " ".join(invoke(*given).stdout.replace("│", " ").split())
+    stranger = folder / "1.receipt"
+    stranger.write_bytes(signed_receipt(certificate, 0, 1, Identity.generate()).to_bytes())
+    refused = invoke(*given, stranger)
+    assert refused.exit_code == 1
+    assert "receipt of member 1 is not signed by it" in refused.stderr
 
 
 def test_a_changed_file_is_named_with_the_reason(kept, invoke):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from secagg import AbortCode, ErrorCode, Identity, PeerError, Server
+from secagg.arithmetic.packing import pack
 from secagg.pairwise import certificate as certificates
 from secagg.pairwise import messages
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
@@ -94,6 +95,24 @@ def an_abort_with_statements_that_nobody_made(patch: Patch) -> None:
 def any_certificate(decode: Callable[[bytes], Any], data: bytes, server: bytes, cohort: bytes) -> Any:
     """R-CHAIN-8: whoever signed it."""
     return decode(data)
+
+
+@story("client.one_certificate")
+def a_member_is_handed_another_total(patch: Patch) -> None:
+    """It signed a receipt for a total; the certificate that goes into the chain has another one."""
+    cohort = ChainedCohort()
+    first = cohort.open()
+    cohort.play(first, cohort.join(first, range(6)))
+    true = Certificate.from_bytes(cohort.certify(first))
+    total = first.compute().sum + 1
+    digest = true.round_config.labels.sum_digest(true.session, pack(total, first.config.modulus))
+    lie = msgspec.structs.replace(true, sums=(msgspec.structs.replace(true.sums[0], digest=digest),))
+    handed = certificates.signed(lie, cohort.server).to_bytes()
+    cohort.chains[0].receive(handed, total, identity=cohort.identities[0], directory=cohort.directory)
+    assert code_of(lambda: cohort.join(cohort.open(), [0])) is ErrorCode.CHAIN_UNSETTLED
+    without("client.one_certificate")(patch)
+    cohort.join(cohort.open(), [0])
+    assert not cohort.chains[0].is_unsettled(cohort.digest)
 
 
 @story("client.chain_certificate")

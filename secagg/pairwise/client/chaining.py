@@ -14,16 +14,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
 
-from secagg.errors import ParameterError, StateError
+from secagg.arithmetic.modular import Lanes
+from secagg.errors import CertificateError, ParameterError, StateError
 from secagg.pairwise.certificate import Certificate
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.receipt import Receipt, signed_receipt
 from secagg.pairwise.records import SIGNATURE_BYTES, cut
 from secagg.pairwise.rules import client as rules
 from secagg.primitives import signing
+
+if TYPE_CHECKING:
+    from secagg.identity import Directory, Identity
 
 
 class ChainStore(Protocol):
@@ -64,6 +69,8 @@ class _Answered(msgspec.Struct, array_like=True, forbid_unknown_fields=True, fro
     survivors: bytes
     neighbours: tuple[int, ...]
     threshold: int
+    received: bytes = b""
+    """The digest of the certificate that the client signed a receipt for."""
 
 
 class _End(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -126,7 +133,8 @@ class Chain:
         """R-CHAIN-11: remember, before the answer leaves, that this client answers in a round.  Raises PeerError."""
         before, end = self._load(config.cohort)
         rules.not_disclaimed(end.disclaimed, session)
-        answered = _Answered(session, survivors, tuple(neighbours), config.threshold)
+        received = end.answered.received if end.answered and end.answered.session == session else b""
+        answered = _Answered(session, survivors, tuple(neighbours), config.threshold, received)
         # The same answer again is that of a host that broke down before it had stored the rest of the step.
         rules.answered_in_turn(end.answered not in (None, answered), config.chain == end.head)
         self._swap(config.cohort, before, _encode(msgspec.structs.replace(end, answered=answered)))
@@ -139,6 +147,55 @@ class Chain:
         if session not in end.disclaimed:
             after = msgspec.structs.replace(end, disclaimed=(*end.disclaimed, session))
             self._swap(cohort, before, _encode(after))
+
+    def receive(
+        self, certificate: bytes, total: Lanes, *, identity: Identity, directory: Directory, number: int = 0
+    ) -> Receipt:
+        """R-CHAIN-14: sign that this client was handed a total, in the round that it answered in last.
+
+        The server hands out the round's certificate with the total.  From here on, this certificate alone settles the
+        round.  Keep its bytes beside the receipt: with another certificate of the round, they prove the server's lie.
+
+        Args:
+            certificate: as the server handed it out.
+            total: shape (config.length,), dtype ``config.modulus.dtype``, as ``Result.sum``.
+            identity: this client's.
+            directory: vouches for the cohort, as it does in the round.
+            number: of the total's group; 0 in a round without groups.
+
+        Raises CertificateError when the certificate does not hold, is another server's or another round's, or is not
+        of this total, ParameterError when the identity is not of the certificate's cohort, and StateError when the
+        client has no unsettled answer, or signed a receipt for another certificate of the round.
+        """
+        handed = Certificate.from_bytes(certificate)
+        if handed.server != self.server:
+            raise CertificateError(
+                f"the server {handed.server.hex()} signed the certificate; this chain is of {self.server.hex()}"
+            )
+        cohort = handed.round_config.cohort
+        before, end = self._load(cohort)
+        if end.answered is None:
+            raise StateError(
+                "receive: this client waits for no certificate; it answered in no round since the last one was settled"
+            )
+        if (handed.session, handed.survivors) != (end.answered.session, end.answered.survivors):
+            raise CertificateError("the certificate is not of the round and the survivors that this client confirmed")
+        keys = directory.cohort(cohort) or ()
+        if identity.public_key not in keys:
+            raise ParameterError(
+                f"the directory has no cohort {cohort.hex()} with the key {identity.public_key.hex()} in it; give the "
+                "identity and the directory that this client joined with"
+            )
+        handed.check_members(keys)
+        handed.check_sum(total, number)
+        if end.answered.received not in (b"", handed.digest):
+            raise StateError(
+                "receive: this client has signed a receipt for another certificate of this round; compare the two "
+                "(secagg.audit.prove_contradiction)"
+            )
+        answered = msgspec.structs.replace(end.answered, received=handed.digest)
+        self._swap(cohort, before, _encode(msgspec.structs.replace(end, answered=answered)))
+        return signed_receipt(handed, number, list(keys).index(identity.public_key), identity)
 
     # The store.
 
@@ -175,11 +232,16 @@ def _links(head: bytes, new: Sequence[Certificate], chain: bytes) -> bool:
 def _settle(answered: _Answered, index: int, new: Sequence[Certificate], keys: Sequence[bytes]) -> None:
     """R-CHAIN-10: the round that the client answered in is among the certificates, and ended as it can have ended.
 
+
+    R-CHAIN-15: it is the certificate that the client signed a receipt for, if it signed one.
+
     A round with groups has a sum of this client only if it has one of its group.
     """
     found = next((certificate for certificate in new if certificate.session == answered.session), None)
     agrees = found is not None and (found.ended is not None or found.survivors == answered.survivors)
     rules.round_settled(found is not None, agrees)
+    if found is not None:
+        rules.one_certificate(answered.received, found.digest)
     if found is None or any(index in found.members(opened.members) for opened in found.sums):
         return
     silent = found.members(found.silent)

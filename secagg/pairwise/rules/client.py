@@ -147,6 +147,16 @@ def round_settled(certified: bool, agrees: bool) -> None:
         )
 
 
+def one_certificate(received: bytes, brought: bytes) -> None:
+    """R-CHAIN-15: the certificate that settles a round is the one that the client signed a receipt for, if it did."""
+    if received not in (b"", brought):
+        raise PeerError(
+            ErrorCode.CHAIN_UNSETTLED,
+            "the invitation brings another certificate of this client's last round than the one that came with its "
+            "total: where their sums differ, the two of them prove that the server lied",
+        )
+
+
 def silent_enough(silent: int, threshold: int) -> None:
     """R-CHAIN-10: of a round that ended without a sum, t neighbours state that they did not answer."""
     if silent < threshold:

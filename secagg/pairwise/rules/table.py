@@ -144,6 +144,13 @@ _CLIENTS: Final = (
         "a fake abort: a sum is opened, said to be none, and asked for again without one client",
     ),
     Rule(
+        ("R-CHAIN-15",),
+        Role.CLIENT,
+        ("client.one_certificate",),
+        (ErrorCode.CHAIN_UNSETTLED,),
+        "two totals for one round: some members are handed one, and another one is certified for the rest",
+    ),
+    Rule(
         ("R-CONFIG-13",),
         Role.CLIENT,
         ("client.not_joined_before",),
