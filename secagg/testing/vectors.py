@@ -121,6 +121,11 @@ _HASHES: Final = frozenset(
         "share_randomness_info",
         "sealed_shares_context",
         "share_commitment",
+        "sum_digest",
+        "signed_certificate",
+        "certificate_digest",
+        "signed_silence",
+        "signed_receipt",
     }
 )
 

@@ -57,12 +57,21 @@ class Labels:
         self.seed_commitment_info = listed("seed commitment")  # suite, index
         self.share_randomness_info = listed("share randomness")  # suite, index, purpose
         self.sealed_shares_context = listed("sealed shares")  # session, sender, receiver, the phase's name
+        self.hash_of_sum = hashed("sum")  # session, SHA-256 of the packed sum
+        self.signed_certificate = listed("certificate")  # the certificate, with zero bytes for its signature
+        self.certificate_digest = hashed("certificate chain")  # the certificate
+        self.signed_silence = listed("silence")  # session
+        self.signed_receipt = listed("receipt")  # session, number of the group, digest of the sum
         self.commitment_head = listed("share commitment")()
 
     def share_commitment(self, session: bytes, dealer: int, holder: int, kind: int, salt: bytes, share: bytes) -> bytes:
         """To one share.  Only the label stands behind its length: everything else has one length ever."""
         parts = self.commitment_head, session, u32(dealer), u32(holder), bytes([kind]), salt, share
         return hashlib.sha256(b"".join(parts)).digest()
+
+    def sum_digest(self, session: bytes, packed: bytes) -> bytes:
+        """R-CHAIN-2: a sum is hashed before it becomes a field, for it may be longer than a field can say."""
+        return self.hash_of_sum(session, hashlib.sha256(packed).digest())
 
 
 V1 = Labels(1)
