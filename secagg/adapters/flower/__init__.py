@@ -16,6 +16,7 @@ from secagg._install import how_to_install
 if find_spec("flwr") is None:
     raise ModuleNotFoundError(f"flwr is not installed, and this needs it: {how_to_install('flower')}", name="flwr")
 
+from secagg.adapters.flower.ballot_box import BallotReport
 from secagg.adapters.flower.batching import Batches
 from secagg.adapters.flower.client import SecAggMod, secagg_mod
 from secagg.adapters.flower.records import phase_of
@@ -26,6 +27,7 @@ from secagg.credentials import DurableTokens
 
 __all__ = [
     "STUDY_ACTION",
+    "BallotReport",
     "Batches",
     "DurableTokens",
     "RoundReport",

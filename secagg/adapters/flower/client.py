@@ -11,12 +11,15 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode as FlowerError
 
 from secagg.adapters.flower import records
+from secagg.adapters.flower.ballot_terms import announces_ballot
 from secagg.adapters.flower.memory import Memory
 from secagg.adapters.flower.node import Node, NodeOptions, PathOf, may_evaluate
 from secagg.adapters.flower.participant import Participant, RefusedMessageError
 from secagg.adapters.flower.records import log
+from secagg.adapters.flower.voter import ErrorsOf, ModelTests, Voter
 from secagg.encoding import LayoutPolicy
-from secagg.pairwise.config import Policy
+from secagg.pairwise.config import Policy, RoundConfig
+from secagg.privacy.hosting import Submitted
 
 _ASKED: Final = frozenset({MessageType.EVALUATE, MessageType.QUERY})
 
@@ -50,6 +53,7 @@ class SecAggMod:
         tokens: PathOf = None,
         budget: PathOf = None,
         sums: PathOf = None,
+        ballot: ErrorsOf | None = None,
     ) -> None:
         """Options; what is not given here is looked up in the node's own config, never in the run's.
 
@@ -75,7 +79,12 @@ class SecAggMod:
                 there; ``secagg-sums``.  This client withholds its last answer when earlier sums, taken off this one,
                 would tell of fewer than ``secagg-min-difference`` members, which are two more than the colluders of a
                 sum when the node says nothing.
+            ballot: how a model does on the node's own data, as ``ClassErrors``, from its arrays and the node's context:
+                with it, the node votes in ballots (``SecAggStrategy(ballot=...)``).  It is called with each model that
+                the node trains from as well, whose errors it compares with; those stay in its context.  None: the node
+                takes part in no ballot.
         """
+        self._errors_of = ballot
         self._options = NodeOptions(
             policy=policy,
             layout_policy=layout_policy or LayoutPolicy(),
@@ -127,7 +136,10 @@ class SecAggMod:
                 raise RefusedMessageError(
                     "an invitation that announces no model: server and client need the same version"
                 )
-            return Participant(node, memory, announcement).join(invitation, records.index_of(record))
+            index = records.index_of(record)
+            if announces_ballot(announcement):
+                return Voter(node, memory, announcement, self._tests(context)).join(invitation, index)
+            return Participant(node, memory, announcement).join(invitation, index)
         if data is None:
             raise RefusedMessageError(
                 "a training message without secure aggregation: this client sends no plain update; wrap the server's "
@@ -140,8 +152,22 @@ class SecAggMod:
             )
         below = copy.copy(message)  # the app and the mods below see what the strategy made
         below.content = RecordDict({key: value for key, value in message.content.items() if key != records.RECORD})
+        tests = self._tests(context)
+        if announces_ballot(suspended.announcement):
+            voter = Voter(node, memory, suspended.announcement, tests)
+            return voter.go_on(suspended.state, data, message.metadata.message_type, below.content, context)
         part = Participant(node, memory, suspended.announcement)
-        return part.go_on(suspended.state, data, lambda config: part.train(below, context, call_next, config))
+
+        def train(config: RoundConfig) -> Submitted:
+            given = part.train(below, context, call_next, config)
+            if tests is not None:  # the model is the announced one, and was accepted: nodes train from no other
+                tests.remember(next(iter(message.content.array_records.values())))
+            return given
+
+        return part.go_on(suspended.state, data, train)
+
+    def _tests(self, context: Context) -> ModelTests | None:
+        return None if self._errors_of is None else ModelTests(self._errors_of, context)
 
 
 secagg_mod: Final = SecAggMod()

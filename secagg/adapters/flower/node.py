@@ -106,9 +106,10 @@ class Node:
         with closing(Budget(self._budget, epsilon=policy.max_epsilon, delta=policy.max_delta)) as budget:
             budget.charge(round_name, noisy_sum)
 
-    def why_withheld(self, survivors: Sequence[int], config: RoundConfig) -> str:
+    def why_withheld(self, survivors: Sequence[int], config: RoundConfig, data_name: str = "updates") -> str:
         """Record a sum over these members; why it must not be opened, where it must not, or cannot be recorded.
 
+        ``data_name`` is what the ledger calls the values that are summed: it looks at no sums of others.
         Two more than the colluders of a sum must be in and out of all sums together, if the node says no other number.
         Raises ParameterError and OSError for a file that is no ledger, or cannot be made.
         """
@@ -116,7 +117,7 @@ class Node:
             return ""
         least = least_difference(config.colluders_in_group) if self._least is None else self._least
         try:
-            with closing(DifferenceLedger(self._sums, "updates")) as ledger:
+            with closing(DifferenceLedger(self._sums, data_name)) as ledger:
                 ledger.record([[self.names[index] for index in survivors]], least)
         except (DisclosureError, DifferenceLedgerError) as refused:
             return str(refused)

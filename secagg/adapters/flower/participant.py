@@ -41,7 +41,7 @@ class RefusedMessageError(Exception):
     """The server's message is answered with a Flower error; the reason holds nothing of the client's."""
 
 
-class _LeavesError(Exception):
+class LeavesError(Exception):
     """This client leaves the round; the reason may tell of its data, and stays in its own log."""
 
 
@@ -92,7 +92,7 @@ class Participant:
                 consume=node.joins,
             )
         except PeerError as refused:
-            return _left(refused)
+            return left(refused)
         except ParameterError as refused:  # an active round and no identity, an index beyond the cohort
             raise RefusedMessageError(str(refused)) from None
         with client:
@@ -138,8 +138,8 @@ class Participant:
             try:
                 return self._answer(client, data, train)
             except PeerError as refused:
-                return _left(refused)
-            except _LeavesError as reason:
+                return left(refused)
+            except LeavesError as reason:
                 # One answer for every reason: the server learns that this client leaves, and nothing else.
                 log.error("secagg: this client leaves the round: %s", reason)
                 return records.content({records.PROTOCOL: client.abort()})
@@ -147,37 +147,37 @@ class Participant:
     def train(self, message: Message, context: Context, call_next: ClientAppCallable, config: RoundConfig) -> Submitted:
         """The app's update as a vector of a round with this config.
 
-        Raises _LeavesError for a message that is not what was announced, which is public, and for an app that fails or
+        Raises LeavesError for a message that is not what was announced, which is public, and for an app that fails or
         whose update cannot be summed, which is the one thing about a client's data that shows.
         """
         announced, content = self._announced, message.content
         if len(content.array_records) != 1:
-            raise _LeavesError(f"the server sent {len(content.array_records)} array records; it must send one model")
+            raise LeavesError(f"the server sent {len(content.array_records)} array records; it must send one model")
         model = next(iter(content.array_records.values()))
         run_config = context.run_config if announced.terms.run_config else None
         told = digest_of_told(content, message.metadata.message_type, run_config)
         if (digest_of_model(model), told) != (announced.model, announced.told):
-            raise _LeavesError(
+            raise LeavesError(
                 "the model, the configs beside it or the run's config are not those that this round was announced for"
             )
         try:
             codec = Codec(model, announced)
             codec.bind(config)
         except (ParameterError, InputError) as wrong:
-            raise _LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
+            raise LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
         reply = _reply_of_app(message, context, call_next)
         try:
             return vector_of(update_of(reply.content, announced.terms), codec)
         except InputError as unfit:
-            raise _LeavesError(unfit) from None
+            raise LeavesError(unfit) from None
 
     def _approve(self, config: RoundConfig) -> bool:
         """What this client asks of what was announced.  Raises PeerError."""
         terms = self._announced.terms
         if context_of(self._announcement) != config.context:
-            raise _not_approved("the announced model and layout are not those of this round's context")
+            raise not_approved("the announced model and layout are not those of this round's context")
         if config.threat_model.signs and not terms.run_config:
-            raise _not_approved(
+            raise not_approved(
                 "the server's SecAggStrategy has no run_config: in active, clients must see that all have one"
             )
         try:
@@ -185,7 +185,7 @@ class Participant:
             layout.check_policy(self._node.layout_policy, weighted_by=terms.weighted_by, difference=terms.difference)
             layout.check_round(config)
         except (ParameterError, InputError) as wrong:
-            raise _not_approved(f"the announced layout does not fit the round: {wrong}") from None
+            raise not_approved(f"the announced layout does not fit the round: {wrong}") from None
         return True
 
     def _answer(self, client: ClientMachine, data: bytes, train: Train) -> RecordDict:
@@ -193,14 +193,14 @@ class Participant:
         digest = self._announced.input_digest
         if isinstance(step.event, InputNeeded):
             if not self._node.may_sum(digest):
-                raise _LeavesError(_RELEASED_SINCE)
+                raise LeavesError(_RELEASED_SINCE)
             given = train(client.config)
             step = client.submit(given.vector, given.keys)
         if isinstance(step.event, Finished):
             if why := self._node.why_withheld(step.event.survivors, client.config):
-                raise _LeavesError(why)
+                raise LeavesError(why)
             if not self._node.release(digest):
-                raise _LeavesError(_RELEASED_SINCE)
+                raise LeavesError(_RELEASED_SINCE)
         if isinstance(step.event, RoundAborted):
             log.info("secagg: the server ended the round (%s)", step.event.code.name)
         if not client.done:
@@ -208,26 +208,28 @@ class Participant:
         return records.content({records.PROTOCOL: step.outgoing[0] if step.outgoing else b""})
 
 
-def _not_approved(reason: str) -> PeerError:
+def not_approved(reason: str) -> PeerError:
+    """What a client's ``approve`` raises for a round that it takes no part in."""
     return PeerError(ErrorCode.CONFIG_NOT_APPROVED, reason, phase=Phase.ADVERTISE)
 
 
-def _left(refused: PeerError) -> RecordDict:
+def left(refused: PeerError) -> RecordDict:
+    """The answer of a client that leaves because of what it was sent; its own log says why."""
     log.error("secagg: this client leaves the round (%s): %s", refused.code, refused)
     return records.content({records.PROTOCOL: refused.reply})
 
 
 def _reply_of_app(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """What the app answers.  Raises _LeavesError when it fails, in whatever way."""
+    """What the app answers.  Raises LeavesError when it fails, in whatever way."""
     try:
         reply = call_next(message, context)
     except Exception as raised:
         # The app is somebody else's code, and may raise anything.  Flower would send the exception's text to the
         # server, and the text may quote the client's data.
         log.exception("secagg: the app raised an exception while it trained")
-        raise _LeavesError(f"the app raised {type(raised).__name__}") from None
+        raise LeavesError(f"the app raised {type(raised).__name__}") from None
     if not isinstance(reply, Message):
-        raise _LeavesError(f"the app answered with {type(reply).__name__}; a Message is needed")
+        raise LeavesError(f"the app answered with {type(reply).__name__}; a Message is needed")
     if reply.has_error():
-        raise _LeavesError(f"the app, or a mod below, answered with an error: {reply.error.reason}")
+        raise LeavesError(f"the app, or a mod below, answered with an error: {reply.error.reason}")
     return reply

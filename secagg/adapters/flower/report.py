@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
+from secagg.adapters.flower.private import log_report
+from secagg.adapters.flower.records import log
 from secagg.errors import InputError
 from secagg.outcome import Blame, Failure
 from secagg.pairwise.phases import ServerState
 from secagg.privacy.adaptive_clipping import ClipState
 from secagg.robust.anomalies import RoundReport as GroupsReport
+from secagg.wording import counted, was
 
 if TYPE_CHECKING:
+    from secagg.adapters.flower.ballot_box import BallotReport
     from secagg.privacy.report import PrivacyReport
 
 _NO_MOD: Final = (
@@ -34,6 +38,8 @@ _CAUSES: Final[Mapping[str, str]] = {
         "failure is true: see 'When a round failed in UNMASK' in docs/flower.md"
     ),
 }
+_COARSE: Final = 0.01
+"""Of the clip: an error bound above it is worth a line in the log."""
 _NO_MEAN: Final = (
     "if too few contribute, the usual causes are: the apps report 0, a number below 0 or a fraction below 0.5 for "
     "{metric!r}, or clients without data take part; the clients' own logs have a line for each"
@@ -66,6 +72,7 @@ class RoundReport:
         clip_state: where an adaptive clip stands after the round; None without one.
         groups: how each group's mean lies to the others, by cohort index; None in a round without groups.
         failed_groups: by number, why a group has no sum, or one that no clients have.
+        ballot: what the nodes said of the new model, and whether it was kept; None without a ballot.
     """
 
     server_round: int
@@ -85,6 +92,7 @@ class RoundReport:
     clip_state: ClipState | None = None
     groups: GroupsReport | None = None
     failed_groups: Mapping[int, str] = field(default_factory=dict)
+    ballot: BallotReport | None = None
 
 
 def why_failed(failure: Failure, *, heard: bool) -> str:
@@ -97,3 +105,33 @@ def why_failed(failure: Failure, *, heard: bool) -> str:
 def why_no_mean(reason: InputError, metric: str) -> str:
     """The reason of a sum that gives no mean; ``metric`` is what weighs."""
     return f"{reason}; {_NO_MEAN.format(metric=metric)}"
+
+
+def log_mean(report: RoundReport, clip: float) -> None:
+    """Say what a mean is of, and what was lost of it; ``clip``: the strategy's."""
+    if report.privacy is not None:
+        log_report(report.privacy)
+    log.info(
+        "secagg: round %d: the mean of %d clients, %d of them with a weight; total weight %g; lost by phase: %s",
+        report.server_round,
+        len(report.included),
+        report.contributors,
+        report.total_weight,
+        {phase: len(lost) for phase, lost in report.dropped.items()} or "nobody",
+    )
+    if report.clipped:
+        log.warning(
+            "secagg: round %d: %s %s clipped over all clients (a weight above max_weight counts here like a value): "
+            "raise the clip or max_weight to keep them",
+            report.server_round,
+            counted(report.clipped, "value"),
+            was(report.clipped),
+        )
+    if report.privacy is None and report.error_bound > _COARSE * clip:
+        log.warning(
+            "secagg: round %d: a value of the mean may be off by %.2g, with a clip of %.2g: give the strategy more "
+            "bits, or a max_weight closer to the clients' weights",
+            report.server_round,
+            report.error_bound,
+            clip,
+        )

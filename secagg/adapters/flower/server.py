@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from types import EllipsisType
 from typing import Any, Final, final
 
@@ -21,15 +22,17 @@ from secagg.adapters.flower.announcement import (
     clip_of_whole_numbers,
     context_of,
 )
+from secagg.adapters.flower.ballot_box import BallotBox, WithoutVerdict, checked_without_verdict
 from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.grouped import HowMany, Opened, checked_robustness, opened_groups, opened_sum
-from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of, log_report
+from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of
 from secagg.adapters.flower.records import log
-from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
+from secagg.adapters.flower.report import RoundReport, log_mean, why_failed, why_no_mean
 from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
 from secagg.credentials import load_directory
+from secagg.encoding import Encoder
 from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory
@@ -43,8 +46,9 @@ from secagg.privacy.ask import Privacy
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.cohort import private_cohort
 from secagg.privacy.layout import PrivateLayout
+from secagg.robust.ballots import Ballot
 from secagg.robust.scores import Scores
-from secagg.wording import counted, was
+from secagg.wording import counted
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 """For phases without training: they take seconds, and a node that is late costs a dropout."""
@@ -52,8 +56,6 @@ _TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK
 _BITS: Final = 16
 """Of an encoded value, where the strategy does not say."""
 _LISTED: Final = 4
-_COARSE: Final = 0.01
-"""Of the clip: an error bound above it is worth a line in the log."""
 
 
 @final
@@ -99,6 +101,8 @@ class SecAggStrategy(Strategy):
         groups: HowMany | None = None,
         robust: str | None = None,
         norm_limit: float | None = None,
+        ballot: Ballot | None = None,
+        without_verdict: str = WithoutVerdict.ACCEPT,
         **options: Any,
     ) -> None:
         """Wrap ``strategy``.
@@ -141,6 +145,9 @@ class SecAggStrategy(Strategy):
             robust: the rule of ``secagg.robust.RuleName`` that makes one mean of the groups' means, such as
                 "trimmed-mean"; None: the wrapped strategy gets a reply for each group.
             norm_limit: of that rule; see ``secagg.robust.robust_mean``.
+            ballot: the nodes vote on each new model in one more round, and keep the previous one when too many object;
+                they need ``SecAggMod(ballot=...)``.  They have ``timeout`` to test it.  None: no ballot.
+            without_verdict: "accept" or "drop": what becomes of a model whose ballot fails or is undecided.
             options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
                 ``neighbours``, ``suite``, ...
 
@@ -197,6 +204,12 @@ class SecAggStrategy(Strategy):
             self._members = tuple(self._directory.cohort(digest) or ())
             self._options["cohort"] = digest
         self._round: tuple[GridRound, Codec] | None = None
+        without = checked_without_verdict(ballot, without_verdict, privacy)
+        self._box: BallotBox | None = None
+        if ballot is not None:
+            self._box = BallotBox(ballot, without, self._ballot_round, self._timeout_of, self._run_config)
+        self._asked: tuple[Grid, list[Message]] | None = None
+        """With a ballot: whom to ask about the model that becomes of the round."""
         self._warned_of_evaluation = False
 
     def configure_train(
@@ -233,7 +246,7 @@ class SecAggStrategy(Strategy):
             server.config.clients,
             server.config.colluders,
         )
-        self._round = round_, codec
+        self._round, self._asked = (round_, codec), (grid, messages)
         return round_.training_messages(round_.exchange_keys(announced.to_bytes()))
 
     def _messages(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> list[Message]:
@@ -257,10 +270,24 @@ class SecAggStrategy(Strategy):
         if not updates:
             log.error("secagg: round %d gives no new model: %s", server_round, report.failure)
             return self.strategy.aggregate_train(server_round, [])
-        _log_mean(report, codec)
+        log_mean(report, codec.terms.clip)
         means = [self._reply(number, update, codec) for number, update in enumerate(updates)]
         arrays, metrics = self.strategy.aggregate_train(server_round, means)
-        return None if arrays is None else codec.with_unsummed(arrays), metrics
+        return None if arrays is None else self._judged(server_round, codec.with_unsummed(arrays)), metrics
+
+    def _judged(self, server_round: int, candidate: ArrayRecord) -> ArrayRecord:
+        """The candidate, or the previous model where the nodes' ballot drops the candidate."""
+        asked, self._asked = self._asked, None
+        if self._box is None or asked is None:
+            return candidate
+        outcome = self._box.judge(candidate, *asked)
+        self.reports[server_round] = replace(self.reports[server_round], ballot=outcome)
+        return candidate if outcome.kept else model_of(asked[1])
+
+    def _ballot_round(self, encoder: Encoder, context: bytes, grid: Grid, asked: Sequence[Message]) -> GridRound:
+        config = self._for_cohort(len(asked), encoder.length, input_max=encoder.input_max, context=context)
+        server = Server(config, directory=self._directory)
+        return GridRound(server, grid, asked, self._timeout_of, self._members)
 
     def _reply(self, number: int, update: MeanUpdate, codec: Codec) -> Message:
         """A mean as the wrapped strategy takes it: as the reply of a node."""
@@ -464,35 +491,6 @@ def _figures(codec: Codec, opened: Opened) -> dict[str, Any]:
         "groups": opened.report,
         "failed_groups": opened.failed,
     }
-
-
-def _log_mean(report: RoundReport, codec: Codec) -> None:
-    if report.privacy is not None:
-        log_report(report.privacy)
-    log.info(
-        "secagg: round %d: the mean of %d clients, %d of them with a weight; total weight %g; lost by phase: %s",
-        report.server_round,
-        len(report.included),
-        report.contributors,
-        report.total_weight,
-        {phase: len(lost) for phase, lost in report.dropped.items()} or "nobody",
-    )
-    if report.clipped:
-        log.warning(
-            "secagg: round %d: %s %s clipped over all clients (a weight above max_weight counts here like a value): "
-            "raise the clip or max_weight to keep them",
-            report.server_round,
-            counted(report.clipped, "value"),
-            was(report.clipped),
-        )
-    if report.privacy is None and report.error_bound > _COARSE * codec.terms.clip:
-        log.warning(
-            "secagg: round %d: a value of the mean may be off by %.2g, with a clip of %.2g: give the strategy more "
-            "bits, or a max_weight closer to the clients' weights",
-            report.server_round,
-            report.error_bound,
-            codec.terms.clip,
-        )
 
 
 def _checked_timeout(timeout: float | Mapping[str, float] | None) -> float | Mapping[str, float] | None:
