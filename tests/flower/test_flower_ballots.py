@@ -260,7 +260,7 @@ def test_errors_stay_at_the_node_and_are_bounded() -> None:
 
 def test_nodes_that_ask_for_noise_take_no_part() -> None:
     nodes = cohort(GOOD)
-    nodes.before_ballot = lambda: with_node_config(nodes.grid, ODD, **{"secagg-max-epsilon": 1.0})
+    nodes.before_ballot = lambda: with_node_config(nodes.grid, ODD, private=True)
     _, ballot = nodes.round()
     assert ballot.tally == Tally(objections=0, voters=NODES - 1, clients=NODES - 1)
     assert any("asks for private rounds" in reply.error.reason for _, reply in nodes.grid.replies if reply.has_error())
