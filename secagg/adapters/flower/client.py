@@ -12,9 +12,10 @@ from flwr.common.constant import ErrorCode as FlowerError
 
 from secagg.adapters.flower import records
 from secagg.adapters.flower.ballot_terms import announces_ballot
+from secagg.adapters.flower.membership import RefusedMessageError
 from secagg.adapters.flower.memory import Memory
 from secagg.adapters.flower.node import Node, NodeOptions, PathOf, may_evaluate
-from secagg.adapters.flower.participant import Participant, RefusedMessageError
+from secagg.adapters.flower.participant import Participant
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.voter import ErrorsOf, ModelTests, Voter
 from secagg.encoding import LayoutPolicy

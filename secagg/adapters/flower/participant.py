@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, TypeAlias, final
 
 from flwr.app import Context, Message, RecordDict
@@ -18,6 +17,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from secagg.adapters.flower import records
 from secagg.adapters.flower.announcement import Announcement, context_of, digest_of_model, digest_of_told
 from secagg.adapters.flower.codec import Codec
+from secagg.adapters.flower.membership import LeavesError, RefusedMessageError, gone_on, joined
 from secagg.adapters.flower.memory import Memory, Suspended
 from secagg.adapters.flower.node import Node
 from secagg.adapters.flower.records import log
@@ -25,7 +25,6 @@ from secagg.adapters.flower.update import update_of, vector_of
 from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.machines import ClientMachine
-from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
@@ -35,14 +34,6 @@ from secagg.privacy.layout import check_can_judge
 Train: TypeAlias = Callable[[RoundConfig], Submitted]
 
 _RELEASED_SINCE: Final = "another round with this very model has got its answer to UNMASK since it joined this one"
-
-
-class RefusedMessageError(Exception):
-    """The server's message is answered with a Flower error; the reason holds nothing of the client's."""
-
-
-class LeavesError(Exception):
-    """This client leaves the round; the reason may tell of its data, and stays in its own log."""
 
 
 @final
@@ -70,36 +61,19 @@ class Participant:
                 "server that says that such a round failed can subtract two sums, and has what one client gave.  Train "
                 "on from another model; or, if you know why and trust the server, set the node config secagg-again=true"
             )
-        extra: dict[str, bytes | int] = {}
-        if node.identity is not None:
-            index = node.own_index()
-            extra[records.INDEX] = index
-        if index is None:
-            raise RefusedMessageError(
-                "an invitation without an index: the server is in active, and this client has no identity"
-            )
         privacy = self._announced.terms.privacy
         # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
         attached = 0 if privacy is None else privacy.attachment_bytes
-        try:
-            client = Client.join(
-                invitation,
-                index,
-                approve=self._approve,
-                policy=replace(node.policy, max_attachment_bytes=attached),
-                identity=node.identity,
-                directory=node.directory,
-                consume=node.joins,
-            )
-        except PeerError as refused:
-            return left(refused)
-        except ParameterError as refused:  # an active round and no identity, an index beyond the cohort
-            raise RefusedMessageError(str(refused)) from None
-        with client:
-            self._pay(invitation)
-            advertisement = client.start()
-            self._memory.keep(Suspended(client.suspend(), self._announcement))
-        return records.content({records.PROTOCOL: advertisement, **extra})
+        return joined(
+            node,
+            self._memory,
+            invitation,
+            index,
+            announcement=self._announcement,
+            approve=self._approve,
+            attachment_bytes=attached,
+            pay=lambda: self._pay(invitation),
+        )
 
     def _pay(self, invitation: bytes) -> None:
         """Say what is promised, and charge the node's budget before anything of the round is made that can leave.
@@ -130,19 +104,7 @@ class Participant:
 
         Raises RefusedMessageError.
         """
-        try:
-            client = self._node.resume(state)
-        except PeerError as reused:
-            raise RefusedMessageError(f"{reused.code}: this client answered from that state before") from None
-        with client:
-            try:
-                return self._answer(client, data, train)
-            except PeerError as refused:
-                return left(refused)
-            except LeavesError as reason:
-                # One answer for every reason: the server learns that this client leaves, and nothing else.
-                log.error("secagg: this client leaves the round: %s", reason)
-                return records.content({records.PROTOCOL: client.abort()})
+        return gone_on(self._node, state, lambda client: self._answer(client, data, train))
 
     def train(self, message: Message, context: Context, call_next: ClientAppCallable, config: RoundConfig) -> Submitted:
         """The app's update as a vector of a round with this config.
@@ -211,12 +173,6 @@ class Participant:
 def not_approved(reason: str) -> PeerError:
     """What a client's ``approve`` raises for a round that it takes no part in."""
     return PeerError(ErrorCode.CONFIG_NOT_APPROVED, reason, phase=Phase.ADVERTISE)
-
-
-def left(refused: PeerError) -> RecordDict:
-    """The answer of a client that leaves because of what it was sent; its own log says why."""
-    log.error("secagg: this client leaves the round (%s): %s", refused.code, refused)
-    return records.content({records.PROTOCOL: refused.reply})
 
 
 def _reply_of_app(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -23,9 +23,9 @@ from flwr.serverapp import Grid
 
 from secagg.adapters.flower import records
 from secagg.adapters.flower.grid_round import GridRound
+from secagg.adapters.flower.membership import RefusedMessageError
 from secagg.adapters.flower.memory import Memory, Suspended
 from secagg.adapters.flower.node import FilePath, Node, NodeOptions, PathOf
-from secagg.adapters.flower.participant import RefusedMessageError
 from secagg.adapters.flower.records import log
 from secagg.credentials import load_directory
 from secagg.encoding import LayoutPolicy

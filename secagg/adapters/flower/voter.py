@@ -7,7 +7,6 @@ node that cannot test the candidate sends a vote that abstains, like one with to
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, TypeAlias, final
 
 import msgspec
@@ -17,14 +16,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from secagg.adapters.flower import records
 from secagg.adapters.flower.announcement import context_of, digest_of_model, digest_of_told
 from secagg.adapters.flower.ballot_terms import BallotTerms
+from secagg.adapters.flower.membership import LeavesError, RefusedMessageError, gone_on, joined
 from secagg.adapters.flower.memory import Memory, Suspended
 from secagg.adapters.flower.node import Node
-from secagg.adapters.flower.participant import LeavesError, RefusedMessageError, left, not_approved
+from secagg.adapters.flower.participant import not_approved
 from secagg.adapters.flower.records import log
-from secagg.errors import InputError, ParameterError, PeerError
+from secagg.errors import InputError, ParameterError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.machines import ClientMachine
-from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig
 from secagg.robust.ballots import ClassErrors, Vote
 
@@ -131,44 +130,11 @@ class Voter:
             raise RefusedMessageError("a ballot has no noise, and this node asks for private rounds: it takes no part")
         if not node.may_sum(self._terms.input_digest):
             raise RefusedMessageError(_VOTED)
-        extra: dict[str, bytes | int] = {}
-        if node.identity is not None:
-            extra[records.INDEX] = index = node.own_index()
-        if index is None:
-            raise RefusedMessageError("an invitation without an index: the server is in active; this node has no key")
-        try:
-            client = Client.join(
-                invitation,
-                index,
-                approve=self._approve,
-                policy=replace(node.policy, max_attachment_bytes=0),
-                identity=node.identity,
-                directory=node.directory,
-                consume=node.joins,
-            )
-        except PeerError as refused:
-            return left(refused)
-        except ParameterError as refused:  # an active round and no identity, an index beyond the cohort
-            raise RefusedMessageError(str(refused)) from None
-        with client:
-            advertisement = client.start()
-            self._memory.keep(Suspended(client.suspend(), self._announcement))
-        return records.content({records.PROTOCOL: advertisement, **extra})
+        return joined(node, self._memory, invitation, index, announcement=self._announcement, approve=self._approve)
 
     def go_on(self, state: bytes, data: bytes, message_type: str, content: RecordDict, context: Context) -> RecordDict:
         """Answer a message of the protocol; ``content`` is what came beside it.  Raises RefusedMessageError."""
-        try:
-            client = self._node.resume(state)
-        except PeerError as reused:
-            raise RefusedMessageError(f"{reused.code}: this node answered from that state before") from None
-        with client:
-            try:
-                return self._answer(client, data, message_type, content, context)
-            except PeerError as refused:
-                return left(refused)
-            except LeavesError as reason:
-                log.error("secagg: this node leaves the ballot: %s", reason)
-                return records.content({records.PROTOCOL: client.abort()})
+        return gone_on(self._node, state, lambda client: self._answer(client, data, message_type, content, context))
 
     def _answer(
         self, client: ClientMachine, data: bytes, message_type: str, content: RecordDict, context: Context
