@@ -12,7 +12,7 @@ MERSENNE_61 = 2**61 - 1
 """The largest prime modulus, and the field of the secret sharing."""
 
 
-def _is_prime(value: int) -> bool:
+def is_prime(value: int) -> bool:
     """R-CONFIG-5: Miller-Rabin with the bases that decide every integer below 3.3e24 (Sorenson and Webster, 2015)."""
     if value < 2:
         return False
@@ -51,7 +51,7 @@ class Modulus:
         if self.is_ring:
             if not 2 <= self.value <= 2**64:
                 raise ParameterError(f"modulus {self.value}: a power of two must lie in 2^1 .. 2^64")
-        elif self.value > MERSENNE_61 or not _is_prime(self.value):
+        elif self.value > MERSENNE_61 or not is_prime(self.value):
             raise ParameterError(f"modulus {self.value}: neither 2^b (1 <= b <= 64) nor an odd prime up to 2^61 - 1")
 
     @classmethod

@@ -77,6 +77,7 @@ ARROWS = {
     "wording": set(),
     "arithmetic": {"errors", "wording"},
     "primitives": {"errors", "arithmetic", "wording"},
+    "envelopes": {"errors", "primitives", "arithmetic", "wording"},
     "events": {"errors"},
     "outcome": {"errors", "arithmetic", "wording"},
     "identity": {"errors", "primitives", "pairwise", "wording"},  # its signatures are over the transcript's statements
