@@ -79,6 +79,7 @@ class ErrorCode(StrEnum):
     PADDING = "padding"  # R-MASK-6
     BAD_SHARE = "bad-share"  # R-UNMASK-4
     BAD_DEALER = "bad-dealer"  # R-UNMASK-7
+    BAD_ENVELOPE = "bad-envelope"  # R-ENV-8
     TOO_FEW_LEFT = "too-few-left"  # reserved
 
 

@@ -15,10 +15,12 @@ from typing import Final
 
 import numpy as np
 
+from secagg.pairwise.carrier import Carrier
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.phases import Phase
 from secagg.primitives import masking
 from secagg.simulation import PHASES, Outcome
+from secagg.simulation.carriers import envelope_seconds
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work
 from secagg.simulation.small import small_round
 
@@ -55,7 +57,25 @@ class _Measured:
 
 
 def expect(config: RoundConfig) -> Expected:
-    """Calibrate and scale; takes a few seconds."""
+    """Calibrate and scale; takes a few seconds.
+
+    A round with envelopes takes what a round takes whose vectors are the envelopes' secrets, and the envelopes besides.
+    Its floors are that round's.
+    """
+    if config.envelope is None:
+        return _expect_masks(config)
+    ring, bound = config.masked_modulus, 2 * config.envelope.secret_bound
+    found = _expect_masks(
+        config.replace(carrier=Carrier.MASKS, length=config.masked_length, modulus=ring, input_max=bound)
+    )
+    seal_s, add_s, open_s = envelope_seconds(config, config.envelope)
+    found.client_s[Phase.MASK] += seal_s
+    found.server_s[Phase.MASK] += (config.clients - config.dropouts) * add_s
+    found.server_s[Phase.UNMASK] += config.groups * open_s
+    return found
+
+
+def _expect_masks(config: RoundConfig) -> Expected:
     costs = measure(config)
     length = min(max(config.length, _SHORT + 1), _LONG)
     short, lossy, long = (

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from secagg.cli.carriers import AcceptedCarrier
 from secagg.cli.command_options import check_range
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
@@ -157,6 +158,14 @@ class JoinOptions:
             rich_help_panel=_TRUST,
         ),
     ] = 1
+    carrier: Annotated[
+        AcceptedCarrier,
+        typer.Option(
+            help="What the vector may be carried by: masks, lattice envelopes, or any of the two. Envelopes rest on "
+            "another assumption than masks, which is newer and less studied.",
+            rich_help_panel=_TRUST,
+        ),
+    ] = AcceptedCarrier.MASKS
     gamma: Annotated[
         float,
         typer.Option(

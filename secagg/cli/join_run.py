@@ -83,6 +83,7 @@ _OPTIONS: Final = {
     "config has min_survivors": "--min-survivors",
     "config has min_group": "--min-survivors",
     "config has groups": "--max-groups",
+    "config has carrier": "--carrier",
     "has clip": "--min-clip or --max-clip",
     "has bits": "--min-bits or --max-bits",
     "has max_weight": "--min-max-weight or --max-max-weight",
@@ -232,6 +233,7 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
             min_survivors=options.min_survivors,
             gamma=options.gamma,
             max_groups=options.max_groups,
+            carrier=options.carrier.accepted,
         )
     return MemberOptions(
         url=url,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from secagg.cli.carriers import CarrierChoice, ChosenCarrier
 from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM, AsJson, ChosenSuite, Neighbours, RoundGamma, Threat
 from secagg.cli.promise_options import (
     DEFAULT_CLIP,
@@ -41,6 +42,7 @@ class PlanOptions:
     bits: RoundBits = None
     neighbours: Neighbours = "auto"
     suite: ChosenSuite = SuiteName.AES_128
+    carrier: ChosenCarrier = CarrierChoice.MASKS
     groups: Annotated[
         str | None,
         typer.Option(

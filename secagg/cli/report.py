@@ -95,6 +95,7 @@ def round_facts(run: SimulatedRound, *, exact: bool, max_error: float | None) ->
         "ring_bits": config.modulus.bits,
         "graph": graph_name(config),
         "groups": group_facts(config, outcome),
+        "carrier": config.carrier.value,
         "neighbours": config.neighbours,
         "threshold": config.threshold,
         "included": included,

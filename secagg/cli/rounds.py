@@ -18,6 +18,7 @@ from secagg.pairwise.grouping import LEAST_VERSION
 from secagg.pairwise.phases import ThreatModel
 from secagg.privacy import PrivateLayout
 from secagg.simulation import PhaseCost, SeededRandomness, make_cohort
+from secagg.simulation.carriers import load_envelope_kernels
 from secagg.simulation.small import small_round
 
 
@@ -121,6 +122,13 @@ def warm_up(modulus: Modulus, suite: Suite, threat: ThreatModel) -> float:
     first = time.perf_counter()
     small_round(modulus, suite, threat)
     return max(0.0, (first - started) - (time.perf_counter() - first))
+
+
+def warm_up_for(config: RoundConfig) -> float:
+    """``warm_up`` for this round, its envelopes included; returns the seconds that all of it took beyond running."""
+    started = time.perf_counter()
+    load_envelope_kernels(config)
+    return time.perf_counter() - started + warm_up(config.masked_modulus, config.suite, config.threat_model)
 
 
 def phase_summary(cost: PhaseCost) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from secagg.cli.carriers import CarrierChoice, ChosenCarrier
 from secagg.cli.command_options import check_range
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
@@ -132,6 +133,7 @@ class ServeOptions:
     neighbours: Neighbours = "auto"
     groups: Groups = 1
     min_group: MinGroup = None
+    carrier: ChosenCarrier = CarrierChoice.MASKS
     suite: ChosenSuite = SuiteName.AES_128
     epsilon: Epsilon = None
     promised_rounds: PrivateRounds = None

@@ -12,6 +12,7 @@ import numpy as np
 from secagg.adapters.net import model_files
 from secagg.adapters.net.model_files import Header
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
+from secagg.cli.carriers import carried
 from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
@@ -246,7 +247,9 @@ def _agreed(options: ServeOptions, layout: AnyLayout, invited: Invited) -> Round
         agreed = _config(options, layout, invited, options.min_survivors)
         if options.min_survivors is None and agreed.min_survivors < _FEWEST:
             agreed = _config(options, layout, invited, _FEWEST)
-    return agreed if options.epsilon is None or options.min_survivors is not None else private_cohort(agreed)
+    if options.epsilon is not None and options.min_survivors is None:
+        agreed = private_cohort(agreed)
+    return carried(agreed, options.carrier)
 
 
 def _config(options: ServeOptions, layout: AnyLayout, invited: Invited, least: int | None) -> RoundConfig:

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from secagg.cli.array_files import check_names, check_output
+from secagg.cli.carriers import carried
 from secagg.cli.command_options import command_of
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, RoundInputs, Updates, from_files, synthetic
@@ -28,7 +29,7 @@ from secagg.cli.private_simulation import (
 )
 from secagg.cli.promise_options import PLAIN_BITS
 from secagg.cli.report import SimulatedRound, report, show
-from secagg.cli.rounds import Cohort, config_for, grouped_arguments, warm_up
+from secagg.cli.rounds import Cohort, config_for, grouped_arguments, warm_up_for
 from secagg.cli.simulate_options import SimulateOptions
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
@@ -110,6 +111,7 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
         with infeasible_as_json(options.as_json):
             agreed = private_round(ask, updates.template, config)
         inputs, config = PrivateInputs(updates, drawn, agreed), agreed.config
+    config = carried(config, options.carrier)
     config, outcome, compile_s = _run(config, inputs, rates, options, dropout_seed=drawn)
     run = SimulatedRound(
         config=config,
@@ -141,7 +143,7 @@ def _run(
     cohort = Cohort(config.clients, config.threat_model, options.seed)
     config = config.replace(cohort=cohort.digest)
     with PhaseProgress() as progress:
-        compile_s = warm_up(config.modulus, config.suite, config.threat_model)
+        compile_s = warm_up_for(config)
         run_round = run_simulation if options.full is None else partial(simulate_prepared, full=options.full)
         outcome = run_round(
             inputs,

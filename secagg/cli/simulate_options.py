@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from secagg.cli.carriers import CarrierChoice, ChosenCarrier
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import (
     DEFAULT_CLIENTS,
@@ -78,6 +79,7 @@ class SimulateOptions:
     levels: Levels = None
     groups: Groups = 1
     min_group: MinGroup = None
+    carrier: ChosenCarrier = CarrierChoice.MASKS
     suite: ChosenSuite = SuiteName.AES_128
     seed: Annotated[
         int | None,

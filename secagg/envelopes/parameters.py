@@ -24,8 +24,9 @@ LARGEST_MODULUS_BITS: Final = {4096: 101, 8192: 202, 16384: 411}
 """By degree, the largest q in bits at 128 bits of security against quantum computers: the rows for ternary secrets of
 the Homomorphic Encryption Standard (2018), table 2.  Secrets and errors here are wider than the standard's."""
 
-PRIME_BITS: Final = 30
-"""Primes are below 2^30, so that the kernels can put reductions off and still use lanes of 32 bits."""
+LEAST_PRIME_BITS: Final = 17
+MOST_PRIME_BITS: Final = 30
+"""Residues lie in lanes of 32 bits, and primes are below 2^30, so that the kernels can put reductions off."""
 
 ELEMENT_BITS: Final = 64
 """The most bits that an element of the sum may have."""
@@ -48,7 +49,7 @@ class EnvelopeParameters:
         element_bits: b, bits of an element of the sum.
         slots: f, elements in a coefficient.
         degree: N, coefficients of a polynomial.
-        primes: whose product is the modulus q; distinct, descending, each 1 modulo 2N and below 2^30.
+        primes: whose product is the modulus q; distinct, descending, each 1 modulo 2N and of 17 to 30 bits.
     """
 
     clients: int
@@ -57,11 +58,6 @@ class EnvelopeParameters:
     slots: int
     degree: int
     primes: tuple[int, ...]
-
-    @property
-    def plaintext_bits(self) -> int:
-        """T, the bits of a coefficient's message: t is 2^T."""
-        return self.slots * self.element_bits
 
     @property
     def modulus_bits(self) -> int:
@@ -99,6 +95,11 @@ class EnvelopeParameters:
         sent = _sent_coefficients(self.length, self.degree, self.slots)
         return sent // 8 * sum(prime.bit_length() for prime in self.primes)
 
+    @property
+    def sum_bytes(self) -> int:
+        """The size of a sum of envelopes in memory: a lane of 32 bits for each residue."""
+        return 4 * _sent_coefficients(self.length, self.degree, self.slots) * len(self.primes)
+
     def explain(self) -> tuple[str, ...]:
         """The parameters in sentences, one for each."""
         each = (self.envelope_bytes + self.key_bytes) * 8 / self.length
@@ -107,7 +108,7 @@ class EnvelopeParameters:
             f"{counted(len(self.primes), 'prime')}; {LARGEST_MODULUS_BITS[self.degree]} bits are the most at 128 bits "
             "of post-quantum security.",
             f"A coefficient carries {counted(self.slots, 'element')} of {self.element_bits} bits; the errors of "
-            f"{self.clients:,} clients stay within {self.noise_bound:,}.",
+            f"{counted(self.clients, 'client')} stay within {self.noise_bound:,}.",
             f"A client sends {counted(self.envelope_bytes, 'byte')} of envelope and {counted(self.key_bytes, 'byte')} "
             f"of masked key: {each:.2f} bits per element.",
         )
@@ -126,7 +127,9 @@ def find(clients: int, length: int, element_bits: int) -> EnvelopeParameters:
         ParameterError: a number is out of range, or no set of parameters is large enough.
     """
     if clients < 2 or length < 1:
-        raise ParameterError(f"{clients} clients and length {length}: an envelope takes two clients and one element")
+        raise ParameterError(
+            f"{counted(clients, 'client')} and length {length}: an envelope takes two clients and one element"
+        )
     if not 1 <= element_bits <= ELEMENT_BITS:
         raise ParameterError(
             f"sums of {counted(element_bits, 'bit')}: an envelope's elements have 1 to {ELEMENT_BITS}; choose a "
@@ -164,11 +167,10 @@ def _smallest_set(degree: int, least: int, most_bits: int) -> tuple[int, ...] | 
 
     Their sizes differ by one bit at most, and of each size they are the largest ones.
     """
-    count = -(-least.bit_length() // PRIME_BITS)
-    for bits in range(least.bit_length(), most_bits + 1):
+    count = -(-least.bit_length() // MOST_PRIME_BITS)
+    fewest = max(least.bit_length(), count * LEAST_PRIME_BITS)
+    for bits in range(fewest, min(most_bits, count * MOST_PRIME_BITS) + 1):
         small, large = divmod(bits, count)
-        if small + (large > 0) > PRIME_BITS:
-            return None
         primes = _largest_primes(degree, small + 1, large) + _largest_primes(degree, small, count - large)
         if len(primes) == count and prod(primes) >= least:
             return primes

@@ -8,8 +8,11 @@ from functools import cached_property, lru_cache
 from typing import Final, Literal
 
 from secagg.arithmetic.modulus import Modulus
+from secagg.envelopes.parameters import EnvelopeParameters, find
 from secagg.errors import ParameterError
+from secagg.pairwise import carrier as carriers
 from secagg.pairwise import config_wire, explanation, messages, transcript
+from secagg.pairwise.carrier import Carrier, as_carrier
 from secagg.pairwise.grouping import LEAST_VERSION, UNGROUPED, GroupBounds, Grouping, check_group_degree
 from secagg.pairwise.parameters import (
     DEFAULT_ETA,
@@ -20,7 +23,7 @@ from secagg.pairwise.parameters import (
     default_colluders,
 )
 from secagg.pairwise.phases import ThreatModel
-from secagg.pairwise.poisoning import DEFAULT_ROBUST_BITS, Poisoning, groups_asked, is_auto
+from secagg.pairwise.poisoning import DEFAULT_ROBUST_BITS, Poisoning, groups_asked
 from secagg.pairwise.policy import Policy
 from secagg.pairwise.values import (
     FEWEST_CLIENTS,
@@ -31,6 +34,7 @@ from secagg.pairwise.values import (
     MAX_LENGTH,
     as_suite,
     as_threat_model,
+    is_auto,
     raw_bytes,
     whole,
 )
@@ -85,6 +89,8 @@ class RoundConfig:
             without groups.
         chain: version 2, ``active``: the digest of the last certificate of the cohort, 32 bytes (``NO_CERTIFICATE`` in
             the first round of a chain); empty for a round that is not chained.
+        carrier: version 2: what carries the vectors; ``Carrier.MASKS``, or ``Carrier.LATTICE`` for one lattice envelope
+            a client, whose parameters follow from the other fields.
     """
 
     threat_model: ThreatModel
@@ -109,6 +115,7 @@ class RoundConfig:
     groups: int = UNGROUPED
     min_group: int = 0
     chain: bytes = b""
+    carrier: Carrier = Carrier.MASKS
 
     def __post_init__(self) -> None:
         self._take_types()
@@ -116,6 +123,7 @@ class RoundConfig:
         self._check_chain()
         self._check_ranges()
         self._check_groups()
+        self._check_carrier()
         self.bounds.check()
 
     @classmethod
@@ -143,6 +151,7 @@ class RoundConfig:
         groups: int | Literal["auto"] = UNGROUPED,
         min_group: int | None = None,
         chain: bytes = b"",
+        carrier: Carrier | Literal["masks", "lattice"] = Carrier.MASKS,
         attackers: int | None = None,
         robust_bits: int = DEFAULT_ROBUST_BITS,
     ) -> RoundConfig:
@@ -170,6 +179,8 @@ class RoundConfig:
                 groups, that number is checked.
             robust_bits: the robust mean of the groups fails, since half of them or more hold an attacker, with a
                 probability below 2^-robust_bits; see ``poisoning.Poisoning``.
+            carrier: ``"masks"`` or ``"lattice"``, which needs ``version = 2``; ``secagg.simulation.cheaper_carrier``
+                measures which of the two takes less time here.
             sigma, grinding_bits, eta, context, cohort, version, attachment_bytes, chain: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
@@ -222,6 +233,7 @@ class RoundConfig:
             groups=groups,
             min_group=0 if min_group is None else min_group,
             chain=chain,
+            carrier=as_carrier(carrier),
         )
 
     # The rules.
@@ -236,6 +248,7 @@ class RoundConfig:
             "context": raw_bytes("context", self.context, MAX_CONTEXT_BYTES),
             "cohort": raw_bytes("cohort", self.cohort),
             "chain": raw_bytes("chain", self.chain),
+            "carrier": as_carrier(self.carrier),
         }
         taken.update(
             (field.name, whole(field.name, getattr(self, field.name)))
@@ -276,6 +289,15 @@ class RoundConfig:
                 f"attachment_bytes = {self.attachment_bytes}: no attachment goes with groups = {self.groups}, because "
                 "it depends on how many clients of the whole cohort are lost; ask for one of the two"
             )
+
+    def _check_carrier(self) -> None:
+        """R-ENV-1, R-ENV-2: envelopes go with version 2, and with sums that one of them can hold."""
+        if self.carrier is Carrier.LATTICE and self.version < carriers.LEAST_VERSION:
+            raise ParameterError(
+                f"carrier = {self.carrier}: version {self.version} of the wire knows no envelopes; ask for version = "
+                f"{carriers.LEAST_VERSION}, or for carrier = {Carrier.MASKS}"
+            )
+        _ = self.envelope
 
     def _check_chain(self) -> None:
         """R-CHAIN-6."""
@@ -357,6 +379,36 @@ class RoundConfig:
             )
         return self.demand.assess(self.neighbours, self.threshold, quorum=self.quorum, min_survivors=self.min_survivors)
 
+    @cached_property
+    def envelope(self) -> EnvelopeParameters | None:
+        """R-ENV-3: the parameters of a client's lattice envelope; None where masks carry the vectors."""
+        if self.carrier is Carrier.MASKS:
+            return None
+        largest = -(-self.clients // self.groups)
+        return find(largest, self.length, (largest * self.input_max).bit_length())
+
+    @property
+    def masked_length(self) -> int:
+        """How many elements each client masks: m, or with envelopes the coefficients of a secret."""
+        return self.length if self.envelope is None else self.envelope.degree
+
+    @property
+    def masked_modulus(self) -> Modulus:
+        """The modulus of the masks: M, or with envelopes that of the sum of the secrets."""
+        return self.modulus if self.envelope is None else Modulus.ring(self.envelope.key_bits)
+
+    @property
+    def masked_input_bytes(self) -> int:
+        """What a MaskedInput carries: the masked vector, or with envelopes the masked key and the envelope."""
+        masked = self.masked_modulus.packed_bytes(self.masked_length)
+        return masked if self.envelope is None else masked + self.envelope.envelope_bytes
+
+    @property
+    def running_sum_bytes(self) -> int:
+        """What a server holds, and stores in a snapshot, of the vectors that it adds up."""
+        one = self.masked_length * self.masked_modulus.dtype.itemsize
+        return self.groups * (one if self.envelope is None else one + self.envelope.sum_bytes)
+
     @property
     def smallest_sum(self) -> int:
         """The fewest vectors in a sum that is opened: min_group with groups, min_survivors without."""
@@ -406,6 +458,7 @@ class RoundConfig:
         values.update(
             threat_model=self.threat_model.value,
             suite=int(self.suite),
+            carrier=self.carrier.number,
             ring_bits=self.modulus.bits if ring else 0,
             prime=0 if ring else self.modulus.value,
         )
@@ -423,6 +476,7 @@ class RoundConfig:
         if prime and Modulus(prime).is_ring:
             raise ParameterError(f"prime {prime}: a power of two is given as ring_bits")
         values.update(
+            carrier=Carrier.of_number(values.get("carrier", 0)),
             threat_model=as_threat_model(values["threat_model"]),
             suite=Suite(suite),
             modulus=Modulus(prime) if prime else Modulus.ring(ring_bits),

@@ -42,6 +42,12 @@ def of_config(config: RoundConfig, poisoning: Poisoning | None = None) -> str:
             f"The round speaks version {config.version} of the wire, a draft: all members run the same release of the "
             "library."
         )
+    if config.envelope is not None:
+        lines += config.envelope.explain()
+        lines.append(
+            "Envelopes rest on the hardness of Ring-LWE, with the sum of the secrets known. That is newer, and less "
+            "studied, than AES masks."
+        )
     if config.attachment_bytes:
         lines.append(
             f"Each client that unmasks the sum reveals {counted(config.attachment_bytes, 'byte')} of its host's "

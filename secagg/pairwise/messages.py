@@ -119,6 +119,7 @@ class MaskedInput(_Message, tag=6, frozen=True):
     """Client: the masked vector, packed at exactly the modulus' bits."""
 
     vector: memoryview
+    """With envelopes, the masked key and behind it the envelope (R-ENV-7)."""
 
 
 class Survivors(_Message, tag=7, frozen=True):
@@ -286,7 +287,7 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
         + leaves * DIGEST_BYTES,
         Share: DIGEST_BYTES + neighbours * (SEALED_BYTES + COMMITMENTS_BYTES),
         Shares: neighbours * (ID_BYTES + SEALED_BYTES + COMMITMENTS_BYTES),
-        MaskedInput: config.modulus.packed_bytes(config.length),
+        MaskedInput: config.masked_input_bytes,
         Survivors: bitmap,
         Confirm: SIGNATURE_BYTES,
         Confirmations: bitmap + clients * SIGNATURE_BYTES,

@@ -38,7 +38,7 @@ from secagg.pairwise import explanation
 from secagg.pairwise.grouping import UNGROUPED, GroupBounds, Grouping
 from secagg.pairwise.parameters import Demand
 from secagg.pairwise.tails import log2_at_least
-from secagg.pairwise.values import whole
+from secagg.pairwise.values import is_auto, whole
 from secagg.wording import counted
 
 DEFAULT_ROBUST_BITS: Final = 20
@@ -157,11 +157,6 @@ def groups_for(
         if best is None or found.failure_log2 < best.failure_log2:
             best = found
     raise ParameterError(asked.no_number(attackers, robust_bits, best))
-
-
-def is_auto(groups: object) -> bool:
-    """Whether the number of groups is to be found."""
-    return isinstance(groups, str) and groups == "auto"
 
 
 def groups_asked(

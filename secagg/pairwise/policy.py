@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from secagg.errors import ParameterError
 from secagg.pairwise import transcript
+from secagg.pairwise.carrier import ANY_CARRIER, Carrier, as_carrier
 from secagg.pairwise.parameters import DEFAULT_GRINDING_BITS, DEFAULT_SIGMA, default_colluders
 from secagg.pairwise.phases import ThreatModel, default_threat_model
 from secagg.pairwise.rates import count_of, exact_rate
@@ -62,6 +63,9 @@ class Policy:
         max_groups: the most groups that the cohort may be drawn into; None for any number.  A client that knows of no
             groups leaves it 1: the sum of a group says more about its members than the sum of the cohort does.
         require_chain: refuse a round that is not chained to the cohort's last certificate.
+        carrier: what the vector may be carried by: ``"masks"``, ``"lattice"`` for envelopes alone, or ``"any"``.
+            Envelopes rest on another assumption, which is newer and less studied, so that a server cannot ask for them
+            unless the client agrees.
     """
 
     threat_model: ThreatModel | None = None
@@ -85,6 +89,7 @@ class Policy:
     max_attachment_bytes: int = 0
     max_groups: int | None = 1
     require_chain: bool = False
+    carrier: Carrier | Literal["any"] = Carrier.MASKS
 
     def __post_init__(self) -> None:
         taken: dict[str, object] = {
@@ -96,6 +101,8 @@ class Policy:
             taken["max_groups"] = whole("max_groups", self.max_groups, 1)
         if self.threat_model is not None:
             taken["threat_model"] = as_threat_model(self.threat_model)
+        if self.carrier != ANY_CARRIER:
+            taken["carrier"] = as_carrier(self.carrier)
         if isinstance(self.suites, str | bytes) or not isinstance(self.suites, Iterable):
             raise ParameterError(f"suites = {self.suites!r}: must be a set of Suite")
         taken["suites"] = frozenset(map(as_suite, self.suites))
@@ -112,7 +119,7 @@ class Policy:
         return default_colluders(clients) if self.gamma == "default" else count_of(clients, "gamma", self.gamma)
 
     def check(self, config: RoundConfig, *, identified: bool = False) -> None:
-        """R-CONFIG-11: raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
+        """R-CONFIG-11, R-ENV-9: raises PeerError(CONFIG_BELOW_POLICY), naming the value met and the value allowed.
 
         ``identified`` says that the client brings an identity or a directory.
         """
@@ -146,6 +153,8 @@ class Policy:
             rules.within_policy(met <= allowed, name, met, f"at most {allowed}")
         if self.max_groups is not None:
             rules.within_policy(config.groups <= self.max_groups, "groups", config.groups, f"at most {self.max_groups}")
+        if self.carrier != ANY_CARRIER:
+            rules.within_policy(config.carrier is self.carrier, "carrier", config.carrier, self.carrier)
         if self.require_chain:
             rules.within_policy(bool(config.chain), "chain", "nothing", "the digest of the cohort's last certificate")
         if self.context is not None:

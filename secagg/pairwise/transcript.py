@@ -36,6 +36,7 @@ _NODE: Final = b"roster node"
 _ROSTER: Final = b"roster"
 _SESSION: Final = b"session"
 _GRAPH: Final = b"graph"
+_ENVELOPES: Final = b"envelope polynomials"
 _ADVERTISE: Final = b"advertise"
 _CHANNEL: Final = b"channel"
 _PAIRWISE_MASK: Final = b"pairwise mask"
@@ -165,6 +166,10 @@ class Labels:
     def graph_key(self, roster: bytes, session: bytes) -> bytes:
         """R-GRAPH-1: the AES-256 key under which the ids are put in ring order."""
         return self._hash(_GRAPH, roster, session)
+
+    def envelope_polynomials(self, session: bytes) -> bytes:
+        """R-ENV-4: the key of the stream that the public polynomials are drawn from begins with these bytes."""
+        return self._hash(_ENVELOPES, session)
 
     def join_token(self, round_: bytes, index: int) -> bytes:
         """R-CONFIG-13: what a host marks as used when it lets a client join a round."""

@@ -45,6 +45,11 @@ def as_suite(value: Suite | int) -> Suite:
         raise ParameterError(f"suite = {value!r}: must be one of {allowed}") from None
 
 
+def is_auto(value: object) -> bool:
+    """Whether a value is to be found: it is given as ``"auto"``."""
+    return isinstance(value, str) and value == "auto"
+
+
 def whole(name: str, value: object, low: int | None = None, high: int | None = None) -> int:
     """An int, NumPy's included, from ``low`` to ``high``, where they are given; no bool."""
     allowed = ""

@@ -8,6 +8,7 @@ Two modules tell what a round costs without running it: ``secagg.simulation.cost
 needs and times them here, and ``secagg.simulation.traffic`` gives the bytes that a client sends and gets.
 """
 
+from secagg.simulation.carriers import cheaper_carrier
 from secagg.simulation.cohort import SeededRandomness, make_cohort
 from secagg.simulation.driver import RoundDriver
 from secagg.simulation.faults import FATES, PHASES, Faults, Nuisance, Trouble, expected_sum, phases_of
@@ -24,6 +25,7 @@ __all__ = [
     "RoundDriver",
     "SeededRandomness",
     "Trouble",
+    "cheaper_carrier",
     "choose_full",
     "expected_sum",
     "make_cohort",

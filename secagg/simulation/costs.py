@@ -87,7 +87,7 @@ class Work:
 def measure(config: RoundConfig) -> UnitCosts:
     """Time the primitives of a round in this thread; takes a tenth of a second, more for very long vectors."""
     message = os.urandom(64)
-    total, vector = (np.ones(config.length, config.modulus.dtype) for _ in range(2))
+    total, vector = (np.ones(config.masked_length, config.masked_modulus.dtype) for _ in range(2))
     return UnitCosts(
         keystream_s_per_byte=_seconds(_keystream_block(config.suite)) / _BLOCK_BYTES,
         agreement_s=min(map(_seconds, _agreements())),
@@ -128,8 +128,8 @@ def _verifications(message: bytes) -> list[Callable[[], object]]:
 
 
 def mask_bytes(config: RoundConfig) -> int:
-    """Bytes of one mask's keystream: a lane an element."""
-    return config.length * config.modulus.dtype.itemsize
+    """Bytes of one mask's keystream: a lane an element; with envelopes, of the secret's."""
+    return config.masked_length * config.masked_modulus.dtype.itemsize
 
 
 def client_work(config: RoundConfig, *, present: int | None = None, dealers: int | None = None) -> Work:

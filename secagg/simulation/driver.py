@@ -81,6 +81,7 @@ class RoundDriver:
             min_grinding_bits=config.grinding_bits,
             max_attachment_bytes=config.attachment_bytes,
             max_groups=config.groups,
+            carrier=config.carrier,
         )
         self.identities = identities
         self.directory = directory if config.threat_model.signs else None

@@ -31,9 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg import arithmetic
+from secagg.envelopes.randomness import SEED_BYTES as ENVELOPE_SEED_BYTES
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.pairwise import messages, records
+from secagg.pairwise import carrier, messages, records
 from secagg.pairwise.client import attachment, dealing
 from secagg.pairwise.client.attachment import Attached, Attachment
 from secagg.pairwise.config import Policy, RoundConfig
@@ -156,6 +157,8 @@ class _Prepared:
     received: dict[int, bytes] = field(default_factory=dict)
     """What full clients dealt to this one."""
     survivors: bytes = b""
+    envelope_seed: bytes = b""
+    """In rounds with envelopes."""
 
     def place_of(self, neighbour: int) -> int:
         """Where a neighbour that it dealt to stands."""
@@ -192,6 +195,8 @@ class PreparedClients:
         self._nonce, self._round_id = invite.nonce, invite.session
         size = self._config.suite.private_key_bytes
         member = self._members[index] = _Prepared(randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES))
+        if self._config.envelope is not None:
+            member.envelope_seed = randomness(ENVELOPE_SEED_BYTES)
         private = member.channel_private, member.masking_private
         keys = PublicKeys(*(agreement.public_key(self._config.suite, key) for key in private))
         self._public[index] = keys
@@ -275,8 +280,11 @@ class PreparedClients:
         lanes = np.array(vector, dtype=config.modulus.dtype)
         self_mask = self._keys.self_mask(member.seed, index)
         higher, lower = self._mask_keys(index, member)
-        masking.apply_masks(config.suite, lanes, [self_mask, *higher], lower, config.modulus)
-        packed = memoryview(arithmetic.pack(lanes, config.modulus))
+        envelope = bytearray()
+        if config.envelope is not None:
+            lanes, envelope = carrier.seal(config, config.envelope, self._session, member.envelope_seed, lanes)
+        masking.apply_masks(config.suite, lanes, [self_mask, *higher], lower, config.masked_modulus)
+        packed = memoryview(arithmetic.pack(lanes, config.masked_modulus) + envelope)
         return messages.encode(MaskedInput(self._config.version, self._session, packed))
 
     def _unseal(self, index: int, member: _Prepared, message: Shares) -> None:

@@ -78,7 +78,7 @@ def _size(message: msgspec.Struct) -> int:
 
 def _masked_size(config: RoundConfig) -> int:
     """Without making the vector, which may be large: MessagePack's header of it has 2, 3 or 5 bytes."""
-    packed = config.modulus.packed_bytes(config.length)
+    packed = config.masked_input_bytes
     header = 2 if packed < 1 << 8 else 3 if packed < 1 << 16 else 5
     return _size(MaskedInput(config.version, _ID, memoryview(b""))) - 2 + header + packed
 

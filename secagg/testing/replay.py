@@ -11,6 +11,7 @@ import numpy as np
 from secagg.errors import InputError, ParameterError, PeerError, StateError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, ClientStep, Duplicate, Late, Misbehaved
 from secagg.identity import Identity, UsedTokens
+from secagg.pairwise.carrier import ANY_CARRIER
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
@@ -118,6 +119,7 @@ class Replay:
             "threat_model": self._config.threat_model,
             "max_attachment_bytes": MAX_ATTACHMENT_BYTES,
             "max_groups": None,
+            "carrier": ANY_CARRIER,
             **self._policy,
             **operation.get("policy", {}),
         }

@@ -10,6 +10,7 @@ and every message, event, error code and state is compared.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -21,6 +22,9 @@ import numpy as np
 
 from secagg import arithmetic
 from secagg.arithmetic.modulus import Modulus
+from secagg.envelopes import scheme
+from secagg.envelopes.parameters import find
+from secagg.envelopes.randomness import EnvelopeRandomness
 from secagg.errors import ParameterError, PeerError
 from secagg.pairwise import graph, merkle, messages, transcript
 from secagg.pairwise.config import RoundConfig, Suite
@@ -125,6 +129,7 @@ _HASHES: Final = frozenset(
         "signed_certificate",
         "certificate_digest",
         "signed_silence",
+        "envelope_polynomials",
         "signed_receipt",
     }
 )
@@ -235,6 +240,42 @@ _PACKED_ERRORS: Final[Mapping[type[arithmetic.PackedError], str]] = {
 }
 
 
+def _check_envelope(test: Test, content: Content) -> None:
+    parameters = find(test["clients"], int(test["length"]), test["element_bits"])
+    for name in ("degree", "slots"):
+        expect(name, getattr(parameters, name), test[name])
+    expect("primes", [*parameters.primes], test["primes"])
+    if "seeds" not in test:
+        return
+    key, seeds = _bytes(test, "key"), [bytes.fromhex(seed) for seed in test["seeds"]]
+    public = scheme.PublicPolynomials(_MASK_SUITES[len(key)], key, parameters)
+    total, secrets = scheme.empty_sum(parameters), np.zeros(parameters.degree, dtype=np.int64)
+    for place, seed in enumerate(seeds):
+        randomness = EnvelopeRandomness(seed)
+        secret = randomness.secret(parameters.degree)
+        secrets += secret
+        if test["ok"]:
+            vector = np.array([int(element) for element in test["vectors"][place]], dtype=np.uint64)
+            made = scheme.encrypt(parameters, public, secret, vector, randomness.errors)
+            expect("envelope", made.hex(), test["envelopes"][place])
+            ring = Modulus.ring(parameters.key_bits)
+            packed = arithmetic.pack((secret + parameters.secret_bound).astype(ring.dtype), ring)
+            expect("secret", hashlib.sha256(packed).hexdigest(), test["secrets"][place])
+    try:
+        for envelope in map(bytes.fromhex, test["envelopes"]):
+            if len(envelope) != parameters.envelope_bytes:
+                expect("error", "wrong-length", test.get("error"))
+                return
+            scheme.add_envelope(parameters, total, envelope)
+        opened = scheme.open_sum(parameters, public, total, secrets)
+    except scheme.NoiseError:
+        expect("error", "bad-envelope", test.get("error"))
+    except scheme.EnvelopeError:
+        expect("error", "element-range", test.get("error"))
+    else:
+        expect("sum", [str(element) for element in opened.tolist()], test.get("sum"))
+
+
 def _check_sharing(test: Test, content: Content) -> None:
     if "share" in test:
         bad = bool(secret_sharing.bad_shares(_bytes(test, "share"))[0])
@@ -302,7 +343,7 @@ def _config_value(config: RoundConfig, name: str) -> Any:
         return "0" if ring else str(config.modulus.value)
     if name == "ring_bits":
         return config.modulus.bits if ring else 0
-    value = getattr(config, name)
+    value = config.carrier.number if name == "carrier" else getattr(config, name)
     if isinstance(value, bytes):
         return value.hex()
     return str(value) if name == "input_max" else value
@@ -383,6 +424,7 @@ _CHECKS: Final[Mapping[str, Callable[[Test, Content], None]]] = {
     "keys": _check_key,
     "masks": _check_mask,
     "packing": _check_packing,
+    "envelopes": _check_envelope,
     "sharing": _check_sharing,
     "graphs": _check_graph,
     "parameters": _check_parameters,

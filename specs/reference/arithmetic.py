@@ -82,3 +82,13 @@ def reconstruct(shares: Mapping[int, Sequence[int]]) -> bytes:
     secret = sum(limb << 52 * i for i, limb in enumerate(limbs))
     fits = all(limb >> bits == 0 for limb, bits in zip(limbs, LIMB_BITS, strict=True))
     return secret.to_bytes(32, "little") if fits else b""
+
+
+def is_prime(value: int) -> bool:
+    """Miller and Rabin, with bases that decide every number of 64 bits."""
+    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+    if any(value % base == 0 for base in bases):
+        return value in bases
+    twos = (value - 1 & 1 - value).bit_length() - 1
+    squares = [[pow(base, value - 1 >> s, value) for s in range(twos, 0, -1)] for base in bases]
+    return all(row[0] == 1 or value - 1 in row for row in squares)

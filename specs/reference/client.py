@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 
-from . import primitives, transcript, wire
+from . import envelopes, primitives, transcript, wire
 from .arithmetic import FIELD, mask, pack_vector, read_share, share
 from .primitives import KEY_BYTES, derive
 from .rules import Config, neighbours_of, proved_root, read_config, shown_version
@@ -224,7 +224,9 @@ class Client:
             raise ValueError("not this input")
         self.attachment = attachment
         own = derive(self.seed, self.session, self.labels.self_mask_info(self.suite, self.index), self.key_bytes)
-        length, modulus = self.config.length, self.config.modulus
+        length, modulus, envelope = self.config.masked_length, self.config.masked_modulus, b""
+        if self.config.envelope:  # R-ENV-7
+            vector, envelope = envelopes.seal(self.config.envelope, self._public_key(), self.draw(32), vector)
         masked = [x + y for x, y in zip(vector, mask(own, 0, length, modulus), strict=True)]
         for dealer in self.pairs:
             ends = self.index, dealer, self.masking_private, self.masking_key, self.peers[dealer][32:]
@@ -232,7 +234,11 @@ class Client:
             sign = 1 if self.index < dealer else -1
             masked = [x + sign * y for x, y in zip(masked, pairwise, strict=True)]
         self._advance()
-        return self._encode("MaskedInput", self.session, pack_vector([x % modulus for x in masked], modulus))
+        packed = pack_vector([x % modulus for x in masked], modulus)
+        return self._encode("MaskedInput", self.session, packed + envelope)
+
+    def _public_key(self) -> bytes:
+        return self.labels.envelope_polynomials(self.session)[: self.key_bytes]
 
     def _take_survivors(self, survivors: bytes) -> bytes:
         self.survivors = {*wire.read_bitmap(survivors, self.config.clients)}

@@ -23,6 +23,8 @@ MEASURES: Mapping[str, Callable[[Config], int]] = {
     "length": lambda config: config.length,
 }
 
+CARRIERS = {"masks": (0,), "lattice": (1,), "any": (0, 1)}  # R-ENV-9
+
 SINCE_2 = ("version", "attachment_bytes", "groups")  # those that policies for version 1 do not know
 
 
@@ -43,6 +45,8 @@ def _holds(config: Config, name: str, asked: Any) -> bool:
         return config.active or asked != "active"
     if name == "context":
         return config.context.hex() == asked
+    if name == "carrier":
+        return config.carrier in CARRIERS[asked]
     if name == "suites":
         return config.suite in asked
     if name == "gamma":

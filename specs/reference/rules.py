@@ -5,8 +5,8 @@ from dataclasses import astuple, dataclass
 from math import comb
 from typing import Any
 
-from . import wire
-from .arithmetic import FIELD, packed_bytes
+from . import envelopes, wire
+from .arithmetic import FIELD, is_prime, packed_bytes
 from .primitives import KEY_BYTES, aes_blocks
 from .transcript import V1, Labels
 from .wire import Refused, require
@@ -18,6 +18,7 @@ EXTENSIONS: dict[int, tuple[str, int | bytes]] = {  # of version 2: numbers, and
     2: ("groups", 1),
     3: ("min_group", 0),
     4: ("chain", b""),
+    6: ("carrier", 0),
 }
 
 
@@ -48,6 +49,7 @@ class Config:
     groups: int = 1  # G
     min_group: int = 0
     chain: bytes = b""
+    carrier: int = 0
 
     @property
     def labels(self) -> Labels:
@@ -61,8 +63,23 @@ class Config:
     def modulus(self) -> int:
         return self.prime or 1 << self.ring_bits
 
+    @property
+    def envelope(self) -> envelopes.Parameters | None:
+        """R-ENV-2, R-ENV-3: refused when there is none that is large enough; None where masks carry the vectors."""
+        clients = -(-self.clients // self.groups)
+        bits = (clients * self.input_max).bit_length()
+        return envelopes.find(clients, self.length, bits) if self.carrier else None
+
+    @property
+    def masked_length(self) -> int:
+        return self.envelope.degree if self.envelope else self.length
+
+    @property
+    def masked_modulus(self) -> int:
+        return self.envelope.key_modulus if self.envelope else self.modulus
+
     def to_bytes(self) -> bytes:
-        *values, version, _, _, _, _ = astuple(self)
+        values, version = astuple(self)[: len(ELEMENTS)], self.version
         held = [(number, getattr(self, name), default) for number, (name, default) in EXTENSIONS.items()]
         extensions = [part for number, value, default in held if value != default for part in (number, value)]
         return wire.pack([version, *values, *([extensions] if version >= 2 else [])])
@@ -74,7 +91,8 @@ class Config:
     def max_bytes(self, name: str) -> int:
         """The size limit of a message: the most bytes that an honest one has, and a few more."""
         n, k, bitmap = self.clients, self.neighbours, (self.clients + 7) // 8
-        packed = packed_bytes(self.length, self.modulus)
+        packed = packed_bytes(self.masked_length, self.masked_modulus)
+        packed += self.envelope.envelope_bytes() if self.envelope else 0
         roster = 96 + k * 136 + 32 * min(n, (k + 1) * (n - 1).bit_length())
         up = {
             "Advertise": 128,
@@ -136,6 +154,7 @@ def is_sound(c: Config) -> bool:
         and (c.input_max == c.modulus - 1 or c.clients * c.input_max < c.modulus)
         and 10 * losses <= 9 * c.clients
         and (groups_are_sound(c) if c.groups != 1 else graph_is_sound(c))
+        and (c.carrier == 0 or (c.carrier == 1 and c.envelope is not None))  # R-ENV-1 to R-ENV-3
     )
 
 
@@ -167,16 +186,6 @@ def groups_are_sound(c: Config) -> bool:
         and max(c.threshold + 1, c.quorum) <= c.min_group <= smallest  # and A_g + 2, which t + 1 is at least
         and c.min_group <= c.min_survivors <= c.clients - c.dropouts
     )
-
-
-def is_prime(value: int) -> bool:
-    """Miller and Rabin, with bases that decide every number of 64 bits."""
-    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
-    if any(value % base == 0 for base in bases):
-        return value in bases
-    twos = (value - 1 & 1 - value).bit_length() - 1
-    squares = [[pow(base, value - 1 >> s, value) for s in range(twos, 0, -1)] for base in bases]
-    return all(row[0] == 1 or value - 1 in row for row in squares)
 
 
 def connects(c: Config) -> bool:

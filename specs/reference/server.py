@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 
-from . import primitives, wire
-from .arithmetic import mask, read_share, reconstruct, unpack_vector
+from . import envelopes, primitives, wire
+from .arithmetic import mask, packed_bytes, read_share, reconstruct, unpack_vector
 from .client import pairwise_key
 from .primitives import KEY_BYTES, derive
 from .rules import Config, groups_of, neighbours_of, prove, proved_root
@@ -34,7 +34,8 @@ class Server:
         self.shared, self.survivors = list[int](), list[int]()
         self.groups: list[list[int]] = []
         self.open = list(range(config.groups))  # the groups that were not left out
-        self.totals = [[0] * config.length for _ in self.open]  # by group
+        self.totals = [[0] * config.masked_length for _ in self.open]  # by group
+        self.envelopes: dict[int, list[list[int]]] = {}  # by group, their sum, as envelopes.read has one
         self.sums: dict[int, list[int]] = {}  # of those that were opened
         self.confirmations: dict[int, bytes] = {}
         self.shares: dict[int, dict[int, list[int]]] = {}
@@ -104,8 +105,13 @@ class Server:
         self.seeds[sender], self.dealt[sender] = seed_commitment, [dict(zip(near, part, strict=True)) for part in split]
 
     def _take_mask(self, sender: int, vector: bytes) -> None:
-        masked = unpack_vector(vector, self.config.length, self.config.modulus)
-        group, modulus = self._group_of(sender), self.config.modulus
+        group, modulus = self._group_of(sender), self.config.masked_modulus
+        size = packed_bytes(self.config.masked_length, modulus)
+        if self.config.envelope:  # R-ENV-7
+            rows, others = envelopes.read(self.config.envelope, vector[size:]), self.envelopes.get(group)
+            self.envelopes[group] = envelopes.add(self.config.envelope, others, rows) if others else rows
+            vector = vector[:size]
+        masked = unpack_vector(vector, self.config.masked_length, modulus)
         self.totals[group] = [(x + y) % modulus for x, y in zip(self.totals[group], masked, strict=True)]
 
     def _take_confirm(self, sender: int, signature: bytes) -> None:
@@ -272,6 +278,11 @@ class Server:
                     key = pairwise_key(config, session, owner, other, secret, own, self.keys[other][32:])
                     keys.append((1 if owner < other else -1, key))
             for sign, key in keys:
-                stream = mask(key, 0, config.length, config.modulus)
-                total = [(x + sign * y) % config.modulus for x, y in zip(total, stream, strict=True)]
-        return total
+                stream = mask(key, 0, config.masked_length, config.masked_modulus)
+                total = [(x + sign * y) % config.masked_modulus for x, y in zip(total, stream, strict=True)]
+        if not config.envelope:
+            return total
+        public = self.labels.envelope_polynomials(session)[: KEY_BYTES[suite]]
+        members = len({*self.groups[group]} & {*self.survivors})
+        opened = envelopes.open_sum(config.envelope, public, self.envelopes[group], total, members)
+        return [x % config.modulus for x in opened]

@@ -49,6 +49,7 @@ class Labels:
         self.node = hashed("roster node")  # left child, right child
         self.roster_digest = hashed("roster")  # round id, n, root
         self.graph_key = hashed("graph")  # roster digest, session
+        self.envelope_polynomials = hashed("envelope polynomials")  # session
         self.signed_advertisement = listed("advertise")  # config digest, nonce, index, channel key, masking key
         self.signed_survivors = listed("survivors")  # session, bitmap
         self.channel_info = listed("channel")  # suite, sender, receiver, sender's key, receiver's key

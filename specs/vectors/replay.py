@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
-from reference import arithmetic, policy, primitives, rules, transcript, wire
+from reference import arithmetic, envelopes, policy, primitives, rules, transcript, wire
 from reference.client import Client
 from reference.server import Server
 from reference.wire import Refused
@@ -128,6 +129,32 @@ def _packing(test: Test, content: Test) -> None:
     vector = list(map(int, test["vector"]))
     expect("vector", arithmetic.unpack_vector(packed, test["length"], modulus), vector)
     expect("packed", arithmetic.pack_vector(vector, modulus), packed)
+
+
+def _envelopes(test: Test, content: Test) -> None:
+    found = envelopes.find(test["clients"], int(test["length"]), test["element_bits"])
+    expect("parameters", (found.degree, found.slots, [*found.primes]), (test["degree"], test["slots"], test["primes"]))
+    if "seeds" not in test:
+        return
+    (key,), seeds = unhex(test, "key"), map(bytes.fromhex, test["seeds"])
+    given = [bytes.fromhex(envelope) for envelope in test["envelopes"]]
+    vectors = [[*map(int, vector)] for vector in test.get("vectors", [[0] * found.length] * len(given))]
+    made = [envelopes.seal(found, key, seed, vector) for seed, vector in zip(seeds, vectors, strict=True)]
+    if test["ok"]:
+        expect("envelopes", [envelope for _, envelope in made], given)
+        packed = [arithmetic.pack_vector(secret, found.key_modulus) for secret, _ in made]
+        expect("secrets", [sha256(secret).hexdigest() for secret in packed], test["secrets"])
+
+    def opened() -> list[int]:
+        total = envelopes.read(found, given[0])
+        for envelope in given[1:]:
+            total = envelopes.add(found, total, envelopes.read(found, envelope))
+        keys = [sum(column) for column in zip(*(secret for secret, _ in made), strict=True)]
+        return envelopes.open_sum(found, key, total, keys, len(given))
+
+    expect("error", refusal(opened), test.get("error", ""))
+    if test["ok"]:
+        expect("sum", [*map(str, opened())], test["sum"])
 
 
 def _sharing(test: Test, content: Test) -> None:
@@ -364,6 +391,7 @@ _KINDS: Mapping[str, Callable[[Test, Test], None]] = {
     "keys": _keys,
     "masks": _masks,
     "packing": _packing,
+    "envelopes": _envelopes,
     "sharing": _sharing,
     "graphs": _graphs,
     "parameters": _parameters,

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from secagg import Client, ErrorCode, Misbehaved, ParameterError, PeerError, Policy, Server, Suite
-from secagg.pairwise import messages, records
+from secagg.envelopes.randomness import EnvelopeRandomness
+from secagg.pairwise import carrier, messages, records
 from secagg.pairwise.client import attachment
 from secagg.pairwise.messages import Roster, Survivors
 from secagg.pairwise.rules import client as client_rules
@@ -35,7 +36,7 @@ from secagg.testing.adversary import (
     StaleKeys,
     Unopenable,
 )
-from tests.support import chain_mutants, staging
+from tests.support import chain_mutants, enveloped, staging
 from tests.support.attack_stage import active, around, ring_of, semi_honest
 from tests.support.mutants import PRIVACY, Mutant, instead_of, keep_the_shares, without
 from tests.support.staging import Stage
@@ -319,6 +320,35 @@ def whoever_has_the_clients_memory_has_the_other_values(patch: Patch) -> None:
     assert held() == b""
     keep_the_shares(patch)
     assert b"anybody2" in held()
+
+
+@story("R-ENV-10")
+def two_envelopes_of_one_seed_show_the_difference_of_their_vectors(patch: Patch) -> None:
+    """Clients that put two vectors into envelopes of the same seed, in one session."""
+    config = enveloped.config_of(input_max=100)
+    parameters = config.envelope
+    assert parameters is not None
+
+    def difference() -> int:
+        """Of the first coefficients modulo the first prime, which hold the first elements."""
+        driver = enveloped.Tampering(config, {})
+        driver.play_phases()
+        bits, size = parameters.primes[0].bit_length(), parameters.key_bytes
+        mine, other = (int.from_bytes(driver.sent[index][size : size + 8], "little") % 2**bits for index in (2, 3))
+        return (mine - other) % parameters.primes[0]
+
+    def shown() -> int:
+        """What the elements make of it, where nothing else differs."""
+        weights = [pow(2, slot * parameters.element_bits, parameters.primes[0]) for slot in range(parameters.slots)]
+        sent = -(-enveloped.LENGTH // (64 * parameters.slots)) * 64
+        mine, other = ([*vector] for vector in enveloped.vectors(config)[2:4].tolist())
+        columns = zip(weights, mine[::sent], other[::sent], strict=False)
+        return sum(weight * (x - y) for weight, x, y in columns) % parameters.primes[0]
+
+    assert shown()
+    assert difference() != shown()
+    patch.setattr(carrier, "EnvelopeRandomness", lambda seed: EnvelopeRandomness(bytes(32)))
+    assert difference() == shown()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 
 from secagg import ErrorCode, Modulus, PeerError
 from secagg.arithmetic import PackedLengthError, add_packed
+from secagg.envelopes.parameters import EnvelopeParameters
+from secagg.envelopes.scheme import EnvelopeError, add_envelope, open_sum
 from secagg.pairwise.rules.table import RULES
 from secagg.pairwise.transcript import KEY_SHARE
 from secagg.testing.adversary import (
@@ -25,6 +29,7 @@ from secagg.testing.adversary import (
     WrongLength,
     WrongSecret,
 )
+from tests.support import enveloped as enveloped_rounds
 from tests.support import staging, wire
 from tests.support.attack_stage import active, semi_honest
 from tests.support.mutants import Patch, instead_of, without
@@ -191,6 +196,59 @@ def a_vector_too_short_ends_everybodys_round(patch: Patch) -> None:
     instead_of("server.vector_added", add)(patch)
     with pytest.raises(PackedLengthError):
         among_liars(6, WrongLength("MASK", -1))
+
+
+def enveloped(change: enveloped_rounds.Change) -> enveloped_rounds.Tampering:
+    """A round with envelopes in which client 4 sends something else before the right one."""
+    return enveloped_rounds.Tampering(enveloped_rounds.config_of(), {4: change}, repeat=True)
+
+
+def is_right_sum(driver: enveloped_rounds.Tampering) -> bool:
+    everybody = tuple(range(enveloped_rounds.CLIENTS))
+    return driver.server.compute().sum.tolist() == enveloped_rounds.sum_over(driver.config, everybody)
+
+
+@story("server.masked_input_sized")
+def a_masked_key_alone_ends_everybodys_round(patch: Patch) -> None:
+    driver = enveloped(lambda vector: vector[:100])
+    driver.play_phases()
+    assert is_right_sum(driver)
+    without("server.masked_input_sized")(patch)
+    instead_of("server.envelope_added", scheme_adds)(patch)
+    with pytest.raises(EnvelopeError, match="an envelope of 0 bytes"):
+        enveloped(lambda vector: vector[:100]).play_phases()
+
+
+def scheme_adds(total: np.ndarray, envelope: memoryview, parameters: EnvelopeParameters) -> None:
+    """Add an envelope as it comes."""
+    add_envelope(parameters, total, envelope)
+
+
+@story("server.envelope_added")
+def a_residue_out_of_range_ends_everybodys_round(patch: Patch) -> None:
+    driver = enveloped(enveloped_rounds.residue_of_ones)
+    driver.play_phases()
+    assert is_right_sum(driver)
+    instead_of("server.envelope_added", scheme_adds)(patch)
+    with pytest.raises(EnvelopeError, match="it must be below"):
+        enveloped(enveloped_rounds.residue_of_ones).play_phases()
+
+
+@story("server.envelopes_opened")
+def another_envelope_makes_the_sum_wrong(patch: Patch) -> None:
+    config = enveloped_rounds.config_of()
+    driver = enveloped_rounds.Tampering(config, {4: enveloped_rounds.other_envelope(config)})
+    driver.play_phases()
+    with pytest.raises(PeerError, match="there is no sum"):
+        driver.server.compute()
+    again = enveloped_rounds.Tampering(config, {4: enveloped_rounds.other_envelope(config)})
+    again.play_phases()
+
+    def open_with_any_noise(parameters: EnvelopeParameters, *given: Any) -> np.ndarray:
+        return open_sum(replace(parameters, clients=2**40), *given)
+
+    instead_of("server.envelopes_opened", open_with_any_noise)(patch)
+    assert not is_right_sum(again)
 
 
 @story("server.confirmation_signed")

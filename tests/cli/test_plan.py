@@ -12,7 +12,7 @@ from secagg.simulation.costs import UnitCosts
 KEYS = {
     "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "quorum", "min_survivors", "phases",
     "upload_bytes", "download_bytes", "client_cpu_s", "server_cpu_s", "client_floor_s", "server_floor_s", "confirm",
-    "security", "explain", "privacy", "groups",
+    "security", "explain", "privacy", "groups", "carrier",
 }  # fmt: skip
 
 
@@ -147,6 +147,25 @@ def test_what_cannot_be_planned_is_one_line(invoke, arguments, named):
     assert refused.stderr.startswith("secagg plan: ")
     assert len(refused.stderr.splitlines()) == 1
     assert named in refused.stderr
+
+
+@pytest.mark.usefixtures("no_calibration")
+@pytest.mark.parametrize("carrier", ["masks", "lattice", "auto"])
+def test_carriers_are_compared(invoke, invoke_json, carrier):
+    given = ("plan", "--clients", 50, "--dim", 5000, "--carrier", carrier)
+    code, found = invoke_json(*given)
+    assert code == 0
+    costs = found["carrier"]
+    assert set(costs) == {"name", "masks", "lattice"}
+    assert costs["name"] in ([carrier] if carrier != "auto" else ["masks", "lattice"])
+    for one in ("masks", "lattice"):
+        assert set(costs[one]) == {"client_cpu_s", "server_cpu_s", "upload_bytes"}
+        assert min(costs[one].values()) > 0
+    assert costs["lattice"]["upload_bytes"] > costs["masks"]["upload_bytes"]
+    assert 0 < found["phases"]["MASK"]["bytes_up"] - costs[costs["name"]]["upload_bytes"] < 64
+    assert any("envelope" in line for line in found["explain"]) is (costs["name"] == "lattice")
+    shown = invoke(*given).output
+    assert f"{costs['name']} (chosen)" in shown
 
 
 @pytest.mark.usefixtures("no_calibration")

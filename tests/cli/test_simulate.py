@@ -21,7 +21,7 @@ KEYS = {
     "ok", "exact", "abort", "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "included", "dropped",
     "dropped_in", "phases", "client_cpu_s", "encode_s", "server_cpu_s", "client_floor_s", "server_floor_s",
     "upload_bytes", "download_bytes", "peak_rss_bytes", "compile_s", "max_error", "error_bound", "clipped", "arrays",
-    "exact_sums", "output", "warnings", "security", "versions", "groups",
+    "exact_sums", "output", "warnings", "security", "versions", "groups", "carrier",
 }  # fmt: skip
 SECURITY = {
     "threat", "gamma", "delta", "colluders", "dropouts", "sigma", "privacy_log2", "connectivity_log2",
@@ -39,6 +39,25 @@ def check_ids(found):
 
 
 # A round.
+
+
+@pytest.mark.parametrize("more", [(), ("--full", 5), ("--threat", "active"), ("--groups", 2, "--gamma", 0.05)])
+def test_envelopes_carry_the_vectors(invoke_json, more):
+    given = ("simulate", "--clients", 14, "--dim", 300, "--seed", 3, "--dropout", 0.1)
+    code, found = invoke_json(*given, "--carrier", "lattice", *more)
+    assert (code, found["ok"], found["exact"], found["carrier"]) == (0, True, True, "lattice")
+    assert len(found["included"]) == 13
+    plain = invoke_json(*given, *more)[1]
+    assert plain["carrier"] == "masks"
+    assert plain["upload_bytes"] + 4096 < found["upload_bytes"]
+    assert invoke_json(*given, "--carrier", "auto", *more)[1]["carrier"] in ("masks", "lattice")
+
+
+def test_a_private_sum_comes_in_envelopes(invoke_json):
+    code, found = invoke_json(
+        "simulate", "--clients", 30, "--dim", 200, "--seed", 3, "--epsilon", 8, "--delta", 1e-6, "--carrier", "lattice"
+    )
+    assert (code, found["ok"], found["carrier"]) == (0, True, "lattice")
 
 
 @pytest.mark.parametrize("full", [(), ("--full", 5)])

@@ -56,6 +56,19 @@ def test_what_is_attached_is_that_of_full_clients(threat_model: str) -> None:
     assert set(prepared.result.attachments.items()) <= {(client, bytes([client, lost])) for client in real.included}
 
 
+@pytest.mark.parametrize("threat_model", ["semi_honest", "active"])
+def test_envelopes_are_those_of_full_clients(threat_model: str) -> None:
+    real, prepared = (run(threat_model, "auto", full, version=2, carrier="lattice") for full in (None, 7))
+    assert real.result is not None
+    assert prepared.result is not None
+    assert prepared.result.transcript_digest == real.result.transcript_digest
+    assert np.array_equal(prepared.sum, real.sum)
+    assert np.array_equal(prepared.sum, sum(vector_of(client).astype(np.uint64) for client in prepared.included))
+    assert {phase: cost.bytes_up for phase, cost in prepared.costs.items()} == {
+        phase: cost.bytes_up for phase, cost in real.costs.items()
+    }
+
+
 @pytest.mark.parametrize("full", [1, 7, CLIENTS - 2, CLIENTS])
 @pytest.mark.parametrize("neighbours", ["auto", "complete"])
 @pytest.mark.parametrize("threat_model", ["semi_honest", "active"])

@@ -438,6 +438,7 @@ TESTED_ELSEWHERE = {
     ErrorCode.CONFLICT,  # above
     ErrorCode.BAD_SHARE,  # test_unmask
     ErrorCode.BAD_DEALER,  # test_unmask
+    ErrorCode.BAD_ENVELOPE,  # test_carrier
 }
 
 

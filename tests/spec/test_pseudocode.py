@@ -7,7 +7,7 @@ import re
 from typing import Any, NoReturn
 
 import pytest
-from reference import arithmetic, primitives, rules, transcript
+from reference import arithmetic, envelopes, primitives, rules, transcript
 from reference.wire import Refused
 
 from tests.support.reference_parties import SPECS
@@ -29,6 +29,7 @@ def algorithms() -> dict[str, Any]:
         "lane_bits": lambda modulus: next(lane for lane in (8, 16, 32, 64) if lane >= (modulus - 1).bit_length()),
         "HASH_NODE": transcript.V1.node,
         "refuse": refuse,
+        "is_prime": arithmetic.is_prime,
     }
     for block in ALGORITHMS.values():
         exec(block, given)
@@ -39,7 +40,18 @@ RUN = algorithms()
 
 
 def test_what_is_explained() -> None:
-    assert set(ALGORITHMS) == {"mask", "prove", "climb", "prune", "masked", "pack", "unmask", "reconstruct", "groups"}
+    assert set(ALGORITHMS) == {
+        "mask",
+        "prove",
+        "climb",
+        "prune",
+        "masked",
+        "pack",
+        "unmask",
+        "reconstruct",
+        "groups",
+        "find",
+    }
 
 
 @pytest.mark.parametrize("modulus", MODULI)
@@ -184,3 +196,18 @@ def test_references_are_listed_and_used() -> None:
     assert cited <= defined
     only_informative = {"FIPS202", "RFC9162", "RFC9180", "RFC9591", "Sha79"}
     assert defined - cited <= only_informative
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3, 1, 2), (5, 700, 11), (1000, 10**4, 26), (1000, 10**6, 26), (2**20, 2**36, 64), (65536, 8192, 40)]
+)
+def test_parameters_of_envelopes(sizes: tuple[int, int, int]) -> None:
+    found = envelopes.find(*sizes)
+    upload, degree, slots, primes = RUN["find"](*sizes)
+    assert (degree, slots, tuple(primes)) == (found.degree, found.slots, found.primes)
+    assert upload == found.upload()
+
+
+def test_no_parameters_are_found_for_wide_sums() -> None:
+    with pytest.raises(Refused, match="config-unsound"):
+        RUN["find"](1000, 10, 420)

@@ -105,9 +105,10 @@ def test_every_field_is_in_the_digest() -> None:
     digests += [grouped.digest, grouped.replace(min_group=4, min_survivors=4).digest, three.digest]
     chained = other.replace(version=2)
     digests += [chained.digest, chained.replace(chain=bytes(32)).digest, chained.replace(chain=b"\x01" * 32).digest]
+    digests.append(draft.replace(carrier="lattice").digest)
     assert len(set(digests)) == len(digests)
     tested = set(changes) | {"threat_model", "cohort", "grinding_bits", "quorum", "clients", "neighbours"}
-    tested |= {"version", "attachment_bytes", "groups", "min_group", "chain"}
+    tested |= {"version", "attachment_bytes", "groups", "min_group", "chain", "carrier"}
     assert tested == {field.name for field in dataclasses.fields(RoundConfig)}
 
 
@@ -424,6 +425,7 @@ FLOORS: list[tuple[str, Any, str]] = [
     ("min_version", 3, "version = 2"),
     ("max_attachment_bytes", 7, "attachment_bytes = 8"),
     ("require_chain", True, "chain = nothing"),
+    ("carrier", "lattice", "carrier = masks"),
 ]
 """Of a policy that the config of twelve below just meets: a field, a step beyond, and what is then said."""
 
@@ -491,7 +493,7 @@ def test_integers_of_numpy_are_integers(kind: Any) -> None:
 NAMES = [field.name for field in dataclasses.fields(RoundConfig)]
 FOR_COHORT = ["clients", "length", "threat_model", "gamma", "delta", "neighbours", "threshold", "input_max", "modulus"]
 FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort", "version"]
-FOR_COHORT += ["attachment_bytes", "groups", "min_group", "chain", "attackers", "robust_bits"]
+FOR_COHORT += ["attachment_bytes", "groups", "min_group", "chain", "carrier", "attackers", "robust_bits"]
 
 
 @pytest.mark.parametrize("value", ["5", 1.5, [], object(), np.array([1, 2]), True])

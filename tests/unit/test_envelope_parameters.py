@@ -18,17 +18,17 @@ REQUESTS = st.tuples(st.integers(3, 2**20), st.integers(1, 2**36), st.integers(2
 def test_what_is_found_is_secure_and_large_enough(request_: tuple[int, int, int]) -> None:
     clients, _, bits = request_
     found = find(*request_)
-    q, t = prod(found.primes), 2**found.plaintext_bits
+    q, t = prod(found.primes), 2 ** (found.slots * bits)
     assert (found.clients, found.length, found.element_bits) == request_
     assert q.bit_length() == found.modulus_bits <= LARGEST_MODULUS_BITS[found.degree]
-    assert found.plaintext_bits % bits == 0
+    assert found.sum_bytes == 4 * len(found.primes) * found.envelope_bytes * 8 // sum(map(int.bit_length, found.primes))
     assert 2 * t * (50 * clients + 1) < q
     assert 65 * t * (50 * clients + 1) < 32 * q
     assert list(found.primes) == sorted(set(found.primes), reverse=True)
     for prime in found.primes:
         assert all(prime % divisor for divisor in range(2, isqrt(prime) + 1))
         assert prime % (2 * found.degree) == 1
-        assert prime < 2**30
+        assert 2**16 < prime < 2**30
     assert found.noise_bound == 50 * clients
     assert 2 * 36 * clients < 2**found.key_bits <= 4 * 36 * clients
 
@@ -70,7 +70,7 @@ def test_known_sizes(
 def test_what_no_envelope_holds_is_refused_with_what_to_change() -> None:
     with pytest.raises(ParameterError, match=r"sums of 65 bits: .* choose a smaller input_max"):
         find(1000, 10, 65)
-    with pytest.raises(ParameterError, match="1 clients and length 5"):
+    with pytest.raises(ParameterError, match="1 client and length 5"):
         find(1, 5, 10)
 
 

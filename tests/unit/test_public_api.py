@@ -83,6 +83,7 @@ SIMULATION = [
     "RoundDriver",
     "SeededRandomness",
     "Trouble",
+    "cheaper_carrier",
     "choose_full",
     "expected_sum",
     "make_cohort",

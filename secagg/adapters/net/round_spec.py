@@ -79,7 +79,7 @@ class RoundSpec:
     def _check_sizes(self) -> None:
         """The round must fit into the messages and the snapshots that it will need; better to know it now."""
         config = self.config
-        running_sum = config.length * config.modulus.dtype.itemsize
+        running_sum = config.running_sum_bytes
         largest = max(running_sum, *(config.max_message_bytes(phase) for phase in PHASES))
         if largest > LARGEST_MESSAGE:
             raise ParameterError(

@@ -50,6 +50,7 @@ from secagg.adapters.net.status import status_of
 from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
+from secagg.simulation.carriers import load_envelope_kernels
 from secagg.simulation.small import load_kernels
 from secagg.wording import counted
 
@@ -516,7 +517,8 @@ def _check_name(name: str) -> None:
 
 async def _load_kernels(hosted: HostedRound) -> None:
     config = hosted.config
-    await asyncio.to_thread(load_kernels, config.modulus, config.suite, config.threat_model)
+    await asyncio.to_thread(load_kernels, config.masked_modulus, config.suite, config.threat_model)
+    await asyncio.to_thread(load_envelope_kernels, config)
 
 
 def _largest(hosted: HostedRound) -> int:

@@ -303,7 +303,7 @@ class Client:
 
     def _submit(self, lanes: npt.NDArray[np.unsignedinteger], attached: Attached) -> ClientStep:
         try:
-            record, step = mask.mask_input(self._member, self._in(HasInput), lanes, attached)
+            record, step = mask.mask_input(self._member, self._in(HasInput), lanes, attached, self._randomness)
             self._advance(HostCall.SUBMIT, record)
             return step
         except Exception:

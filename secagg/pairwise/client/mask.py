@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from secagg import arithmetic
+from secagg.envelopes.randomness import SEED_BYTES
 from secagg.errors import InputError
 from secagg.events import ClientStep, InputNeeded
+from secagg.pairwise import carrier as carriers
 from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing
 from secagg.pairwise.client.attachment import Attached
@@ -74,15 +78,28 @@ def lanes_of(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsig
 
 
 def mask_input(
-    member: Member, record: HasInput, lanes: npt.NDArray[np.unsignedinteger], attached: Attached
+    member: Member,
+    record: HasInput,
+    lanes: npt.NDArray[np.unsignedinteger],
+    attached: Attached,
+    randomness: Callable[[int], bytes],
 ) -> tuple[Masked, ClientStep]:
-    """R-MASK-2, R-MASK-3: add this client's own mask and all pairwise ones to the lanes of its input, which change."""
+    """R-MASK-2, R-MASK-3: add this client's own mask and all pairwise ones to the lanes of its input, which change.
+
+    R-ENV-7: with envelopes, to the secret of the one that the input is put in, of a seed that is drawn here.
+    """
     config, suite = member.config, member.config.suite
     pairwise = records.cut(record.mask_keys.reveal(), suite.key_bytes)
     lower = sum(dealer < member.index for dealer in record.dealers)  # dealers are ascending
     self_mask = KeySchedule(suite, record.session, config.labels).self_mask(record.seed.reveal(), member.index)
-    masking.apply_masks(suite, lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.modulus)
-    packed = arithmetic.pack_in_place(lanes, config.modulus)
+    envelope = bytearray()
+    if (parameters := config.envelope) is not None:
+        seed = randomness(SEED_BYTES)
+        lanes, envelope = carriers.seal(config, parameters, record.session, seed, lanes)
+    masking.apply_masks(suite, lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.masked_modulus)
+    packed = arithmetic.pack_in_place(lanes, config.masked_modulus)
+    if envelope:
+        packed = memoryview(b"".join((packed, envelope)))
     # R-MASK-5: the keys of the masks are in no later record.
     masked = Masked(
         session=record.session,

@@ -42,7 +42,7 @@ def config_approved(config: RoundConfig, approve: Approve | None) -> None:
 
 
 def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: int) -> RoundConfig:
-    """R-CONFIG-10, R-EXTENSION-2, R-GROUP-1, R-GROUP-3: the config keeps the protocol's rules, recomputed.
+    """R-CONFIG-10, R-EXTENSION-2, R-GROUP-1, R-GROUP-3, R-ENV-1, R-ENV-2: the config keeps the rules, recomputed.
 
     It is of the ``version`` that invited to it (R-CONFIG-3).  Returns the
     config.
@@ -62,7 +62,7 @@ def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: i
 
 
 def within_policy(kept: bool, name: str, met: object, allowed: str) -> None:
-    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5, R-GROUP-9, R-CHAIN-6: this client's policy allows a value of the config."""
+    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5, R-GROUP-9, R-CHAIN-6, R-ENV-9: the client's policy allows a value."""
     if not kept:
         raise PeerError(
             ErrorCode.CONFIG_BELOW_POLICY,

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from secagg import arithmetic
 from secagg.arithmetic import Modulus
+from secagg.envelopes import scheme
+from secagg.envelopes.parameters import EnvelopeParameters
 from secagg.errors import ErrorCode, PeerError
 from secagg.events import Misbehaved
 from secagg.pairwise.phases import Phase
@@ -89,6 +91,28 @@ def vector_added(total: npt.NDArray[np.unsignedinteger[Any]], packed: memoryview
         raise PeerError(_PACKED_FAULTS[type(refused)], str(refused)) from None
 
 
+def masked_input_sized(length: int, expected: int) -> None:
+    """R-ENV-7: masked key and envelope together have the round's length."""
+    if length != expected:
+        raise PeerError(
+            ErrorCode.WRONG_LENGTH,
+            f"{counted(length, 'byte')} of masked key and envelope; this round's have {expected:,}",
+        )
+
+
+def envelope_added(
+    total: npt.NDArray[np.unsignedinteger[Any]], envelope: memoryview, parameters: EnvelopeParameters
+) -> None:
+    """R-ENV-7: every residue of the envelope is below its prime.
+
+    Adds it to ``total``; an envelope that is refused leaves that as it was.
+    """
+    try:
+        scheme.add_envelope(parameters, total, envelope)
+    except scheme.EnvelopeError as refused:
+        raise PeerError(ErrorCode.ELEMENT_RANGE, str(refused)) from None
+
+
 # CONFIRM.
 
 
@@ -154,6 +178,22 @@ def seed_committed(commitment: bytes, expected: bytes, dealer: int) -> None:
     """R-UNMASK-7: the seed is the one that its dealer committed to."""
     if commitment != expected:
         raise _bad_dealer(dealer, "its self-mask seed is not the one that it committed to")
+
+
+def envelopes_opened(
+    parameters: EnvelopeParameters,
+    public: scheme.PublicPolynomials,
+    total: npt.NDArray[np.uint32],
+    secrets: npt.NDArray[np.int64],
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """R-ENV-8: a sum of envelopes holds no more noise than well-formed ones have; whose fault more is, nothing shows.
+
+    Returns the sum of the vectors, as ``scheme.open_sum`` does.
+    """
+    try:
+        return scheme.open_sum(parameters, public, total, secrets)
+    except scheme.NoiseError as refused:
+        raise PeerError(ErrorCode.BAD_ENVELOPE, f"the sum cannot be opened: {refused}", phase=Phase.UNMASK) from None
 
 
 def masking_key_advertised(public_key: bytes, advertised: bytes, dealer: int) -> None:

@@ -95,7 +95,7 @@ _EVERY_MESSAGE: Final = (
 
 _CLIENTS: Final = (
     Rule(
-        ("R-CONFIG-10", "R-EXTENSION-2", "R-GROUP-1", "R-GROUP-3"),
+        ("R-CONFIG-10", "R-EXTENSION-2", "R-GROUP-1", "R-GROUP-3", "R-ENV-1", "R-ENV-2"),
         Role.CLIENT,
         ("client.config_sound",),
         (ErrorCode.CONFIG_UNSOUND,),
@@ -109,7 +109,7 @@ _CLIENTS: Final = (
         "a round that the host never agreed to",
     ),
     Rule(
-        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5", "R-GROUP-9", "R-CHAIN-6"),
+        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5", "R-GROUP-9", "R-CHAIN-6", "R-ENV-9"),
         Role.CLIENT,
         ("client.within_policy",),
         (ErrorCode.CONFIG_BELOW_POLICY,),
@@ -254,6 +254,13 @@ _CLIENTS: Final = (
         (),
         (),
         "two inputs under the same masks (by construction: the state is left when the input is masked)",
+    ),
+    Rule(
+        ("R-ENV-10",),
+        Role.CLIENT,
+        (),
+        (),
+        "two inputs under the same secret (by construction: its seed is drawn with the input, and is in no record)",
     ),
     Rule(
         ("R-SURVIVORS-2",),
@@ -404,6 +411,13 @@ _SERVERS: Final = (
         "a client whose vector makes the server fail, or changes the sum otherwise than by its own input",
     ),
     Rule(
+        ("R-ENV-7",),
+        Role.SERVER,
+        ("server.masked_input_sized", "server.envelope_added"),
+        (ErrorCode.WRONG_LENGTH, ErrorCode.ELEMENT_RANGE),
+        "a client whose envelope makes the server fail, or changes the sum otherwise than by its own input",
+    ),
+    Rule(
         ("R-CONFIRM-2",),
         Role.SERVER,
         ("server.confirmation_signed",),
@@ -430,6 +444,13 @@ _SERVERS: Final = (
         ("server.secret_in_range", "server.seed_committed", "server.masking_key_advertised"),
         (ErrorCode.BAD_DEALER,),
         "a dealer that shares something else than what its masks are made of: a wrong sum",
+    ),
+    Rule(
+        ("R-ENV-8",),
+        Role.SERVER,
+        ("server.envelopes_opened",),
+        (ErrorCode.BAD_ENVELOPE,),
+        "a client whose envelope holds more noise than the sum has room for: random elements, taken for the sum",
     ),
 )
 

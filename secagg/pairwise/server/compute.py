@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from secagg import arithmetic
 from secagg.outcome import GroupSum, Result, Security
-from secagg.pairwise import messages
+from secagg.pairwise import carrier, messages
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.phases import Phase
@@ -81,10 +81,28 @@ def without_masks(
     executor: Executor | None,
     workers: int | None,
 ) -> Lanes:
-    """The sum without its masks, in a new array: an executor that breaks down leaves the masked sum as it was."""
+    """The sum without its masks, in a new array: an executor that breaks down leaves the masked sum as it was.
+
+    With envelopes this is the sum of their shifted secrets, and ``unsealed`` opens the envelopes with it.
+    """
     result = total.copy()
-    masking.remove_masks(config.suite, result, add, subtract, config.modulus, executor, workers)
+    masking.remove_masks(config.suite, result, add, subtract, config.masked_modulus, executor, workers)
     return result
+
+
+def unsealed(unmasked: Unmasked, group: int, keys: Lanes) -> Lanes:
+    """The sum of a group's vectors, from what ``without_masks`` made: that very array where there are no envelopes.
+
+    Raises PeerError(BAD_ENVELOPE).
+    """
+    masked, advertised = unmasked.masked, unmasked.advertised
+    config = advertised.round.config
+    if config.envelope is None:
+        return keys
+    secrets = carrier.sum_of_secrets(config.envelope, keys, len(groups.by_group(masked.members, advertised)[group]))
+    public = carrier.public_polynomials(config, config.envelope, advertised.session)
+    total = rules.envelopes_opened(config.envelope, public, masked.envelopes_of(group), secrets)
+    return carrier.in_ring(total, config)
 
 
 def sum_of(sums: Sequence[GroupSum], config: RoundConfig) -> Lanes:

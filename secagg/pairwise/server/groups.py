@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from secagg.errors import AbortCode
+from secagg.errors import AbortCode, PeerError
 from secagg.outcome import Failure
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.server.attendance import Attendance
@@ -34,10 +34,15 @@ def going_on(attendance: Attendance, phase: Phase, able: Ids, advertised: Advert
     return members_of_others(able, attendance.failed_groups, advertised)
 
 
-def leave_out(attendance: Attendance, phase: str, group: int, reason: str, culprit: Ids = ()) -> None:
-    """Note why a group has no sum, and who is to blame, if somebody is; what was noted first stays."""
-    code = AbortCode.PROTOCOL_VIOLATION if culprit else AbortCode.TOO_FEW_CLIENTS
-    attendance.failed_groups.setdefault(group, Failure(phase, reason, code, culprit=culprit))
+def leave_out(attendance: Attendance, phase: str, group: int, reason: str) -> None:
+    """Note that a group has too few members that can go on, and no sum; what was noted first stays."""
+    attendance.failed_groups.setdefault(group, Failure(phase, reason, AbortCode.TOO_FEW_CLIENTS))
+
+
+def fail(attendance: Attendance, phase: str, group: int, refused: PeerError) -> None:
+    """Note that a group has no sum because a member broke a rule, and which member, if that is known."""
+    failure = Failure(phase, str(refused), AbortCode.PROTOCOL_VIOLATION, culprit=refused.culprit)
+    attendance.failed_groups.setdefault(group, failure)
 
 
 def members_of_others(members: Ids, failed: Collection[int], advertised: Advertised) -> Ids:

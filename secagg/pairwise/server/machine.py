@@ -216,7 +216,8 @@ class Server:
             workers: how many jobs the executor runs at once, where it does not say so itself, as Dask's.
 
         Raises StateError before UNMASK is closed; ParameterError when ``workers`` is below 1; PeerError(BAD_DEALER)
-        when a client dealt shares that open to something else than it announced: the round is then ABORTED.
+        when a client dealt shares that open to something else than it announced, and PeerError(BAD_ENVELOPE), which
+        names nobody, when a client's envelope is malformed: the round is then ABORTED.
         """
         if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise ParameterError(f"workers = {workers!r}: a whole number, 1 or more; leave it out if you do not know")
@@ -374,7 +375,8 @@ class Server:
         return self._result
 
     def _sums(self, unmasked: Unmasked, executor: Executor | None, workers: int | None) -> list[GroupSum]:
-        """The sum of each group that is opened; a bad dealer costs its own group and no other (R-GROUP-8).
+        """The sum of each group that is opened; a bad dealer costs its own group and no other (R-GROUP-8), and so does
+        a malformed envelope.
 
         Raises PeerError when no group is left: the round is then ABORTED.
         """
@@ -383,14 +385,16 @@ class Server:
         for group, owners in compute.owners_by_group(unmasked).items():
             try:
                 add, subtract = compute.mask_keys(unmasked, owners)
+                masked_sum = unmasked.masked.total_of(group)
+                keys = compute.without_masks(masked_sum, add, subtract, self._config, executor, workers)
+                total = compute.unsealed(unmasked, group, keys)
             except PeerError as refused:
                 bad = refused
-                self._refuse(refused.culprit[0], refused)
+                for culprit in refused.culprit[:1]:  # of a malformed envelope there is none
+                    self._refuse(culprit, refused)
                 if self._config.groups > 1:
-                    groups.leave_out(self._attendance, self.phase, group, str(refused), refused.culprit)
+                    groups.fail(self._attendance, self.phase, group, refused)
                 continue
-            masked_sum = unmasked.masked.total_of(group)
-            total = compute.without_masks(masked_sum, add, subtract, self._config, executor, workers)
             if isinstance(self._held, Aborted):  # by its host, from another thread
                 raise StateError("compute: the round was aborted while its sum was computed")
             sums.append(compute.group_sum(unmasked, group, total))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from secagg.outcome import MakeMessage
-from secagg.pairwise import messages
+from secagg.pairwise import carrier, messages
 from secagg.pairwise.messages import MaskedInput, Survivors
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.rules import server as rules
@@ -18,15 +18,24 @@ from secagg.pairwise.server.records import Ids, Masked, Masking, Shared, group_r
 def begin(shared: Shared) -> Masking:
     """Open the phase, with a sum of no vectors, or one of each group."""
     config = shared.advertised.round.config
-    shape = (config.length,) if config.groups == 1 else (config.groups, config.length)
-    return Masking(shared, np.zeros(shape, dtype=config.modulus.dtype))
+    sums = () if config.groups == 1 else (config.groups,)
+    total = np.zeros((*sums, config.masked_length), dtype=config.masked_modulus.dtype)
+    if config.envelope is None:
+        return Masking(shared, total)
+    return Masking(shared, total, envelopes=carrier.empty_sums(config.envelope, sums))
 
 
 def take(masking: Masking, sender: int, message: MaskedInput) -> None:
     """Add it up; a vector that is refused leaves the sum as it was."""
-    advertised = masking.advertised
-    total = group_row(masking.total, advertised.group_numbers[sender])
-    rules.vector_added(total, message.vector, advertised.round.config.modulus)
+    advertised, config = masking.advertised, masking.advertised.round.config
+    group = advertised.group_numbers[sender]
+    vector, total = message.vector, group_row(masking.total, group)
+    if config.envelope is not None:
+        rules.masked_input_sized(vector.nbytes, config.masked_input_bytes)
+        keys = vector[: config.envelope.key_bytes]
+        rules.envelope_added(group_row(masking.envelopes, group), vector[keys.nbytes :], config.envelope)
+        vector = keys  # of the right length, and every key is one
+    rules.vector_added(total, vector, config.masked_modulus)
     masking.arrived.append(sender)
 
 
@@ -40,6 +49,7 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
     members = groups.going_on(attendance, Phase.MASK, arrived, masking.advertised)
     for failed in attendance.failed_groups:
         group_row(masking.total, failed).fill(0)
+        group_row(masking.envelopes, failed).fill(0)
     masked = Masked(
         shared.advertised,
         dealers=shared.members,
@@ -47,6 +57,7 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
         seed_commitments=shared.seed_commitments,
         members=members,
         total=masking.total,
+        envelopes=masking.envelopes,
     )
     attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))
     require_enough(attendance, Phase.MASK, masked.members, config)  # R-MASK-8

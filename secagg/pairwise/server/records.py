@@ -90,6 +90,10 @@ def group_row(total: Lanes, group: int) -> Lanes:
     return row
 
 
+def _no_envelopes() -> Lanes:
+    return np.zeros(0, dtype=np.uint32)
+
+
 class Advert(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a member advertised."""
 
@@ -249,9 +253,12 @@ class Masking(_Collector, tag="MASK"):
 
     shared: Shared
     total: Lanes
-    """(m,): the sum of the masked inputs so far, in lanes; with groups (G, m), the sum of each."""
+    """(m,): the sum of the masked inputs so far, in lanes; with groups (G, m), the sum of each.  With envelopes, of the
+    masked keys: N in the place of m."""
     arrived: list[int] = msgspec.field(default_factory=list)
     """Whose masked input is in the sum, in order of arrival."""
+    envelopes: Lanes = msgspec.field(default_factory=_no_envelopes)
+    """With envelopes, their sum so far, as ``envelopes.scheme.empty_sum`` has it; with groups a row for each."""
 
     @property
     def advertised(self) -> Advertised:
@@ -271,7 +278,10 @@ class Masked(_Record, tag="MASKED", frozen=True):
     members: Ids
     """S: whose masked input is in the sum, ascending."""
     total: Lanes
-    """(m,): the sum of the masked inputs, in lanes; with groups (G, m), the sum of each, zeros where it is left out."""
+    """(m,): the sum of the masked inputs, in lanes; with groups (G, m), the sum of each, zeros where it is left out.
+    With envelopes, of the masked keys: N in the place of m."""
+    envelopes: Lanes = msgspec.field(default_factory=_no_envelopes)
+    """With envelopes, their sum; with groups a row for each."""
 
     @cached_property
     def dealt(self) -> Flags:
@@ -299,8 +309,12 @@ class Masked(_Record, tag="MASKED", frozen=True):
         return tuple(member for member in self.dealers if self.flags[member] or self.surviving_neighbours[member])
 
     def total_of(self, group: int) -> Lanes:
-        """The sum of one group's masked inputs, shape (m,); without groups, of everybody's."""
+        """The sum of one group's masked inputs, shape (m,), or masked keys; without groups, of everybody's."""
         return group_row(self.total, group)
+
+    def envelopes_of(self, group: int) -> Lanes:
+        """The sum of one group's envelopes; without groups, of everybody's."""
+        return group_row(self.envelopes, group)
 
 
 # CONFIRM.

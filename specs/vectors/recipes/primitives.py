@@ -73,22 +73,23 @@ def hashes(version: int = 1) -> File:
             {"session": a, "dealer": 1, "holder": 2, "kind": 1, "salt": b, "share": labelled("share", 40)},
         ),
     ]
-    of_chains: list[tuple[str, str, dict[str, bytes | int | list[bytes]]]] = [
+    since_2: list[tuple[str, str, dict[str, bytes | int | list[bytes]]]] = [
         ("CHAIN-2", "sum_digest", {"session": a, "packed": labelled("packed sum", 12)}),
         ("CHAIN-3", "signed_certificate", {"unsigned": labelled("certificate", 40) + bytes(64)}),
         ("CHAIN-4", "certificate_digest", {"certificate": labelled("certificate", 104)}),
         ("CHAIN-12", "signed_silence", {"session": a}),
+        ("ENV-4", "envelope_polynomials", {"session": a}),
         ("CHAIN-14", "signed_receipt", {"session": a, "number": 0, "digest": b}),
         ("CHAIN-14", "signed_receipt", {"session": a, "number": 258, "digest": b}),
     ]
     tests = []
-    for requirement, function, arguments in calls if version == 1 else calls + of_chains:
+    for requirement, function, arguments in calls if version == 1 else calls + since_2:
         extra = (b"SHARE",) if function == "sealed_shares_context" else ()
         made = transcript.cohort_digest if function == "cohort_digest" else getattr(rules.LABELS[version], function)
         output: bytes = made(*arguments.values(), *extra)
         shown = {name: _shown(value) for name, value in arguments.items()}
         flags = "SHARE_KIND" if function == "share_commitment" else ""
-        about = requirement if version == 1 or "CHAIN-" in requirement else "VERSION-1"
+        about = requirement if version == 1 or requirement.startswith(("CHAIN-", "ENV-")) else "VERSION-1"
         tests.append(entry(about, "", flags, function=function, arguments=shown, output=output.hex()))
     flags = {"SHARE_KIND": "commitments to both shares of a pair that differ in nothing but the share"}
     about = "Labelled hashes, signed bytes, and the info of key derivations."

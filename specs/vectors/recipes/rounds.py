@@ -99,6 +99,7 @@ class Recorder:
         operations = self.operations if operations is None else operations
         attachments = {str(i): [[lost, value.hex()] for lost, value in self.attachment(i)] for i in everybody}
         named = {name for operation in operations for name in _names(operation)}
+        drawn = 4 if self.config.carrier else 3
         return {
             "config": self.config.to_bytes().hex(),
             "policy": self.policy,
@@ -109,7 +110,7 @@ class Recorder:
             "draws": {
                 "server": [labelled(f"{self.name} server 0", 32).hex()],
                 "clients": [
-                    [labelled(f"{self.name} client {i} {place}", 32).hex() for place in range(3)] for i in everybody
+                    [labelled(f"{self.name} client {i} {place}", 32).hex() for place in range(drawn)] for i in everybody
                 ],
             },
             "inputs": [numbers(self.vector(i)) for i in everybody],

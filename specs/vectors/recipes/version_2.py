@@ -11,7 +11,7 @@ from reference.client import Client
 from reference.rules import Config, is_sound
 from reference.wire import Refused
 
-from . import groups
+from . import envelopes, groups
 from .cases import INDEX, ClientCases, ServerCases, changed, fields, flipped, invitation
 from .common import File, Test, entry, file
 from .configs import base_config
@@ -27,7 +27,15 @@ SIZE = 24
 
 def version_2_files() -> list[File]:
     """The files of version 2; what they leave out is as in version 1."""
-    return [hashes(2), _configs(), _messages(), _rounds(), _client_refusals(), _server_refusals()]
+    return [
+        hashes(2),
+        envelopes.envelope_file(),
+        _configs(),
+        _messages(),
+        _rounds(),
+        _client_refusals(),
+        _server_refusals(),
+    ]
 
 
 def second(config: Config, **changes: Any) -> Config:
@@ -54,6 +62,10 @@ def _configs() -> File:
     }.items():
         received = b"\xdc\x00\x14" + body + longer
         tests.append({**_sound(f"{comment}", second(base_config())), "received": received.hex()})
+    for comment, config in envelopes.sound_configs():
+        tests.append(_sound(comment, config, "ENV-1 ENV-2"))
+    for requirement, comment, bad in envelopes.unsound_configs():
+        tests.append(_refused(requirement, comment, "ENVELOPES", bad))
     for comment, extensions in {
         "the default written": [1, 0],
         "a number without a value": [1],
@@ -105,6 +117,7 @@ def _configs() -> File:
         "EXTENSIONS": "two lists of extensions for one config, or an extension that some members do not know",
         "GROUPS": "groups in which a few colluders are enough, or whose sums are of too few",
         "VERSION": "a config of a version that nobody speaks",
+        "ENVELOPES": "a carrier that some members do not know, or envelopes in which the sum has no room",
     }
     return file("configs", "Configs of version 2, and their extensions.", flags, tests, version=2)
 
@@ -216,6 +229,14 @@ def _rounds() -> File:
             "one does not confirm: it is in the sum, and counts as no loss",
             {3: "MASK"},
         ),
+        (
+            "two-envelopes",
+            second(envelopes.four_active(), attachment_bytes=0),
+            "ENV-7 ENV-8 ENV-10",
+            "ENVELOPES",
+            "envelopes, and one client that is lost in MASK",
+            {3: "SHARE"},
+        ),
     ):
         recorder = Recorder(name, config, {})
         recorder.run(fates)
@@ -226,6 +247,7 @@ def _rounds() -> File:
         **groups.ROUND_FLAGS,
         "LOSSES": "a value for another number of losses than there were",
         "SILENT": "losses that are counted after the survivors are settled",
+        "ENVELOPES": "an envelope of another vector or secret, or a sum that is opened with another",
     }
     return file("rounds", "Whole rounds of version 2.", flags, tests, version=2)
 
@@ -245,10 +267,11 @@ def _setups() -> dict[str, Recorder]:
 
 
 def _client_refusals() -> File:
-    tests = ClientCases({**_setups(), **groups.group_setups()})
+    tests = ClientCases({**_setups(), **groups.group_setups(), "envelopes": envelopes.setup()})
     _invitations(tests)
     _attachments(tests)
     groups.client_refusals(tests)
+    envelopes.client_refusals(tests)
     for stage in ("Roster", "Shares", "Survivors", "Confirmations"):
         wrong = tests.rule("active", stage, "wrong-version", "VERSION-2", "VERSION")
         wrong("version 1", lambda m, c: changed(m, version=1))
@@ -262,6 +285,7 @@ def _client_refusals() -> File:
         "POLICY": "a round that the client's host did not mean to take part in",
         "ATTACHMENT": "an attachment that does not fit, or that does not say what to reveal for some losses",
         **groups.CLIENT_FLAGS,
+        "ENVELOPE": "a second vector under one secret",
         "CONFIRMED": "an attachment that is revealed before the survivors are confirmed",
     }
     setups = {name: recorder.setup(recorder.of("client", INDEX)) for name, recorder in tests.setups.items()}
@@ -318,6 +342,14 @@ def _invitations(tests: ClientCases) -> None:
         ("", "an attachment of this size", {"max_attachment_bytes": SIZE}),
     ):
         join(tests, "semi_honest", error, "ATTACH-5", "POLICY", comment, policy=policy)
+    enveloped = invitation(replace(tests.setups["plain"].config, carrier=1).to_bytes(), 2)
+    for error, comment, data, policy in (
+        ("config-below-policy", "a host that takes masks alone", enveloped, {"carrier": "masks"}),
+        ("", "a host that takes envelopes", enveloped, {"carrier": "lattice"}),
+        ("", "a host that takes either", enveloped, {"carrier": "any"}),
+        ("config-below-policy", "a host that takes envelopes alone", b"", {"carrier": "lattice"}),
+    ):
+        join(tests, "plain", error, "ENV-9", "POLICY", comment, data, policy=policy)
 
 
 def _round_id_of_version_1(invited: bytes) -> bytes:
@@ -370,7 +402,7 @@ def _submit(tests: ClientCases, case: Any, client: Client, requirement: str, com
 
 
 def _server_refusals() -> File:
-    tests = ServerCases(_setups())
+    tests = ServerCases({**_setups(), "envelopes": envelopes.setup()})
     wrong = tests.rule("active", "unmask", "wrong-length", "ATTACH-4", "LENGTH")
     wrong("an attachment of a byte less", lambda m: changed(m, attachment=lambda old: old[:-1]))
     wrong("an attachment of a byte more", lambda m: changed(m, attachment=lambda old: old + b"\0"))
@@ -384,7 +416,9 @@ def _server_refusals() -> File:
         wrong("version 1", lambda m: changed(m, version=1))
     _second_answers(tests)
     groups.bad_dealers(tests)
+    envelopes.server_refusals(tests)
     flags = {
+        "ENVELOPE": "an envelope that makes the server fail, or a sum that is opened although it is spoilt",
         "BAD_DEALER": "a dealer that spoils other sums than its own group's",
         "LENGTH": "attachments that say more than the config does, or less",
         "VERSION": "a party that takes one version for another",
