@@ -101,6 +101,7 @@ _SLOW = _PROCESS | {
     "privacy/test_private_error.py",
     "privacy/test_private_noise.py",
     "privacy/test_private_terms.py",
+    "property/test_carriers.py",
     "property/test_encoding_property.py",
     "property/test_fuzz.py",
     "property/test_groups.py",

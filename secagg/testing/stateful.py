@@ -366,6 +366,7 @@ class RoundMachine(RuleBasedStateMachine):
                 min_grinding_bits=config.grinding_bits,
                 max_attachment_bytes=config.attachment_bytes,
                 max_groups=config.groups,
+                carrier=config.carrier,
             ),
             identity=self.identities[index] if self.identities else None,
             directory=self.directory,

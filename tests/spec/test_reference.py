@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import rules, wire
 from reference.wire import Refused
 
-from secagg import ParameterError, PeerError, RoundConfig
+from secagg import Modulus, ParameterError, PeerError, RoundConfig
 from secagg.pairwise import messages
 from secagg.pairwise.parameters import Demand
 from secagg.pairwise.phases import ThreatModel
@@ -104,6 +104,18 @@ def check(scenario: Scenario, server: AnyServer, make: Callable[[int], AnyClient
 @given(scenarios(configs(max_clients=9, versions=wire.VERSIONS)))
 @settings(max_examples=2 * settings().max_examples)
 def test_side_by_side_they_send_the_same_bytes(scenario: Scenario) -> None:
+    check(scenario, TwoServers(scenario), lambda index: TwoClients(scenario, index))
+
+
+ENVELOPED = configs(max_clients=5, versions=[2], moduli=[Modulus.ring(20), Modulus(32771), Modulus.ring(60)]).map(
+    lambda config: config.replace(carrier="lattice")
+)
+
+
+@given(scenarios(ENVELOPED))
+@settings(max_examples=settings().max_examples // 20)
+def test_side_by_side_they_send_the_same_envelopes(scenario: Scenario) -> None:
+    """Few examples: of four thousand coefficients at least, by Python integers."""
     check(scenario, TwoServers(scenario), lambda index: TwoClients(scenario, index))
 
 

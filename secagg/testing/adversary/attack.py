@@ -191,6 +191,7 @@ class Attack:
             min_grinding_bits=self.config.grinding_bits,
             max_attachment_bytes=self.config.attachment_bytes,
             max_groups=self.config.groups,
+            carrier=self.config.carrier,
         )
 
         def join(invitation: bytes) -> ClientMachine:
