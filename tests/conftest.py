@@ -132,6 +132,8 @@ _SLOW = _PROCESS | {
     "statistics/test_suppression.py",
     "statistics/test_tables.py",
     "unit/test_arithmetic.py",
+    "unit/test_envelopes.py",
+    "unit/test_ntt.py",
     "unit/test_fused_aes.py",
     "unit/test_masking.py",
     "unit/test_secret_sharing.py",

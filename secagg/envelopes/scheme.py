@@ -99,6 +99,12 @@ class _Residues(NamedTuple):
 
 
 @cache
+def _moduli(primes: tuple[int, ...]) -> tuple[Modulus, ...]:
+    """Made once: that a number is prime takes longer to find out than an addition modulo it."""
+    return tuple(map(Modulus, primes))
+
+
+@cache
 def _residues(primes: tuple[int, ...], element_bits: int, slots: int) -> tuple[_Residues, ...]:
     cut = layout.digits(element_bits, slots)
     t, q = 1 << (element_bits * slots), prod(primes)
@@ -209,8 +215,7 @@ def add_envelope(parameters: Parameters, total: Words, envelope: bytes | bytearr
     done: list[tuple[Words, Modulus, memoryview]] = []
     lane = position = 0
     for polynomial in layout.polynomials(parameters):
-        for prime in parameters.primes:
-            modulus = Modulus(prime)
+        for modulus in _moduli(parameters.primes):
             size = modulus.packed_bytes(polynomial.sent)
             part, packed = total[lane : lane + polynomial.sent], data[position : position + size].data
             try:
