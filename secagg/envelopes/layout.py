@@ -65,7 +65,13 @@ def polynomials(parameters: Parameters) -> Iterator[Polynomial]:
 
 def sent_coefficients(parameters: Parameters) -> int:
     """How many coefficients an envelope has."""
-    return sum(polynomial.sent for polynomial in polynomials(parameters))
+    return coefficients_for(parameters.length, parameters.degree, parameters.slots)
+
+
+def coefficients_for(length: int, degree: int, slots: int) -> int:
+    """The same, of parameters that are still looked for."""
+    whole, rest = divmod(length, degree * slots)
+    return whole * degree + -(-rest // (SENT_TOGETHER * slots)) * SENT_TOGETHER
 
 
 def envelope_bytes(parameters: Parameters) -> int:

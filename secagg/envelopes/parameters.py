@@ -16,6 +16,7 @@ from math import prod
 from typing import Final
 
 from secagg.arithmetic.modulus import is_prime
+from secagg.envelopes import layout
 from secagg.envelopes.gaussian import ERROR, SECRET
 from secagg.errors import ParameterError
 from secagg.wording import counted
@@ -30,9 +31,6 @@ MOST_PRIME_BITS: Final = 30
 
 ELEMENT_BITS: Final = 64
 """The most bits that an element of the sum may have."""
-
-SENT_MULTIPLE: Final = 64
-"""The coefficients that are sent of a polynomial are a multiple of this, so that every prime's residues fill bytes."""
 
 SLACK: Final = (65, 32)
 """The modulus is above 65 / 32 of t (n E + 1), where 2 is enough for the sum: of random coefficients one in 65, at
@@ -92,13 +90,12 @@ class EnvelopeParameters:
     @property
     def envelope_bytes(self) -> int:
         """The size of an envelope on the wire."""
-        sent = _sent_coefficients(self.length, self.degree, self.slots)
-        return sent // 8 * sum(prime.bit_length() for prime in self.primes)
+        return layout.envelope_bytes(self)
 
     @property
     def sum_bytes(self) -> int:
         """The size of a sum of envelopes in memory: a lane of 32 bits for each residue."""
-        return 4 * _sent_coefficients(self.length, self.degree, self.slots) * len(self.primes)
+        return 4 * layout.sent_coefficients(self) * len(self.primes)
 
     def explain(self) -> tuple[str, ...]:
         """The parameters in sentences, one for each."""
@@ -158,7 +155,7 @@ def _candidates(clients: int, length: int, element_bits: int) -> Iterator[tuple[
         for slots in range(1, most_bits // element_bits + 1):
             least = (SLACK[0] << (slots * element_bits)) * (clients * ERROR.bound + 1) // SLACK[1] + 1
             if least.bit_length() <= most_bits:
-                sent = _sent_coefficients(length, degree, slots)
+                sent = layout.coefficients_for(length, degree, slots)
                 yield (sent * least.bit_length() + degree * key_bits) // 8, degree, slots, least
 
 
@@ -187,11 +184,6 @@ def _largest_primes(degree: int, bits: int, count: int) -> tuple[int, ...]:
             found.append(value)
         value -= step
     return tuple(found)
-
-
-def _sent_coefficients(length: int, degree: int, slots: int) -> int:
-    whole, rest = divmod(length, degree * slots)
-    return whole * degree + -(-rest // (SENT_MULTIPLE * slots)) * SENT_MULTIPLE
 
 
 def _upload(parameters: EnvelopeParameters) -> int:

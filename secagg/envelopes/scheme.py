@@ -153,7 +153,7 @@ def encrypt(
         public: the session's public polynomials.
         secret: shape (N,), from the sampler; it encrypts nothing else.
         vector: shape (m,), unsigned; the sums of all clients' elements must stay below 2^b.
-        errors: the sampler of errors.
+        errors: the sampler of errors; what it returns is wiped.
 
     Raises:
         ValueError: the secret or the vector has another shape, or an element does not fit into b bits.
@@ -163,9 +163,7 @@ def encrypt(
     _check_shape("secret", secret, parameters.degree)
     _check_shape("vector", vector, parameters.length)
     if len(vector) and int(vector.max()) >> parameters.element_bits:
-        raise ValueError(
-            f"an element is {int(vector.max())}: this envelope's elements have {parameters.element_bits} bits"
-        )
+        raise ValueError(f"an element does not fit: this envelope's have {parameters.element_bits} bits")
     residues = _residues(parameters.primes, parameters.element_bits, parameters.slots)
     part_bits = layout.digits(parameters.element_bits, parameters.slots).part_bits
     keys = _transformed(parameters, secret)
@@ -186,6 +184,9 @@ def encrypt(
             packed = arithmetic.pack(sent, residue.modulus)
             envelope[position : position + len(packed)] = packed
             position += len(packed)
+        noise[:] = 0
+    for values, companions in keys:  # they are the secret's transform
+        values[:] = companions[:] = 0
     return envelope
 
 

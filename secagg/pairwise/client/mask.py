@@ -95,7 +95,9 @@ def mask_input(
     envelope = bytearray()
     if (parameters := config.envelope) is not None:
         seed = randomness(SEED_BYTES)
-        lanes, envelope = carriers.seal(config, parameters, record.session, seed, lanes)
+        key, envelope = carriers.seal(config, parameters, record.session, seed, lanes)
+        lanes[:] = 0
+        lanes = key
     masking.apply_masks(suite, lanes, [self_mask, *pairwise[lower:]], pairwise[:lower], config.masked_modulus)
     packed = arithmetic.pack_in_place(lanes, config.masked_modulus)
     if envelope:
