@@ -48,8 +48,8 @@ class ErrorCode(StrEnum):
     SHARES_RANGE = "shares-range"  # R-SHARES-4: an element that is not below the field's prime
     SHARES_COMMITMENT = "shares-commitment"  # R-SHARES-5: a share that is not the committed one
     SHARES_TOO_FEW = "shares-too-few"  # R-SHARES-2
-    SECRET_UNSEALABLE = "secret-unsealable"  # R-HYBRID-11: a pair secret that does not open
-    SECRET_COMMITMENT = "secret-commitment"  # R-HYBRID-12: a pair secret that is not the committed one
+    SECRET_UNSEALABLE = "secret-unsealable"  # noqa: S105  R-HYBRID-11: a pair secret that does not open
+    SECRET_COMMITMENT = "secret-commitment"  # noqa: S105  R-HYBRID-12: a pair secret that is not the committed one
 
     # A client about the survivors.
     SURVIVORS_SELF = "survivors-self"  # R-SURVIVORS-2

@@ -253,8 +253,8 @@ class RoundConfig:
             )
         if self.suite.is_hybrid and self.version == 1:
             raise ParameterError(
-                f"suite {self.suite.name} in version 1 of the wire, which has no place for its keys: ask for version = 2, "
-                "or for another suite"
+                f"suite {self.suite.name} in version 1 of the wire, which has no place for its keys: ask for version = "
+                "2, or for another suite"
             )
         whole("attachment_bytes", self.attachment_bytes, 0, MAX_ATTACHMENT_BYTES)
         if self.attachment_bytes and self.version == 1:

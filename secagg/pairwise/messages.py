@@ -144,7 +144,7 @@ class Shares(_Message, tag=5, frozen=True):
 
 
 class SharesWithSecrets(Shares, tag=5, frozen=True):
-    """Server, in a round of a hybrid suite: also the pair secrets of those dealers that are sealers for the receiver."""
+    """Server, in a round of a hybrid suite: also the pair secrets of those dealers that seal one for the receiver."""
 
     pair_secrets: bytes
 
@@ -227,7 +227,6 @@ PLAIN: Final[Mapping[type[msgspec.Struct], type[msgspec.Struct]]] = MappingProxy
     }
 )
 """The type that tables and names know a message by, whatever form it has in a version or a suite."""
-
 
 
 def plain(message: ToClient) -> type[ToClient]:
@@ -315,12 +314,12 @@ def roster(suite: Suite, *fields: Any) -> Roster:
 
 def share(suite: Suite, *fields: Any, pair_secrets: bytes) -> Share:
     """A SHARE message in the form of a suite; ``fields`` are Share's, in order.  Others have no pair secrets."""
-    return ShareWithSecrets(*fields, pair_secrets) if suite.is_hybrid else Share(*fields)
+    return ShareWithSecrets(*(*fields, pair_secrets)) if suite.is_hybrid else Share(*fields)
 
 
 def shares(suite: Suite, *fields: Any, pair_secrets: bytes) -> Shares:
     """A SHARES message in the form of a suite; ``fields`` are those of Shares, in order."""
-    return SharesWithSecrets(*fields, pair_secrets) if suite.is_hybrid else Shares(*fields)
+    return SharesWithSecrets(*(*fields, pair_secrets)) if suite.is_hybrid else Shares(*fields)
 
 
 def pair_secrets_of(message: Share | Shares) -> bytes:

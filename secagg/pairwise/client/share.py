@@ -35,7 +35,7 @@ def take_roster(
     dealt = dealing.deal(
         config, session, member.index, own, channel, masking_private, record.share_secret.reveal(), neighbours
     )
-    pair_secrets, sealers = b"", ()
+    pair_secrets, sealers = b"", tuple[int, ...]()
     if config.suite.is_hybrid:
         sealing = verification.graph_of(config, roster.digest, session).seals_for(member.index, present).tolist()
         masking = KeyPair(config, round_id, member.index, masking_private, "masking")

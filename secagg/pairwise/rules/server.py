@@ -71,7 +71,7 @@ def advertisement_signed(identity_key: bytes, signed: bytes, signature: bytes, s
 
 
 def shares_sized(what: str, length: int, size: int, neighbours: int) -> None:
-    """R-SHARE-8, R-HYBRID-9: ``length`` bytes are a record of ``size`` bytes for each of these neighbours of the sender's."""
+    """R-SHARE-8, R-HYBRID-9: ``length`` bytes are a record of ``size`` bytes for each of these neighbours."""
     if length != neighbours * size:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,

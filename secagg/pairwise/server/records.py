@@ -198,7 +198,7 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
 
     @cached_property
     def sealing_rows(self) -> npt.NDArray[np.int64]:
-        """Where the sealed secret of such a pair stands among all, shape (pairs,); nothing to look at for the others."""
+        """Where the sealed secret of such a pair stands among all, shape (pairs,); of other pairs, nothing."""
         return np.cumsum(self.sealing, dtype=np.int64) - 1
 
     @cached_property

@@ -34,7 +34,7 @@ def take(sharing: Sharing, sender: int, message: Share) -> None:
     span = advertised.edges.span(sender)
     count = span.stop - span.start
     secrets = messages.pair_secrets_of(message)
-    rows = advertised.sealing_rows[span][advertised.sealing[span]] if suite.is_hybrid else []
+    rows = advertised.sealing_rows[span][advertised.sealing[span]] if suite.is_hybrid else np.empty(0, np.int64)
     for name, blob, size, neighbours in (
         ("sealed shares", message.sealed, sealed_bytes(suite), count),
         ("commitments", message.commitments, COMMITMENTS_BYTES, count),

@@ -135,5 +135,5 @@ class _CoalitionRound(RoundDriver):
             lies=self.coalition.liars[index],
             vector=self.true_inputs[index, 0],
         )
-        self.ledger.learn(liar.channel_private, liar.masking_private)
+        self.ledger.learn(liar.channel, liar.masking)
         return liar.start()

@@ -108,8 +108,8 @@ class WeakKeys(ClientLie):
 
     def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
         """The channel key becomes zero, and the masking key one."""
-        channel = bytes(32) if self.channel else message.channel_key
-        masking = b"\x01" + bytes(31) if self.masking else message.masking_key
+        channel = bytes(32) + message.channel_key[32:] if self.channel else message.channel_key
+        masking = b"\x01" + bytes(31) + message.masking_key[32:] if self.masking else message.masking_key
         return client.signed_advertisement(PublicKeys(channel, masking))
 
 
@@ -186,7 +186,8 @@ class WrongLength(ClientLie):
         """Decode the message, change its last field, and encode it again."""
         if phase != self.phase:
             return (data,)
-        message: Any = messages.to_server.decode(data, len(data), client.config.version)
+        form = client.config.version, client.config.suite.agreement
+        message: Any = messages.to_server.decode(data, len(data), *form)
         name = message.__struct_fields__[-1]
         content = bytes(getattr(message, name))
         content = content + bytes(self.by) if self.by > 0 else content[: self.by]

@@ -86,4 +86,4 @@ class BreakShares(Lie):
         return [(dealer, self._broken(box) if dealer == self.dealer else box) for dealer, box in dealt]
 
     def _broken(self, box: Box) -> Box:
-        return (turned(box[0]), box[1]) if self.sealed else (box[0], turned(box[1]))
+        return box._replace(sealed=turned(box.sealed)) if self.sealed else box._replace(committed=turned(box.committed))
