@@ -90,9 +90,9 @@ class PairSecrets:
         """R-HYBRID-7: the secret of the pair with a client that this one is the sealer for."""
         return self._keys.pair_secret(self._pair.pair_secrets_key, self._index, holder)
 
-    def sealed(self, holder: int, holder_key: bytes) -> SealedSecret:
-        """R-HYBRID-7: that secret, sealed for its holder, with the commitment to it."""
-        secret, (shared, ciphertext) = self.derived(holder), encapsulate(self._config, holder_key)
+    def seal(self, secret: bytes, holder: int, holder_key: bytes) -> SealedSecret:
+        """R-HYBRID-7: a pair secret sealed for its holder, with the commitment to it."""
+        shared, ciphertext = encapsulate(self._config, holder_key)
         agreed = shared + self._pair.agree(holder_key)
         key = self._keys.pair_secret_seal(agreed, self._index, holder, self._own_key, holder_key, ciphertext)
         context = self._config.labels.sealed_pair_secret_context(self._session, self._index, holder)

@@ -322,10 +322,10 @@ class PreparedClients:
         keys = [kept[member.place_of(dealer)] for dealer in dealers]
         boxes = records.cut(message.sealed, records.sealed_bytes(suite))
         if suite.is_hybrid:
-            channel_keys = {dealer: public[dealer].channel for dealer in dealers}
+            channel_keys = [public[dealer].channel for dealer in dealers]
             ciphertexts = [boxes[place][: suite.ciphertext_bytes] for place in places]
             keys = dealing.receive_keys(
-                self._keys, index, member.channel, public[index].channel, channel_keys, keys, ciphertexts
+                self._keys, index, member.channel, public[index].channel, dealers, channel_keys, keys, ciphertexts
             )
         commitments = records.cut(message.commitments, records.COMMITMENTS_BYTES)
         pairs = dealing.unseal_pairs(
@@ -349,7 +349,9 @@ class PreparedClients:
         wanted = {sealer: box for sealer, box in zip(sealers, boxes, strict=True) if sealer in against}
         sealing_keys = {sealer: against[sealer] for sealer in wanted}
         opened = dealing.open_secrets(config, secrets, index, sealing_keys, list(wanted.values()))
-        keys = dict(zip(against, dealing.pairwise_keys(config, secrets, against, opened), strict=True))
+        keys = dict(
+            zip(against, dealing.pairwise_keys(config, secrets, [*against], [*against.values()], opened), strict=True)
+        )
         higher = [key for dealer, key in keys.items() if dealer > index]
         return higher, [key for dealer, key in keys.items() if dealer < index]
 

@@ -126,14 +126,15 @@ def receive_keys(
     index: int,
     channel: KeyPair,
     own_key: bytes,
-    dealers: Mapping[int, bytes],
+    dealers: Sequence[int],
+    channel_keys: Sequence[bytes],
     agreed: Sequence[bytes],
     ciphertexts: Sequence[bytes],
 ) -> list[bytes]:
-    """R-HYBRID-5: the keys that open what dealers sealed; ``dealers`` maps them to their channel keys."""
+    """R-HYBRID-5: the keys that open what dealers sealed, from their channel keys and what X25519 agreed on."""
     return [
         keys.channel(channel.decapsulate(ciphertext) + secret, dealer, index, their_key, own_key, ciphertext)
-        for (dealer, their_key), secret, ciphertext in zip(dealers.items(), agreed, ciphertexts, strict=True)
+        for dealer, their_key, secret, ciphertext in zip(dealers, channel_keys, agreed, ciphertexts, strict=True)
     ]
 
 
@@ -141,7 +142,7 @@ def seal_secrets(secrets: PairSecrets, neighbours: Mapping[int, PublicKeys], sea
     """R-HYBRID-7: a record for each of the neighbours that this client is the sealer for (``sealing``), joined."""
     return b"".join(
         [
-            secrets.sealed(neighbour, theirs.masking).to_bytes()
+            secrets.seal(secrets.derived(neighbour), neighbour, theirs.masking).to_bytes()
             for (neighbour, theirs), seals in zip(neighbours.items(), sealing, strict=True)
             if seals
         ]
@@ -180,17 +181,22 @@ def share_pairs(
 
 
 def pairwise_keys(
-    config: RoundConfig, secrets: PairSecrets, others: Mapping[int, bytes], opened: Mapping[int, bytes]
+    config: RoundConfig,
+    secrets: PairSecrets,
+    others: Sequence[int],
+    publics: Sequence[bytes],
+    opened: Mapping[int, bytes],
 ) -> list[bytes]:
-    """The keys of the masks between a client and others; ``others`` maps them to their public masking keys.
+    """The keys of the masks between a client and others, from their public masking keys.
 
     ``opened`` has the pair secrets that others sealed for this client; those that it sealed itself it derives.
     """
+    ends = zip(others, publics, strict=True)
     if not config.suite.is_hybrid:
-        return [secrets.mask_key(other, public, b"") for other, public in others.items()]
+        return [secrets.mask_key(other, public, b"") for other, public in ends]
     return [
         secrets.mask_key(other, public, opened[other] if other in opened else secrets.derived(other))
-        for other, public in others.items()
+        for other, public in ends
     ]
 
 

@@ -44,11 +44,10 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
     pairs = dealing.unseal_pairs(config, session, member.index, dealers, receive_keys, shares, commitments)
     pair = KeyPair(config, member.round.round_id, member.index, record.masking_private.reveal(), "masking")
     secrets = PairSecrets(config, session, member.index, pair, record.masking_key)
-    masking_keys = {dealer: record.masking_keys[position_of[dealer]] for dealer in dealers}
-    opened = dealing.open_secrets(
-        config, secrets, member.index, {sealer: masking_keys[sealer] for sealer in sealers}, boxes
-    )
-    mask_keys = dealing.pairwise_keys(config, secrets, masking_keys, opened)
+    masking_keys = [record.masking_keys[position] for position in positions]
+    sealing_keys = {sealer: record.masking_keys[position_of[sealer]] for sealer in sealers}
+    opened = dealing.open_secrets(config, secrets, member.index, sealing_keys, boxes)
+    mask_keys = dealing.pairwise_keys(config, secrets, dealers, masking_keys, opened)
     has_input = HasInput(
         session=session,
         neighbours=record.neighbours,
@@ -76,7 +75,8 @@ def _receive_keys(
         member.index,
         channel,
         record.channel_key,
-        {dealer: record.channel_keys[position] for dealer, position in zip(dealers, positions, strict=True)},
+        dealers,
+        [record.channel_keys[position] for position in positions],
         chosen,
         [box[: suite.ciphertext_bytes] for box in sealed],
     )

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def take_roster(
     member: Member, record: Advertised, roster: Roster, executor: Executor | None
 ) -> tuple[Shared, ClientStep]:
-    """Check the roster, draw the self-mask seed, and deal shares of it and of the masking key."""
+    """Check the roster, draw the self-mask seed, and deal shares of it and of the masking key.
+
+    R-HYBRID-8: in a hybrid suite the same message is never made twice, and the state that could make one is left.
+    """
     config = member.config
     present = messages.decode_ids(roster.present)
     absent = messages.decode_ids(roster.absent)

@@ -129,6 +129,8 @@ class MaliciousClient:
         self.present: dict[int, PublicKeys] = {}
         self.seals_for: frozenset[int] = frozenset()
         """The present neighbours that it is the sealer for, in a hybrid suite."""
+        self.chosen: dict[bytes, bytes] = {}
+        """By commitment: pair secrets that it chose otherwise than its root has it."""
         self.plain: dict[int, SharePair] = {}
         """By dealer: what it was dealt."""
         self.dealers: tuple[int, ...] = ()
@@ -214,7 +216,8 @@ class MaliciousClient:
         if suite.is_hybrid:
             self.seals_for = sealed_for(self.config, digest, session, self.index, holders)
             for holder in sorted(self.seals_for):
-                dealing.secrets[holder] = self.pair_secrets.sealed(holder, present[holder].masking)
+                secret = self.pair_secrets.derived(holder)
+                dealing.secrets[holder] = self.pair_secrets.seal(secret, holder, present[holder].masking)
         for lie in self.lies:
             lie.seals(self, dealing)
         return dealing

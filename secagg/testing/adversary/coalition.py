@@ -85,6 +85,8 @@ class _CoalitionRound(RoundDriver):
     def run(self) -> CoalitionOutcome:
         self.play_phases()
         result = self.compute() if self.server.ready_to_compute else None
+        for liar in self.liars.values():
+            self.ledger.chosen.update(liar.chosen)
         return CoalitionOutcome(
             result,
             self.server.failure,

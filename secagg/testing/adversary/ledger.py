@@ -34,6 +34,7 @@ from secagg.pairwise.records import KINDS, Commitments, PublicKeys, SealedSecret
 from secagg.pairwise.records import Opening as OpenedShare
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
 from secagg.primitives import aead, masking, secret_sharing
+from secagg.primitives.suites import CryptoError
 from secagg.testing.adversary.algebra import Combination, bare, reduced
 from secagg.testing.adversary.client import sealed_for
 
@@ -148,6 +149,12 @@ class Ledger:
         """``config`` is the one that the clients joined with."""
         self.config = config
         self.views: list[View] = []
+        self.chosen: dict[bytes, bytes] = {}
+        """By commitment: pair secrets that the adversary chose, and that follow from no root."""
+        self.solver: KeyPair | None = None
+        """Any key pair, where the adversary solves X25519 once the round is over: tests let every agreement of theirs
+        come out the same, so that this one has them all.  What ML-KEM keeps, it does not open.
+        """
         self._private: dict[bytes, KeyPair] = {}
 
     def learn(self, *pairs: KeyPair) -> None:
@@ -185,13 +192,17 @@ class Ledger:
         suite, keys = self.config.suite, KeySchedule(self.config.suite, view.session, self.config.labels)
         for holder, sealed, _ in view.dealt:
             channel_key = view.present[holder].channel
-            if (pair := self._private.get(channel_key)) is None:
+            if (pair := self._private.get(channel_key, self.solver)) is None:
                 continue
             ciphertext, box = sealed[: suite.ciphertext_bytes], sealed[suite.ciphertext_bytes :]
             agreed = pair.decapsulate(ciphertext) + pair.agree(view.keys.channel)
             key = keys.channel(agreed, view.index, holder, view.keys.channel, channel_key, ciphertext)
             context = self.config.labels.sealed_shares_context(view.session, view.index, holder)
-            yield holder, SharePair.from_bytes(aead.unseal(suite, key, box, context))
+            try:
+                yield holder, SharePair.from_bytes(aead.unseal(suite, key, box, context))
+            except CryptoError:
+                if channel_key in self._private:
+                    raise
 
     def _revealed(self, holder: View) -> Iterator[tuple[int, int, bytes]]:
         """What a holder gave away in UNMASK: (view of the dealer, kind, share), told by the dealers' commitments."""
@@ -308,13 +319,20 @@ class Ledger:
         """The key of a client's mask with another, from either's masking key pair; None where it has neither."""
         own, shown = view.keys.masking, view.present[other].masking
         for index, far, mine, theirs in ((view.index, other, own, shown), (other, view.index, shown, own)):
-            if mine not in private:
+            if (pair := private.get(mine, self.solver)) is None:
                 continue
-            secrets = PairSecrets(self.config, view.session, index, private[mine], mine)
+            secrets = PairSecrets(self.config, view.session, index, pair, mine)
             if not self.config.suite.is_hybrid:
                 return secrets.mask_key(far, theirs, b"")
+            if mine not in private:  # X25519 alone is solved: the pair secret has to be the adversary's own
+                chosen = self.chosen.get(self._commitment(view, other))
+                if chosen is None:
+                    continue
+                return secrets.mask_key(far, theirs, chosen)
             if (other in view.seals_for) == (index == view.index):  # this end is the sealer
-                return secrets.mask_key(far, theirs, secrets.derived(far))
+                return secrets.mask_key(
+                    far, theirs, self.chosen.get(self._commitment(view, other)) or secrets.derived(far)
+                )
             record = view.sealed_secrets[other] if other in view.seals_for else view.shown_secrets[other]
             key = secrets.opening_key(far, theirs, record.ciphertext)
             secret = aead.unseal(self.config.suite, key, record.sealed, secrets.context(far))

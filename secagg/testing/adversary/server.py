@@ -188,6 +188,7 @@ class MaliciousServer:
             neighbours = [neighbour for neighbour in world.neighbours[index] if neighbour in world.adverts]
             holders = {neighbour: world.keys(neighbour) for neighbour in neighbours}
             dealing = puppet.deal(world.digest, holders)
+            self.ledger.chosen.update(puppet.chosen)
             world.boxes[index] = {
                 holder: Box(
                     dealing.sealed[holder],

@@ -21,7 +21,7 @@ from secagg.pairwise.messages import Advertise
 from secagg.pairwise.records import PublicKeys
 from secagg.primitives.secret import Secret
 from secagg.testing.adversary.client import MaliciousClient, Randomness
-from secagg.testing.adversary.ledger import View
+from secagg.testing.adversary.ledger import Ledger, View
 
 Ids: TypeAlias = tuple[int, ...]
 
@@ -196,6 +196,10 @@ class LyingServer(Protocol):
     @property
     def randomness(self) -> Randomness:
         """The adversary's randomness."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What it knows."""
 
     def puppet(self, config: RoundConfig, nonce: bytes, index: int, identity: Identity | None) -> MaliciousClient:
         """A client in the adversary's hands, in the place of a member, with that member's identity where it has it."""

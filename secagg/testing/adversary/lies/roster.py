@@ -201,13 +201,13 @@ class TooManyNeighbours(Lie):
 
 @dataclass(frozen=True, slots=True)
 class ReplaceKeys(Lie):
-    """One neighbour's keys are replaced: by low-order ones, another neighbour's, or the client's own."""
+    """One neighbour's keys are replaced: by unusable ones, another neighbour's, or the client's own."""
 
     by: str
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """``by`` is "low order", "another's" or "its own"."""
+        """``by`` is "low order", "another's" or "its own"; in a hybrid suite also "another's ML-KEM" or "no ML-KEM"."""
         if not meant(self.to, member.index) or len(draft.present) < 2:
             return
         index, keys, signature = draft.present[0]
@@ -215,6 +215,8 @@ class ReplaceKeys(Lie):
             "low order": keys._replace(channel=LOW_ORDER_KEY + keys.channel[len(LOW_ORDER_KEY) :]),
             "another's": draft.present[1][1],
             "its own": keys._replace(channel=member.advert.channel_key),
+            "another's ML-KEM": keys._replace(channel=keys.channel[:32] + draft.present[1][1].channel[32:]),
+            "no ML-KEM": keys._replace(masking=keys.masking[:32] + b"\xff" * len(keys.masking[32:])),
         }
         draft.present[0] = (index, replaced[self.by], signature)
 
