@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -117,6 +119,21 @@ def test_clients_are_suspended_and_resumed_before_every_message(model: str, key:
     result = stage.server.compute()
     assert result.included == (0, 1, 2, 3)
     assert result.sum.tolist() == stage.plain_sum(result.included)
+
+
+def test_a_client_suspended_before_there_was_a_hybrid_suite_is_resumed() -> None:
+    """Form 2 of a suspended client that has dealt had four elements less."""
+    stage = Stage(staging.semi_honest(5, 3)).play("SHARE")
+    stage.collect()
+    suspended = stage.clients[1].suspend()
+    token, (form, round_, record, seen) = suspended[1:33], msgspec.msgpack.decode(suspended[65:])
+    assert (form, record[-4:]) == (3, [b"", b"", [], []])
+    former = msgspec.msgpack.encode([2, round_, record[:-4], seen])
+    state = b"\0" + token + hashlib.sha256(token + former).digest() + former
+    stage.clients[1] = Client.resume(state, lambda token: True)
+    stage.server.close_phase()
+    result = stage.finish()
+    assert result.sum.tolist() == stage.plain_sum(range(5))
 
 
 def phases_of(stage: Stage) -> list[str]:
