@@ -84,6 +84,7 @@ class PairSecrets:
         """``own_key`` is the public half of the masking key ``pair``."""
         self._config, self._session, self._index = config, session, index
         self._pair, self._own_key = pair, own_key
+        self._agreed: dict[bytes, bytes] = {}
         self._keys = KeySchedule(config.suite, session, config.labels)
 
     def derived(self, holder: int) -> bytes:
@@ -93,7 +94,7 @@ class PairSecrets:
     def seal(self, secret: bytes, holder: int, holder_key: bytes) -> SealedSecret:
         """R-HYBRID-7: a pair secret sealed for its holder, with the commitment to it."""
         shared, ciphertext = encapsulate(self._config, holder_key)
-        agreed = shared + self._pair.agree(holder_key)
+        agreed = shared + self._agree(holder_key)
         key = self._keys.pair_secret_seal(agreed, self._index, holder, self._own_key, holder_key, ciphertext)
         context = self._config.labels.sealed_pair_secret_context(self._session, self._index, holder)
         box = aead.seal(self._config.suite, key, secret, context)
@@ -101,7 +102,7 @@ class PairSecrets:
 
     def opening_key(self, sealer: int, sealer_key: bytes, ciphertext: bytes) -> bytes:
         """The key under which a sealer sealed a pair secret for this client."""
-        agreed = self._pair.decapsulate(ciphertext) + self._pair.agree(sealer_key)
+        agreed = self._pair.decapsulate(ciphertext) + self._agree(sealer_key)
         return self._keys.pair_secret_seal(agreed, sealer, self._index, sealer_key, self._own_key, ciphertext)
 
     def context(self, sealer: int) -> bytes:
@@ -114,8 +115,14 @@ class PairSecrets:
 
     def mask_key(self, other: int, other_key: bytes, secret: bytes) -> bytes:
         """R-HYBRID-13: the key of the mask with another client; ``secret`` is empty where there are no pair secrets."""
-        agreed = secret + self._pair.agree(other_key)
+        agreed = secret + self._agree(other_key)
         return self._keys.pairwise_mask(agreed, self._index, other, self._own_key, other_key)
+
+    def _agree(self, public_key: bytes) -> bytes:
+        """Once with each: the seal of a pair secret and the mask both take it."""
+        if (agreed := self._agreed.get(public_key)) is None:
+            agreed = self._agreed[public_key] = self._pair.agree(public_key)
+        return agreed
 
     def __repr__(self) -> str:
         return "PairSecrets()"

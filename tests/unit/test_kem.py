@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from secagg import Client, ParameterError, RoundConfig, Server, Suite
 from secagg.primitives import kem
-from secagg.primitives.kem import DecapsulationKey, encapsulate, is_encapsulation_key
+from secagg.primitives.kem import DecapsulationKey, are_encapsulation_keys, encapsulate
 from secagg.primitives.suites import CryptoError
 
 SEED = bytes(range(64))
@@ -63,16 +63,21 @@ def with_number(place: int, value: int) -> bytes:
 
 @pytest.mark.parametrize("place", [0, 1, 255, 256, 767])
 def test_the_modulus_check(place: int) -> None:
-    assert is_encapsulation_key(with_number(place, 3328))
+    """Of many keys here, and of one by the library under ``encapsulate``: both say the same."""
+    assert are_encapsulation_keys([KEY, with_number(place, 3328)])
+    encapsulate(with_number(place, 3328))
     for beyond in (3329, 3330, 4095):
-        assert not is_encapsulation_key(with_number(place, beyond))
+        assert not are_encapsulation_keys([with_number(place, beyond), KEY])
+        assert not are_encapsulation_keys([KEY, with_number(place, beyond)])
         with pytest.raises(CryptoError, match="no ML-KEM-768 encapsulation key"):
             encapsulate(with_number(place, beyond))
 
 
 @pytest.mark.parametrize("length", [0, 1183, 1185])
 def test_a_key_of_another_length_is_none(length: int) -> None:
-    assert not is_encapsulation_key((KEY + bytes(1))[:length])
+    assert not are_encapsulation_keys([KEY, (KEY + bytes(1))[:length]])
+    with pytest.raises(CryptoError, match="no ML-KEM-768 encapsulation key"):
+        encapsulate((KEY + bytes(1))[:length])
 
 
 def test_a_decapsulation_key_shows_nothing() -> None:

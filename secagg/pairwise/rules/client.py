@@ -235,7 +235,7 @@ def _encapsulation_keys_usable(own: Sequence[bytes], keys: Sequence[bytes]) -> N
     halves = [key[agreement.PUBLIC_KEY_BYTES :] for key in (*own, *keys)]
     if len(set(halves)) != len(halves):
         raise PeerError(ErrorCode.ROSTER_KEYS, "the roster shows one ML-KEM key in two places")
-    if not all(map(kem.is_encapsulation_key, halves)):
+    if not kem.are_encapsulation_keys(halves):
         raise PeerError(ErrorCode.ROSTER_KEYS, "the roster shows bytes that are no ML-KEM-768 encapsulation key")
 
 

@@ -49,7 +49,7 @@ def advertised_keys_usable(suite: Suite, keys: Collection[bytes]) -> None:
     """R-ADVERTISE-4: no key has low order; a hybrid one's other half passes its check (R-HYBRID-3)."""
     if any(agreement.has_low_order(suite, key) for key in keys):
         raise PeerError(ErrorCode.KEY_UNUSABLE, "a public key of low order")
-    if suite.is_hybrid and not all(kem.is_encapsulation_key(key[agreement.PUBLIC_KEY_BYTES :]) for key in keys):
+    if suite.is_hybrid and not kem.are_encapsulation_keys([key[agreement.PUBLIC_KEY_BYTES :] for key in keys]):
         raise PeerError(ErrorCode.KEY_UNUSABLE, "a public key that is no ML-KEM-768 encapsulation key")
 
 
