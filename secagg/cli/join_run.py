@@ -66,7 +66,7 @@ from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_d
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
 from secagg.pairwise.client.chaining import Chain
-from secagg.pairwise.config import Policy
+from secagg.pairwise.config import Policy, Suite
 from secagg.pairwise.phases import ServerState, default_threat_model
 from secagg.pairwise.rates import count_of
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
@@ -234,6 +234,7 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
             gamma=options.gamma,
             max_groups=options.max_groups,
             carrier=options.carrier.accepted,
+            suites=frozenset(Suite) if options.suite is None else frozenset({options.suite.suite}),
         )
     return MemberOptions(
         url=url,

@@ -140,7 +140,7 @@ class RoundConfig:
         input_max: int | None = None,
         modulus: Modulus | int | None = None,
         min_survivors: int | None = None,
-        suite: Suite = Suite.AES_128,
+        suite: Suite | str = Suite.AES_128,
         sigma: int = DEFAULT_SIGMA,
         grinding_bits: int = DEFAULT_GRINDING_BITS,
         eta: int = DEFAULT_ETA,
@@ -181,6 +181,7 @@ class RoundConfig:
                 probability below 2^-robust_bits; see ``poisoning.Poisoning``.
             carrier: ``"masks"`` or ``"lattice"``, which needs ``version = 2``; ``secagg.simulation.cheaper_carrier``
                 measures which of the two takes less time here.
+            suite: a Suite, or its name; ``"hybrid"`` (X25519 and ML-KEM-768) needs ``version = 2``.
             sigma, grinding_bits, eta, context, cohort, version, attachment_bytes, chain: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
@@ -212,7 +213,7 @@ class RoundConfig:
             bounds = demand.choose()
         return cls(
             threat_model=model,
-            suite=suite,
+            suite=as_suite(suite),
             clients=demand.clients,
             length=length,
             modulus=chosen_modulus,
@@ -262,6 +263,11 @@ class RoundConfig:
         if self.version not in transcript.VERSIONS:
             raise ParameterError(
                 f"version = {self.version}: this library speaks the versions {transcript.known_versions()}"
+            )
+        if self.suite.is_hybrid and self.version == 1:
+            raise ParameterError(
+                f"suite {self.suite.name} in version 1 of the wire, which has no place for its keys: ask for version = "
+                "2, or for another suite"
             )
         whole("attachment_bytes", self.attachment_bytes, 0, MAX_ATTACHMENT_BYTES)
         if self.attachment_bytes and self.version == 1:

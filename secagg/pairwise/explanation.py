@@ -48,6 +48,11 @@ def of_config(config: RoundConfig, poisoning: Poisoning | None = None) -> str:
             "Envelopes rest on the hardness of Ring-LWE, with the sum of the secrets known. That is newer, and less "
             "studied, than AES masks."
         )
+    if config.suite.is_hybrid:
+        lines.append(
+            "Keys are agreed on by X25519 and by ML-KEM-768: whoever records the messages and breaks one of the two "
+            "later opens nothing by it."
+        )
     if config.attachment_bytes:
         lines.append(
             f"Each client that unmasks the sum reveals {counted(config.attachment_bytes, 'byte')} of its host's "

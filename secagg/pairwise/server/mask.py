@@ -57,6 +57,7 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
         seed_commitments=shared.seed_commitments,
         members=members,
         total=masking.total,
+        pair_secrets=shared.pair_secrets,
         envelopes=masking.envelopes,
     )
     attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))
