@@ -185,7 +185,7 @@ def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec
         check_output(file, [options.dim_from])
         if options.journal.exists() and file.exists() and file.samefile(options.journal):
             raise ParameterError(f"--output {file}: this is the journal; name another file")
-        model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.layout.arrays})
+        model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.file_layout.arrays})
 
 
 def _certifier(options: ServeOptions) -> Certifier | None:

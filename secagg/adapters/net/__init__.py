@@ -21,6 +21,9 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     member          a client: connections and reconnections
     membership      how a client takes part, and how that can end
     steps           a client: what it does with what the server sends, durably
+    ballot_layout   what a ballot is about, and by which rules
+    ballot_count    how a ballot ended
+    voting          how a member of a ballot votes
     study_answer    what a member of a study brings, and gets
     study_member    a site in a study: it answers round after round
     study_session   a study's rounds on a service, one after another
@@ -37,6 +40,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     logs            log lines for machines
 """
 
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.frames import Progress, Refusal, RefusedError
@@ -58,17 +62,21 @@ from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.study_answer import StudyTotal
 from secagg.adapters.net.study_member import StudyMember
 from secagg.adapters.net.study_session import StudyRounds, StudySession
+from secagg.adapters.net.voting import BallotTotal, Judging
 from secagg.encoding.layout import Layout, totals
 
 __all__ = [
     "DEFAULT_DEADLINES",
     "AnotherInputError",
+    "BallotLayout",
+    "BallotTotal",
     "ClientStore",
     "Ending",
     "GaveUpError",
     "HostedRound",
     "Journal",
     "JournalError",
+    "Judging",
     "Layout",
     "Limits",
     "MaybeSummedError",

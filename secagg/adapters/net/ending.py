@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from secagg.adapters.net.frames import Message, Sum
+from secagg.adapters.net.frames import Counted, Message, Sum
 
 
 class OpenedGroup(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -58,5 +58,5 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 class Outbound:
     """A frame for one client, and the bytes behind it."""
 
-    frame: Message | Sum
+    frame: Message | Sum | Counted
     payload: bytes

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 import msgspec
 
 from secagg.adapters.net import reasons
+from secagg.adapters.net.ballot_count import counted_frame, tally_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
@@ -220,6 +222,19 @@ class HostedRound:
                 return None
             data = await self._on_thread(lambda: server.outgoing().to(index))
         return None if data is None else Outbound(Message(phase, len(data)), data)
+
+    def candidate(self) -> bytes:
+        """The candidate of a ballot, for a member that has not voted on it.
+
+        Raises RefusedError for a round that is no ballot, and when the member cannot join any more.
+        """
+        if not isinstance(self.spec.layout, BallotLayout):
+            raise RefusedError(Refusal.MALFORMED, f"round {self.name!r} is no ballot, and has no candidate")
+        if self.ending is not None and self.ending.failure:
+            raise reasons.ended_without_sum(self.name, self.ending.failure)
+        if self.phase != Phase.ADVERTISE:
+            raise reasons.too_late_to_vote(self.name, self.phase)
+        return self.spec.candidate
 
     def client_knows_end(self, index: int) -> None:
         """A client knows how the round ended for it."""
@@ -479,7 +494,7 @@ class HostedRound:
             self.group_anomalies = await self._on_thread(lambda: group_anomalies(self.spec.layout, result))
 
     def _open_sum(self, result: Result) -> OpenedSum:
-        if isinstance(self.spec.layout, StudyLayout):
+        if isinstance(self.spec.layout, StudyLayout | BallotLayout):
             return OpenedSum(result.sum, 0)
         return opened(self.spec.layout.encoder().for_round(self.config), result)
 
@@ -497,6 +512,8 @@ class HostedRound:
         if index not in ending.included:
             why = self.standing.why_lost(index, ending.dropped) or "it was lost"
             raise reasons.left_out(self.name, why, is_over=True)
+        if isinstance(self.spec.layout, BallotLayout):
+            return Outbound(counted_frame(tally_of(self.spec.layout, self.config, ending)), b"")
         included = encode_bitmap(ending.included, self.config.clients)
         frame = Sum(included, len(ending.packed), ending.answered)
         return Outbound(frame, ending.packed)

@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from secagg.adapters.net.addresses import canonical, is_loopback, round_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
@@ -32,7 +33,9 @@ from secagg.adapters.net.frames import (
     RETRY,
     Ack,
     AnnouncedLayout,
+    Candidate,
     Challenge,
+    Counted,
     EndReceived,
     Login,
     Message,
@@ -43,6 +46,7 @@ from secagg.adapters.net.frames import (
     Submission,
     Sum,
     ToClient,
+    WantsCandidate,
     Welcome,
     decode_layout,
     decode_to_client,
@@ -55,11 +59,13 @@ from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.study_answer import Answering, StudyTotal
 from secagg.adapters.net.troubles import trouble_of
+from secagg.adapters.net.voting import BallotTotal, Judging
 from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.terms import PrivacyTerms
+from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.member")
 _FIRST_DELAY: Final = 0.1
@@ -72,6 +78,7 @@ _FAREWELL_SECONDS: Final = 1.0
 _GOOD_VERDICTS: Final = frozenset({"accepted", "duplicate", "late"})
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+AnyTotal: TypeAlias = Total | StudyTotal | BallotTotal
 
 
 @final
@@ -82,7 +89,7 @@ class Member:
         self,
         options: MemberOptions,
         store: ClientStore,
-        arrays: Arrays | OwnInput | Answering,
+        arrays: Arrays | OwnInput | Answering | Judging,
         *,
         on_total: Callable[[Any], None],
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -95,9 +102,9 @@ class Member:
             options: how it takes part.
             store: its file.
             arrays: its input by name; or an ``OwnInput``, which has its weight with it; or, for a round of a study,
-                what answers the question that the server announces.
-            on_total: stores the ``Total``, or the ``StudyTotal`` of a study, durably; the server is told only
-                afterwards.
+                what answers the question that the server announces; or, for a ballot, how it votes.
+            on_total: stores the ``Total``, the ``StudyTotal`` of a study, or the ``BallotTotal`` of a ballot, durably;
+                the server is told only afterwards.
             on_progress: called now and then.
             on_terms: told what a private round promises, once its config was checked and before anything of this
                 client's leaves.
@@ -123,18 +130,29 @@ class Member:
         ParameterError for a store of another round or identity.
         """
         total = await self._take_part_to_the_end()
-        if isinstance(total, StudyTotal):
-            raise TypeError("this member answers a study: call answer()")
+        if not isinstance(total, Total):
+            raise TypeError("this member brings no file: call answer() for a study, and vote() for a ballot")
         return total
 
     async def answer(self) -> StudyTotal:
         """Take part in a round of a study until the round is over.  Raises what ``run`` does."""
         total = await self._take_part_to_the_end()
-        if isinstance(total, Total):
-            raise TypeError("this member brings a file: call run()")
+        if not isinstance(total, StudyTotal):
+            raise TypeError("this member answers no study: call run() with a file, and vote() for a ballot")
         return total
 
-    async def _take_part_to_the_end(self) -> Total | StudyTotal:
+    async def vote(self) -> BallotTotal:
+        """Take part in a ballot until it is over: test the candidate, join, vote.
+
+        Whether the candidate can be tested changes nothing of what is sent: a judge that fails is an abstention.
+        Raises what ``run`` does.
+        """
+        total = await self._take_part_to_the_end()
+        if not isinstance(total, BallotTotal):
+            raise TypeError("this member has no judge: call run() with a file, and answer() for a study")
+        return total
+
+    async def _take_part_to_the_end(self) -> AnyTotal:
         await asyncio.to_thread(self._store.bind, canonical(self._options.url), self._login.public_key)
         await asyncio.to_thread(self._steps.check_input)
         self._patience = Patience(self._options.give_up_seconds, self._clock.monotonic)
@@ -189,7 +207,7 @@ class Member:
 
     # A connection.
 
-    async def _connect(self) -> Total | StudyTotal:
+    async def _connect(self) -> AnyTotal:
         options = self._options
         parts = urlsplit(options.url)
         tls = options.tls if parts.scheme == "wss" else None
@@ -215,8 +233,10 @@ class Member:
                     raise refused from None
                 raise
 
-    async def _take_part(self, channel: Channel[ToClient]) -> Total | StudyTotal:
+    async def _take_part(self, channel: Channel[ToClient]) -> AnyTotal:
         welcome, layout = await self._log_in(channel)
+        if isinstance(layout, BallotLayout):
+            await self._judge_candidate(channel, layout)
         config = await asyncio.to_thread(self._steps.prepare, layout, _certificate_of(channel), welcome.clients)
         _allow(channel, config)
         news = asyncio.Event()
@@ -233,11 +253,26 @@ class Member:
                 task.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
+    async def _judge_candidate(self, channel: Channel[ToClient], layout: BallotLayout) -> None:
+        """Have this member's vote on the candidate in its state, before anything of the round is taken."""
+        wants = await asyncio.to_thread(self._steps.wants_candidate, layout)
+        channel.connection.protocol.max_message_size = FRAGMENT_BYTES + layout.size
+        with suppress(ConnectionClosed):  # what it said before is read next
+            await channel.send(WantsCandidate(wants))
+        if not wants:
+            return
+        frame = await self._receive(channel)
+        if not isinstance(frame, Candidate) or frame.size != layout.size:
+            raise _refusal_of(frame, f"a candidate of {counted(layout.size, 'byte')}")
+        candidate = bytes(await self._payload(channel, frame.size))
+        await asyncio.to_thread(self._steps.judge, layout, candidate)
+        self._patience.moved()  # however long that took
+
     async def _read(
         self, channel: Channel[ToClient], welcome: Welcome, config: RoundConfig | None, news: asyncio.Event
-    ) -> Total | StudyTotal:
+    ) -> AnyTotal:
         """Take what the server sends, up to the sum."""
-        held: tuple[Sum, bytearray] | None = None
+        held: tuple[Sum | Counted, bytearray] | None = None
         while True:
             match await self._receive(channel):
                 case Message() as frame:
@@ -254,9 +289,9 @@ class Member:
                 case Progress() as frame:
                     self._patience.show(frame, 0 if config is None else config.clients)
                     self._on_progress(frame)
-                case Sum() as frame:
+                case Sum() | Counted() as frame:
                     self._steps.check_size(frame, config)
-                    held = frame, await self._payload(channel, frame.size)
+                    held = frame, await self._payload(channel, frame.size) if isinstance(frame, Sum) else bytearray()
                     if not await asyncio.to_thread(self._steps.awaits_mask):
                         return await self._take_sum(channel, *held)
                 case frame:
@@ -324,7 +359,7 @@ class Member:
         if ack.verdict == "late":
             _log.warning("late", extra={"fields": {"phase": phase}})
 
-    async def _take_sum(self, channel: Channel[ToClient], frame: Sum, packed: bytearray) -> Total | StudyTotal:
+    async def _take_sum(self, channel: Channel[ToClient], frame: Sum | Counted, packed: bytearray) -> AnyTotal:
         total = await asyncio.to_thread(self._steps.decode, frame, packed)
         try:
             await asyncio.to_thread(self._on_total, total)

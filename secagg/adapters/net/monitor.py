@@ -59,6 +59,8 @@ function show(round) {
     "refused": listed(round.refusals.map(refusal)),
     "groups that stand out": listed(round.group_anomalies.filter(group => group.stands_out).map(
       group => `group ${group.number} (${group.distance.toPrecision(3)} median distances)`)),
+    "ballot": round.ballot && round.ballot.verdict ? `${round.ballot.verdict}: ${round.ballot.objections} of ` +
+      `${round.ballot.voters} voters object, of ${round.ballot.counted_clients} clients` : "",
     "outcome": round.failure || (round.included ? `sum of ${round.included} clients` : ""),
   };
   for (const [name, fact] of Object.entries(facts)) {

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from secagg.adapters.net.addresses import is_round_name
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.budget import ByteBudget
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
@@ -31,12 +32,14 @@ from secagg.adapters.net.frames import (
     FRAGMENT_BYTES,
     MAX_FRAME_BYTES,
     Ack,
+    Candidate,
     EndReceived,
     Refusal,
     Refused,
     RefusedError,
     Submission,
     ToServer,
+    WantsCandidate,
     Welcome,
     decode_to_server,
 )
@@ -378,6 +381,8 @@ class Service:
         channel.connection.protocol.max_message_size = _largest(hosted)
         layout = hosted.layout_bytes
         await channel.send(Welcome(session.index, hosted.config.clients, len(layout)), layout)
+        if isinstance(hosted.spec.layout, BallotLayout):
+            await self._show_candidate(session)
         reader = asyncio.create_task(self._read(session))
         writer = asyncio.create_task(self._write(session))
         try:
@@ -388,6 +393,15 @@ class Service:
             for task in (reader, writer):
                 task.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _show_candidate(self, session: _Session) -> None:
+        """Send a ballot's candidate to a member that wants it, before anything of the round: it votes first."""
+        answer = await session.channel.receive()
+        if not isinstance(answer, WantsCandidate):
+            raise RefusedError(Refusal.MALFORMED, f"a {type(answer).__name__} frame behind the welcome to a ballot")
+        if answer.wants:
+            candidate = session.hosted.candidate()
+            await session.channel.send(Candidate(len(candidate)), candidate)
 
     async def _read(self, session: _Session) -> None:
         hosted, channel = session.hosted, session.channel
