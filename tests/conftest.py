@@ -28,6 +28,7 @@ _PROCESS = {
     "benchmarks/test_scripts.py",
     "cli/test_entry.py",
     "flower/test_flower_engine.py",
+    "net/test_ballot_commands.py",
     "net/test_chained_commands.py",
     "net/test_commands.py",
     "net/test_crashes.py",

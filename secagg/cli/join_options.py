@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from secagg.cli.command_options import check_range
+from secagg.cli.command_options import check_no_others, check_range
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
 from secagg.cli.private_options import BudgetFile
@@ -22,6 +22,13 @@ from secagg.privacy.removal import MOST_LEVELS
 _NETWORK: Final = "Network"
 _TRUST: Final = "What this client insists on"
 _OWN: Final = "Before it connects"
+_BALLOT: Final = "Ballot"
+_NOT_OF_A_BALLOT: Final = (
+    *("inputs", "output", "mean", "weight", "layout", "check", "refuse_above", "refuse_clipped", "min_clip"),
+    *("max_clip", "min_bits", "max_bits", "min_max_weight", "max_max_weight", "epsilon", "delta", "private"),
+    *("min_noise", "max_levels", "budget"),
+)
+"""Options of what files hold, and of noise, which a count has not."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)  # the weight is this client's own
@@ -37,19 +44,40 @@ class JoinOptions:
         ),
     ] = None
     inputs: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--input",
             metavar="FILE",
-            help="File with this client's arrays, .npz or .safetensors. It does not leave this machine.",
+            help="File with this client's arrays, .npz or .safetensors. It does not leave this machine. Only --judge "
+            "needs none.",
+            show_default=False,
         ),
-    ]
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File to write the total to, .npz or .safetensors. Only --check needs none.",
+            help="File to write the total to, .npz or .safetensors. Only --check and --judge need none.",
             show_default=False,
+        ),
+    ] = None
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Take part in a ballot of serve --ballot: COMMAND is run with the candidate's file as its last "
+            "argument, tests it on your data, and ends with exit code 0 and accept, object or abstain as its last "
+            "line. If it does anything else, you abstain.",
+            show_default=False,
+            rich_help_panel=_BALLOT,
+        ),
+    ] = None
+    max_candidate: Annotated[
+        int | None,
+        typer.Option(
+            help="With --judge: longest candidate to take, in bytes (default: 268435456).",
+            show_default=False,
+            rich_help_panel=_BALLOT,
         ),
     ] = None
     mean: Annotated[
@@ -302,9 +330,23 @@ class JoinOptions:
     log_format: LogFormat = LogFormatName.PAIRS
     as_json: AsJson = False
 
+    @property
+    def own_file(self) -> Path:
+        """The file of ``--input``.  Raises ParameterError without one."""
+        if self.inputs is None:
+            raise ParameterError("--input is missing: give the file with this client's arrays, or --judge for a ballot")
+        return self.inputs
+
     def check_values(self) -> None:
         """Raises ParameterError for a number that no client can use, and for an option that another one needs."""
         check_ledger(self.ledger, self.min_difference, self.directory)
+        if self.judge is not None:
+            check_no_others(self, "--judge", "it votes on a candidate, and brings no file", _NOT_OF_A_BALLOT)
+        elif self.max_candidate is not None:
+            raise ParameterError(
+                f"--max-candidate {self.max_candidate}: it bounds the candidate of a ballot; give --judge"
+            )
+        check_range("--max-candidate", self.max_candidate, 1)
         if (self.chain is None) != (self.server is None) or (self.chain is not None and self.directory is None):
             raise ParameterError(
                 "--chain, --server and --directory go together: a chain is that of a cohort's rounds, signed by a "

@@ -26,6 +26,8 @@ from rich.text import Text
 
 from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import is_loopback
+from secagg.adapters.net.ballot_count import tally_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import CERTIFICATE_FILE, make_demo_certificate, server_context
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.ending import Ending
@@ -40,6 +42,7 @@ from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
 from secagg.certificate_files import CertificateFiles
 from secagg.cli.array_files import check_output, write_arrays
+from secagg.cli.ballot_words import VOTES, verdict_line
 from secagg.cli.difference_options import open_ledger
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
@@ -58,6 +61,7 @@ from secagg.privacy.budget_errors import BudgetFileError
 from secagg.privacy.hosting import OpenedSum, decoded
 from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import write_any_layout
+from secagg.robust.ballots import Verdict
 from secagg.wording import counted, was
 
 if TYPE_CHECKING:
@@ -82,6 +86,8 @@ class _Sum:
 
     Attributes:
         unusable: why its sum is of no use; empty where there is none, or where it is good.
+        headline: what to say in place of how many clients are in the sum.
+        is_good: False for a ballot that did not accept its candidate.
         told: what to say of a good sum behind the number of clients in it.
         summary: of a good sum, for ``--json``.
         lines, warnings: of a good sum, whole sentences.
@@ -89,6 +95,8 @@ class _Sum:
     """
 
     unusable: str = ""
+    headline: str = ""
+    is_good: bool = True
     told: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
@@ -102,7 +110,7 @@ def run(options: ServeOptions) -> ServeOutcome:
     served = layout_of(options)
     if options.write_layout is not None:
         return _write_layout(options.write_layout, served)
-    specs = round_specs(options, served.layout)
+    specs = round_specs(options, served)
     if options.output is not None:
         _check_output(options.output, options, specs)
     certifier = _certifier(options)
@@ -115,7 +123,7 @@ def run(options: ServeOptions) -> ServeOutcome:
         _say(served.chosen)
         with (
             open_budget(options.budget, options.epsilon, options.delta) as budget,
-            open_ledger(options.ledger) as ledger,
+            open_ledger(options.ledger, "data" if options.ballot is None else VOTES) as ledger,
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
             apart = None if ledger is None else SumsApart(ledger, options.min_difference)
@@ -166,6 +174,8 @@ def _write_layout(file: Path, served: ServedLayout) -> ServeOutcome:
     if not file.parent.is_dir() or file.is_dir():
         raise ParameterError(f"--write-layout {file}: name a file in a directory that is there")
     layout = served.layout
+    if isinstance(layout, BallotLayout):
+        raise TypeError("a ballot has no layout of a file")
     write_any_layout(file, layout)
     _say(served.chosen)
     typer.echo(
@@ -182,7 +192,7 @@ def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec
         raise ParameterError(f"--output {output}: several rounds need several files; put {{round}} into the name")
     for spec in specs:
         file = _file_of(output, spec.name)
-        check_output(file, [options.dim_from])
+        check_output(file, [] if options.dim_from is None else [options.dim_from])
         if options.journal.exists() and file.exists() and file.samefile(options.journal):
             raise ParameterError(f"--output {file}: this is the journal; name another file")
         model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.file_layout.arrays})
@@ -293,7 +303,8 @@ def _announce(service: Service, options: ServeOptions, url: str, certificate: by
         fields |= {"certificate": certificate.hex(), **_terms(hosted.config)}
         _log.info("listening", extra={"fields": fields})
         typer.echo(f"round {name}: {_tolerates(hosted.config)}", err=True)
-        typer.echo(f"round {name}: clients run secagg join {url}/{name}{trust_in(options.demo_cert)}", err=True)
+        judge = "" if options.ballot is None else " --judge COMMAND"
+        typer.echo(f"round {name}: clients run secagg join {url}/{name}{judge}{trust_in(options.demo_cert)}", err=True)
         if hosted.ending is not None:
             typer.echo(
                 f"round {name} is over, and is handed out again for {options.linger:g} s; for a new one give another "
@@ -307,15 +318,15 @@ def _outcome(service: Service, sums: Sequence[_Sum], options: ServeOptions) -> S
     status = service.status()
     for found, ended in zip(status["rounds"], sums, strict=True):
         found["failure"] = found["failure"] or ended.unusable
-        told = (
-            f"no sum: {found['failure']}" if found["failure"] else f"the sum of {counted(found['included'], 'client')}"
-        )
+        told = ended.headline or f"the sum of {counted(found['included'], 'client')}"
+        if found["failure"]:
+            told = f"no sum: {found['failure']}"
         found |= ended.summary
         typer.echo(f"round {found['name']}: {told}{ended.told}{_who_was_lost(found)}", err=True)
         _say([*ended.lines, *(f"Warning: {warning}." for warning in ended.warnings)])
         if not options.as_json:
             ended.show(f"The sum of round {found['name']}")
-    ok = all(not found["failure"] for found in status["rounds"])
+    ok = all(not found["failure"] for found in status["rounds"]) and all(ended.is_good for ended in sums)
     return ServeOutcome({"ok": ok, **status}, 0 if ok else EXIT_FAILED)
 
 
@@ -367,6 +378,10 @@ async def _write_sum(hosted: HostedRound, output: Path | None) -> _Sum:
 
 def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Sum:
     config = spec.config
+    if isinstance(spec.layout, BallotLayout):
+        tally = tally_of(spec.layout, config, ending)
+        verdict = spec.layout.ballot().verdict(tally)
+        return _Sum(headline=verdict_line(verdict, tally), is_good=verdict is Verdict.ACCEPTED)
     vector = unpack(ending.packed, config.modulus, config.length)
     least = config.smallest_sum
     layout = spec.file_layout

@@ -47,7 +47,7 @@ def ballot(members: int = MEMBERS, *, candidate: bytes = CANDIDATE, rules: Ballo
 
 
 def says(vote: Vote) -> Judging:
-    return Judging(lambda candidate, rules: vote)
+    return Judging(lambda candidate, layout: vote)
 
 
 def voters(host: Hosting, votes: Sequence[Vote], **options: Any) -> list[Any]:
@@ -88,29 +88,29 @@ def test_the_service_counts_votes(
 
 def test_each_member_tests_what_the_operator_gave_before_it_joins(tmp_path: Path, tls_folder: Path) -> None:
     async def test() -> None:
-        seen: list[tuple[bytes, Ballot, int]] = []
+        seen: list[tuple[bytes, BallotLayout, int]] = []
         async with hosting([ballot()], tmp_path, tls_folder) as host:
 
-            def judge(candidate: bytes, rules: Ballot) -> Vote:
-                seen.append((candidate, rules, host.hosted().progress().arrived))
+            def judge(candidate: bytes, layout: BallotLayout) -> Vote:
+                seen.append((candidate, layout, host.hosted().progress().arrived))
                 return Vote.ACCEPT
 
             first = asyncio.create_task(host.member(0, arrays=Judging(judge)).vote())
             await host.until("ADVERTISE", 1)
-            assert seen == [(CANDIDATE, RULES, 0)]
+            assert seen == [(CANDIDATE, LAYOUT, 0)]
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
 
     run(test)
 
 
-def failing(candidate: bytes, rules: Ballot) -> Vote:
+def failing(candidate: bytes, layout: BallotLayout) -> Vote:
     raise RuntimeError("the picture of patient 17 cannot be read")
 
 
-@pytest.mark.parametrize("judge", [failing, lambda candidate, rules: "perhaps", lambda candidate, rules: None])
+@pytest.mark.parametrize("judge", [failing, lambda candidate, layout: "perhaps", lambda candidate, layout: None])
 def test_a_judge_that_fails_is_an_abstention(
-    tmp_path: Path, tls_folder: Path, judge: Callable[[bytes, Ballot], Any], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tls_folder: Path, judge: Callable[[bytes, BallotLayout], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is sent is as long as everybody's, and nothing of the exception's text is logged."""
 

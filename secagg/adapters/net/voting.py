@@ -18,13 +18,15 @@ from secagg.adapters.net.frames import Counted, Refusal, RefusedError
 from secagg.adapters.net.store import ClientStore
 from secagg.errors import SecAggError
 from secagg.pairwise.config import RoundConfig
-from secagg.robust.ballots import Ballot, Tally, Verdict, Vote
+from secagg.robust.ballots import Tally, Verdict, Vote
 from secagg.wording import counted as in_words
 
 _log = logging.getLogger("secagg.net.member")
-Judge: TypeAlias = Callable[[bytes, Ballot], Vote]
-"""A host's function: tests the bytes of a candidate on its own data, and votes by the ballot's rules or its own.  It
-runs on a thread.  The bytes come from the server: read them with what cannot run code, such as NumPy without pickle."""
+Judge: TypeAlias = Callable[[bytes, BallotLayout], Vote]
+"""A host's function: tests the bytes of a candidate on its own data, and votes by the rules of ``layout.ballot()`` or
+by its own.  It runs on a thread.  The bytes come from the server: read them with what cannot run code, such as NumPy
+without pickle.  A judge that is stopped on the way raises CancelledError: then there is no vote, and the candidate is
+tested again the next time."""
 
 DEFAULT_CANDIDATE_BYTES: Final = 2**28
 
@@ -122,7 +124,7 @@ class Voting:
 
     def _vote(self, layout: BallotLayout, candidate: bytes) -> Vote:
         try:
-            return Vote(self._judging.judge(candidate, layout.ballot()))
+            return Vote(self._judging.judge(candidate, layout))
         except Exception as failure:
             # The judge is somebody else's code, and may raise anything; that it did may tell of the member's data.
             trouble = str(failure) if isinstance(failure, SecAggError) else type(failure).__name__
