@@ -35,7 +35,7 @@ _RUNNING: Final = "Running it"
 _LARGEST_PORT: Final = 65535
 _NOT_OF_A_BALLOT: Final = (
     *("dim_from", "clip", "array_bits", "exact", "write_layout", "bits", "max_weight", "epsilon", "promised_rounds"),
-    *("noise", "levels", "budget", "output"),
+    *("noise", "levels", "budget", "output", "scores"),
 )
 """Options of what files hold, and of noise, which a count has not."""
 _LONGEST_LINGER: Final = 1e9
@@ -176,6 +176,17 @@ class ServeOptions:
     budget: BudgetFile = None
     ledger: LedgerFile = None
     min_difference: MinDifference = None
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --groups and --directory: file that keeps the scores of clients over rounds, made when it is "
+            "not there, and FILE.html, a page that shows them. A score says how far the groups of a client were from "
+            "the others: over many rounds that tells how unusual a client's data are (default: no scores are kept).",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None
     deadline: Annotated[
         list[str] | None,
         typer.Option(
@@ -340,6 +351,11 @@ class ServeOptions:
             raise ParameterError(f"--budget {self.budget}: it is charged for private rounds; give --epsilon")
         check_ledger(self.ledger, self.min_difference, self.directory)
         self._check_ballot()
+        if self.scores is not None and (self.groups < 2 or self.directory is None):
+            raise ParameterError(
+                f"--scores {self.scores}: they compare groups of clients whose names stay the same over all rounds; "
+                "give --groups and --directory"
+            )
         if self.chained and self.certificates is None:
             raise ParameterError("--chained: the chain is that of the certificates; give --certificates and --identity")
         check_range("--port", self.port, 0, _LARGEST_PORT)

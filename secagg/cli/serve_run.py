@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +37,7 @@ from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import RoundSpec
+from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
@@ -104,6 +105,16 @@ class _Sum:
     show: Callable[[str], None] = lambda title: None
 
 
+@dataclass(frozen=True, slots=True)
+class Keepers:
+    """What a server keeps beyond its rounds, as far as the options ask for it."""
+
+    budget: Budget | None
+    certifier: Certifier | None
+    apart: SumsApart | None
+    scores: ScoreKeeper | None
+
+
 def run(options: ServeOptions) -> ServeOutcome:
     """Host the rounds to their end; or write the layout alone.  Raises ParameterError, InputError and OSError."""
     options.check_ranges()
@@ -124,25 +135,35 @@ def run(options: ServeOptions) -> ServeOutcome:
         with (
             open_budget(options.budget, options.epsilon, options.delta) as budget,
             open_ledger(options.ledger, "data" if options.ballot is None else VOTES) as ledger,
+            _open_scores(options.scores) as scores,
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
             apart = None if ledger is None else SumsApart(ledger, options.min_difference)
+            keepers = Keepers(budget, certifier, apart, scores)
             if options.chained and certifier is not None:
                 done: list[ServeOutcome] = []
                 for spec in specs:
                     following = [chained_spec(spec, certifier.files)]
-                    done.append(
-                        asyncio.run(_host(following, options, opened, tls, certificate, budget, certifier, apart))
-                    )
+                    done.append(asyncio.run(_host(following, options, opened, tls, certificate, keepers)))
                 return _together(done)
-            return asyncio.run(_host(specs, options, opened, tls, certificate, budget, certifier, apart))
-    except (JournalError, BudgetFileError, DifferenceLedgerError) as failure:
+            return asyncio.run(_host(specs, options, opened, tls, certificate, keepers))
+    except (JournalError, BudgetFileError, DifferenceLedgerError, ScoreFileError) as failure:
         typer.echo(f"secagg serve: {failure}; mend that, and run the same command to go on", err=True)
         return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
     finally:
         opened.close()
     typer.echo(f"secagg serve: stopped; {options.journal} keeps the rounds: run the same command to go on", err=True)
     return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
+
+
+@contextlib.contextmanager
+def _open_scores(file: Path | None) -> Iterator[ScoreKeeper | None]:
+    """The scores of ``--scores``, for the length of the block.  Raises ParameterError, OSError and ScoreFileError."""
+    if file is None:
+        yield None
+        return
+    with contextlib.closing(ScoreKeeper(file, file.with_name(f"{file.name}.html"))) as scores:
+        yield scores
 
 
 def chained_spec(spec: RoundSpec, files: CertificateFiles) -> RoundSpec:
@@ -231,9 +252,7 @@ async def _host(
     journal: Journal,
     tls: ssl.SSLContext | None,
     certificate: bytes,
-    budget: Budget | None,
-    certifier: Certifier | None,
-    apart: SumsApart | None,
+    keepers: Keepers,
 ) -> ServeOutcome:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
@@ -245,16 +264,17 @@ async def _host(
         journal,
         certificate=certificate,
         limits=limits,
-        privacy_budget=budget,
-        certifier=certifier,
-        sums_apart=apart,
+        privacy_budget=keepers.budget,
+        certifier=keepers.certifier,
+        sums_apart=keepers.apart,
+        scores=keepers.scores,
     )
     async with contextlib.AsyncExitStack() as stack:
         open_monitor(service, options, stack)
         url = await open_port(service, options, stack, tls)
         _announce(service, options, url, certificate)
-        if budget is not None:
-            _say([spent_line(budget)])
+        if keepers.budget is not None:
+            _say([spent_line(keepers.budget)])
         await stack.enter_async_context(shown(service, url))
         written = [asyncio.create_task(_write_sum(hosted, options.output)) for hosted in service.rounds.values()]
         await service.finished(options.linger)

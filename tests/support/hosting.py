@@ -22,6 +22,7 @@ from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions, Total
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreKeeper
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.voting import Judging
@@ -163,6 +164,7 @@ async def hosting(
     privacy_budget: Budget | None = None,
     certifier: Certifier | None = None,
     sums_apart: SumsApart | None = None,
+    scores: ScoreKeeper | None = None,
 ) -> AsyncIterator[Hosting]:
     """Host rounds, in a time that the test moves; their journal is in the folder."""
     context, certificate = server_context(tls_folder / "server.pem", tls_folder / "server.key")
@@ -177,6 +179,7 @@ async def hosting(
             privacy_budget=privacy_budget,
             certifier=certifier,
             sums_apart=sums_apart,
+            scores=scores,
         )
         async with service.listen("localhost", port, context) as listener:
             door = next(iter(listener.sockets))

@@ -15,6 +15,8 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     seats           who sits where; seats of open rounds are offered, bound, given back
     reasons         what people are told of a round without a sum, or without them
     standing        what was refused of whom, how often each may still try, what it is told
+    group_anomalies which groups of a round stand out
+    score_keeping   scores of clients over rounds
     ending          how a round ended
     status          what is shown of a round
     journal         the server's SQLite file
@@ -57,6 +59,7 @@ from secagg.adapters.net.membership import (
 )
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.study_answer import StudyTotal
@@ -87,6 +90,8 @@ __all__ = [
     "Refusal",
     "RefusedError",
     "RoundSpec",
+    "ScoreFileError",
+    "ScoreKeeper",
     "Service",
     "StudyMember",
     "StudyRounds",

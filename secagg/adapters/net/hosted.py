@@ -25,11 +25,12 @@ from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, OpenedGroup, Outbound
 from secagg.adapters.net.frames import Message, Progress, Refusal, RefusedError, Sum, encode_layout
-from secagg.adapters.net.group_anomalies import group_anomalies
+from secagg.adapters.net.group_anomalies import report_of, shown_groups
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
 from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.standing import RefusalRecord, Standing
 from secagg.adapters.net.verdicts import UNDECIDED, Verdicts, after_the_end
@@ -67,11 +68,13 @@ class HostedRound:
         privacy_budget: Budget | None = None,
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
+        scores: ScoreKeeper | None = None,
     ) -> None:
         self.spec = spec
-        self._certifier, self._sums_apart = certifier, sums_apart
-        if sums_apart is not None:
-            sums_apart.check_round(spec)
+        self._certifier, self._sums_apart, self._scores = certifier, sums_apart, scores
+        for keeper in (sums_apart, scores):
+            if keeper is not None:
+                keeper.check_round(spec)
         self.charge = None if privacy_budget is None else RoundCharge(privacy_budget, spec.layout, spec.name)
         """What the round costs the server's privacy budget, if it has one."""
         self.name, self.config = spec.name, spec.config
@@ -86,6 +89,8 @@ class HostedRound:
         """Counts what there is to send: it grows at each close, and at the end."""
         self.phase_seconds: dict[str, float] = {}
         self.group_anomalies: list[dict[str, Any]] = []
+        self.is_settled = False
+        """Whether nothing more is to be done for a round that is over, but to hand out its end."""
         self.refused: dict[str, int] = {}
         self._journal, self._clock = journal, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"secagg-{spec.name}")
@@ -275,6 +280,7 @@ class HostedRound:
         if stored is not None and stored.ending is not None:
             self.ending = Ending.of(stored.ending, stored.packed)
             self._bind_all(stored)
+            await self._settle(self.ending)
             self.epoch += 1
         elif stored is None or not stored.snapshot:
             self._server = Server(self.config, directory=self.spec.directory, certificates=self.spec.certificates)
@@ -490,8 +496,20 @@ class HostedRound:
             self.ending, self._server = ending, None
             self._next_epoch()
         self._log("round-over", included=len(ending.included), failure=ending.failure)
-        if result is not None:  # the clients have been told: nobody waits for what is for a person to look at
-            self.group_anomalies = await self._on_thread(lambda: group_anomalies(self.spec.layout, result))
+        await self._settle(ending)  # the clients have been told: nobody waits for what is for a person to look at
+
+    async def _settle(self, ending: Ending) -> None:
+        """Which groups stand out, and the scores of clients over rounds, where the host asks for them."""
+        report, keeper = await self._on_thread(lambda: report_of(self.spec, ending)), self._scores
+        if report is not None:
+            self.group_anomalies = shown_groups(report)
+        if report is not None and keeper is not None:
+            try:
+                await self._on_thread(lambda: keeper.add(self.spec, bytes.fromhex(ending.transcript), report))
+            except ScoreFileError as failure:  # the sum is there, and a restart counts this round
+                self._log("scores", logging.WARNING, trouble=str(failure))
+        self.is_settled = True
+        self._notify()
 
     def _open_sum(self, result: Result) -> OpenedSum:
         if isinstance(self.spec.layout, StudyLayout | BallotLayout):

@@ -49,6 +49,7 @@ from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logins import Logins
 from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreKeeper
 from secagg.adapters.net.status import status_of
 from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
@@ -127,6 +128,7 @@ class Service:
         privacy_budget: Budget | None = None,
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
+        scores: ScoreKeeper | None = None,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -140,9 +142,12 @@ class Service:
             certifier: signs a certificate of every round that ends.
             sums_apart: asked before the survivors of any round are told: a round is aborted whose sum could be taken
                 apart by earlier ones; all rounds must have a directory then.
+            scores: keeps the scores of clients over rounds; all rounds must have groups, plain means and a directory
+                then.
         """
         self._clock = clock
         self._privacy_budget, self._certifier, self._sums_apart = privacy_budget, certifier, sums_apart
+        self._scores = scores
         self._running: asyncio.TaskGroup | None = None
         self.rounds = {spec.name: self._hosted(spec, journal) for spec in specs}
         """By name.  A round that is added makes a new mapping: other threads read this one meanwhile."""
@@ -232,7 +237,9 @@ class Service:
         self._left_out += left_out
 
     def _hosted(self, spec: RoundSpec, journal: Journal) -> HostedRound:
-        return HostedRound(spec, journal, self._clock, self._privacy_budget, self._certifier, self._sums_apart)
+        return HostedRound(
+            spec, journal, self._clock, self._privacy_budget, self._certifier, self._sums_apart, self._scores
+        )
 
     def _serve_at(self, door: Door, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[Listener]:
         handshake: dict[str, Any] = {}
@@ -268,7 +275,7 @@ class Service:
         So it does when those that the last round of a series went on without know that the series is over.
         """
         for hosted in list(self.rounds.values()):
-            while hosted.ending is None:
+            while not hosted.is_settled:
                 await hosted.changed()
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(linger):
@@ -291,6 +298,7 @@ class Service:
             "journal_commits": self.journal.commits,
             "refused": dict(self.refused),
             "strangers": list(self._strangers),
+            "scores": None if self._scores is None else self._scores.shown(),
             "rounds": [
                 {**status_of(hosted), "connected": sessions.count(hosted.name)} for hosted in self.rounds.values()
             ],

@@ -14,9 +14,8 @@ def status_of(hosted: HostedRound) -> dict[str, Any]:
 
     ``awaited`` are the names of those that the phase waits for, ``lost`` those that it lost, by phase, and ``refusals``
     what was refused: whose message, in which phase, by which code; ``by_client`` says that the client itself refused
-    and left, with its ABORT code.  ``group_anomalies`` is there after the sum of a round with groups, and until the
-    service is started again.  ``ballot`` has the digest of a ballot's candidate, and at the end the count and the
-    verdict; it is None for other rounds.
+    and left, with its ABORT code.  ``group_anomalies`` is there after the sum of a round with groups.  ``ballot`` has
+    the digest of a ballot's candidate, and at the end the count and the verdict; it is None for other rounds.
     """
     progress, ending, name_of = hosted.progress(), hosted.ending, hosted.spec.name_of
     config = hosted.config
