@@ -304,11 +304,25 @@ def test_another_ballot_under_the_same_name_does_not_replace_a_vote_that_is_need
             with pytest.raises(RefusedError, match="another layout") as refused:
                 await host.member(0, arrays=Judging(failing), store=ClientStore(tmp_path / "default0.state")).vote()
             assert refused.value.code is Refusal.ANOTHER_ROUND
-        store = ClientStore(tmp_path / "default0.state")
-        with store.step():
-            assert store.vote_on(LAYOUT.digest()) == Vote.OBJECT
+            assert kept(tmp_path) == Vote.OBJECT
+            leaving = asyncio.create_task(
+                host.member(
+                    0, arrays=says(Vote.ACCEPT), store=ClientStore(tmp_path / "default0.state"), again=True
+                ).vote()
+            )
+            await host.until("ADVERTISE", 1)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        assert kept(tmp_path) is None
 
     run(test)
+
+
+def kept(folder: Path) -> str | None:
+    """The first member's vote on the candidate."""
+    store = ClientStore(folder / "default0.state")
+    with store.step():
+        return store.vote_on(LAYOUT.digest())
 
 
 @pytest.mark.parametrize(("objections", "people", "clients"), [(3, 2, 5), (1, 5, 4), (1, 2, 6), (0, 0, 2**32)])

@@ -127,13 +127,13 @@ class Refused(_Frame, tag=6, frozen=True):
     message: str
 
 
-class Candidate(_Frame, tag=7, frozen=True):
+class Candidate(_Frame, tag=9, frozen=True):
     """Server: the candidate of a ballot follows, for a member that wants it; its layout has size and digest."""
 
     size: Size
 
 
-class Counted(_Frame, tag=8, frozen=True):
+class Counted(_Frame, tag=10, frozen=True):
     """Server: how a ballot ended, in place of a Sum: how many object, how many do not abstain, and of how many."""
 
     objections: Count
@@ -161,7 +161,7 @@ class EndReceived(_Frame, tag=18, frozen=True):
     """Client: it knows how the round ended, and has stored what it wanted of it."""
 
 
-class WantsCandidate(_Frame, tag=19, frozen=True):
+class WantsCandidate(_Frame, tag=20, frozen=True):
     """Client, once behind the Welcome of a ballot: whether it wants the candidate, or has voted on it already."""
 
     wants: bool

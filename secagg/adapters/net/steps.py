@@ -146,10 +146,7 @@ class Steps:
             part = self._store.load()
             if part is not None and part.over is None and part.layout != encode_layout(layout):
                 # Another vote would take the place of the one that the other ballot still needs.
-                if not self._options.again:
-                    raise self._shows_another("layout")
-                self._store.drop_outgoing()
-                self._store.save(replace(part, state=None, over=_LEFT))
+                self._leave_for_another(part, "layout")
             return voting.stored(layout) is None
 
     def judge(self, layout: BallotLayout, candidate: bytes) -> None:
@@ -176,8 +173,9 @@ class Steps:
             part = self._store.load()
             if part is None:
                 return None
+            if part.over is None and (changed := self._changed(part)):
+                part = self._leave_for_another(part, changed)
             if part.over is None:
-                self._check_unchanged(part)
                 self._check_clients(decode_config(part.config))
             elif self.failure is None:
                 self._store.drop_outgoing()  # of a round that this client has left
@@ -256,10 +254,26 @@ class Steps:
 
     def _check_unchanged(self, part: JoinedRound) -> None:
         """The server is the one that this client joined with, and wants what it wanted then."""
-        changed = "layout" if part.layout != self._layout else ""
-        changed = "certificate" if part.certificate != self._certificate else changed
-        if changed:
+        if changed := self._changed(part):
             raise self._shows_another(changed)
+
+    def _changed(self, part: JoinedRound) -> str:
+        """What the server shows otherwise than when this client joined; nothing where it is the same."""
+        if part.certificate != self._certificate:
+            return "certificate"
+        return "layout" if part.layout != self._layout else ""
+
+    def _leave_for_another(self, part: JoinedRound, changed: str) -> JoinedRound:
+        """Leave a round for good, where the member says so (``again``).  Raises RefusedError where it does not.
+
+        A member of a study never does: its rounds have ``again`` because they are over the same records.
+        """
+        if not self._options.again or self._answering is not None:
+            raise self._shows_another(changed)
+        self._store.drop_outgoing()
+        left = replace(part, state=None, over=_LEFT)
+        self._store.save(left)
+        return left
 
     def _shows_another(self, changed: str) -> RefusedError:
         return RefusedError(
