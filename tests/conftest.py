@@ -80,6 +80,7 @@ _SLOW = _PROCESS | {
     "flower/test_flower_whole_numbers.py",
     "flower/test_flower_wrong.py",
     "net/test_abuse.py",
+    "net/test_ballot_rounds.py",
     "net/test_client_scores.py",
     "net/test_crash_points.py",
     "net/test_net_lying_server.py",

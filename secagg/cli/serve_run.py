@@ -11,10 +11,10 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,32 +29,29 @@ from secagg.adapters.net.addresses import is_loopback
 from secagg.adapters.net.ballot_count import tally_of
 from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import CERTIFICATE_FILE, make_demo_certificate, server_context
-from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
-from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import RoundSpec
-from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
+from secagg.adapters.net.score_keeping import ScoreFileError
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
 from secagg.certificate_files import CertificateFiles
 from secagg.cli.array_files import check_output, write_arrays
-from secagg.cli.ballot_words import VOTES, verdict_line
-from secagg.cli.difference_options import open_ledger
+from secagg.cli.ballot_words import verdict_line
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
-from secagg.cli.private_options import open_budget, spent_line
+from secagg.cli.private_options import spent_line
 from secagg.cli.private_sums import noisy_arrays, noisy_json, noisy_warnings, report_for, show_noisy
+from secagg.cli.serve_keepers import Keepers, open_keepers
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
-from secagg.credentials import load_identity
 from secagg.differencing import DifferenceLedgerError
-from secagg.errors import CertificateError, InputError, ParameterError
+from secagg.errors import InputError, ParameterError
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
@@ -64,9 +61,6 @@ from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import write_any_layout
 from secagg.robust.ballots import Verdict
 from secagg.wording import counted, was
-
-if TYPE_CHECKING:
-    from secagg.privacy.budget import Budget
 
 _log = logging.getLogger("secagg.net.serve")
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
@@ -105,16 +99,6 @@ class _Sum:
     show: Callable[[str], None] = lambda title: None
 
 
-@dataclass(frozen=True, slots=True)
-class Keepers:
-    """What a server keeps beyond its rounds, as far as the options ask for it."""
-
-    budget: Budget | None
-    certifier: Certifier | None
-    apart: SumsApart | None
-    scores: ScoreKeeper | None
-
-
 def run(options: ServeOptions) -> ServeOutcome:
     """Host the rounds to their end; or write the layout alone.  Raises ParameterError, InputError and OSError."""
     options.check_ranges()
@@ -124,7 +108,6 @@ def run(options: ServeOptions) -> ServeOutcome:
     specs = round_specs(options, served)
     if options.output is not None:
         _check_output(options.output, options, specs)
-    certifier = _certifier(options)
     tls, certificate = tls_of(options)
     allow_many_sockets()
     as_json = options.log_format is LogFormatName.JSON
@@ -132,18 +115,11 @@ def run(options: ServeOptions) -> ServeOutcome:
     opened = Journal(options.journal)
     try:
         _say(served.chosen)
-        with (
-            open_budget(options.budget, options.epsilon, options.delta) as budget,
-            open_ledger(options.ledger, "data" if options.ballot is None else VOTES) as ledger,
-            _open_scores(options.scores) as scores,
-            contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
-        ):
-            apart = None if ledger is None else SumsApart(ledger, options.min_difference)
-            keepers = Keepers(budget, certifier, apart, scores)
-            if options.chained and certifier is not None:
+        with open_keepers(options) as keepers, contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+            if options.chained and keepers.certifier is not None:
                 done: list[ServeOutcome] = []
                 for spec in specs:
-                    following = [chained_spec(spec, certifier.files)]
+                    following = [chained_spec(spec, keepers.certifier.files)]
                     done.append(asyncio.run(_host(following, options, opened, tls, certificate, keepers)))
                 return _together(done)
             return asyncio.run(_host(specs, options, opened, tls, certificate, keepers))
@@ -154,16 +130,6 @@ def run(options: ServeOptions) -> ServeOutcome:
         opened.close()
     typer.echo(f"secagg serve: stopped; {options.journal} keeps the rounds: run the same command to go on", err=True)
     return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
-
-
-@contextlib.contextmanager
-def _open_scores(file: Path | None) -> Iterator[ScoreKeeper | None]:
-    """The scores of ``--scores``, for the length of the block.  Raises ParameterError, OSError and ScoreFileError."""
-    if file is None:
-        yield None
-        return
-    with contextlib.closing(ScoreKeeper(file, file.with_name(f"{file.name}.html"))) as scores:
-        yield scores
 
 
 def chained_spec(spec: RoundSpec, files: CertificateFiles) -> RoundSpec:
@@ -217,29 +183,6 @@ def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec
         if options.journal.exists() and file.exists() and file.samefile(options.journal):
             raise ParameterError(f"--output {file}: this is the journal; name another file")
         model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.file_layout.arrays})
-
-
-def _certifier(options: ServeOptions) -> Certifier | None:
-    """Who signs the certificates, and the chain that they continue.  Raises ParameterError and OSError."""
-    if (options.identity is None) != (options.certificates is None):
-        raise ParameterError(
-            "--identity and --certificates go together: the identity signs what the directory gets; make one with "
-            "secagg identity new"
-        )
-    if options.identity is None or options.certificates is None:
-        return None
-    identity = load_identity(options.identity)
-    try:
-        files = CertificateFiles(options.certificates)
-    except CertificateError as wrong:
-        raise ParameterError(f"--certificates: {wrong}; give another directory") from None
-    if files.last and (signer := Certificate.from_bytes(files.last).server) != identity.public_key:
-        raise ParameterError(
-            f"--certificates {options.certificates}: holds the chain of the server {signer.hex()}, and --identity "
-            f"{options.identity} is {identity.public_key.hex()}; give the identity or the directory that belongs to "
-            "the other"
-        )
-    return Certifier(identity, files)
 
 
 def _file_of(output: Path, name: str) -> Path:
@@ -540,7 +483,8 @@ def _table(service: Service, url: str) -> Table:
         made.add_column(column, overflow="fold")
     for found in status["rounds"]:
         seats = f"{found['seated']} of {found['clients']}" if found["open"] else str(found["clients"])
-        outcome = found["failure"] or (str(found["included"]) if found["included"] else "")
+        ended = (found["ballot"] or {}).get("verdict") or str(found["included"])
+        outcome = found["failure"] or (ended if found["included"] else "")
         cells = (
             f"{found['name']} ({found['threat_model']})",
             found["phase"],

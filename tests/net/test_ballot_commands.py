@@ -65,10 +65,10 @@ def test_a_ballot_of_commands(
 ) -> None:
     port = free_port()
     server = serve(start, port, "--objecting-share", share)
-    assert "--judge COMMAND" in server.errors()
     members = [join(start, port, member, judge(limit)) for member, limit in enumerate(limits)]
     assert [member.wait() for member in members] == [0, 0, 0], members[0].errors()
     assert server.wait() == code
+    assert "--judge COMMAND" in server.errors()
     objections = sum(limit < 2 for limit in limits)
     said = f"{verdict}: {objections} of 3 voters object, of 3 clients"
     assert f"round default: {said}" in server.errors()

@@ -6,14 +6,21 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from secagg import Identity, LayoutPolicy, ParameterError, PeerError, Policy, ThreatModel
 from secagg.adapters.net import voting
+from secagg.adapters.net.ballot_count import tally_of
 from secagg.adapters.net.ballot_layout import MOST_CANDIDATE_BYTES, BallotLayout
+from secagg.adapters.net.certifying import Certifier
+from secagg.adapters.net.ending import Ending, OpenedGroup
 from secagg.adapters.net.frames import (
     Candidate,
     Counted,
@@ -25,10 +32,17 @@ from secagg.adapters.net.frames import (
     decode_layout,
     encode_layout,
 )
+from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.membership import MaybeSummedError
 from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.voting import Judging
+from secagg.arithmetic import pack
+from secagg.audit import audit
+from secagg.certificate_files import CertificateFiles, read_certificates
+from secagg.cli.serve_run import chained_spec
+from secagg.differencing import DifferenceLedger
+from secagg.pairwise.client.chaining import Chain
 from secagg.robust import Ballot, Tally, Verdict, Vote
 from tests.support.hosting import Hosting, hosting, spec_of
 from tests.support.lying_service import Line, log_in, lying_server
@@ -170,6 +184,96 @@ def test_groups_set_a_liars_group_aside(tmp_path: Path, tls_folder: Path, monkey
             tally = Tally(objections=0, voters=4, clients=4)
             assert [one.tally for one in found] == [tally] * 8  # also those of the liar's group
             assert host.service.status()["rounds"][0]["ballot"]["impossible_sums"] == 1
+
+    run(test)
+
+
+@given(
+    groups=st.lists(
+        st.tuples(st.lists(st.sampled_from(Vote), min_size=3, max_size=6), st.booleans()), min_size=1, max_size=4
+    )
+)
+def test_the_count_is_that_of_the_groups_whose_votes_can_be(groups: list[tuple[list[Vote], bool]]) -> None:
+    """As Python counts them; a liar adds a vote too many to its group's sum."""
+    clients = sum(len(votes) for votes, _ in groups)
+    spec = ballot(max(clients, MEMBERS))
+    layout, modulus = LAYOUT, spec.config.modulus
+    opened, first = [], 0
+    for number, (votes, has_liar) in enumerate(groups):
+        total = sum(layout.ballot().encode(vote).astype(np.uint64) for vote in votes)
+        if has_liar:
+            total = total + layout.ballot().encode(Vote.OBJECT) * np.uint64(len(votes) + 1)
+        packed = pack((total % np.uint64(modulus.value)).astype(modulus.dtype), modulus)
+        opened.append(OpenedGroup(number, tuple(range(first, first + len(votes))), packed))
+        first += len(votes)
+    config = SimpleNamespace(groups=len(opened) + 1, modulus=modulus, length=spec.config.length)
+    tally = tally_of(layout, config, Ending("", groups=tuple(opened)))  # type: ignore[arg-type]
+    good = [vote for votes, has_liar in groups if not has_liar for vote in votes]
+    assert tally == Tally(
+        objections=good.count(Vote.OBJECT),
+        voters=sum(vote is not Vote.ABSTAIN for vote in good),
+        clients=len(good),
+        impossible=tuple(number for number, (_, has_liar) in enumerate(groups) if has_liar),
+    )
+
+
+def test_ballots_are_certified_and_chained_as_other_rounds(tmp_path: Path, tls_folder: Path) -> None:
+    async def test() -> None:
+        identities = [Identity.generate() for _ in range(MEMBERS)]
+        server, files = Identity.generate(), CertificateFiles(tmp_path / "certificates")
+        chains = [Chain(server.public_key) for _ in range(MEMBERS)]
+        policy = Policy(threat_model=ThreatModel.ACTIVE, gamma=0.2, min_survivors=3, require_chain=True)
+        for name in ("one", "two"):
+            spec = chained_spec(ballot(name=name, candidate=name.encode(), identities=identities, active=True), files)
+            (tmp_path / name).mkdir()
+            async with hosting([spec], tmp_path / name, tls_folder, certifier=Certifier(server, files)) as host:
+                found = await asyncio.gather(
+                    *(
+                        host.member(
+                            number,
+                            name=name,
+                            arrays=says(Vote.ACCEPT),
+                            policy=policy,
+                            identity=identities[number],
+                            directory=spec.directory,
+                            chain=chains[number],
+                        ).vote()
+                        for number in range(MEMBERS)
+                    )
+                )
+                assert {one.verdict for one in found} == {Verdict.ACCEPTED}
+        history = audit(
+            read_certificates([tmp_path / "certificates"]), directory=spec.directory, server=server.public_key
+        )
+        assert [(audited.name, audited.outcome) for audited in history.rounds] == [("one", "sum"), ("two", "sum")]
+
+    run(test)
+
+
+def test_a_ledger_keeps_counts_over_changing_members_apart(tmp_path: Path, tls_folder: Path) -> None:
+    """Votes may well be the same on candidates that hardly differ: a count without one member would tell its vote."""
+
+    async def test() -> None:
+        identities = [Identity.generate() for _ in range(6)]
+        options = {"identities": identities, "delta": 0.2, "gamma": 0, "min_survivors": 4}
+        specs = [ballot(6, name=name, candidate=name.encode(), **options) for name in ("one", "two")]
+        apart = SumsApart(DifferenceLedger(tmp_path / "votes.ledger", "votes"), 2)
+        async with hosting(specs, tmp_path, tls_folder, sums_apart=apart) as host:
+
+            def voting(name: str, numbers: range) -> list[Any]:
+                options = {"policy": NOBODY, "name": name, "arrays": says(Vote.OBJECT)}
+                return [
+                    asyncio.create_task(host.member(number, identity=identities[number], **options).vote())
+                    for number in numbers
+                ]
+
+            await asyncio.gather(*voting("one", range(6)))
+            without_one = voting("two", range(1, 6))
+            await host.until("ADVERTISE", 5, "two")
+            host.end_phase("two")
+            for ended in await asyncio.gather(*without_one, return_exceptions=True):
+                assert isinstance(ended, RefusedError)
+                assert "must always be in and out together" in str(ended)
 
     run(test)
 

@@ -557,6 +557,7 @@ def test_names_of_members_are_text_on_the_terminal() -> None:
                     "awaited": ["[red]ada[/red]", "[/]ben"],
                     "lost": {"SHARE": ["cy"]},
                     "refusals": [{"client": "cy", "phase": "SHARE", "code": "malformed", "by_client": False}],
+                    "ballot": None,
                 }
             ],
         }
