@@ -30,12 +30,15 @@ from secagg.adapters.net.frames import (
     FRAMES_VERSION,
     MAX_WELCOME_BYTES,
     RETRY,
+    Aborted,
     Ack,
     AnnouncedLayout,
+    Certified,
     Challenge,
     EndReceived,
     Login,
     Message,
+    NoStatement,
     Progress,
     Refusal,
     Refused,
@@ -59,6 +62,7 @@ from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
 from secagg.privacy.terms import PrivacyTerms
 
 _log = logging.getLogger("secagg.net.member")
@@ -238,6 +242,7 @@ class Member:
     ) -> Total | StudyTotal:
         """Take what the server sends, up to the sum."""
         held: tuple[Sum, bytearray] | None = None
+        certificate = b""
         while True:
             match await self._receive(channel):
                 case Message() as frame:
@@ -250,15 +255,19 @@ class Member:
                 case Ack() as frame:
                     await self._take_ack(frame)
                     if held is not None and not await asyncio.to_thread(self._steps.awaits_mask):
-                        return await self._take_sum(channel, *held)
+                        return await self._take_sum(channel, *held, certificate)
                 case Progress() as frame:
                     self._patience.show(frame, 0 if config is None else config.clients)
                     self._on_progress(frame)
+                case Certified() as frame:
+                    certificate = bytes(await self._payload(channel, frame.size))
                 case Sum() as frame:
                     self._steps.check_size(frame, config)
                     held = frame, await self._payload(channel, frame.size)
                     if not await asyncio.to_thread(self._steps.awaits_mask):
-                        return await self._take_sum(channel, *held)
+                        return await self._take_sum(channel, *held, certificate)
+                case Aborted() as frame:
+                    await self._state_silence(channel, frame, news)
                 case frame:
                     raise _refusal_of(frame, "what belongs to a round")
 
@@ -324,8 +333,21 @@ class Member:
         if ack.verdict == "late":
             _log.warning("late", extra={"fields": {"phase": phase}})
 
-    async def _take_sum(self, channel: Channel[ToClient], frame: Sum, packed: bytearray) -> Total | StudyTotal:
-        total = await asyncio.to_thread(self._steps.decode, frame, packed)
+    async def _state_silence(self, channel: Channel[ToClient], frame: Aborted, news: asyncio.Event) -> None:
+        """Send the statement that this client did not answer, or say that there is none."""
+        taken = self._steps.taken
+        stated = await asyncio.to_thread(self._steps.state_silence)
+        _log.info("round-aborted", extra={"fields": {"why": frame.message, "states_that_it_did_not_answer": stated}})
+        if stated:
+            self._after_step(taken)
+            news.set()
+        else:
+            await channel.send(NoStatement())
+
+    async def _take_sum(
+        self, channel: Channel[ToClient], frame: Sum, packed: bytearray, certificate: bytes
+    ) -> Total | StudyTotal:
+        total = await asyncio.to_thread(self._steps.decode, frame, packed, certificate)
         try:
             await asyncio.to_thread(self._on_total, total)
         except OSError as failure:  # not the network's
@@ -344,7 +366,7 @@ def _allow(channel: Channel[ToClient], config: RoundConfig | None) -> None:
     """Let the server send what is allowed in this round, and no more; before there is one, an invitation."""
     largest = max(largest_message(config, phase) for phase in PHASES)
     if config is not None:
-        largest = max(largest, config.modulus.packed_bytes(config.length))
+        largest = max(largest, config.modulus.packed_bytes(config.length), MAX_CERTIFICATES_BYTES)
     channel.connection.protocol.max_message_size = FRAGMENT_BYTES + largest
 
 
