@@ -62,7 +62,7 @@ class ChainOverNetwork:
         return hosting([spec], folder, self.tls, certifier=certifier, **options)
 
     def member(self, running: Hosting, spec: RoundSpec, number: int, **options: Any) -> Member:
-        """A member; while it is in ``asleep``, what begins UNMASK does not get to it."""
+        """A member; while it is in ``asleep``, what the server says from UNMASK on does not get to it."""
         rng = np.random.default_rng([number, *spec.name.encode()])
         arrays = {name: rng.uniform(-CLIP, CLIP, shape).astype(np.float32) for name, shape in SHAPES.items()}
         member = running.member(
@@ -85,7 +85,14 @@ class ChainOverNetwork:
                 raise OSError("the machine sleeps")
             return take(seat, phase, data)
 
-        member._steps.take = take_unless_asleep
+        state_silence = member._steps.state_silence
+
+        def state_unless_asleep() -> bool:
+            if number in self.asleep:
+                raise OSError("the machine sleeps")
+            return bool(state_silence())
+
+        member._steps.take, member._steps.state_silence = take_unless_asleep, state_unless_asleep
         return member
 
     def start(

@@ -16,11 +16,15 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     reasons         what people are told of a round without a sum, or without them
     standing        what was refused of whom, how often each may still try, what it is told
     ending          how a round ended
+    statements      a server: members' statements after a chained round was aborted in UNMASK
+    certifying      a server: it signs each round's certificate
     status          what is shown of a round
     journal         the server's SQLite file
     member          a client: connections and reconnections
     membership      how a client takes part, and how that can end
     steps           a client: what it does with what the server sends, durably
+    own_statement   a client: it states that it did not answer
+    receipts        a client: the certificate that came with a total, and its receipt
     study_answer    what a member of a study brings, and gets
     study_member    a site in a study: it answers round after round
     study_session   a study's rounds on a service, one after another
@@ -52,6 +56,7 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.monitor import monitor
+from secagg.adapters.net.receipts import CertifiedTotal, ContradictionError
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
@@ -63,7 +68,9 @@ from secagg.encoding.layout import Layout, totals
 __all__ = [
     "DEFAULT_DEADLINES",
     "AnotherInputError",
+    "CertifiedTotal",
     "ClientStore",
+    "ContradictionError",
     "Ending",
     "GaveUpError",
     "HostedRound",

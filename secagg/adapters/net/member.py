@@ -123,8 +123,9 @@ class Member:
 
         Raises RefusedError (the server's no), PeerError (this client's no to what the server sent), InputError (the
         input is not of the round's layout), AnotherInputError (it is not the one that this client joined with),
-        MaybeSummedError, DisclosureError (``may_reveal`` withheld the last answer), NotTrustedError, GaveUpError, and
-        ParameterError for a store of another round or identity.
+        MaybeSummedError, DisclosureError (``may_reveal`` withheld the last answer), NotTrustedError, GaveUpError,
+        ContradictionError (the server signed two certificates of the round), and ParameterError for a store of another
+        round or identity.
         """
         total = await self._take_part_to_the_end()
         if isinstance(total, StudyTotal):
