@@ -26,7 +26,7 @@ _BALLOT: Final = "Ballot"
 _NOT_OF_A_BALLOT: Final = (
     *("inputs", "output", "mean", "weight", "layout", "check", "refuse_above", "refuse_clipped", "min_clip"),
     *("max_clip", "min_bits", "max_bits", "min_max_weight", "max_max_weight", "epsilon", "delta", "private"),
-    *("min_noise", "max_levels", "budget"),
+    *("min_noise", "max_levels", "budget", "receipts"),
 )
 """Options of what files hold, and of noise, which a count has not."""
 
@@ -294,6 +294,17 @@ class JoinOptions:
             rich_help_panel=PANEL,
         ),
     ] = None
+    receipts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory that gets, with the total, the certificate of the round and this member's receipt for the "
+            "total, which secagg audit --receipts reads; it is made if it is not there. It belongs to --chain "
+            "(default: neither is written).",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     ca: Annotated[
         Path | None,
         typer.Option(
@@ -352,6 +363,8 @@ class JoinOptions:
                 "--chain, --server and --directory go together: a chain is that of a cohort's rounds, signed by a "
                 "server whose key this client knows"
             )
+        if self.receipts is not None and self.chain is None:
+            raise ParameterError("--receipts: a receipt is for a total of a chained round; give --chain, and --server")
         check_range("--weight", self.weight, 1, LARGEST_WEIGHT)
         check_range("--min-survivors", self.min_survivors, 2)
         check_range("--max-groups", self.max_groups, 1)

@@ -34,6 +34,7 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.receipts import ContradictionError
 from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.difference_options import asks, open_ledger
@@ -60,6 +61,7 @@ from secagg.cli.private_sums import (
     report_for,
     show_noisy,
 )
+from secagg.cli.receipt_files import check_receipts, keep_proof, show_certified, write_certified
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.credentials import ChainFileError, DurableChains, load_directory, load_identity
 from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_difference
@@ -129,6 +131,7 @@ def run(options: JoinOptions) -> JoinOutcome:
     if options.output is None:
         raise ParameterError("--output is missing: give the file for the total")
     check_url(options.url, plaintext=options.insecure_plaintext)
+    check_receipts(options.receipts)
     state = state_of(options)
     _check_output(options.output, options, state)
     member = member_options(options, options.url, policy, state)
@@ -143,6 +146,8 @@ def run(options: JoinOptions) -> JoinOutcome:
     output = options.output
 
     def write(total: Total) -> None:
+        if options.receipts is not None and total.certified is not None:
+            write_certified(options.receipts, total.certified)
         write_arrays(output, _written(total, as_mean=options.mean))
 
     try:
@@ -154,6 +159,8 @@ def run(options: JoinOptions) -> JoinOutcome:
             chained = replace(member.policy, require_chain=chain is not None)
             asked = asking(replace(member, privacy_budget=budget, chain=chain, policy=chained), options, ledger)
             ended = _take_part(asked, state, own, write)
+    except ContradictionError as lie:
+        return ended_with(f"{lie}{keep_proof(options.receipts, lie)}", EXIT_REFUSED)
     except (BudgetFileError, ChainFileError, DifferenceLedgerError) as failure:
         return ended_with(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED)
     return _told(ended, own, options, warned=loss is not None) if isinstance(ended, Total) else ended
@@ -418,6 +425,7 @@ def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) ->
     if not warned:
         _warn(loss.warnings(layout))
     figures = _figures_of(total, options)
+    receipt = show_certified(options.receipts, total.certified)
     summary = {
         "ok": True,
         "seat": total.seat,
@@ -425,6 +433,7 @@ def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) ->
         "output": str(options.output),
         "clipped": dict(loss.clipped),
         "weight_clamped": loss.weight_clamped,
+        **receipt,
         **figures,
     }
     return JoinOutcome(summary, 0)

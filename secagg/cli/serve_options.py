@@ -191,8 +191,10 @@ class ServeOptions:
         list[str] | None,
         typer.Option(
             metavar="[PHASE=]SECONDS",
-            help="Longest time that a phase may last, in seconds: of every phase, or of the one that is named. The "
-            "option may be repeated (default: ADVERTISE=600, SHARE=120, MASK=600, CONFIRM=120, UNMASK=120).",
+            help="Longest time that a phase may last, in seconds: of every phase, or of the one that is named. "
+            "STATEMENTS names the wait for members' statements after a chained round was aborted in UNMASK. The "
+            "option may be repeated (default: ADVERTISE=600, SHARE=120, MASK=600, CONFIRM=120, UNMASK=120, "
+            "STATEMENTS=600).",
             show_default=False,
         ),
     ] = None

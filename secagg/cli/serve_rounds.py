@@ -12,7 +12,7 @@ import numpy as np
 from secagg.adapters.net import model_files
 from secagg.adapters.net.ballot_layout import MOST_CANDIDATE_BYTES, BallotLayout
 from secagg.adapters.net.model_files import NPZ, SAFETENSORS, Header
-from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
+from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
@@ -326,7 +326,10 @@ def named(message: str, file: Path) -> str:
 
 
 def parse_deadlines(given: Sequence[str]) -> dict[str, float]:
-    """``60`` for all phases but those that are named, as in ``SHARE=60``.  Raises ParameterError."""
+    """``60`` for all phases and the wait for statements, but for what is named, as in ``SHARE=60``.
+
+    Raises ParameterError.
+    """
     found, by_phase = dict(DEFAULT_DEADLINES), {}
     for text in given:
         phase, equals, number = text.rpartition("=")
@@ -334,10 +337,12 @@ def parse_deadlines(given: Sequence[str]) -> dict[str, float]:
             seconds = float(number)
         except ValueError:
             seconds = 0.0
-        if not 0 < seconds < 1e9 or (equals and phase.upper() not in PHASES):
-            raise ParameterError(f"--deadline {text!r}: give SECONDS, or PHASE=SECONDS with one of {', '.join(PHASES)}")
+        if not 0 < seconds < 1e9 or (equals and phase.upper() not in DEFAULT_DEADLINES):
+            raise ParameterError(
+                f"--deadline {text!r}: give SECONDS, or PHASE=SECONDS with one of {', '.join(DEFAULT_DEADLINES)}"
+            )
         if equals:
             by_phase[phase.upper()] = seconds
         else:
-            found = dict.fromkeys(PHASES, seconds)
+            found = dict.fromkeys(DEFAULT_DEADLINES, seconds)
     return {**found, **by_phase}

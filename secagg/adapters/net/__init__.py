@@ -18,6 +18,8 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     group_anomalies which groups of a round stand out
     score_keeping   scores of clients over rounds
     ending          how a round ended
+    statements      a server: members' statements after a chained round was aborted in UNMASK
+    certifying      a server: it signs each round's certificate
     status          what is shown of a round
     journal         the server's SQLite file
     member          a client: connections and reconnections
@@ -26,6 +28,8 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     ballot_layout   what a ballot is about, and by which rules
     ballot_count    how a ballot ended
     voting          how a member of a ballot votes
+    own_statement   a client: it states that it did not answer
+    receipts        a client: the certificate that came with a total, and its receipt
     study_answer    what a member of a study brings, and gets
     study_member    a site in a study: it answers round after round
     study_session   a study's rounds on a service, one after another
@@ -58,6 +62,7 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.monitor import monitor
+from secagg.adapters.net.receipts import CertifiedTotal, ContradictionError
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.service import Limits, Service
@@ -73,7 +78,9 @@ __all__ = [
     "AnotherInputError",
     "BallotLayout",
     "BallotTotal",
+    "CertifiedTotal",
     "ClientStore",
+    "ContradictionError",
     "Ending",
     "GaveUpError",
     "HostedRound",

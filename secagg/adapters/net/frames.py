@@ -15,11 +15,12 @@ from msgspec import Meta
 from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError, SecAggError
+from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
 from secagg.privacy.layout import AnyLayout, PrivateLayout
 from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
-FRAMES_VERSION: Final = 3
+FRAMES_VERSION: Final = 4
 FRAGMENT_BYTES: Final = 2**16
 MAX_FRAME_BYTES: Final = 2048
 """A client's frames without the bytes behind them; it must stay below what a connection may send before its login."""
@@ -127,6 +128,21 @@ class Refused(_Frame, tag=6, frozen=True):
     message: str
 
 
+class Aborted(_Frame, tag=7, frozen=True):
+    """Server: the round is aborted, and why.  Before it ends, a client that did not answer in UNMASK may state so.
+
+    The statement is a submission (``STATEMENT``); a client that makes none says ``NoStatement``.
+    """
+
+    message: str
+
+
+class Certified(_Frame, tag=8, frozen=True):
+    """Server, before a sum: the round's certificate follows."""
+
+    size: Annotated[int, Meta(ge=1, le=MAX_CERTIFICATES_BYTES)]
+
+
 class Candidate(_Frame, tag=9, frozen=True):
     """Server: the candidate of a ballot follows, for a member that wants it; its layout has size and digest."""
 
@@ -161,20 +177,28 @@ class EndReceived(_Frame, tag=18, frozen=True):
     """Client: it knows how the round ended, and has stored what it wanted of it."""
 
 
+class NoStatement(_Frame, tag=19, frozen=True):
+    """Client: it does not state that it did not answer; because it did, or because it keeps no chain."""
+
+
 class WantsCandidate(_Frame, tag=20, frozen=True):
     """Client, once behind the Welcome of a ballot: whether it wants the candidate, or has voted on it already."""
 
     wants: bool
 
 
-ToClient: TypeAlias = Challenge | Welcome | Message | Ack | Progress | Sum | Refused | Candidate | Counted
-ToServer: TypeAlias = Login | Submission | EndReceived | WantsCandidate
+ToClient: TypeAlias = (
+    Challenge | Welcome | Message | Ack | Progress | Sum | Refused | Aborted | Certified | Candidate | Counted
+)
+ToServer: TypeAlias = Login | Submission | EndReceived | NoStatement | WantsCandidate
 Frame: TypeAlias = ToClient | ToServer
 AnnouncedLayout: TypeAlias = AnyLayout | StudyLayout | BallotLayout
 """What a round of the service sums: arrays of a file, what a study asks for, or votes on a candidate."""
 
 ABORT: Final = "ABORT"
 """The phase of a client's ABORT message."""
+STATEMENT: Final = "STATEMENT"
+"""The phase of a submission that is a client's statement that it did not answer in UNMASK (R-CHAIN-12)."""
 
 _encoder = msgspec.msgpack.Encoder()
 _to_client: Final[msgspec.msgpack.Decoder[ToClient]] = msgspec.msgpack.Decoder(ToClient)

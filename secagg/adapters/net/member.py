@@ -31,14 +31,17 @@ from secagg.adapters.net.frames import (
     FRAMES_VERSION,
     MAX_WELCOME_BYTES,
     RETRY,
+    Aborted,
     Ack,
     AnnouncedLayout,
     Candidate,
+    Certified,
     Challenge,
     Counted,
     EndReceived,
     Login,
     Message,
+    NoStatement,
     Progress,
     Refusal,
     Refused,
@@ -64,6 +67,7 @@ from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
 from secagg.privacy.terms import PrivacyTerms
 from secagg.wording import counted
 
@@ -126,8 +130,9 @@ class Member:
 
         Raises RefusedError (the server's no), PeerError (this client's no to what the server sent), InputError (the
         input is not of the round's layout), AnotherInputError (it is not the one that this client joined with),
-        MaybeSummedError, DisclosureError (``may_reveal`` withheld the last answer), NotTrustedError, GaveUpError, and
-        ParameterError for a store of another round or identity.
+        MaybeSummedError, DisclosureError (``may_reveal`` withheld the last answer), NotTrustedError, GaveUpError,
+        ContradictionError (the server signed two certificates of the round), and ParameterError for a store of another
+        round or identity.
         """
         total = await self._take_part_to_the_end()
         if not isinstance(total, Total):
@@ -273,6 +278,7 @@ class Member:
     ) -> AnyTotal:
         """Take what the server sends, up to the sum."""
         held: tuple[Sum | Counted, bytearray] | None = None
+        certificate = b""
         while True:
             match await self._receive(channel):
                 case Message() as frame:
@@ -285,15 +291,19 @@ class Member:
                 case Ack() as frame:
                     await self._take_ack(frame)
                     if held is not None and not await asyncio.to_thread(self._steps.awaits_mask):
-                        return await self._take_sum(channel, *held)
+                        return await self._take_sum(channel, *held, certificate)
                 case Progress() as frame:
                     self._patience.show(frame, 0 if config is None else config.clients)
                     self._on_progress(frame)
+                case Certified() as frame:
+                    certificate = bytes(await self._payload(channel, frame.size))
                 case Sum() | Counted() as frame:
                     self._steps.check_size(frame, config)
                     held = frame, await self._payload(channel, frame.size) if isinstance(frame, Sum) else bytearray()
                     if not await asyncio.to_thread(self._steps.awaits_mask):
-                        return await self._take_sum(channel, *held)
+                        return await self._take_sum(channel, *held, certificate)
+                case Aborted() as frame:
+                    await self._state_silence(channel, frame, news)
                 case frame:
                     raise _refusal_of(frame, "what belongs to a round")
 
@@ -359,8 +369,21 @@ class Member:
         if ack.verdict == "late":
             _log.warning("late", extra={"fields": {"phase": phase}})
 
-    async def _take_sum(self, channel: Channel[ToClient], frame: Sum | Counted, packed: bytearray) -> AnyTotal:
-        total = await asyncio.to_thread(self._steps.decode, frame, packed)
+    async def _state_silence(self, channel: Channel[ToClient], frame: Aborted, news: asyncio.Event) -> None:
+        """Send the statement that this client did not answer, or say that there is none."""
+        taken = self._steps.taken
+        stated = await asyncio.to_thread(self._steps.state_silence)
+        _log.info("round-aborted", extra={"fields": {"why": frame.message, "states_that_it_did_not_answer": stated}})
+        if stated:
+            self._after_step(taken)
+            news.set()
+        else:
+            await channel.send(NoStatement())
+
+    async def _take_sum(
+        self, channel: Channel[ToClient], frame: Sum | Counted, packed: bytearray, certificate: bytes
+    ) -> AnyTotal:
+        total = await asyncio.to_thread(self._steps.decode, frame, packed, certificate)
         try:
             await asyncio.to_thread(self._on_total, total)
         except OSError as failure:  # not the network's
@@ -379,7 +402,7 @@ def _allow(channel: Channel[ToClient], config: RoundConfig | None) -> None:
     """Let the server send what is allowed in this round, and no more; before there is one, an invitation."""
     largest = max(largest_message(config, phase) for phase in PHASES)
     if config is not None:
-        largest = max(largest, config.modulus.packed_bytes(config.length))
+        largest = max(largest, config.modulus.packed_bytes(config.length), MAX_CERTIFICATES_BYTES)
     channel.connection.protocol.max_message_size = FRAGMENT_BYTES + largest
 
 

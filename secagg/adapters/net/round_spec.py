@@ -17,14 +17,18 @@ from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
 PHASES: Final = tuple(Phase)
+STATEMENTS: Final = "STATEMENTS"
+"""Of ``deadlines``: how long the statements of a chained round that was aborted in UNMASK are waited for."""
 DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
     Phase.ADVERTISE: 600.0,
     Phase.SHARE: 120.0,
     Phase.MASK: 600.0,
     Phase.CONFIRM: 120.0,
     Phase.UNMASK: 120.0,
+    STATEMENTS: 600.0,
 }
-"""Seconds: ten minutes where people start clients or models are trained, two where machines answer machines."""
+"""Seconds: ten minutes where people start clients or models are trained, two where machines answer machines.  Who did
+not answer in UNMASK is off line, and may have to be started again before it states so."""
 LARGEST_MESSAGE: Final = 2**32 - 2**20
 """MessagePack counts the bytes of a string in 32 bits; a snapshot's strings have some bytes around them."""
 
@@ -37,7 +41,8 @@ class RoundSpec:
         name: the last part of the URL.
         config: its context is the layout's digest.
         layout: what the clients' files must look like, what a study asks for, or what a ballot is about.
-        deadlines: seconds by phase.
+        deadlines: seconds by phase, and for the statements of a chained round that was aborted in UNMASK
+            (``STATEMENTS``; 600 s when they are not named).
         keys: the identity key of each seat; None: open, whoever comes first takes a free seat.
         names: what logs and the status page call each seat; empty: they say ``seat 3``.
         directory: ``active``: holds the config's cohort.
@@ -72,6 +77,15 @@ class RoundSpec:
             raise ParameterError(f"round {self.name}: active needs the directory of its cohort")
         if missing := [phase for phase in PHASES if self.deadlines.get(phase, 0) <= 0]:
             raise ParameterError(f"round {self.name}: give {missing[0]} a deadline above 0 seconds")
+        if self.statement_seconds < 0:
+            raise ParameterError(
+                f"round {self.name}: {STATEMENTS} are waited for {self.statement_seconds:g} seconds; give 0 or more"
+            )
+
+    @property
+    def statement_seconds(self) -> float:
+        """How long statements are waited for."""
+        return self.deadlines.get(STATEMENTS, DEFAULT_DEADLINES[STATEMENTS])
 
     @property
     def file_layout(self) -> AnyLayout:

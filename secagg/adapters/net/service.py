@@ -31,9 +31,12 @@ from secagg.adapters.net.frames import (
     ABORT,
     FRAGMENT_BYTES,
     MAX_FRAME_BYTES,
+    STATEMENT,
     Ack,
     Candidate,
+    Certified,
     EndReceived,
+    NoStatement,
     Refusal,
     Refused,
     RefusedError,
@@ -54,6 +57,7 @@ from secagg.adapters.net.status import status_of
 from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.small import load_kernels
 from secagg.wording import counted
 
@@ -418,12 +422,17 @@ class Service:
                 case Submission() as submission:
                     verdict = await self._take(session, submission)
                     await channel.send(Ack(submission.number, verdict))
-                    if verdict != "accepted":
-                        self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
+                    self._count_verdict(session, verdict)
+                case NoStatement():
+                    self._count_verdict(session, await hosted.submit(session.index, STATEMENT, b""))
                 case EndReceived():
                     hosted.client_knows_end(session.index)
                 case other:
                     raise RefusedError(Refusal.MALFORMED, f"a {type(other).__name__} frame after the login")
+
+    def _count_verdict(self, session: _Session, verdict: str) -> None:
+        if verdict != "accepted":
+            self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
 
     def _count_attempt(self, session: _Session, *, broke_a_rule: bool) -> None:
         if not session.hosted.refuse_attempt(session.index, broke_a_rule=broke_a_rule):
@@ -432,9 +441,9 @@ class Service:
     async def _take(self, session: _Session, submission: Submission) -> str:
         """The verdict on a message whose frame has come, and whose bytes follow."""
         hosted, size, phase = session.hosted, submission.size, submission.phase
-        if phase not in (*PHASES, ABORT) or size == 0:
+        if phase not in (*PHASES, ABORT, STATEMENT) or size == 0:
             raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
-        allowed = hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
+        allowed = _largest_of(hosted, phase)
         if size > allowed:
             raise RefusedError(
                 Refusal.TOO_LARGE, f"a {phase} message of {counted(size, 'byte')}; at most {allowed:,} are allowed"
@@ -466,6 +475,8 @@ class Service:
         sent, shown, shown_at = -1, ("", 0), 0.0
         while True:
             if (epoch := hosted.epoch) != sent and (outbound := await hosted.outbound(index)) is not None:
+                if outbound.certificate:
+                    await channel.send(Certified(len(outbound.certificate)), outbound.certificate)
                 await channel.send(outbound.frame, outbound.payload)
             sent = epoch
             progress, now = hosted.progress(), self._clock.monotonic()
@@ -539,6 +550,13 @@ def _check_name(name: str) -> None:
 async def _load_kernels(hosted: HostedRound) -> None:
     config = hosted.config
     await asyncio.to_thread(load_kernels, config.modulus, config.suite, config.threat_model)
+
+
+def _largest_of(hosted: HostedRound, phase: str) -> int:
+    """The most bytes of a client's submission of one kind."""
+    if phase == STATEMENT:
+        return SIGNATURE_BYTES
+    return hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
 
 
 def _largest(hosted: HostedRound) -> int:

@@ -28,6 +28,8 @@ from secagg.adapters.net.frames import (
 )
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.own_statement import STATED, state_silence
+from secagg.adapters.net.receipts import CertifiedTotal, certified_total
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.adapters.net.study_answer import Answering, StudyAnswer, StudyTotal
@@ -177,7 +179,7 @@ class Steps:
                 part = self._leave_for_another(part, changed)
             if part.over is None:
                 self._check_clients(decode_config(part.config))
-            elif self.failure is None:
+            elif self.failure is None and part.over != STATED:
                 self._store.drop_outgoing()  # of a round that this client has left
             return decode_config(part.config)
 
@@ -538,10 +540,20 @@ class Steps:
         """Whether the masked vector is on its way, so that a sum must wait for what becomes of it."""
         return any(phase == Phase.MASK for phase in self._store.waiting())
 
-    def decode(self, frame: Sum | Counted, packed: bytearray) -> Total | StudyTotal | BallotTotal:
-        """The total.
+    def state_silence(self) -> bool:
+        """The server says that the round is aborted: see ``own_statement``."""
+        if self.failure is not None or not state_silence(self._store, self._options, self._login):
+            return False
+        self.taken += 1
+        return True
 
-        Raises RefusedError for a sum that is none of this client's round, AnotherInputError for one of another input.
+    def decode(
+        self, frame: Sum | Counted, packed: bytearray, certificate: bytes = b""
+    ) -> Total | StudyTotal | BallotTotal:
+        """The total; the round's certificate came with it, if there are bytes of one.
+
+        Raises RefusedError for a sum that is none of this client's round, AnotherInputError for one of another input,
+        and what ``certified_total`` raises.
         """
         with self._store.step():
             part = self._store.load()
@@ -586,8 +598,9 @@ class Steps:
             vector = unpack(packed, config.modulus, config.length)
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
+        certified = self._certified(certificate, vector, config, included, frame.answered)
         if isinstance(layout, StudyLayout):
-            return self._study_total(layout, config, vector, included, part.seat)
+            return replace(self._study_total(layout, config, vector, included, part.seat), certified=certified)
         if isinstance(layout, BallotLayout):  # its end is a Counted, which ``check_size`` has seen to
             raise RuntimeError("a ballot ends with a count")
         encoder = self._require_fitted()[1].for_round(config)
@@ -609,6 +622,25 @@ class Steps:
             weight_clamped=layout.max_weight is not None and self._weight > layout.max_weight,
             coarse=encoder.coarse(own.arrays, self._weight) if isinstance(encoder, Encoder) else {},
             shortened=layout.shortening(own.arrays) if isinstance(layout, PrivateLayout) else 1.0,
+            certified=certified,
+        )
+
+    def _certified(
+        self, certificate: bytes, total: Any, config: RoundConfig, included: tuple[int, ...], answered: int
+    ) -> CertifiedTotal | None:
+        """A client without a chain does not know whose signature to ask for."""
+        chain, directory = self._options.chain, self._options.directory
+        if chain is None or directory is None:
+            return None
+        return certified_total(
+            certificate,
+            total,
+            chain=chain,
+            config=config,
+            included=included,
+            without_surplus=answered > 0,
+            identity=self._login,
+            directory=directory,
         )
 
     def _study_total(

@@ -109,6 +109,13 @@ class Chain:
         """Whether the client answered in a round whose certificate it has not seen."""
         return self._load(cohort)[1].answered is not None
 
+    def answered(self, cohort: bytes) -> tuple[bytes, bytes]:
+        """The session in which the client answered, and which no certificate has settled; and the digest of the
+        certificate of it that the client signed a receipt for.  Either is empty where there is none.
+        """
+        answered = self._load(cohort)[1].answered
+        return (b"", b"") if answered is None else (answered.session, answered.received)
+
     # What a client calls.
 
     def admit(
