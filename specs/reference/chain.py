@@ -126,7 +126,6 @@ def read(data: bytes) -> Certificate:
 
 def check(c: Certificate, config: Config) -> None:
     require(config.to_bytes() == c.encoded, "invalid")
-    require(primitives.is_well_formed(c.server), "invalid")
     require(primitives.verifies(c.server, c.signed(), c.signature), "invalid")  # R-CHAIN-3
     require(config.chain in (b"", c.previous), "invalid")
     require((c.number == 0) == (c.previous == NONE), "invalid")
@@ -280,7 +279,6 @@ class Chain:
 
     def _linked(self, head: bytes, new: Sequence[Certificate], chain: bytes) -> None:
         """R-CHAIN-9."""
-        require(chain != b"" or head == b"", "chain-broken")
         require(not new or head in (b"", new[0].previous), "chain-broken")
         require(all(follows(before, after) for before, after in pairwise(new)), "chain-broken")
         last = new[-1].digest if new else head

@@ -224,8 +224,8 @@ def _gap(head: bytes, new: Sequence[Certificate], chain: bytes) -> str:
 
     A client without a head takes any beginning.
     """
-    if not chain:
-        return "the round is not chained" if head else ""
+    if not chain and (head or new):
+        return "the round is not chained"
     if head and new and new[0].previous != head:
         return f"the first certificate that is new stands behind {new[0].previous.hex()}"
     try:

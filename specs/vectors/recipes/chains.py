@@ -176,8 +176,7 @@ def _unsound(
     )
     yield "CHAIN-3", "a bit of the signature", "SIGNATURE", replace(first, signature=flipped(first.signature, 0))
     yield "CHAIN-3", "another name under the signature", "SIGNATURE", replace(first, name="round 1")
-    high = (2**255 - 19 + 3).to_bytes(32, "little")
-    yield "CHAIN-3", "a key that is no canonical one", "SIGNATURE", replace(first, server=high)
+    yield "CHAIN-3", "a key that is no canonical one", "SIGNATURE", replace(first, server=b"\xff" * 32)
     [[number, members, digest]] = first.sums
     ended, no_sum = ["UNMASK", 3, b"", b""], {"sums": [], "transcript": b""}
     loose = replace(config, min_survivors=5)
@@ -187,8 +186,8 @@ def _unsound(
     cases: dict[str, dict[str, Any]] = {
         "an unsound config": {"encoded": replace(config, quorum=3).to_bytes()},
         "a config in a longer form": {"encoded": b"\xdd\x00\x00" + config.to_bytes()[1:]},
-        "a config with another chain": {"encoded": replace(config, chain=first.digest).to_bytes()},
-        "the first of a chain behind another one": {"previous": bytes([1]) * 32, "encoded": _unchained(config)},
+        "a config with another chain": {"encoded": replace(config, chain=first.digest).to_bytes(), **_ended()},
+        "number 0 behind another": {"previous": bytes([1]) * 32, "encoded": _unchained(config), **_ended()},
         "number 1 behind none": {"number": 1},
         "a roster's digest without members": {"advertised": b"", "dealers": b"", "survivors": b"", **no_sum}
         | {"ended": ended, "signers": b"", "signatures": b"", "lost": []},
@@ -311,11 +310,17 @@ def _unlinked(
         "one left out": [first, third],
         "one twice": [first, second, second],
         "a number left out": [first, cohort.resigned(second, number=2)],
+        "another one before it": [first, _astray(cohort, second)],
         "a certificate made before the one before it": [first, cohort.resigned(second, time=first.time - 1)],
         "a certificate of another cohort": [first, other],
         "a certificate of another server": [first, second.signed_by(stranger)],
         "a chain of another server": [first.signed_by(stranger)],
     }
+
+
+def _astray(cohort: ChainedCohort, second: Certificate) -> Certificate:
+    """Behind a certificate that nobody has."""
+    return cohort.resigned(second, previous=bytes([1]) * 32, encoded=_unchained(second.config), **_ended())
 
 
 def _ended() -> dict[str, Any]:
@@ -374,6 +379,11 @@ def _joined(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
     }.items():
         data = cohort.invitation(brought[-1].digest, [made.to_bytes() for made in brought])
         yield refused("CHAIN-9", comment, "HISTORY", broken, data)
+    yield refused("CHAIN-9", "another one before it", "HISTORY", broken, cohort.behind(first, _astray(cohort, second)))
+    case = ChainCase("chain", cohort, 0)
+    case.join(cohort.invitation(b"", [first.to_bytes()]))
+    comment = "certificates for a round that is not chained"
+    yield case.test("CHAIN-9 CONFIG-14", comment, "HISTORY", broken)
     data = cohort.invitation(second.digest, [first.to_bytes()])
     yield refused("CHAIN-9", "another certificate than the last", "HISTORY", broken, data)
     late = cohort.resigned(second, time=first.time - 1)
