@@ -43,6 +43,8 @@ def _holds(config: Config, name: str, asked: Any) -> bool:
         return config.active or asked != "active"
     if name == "context":
         return config.context.hex() == asked
+    if name == "require_chain":  # R-CHAIN-6
+        return not asked or config.chain != b""
     if name == "suites":
         return config.suite in asked
     if name == "gamma":

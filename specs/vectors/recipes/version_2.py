@@ -13,6 +13,7 @@ from reference.wire import Refused
 
 from . import groups
 from .cases import INDEX, ClientCases, ServerCases, changed, fields, flipped, invitation
+from .chains import chains
 from .common import File, Test, entry, file
 from .configs import base_config
 from .intermediate import intermediate_of
@@ -27,7 +28,7 @@ SIZE = 24
 
 def version_2_files() -> list[File]:
     """The files of version 2; what they leave out is as in version 1."""
-    return [hashes(2), _configs(), _messages(), _rounds(), _client_refusals(), _server_refusals()]
+    return [hashes(2), _configs(), _messages(), _rounds(), _client_refusals(), _server_refusals(), chains()]
 
 
 def second(config: Config, **changes: Any) -> Config:
