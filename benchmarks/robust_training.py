@@ -27,16 +27,13 @@ import numpy as np
 from machine import describe, machine, save, table
 
 from secagg.cli import federated
+from secagg.cli.electorate import Electorate, plain_tally
 from secagg.cli.poisoning import STRENGTHS, Poisoning
 from secagg.robust import (
     AttackName,
-    Ballot,
-    ClassErrors,
     RuleName,
     Scores,
-    Tally,
     Verdict,
-    Vote,
     report_round,
     robust_mean,
 )
@@ -190,48 +187,20 @@ def _trained(
         else:
             centre = sent[np.concatenate(groups)].mean(axis=0)
         candidate = federated.moved(model, federated.shaped(centre, model))
-        if electorate is None or electorate.accepts(candidate, np.concatenate(groups).tolist()):
+        if electorate is None or _accepted(electorate, candidate, np.concatenate(groups).tolist()):
             model = candidate
         accuracies.append(federated.accuracy(model, problem.test))
         states.append(scores.to_bytes())
     return accuracies, states
 
 
-class Electorate:
-    """Those who vote on models: each compares a candidate with the last accepted ones, on its own pictures.
-
-    While there are few of these, it adds the model that it trained from the first one on its own.
-    """
-
-    def __init__(self, problem: federated.Problem, poisoning: Poisoning, seed: int) -> None:
-        start = problem.start()
-        self.ballot, self.problem, self.poisoning = Ballot(), problem, poisoning
-        own = [
-            federated.trained(start, samples, problem, np.random.default_rng([seed, client]))
-            for client, samples in enumerate(problem.clients)
-        ]
-        self.earlier = [
-            [self.errors(client, own[client])] * (self.ballot.earlier - 1) + [self.errors(client, start)]
-            for client in range(len(own))
-        ]
-
-    def accepts(self, candidate: federated.Model, voting: list[int]) -> bool:
-        found = {client: self.errors(client, candidate) for client in range(len(self.problem.clients))}
-        votes = [
-            Vote.ACCEPT if client in self.poisoning.attackers else self.ballot.vote(found[client], self.earlier[client])
-            for client in voting
-        ]
-        voters = len(votes) - votes.count(Vote.ABSTAIN)
-        tally = Tally(objections=votes.count(Vote.OBJECT), voters=voters, clients=len(votes))
-        accepted = self.ballot.verdict(tally) is Verdict.ACCEPTED
-        if accepted:
-            for client, errors in found.items():
-                self.earlier[client].append(errors)
-        return accepted
-
-    def errors(self, client: int, model: federated.Model) -> ClassErrors:
-        samples = self.problem.clients[client]
-        return ClassErrors.of(samples.labels, federated.labels_of(model, samples), len(model["bias"]))
+def _accepted(electorate: Electorate, candidate: federated.Model, voting: list[int]) -> bool:
+    """Whether those who vote accept a candidate, with which later ones are then compared."""
+    votes = electorate.votes(candidate)
+    accepted = electorate.ballot.verdict(plain_tally([votes[client] for client in voting])) is Verdict.ACCEPTED
+    if accepted:
+        electorate.accept(candidate)
+    return accepted
 
 
 def _groups(options: argparse.Namespace, clients: int, number: int, seed: int) -> list[np.ndarray]:

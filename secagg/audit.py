@@ -13,7 +13,7 @@ import msgspec
 
 from secagg.errors import AbortCode, CertificateError
 from secagg.identity import Directory
-from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
+from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate, check_follows
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.receipt import Receipt
 
@@ -238,20 +238,6 @@ def audit(
             "is another history"
         )
     return History(last.server, _with_receipts(rounds, signed, receipts), digest)
-
-
-def check_follows(certificate: Certificate, last: Certificate, digest: bytes) -> None:
-    """A certificate stands behind another one, whose digest is given.  Raises CertificateError."""
-    if certificate.number != last.number + 1:
-        raise CertificateError(f"it has number {certificate.number}, behind number {last.number}")
-    if certificate.previous != digest:
-        raise CertificateError(
-            f"it names {certificate.previous.hex()} as the one before it, which has the digest {digest.hex()}"
-        )
-    if certificate.round_config.cohort != last.round_config.cohort:
-        raise CertificateError("it is of another cohort than the one before it")
-    if certificate.time and certificate.time < last.time:
-        raise CertificateError(f"it was made at {certificate.time}, before the one before it, at {last.time}")
 
 
 def _check_signer(certificate: Certificate, server: bytes | None) -> None:

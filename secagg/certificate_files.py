@@ -57,6 +57,22 @@ def _read(file: Path) -> bytes:
     return file.read_bytes()
 
 
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; it is there after a power cut.  Raises OSError."""
+    partial = file.with_name(f"{file.name}.partial")
+    with open(partial, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(partial, file)
+    if os.name == "posix":  # Windows opens no directory
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 @final
 class CertificateFiles:
     """A chain that grows: every new certificate is in its file, durably, before anybody hears of it.
@@ -119,26 +135,10 @@ class CertificateFiles:
                 return known
             data = make(self._last)
             certificate = Certificate.from_bytes(data)
-            _write(self.folder / f"{certificate.number:08d}{SUFFIX}", data)
+            write_whole(self.folder / f"{certificate.number:08d}{SUFFIX}", data)
             self._take(certificate, data)
             return data
 
     def _take(self, certificate: Certificate, data: bytes) -> None:
         self._by_round[certificate.config, certificate.nonce] = data
         self._last, self._number = data, certificate.number
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Whole or not at all, and there after a power cut."""
-    partial = file.with_suffix(".partial")
-    with open(partial, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, file)
-    if os.name == "posix":  # Windows opens no directory
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

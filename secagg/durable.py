@@ -30,7 +30,7 @@ class StoredSet:
     A change belongs to the transaction that is open, or is one of its own.
     """
 
-    def __init__(self, database: sqlite3.Connection, table: str) -> None:
+    def __init__(self, database: sqlite3.Connection | PrivateDatabase, table: str) -> None:
         """``table`` is there, or will be before the set is used; its column is the primary key."""
         self._database = database
         self._add = f"INSERT OR IGNORE INTO {table} VALUES (?)"  # noqa: S608  (a name from this library's own code)

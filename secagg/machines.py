@@ -131,6 +131,9 @@ class ServerMachine(Protocol):
     ) -> bytes:
         """The round's certificate, signed by the server's identity.  Raises StateError before the round is over."""
 
+    def check_statement(self, member: int, statement: bytes) -> None:
+        """Raises CertificateError unless the member signed that it did not answer in this round, which was aborted."""
+
     def abort(self, reason: str = "cancelled by the host") -> Outgoing:
         """End the round without a sum, and return what to send."""
 

@@ -17,13 +17,14 @@ from rich.progress import track
 
 from secagg.cli import federated
 from secagg.cli.dropout import all_lost
+from secagg.cli.electorate import Count, Electorate
 from secagg.cli.output import table
 from secagg.cli.poisoning import Poisoning
 from secagg.cli.rounds import Cohort, warm_up
 from secagg.encoding import Encoder
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
-from secagg.robust import RuleName, Scores, group_means, report_round, robust_mean
+from secagg.robust import RuleName, Scores, Verdict, group_means, report_round, robust_mean
 from secagg.simulation import simulate
 from secagg.wording import counted
 
@@ -46,6 +47,7 @@ class AttackedRound:
         poisoned: those of them with an attacker.
         error, error_bound: the largest difference of a group's mean from the plain one, and what its encoding allows.
         robust, plain, unattacked: accuracies of the three models.
+        ballot: the clients' vote on the robust model; None in a training without ballots.
     """
 
     opened: int
@@ -55,6 +57,7 @@ class AttackedRound:
     robust: float
     plain: float
     unattacked: float
+    ballot: Count | None = None
 
 
 @final
@@ -83,13 +86,22 @@ class AttackRun:
 
     @property
     def ok(self) -> bool:
-        """Whether every round gave the groups' plain means, up to their encoding."""
-        return self.abort is None and all(done.error <= done.error_bound for done in self.rounds)
+        """Whether every round gave the groups' plain means, up to their encoding, and every ballot the plain count."""
+        counts = [done.ballot.is_right for done in self.rounds if done.ballot is not None]
+        return self.abort is None and all(counts) and all(done.error <= done.error_bound for done in self.rounds)
+
+    @property
+    def has_ballots(self) -> bool:
+        """Whether the clients voted."""
+        return any(done.ballot is not None for done in self.rounds)
 
     def curves(self) -> dict[str, list[float]]:
         """The accuracies before the first round and after each."""
         return {
-            f"{self.rule} of secure groups, attacked": [self.start, *(done.robust for done in self.rounds)],
+            f"{self.rule} of secure groups{', ballots' * self.has_ballots}, attacked": [
+                self.start,
+                *(done.robust for done in self.rounds),
+            ],
             "plain averaging, attacked": [self.start, *(done.plain for done in self.rounds)],
             "plain averaging, nobody attacks": [self.start, *(done.unattacked for done in self.rounds)],
         }
@@ -114,6 +126,7 @@ class AttackRun:
                     "max_error": done.error,
                     "error_bound": done.error_bound,
                     "accuracy": {"robust": done.robust, "plain": done.plain, "unattacked": done.unattacked},
+                    "ballot": None if done.ballot is None else done.ballot.as_json(),
                 }
                 for done in self.rounds
             ],
@@ -125,17 +138,19 @@ class AttackRun:
         bad = self.poisoning.attackers
         rows = table(
             f"{self.title}: {counted(len(bad), 'attacker')} of {self.clients} ({self.poisoning.attack})",
-            "round", "groups", "poisoned", "robust", "plain", "nobody attacks",
+            "round", "groups", "poisoned", "robust", "plain", "nobody attacks", *["ballot"] * self.has_ballots,
         )  # fmt: skip
         rows.add_row("start", "", "", *[f"{self.start:.1%}"] * 3)
         for number, done in enumerate(self.rounds, 1):
             accuracies = (f"{value:.1%}" for value in (done.robust, done.plain, done.unattacked))
-            rows.add_row(str(number), f"{done.opened} of {self.groups}", str(done.poisoned), *accuracies)
+            ballot = [] if done.ballot is None else [_said(done.ballot)]
+            rows.add_row(str(number), f"{done.opened} of {self.groups}", str(done.poisoned), *accuracies, *ballot)
         console.print(rows)
         if self.abort is not None:
             console.print(f"ABORTED: {self.abort}", style="red")
         if not self.ok:
-            console.print("A group's mean differs from the plain one by more than its encoding allows.", style="red")
+            wrong = "A group's mean differs from the plain one by more than its encoding allows, or a count is wrong."
+            console.print(wrong, style="red")
         first = ", ".join(
             f"{client}{'*' if client in bad else ''} ({score:.2f})"
             for client, score in self.ranking[: len(bad) + _SHOWN]
@@ -149,10 +164,28 @@ class AttackRun:
             "client's groups from the robust centre; it is a hint, and no proof.\n",
             soft_wrap=True,
         )
+        if self.has_ballots:
+            console.print(
+                "After each round the clients tested the new model on their own data, and voted in one more secure sum "
+                "of each group, so that nobody saw a single vote. The column 'ballot' says how many of the voters "
+                "objected; the attackers never do. A model that is dropped leaves the previous one in its place.\n",
+                soft_wrap=True,
+            )
+
+
+def _said(ballot: Count) -> str:
+    return f"{ballot.verdict}, {ballot.tally.objections} of {ballot.tally.voters} object"
 
 
 def run(
-    problem: federated.Problem, threat: ThreatModel, rounds: int, seed: int, poisoning: Poisoning, rule: RuleName
+    problem: federated.Problem,
+    threat: ThreatModel,
+    rounds: int,
+    seed: int,
+    poisoning: Poisoning,
+    rule: RuleName,
+    *,
+    ballots: bool = False,
 ) -> AttackRun:
     """Train on a data set under an attack.
 
@@ -163,20 +196,28 @@ def run(
         seed: of dropouts and training.
         poisoning: who attacks, and how.
         rule: of the robust mean.
+        ballots: whether the clients vote on each model that the robust mean gives.
 
     Raises InfeasibleError, which is a ParameterError, where the cohort is too small for groups.
     """
-    return _AttackTraining(problem, threat, seed, poisoning, rule).run(rounds)
+    electorate = Electorate(problem, poisoning, seed) if ballots else None
+    return _AttackTraining(problem, threat, seed, poisoning, rule, electorate).run(rounds)
 
 
 class _AttackTraining:
     """Three models side by side, and the scores of the clients."""
 
     def __init__(
-        self, problem: federated.Problem, threat: ThreatModel, seed: int, poisoning: Poisoning, rule: RuleName
+        self,
+        problem: federated.Problem,
+        threat: ThreatModel,
+        seed: int,
+        poisoning: Poisoning,
+        rule: RuleName,
+        electorate: Electorate | None,
     ) -> None:
         self.problem, self.threat, self.seed, self.rule = problem, threat, seed, rule
-        self.poisoning = poisoning
+        self.poisoning, self.electorate = poisoning, electorate
         self.nobody = Poisoning(attack=poisoning.attack, attackers=frozenset(), strength=poisoning.strength)
         self.clients = len(problem.clients)
         self.groups = self.clients // GROUP_SIZE
@@ -226,7 +267,14 @@ class _AttackTraining:
         wanted = np.array([sent[list(included)].mean(axis=0) for included in members])
         centre = robust_mean(means, groups.weights, self.rule, norm_limit=NORM_LIMIT)
         self.scores.add(report_round(means, members, centre=centre))
-        self.move(number, centre, [client for included in members for client in included])
+        candidate, ballot = federated.moved(self.robust, federated.shaped(centre, self.robust)), None
+        if self.electorate is not None:
+            ballot = self.voted(self.electorate, number, config, candidate)
+            if ballot is None:
+                return False
+        self.move(number, [client for included in members for client in included])
+        if ballot is None or ballot.verdict is Verdict.ACCEPTED:
+            self.robust = candidate
         test = self.problem.test
         self.rounds.append(
             AttackedRound(
@@ -237,15 +285,36 @@ class _AttackTraining:
                 robust=federated.accuracy(self.robust, test),
                 plain=federated.accuracy(self.plain, test),
                 unattacked=federated.accuracy(self.unattacked, test),
+                ballot=ballot,
             )
         )
         return True
 
-    def move(self, number: int, centre: federated.Floats, included: list[int]) -> None:
-        """Every model by one round; the plain ones average the same clients."""
+    def voted(
+        self, electorate: Electorate, number: int, training: RoundConfig, candidate: federated.Model
+    ) -> Count | None:
+        """The clients' vote on a candidate; None when the protocol aborted the ballot."""
+        votes, encoder = electorate.votes(candidate), electorate.ballot.encoder()
+        context = hashlib.sha256(b"ballot" + training.context + federated.flat(candidate).tobytes()).digest()
+        config = self.config_of(encoder, context)
+        outcome = simulate(
+            lambda client: electorate.ballot.encode(votes[client]),
+            config,
+            faults=all_lost(config, np.random.default_rng([self.seed, number, self.clients + 1])),
+            identities=self.cohort.identities,
+            directory=self.cohort.directory,
+        )
+        count = electorate.count(outcome, votes)
+        if count is None:
+            self.abort = f"ballot: {outcome.failure.reason if outcome.failure is not None else 'no count'}"
+        elif count.verdict is Verdict.ACCEPTED:
+            electorate.accept(candidate)
+        return count
+
+    def move(self, number: int, included: list[int]) -> None:
+        """The two plain models by one round; they average the clients of the secure one."""
         plain = self.sent(self.plain, number, self.poisoning)[included].mean(axis=0)
         unattacked = self.sent(self.unattacked, number, self.nobody)[included].mean(axis=0)
-        self.robust = federated.moved(self.robust, federated.shaped(centre, self.robust))
         self.plain = federated.moved(self.plain, federated.shaped(plain, self.plain))
         self.unattacked = federated.moved(self.unattacked, federated.shaped(unattacked, self.unattacked))
 
@@ -255,20 +324,23 @@ class _AttackTraining:
         return np.clip(found, -self.problem.clip, self.problem.clip)
 
     def config(self, number: int) -> RoundConfig:
-        """The round's, tied to the model that clients train from and to how they encode.
+        """The round's, tied to the model that clients train from and to how they encode."""
+        told = b"attacked round %d" % number + self.encoder.layout_digest() + federated.flat(self.robust).tobytes()
+        return self.config_of(self.encoder, hashlib.sha256(told).digest())
+
+    def config_of(self, encoder: Encoder, context: bytes) -> RoundConfig:
+        """Of a round over the cohort's groups.
 
         Nobody works with the server in this demo: a group of three has no room for it.
         """
         return RoundConfig.for_cohort(
             self.clients,
-            self.encoder.length,
+            encoder.length,
             threat_model=self.threat,
             gamma=0.0,
             delta=_DELTA,
-            input_max=self.encoder.input_max,
-            context=hashlib.sha256(
-                b"attacked round %d" % number + self.encoder.layout_digest() + federated.flat(self.robust).tobytes()
-            ).digest(),
+            input_max=encoder.input_max,
+            context=context,
             cohort=self.cohort.digest,
             version=2,
             groups=self.groups,

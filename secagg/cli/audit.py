@@ -14,7 +14,7 @@ from rich.text import Text
 
 from secagg.audit import AuditedRound, History, policy_of
 from secagg.audit import audit as audit_history
-from secagg.certificate_files import read_certificates, read_receipts
+from secagg.certificate_files import RECEIPT_SUFFIX, read_certificates, read_receipts
 from secagg.cli.identity import read_member
 from secagg.cli.options import AsJson
 from secagg.cli.output import EXIT_FAILED, fact_table, print_json, results, table, usage_errors
@@ -66,6 +66,15 @@ def audit(
     partial: Annotated[
         bool, typer.Option("--partial", help="Take a history whose first certificates are missing.")
     ] = False,
+    receipts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Receipt of a member, or a directory of them, such as secagg join --receipts makes; certificates in "
+            "it are left aside. The option may be repeated (default: the receipts among FILES).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the certificates of a cohort's rounds, and print the history for an auditor.
@@ -80,7 +89,8 @@ def audit(
         known, names = _directory(directory)
         signer = None if server is None else bytes.fromhex(read_member(server)["key"])
         last = None if head is None else _digest(head)
-        certificates, receipts = read_certificates(files), read_receipts(files)
+        certificates, signed = read_certificates(files), read_receipts(files)
+        signed += _receipts_at(receipts or ())
     try:
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
             history = audit_history(
@@ -90,7 +100,7 @@ def audit(
                 head=last,
                 partial=partial,
                 executor=threads,
-                receipts=receipts,
+                receipts=signed,
             )
     except CertificateError as wrong:
         typer.echo(f"secagg audit: {wrong}", err=True)
@@ -108,6 +118,20 @@ def _directory(file: Path | None) -> tuple[Directory | None, Sequence[str]]:
         return None, ()
     known, names, _ = load_directory(file)
     return known, names
+
+
+def _receipts_at(paths: Sequence[Path]) -> list[bytes]:
+    """Raises ParameterError for a path without a receipt, which would be left out in silence, and OSError."""
+    found: list[bytes] = []
+    for path in paths:
+        here = read_receipts([path])
+        if not here:
+            raise ParameterError(
+                f"--receipts {path}: there is no receipt; give a file whose name ends in {RECEIPT_SUFFIX}, or a "
+                "directory with such files"
+            )
+        found += here
+    return found
 
 
 def _digest(digits: str) -> bytes:

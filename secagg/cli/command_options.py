@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, get_type_hints
 
 from secagg.errors import ParameterError
@@ -38,6 +38,27 @@ def command_of(options: type[_O]) -> Callable[[Callable[[_O], None]], Callable[.
         return command
 
     return decorate
+
+
+def check_no_others(options: Any, chosen: str, why: str, others: Iterable[str]) -> None:
+    """Raises ParameterError, which names them, when fields have been given that do not go with the chosen option.
+
+    ``others`` are fields of the dataclass of the options; their options have the same names, unless typer says another.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    given = [name for name in others if getattr(options, name) != defaults[name]]
+    if given:
+        annotations = get_type_hints(type(options), include_extras=True)
+        raise ParameterError(f"{chosen}: {why}; leave out {', '.join(_option_of(n, annotations[n]) for n in given)}")
+
+
+def _option_of(name: str, annotation: Any) -> str:
+    declared = [text for part in _parts_of(annotation) for text in getattr(part, "param_decls", None) or ()]
+    return next((text for text in declared if text.startswith("--")), f"--{name.replace('_', '-')}")
+
+
+def _parts_of(annotation: Any) -> Iterator[Any]:
+    yield from getattr(annotation, "__metadata__", ())
 
 
 def check_range(option: str, value: float | None, low: float, high: float | None = None) -> None:

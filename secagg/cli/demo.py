@@ -5,27 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
 
+from secagg.cli.command_options import command_of
+from secagg.cli.demo_options import Data, DemoOptions
 from secagg.cli.dropout import all_lost
 from secagg.cli.extras import advice
-from secagg.cli.options import AsJson, Threat
 from secagg.cli.output import EXIT_FAILED, fail, print_json, results, seconds, size, table, usage_errors
 from secagg.cli.promise_options import need_extra
 from secagg.cli.report import client_cpu_s, per_client
 from secagg.cli.rounds import Cohort, lower_median, warm_up
 from secagg.encoding import Encoder
-from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
-from secagg.robust import AttackName, RuleName
 from secagg.simulation import Faults, Outcome, simulate
 from secagg.simulation.faults import phases_of
 
@@ -40,47 +37,8 @@ _BITS = 16
 """A fifth of the clients may collude, a quarter may drop out; 16 bits are the encoder's default."""
 
 
-class Data(StrEnum):
-    """What to train on."""
-
-    BOTH = "both"
-    BREAST_CANCER = "breast-cancer"
-    DIGITS = "digits"
-
-
-def demo(
-    data: Annotated[Data, typer.Option(help="Data set to train on.")] = Data.BOTH,
-    rounds: Annotated[int, typer.Option(help="Number of rounds of federated averaging.", min=1, max=1000)] = 15,
-    threat: Threat = ThreatModel.SEMI_HONEST,
-    output: Annotated[Path, typer.Option(help="File to write the picture to. Its suffix gives the format.")] = Path(
-        "secagg-demo.png"
-    ),
-    seed: Annotated[
-        int,
-        typer.Option(
-            help="Seed of the data's split and of the dropouts. The protocol itself uses the system's randomness.",
-            min=0,
-        ),
-    ] = 0,
-    private: Annotated[
-        bool,
-        typer.Option(
-            "--private",
-            help="Train with noise that hides each client, and show the accuracy for several values of epsilon.",
-        ),
-    ] = False,
-    attack: Annotated[
-        AttackName | None,
-        typer.Option(help="Train while some clients send poisoned updates: what these clients do."),
-    ] = None,
-    attackers: Annotated[
-        float, typer.Option(help="With --attack: share of the clients that attack.", min=0, max=0.5)
-    ] = 0.1,
-    rule: Annotated[
-        RuleName, typer.Option(help="With --attack: robust mean of the groups' means.")
-    ] = RuleName.MIXED_GEOMETRIC_MEDIAN,
-    as_json: AsJson = False,
-) -> None:
+@command_of(DemoOptions)
+def demo(options: DemoOptions) -> None:
     """Train on data that ships with scikit-learn, split over clients, some of which drop out in every round.
 
     Each round's update goes through secure aggregation, which also hides how many samples each client has. For
@@ -92,7 +50,8 @@ def demo(
     dropouts are the same.
 
     With --attack, every round's clients are drawn into groups of three, and the server takes a robust mean of the
-    groups' sums. For comparison, the demo trains by plain averaging with the same attackers, and without any.
+    groups' sums. For comparison, the demo trains by plain averaging with the same attackers, and without any. With
+    --ballots as well, the clients test each new model on their own data, and vote on it in one more secure sum.
 
     Exit code 0: every aggregate was right. 1: an aggregate was further from the plain one than its encoding allows, or
     a round was aborted. 2: the command cannot be carried out.
@@ -101,41 +60,46 @@ def demo(
         from secagg.cli import attack_demo, federated, picture, poisoning, private_demo
     except ModuleNotFoundError as missing:
         fail("demo", advice(missing, "demo"))
-    names = list(federated.DataName) if data is Data.BOTH else [federated.DataName(data.value)]
+    names = list(federated.DataName) if options.data is Data.BOTH else [federated.DataName(options.data.value)]
     with usage_errors("demo"):
-        if private and attack is not None:
-            raise ParameterError("--private and --attack are two demos: leave one of them out")
-        if private:
+        options.check()
+        if options.private:
             need_extra()
-        picture.check_format(output)
-        output.touch()  # a path that cannot be written is said before the work, not after it
-        problems = [federated.load(name, seed) for name in names]
+        picture.check_format(options.output)
+        options.output.touch()  # a path that cannot be written is said before the work, not after it
+        problems = [federated.load(name, options.seed) for name in names]
         runs: Sequence[Run | PrivateRun | AttackRun]
-        if private:
-            runs = [private_demo.run(problem, threat, rounds, seed, gamma=_GAMMA, delta=_DELTA) for problem in problems]
-            picture.draw([(run.title, run.curves()) for run in runs], output, epsilons=private_demo.EPSILONS)
-        elif attack is not None:
+        if options.private:
+            shared = {"gamma": _GAMMA, "delta": _DELTA}
+            runs = [
+                private_demo.run(problem, options.threat, options.rounds, options.seed, **shared)
+                for problem in problems
+            ]
+            picture.draw([(run.title, run.curves()) for run in runs], options.output, epsilons=private_demo.EPSILONS)
+        elif options.attack is not None:
             runs = [
                 attack_demo.run(
                     problem,
-                    threat,
-                    rounds,
-                    seed,
-                    poisoning.Poisoning.drawn(attack, attackers, len(problem.clients), seed),
-                    rule,
+                    options.threat,
+                    options.rounds,
+                    options.seed,
+                    poisoning.Poisoning.drawn(options.attack, options.attackers, len(problem.clients), options.seed),
+                    options.rule,
+                    ballots=options.ballots,
                 )
                 for problem in problems
             ]
-            picture.draw([(run.title, run.curves()) for run in runs], output)
+            picture.draw([(run.title, run.curves()) for run in runs], options.output)
         else:
-            runs = [_Training(problem, threat, seed).run(rounds) for problem in problems]
-            picture.draw([(run.title, run.curves()) for run in runs], output)
-    if as_json:
-        print_json({"picture": str(output), "data": dict(zip(names, [run.as_json() for run in runs], strict=True))})
+            runs = [_Training(problem, options.threat, options.seed).run(options.rounds) for problem in problems]
+            picture.draw([(run.title, run.curves()) for run in runs], options.output)
+    if options.as_json:
+        found = dict(zip(names, [run.as_json() for run in runs], strict=True))
+        print_json({"picture": str(options.output), "data": found})
     else:
         for run in runs:
             run.show(results())
-        typer.echo(f"The picture is {output.resolve()}")
+        typer.echo(f"The picture is {options.output.resolve()}")
     if not all(run.ok for run in runs):
         raise typer.Exit(EXIT_FAILED)
 

@@ -49,15 +49,16 @@ def check_ledger(ledger: Path | None, min_difference: int | None, directory: Pat
 
 
 @contextmanager
-def open_ledger(file: Path | None) -> Iterator[DifferenceLedger | None]:
+def open_ledger(file: Path | None, data_name: str = "data") -> Iterator[DifferenceLedger | None]:
     """The ledger of ``--ledger``, for the length of the block; None without the option.
 
+    ``data_name`` is what the ledger calls the values that are summed: it looks at no sums of others.
     Raises ParameterError, OSError and DifferenceLedgerError.
     """
     if file is None:
         yield None
         return
-    with closing(DifferenceLedger(file)) as ledger:
+    with closing(DifferenceLedger(file, data_name)) as ledger:
         yield ledger
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from secagg.cli.carriers import AcceptedCarrier
-from secagg.cli.command_options import check_range
+from secagg.cli.command_options import check_no_others, check_range
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
 from secagg.cli.private_options import BudgetFile
@@ -24,6 +24,13 @@ from secagg.privacy.removal import MOST_LEVELS
 _NETWORK: Final = "Network"
 _TRUST: Final = "What this client insists on"
 _OWN: Final = "Before it connects"
+_BALLOT: Final = "Ballot"
+_NOT_OF_A_BALLOT: Final = (
+    *("inputs", "output", "mean", "weight", "layout", "check", "refuse_above", "refuse_clipped", "min_clip"),
+    *("max_clip", "min_bits", "max_bits", "min_max_weight", "max_max_weight", "epsilon", "delta", "private"),
+    *("min_noise", "max_levels", "budget", "receipts"),
+)
+"""Options of what files hold, and of noise, which a count has not."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)  # the weight is this client's own
@@ -39,19 +46,40 @@ class JoinOptions:
         ),
     ] = None
     inputs: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--input",
             metavar="FILE",
-            help="File with this client's arrays, .npz or .safetensors. It does not leave this machine.",
+            help="File with this client's arrays, .npz or .safetensors. It does not leave this machine. Only --judge "
+            "needs none.",
+            show_default=False,
         ),
-    ]
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File to write the total to, .npz or .safetensors. Only --check needs none.",
+            help="File to write the total to, .npz or .safetensors. Only --check and --judge need none.",
             show_default=False,
+        ),
+    ] = None
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Take part in a ballot of serve --ballot: COMMAND is run with the candidate's file as its last "
+            "argument, tests it on your data, and ends with exit code 0 and accept, object or abstain as its last "
+            "line. If it does anything else, you abstain.",
+            show_default=False,
+            rich_help_panel=_BALLOT,
+        ),
+    ] = None
+    max_candidate: Annotated[
+        int | None,
+        typer.Option(
+            help="With --judge: longest candidate to take, in bytes (default: 268435456).",
+            show_default=False,
+            rich_help_panel=_BALLOT,
         ),
     ] = None
     mean: Annotated[
@@ -285,6 +313,17 @@ class JoinOptions:
             rich_help_panel=PANEL,
         ),
     ] = None
+    receipts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory that gets, with the total, the certificate of the round and this member's receipt for the "
+            "total, which secagg audit --receipts reads; it is made if it is not there. It belongs to --chain "
+            "(default: neither is written).",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     ca: Annotated[
         Path | None,
         typer.Option(
@@ -321,14 +360,30 @@ class JoinOptions:
     log_format: LogFormat = LogFormatName.PAIRS
     as_json: AsJson = False
 
+    @property
+    def own_file(self) -> Path:
+        """The file of ``--input``.  Raises ParameterError without one."""
+        if self.inputs is None:
+            raise ParameterError("--input is missing: give the file with this client's arrays, or --judge for a ballot")
+        return self.inputs
+
     def check_values(self) -> None:
         """Raises ParameterError for a number that no client can use, and for an option that another one needs."""
         check_ledger(self.ledger, self.min_difference, self.directory)
+        if self.judge is not None:
+            check_no_others(self, "--judge", "it votes on a candidate, and brings no file", _NOT_OF_A_BALLOT)
+        elif self.max_candidate is not None:
+            raise ParameterError(
+                f"--max-candidate {self.max_candidate}: it bounds the candidate of a ballot; give --judge"
+            )
+        check_range("--max-candidate", self.max_candidate, 1)
         if (self.chain is None) != (self.server is None) or (self.chain is not None and self.directory is None):
             raise ParameterError(
                 "--chain, --server and --directory go together: a chain is that of a cohort's rounds, signed by a "
                 "server whose key this client knows"
             )
+        if self.receipts is not None and self.chain is None:
+            raise ParameterError("--receipts: a receipt is for a total of a chained round; give --chain, and --server")
         check_range("--weight", self.weight, 1, LARGEST_WEIGHT)
         check_range("--min-survivors", self.min_survivors, 2)
         check_range("--max-groups", self.max_groups, 1)

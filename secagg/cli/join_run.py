@@ -34,6 +34,7 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.receipts import ContradictionError
 from secagg.adapters.net.store import STATE_SUFFIX, ClientStore
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.difference_options import asks, open_ledger
@@ -60,6 +61,7 @@ from secagg.cli.private_sums import (
     report_for,
     show_noisy,
 )
+from secagg.cli.receipt_files import check_receipts, keep_proof, show_certified, write_certified
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
 from secagg.credentials import ChainFileError, DurableChains, load_directory, load_identity
 from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_difference
@@ -101,6 +103,8 @@ _OPTIONS_OF_STUDIES: Final = {
     "config has colluders": "--gamma",
 }
 """Of ``secagg stats join``: the fewest organisations are the study's, and what is summed follows from it."""
+_NO_FILE: Final = "ballot"
+"""What the state of a voter without an identity is called after, in the folder where the command runs."""
 _LISTED: Final = 12
 """Warnings of one kind: what fits on a screen."""
 _LONGEST_REASON: Final = 1000
@@ -128,6 +132,7 @@ def run(options: JoinOptions) -> JoinOutcome:
     if options.output is None:
         raise ParameterError("--output is missing: give the file for the total")
     check_url(options.url, plaintext=options.insecure_plaintext)
+    check_receipts(options.receipts)
     state = state_of(options)
     _check_output(options.output, options, state)
     member = member_options(options, options.url, policy, state)
@@ -142,28 +147,32 @@ def run(options: JoinOptions) -> JoinOutcome:
     output = options.output
 
     def write(total: Total) -> None:
+        if options.receipts is not None and total.certified is not None:
+            write_certified(options.receipts, total.certified)
         write_arrays(output, _written(total, as_mean=options.mean))
 
     try:
         with (
             open_budget(options.budget, options.epsilon, options.delta) as budget,
             open_ledger(options.ledger) as ledger,
-            _open_chain(options) as chain,
+            open_chain(options) as chain,
         ):
             chained = replace(member.policy, require_chain=chain is not None)
-            asked = _asking(replace(member, privacy_budget=budget, chain=chain, policy=chained), options, ledger)
+            asked = asking(replace(member, privacy_budget=budget, chain=chain, policy=chained), options, ledger)
             ended = _take_part(asked, state, own, write)
+    except ContradictionError as lie:
+        return ended_with(f"{lie}{keep_proof(options.receipts, lie)}", EXIT_REFUSED)
     except (BudgetFileError, ChainFileError, DifferenceLedgerError) as failure:
-        return _no(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED)
+        return ended_with(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED)
     return _told(ended, own, options, warned=loss is not None) if isinstance(ended, Total) else ended
 
 
 def _own_input(options: JoinOptions) -> OwnInput:
     """The file, checked as far as no server has a say.  Raises InputError, which names it."""
     try:
-        own = OwnInput(model_files.read_arrays(options.inputs), options.weight)
+        own = OwnInput(model_files.read_arrays(options.own_file), options.weight)
     except InputError as refused:
-        raise InputError(_named(str(refused), options.inputs)) from None
+        raise InputError(_named(str(refused), options.own_file)) from None
     check_bounds(own, options.refuse_above or ())
     return own
 
@@ -185,7 +194,7 @@ def _before_connecting(options: JoinOptions, policy: LayoutPolicy, own: OwnInput
     try:
         loss = lost_by(layout, own)
     except InputError as refused:
-        raise InputError(f"{options.inputs}: {refused} (--layout {options.layout})") from None
+        raise InputError(f"{options.own_file}: {refused} (--layout {options.layout})") from None
     if options.refuse_clipped:
         check_nothing_clipped(loss)
     return loss
@@ -247,12 +256,14 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
         directory=load_directory(directory)[0] if threat.signs and directory is not None else None,
         give_up_seconds=options.give_up_after,
         again=options.again,
-        other_states=_folders_of([state, options.inputs, *(() if identity is None else (identity,))]),
+        other_states=_folders_of(
+            [state, *(() if options.inputs is None else (options.inputs,)), *(() if identity is None else (identity,))]
+        ),
     )
 
 
 @contextlib.contextmanager
-def _open_chain(options: JoinOptions) -> Iterator[Chain | None]:
+def open_chain(options: JoinOptions) -> Iterator[Chain | None]:
     """What this client knows of its cohort's chain, for as long as the block lasts; None without one."""
     if options.chain is None or options.server is None:
         yield None
@@ -262,7 +273,7 @@ def _open_chain(options: JoinOptions) -> Iterator[Chain | None]:
         yield Chain(key, store)
 
 
-def _asking(member: MemberOptions, options: JoinOptions, ledger: DifferenceLedger | None) -> MemberOptions:
+def asking(member: MemberOptions, options: JoinOptions, ledger: DifferenceLedger | None) -> MemberOptions:
     """The same member, whose ledger is asked before its last answer leaves."""
     if ledger is None or options.directory is None:
         return member
@@ -302,32 +313,32 @@ def to_the_end(work: Callable[[], _T], state: Path, command: str = "join") -> _T
     try:
         return work()
     except RefusedError as refused:
-        return _no(
+        return ended_with(
             f"{refused} ({refused.code})", EXIT_FAILED if refused.code in _ROUND_ENDED else EXIT_REFUSED, command
         )
     except PeerError as refused:
         hint = f"; {_option_for(refused, command)}" if refused.code is ErrorCode.CONFIG_BELOW_POLICY else ""
-        return _no(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED, command)
+        return ended_with(f"refused what the server sent: {refused}{hint} ({refused.code})", EXIT_REFUSED, command)
     except NotTrustedError as refused:
-        return _no(str(refused), EXIT_REFUSED, command)
+        return ended_with(str(refused), EXIT_REFUSED, command)
     except BudgetExceededError as refused:
-        return _no(f"{refused}; nothing of this round was sent", EXIT_REFUSED, command)
+        return ended_with(f"{refused}; nothing of this round was sent", EXIT_REFUSED, command)
     except DisclosureError as withheld:
-        return _no(str(withheld), EXIT_REFUSED, command)
+        return ended_with(str(withheld), EXIT_REFUSED, command)
     except (LedgerFileError, DifferenceLedgerError) as failure:
-        return _no(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED, command)
+        return ended_with(f"{failure}; mend that, and run the same command to go on", EXIT_STOPPED, command)
     except (AnotherInputError, MaybeSummedError) as refused:
-        return _no(str(refused), EXIT_ANOTHER_INPUT, command)
+        return ended_with(str(refused), EXIT_ANOTHER_INPUT, command)
     except GaveUpError as gave_up:
-        return _no(str(gave_up), EXIT_STOPPED, command)
+        return ended_with(str(gave_up), EXIT_STOPPED, command)
     except sqlite3.Error as failure:
-        return _no(
+        return ended_with(
             f"{state}: cannot be written ({failure}); make room, and run the same command to go on",
             EXIT_STOPPED,
             command,
         )
     except (asyncio.CancelledError, KeyboardInterrupt):
-        return _no(f"stopped; {state} keeps the state: run the same command to go on", EXIT_STOPPED, command)
+        return ended_with(f"stopped; {state} keeps the state: run the same command to go on", EXIT_STOPPED, command)
 
 
 def _say_promise(terms: PrivacyTerms) -> None:
@@ -357,7 +368,7 @@ def default_state(url: str, beside: Path) -> Path:
 
 def state_of(options: JoinOptions) -> Path:
     """The state file.  Raises ParameterError for a new one that other rounds would not find."""
-    state = options.state or default_state(options.url or "", options.identity or options.inputs)
+    state = options.state or default_state(options.url or "", options.identity or options.inputs or Path(_NO_FILE))
     if state.suffix != STATE_SUFFIX and not state.exists():
         raise ParameterError(
             f"--state {state}: a state's name must end with {STATE_SUFFIX}, by which other rounds find what it "
@@ -417,6 +428,7 @@ def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) ->
     if not warned:
         _warn(loss.warnings(layout))
     figures = _figures_of(total, options)
+    receipt = show_certified(options.receipts, total.certified)
     summary = {
         "ok": True,
         "seat": total.seat,
@@ -424,6 +436,7 @@ def _told(total: Total, own: OwnInput, options: JoinOptions, *, warned: bool) ->
         "output": str(options.output),
         "clipped": dict(loss.clipped),
         "weight_clamped": loss.weight_clamped,
+        **receipt,
         **figures,
     }
     return JoinOutcome(summary, 0)
@@ -452,7 +465,7 @@ def _figures_of(total: Total, options: JoinOptions) -> dict[str, Any]:
     return {"clipped_by_all": found.mean.clipped, **sum_json(arrays, found.mean)}
 
 
-def _no(reason: str, exit_code: int, command: str = "join") -> JoinOutcome:
+def ended_with(reason: str, exit_code: int, command: str = "join") -> JoinOutcome:
     """One line; some of it may be the server's words, which must not steer a terminal."""
     line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(reason.split())[:_LONGEST_REASON])
     typer.echo(f"secagg {command}: {line}", err=True)

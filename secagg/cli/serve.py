@@ -20,7 +20,10 @@ def serve(options: ServeOptions) -> None:
     Arrays of integers in the file of --dim-from that have no option of their own are summed exactly, over the range of
     their type but at most from -2^31 to 2^31. The command says so when it starts.
 
-    Exit code 0: every round ended with a sum. 1: a round ended without a sum. 2: the command cannot be carried out. 3:
+    With --ballot, the members sum no files: each tests a candidate model and votes, and the count alone is opened.
+
+    Exit code 0: every round ended with a sum, and a ballot accepted its candidate. 1: a round ended without a sum, or
+    a ballot dropped its candidate or decided nothing. 2: the command cannot be carried out. 3:
     the server was stopped before the end.
 
     In the JSON object, each round has the number of contributors, the total weight, the number of values that were

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from secagg.cli.carriers import CarrierChoice, ChosenCarrier
-from secagg.cli.command_options import check_range
+from secagg.cli.command_options import check_no_others, check_range
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import AsJson, ChosenSuite, Groups, LogFormat, LogFormatName, MinGroup, Neighbours, RoundGamma
@@ -27,11 +27,18 @@ from secagg.cli.promise_options import (
 from secagg.cli.rounds import SuiteName
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
+from secagg.robust.ballots import Ballot
 
 _NETWORK: Final = "Network"
 _ROUND: Final = "Round"
+_BALLOT: Final = "Ballot"
 _RUNNING: Final = "Running it"
 _LARGEST_PORT: Final = 65535
+_NOT_OF_A_BALLOT: Final = (
+    *("dim_from", "clip", "array_bits", "exact", "write_layout", "bits", "max_weight", "epsilon", "promised_rounds"),
+    *("noise", "levels", "budget", "output", "scores"),
+)
+"""Options of what files hold, and of noise, which a count has not."""
 _LONGEST_LINGER: Final = 1e9
 """About thirty years: what is longer, such as infinity, is a mistake."""
 
@@ -41,14 +48,43 @@ class ServeOptions:
     """The options, as they were given."""
 
     dim_from: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="File with the arrays to sum, .npz or .safetensors. Their names, shapes and types are read, their "
-            "values are not.",
+            "values are not. Only --ballot needs none.",
+            show_default=False,
             rich_help_panel=_ROUND,
         ),
-    ]
+    ] = None
+    ballot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Sum no files, and let the members vote on the candidate model FILE, .npz or .safetensors: they get "
+            "it, test it on their own data with secagg join --judge, and the count alone is opened.",
+            show_default=False,
+            rich_help_panel=_BALLOT,
+        ),
+    ] = None
+    objecting_share: Annotated[
+        float | None,
+        typer.Option(
+            help="With --ballot: the candidate is dropped when more than this share of the voters object; from 0 to "
+            f"below 1 (default: {Ballot().objecting_share:g}).",
+            show_default=False,
+            rich_help_panel=_BALLOT,
+        ),
+    ] = None
+    fewest_voters: Annotated[
+        int | None,
+        typer.Option(
+            help="With --ballot: with fewer votes than this, abstentions left out, the ballot decides nothing "
+            f"(default: {Ballot().fewest_voters}).",
+            show_default=False,
+            rich_help_panel=_BALLOT,
+        ),
+    ] = None
     clip: ClipTexts = None
     array_bits: ArrayBitsTexts = None
     exact: ExactTexts = None
@@ -142,12 +178,25 @@ class ServeOptions:
     budget: BudgetFile = None
     ledger: LedgerFile = None
     min_difference: MinDifference = None
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --groups and --directory: file that keeps the scores of clients over rounds, made when it is "
+            "not there, and FILE.html, a page that shows them. A score says how far the groups of a client were from "
+            "the others: over many rounds that tells how unusual a client's data are (default: no scores are kept).",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None
     deadline: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[PHASE=]SECONDS",
-            help="Longest time that a phase may last, in seconds: of every phase, or of the one that is named. The "
-            "option may be repeated (default: ADVERTISE=600, SHARE=120, MASK=600, CONFIRM=120, UNMASK=120).",
+            help="Longest time that a phase may last, in seconds: of every phase, or of the one that is named. "
+            "STATEMENTS names the wait for members' statements after a chained round was aborted in UNMASK. The "
+            "option may be repeated (default: ADVERTISE=600, SHARE=120, MASK=600, CONFIRM=120, UNMASK=120, "
+            "STATEMENTS=600).",
             show_default=False,
         ),
     ] = None
@@ -305,9 +354,26 @@ class ServeOptions:
         if asked is None and self.budget is not None:
             raise ParameterError(f"--budget {self.budget}: it is charged for private rounds; give --epsilon")
         check_ledger(self.ledger, self.min_difference, self.directory)
+        self._check_ballot()
+        if self.scores is not None and (self.groups < 2 or self.directory is None):
+            raise ParameterError(
+                f"--scores {self.scores}: they compare groups of clients whose names stay the same over all rounds; "
+                "give --groups and --directory"
+            )
         if self.chained and self.certificates is None:
             raise ParameterError("--chained: the chain is that of the certificates; give --certificates and --identity")
         check_range("--port", self.port, 0, _LARGEST_PORT)
         check_range("--monitor-port", self.monitor_port, 0, _LARGEST_PORT)
         check_range("--max-connections", self.max_connections, 1)
         check_range("--linger", self.linger, 0, _LONGEST_LINGER)
+
+    def _check_ballot(self) -> None:
+        if self.ballot is not None:
+            check_no_others(self, f"--ballot {self.ballot}", "it sums votes, and no files", _NOT_OF_A_BALLOT)
+            if len(self.names) > 1:
+                raise ParameterError(
+                    f"--ballot {self.ballot}: members vote on a candidate once; give one --round instead of "
+                    f"{len(self.names)}"
+                )
+        elif self.objecting_share is not None or self.fewest_voters is not None:
+            raise ParameterError("--objecting-share and --fewest-voters are rules of a ballot; give --ballot FILE")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from secagg.adapters.net import model_files
-from secagg.adapters.net.model_files import Header
-from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, PHASES, RoundSpec
+from secagg.adapters.net.ballot_layout import MOST_CANDIDATE_BYTES, BallotLayout
+from secagg.adapters.net.model_files import NPZ, SAFETENSORS, Header
+from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
 from secagg.cli.carriers import carried
 from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
@@ -33,6 +34,7 @@ from secagg.pairwise.phases import ThreatModel, default_threat_model
 from secagg.privacy import PrivateEncoder, PrivateLayout
 from secagg.privacy.cohort import private_cohort
 from secagg.privacy.layout import AnyLayout
+from secagg.robust.ballots import Ballot
 from secagg.wording import counted
 
 _FEWEST: Final = 3
@@ -52,10 +54,12 @@ class ServedLayout:
     Attributes:
         layout: what clients are told.
         chosen: whole sentences on what was chosen without an option, and on what a private round promises.
+        candidate: of a ballot, its bytes.
     """
 
-    layout: AnyLayout
+    layout: AnyLayout | BallotLayout
     chosen: tuple[str, ...]
+    candidate: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,13 @@ def layout_of(options: ServeOptions) -> ServedLayout:
     """The layout that the options and the file of --dim-from make.
 
     Raises ParameterError and InputError: for a file that ``join`` would not take either, for an array without a clip,
-    for a layout that loses what a client of weight 1 gives, and for a promise that no noise keeps.
+    for a layout that loses what a client of weight 1 gives, and for a promise that no noise keeps.  For a ballot the
+    layout is that of the candidate and the rules.
     """
+    if options.ballot is not None:
+        return _ballot_layout(options, options.ballot)
+    if options.dim_from is None:
+        raise ParameterError("--dim-from is missing: give a file with the arrays to sum, or --ballot with a candidate")
     headers = model_files.read_headers(options.dim_from)
     given = parse_layout(options.clip, options.array_bits, options.exact)
     given.check_names(list(headers))
@@ -92,6 +101,26 @@ def layout_of(options: ServeOptions) -> ServedLayout:
     if options.epsilon is None:
         return _plain_layout(options, headers, given)
     return _private_layout(options, headers, options.privacy(check_one_clip(given)))
+
+
+def _ballot_layout(options: ServeOptions, file: Path) -> ServedLayout:
+    model_files.read_headers(file)  # members read it, too, and nobody unpickles it
+    if (size := file.stat().st_size) > MOST_CANDIDATE_BYTES:
+        raise ParameterError(
+            f"--ballot {file}: it has {counted(size, 'byte')}, and a candidate can have {MOST_CANDIDATE_BYTES:,}"
+        )
+    given = {"objecting_share": options.objecting_share, "fewest_voters": options.fewest_voters}
+    try:
+        ballot = Ballot(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ParameterError as refused:
+        raise ParameterError(f"--{str(refused).replace('_', '-', 1)}") from None
+    candidate = file.read_bytes()
+    layout = BallotLayout.of(candidate, ballot, NPZ if model_files.kind_of(file) == NPZ else SAFETENSORS)
+    drops = (
+        f"{file}: dropped when more than {ballot.objecting_share:g} of the voters object; undecided with fewer than "
+        f"{counted(ballot.fewest_voters, 'voter')}; SHA-256 {layout.candidate.hex()}"
+    )
+    return ServedLayout(layout, (drops,), candidate)
 
 
 def _plain_layout(options: ServeOptions, headers: Mapping[str, Header], given: LayoutOptions) -> ServedLayout:
@@ -203,19 +232,20 @@ def _check_precision(layout: Layout) -> None:
     encoder.check_precision()
 
 
-def round_specs(options: ServeOptions, layout: AnyLayout) -> list[RoundSpec]:
+def round_specs(options: ServeOptions, served: ServedLayout) -> list[RoundSpec]:
     """The rounds that the options ask for.  Raises ParameterError and InputError."""
     invited = invited_by(options)
     seconds = parse_deadlines(options.deadline or [])
     names = options.names
     if len(set(names)) < len(names):
         raise ParameterError(f"--round: {', '.join(names)} has a name twice")
-    agreed = _agreed(options, layout, invited)
+    agreed = _agreed(options, served.layout, invited)
     return [
         RoundSpec(
             name=name,
             config=agreed,
-            layout=layout,
+            layout=served.layout,
+            candidate=served.candidate,
             deadlines=seconds,
             keys=invited.keys,
             names=invited.names,
@@ -242,7 +272,7 @@ def invited_by(options: ServeOptions) -> Invited:
     return Invited(count, threat, known, members, keys, digest)
 
 
-def _agreed(options: ServeOptions, layout: AnyLayout, invited: Invited) -> RoundConfig:
+def _agreed(options: ServeOptions, layout: AnyLayout | BallotLayout, invited: Invited) -> RoundConfig:
     with option_words():
         agreed = _config(options, layout, invited, options.min_survivors)
         if options.min_survivors is None and agreed.min_survivors < _FEWEST:
@@ -252,7 +282,9 @@ def _agreed(options: ServeOptions, layout: AnyLayout, invited: Invited) -> Round
     return carried(agreed, options.carrier)
 
 
-def _config(options: ServeOptions, layout: AnyLayout, invited: Invited, least: int | None) -> RoundConfig:
+def _config(
+    options: ServeOptions, layout: AnyLayout | BallotLayout, invited: Invited, least: int | None
+) -> RoundConfig:
     return config_for(
         invited.clients,
         layout.encoder(),
@@ -265,6 +297,7 @@ def _config(options: ServeOptions, layout: AnyLayout, invited: Invited, least: i
         cohort=invited.digest,
         own={
             **(private_arguments(layout, invited.clients) if isinstance(layout, PrivateLayout) else {}),
+            **({"context": layout.digest()} if isinstance(layout, BallotLayout) else {}),
             **grouped_arguments(options.groups, options.min_group),
         },
     )
@@ -296,7 +329,10 @@ def named(message: str, file: Path) -> str:
 
 
 def parse_deadlines(given: Sequence[str]) -> dict[str, float]:
-    """``60`` for all phases but those that are named, as in ``SHARE=60``.  Raises ParameterError."""
+    """``60`` for all phases and the wait for statements, but for what is named, as in ``SHARE=60``.
+
+    Raises ParameterError.
+    """
     found, by_phase = dict(DEFAULT_DEADLINES), {}
     for text in given:
         phase, equals, number = text.rpartition("=")
@@ -304,10 +340,12 @@ def parse_deadlines(given: Sequence[str]) -> dict[str, float]:
             seconds = float(number)
         except ValueError:
             seconds = 0.0
-        if not 0 < seconds < 1e9 or (equals and phase.upper() not in PHASES):
-            raise ParameterError(f"--deadline {text!r}: give SECONDS, or PHASE=SECONDS with one of {', '.join(PHASES)}")
+        if not 0 < seconds < 1e9 or (equals and phase.upper() not in DEFAULT_DEADLINES):
+            raise ParameterError(
+                f"--deadline {text!r}: give SECONDS, or PHASE=SECONDS with one of {', '.join(DEFAULT_DEADLINES)}"
+            )
         if equals:
             by_phase[phase.upper()] = seconds
         else:
-            found = dict.fromkeys(PHASES, seconds)
+            found = dict.fromkeys(DEFAULT_DEADLINES, seconds)
     return {**found, **by_phase}

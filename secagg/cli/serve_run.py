@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,31 +26,32 @@ from rich.text import Text
 
 from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import is_loopback
+from secagg.adapters.net.ballot_count import tally_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import CERTIFICATE_FILE, make_demo_certificate, server_context
-from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
-from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.monitor import monitor
 from secagg.adapters.net.round_spec import RoundSpec
+from secagg.adapters.net.score_keeping import ScoreFileError
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.standing import listed
 from secagg.arithmetic import unpack
 from secagg.certificate_files import CertificateFiles
 from secagg.cli.array_files import check_output, write_arrays
-from secagg.cli.difference_options import open_ledger
+from secagg.cli.ballot_words import verdict_line
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
-from secagg.cli.private_options import open_budget, spent_line
+from secagg.cli.private_options import spent_line
 from secagg.cli.private_sums import noisy_arrays, noisy_json, noisy_warnings, report_for, show_noisy
+from secagg.cli.serve_keepers import Keepers, open_keepers
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
 from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
-from secagg.credentials import load_identity
 from secagg.differencing import DifferenceLedgerError
-from secagg.errors import CertificateError, InputError, ParameterError
+from secagg.errors import InputError, ParameterError
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
@@ -58,10 +59,8 @@ from secagg.privacy.budget_errors import BudgetFileError
 from secagg.privacy.hosting import OpenedSum, decoded
 from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import write_any_layout
+from secagg.robust.ballots import Verdict
 from secagg.wording import counted, was
-
-if TYPE_CHECKING:
-    from secagg.privacy.budget import Budget
 
 _log = logging.getLogger("secagg.net.serve")
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
@@ -82,6 +81,8 @@ class _Sum:
 
     Attributes:
         unusable: why its sum is of no use; empty where there is none, or where it is good.
+        headline: what to say in place of how many clients are in the sum.
+        is_good: False for a ballot that did not accept its candidate.
         told: what to say of a good sum behind the number of clients in it.
         summary: of a good sum, for ``--json``.
         lines, warnings: of a good sum, whole sentences.
@@ -89,6 +90,8 @@ class _Sum:
     """
 
     unusable: str = ""
+    headline: str = ""
+    is_good: bool = True
     told: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
@@ -102,10 +105,9 @@ def run(options: ServeOptions) -> ServeOutcome:
     served = layout_of(options)
     if options.write_layout is not None:
         return _write_layout(options.write_layout, served)
-    specs = round_specs(options, served.layout)
+    specs = round_specs(options, served)
     if options.output is not None:
         _check_output(options.output, options, specs)
-    certifier = _certifier(options)
     tls, certificate = tls_of(options)
     allow_many_sockets()
     as_json = options.log_format is LogFormatName.JSON
@@ -113,22 +115,15 @@ def run(options: ServeOptions) -> ServeOutcome:
     opened = Journal(options.journal)
     try:
         _say(served.chosen)
-        with (
-            open_budget(options.budget, options.epsilon, options.delta) as budget,
-            open_ledger(options.ledger) as ledger,
-            contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
-        ):
-            apart = None if ledger is None else SumsApart(ledger, options.min_difference)
-            if options.chained and certifier is not None:
+        with open_keepers(options) as keepers, contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+            if options.chained and keepers.certifier is not None:
                 done: list[ServeOutcome] = []
                 for spec in specs:
-                    following = [chained_spec(spec, certifier.files)]
-                    done.append(
-                        asyncio.run(_host(following, options, opened, tls, certificate, budget, certifier, apart))
-                    )
+                    following = [chained_spec(spec, keepers.certifier.files)]
+                    done.append(asyncio.run(_host(following, options, opened, tls, certificate, keepers)))
                 return _together(done)
-            return asyncio.run(_host(specs, options, opened, tls, certificate, budget, certifier, apart))
-    except (JournalError, BudgetFileError, DifferenceLedgerError) as failure:
+            return asyncio.run(_host(specs, options, opened, tls, certificate, keepers))
+    except (JournalError, BudgetFileError, DifferenceLedgerError, ScoreFileError) as failure:
         typer.echo(f"secagg serve: {failure}; mend that, and run the same command to go on", err=True)
         return ServeOutcome({"ok": False, "stopped": True}, EXIT_STOPPED)
     finally:
@@ -166,6 +161,8 @@ def _write_layout(file: Path, served: ServedLayout) -> ServeOutcome:
     if not file.parent.is_dir() or file.is_dir():
         raise ParameterError(f"--write-layout {file}: name a file in a directory that is there")
     layout = served.layout
+    if isinstance(layout, BallotLayout):
+        raise TypeError("a ballot has no layout of a file")
     write_any_layout(file, layout)
     _say(served.chosen)
     typer.echo(
@@ -182,33 +179,10 @@ def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec
         raise ParameterError(f"--output {output}: several rounds need several files; put {{round}} into the name")
     for spec in specs:
         file = _file_of(output, spec.name)
-        check_output(file, [options.dim_from])
+        check_output(file, [] if options.dim_from is None else [options.dim_from])
         if options.journal.exists() and file.exists() and file.samefile(options.journal):
             raise ParameterError(f"--output {file}: this is the journal; name another file")
-        model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.layout.arrays})
-
-
-def _certifier(options: ServeOptions) -> Certifier | None:
-    """Who signs the certificates, and the chain that they continue.  Raises ParameterError and OSError."""
-    if (options.identity is None) != (options.certificates is None):
-        raise ParameterError(
-            "--identity and --certificates go together: the identity signs what the directory gets; make one with "
-            "secagg identity new"
-        )
-    if options.identity is None or options.certificates is None:
-        return None
-    identity = load_identity(options.identity)
-    try:
-        files = CertificateFiles(options.certificates)
-    except CertificateError as wrong:
-        raise ParameterError(f"--certificates: {wrong}; give another directory") from None
-    if files.last and (signer := Certificate.from_bytes(files.last).server) != identity.public_key:
-        raise ParameterError(
-            f"--certificates {options.certificates}: holds the chain of the server {signer.hex()}, and --identity "
-            f"{options.identity} is {identity.public_key.hex()}; give the identity or the directory that belongs to "
-            "the other"
-        )
-    return Certifier(identity, files)
+        model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.file_layout.arrays})
 
 
 def _file_of(output: Path, name: str) -> Path:
@@ -221,9 +195,7 @@ async def _host(
     journal: Journal,
     tls: ssl.SSLContext | None,
     certificate: bytes,
-    budget: Budget | None,
-    certifier: Certifier | None,
-    apart: SumsApart | None,
+    keepers: Keepers,
 ) -> ServeOutcome:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
@@ -235,16 +207,17 @@ async def _host(
         journal,
         certificate=certificate,
         limits=limits,
-        privacy_budget=budget,
-        certifier=certifier,
-        sums_apart=apart,
+        privacy_budget=keepers.budget,
+        certifier=keepers.certifier,
+        sums_apart=keepers.apart,
+        scores=keepers.scores,
     )
     async with contextlib.AsyncExitStack() as stack:
         open_monitor(service, options, stack)
         url = await open_port(service, options, stack, tls)
         _announce(service, options, url, certificate)
-        if budget is not None:
-            _say([spent_line(budget)])
+        if keepers.budget is not None:
+            _say([spent_line(keepers.budget)])
         await stack.enter_async_context(shown(service, url))
         written = [asyncio.create_task(_write_sum(hosted, options.output)) for hosted in service.rounds.values()]
         await service.finished(options.linger)
@@ -293,7 +266,8 @@ def _announce(service: Service, options: ServeOptions, url: str, certificate: by
         fields |= {"certificate": certificate.hex(), **_terms(hosted.config)}
         _log.info("listening", extra={"fields": fields})
         typer.echo(f"round {name}: {_tolerates(hosted.config)}", err=True)
-        typer.echo(f"round {name}: clients run secagg join {url}/{name}{trust_in(options.demo_cert)}", err=True)
+        judge = "" if options.ballot is None else " --judge COMMAND"
+        typer.echo(f"round {name}: clients run secagg join {url}/{name}{judge}{trust_in(options.demo_cert)}", err=True)
         if hosted.ending is not None:
             typer.echo(
                 f"round {name} is over, and is handed out again for {options.linger:g} s; for a new one give another "
@@ -307,15 +281,15 @@ def _outcome(service: Service, sums: Sequence[_Sum], options: ServeOptions) -> S
     status = service.status()
     for found, ended in zip(status["rounds"], sums, strict=True):
         found["failure"] = found["failure"] or ended.unusable
-        told = (
-            f"no sum: {found['failure']}" if found["failure"] else f"the sum of {counted(found['included'], 'client')}"
-        )
+        told = ended.headline or f"the sum of {counted(found['included'], 'client')}"
+        if found["failure"]:
+            told = f"no sum: {found['failure']}"
         found |= ended.summary
         typer.echo(f"round {found['name']}: {told}{ended.told}{_who_was_lost(found)}", err=True)
         _say([*ended.lines, *(f"Warning: {warning}." for warning in ended.warnings)])
         if not options.as_json:
             ended.show(f"The sum of round {found['name']}")
-    ok = all(not found["failure"] for found in status["rounds"])
+    ok = all(not found["failure"] for found in status["rounds"]) and all(ended.is_good for ended in sums)
     return ServeOutcome({"ok": ok, **status}, 0 if ok else EXIT_FAILED)
 
 
@@ -367,6 +341,10 @@ async def _write_sum(hosted: HostedRound, output: Path | None) -> _Sum:
 
 def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Sum:
     config = spec.config
+    if isinstance(spec.layout, BallotLayout):
+        tally = tally_of(spec.layout, config, ending)
+        verdict = spec.layout.ballot().verdict(tally)
+        return _Sum(headline=verdict_line(verdict, tally), is_good=verdict is Verdict.ACCEPTED)
     vector = unpack(ending.packed, config.modulus, config.length)
     least = config.smallest_sum
     layout = spec.file_layout
@@ -505,7 +483,8 @@ def _table(service: Service, url: str) -> Table:
         made.add_column(column, overflow="fold")
     for found in status["rounds"]:
         seats = f"{found['seated']} of {found['clients']}" if found["open"] else str(found["clients"])
-        outcome = found["failure"] or (str(found["included"]) if found["included"] else "")
+        ended = (found["ballot"] or {}).get("verdict") or str(found["included"])
+        outcome = found["failure"] or (ended if found["included"] else "")
         cells = (
             f"{found['name']} ({found['threat_model']})",
             found["phase"],

@@ -251,7 +251,21 @@ def _signed_bytes(certificate: Certificate) -> bytes:
     return certificate.round_config.labels.signed_certificate(_encoder.encode(unsigned))
 
 
-# What one certificate claims.
+# What one certificate claims beside the one before it, and alone.
+
+
+def check_follows(certificate: Certificate, last: Certificate, digest: bytes) -> None:
+    """R-CHAIN-4: a certificate follows another one, whose digest is given.  Raises CertificateError."""
+    if certificate.number != last.number + 1:
+        raise CertificateError(f"it has number {certificate.number}, behind number {last.number}")
+    if certificate.previous != digest:
+        raise CertificateError(
+            f"it names {certificate.previous.hex()} as the one before it, which has the digest {digest.hex()}"
+        )
+    if certificate.round_config.cohort != last.round_config.cohort:
+        raise CertificateError("it is of another cohort than the one before it")
+    if certificate.time and certificate.time < last.time:
+        raise CertificateError(f"it was made at {certificate.time}, before the one before it, at {last.time}")
 
 
 def _check(certificate: Certificate) -> None:

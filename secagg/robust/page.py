@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -24,13 +25,20 @@ anything wrong, and so does one that was often drawn into a group with an attack
 them whose data are unusual: keep this page as you keep the group sums.</p>"""
 
 
-def write_anomalies(scores: Scores, report: RoundReport | None, file: str | os.PathLike[str]) -> None:
+def write_anomalies(
+    scores: Scores,
+    report: RoundReport | None,
+    file: str | os.PathLike[str],
+    *,
+    names: Sequence[str] | None = None,
+) -> None:
     """Write a page with a table and a picture of the clients' scores, which loads nothing from anywhere.
 
     Args:
         scores: of all rounds.
         report: of the last round, whose groups are shown below; None leaves them out.
         file: where to; a file of this name is replaced.
+        names: of the clients, by the index that the report has; by default the index itself.
 
     Raises ModuleNotFoundError, which says what to install, without Matplotlib, and OSError.
     """
@@ -51,7 +59,7 @@ def write_anomalies(scores: Scores, report: RoundReport | None, file: str | os.P
     ]
     if report is not None:
         body += ["<h2>The last round</h2>", f'<p class="facts">{escape(_summary(report))}</p>']
-        body.append(table_html(_group_table(report)))
+        body.append(table_html(_group_table(report, names)))
     Path(file).write_text(document("Groups and clients that stand out", "\n".join(body)), encoding="utf-8")
 
 
@@ -73,11 +81,11 @@ def _score_table(ranking: list[ClientScore]) -> Table:
     return Table("Scores of clients, the highest first", columns, rows)
 
 
-def _group_table(report: RoundReport) -> Table:
+def _group_table(report: RoundReport, names: Sequence[str] | None) -> Table:
     rows = tuple(
         (
             group.number,
-            ", ".join(map(str, group.members)),
+            ", ".join(str(member) if names is None else names[member] for member in group.members),
             group.distance,
             group.cosine,
             group.norm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
@@ -12,6 +13,7 @@ from secagg.errors import InputError, ParameterError, PeerError, StateError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, ClientStep, Duplicate, Late, Misbehaved
 from secagg.identity import Identity, UsedTokens
 from secagg.pairwise.carrier import ANY_CARRIER
+from secagg.pairwise.client.chaining import Chain
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
@@ -40,6 +42,16 @@ class Mismatch(Exception):  # noqa: N818
     """What was met is not what a vector says."""
 
 
+def carry_out_each(operations: Sequence[Operation], carry_out: Callable[[Operation], None]) -> None:
+    """Carry out operations; raises Mismatch, which names the operation, at the first that goes otherwise."""
+    for number, operation in enumerate(operations):
+        try:
+            carry_out(operation)
+        except Mismatch as difference:
+            who = f" {operation['client']}" if "client" in operation else ""
+            raise Mismatch(f"operation {number} ({operation['op']}{who}): {difference}") from None
+
+
 def expect(what: str, met: object, expected: object) -> None:
     """Raises Mismatch unless the two are equal."""
     if met != expected:
@@ -52,7 +64,7 @@ def _short(value: object) -> str:
 
 
 @final
-class _FixedDirectory:
+class FixedDirectory:
     """Gives the same keys, or none, whatever it is asked for."""
 
     def __init__(self, keys: Sequence[bytes] | None) -> None:
@@ -83,7 +95,9 @@ class _Draws:
 class Replay:
     """The parties of one recorded round."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, chains: Mapping[int, Chain] = MappingProxyType({})) -> None:
+        """``chains``: of the members that keep one, by cohort index."""
+        self._chains = chains
         self._config = RoundConfig.from_bytes(bytes.fromhex(setup["config"]))
         self._policy: Mapping[str, Any] = setup["policy"]
         self._seeds = [bytes.fromhex(member["identity_seed"]) for member in setup["cohort"]]
@@ -100,12 +114,11 @@ class Replay:
 
     def run(self, operations: Sequence[Operation]) -> None:
         """Carry out operations; raises Mismatch at the first that goes otherwise."""
-        for number, operation in enumerate(operations):
-            try:
-                _OPERATIONS[operation["op"]](self, operation)
-            except Mismatch as difference:
-                who = f" {operation['client']}" if "client" in operation else ""
-                raise Mismatch(f"operation {number} ({operation['op']}{who}): {difference}") from None
+        carry_out_each(operations, self.carry_out)
+
+    def carry_out(self, operation: Operation) -> None:
+        """Carry out one operation; raises Mismatch when it goes otherwise."""
+        _OPERATIONS[operation["op"]](self, operation)
 
     # A client's operations.
 
@@ -130,8 +143,9 @@ class Replay:
                 approve=bytes.fromhex(operation["approve"]) if "approve" in operation else None,
                 policy=_policy(policy),
                 identity=self._identity(index),
-                directory=_FixedDirectory(keys) if self._config.threat_model.signs else None,
+                directory=FixedDirectory(keys) if self._config.threat_model.signs else None,
                 consume=lambda token: self._joined(token) and not operation.get("used", False),
+                chain=self._chains.get(index),
                 randomness=self._client_draws[index] if index < len(self._client_draws) else _Draws(()),
             )
         except PeerError as refused:
@@ -140,7 +154,7 @@ class Replay:
         except ParameterError as misuse:
             expect("error", type(misuse), _HOST_ERRORS.get(operation.get("error", "")))
             return
-        _expect_success(operation)
+        expect_success(operation)
         self._clients[index] = client
         self._expect_state(client, operation)
 
@@ -171,11 +185,21 @@ class Replay:
         self._expect_message(client.abort(), operation)
         self._expect_state(client, operation)
 
+    def _disclaim(self, operation: Operation) -> None:
+        client = self._clients[operation["client"]]
+        try:
+            statement = client.disclaim()
+        except StateError as misuse:
+            expect("error", type(misuse), _HOST_ERRORS.get(operation.get("error", "")))
+        else:
+            expect_success(operation)
+            self._expect_message(statement, operation)
+
     def _suspend(self, operation: Operation) -> None:
         index = operation["client"]
         self._client_draws[index].put_first(operation["token"])
         self._stored[operation["saved"]] = self._clients[index].suspend()
-        _expect_success(operation)
+        expect_success(operation)
         self._expect_state(self._clients[index], operation)
 
     def _resume(self, operation: Operation) -> None:
@@ -190,13 +214,14 @@ class Replay:
                 self._stored[operation["saved"]],
                 consume,
                 identity=self._identity(index),
-                directory=_FixedDirectory(self._keys) if self._config.threat_model.signs else None,
+                directory=FixedDirectory(self._keys) if self._config.threat_model.signs else None,
+                chain=self._chains.get(index),
                 randomness=self._client_draws[index],
             )
         except PeerError as refused:
             self._expect_refusal(refused, operation)
         else:
-            _expect_success(operation)
+            expect_success(operation)
         self._expect_state(self._clients[index], operation)
 
     def _identity(self, index: int) -> Identity | None:
@@ -211,7 +236,7 @@ class Replay:
         except (StateError, InputError) as misuse:
             expect("error", type(misuse), expected)
         else:
-            _expect_success(operation)
+            expect_success(operation)
             self._expect_message(b"".join(step.outgoing), operation)
         self._expect_state(client, operation)
 
@@ -236,7 +261,7 @@ class Replay:
         return self._server
 
     def _open(self, operation: Operation) -> None:
-        directory = _FixedDirectory(self._keys) if self._config.threat_model.signs else None
+        directory = FixedDirectory(self._keys) if self._config.threat_model.signs else None
         self._server = Server(self._config, directory=directory, randomness=self._server_draws)
         self._expect_message(self._server.invitation(), operation)
 
@@ -267,7 +292,7 @@ class Replay:
             expect("error", refused.code.value, operation.get("error"))
             expect("culprits", list(refused.culprit), operation["culprits"])
         else:
-            _expect_success(operation)
+            expect_success(operation)
             expect("sum", [str(element) for element in result.sum.tolist()], operation["sum"])
             expect("included", list(result.included), operation["included"])
             if server.config.groups > 1:
@@ -290,6 +315,7 @@ _OPERATIONS: Final[Mapping[str, Callable[[Replay, Operation], None]]] = {
     "client.receive": Replay._receive,
     "client.submit": Replay._submit,
     "client.abort": Replay._abort,
+    "client.disclaim": Replay._disclaim,
     "client.suspend": Replay._suspend,
     "client.resume": Replay._resume,
     "server.open": Replay._open,
@@ -299,7 +325,8 @@ _OPERATIONS: Final[Mapping[str, Callable[[Replay, Operation], None]]] = {
 }
 
 
-def _expect_success(operation: Operation) -> None:
+def expect_success(operation: Operation) -> None:
+    """Raises Mismatch when an operation went well that should be refused."""
     if not operation["ok"]:
         raise Mismatch(f"it should be refused with {operation['error']!r}, and was not")
 

@@ -32,6 +32,7 @@ from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.parameters import Demand
 from secagg.pairwise.phases import ThreatModel
 from secagg.primitives import agreement, masking, secret_sharing, signing, suites
+from secagg.testing.chain_replay import ChainReplay
 from secagg.testing.intermediate import Intermediate
 from secagg.testing.replay import Mismatch, Replay, expect
 
@@ -419,6 +420,13 @@ def _check_refusal(test: Test, content: Content) -> None:
     replay.run(test["operations"])
 
 
+def _check_chain(test: Test, content: Content) -> None:
+    setup = content["setups"][test["setup"]]
+    replay = ChainReplay({**setup, "messages": {**setup["messages"], **test["messages"]}})
+    replay.run(setup["operations"][: test["after"]])
+    replay.run(test["operations"])
+
+
 _CHECKS: Final[Mapping[str, Callable[[Test, Content], None]]] = {
     "hashes": _check_hash,
     "keys": _check_key,
@@ -434,6 +442,7 @@ _CHECKS: Final[Mapping[str, Callable[[Test, Content], None]]] = {
     "rounds": _check_round,
     "client-refusals": _check_refusal,
     "server-refusals": _check_refusal,
+    "chains": _check_chain,
 }
 KINDS: Final = tuple(_CHECKS)
 """The kinds of files that can be checked."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from . import envelopes, primitives, transcript, wire
 from .arithmetic import FIELD, mask, pack_vector, read_share, share
+from .chain import Chain
 from .primitives import KEY_BYTES, derive
 from .rules import Config, neighbours_of, proved_root, read_config, shown_version
 from .transcript import Labels
@@ -46,12 +47,14 @@ class Client:
         identity: bytes = b"",
         directory: Callable[[bytes], Sequence[bytes] | None] = lambda digest: None,
         consume: Callable[[bytes], bool] = lambda token: True,
+        chain: Chain | None = None,
     ) -> None:
         """Join a round: ``accept`` gives the code of the host's or policy's refusal; ``identity`` is a seed."""
         self.round_id, version = bytes(32), 1
         try:
-            _, round_id, fields = wire.decode(invitation, ["Invitation"], 4096, wire.VERSIONS)
-            (encoded, self.nonce), invited = fields, wire.unpack(invitation)[1]
+            limit = 4096 + (1 << 20) * (invitation[2:3] == b"\2")  # R-CHAIN-7
+            _, round_id, fields = wire.decode(invitation, ["Invitation"], limit, wire.VERSIONS)
+            (encoded, self.nonce, *optional), invited = fields, wire.unpack(invitation, depth=2)[1]
             require(invited == 1 or shown_version(encoded) in (invited, None), "wrong-version")  # R-VERSION-3
             self.round_id, version = round_id, invited
             self.config = config = read_config(encoded)  # R-CONFIG-10
@@ -67,7 +70,12 @@ class Client:
                 require(all(map(primitives.is_well_formed, self.cohort)), "cohort-not-vouched")  # R-SIGN-2
                 require(len(self.cohort) == len({*self.cohort}) == config.clients, "cohort-not-vouched")
                 require(self.cohort[index] == primitives.identity_key(identity), "cohort-not-vouched")
+            self.chain = chain if config.active else None
+            brought = optional[0] if optional else []
+            end = self.chain and self.chain.joined(config, index, self.cohort, brought)
             require(consume(self.labels.join_token(self.round_id, index)), "already-joined")  # R-CONFIG-13
+            if self.chain and end:
+                self.chain.ends[config.cohort] = end
         except Refused as refused:
             refused.reply = wire.abort(self.round_id, "config-refused", version)
             raise
@@ -242,7 +250,7 @@ class Client:
 
     def _take_survivors(self, survivors: bytes) -> bytes:
         self.survivors = {*wire.read_bitmap(survivors, self.config.clients)}
-        self.signed = self.labels.signed_survivors(self.session, survivors)
+        self.shown, self.signed = survivors, self.labels.signed_survivors(self.session, survivors)
         near = self.survivors & self.neighbours
         require(self.index in self.survivors, "survivors-self")  # R-SURVIVORS-2
         require(len(self.survivors) >= self.config.min_survivors, "survivors-too-few")  # R-SURVIVORS-3
@@ -261,7 +269,15 @@ class Client:
         # R-CONFIRM-6
         for signer, signature in zip(ids, wire.records(signatures, 64, len(ids)), strict=True):
             require(primitives.verifies(self.cohort[signer], self.signed, signature), "confirm-signature")
+        if self.chain:
+            self.chain.answer(self.config, self.session, self.shown, self.pairs)
         return self._unmask()
+
+    def disclaim(self) -> bytes:
+        """R-CHAIN-12: the statement that it did not answer, once the round was aborted."""
+        if self.state != "ABORTED" or not self.session or not self.chain:
+            raise ValueError("not now")
+        return self.chain.disclaim(self.config, self.session, self.identity)
 
     def _unmask(self) -> bytes:
         """UNMASK: of each dealer one share with its salt.  R-UNMASK-2: which one follows from the survivors alone.

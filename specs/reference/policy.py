@@ -47,6 +47,8 @@ def _holds(config: Config, name: str, asked: Any) -> bool:
         return config.context.hex() == asked
     if name == "carrier":
         return config.carrier in CARRIERS[asked]
+    if name == "require_chain":  # R-CHAIN-6
+        return not asked or config.chain != b""
     if name == "suites":
         return config.suite in asked
     if name == "gamma":

@@ -20,8 +20,15 @@ Closed = tuple[list[int], Callable[[int], bytes]]  # who takes part in the next 
 class Server:
     """``receive`` collects a phase's messages, ``close_phase`` ends it and gives what to send, ``compute`` the sum."""
 
-    def __init__(self, config: Config, draw: Callable[[int], bytes], cohort: Sequence[bytes] = ()) -> None:
-        """``cohort`` holds the identity keys by index, in ``active``."""
+    def __init__(
+        self,
+        config: Config,
+        draw: Callable[[int], bytes],
+        cohort: Sequence[bytes] = (),
+        certificates: Sequence[bytes] = (),
+    ) -> None:
+        """``cohort`` holds the identity keys by index, in ``active``; ``certificates`` are those of a chained round."""
+        self.certificates = list(certificates)
         self.config, self.cohort, self.nonce, self.phase = config, cohort, draw(32), "ADVERTISE"
         self.labels = config.labels
         self.round_id, self.session = self.labels.round_id(config.digest, self.nonce), b""
@@ -43,9 +50,10 @@ class Server:
 
     def invitation(self) -> bytes:
         """The same for everybody."""
-        return self._encode("Invitation", self.round_id, self.config.to_bytes(), self.nonce)
+        brought = [self.certificates] if self.certificates else []
+        return self._encode("Invitation", self.round_id, self.config.to_bytes(), self.nonce, *brought)
 
-    def _encode(self, name: str, session: bytes, *fields: int | bytes) -> bytes:
+    def _encode(self, name: str, session: bytes, *fields: int | bytes | list[bytes]) -> bytes:
         return wire.encode(name, session, *fields, version=self.config.version)
 
     def _abort(self, code: str) -> bytes:

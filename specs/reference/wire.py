@@ -1,5 +1,6 @@
 """Bytes of messages: MessagePack as far as it is used, the shape of every message, records, bitmaps, size limits."""
 
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def require(holds: bool, code: str, *culprits: int) -> None:
 
 
 # MessagePack: every message, and the config, is one flat array of integers, strings and byte strings; of version 2 a
-# config ends with another array.
+# config ends with another array, and so may an Invitation.  A certificate has arrays of arrays, floats and nil as well.
 
 
 def _header(length: int, small: int, room: int, markers: dict[int, int]) -> bytes:
@@ -36,25 +37,30 @@ def _header(length: int, small: int, room: int, markers: dict[int, int]) -> byte
     return bytes([markers[size]]) + length.to_bytes(size, "big")
 
 
-def pack_one(value: int | str | bytes | list[Any]) -> bytes:
+def pack_one(value: int | str | bytes | float | list[Any] | None) -> bytes:
     """One element, in its shortest form: what a sender must send."""
+    if value is None:
+        return b"\xc0"
+    if isinstance(value, float):
+        return b"\xcb" + struct.pack(">d", value)
     if isinstance(value, int):
         return _header(value, 0, 0x80, {1: 0xCC, 2: 0xCD, 4: 0xCE, 8: 0xCF})
     if isinstance(value, list):
         return pack(value)
     if isinstance(value, str):
-        return _header(len(value), 0xA0, 32, {1: 0xD9, 2: 0xDA, 4: 0xDB}) + value.encode("ascii")
+        text = value.encode()
+        return _header(len(text), 0xA0, 32, {1: 0xD9, 2: 0xDA, 4: 0xDB}) + text
     return _header(len(value), 0, 0, {1: 0xC4, 2: 0xC5, 4: 0xC6}) + value
 
 
-def pack(values: Sequence[int | str | bytes | list[Any]]) -> bytes:
+def pack(values: Sequence[int | str | bytes | float | list[Any] | None]) -> bytes:
     return _header(len(values), 0x90, 16, {2: 0xDC, 4: 0xDD}) + b"".join(map(pack_one, values))
 
 
 def unpack(data: bytes, depth: int = 1) -> list[Any]:
     """R-WIRE-3: the elements of an array that fills ``data``; every encoding of them is taken, the shortest or not.
 
-    ``depth``: 2 where an element may be an array of elements.
+    ``depth``: 2 where an element may be an array of elements, 3 in a certificate.
     """
     at = 0
 
@@ -67,7 +73,7 @@ def unpack(data: bytes, depth: int = 1) -> list[Any]:
     def number(size: int, signed: bool = False) -> int:
         return int.from_bytes(take(size), "big", signed=signed)
 
-    def element(level: int) -> int | str | bytes | list[Any]:
+    def element(level: int) -> int | str | bytes | float | list[Any] | None:
         marker = number(1)
         if marker < 0x80 or marker >= 0xE0:
             return marker if marker < 0x80 else marker - 0x100
@@ -77,6 +83,8 @@ def unpack(data: bytes, depth: int = 1) -> list[Any]:
             return take(number(1 << marker - 0xC4))
         if level < depth and (0x90 <= marker <= 0x9F or marker in (0xDC, 0xDD)):
             return array(marker, level + 1)
+        if depth == 3 and marker in (0xC0, 0xCB):
+            return None if marker == 0xC0 else float(struct.unpack(">d", take(8))[0])
         require(0xA0 <= marker < 0xC0 or 0xD9 <= marker <= 0xDB, "malformed")
         return take(marker & 0x1F if marker < 0xC0 else number(1 << marker - 0xD9)).decode("utf-8", "replace")
 
@@ -116,7 +124,7 @@ def fields_of(name: str, version: int) -> list[str]:
     return [*MESSAGES[name][1].split(), *since_2]
 
 
-def encode(name: str, session: bytes, *fields: int | str | bytes, version: int = 1) -> bytes:
+def encode(name: str, session: bytes, *fields: int | str | bytes | list[Any], version: int = 1) -> bytes:
     return pack([MESSAGES[name][0], version, session, *fields])
 
 
@@ -130,13 +138,16 @@ def decode(
     """Name, session and fields of the message in ``data``, if it is one of those named, and of one of the versions."""
     require(len(data) <= limit, "too-large")  # R-WIRE-5
     try:
-        elements = unpack(data)
+        elements = unpack(data, depth=2)
         name = next((name for name in names if elements[:1] == [MESSAGES[name][0]]), "")
         shape = ["type:int", "version:int", "session:32", *fields_of(name, versions[0])] if name else []
+        if name == "Invitation" and elements[1:2] == [2] and len(elements) > len(shape):
+            shape.append("certificates:list")  # R-CHAIN-7
         require(0 < len(shape) == len(elements), "malformed")  # R-WIRE-1, R-WIRE-3
         for value, field in zip(elements, shape, strict=True):
             kind = field.partition(":")[2]
-            require(isinstance(value, int if kind == "int" else bytes), "malformed")
+            require(isinstance(value, {"int": int, "list": list}.get(kind, bytes)), "malformed")
+            require(kind != "list" or all(isinstance(part, bytes) for part in value), "malformed")
             require(not kind.isdigit() or len(value) == int(kind), "malformed")
     except Refused:
         # R-WIRE-4: another version may have other fields: say so, where the version can be read.

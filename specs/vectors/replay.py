@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from reference import arithmetic, envelopes, policy, primitives, rules, transcript, wire
+from reference.chain import Chain, audit
 from reference.client import Client
 from reference.server import Server
 from reference.wire import Refused
@@ -246,8 +247,8 @@ def _message(test: Test, version: int) -> None:
 class Parties:
     """The parties of one setup, and the operations that they carry out."""
 
-    def __init__(self, setup: Test) -> None:
-        self.setup, self.messages = setup, setup["messages"]
+    def __init__(self, setup: Test, chains: Mapping[int, Chain] | None = None) -> None:
+        self.setup, self.messages, self.chains = setup, setup["messages"], chains or {}
         self.config = rules.read_config(*unhex(setup, "config"))
         self.cohort = [bytes.fromhex(member["identity_key"]) for member in setup["cohort"]]
         self.clients: dict[int, Client] = {}
@@ -258,7 +259,7 @@ class Parties:
         """Carry out operations; raises Mismatch at the first that goes otherwise."""
         for number, operation in enumerate(operations):
             try:
-                self._carry_out(operation)
+                self.carry_out(operation)
             except Mismatch as difference:
                 raise Mismatch(f"operation {number} ({operation['op']}): {difference}") from None
 
@@ -266,7 +267,8 @@ class Parties:
         """What an operation receives."""
         return bytes.fromhex(self.messages[operation["message"]])
 
-    def _carry_out(self, operation: Test) -> None:
+    def carry_out(self, operation: Test) -> None:
+        """Carry out one operation."""
         party, _, name = operation["op"].partition(".")
         if party == "client":
             self._client(name, operation)
@@ -302,6 +304,7 @@ class Parties:
             identity=seeds[index % len(seeds)] if seeds else b"",
             directory=lambda digest: listed,
             consume=lambda token: self._used("joined", token) and not operation.get("used", False),
+            chain=self.chains.get(index),
         )
 
     def _used(self, ledger: str, token: bytes) -> bool:
@@ -325,6 +328,9 @@ class Parties:
         client = self.clients[operation["client"]]
         client.state = "ABORTED"
         return wire.abort(client.round_id, "cancelled", client.config.version)
+
+    def _client_disclaim(self, operation: Test) -> bytes:
+        return self.clients[operation["client"]].disclaim()
 
     def _client_suspend(self, operation: Test) -> None:
         client = self.clients[operation["client"]]
@@ -367,6 +373,54 @@ class Parties:
             expect("attachments", attached, operation.get("attachments", {}))
 
 
+class Chained:
+    """The rounds of one cohort, members that keep the chain of them, and somebody who reads it."""
+
+    def __init__(self, setup: Test) -> None:
+        self.messages = setup["messages"]
+        self.cohort = [bytes.fromhex(member["identity_key"]) for member in setup["cohort"]]
+        self.seeds = [bytes.fromhex(member["identity_seed"]) for member in setup["cohort"]]
+        self.server = bytes.fromhex(setup["server"]["identity_key"])
+        self.chains = {member: Chain(self.server) for member in range(len(self.cohort))}
+        common = {"cohort": setup["cohort"], "messages": self.messages}
+        self.rounds = [Parties({**played, **common}, self.chains) for played in setup["rounds"]]
+
+    def run(self, operations: list[Test]) -> None:
+        """Carry out operations; raises Mismatch at the first that goes otherwise."""
+        for number, operation in enumerate(operations):
+            try:
+                self._carry_out(operation)
+            except Mismatch as difference:
+                raise Mismatch(f"operation {number} ({operation['op']}): {difference}") from None
+
+    def _carry_out(self, operation: Test) -> None:
+        if "round" in operation:
+            self.rounds[operation["round"]].carry_out(operation)
+            return
+        met = {"error": "", "out": ""}
+        try:
+            met["out"] = getattr(self, "_" + operation["op"].partition(".")[2])(operation).hex()
+        except Refused as refused:
+            met["error"] = refused.code
+        except ValueError as misuse:
+            met["error"] = _HOST_ERRORS.get(str(misuse), f"{type(misuse).__name__}: {misuse}")
+        out = self.messages[operation["out"]] if "out" in operation else ""
+        expect("outcome", met, {"error": operation.get("error", ""), "out": out})
+
+    def _receipt(self, operation: Test) -> bytes:
+        member, total = operation["client"], list(map(int, operation["sum"]))
+        certificate = bytes.fromhex(self.messages[operation["message"]])
+        chain, seed = self.chains[member], self.seeds[member]
+        return chain.receive(certificate, total, operation["number"], self.cohort, seed)
+
+    def _read(self, operation: Test) -> bytes:
+        certificates, receipts = (
+            [bytes.fromhex(self.messages[name]) for name in operation[kind]] for kind in ("certificates", "receipts")
+        )
+        audit(certificates, receipts, self.server, self.cohort)
+        return b""
+
+
 def recorded(draws: list[str]) -> Callable[[int], bytes]:
     """Randomness that was recorded: the draws in their order."""
     rest = iter(draws)
@@ -386,6 +440,13 @@ def _refusals(test: Test, content: Test) -> None:
     parties.run(test["operations"])
 
 
+def _chains(test: Test, content: Test) -> None:
+    setup = content["setups"][test["setup"]]
+    chained = Chained({**setup, "messages": {**setup["messages"], **test["messages"]}})
+    chained.run(setup["operations"][: test["after"]])
+    chained.run(test["operations"])
+
+
 _KINDS: Mapping[str, Callable[[Test, Test], None]] = {
     "hashes": _hashes,
     "keys": _keys,
@@ -401,4 +462,5 @@ _KINDS: Mapping[str, Callable[[Test, Test], None]] = {
     "rounds": _rounds,
     "client-refusals": _refusals,
     "server-refusals": _refusals,
+    "chains": _chains,
 }

@@ -11,7 +11,7 @@ from secagg import ParameterError
 from secagg.cli import attack_demo, federated
 from secagg.cli.poisoning import STRENGTHS, Poisoning
 from secagg.pairwise.phases import ThreatModel
-from secagg.robust import AttackName, RuleName
+from secagg.robust import AttackName, Ballot, RuleName, Verdict, Vote
 from secagg.simulation import Faults, simulate
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -56,6 +56,69 @@ def test_as_json_in_active(invoke_json, tmp_path):
     assert 36 <= len(run["ranking"]) <= 40, "those that were in a sum"
 
 
+def test_ballots_drop_the_models_that_plain_groups_let_through(monkeypatch):
+    """A fifth replaces the model: the rule without a norm limit is spoilt, and ballots keep the last good model."""
+    monkeypatch.setattr(attack_demo, "NORM_LIMIT", 1e9)
+    problem = federated.load(federated.DataName.DIGITS, seed=0)
+    poisoning = Poisoning.drawn(AttackName.BOOST, 0.2, len(problem.clients), seed=0)
+
+    def trained(**options):
+        seeds = itertools.count()
+        monkeypatch.setattr(
+            attack_demo, "simulate", lambda *given, **named: simulate(*given, seed=next(seeds), **named)
+        )
+        return attack_demo.run(
+            problem, ThreatModel.SEMI_HONEST, 8, 0, poisoning, RuleName.MIXED_GEOMETRIC_MEDIAN, **options
+        )
+
+    without, run = trained(), trained(ballots=True)
+    assert run.ok
+    counts = [done.ballot for done in run.rounds]
+    assert all(count.is_right for count in counts)
+    assert {Verdict.ACCEPTED, Verdict.DROPPED} == {count.verdict for count in counts}
+    previous = run.start
+    for done, count in zip(run.rounds, counts, strict=True):
+        assert (done.robust == previous) == (count.verdict is Verdict.DROPPED)
+        previous = done.robust
+    assert run.rounds[-1].robust > without.rounds[-1].robust + 0.2
+    assert all(done.ballot is None for done in without.rounds)
+
+
+def test_a_count_that_is_wrong_is_a_failure(monkeypatch):
+    problem = federated.load(federated.DataName.BREAST_CANCER, seed=0)
+    poisoning = Poisoning.drawn(AttackName.SIGN, 0.1, len(problem.clients), seed=0)
+    encode = Ballot.encode
+    monkeypatch.setattr(Ballot, "encode", lambda ballot, vote: encode(ballot, Vote.OBJECT))
+    run = attack_demo.run(problem, ThreatModel.SEMI_HONEST, 1, 0, poisoning, RuleName.MEDIAN, ballots=True)
+    assert not run.ok
+    assert run.abort is None
+
+
+def test_an_aborted_ballot_is_a_failure(invoke_json, tmp_path, monkeypatch):
+    calls = itertools.count()
+    monkeypatch.setattr(
+        attack_demo, "all_lost", lambda *_: Faults(dict.fromkeys(range(12), "SHARE") if next(calls) else {})
+    )
+    options = ("--attack", "sign", "--ballots", "--data", "breast-cancer", "--rounds", 1)
+    code, found = invoke_json("demo", *options, "--output", tmp_path / "p.png")
+    assert code == 1
+    assert found["data"]["breast-cancer"]["abort"].startswith("ballot: ")
+
+
+def test_ballots_for_a_person_and_as_json(invoke, invoke_json, tmp_path):
+    options = ("--attack", "labels", "--ballots", "--data", "breast-cancer", "--rounds", 2)
+    shown = invoke("demo", *options, "--output", tmp_path / "p.svg")
+    assert shown.exit_code == 0, shown.stderr
+    text = " ".join(shown.stdout.split())
+    assert "voted in one more secure sum of each group" in text
+    code, found = invoke_json("demo", *options, "--output", tmp_path / "p.png")
+    assert code == 0
+    for done in found["data"]["breast-cancer"]["rounds"]:
+        ballot = done["ballot"]
+        assert ballot["objections"] <= ballot["voters"] <= ballot["counted_clients"] <= 12
+        assert ballot["verdict"] in ("accepted", "dropped", "undecided")
+
+
 def test_for_a_person(invoke, tmp_path):
     shown = invoke(
         "demo", "--attack", "labels", "--data", "breast-cancer", "--rounds", 2, "--output", tmp_path / "picture.svg"
@@ -70,6 +133,7 @@ def test_for_a_person(invoke, tmp_path):
     ("options", "said"),
     [
         (("--attack", "boost", "--private"), "--private and --attack are two demos"),
+        (("--ballots",), "--ballots: the clients vote on models that others may poison; give --attack too"),
         (("--attack", "boost", "--attackers", 0.01), "--attackers 0.01: of 12 clients that is nobody"),
     ],
 )

@@ -14,10 +14,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from secagg import Policy
-from secagg.adapters.flower import BallotReport, SecAggMod, SecAggStrategy
+from secagg.adapters.flower import BallotReport, Batches, SecAggMod, SecAggStrategy
 from secagg.adapters.flower.announcement import digest_of_model
 from secagg.adapters.flower.ballot_terms import BallotTerms
 from secagg.adapters.flower.voter import MOST_EARLIER, ModelTests
+from secagg.differencing import DifferenceLedger
 from secagg.errors import ParameterError
 from secagg.privacy import Privacy
 from secagg.robust import Ballot, ClassErrors, Tally, Verdict
@@ -63,6 +64,15 @@ class Cohort:
         given = {"clip": 1.0, "max_weight": None, "gamma": 0.2, "delta": 0.25, "ballot": Ballot()} | options
         self.strategy = SecAggStrategy(averaging(), **given)
         self.before_ballot: Callable[[], None] = lambda: None
+        box = self.strategy._box
+        assert box is not None
+        judge = box.judge
+
+        def after_the_training(*arguments: Any) -> BallotReport:
+            self.before_ballot()
+            return judge(*arguments)
+
+        box.judge = after_the_training  # type: ignore[method-assign]
 
     def train(self, message: Message, context: Context) -> Message:
         (arrays,) = message.content.array_records.values()
@@ -73,7 +83,6 @@ class Cohort:
     def round(self, start: Arrays = START, number: int = 1) -> tuple[npt.NDArray[np.float64], BallotReport]:
         messages = self.strategy.configure_train(number, record_of(start), ConfigRecord(), self.grid)
         replies = self.grid.send_and_receive(messages)
-        self.before_ballot()
         arrays, _ = self.strategy.aggregate_train(number, replies)
         assert arrays is not None, self.strategy.reports[number].failure
         ballot = self.strategy.reports[number].ballot
@@ -156,6 +165,92 @@ def test_a_node_is_lost_in_the_ballot(phase: str, fate: str) -> None:
     assert [len(lost) for lost in ballot.dropped.values() if lost] == [1]
     assert ballot.tally is not None
     assert ballot.tally.clients == (NODES if phase == "UNMASK" else NODES - 1)
+
+
+@pytest.mark.parametrize("fate", ["deaf", "mute"])
+@pytest.mark.parametrize("phase", ["MASK", "CONFIRM", "UNMASK"])
+def test_a_node_is_lost_in_an_active_ballot(phase: str, fate: str, tmp_path: Path) -> None:
+    """Whoever is lost after MASK has voted."""
+    nodes = active(POISON, tmp_path)
+    nodes.before_ballot = lambda: getattr(nodes.grid, fate).add((phase, ODD))
+    weight, ballot = nodes.round()
+    assert (ballot.verdict, weight) == (Verdict.DROPPED, START["weight"])
+    lost = {name: found for name, found in ballot.dropped.items() if found}
+    assert list(lost) == [phase]
+    assert len(lost[phase]) == 1
+    votes = NODES - (phase == "MASK")
+    assert ballot.tally == Tally(objections=votes, voters=votes, clients=votes)
+
+
+def test_too_many_losses_in_confirm_are_no_verdict(tmp_path: Path) -> None:
+    nodes = active(POISON, tmp_path, without_verdict="drop")
+    nodes.before_ballot = lambda: nodes.grid.deaf.update(("CONFIRM", node) for node in nodes.grid.nodes[:5])
+    weight, ballot = nodes.round()
+    assert (ballot.verdict, ballot.tally, ballot.kept) == (Verdict.UNDECIDED, None, False)
+    assert "CONFIRM" in ballot.failure
+    assert weight == START["weight"]
+
+
+# Several rounds.
+
+
+def test_batches_are_asked_whole_and_a_node_that_is_lost_in_a_ballot_costs_nothing(tmp_path: Path) -> None:
+    ledger = tmp_path / "nodes.ledger"
+    nodes = cohort(GOOD, batches=Batches(size=4, per_round=1, min_difference=2, ledger=ledger), delta=0.25, gamma=0.0)
+    weight = START["weight"]
+    for number in range(1, 4):
+        asked: list[int] = []
+        nodes.before_ballot = lambda found=asked: found.extend(asked_now(nodes))  # type: ignore[misc]
+        weight, ballot = nodes.round({"weight": weight}, number)
+        assert (ballot.verdict, ballot.tally) == (Verdict.ACCEPTED, Tally(objections=0, voters=4, clients=4))
+        assert len(asked) == 4
+        report = nodes.strategy.reports[number]
+        assert sorted(asked) == sorted(report.nodes[index] for index in report.included)
+    nodes.before_ballot = lambda: nodes.grid.mute.update(("MASK", node) for node in asked_now(nodes)[:1])
+    weight, ballot = nodes.round({"weight": weight}, 4)
+    assert ballot.tally == Tally(objections=0, voters=3, clients=3)
+    nodes.grid.mute.clear()
+    nodes.before_ballot = lambda: None
+    _, ballot = nodes.round({"weight": weight}, 5)
+    assert ballot.verdict is Verdict.ACCEPTED
+    kept = DifferenceLedger(ledger, "flower nodes")
+    assert {len(members) for members in kept.classes().members()} <= {4}
+
+
+def asked_now(nodes: Cohort) -> list[int]:
+    """Whom the training of the present round has invited."""
+    last = [message.metadata.dst_node_id for phase, message in nodes.grid.sent if phase == "ADVERTISE"]
+    return last[-4:]
+
+
+def trained_again(nodes: Cohort, number: int) -> list[int]:
+    """The nodes in the sum of one more round from the same model; none where it fails."""
+    messages = nodes.strategy.configure_train(number, record_of(START), ConfigRecord(), nodes.grid)
+    nodes.strategy.aggregate_train(number, nodes.grid.send_and_receive(messages))
+    report = nodes.strategy.reports[number]
+    return sorted(report.nodes[index] for index in report.included)
+
+
+def test_after_a_drop_the_model_is_trained_again_where_the_sums_tell_of_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node that the second sum lacks would be what the difference of the two sums tells."""
+    nodes = active(POISON, tmp_path)
+    _, ballot = nodes.round()
+    assert ballot.verdict is Verdict.DROPPED
+    assert "secagg-again=true" in caplog.text  # the server's own operator is told
+    nodes.grid.replies.clear()
+    assert trained_again(nodes, 2) == []
+    refused = [reply.error.reason for _, reply in nodes.grid.replies if reply.has_error()]
+    assert len(refused) == NODES
+    assert all("a ballot dropped the model" in reason and "secagg-sums" in reason for reason in refused)
+    for node in nodes.grid.nodes:
+        with_node_config(nodes.grid, node, again=True)
+    nodes.grid.mute = {("MASK", ODD)}
+    assert trained_again(nodes, 3) == []
+    assert f"to tell of {ODD} alone" in caplog.text
+    nodes.grid.mute = set()
+    assert trained_again(nodes, 4) == nodes.grid.nodes
 
 
 @pytest.mark.parametrize("phase", ["ADVERTISE", "SHARE", "MASK"])

@@ -180,9 +180,9 @@ def test_weights_over_plaintext_on_this_machine(start: Start, files: Path) -> No
 
 
 def test_what_a_server_says_does_not_steer_the_terminal(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from secagg.cli.join_run import _no
+    from secagg.cli.join_run import ended_with
 
-    outcome = _no("no\x1b[2J\x1b]0;mine\x07 \nreally", 4)
+    outcome = ended_with("no\x1b[2J\x1b]0;mine\x07 \nreally", 4)
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "secagg join: no?[2J?]0;mine? really"
     assert outcome.exit_code == 4
@@ -557,6 +557,7 @@ def test_names_of_members_are_text_on_the_terminal() -> None:
                     "awaited": ["[red]ada[/red]", "[/]ben"],
                     "lost": {"SHARE": ["cy"]},
                     "refusals": [{"client": "cy", "phase": "SHARE", "code": "malformed", "by_client": False}],
+                    "ballot": None,
                 }
             ],
         }

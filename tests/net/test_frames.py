@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from secagg.adapters.net.frames import (
     Ack,
+    Candidate,
     Challenge,
+    Counted,
     EndReceived,
     Login,
     Message,
@@ -20,6 +22,7 @@ from secagg.adapters.net.frames import (
     RefusedError,
     Submission,
     Sum,
+    WantsCandidate,
     Welcome,
     decode_to_client,
     decode_to_server,
@@ -27,7 +30,7 @@ from secagg.adapters.net.frames import (
 )
 from secagg.pairwise.transcript import VERSIONS, labels, signed_login
 
-TO_SERVER = [Login(1, bytes(32), bytes(64)), Submission(3, "MASK", 1000), EndReceived()]
+TO_SERVER = [Login(1, bytes(32), bytes(64)), Submission(3, "MASK", 1000), EndReceived(), WantsCandidate(wants=True)]
 TO_CLIENT = [
     Challenge(1, bytes(32)),
     Welcome(2, 5, 100),
@@ -36,6 +39,8 @@ TO_CLIENT = [
     Progress("MASK", 1, 2, 3.5),
     Sum(b"\x07", 100),
     Refused("left-out", "too late"),
+    Candidate(2**30),
+    Counted(1, 9, 10),
 ]
 
 
@@ -54,7 +59,7 @@ def test_garbage_is_refused_and_nothing_else_happens(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("frame", TO_SERVER)
-def test_a_frame_with_more_or_fewer_fields_is_refused(frame: Login | Submission | EndReceived) -> None:
+def test_a_frame_with_more_or_fewer_fields_is_refused(frame: Login | Submission | EndReceived | WantsCandidate) -> None:
     fields = msgspec.msgpack.decode(encode(frame))
     for other in ([*fields, 1], fields[:-1] or [99], [99, *fields[1:]], ["x", *fields[1:]]):
         with pytest.raises(RefusedError, match="does not decode"):

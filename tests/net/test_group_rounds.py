@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from secagg import Identity, Policy, ThreatModel
+from secagg import Identity, Policy, ThreatModel, save_directory
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.frames import Refusal, RefusedError
 from secagg.adapters.net.round_spec import RoundSpec
+from secagg.adapters.net.score_keeping import ScoreKeeper
 from secagg.arithmetic import unpack
 from tests.support.hosting import LAYOUT, SHAPES, arrays_of, check_total, hosting, spec_of
 from tests.support.moved_clock import run
@@ -112,3 +115,52 @@ def test_files_of_each_group_from_the_command_line(start: Start, tmp_path: Path)
     assert np.abs(sums[0] + sums[1] - plain).max() < 1e-3
     assert np.abs(np.load(tmp_path / "t0.npz")["w"] - plain).max() < 1e-3
     assert np.abs(sums[0] - sums[1]).max() > 0.1
+
+
+def test_scores_of_clients_from_the_command_line(start: Start, tmp_path: Path) -> None:
+    """Two rounds of one server: scores are in the output, in their file and on a page; without groups, no scores."""
+    members = []
+    for member in range(6):
+        np.savez(tmp_path / f"u{member}.npz", w=arrays_of(member)["w"])
+        np.savez(tmp_path / f"v{member}.npz", w=arrays_of(member + 6)["w"])
+        identity = Identity.generate()
+        members.append((f"m{member}", identity.public_key))
+        content = {"name": f"m{member}", "key": identity.public_key.hex(), "private_key": identity.seed().hex()}
+        (tmp_path / f"m{member}.json").write_text(json.dumps(content))
+    save_directory(tmp_path / "cohort.json", members)
+    port = free_port()
+    serve = (
+        "serve",
+        "--directory",
+        "cohort.json",
+        "--threat-model",
+        "semi_honest",
+        "--dim-from",
+        "u0.npz",
+        "--clip",
+        2,
+    )
+    tls = ("--gamma", 0, "--demo-cert", "tls", "--port", port, "--json", "--log-format", "json", "--scores", "scores")
+    refused = start("refused", *serve, *tls)
+    assert refused.wait() == 2
+    assert "give --groups and --directory" in refused.errors()
+    server = start("server", *serve, *tls, "--groups", 2, "--min-group", 3, "--round", "one", "--round", "two")
+    server.await_log("listening")
+    trust = ("--ca", "tls/server.pem", "--gamma", 0, "--max-groups", 2)
+    clients = [
+        start(
+            *(f"{name}{m}", "join", f"wss://localhost:{port}/{name}", "--input", f"{file}{m}.npz"),
+            *("--output", f"{name}{m}.npz", "--identity", f"m{m}.json", *trust),
+        )
+        for name, file in (("one", "u"), ("two", "v"))
+        for m in range(6)
+    ]
+    assert [client.wait() for client in clients] == [0] * 12, clients[0].errors()
+    assert server.wait() == 0
+    scores = server.result()["scores"]
+    assert (scores["rounds"], scores["clients"]) == (2, 6)
+    assert {one["client"] for one in scores["highest"]} <= {f"m{m}" for m in range(6)}
+    page = (tmp_path / "scores.html").read_text()
+    assert all(f"m{m}" in page for m in range(6))
+    with closing(ScoreKeeper(tmp_path / "scores")) as kept:
+        assert kept.shown() == scores

@@ -556,6 +556,30 @@ def test_a_layout_that_changes_in_the_middle_of_a_round(tmp_path: Path, tls_fold
     run(test)
 
 
+def test_a_round_that_another_layout_has_replaced_is_left_for_good_with_again(tmp_path: Path, tls_folder: Path) -> None:
+    """As the refusal says: the member knows that the server has begun anew."""
+    other = Layout.of(dict(LAYOUT.arrays), clip=CLIP / 2, bits=LAYOUT.bits)
+    layouts, has_joined = [LAYOUT, other], asyncio.Event()
+
+    async def behave(line: Line) -> None:
+        layout = layouts.pop(0)
+        await joined(line, spec_of(3, layout=layout).config, layout)
+        if layout is LAYOUT:
+            await line.connection.close(1012)
+            return
+        has_joined.set()
+        await wait_for_ever(line)
+
+    async def test() -> None:
+        async with lying_server(tmp_path, tls_folder, behave) as member:
+            running = asyncio.create_task(member(again=True).run())
+            await eventually(has_joined.is_set)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    run(test)
+
+
 # Sums.
 
 

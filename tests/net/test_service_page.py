@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from secagg.adapters.net.ballot_layout import BallotLayout
+from secagg.cli.join_ballot import JudgeCommand
+from secagg.robust import Ballot, Vote
 from tests.support.processes import free_port
 from tests.support.rounds_of_processes import Start
 
@@ -67,6 +70,17 @@ def test_the_layout_that_members_agree_on(start: Start, tmp_path: Path) -> None:
     assert "The file has 7 values in 2 arrays." in checked.out.read_text()
 
 
+def test_the_judge_of_the_page(tmp_path: Path) -> None:
+    script = PAGE.split("$ cat judge.py\n")[1].split("```")[0]
+    (tmp_path / "judge.py").write_text(script)
+    command = JudgeCommand(f"{sys.executable} {tmp_path / 'judge.py'} validation.csv")
+    for weight, vote in ((1.0, Vote.ACCEPT), (1000.0, Vote.OBJECT)):
+        file = tmp_path / "candidate.npz"
+        np.savez(file, weight=np.full(3, weight))
+        data = file.read_bytes()
+        assert command(data, BallotLayout.of(data, Ballot(), ".npz")) is vote
+
+
 def test_every_option_of_the_page_exists() -> None:
     import typer
 
@@ -78,6 +92,7 @@ def test_every_option_of_the_page_exists() -> None:
         for parameter in typer.main.get_command(app).commands[name].params  # type: ignore[attr-defined]
         for option in parameter.opts
     }
-    for command in (*commands("A first round"), *commands("What is kept of the numbers"), *commands("A real one")):
+    sections = ("A first round", "What is kept of the numbers", "A real one", "Ballots")
+    for command in (command for section in sections for command in commands(section)):
         if command[0] == "secagg":
             assert {word for word in command if word.startswith("--")} <= known

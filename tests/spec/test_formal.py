@@ -101,14 +101,16 @@ def test_the_chain_closes_the_fake_abort_and_each_of_its_rules_is_needed() -> No
     named = set(re.findall(r'On\("([^"]+)"\)', CHAIN))
     assert named <= {name for rule in RULES for name in rule.requirements}
     off = {name for config in CHAINS.values() for name in config.rules_off}
-    assert named == off == {"R-CHAIN-10", "R-CHAIN-11", "R-CHAIN-12"}
+    assert named == off == {"R-CHAIN-10", "R-CHAIN-11", "R-CHAIN-12", "R-CHAIN-15"}
+    assert CONFIGS["chain"].invariants == ("NoFakeAbort", "OneTotal")
+    assert VERDICTS["chain_two_totals"].verdict == "violates OneTotal"
     assert VERDICTS["chain"].verdict == "holds"
     for name, config in CHAINS.items():
         honest, colluding = config.cohort
         threshold, asked = config.number("T"), config.number("Asked")
         assert 2 * threshold > honest + colluding - 1 + colluding
         assert threshold - asked == (name == "chain_tight")
-        if config.rules_off or name == "chain_tight":
+        if name != "chain_two_totals" and (config.rules_off or name == "chain_tight"):
             assert VERDICTS[name].verdict == "violates NoFakeAbort"
 
 

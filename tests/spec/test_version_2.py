@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
@@ -33,7 +34,7 @@ def test_there_are_files_of_the_kinds_that_the_text_names_and_no_others() -> Non
 
 
 def test_they_are_small() -> None:
-    assert sum(path.stat().st_size for path in FILES) < 1_700_000, "envelopes are long: 4,096 coefficients at least"
+    assert sum(path.stat().st_size for path in FILES) < 2_000_000
 
 
 @pytest.mark.parametrize("name", CONTENTS)
@@ -63,6 +64,28 @@ def test_the_library_keeps_every_vector(path: Path) -> None:
 @pytest.mark.parametrize("name", CONTENTS)
 def test_the_reference_keeps_every_vector(name: str) -> None:
     assert list(reference_replay.failures(CONTENTS[name])) == []
+
+
+def test_a_changed_operation_of_a_chain_is_noticed(tmp_path: Path) -> None:
+    """Of a test with each set of operations and each outcome: every value that is expected."""
+    content = CONTENTS["chains"]
+    tests = {
+        json.dumps([test.get("error"), *(op["op"] for op in test["operations"])]): test for test in content["tests"]
+    }
+    path, noticed = tmp_path / "broken.json", 0
+    for test in tests.values():
+        for place, operation in enumerate(test["operations"]):
+            for field in [field for field in ("out", "error", "state", "sum") if field in operation]:
+                bad = copy.deepcopy(test)
+                bad["messages"]["another"] = "00"
+                was = operation[field]
+                bad["operations"][place][field] = [*was[:-1], f"{was[-1]}1"] if field == "sum" else "another"
+                path.write_text(json.dumps({**content, "tests": [bad]}), encoding="utf-8")
+                (result,) = vectors.check_file(path)
+                # A total that is refused either way is as good as another one.
+                assert not result.ok or (field == "sum" and "error" in operation), test["comment"]
+                noticed += 1
+    assert noticed > 40
 
 
 def test_the_text_names_the_labels_that_stay() -> None:

@@ -125,6 +125,23 @@ def a_certificate_that_the_server_did_not_sign(patch: Patch) -> None:
     assert server.opens(told)
 
 
+@story("client.certified_once")
+def a_round_has_two_certificates(patch: Patch) -> None:
+    """A sum for those that answered, and for whoever reads on, an abort of the same round."""
+    cohort = ChainedCohort()
+    first = cohort.open(chain=b"")
+    cohort.play(first, cohort.join(first, range(6)))
+    true = Certificate.from_bytes(first.certificate(cohort.server))
+    fake = msgspec.structs.replace(
+        Certificate.from_bytes(cohort.aborted_like(first)), previous=true.digest, number=true.number + 1
+    )
+    told = [true.to_bytes(), certificates.signed(fake, cohort.server).to_bytes()]
+    assert code_of(lambda: cohort.join(cohort.open(behind=told), [0])) is ErrorCode.CHAIN_CERTIFICATE
+    without("client.certified_once")(patch)
+    cohort.join(cohort.open(behind=told), [0])
+    assert cohort.chains[0].head(cohort.digest) == Certificate.from_bytes(told[1]).digest
+
+
 @story("client.chain_linked")
 def the_history_begins_again(patch: Patch) -> None:
     """The server forgets a certificate that its clients have seen."""

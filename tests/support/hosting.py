@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from secagg import Identity, MemoryDirectory, Policy, RoundConfig, ThreatModel
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import client_context, server_context
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.frames import Progress
@@ -21,8 +22,10 @@ from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.member import Member
 from secagg.adapters.net.membership import MemberOptions, Total
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreKeeper
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
+from secagg.adapters.net.voting import Judging
 from secagg.encoding.layout import Layout
 from secagg.privacy.budget import Budget
 from secagg.privacy.layout import AnyLayout, PrivateLayout
@@ -41,10 +44,11 @@ def spec_of(
     active: bool = False,
     identities: Sequence[Identity] | None = None,
     seconds: float = 20.0,
-    layout: AnyLayout = LAYOUT,
+    layout: AnyLayout | BallotLayout = LAYOUT,
+    candidate: bytes = b"",
     **config: Any,
 ) -> RoundSpec:
-    """A round; with identities, of a directory; without, open."""
+    """A round; with identities, of a directory; without, open.  ``candidate`` is a ballot's."""
     encoder = layout.encoder()
     keys = None if identities is None else tuple(identity.public_key for identity in identities)
     directory = MemoryDirectory()
@@ -63,7 +67,15 @@ def spec_of(
         **{"delta": 0.0, "min_survivors": 3 if clients < 5 else None, **own, **config},
     )
     deadlines = dict.fromkeys(PHASES, seconds)
-    return RoundSpec(name=name, config=agreed, layout=layout, deadlines=deadlines, keys=keys, directory=directory)
+    return RoundSpec(
+        name=name,
+        config=agreed,
+        layout=layout,
+        deadlines=deadlines,
+        keys=keys,
+        directory=directory,
+        candidate=candidate,
+    )
 
 
 @dataclass
@@ -77,14 +89,14 @@ class Hosting:
     folder: Path
     door: socket.socket
     clock: MovedClock
-    totals: dict[int, Total] = field(default_factory=dict)
+    totals: dict[int, Any] = field(default_factory=dict)
 
     def member(
         self,
         number: int,
         *,
         name: str = "default",
-        arrays: dict[str, Any] | None = None,
+        arrays: dict[str, Any] | Judging | None = None,
         policy: Policy | None = None,
         store: ClientStore | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -152,6 +164,7 @@ async def hosting(
     privacy_budget: Budget | None = None,
     certifier: Certifier | None = None,
     sums_apart: SumsApart | None = None,
+    scores: ScoreKeeper | None = None,
 ) -> AsyncIterator[Hosting]:
     """Host rounds, in a time that the test moves; their journal is in the folder."""
     context, certificate = server_context(tls_folder / "server.pem", tls_folder / "server.key")
@@ -166,6 +179,7 @@ async def hosting(
             privacy_budget=privacy_budget,
             certifier=certifier,
             sums_apart=sums_apart,
+            scores=scores,
         )
         async with service.listen("localhost", port, context) as listener:
             door = next(iter(listener.sockets))

@@ -11,6 +11,7 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import client_context, server_context
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import (
@@ -65,7 +66,7 @@ async def lying_server(
         yield member
 
 
-async def log_in(line: Line, layout: AnyLayout = LAYOUT, *, seat: int = 0, clients: int = 3) -> None:
+async def log_in(line: Line, layout: AnyLayout | BallotLayout = LAYOUT, *, seat: int = 0, clients: int = 3) -> None:
     """Take the client's login, whatever it is, and welcome it."""
     await line.send(Challenge(FRAMES_VERSION, bytes(32)))
     await line.receive()

@@ -158,3 +158,9 @@ def _log(report: BallotReport) -> None:
         report.verdict,
         becomes,
     )
+    if not report.kept:
+        log.warning(
+            "secagg: the next round begins from the previous model, whose updates are in a sum: a node that was in it "
+            "trains it again only when its owner has set secagg-again=true, and secagg-sums beside it is what keeps "
+            "the two sums from telling of single nodes"
+        )

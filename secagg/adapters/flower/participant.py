@@ -57,9 +57,11 @@ class Participant:
         check_can_judge(node.layout_policy)
         if not node.may_sum(self._announced.input_digest):
             raise RefusedMessageError(
-                "this client has answered UNMASK for this very model before, so that its update may be in a sum.  A "
-                "server that says that such a round failed can subtract two sums, and has what one client gave.  Train "
-                "on from another model; or, if you know why and trust the server, set the node config secagg-again=true"
+                "this client has answered UNMASK for this very model before, so that its update may be in a sum: that "
+                "round failed afterwards, or a ballot dropped the model that it made.  A server that has two sums over "
+                "one model can subtract them, and has what one client gave.  Train on from another model; or let the "
+                "node's owner set secagg-again=true in its config, in active with secagg-sums beside it, which "
+                "withholds what would open a sum that differs from earlier ones by too few members"
             )
         privacy = self._announced.terms.privacy
         # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.

@@ -15,12 +15,21 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     seats           who sits where; seats of open rounds are offered, bound, given back
     reasons         what people are told of a round without a sum, or without them
     standing        what was refused of whom, how often each may still try, what it is told
+    group_anomalies which groups of a round stand out
+    score_keeping   scores of clients over rounds
     ending          how a round ended
+    statements      a server: members' statements after a chained round was aborted in UNMASK
+    certifying      a server: it signs each round's certificate
     status          what is shown of a round
     journal         the server's SQLite file
     member          a client: connections and reconnections
     membership      how a client takes part, and how that can end
     steps           a client: what it does with what the server sends, durably
+    ballot_layout   what a ballot is about, and by which rules
+    ballot_count    how a ballot ended
+    voting          how a member of a ballot votes
+    own_statement   a client: it states that it did not answer
+    receipts        a client: the certificate that came with a total, and its receipt
     study_answer    what a member of a study brings, and gets
     study_member    a site in a study: it answers round after round
     study_session   a study's rounds on a service, one after another
@@ -37,6 +46,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     logs            log lines for machines
 """
 
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import client_context, make_demo_certificate, server_context
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.frames import Progress, Refusal, RefusedError
@@ -52,23 +62,31 @@ from secagg.adapters.net.membership import (
     Total,
 )
 from secagg.adapters.net.monitor import monitor
+from secagg.adapters.net.receipts import CertifiedTotal, ContradictionError
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.study_answer import StudyTotal
 from secagg.adapters.net.study_member import StudyMember
 from secagg.adapters.net.study_session import StudyRounds, StudySession
+from secagg.adapters.net.voting import BallotTotal, Judging
 from secagg.encoding.layout import Layout, totals
 
 __all__ = [
     "DEFAULT_DEADLINES",
     "AnotherInputError",
+    "BallotLayout",
+    "BallotTotal",
+    "CertifiedTotal",
     "ClientStore",
+    "ContradictionError",
     "Ending",
     "GaveUpError",
     "HostedRound",
     "Journal",
     "JournalError",
+    "Judging",
     "Layout",
     "Limits",
     "MaybeSummedError",
@@ -79,6 +97,8 @@ __all__ = [
     "Refusal",
     "RefusedError",
     "RoundSpec",
+    "ScoreFileError",
+    "ScoreKeeper",
     "Service",
     "StudyMember",
     "StudyRounds",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import final
 
 from secagg.adapters.net.clock import Clock
@@ -24,16 +26,26 @@ class Certifier:
         """``identity`` is the server's, kept beyond rounds; ``files`` are the chain that grows."""
         self._identity, self.files = identity, files
 
-    def certify(self, server: ServerMachine, spec: RoundSpec, result: Result | None, clock: Clock) -> bytes:
+    def certify(
+        self,
+        server: ServerMachine,
+        spec: RoundSpec,
+        result: Result | None,
+        clock: Clock,
+        statements: Mapping[int, bytes] = MappingProxyType({}),
+    ) -> bytes:
         """The round's certificate, in its file before this returns; the one that is there, after a restart.
 
-        Raises CertificateError and OSError.
+        ``statements`` are those of members of an aborted round that they did not answer, each checked before.  Raises
+        CertificateError and OSError.
         """
         time, spent = max(0, int(clock.wall())), spent_by(spec, result)
         return self.files.add(
             server.config.to_bytes(),
             invitation_nonce(server.invitation()),
-            lambda last: server.certificate(self._identity, previous=last, name=spec.name, time=time, spent=spent),
+            lambda last: server.certificate(
+                self._identity, previous=last, name=spec.name, time=time, spent=spent, statements=statements
+            ),
         )
 
 

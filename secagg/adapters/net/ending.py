@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from secagg.adapters.net.frames import Message, Sum
+from secagg.adapters.net.frames import Aborted, Counted, Message, Sum
 
 
 class OpenedGroup(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -34,6 +34,8 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         transcript: the digest of what the server accepted and decided, in hex.
         answered: in a private round whose noise has levels, of how many clients the sum lacks what was not needed.
         groups: the sums of the groups that were opened, for the server's host; clients get the sum of them all.
+        certificate: of the round, which clients get with the sum; empty when none was made, or when it is larger than
+            a client takes.
     """
 
     failure: str
@@ -43,6 +45,7 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     transcript: str = ""
     answered: int = 0
     groups: tuple[OpenedGroup, ...] = ()
+    certificate: bytes = b""
 
     def head(self) -> bytes:
         """All but the sum over everybody, for the journal."""
@@ -56,7 +59,12 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """A frame for one client, and the bytes behind it."""
+    """A frame for one client, and the bytes behind it.
 
-    frame: Message | Sum
+    Attributes:
+        certificate: of the round, to be sent before the frame; empty when there is none to send.
+    """
+
+    frame: Message | Sum | Counted | Aborted
     payload: bytes
+    certificate: bytes = b""

@@ -12,13 +12,15 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.encoding.layout import Layout
 from secagg.errors import ParameterError, SecAggError
+from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
 from secagg.privacy.layout import AnyLayout, PrivateLayout
 from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
-FRAMES_VERSION: Final = 3
+FRAMES_VERSION: Final = 4
 FRAGMENT_BYTES: Final = 2**16
 MAX_FRAME_BYTES: Final = 2048
 """A client's frames without the bytes behind them; it must stay below what a connection may send before its login."""
@@ -126,6 +128,35 @@ class Refused(_Frame, tag=6, frozen=True):
     message: str
 
 
+class Aborted(_Frame, tag=7, frozen=True):
+    """Server: the round is aborted, and why.  Before it ends, a client that did not answer in UNMASK may state so.
+
+    The statement is a submission (``STATEMENT``); a client that makes none says ``NoStatement``.
+    """
+
+    message: str
+
+
+class Certified(_Frame, tag=8, frozen=True):
+    """Server, before a sum: the round's certificate follows."""
+
+    size: Annotated[int, Meta(ge=1, le=MAX_CERTIFICATES_BYTES)]
+
+
+class Candidate(_Frame, tag=9, frozen=True):
+    """Server: the candidate of a ballot follows, for a member that wants it; its layout has size and digest."""
+
+    size: Size
+
+
+class Counted(_Frame, tag=10, frozen=True):
+    """Server: how a ballot ended, in place of a Sum: how many object, how many do not abstain, and of how many."""
+
+    objections: Count
+    voters: Count
+    clients: Count
+
+
 class Login(_Frame, tag=16, frozen=True):
     """Client: who it is, and the signature over ``transcript.signed_login``."""
 
@@ -146,14 +177,28 @@ class EndReceived(_Frame, tag=18, frozen=True):
     """Client: it knows how the round ended, and has stored what it wanted of it."""
 
 
-ToClient: TypeAlias = Challenge | Welcome | Message | Ack | Progress | Sum | Refused
-ToServer: TypeAlias = Login | Submission | EndReceived
+class NoStatement(_Frame, tag=19, frozen=True):
+    """Client: it does not state that it did not answer; because it did, or because it keeps no chain."""
+
+
+class WantsCandidate(_Frame, tag=20, frozen=True):
+    """Client, once behind the Welcome of a ballot: whether it wants the candidate, or has voted on it already."""
+
+    wants: bool
+
+
+ToClient: TypeAlias = (
+    Challenge | Welcome | Message | Ack | Progress | Sum | Refused | Aborted | Certified | Candidate | Counted
+)
+ToServer: TypeAlias = Login | Submission | EndReceived | NoStatement | WantsCandidate
 Frame: TypeAlias = ToClient | ToServer
-AnnouncedLayout: TypeAlias = AnyLayout | StudyLayout
-"""What a round of the service sums: arrays of a file, or what a study asks for."""
+AnnouncedLayout: TypeAlias = AnyLayout | StudyLayout | BallotLayout
+"""What a round of the service sums: arrays of a file, what a study asks for, or votes on a candidate."""
 
 ABORT: Final = "ABORT"
 """The phase of a client's ABORT message."""
+STATEMENT: Final = "STATEMENT"
+"""The phase of a submission that is a client's statement that it did not answer in UNMASK (R-CHAIN-12)."""
 
 _encoder = msgspec.msgpack.Encoder()
 _to_client: Final[msgspec.msgpack.Decoder[ToClient]] = msgspec.msgpack.Decoder(ToClient)
@@ -161,10 +206,12 @@ _to_server: Final[msgspec.msgpack.Decoder[ToServer]] = msgspec.msgpack.Decoder(T
 _layout: Final[msgspec.msgpack.Decoder[Layout]] = msgspec.msgpack.Decoder(Layout)
 _private_layout: Final[msgspec.msgpack.Decoder[PrivateLayout]] = msgspec.msgpack.Decoder(PrivateLayout)
 _study_layout: Final[msgspec.msgpack.Decoder[StudyLayout]] = msgspec.msgpack.Decoder(StudyLayout)
+_ballot_layout: Final[msgspec.msgpack.Decoder[BallotLayout]] = msgspec.msgpack.Decoder(BallotLayout)
 _parts: Final[msgspec.msgpack.Decoder[tuple[msgspec.Raw, ...]]] = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
 _PRIVATE: Final = _encoder.encode("private")
 _STUDY: Final = _encoder.encode("study")
-"""What the layouts of private rounds and of studies begin with; one without noise begins with its arrays."""
+_BALLOT: Final = _encoder.encode("ballot")
+"""What layouts of private rounds, studies and ballots begin with; one of files without noise begins with its arrays."""
 
 
 def encode(frame: Frame) -> bytes:
@@ -193,9 +240,11 @@ def encode_layout(layout: AnnouncedLayout) -> bytes:
 
     Raises ParameterError when they are more than a client takes, or when the arrays do not go by their names.
     """
+    encoded = _encoder.encode(layout)
+    if isinstance(layout, BallotLayout):
+        return encoded
     layout.check_ascending()
     _check_clip(layout)
-    encoded = _encoder.encode(layout)
     if len(encoded) > MAX_WELCOME_BYTES:
         raise ParameterError(
             f"the layout of {counted(len(layout.arrays), 'array')} takes {counted(len(encoded), 'byte')}; at most "
@@ -208,8 +257,9 @@ def decode_layout(data: bytes | bytearray) -> AnnouncedLayout:
     """The layout behind a Welcome.  Raises RefusedError(MALFORMED)."""
     try:
         layout: AnnouncedLayout = _decoder_of(bytes(next(iter(_parts.decode(data)), b""))).decode(data)
-        layout.check_ascending()
-        _check_clip(layout)
+        if not isinstance(layout, BallotLayout):
+            layout.check_ascending()
+            _check_clip(layout)
     except RecursionError:  # what is skipped on the way to the kind may be nested without end
         raise RefusedError(Refusal.MALFORMED, "the server sent a layout that is nested thousands of times") from None
     except (msgspec.DecodeError, UnicodeDecodeError, ParameterError) as wrong:
@@ -221,6 +271,8 @@ def _decoder_of(first: bytes) -> msgspec.msgpack.Decoder[Any]:
     """By the first part of an encoded layout."""
     if first == _STUDY:
         return _study_layout
+    if first == _BALLOT:
+        return _ballot_layout
     return _private_layout if first == _PRIVATE else _layout
 
 

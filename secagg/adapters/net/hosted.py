@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
@@ -18,25 +18,38 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 import msgspec
 
 from secagg.adapters.net import reasons
+from secagg.adapters.net.ballot_count import counted_frame, tally_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.ending import Ending, OpenedGroup, Outbound
-from secagg.adapters.net.frames import Message, Progress, Refusal, RefusedError, Sum, encode_layout
-from secagg.adapters.net.group_anomalies import group_anomalies
+from secagg.adapters.net.frames import (
+    STATEMENT,
+    Aborted,
+    Message,
+    Progress,
+    Refusal,
+    RefusedError,
+    Sum,
+    encode_layout,
+)
+from secagg.adapters.net.group_anomalies import report_of, shown_groups
 from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
 from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.standing import RefusalRecord, Standing
+from secagg.adapters.net.statements import Statements, asked_for_statements
 from secagg.adapters.net.verdicts import UNDECIDED, Verdicts, after_the_end
 from secagg.arithmetic import pack
-from secagg.errors import ParameterError, PeerError
+from secagg.errors import ErrorCode, ParameterError, PeerError
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent
 from secagg.machines import ServerMachine
 from secagg.outcome import Result
-from secagg.pairwise.messages import encode_bitmap
+from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES, encode_bitmap
 from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.server import Server
 from secagg.privacy.hosting import OpenedSum, opened
@@ -65,11 +78,13 @@ class HostedRound:
         privacy_budget: Budget | None = None,
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
+        scores: ScoreKeeper | None = None,
     ) -> None:
         self.spec = spec
-        self._certifier, self._sums_apart = certifier, sums_apart
-        if sums_apart is not None:
-            sums_apart.check_round(spec)
+        self._certifier, self._sums_apart, self._scores = certifier, sums_apart, scores
+        for keeper in (sums_apart, scores):
+            if keeper is not None:
+                keeper.check_round(spec)
         self.charge = None if privacy_budget is None else RoundCharge(privacy_budget, spec.layout, spec.name)
         """What the round costs the server's privacy budget, if it has one."""
         self.name, self.config = spec.name, spec.config
@@ -84,6 +99,8 @@ class HostedRound:
         """Counts what there is to send: it grows at each close, and at the end."""
         self.phase_seconds: dict[str, float] = {}
         self.group_anomalies: list[dict[str, Any]] = []
+        self.is_settled = False
+        """Whether nothing more is to be done for a round that is over, but to hand out its end."""
         self.refused: dict[str, int] = {}
         self._journal, self._clock = journal, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"secagg-{spec.name}")
@@ -92,6 +109,7 @@ class HostedRound:
         self._durable = True
         self._stage = asyncio.Lock()
         self._server: ServerMachine | None = None
+        self._statements: Statements | None = None
         self._seen: set[int] = set()
         self._new_records: list[RefusalRecord] = []
         self._dropped: dict[str, tuple[int, ...]] = {}
@@ -118,8 +136,10 @@ class HostedRound:
     @property
     def awaited(self) -> tuple[int, ...]:
         """Whom the present phase waits for."""
-        server = self._server
-        return () if server is None or self.ending is not None else tuple(server.missing)
+        server, statements = self._server, self._statements
+        if server is None or self.ending is not None:
+            return ()
+        return tuple(server.missing) if statements is None else statements.awaited
 
     @property
     def dropped(self) -> dict[str, tuple[int, ...]]:
@@ -136,8 +156,9 @@ class HostedRound:
         server = self._server
         if server is None or self.ending is not None:
             return Progress(self.phase, 0, 0, 0.0)
-        arrived = max(0, self._expected - len(server.missing))
-        return Progress(self.phase, arrived, self._expected, round(self.seconds_left, 1))
+        arrived = max(0, self._expected - len(self.awaited))
+        # While a phase is being closed the server is in the next one, of which nobody is told before it is durable.
+        return Progress(self._stage_name, arrived, self._expected, round(self.seconds_left, 1))
 
     @asynccontextmanager
     async def seat(self, key: bytes) -> AsyncIterator[int]:
@@ -197,6 +218,8 @@ class HostedRound:
         server = self._server
         if server is None or self.ending is not None:
             return self._verdict_after_the_end(index, phase)
+        if self._statements is not None:
+            return self._statements.in_advance(index, phase)
         return self._verdicts.in_advance(server, index, phase)
 
     def verdict_on_repeat(self, index: int, phase: str, digest: bytes) -> str:
@@ -211,15 +234,31 @@ class HostedRound:
             if not self._durable or self._inbox.is_closed:
                 raise stops()
             server = self._require_server()
-            phase = server.phase.value
-            if phase not in PHASES:  # between the last close and the end
+            phase, statements = server.phase.value, self._statements
+            if phase not in PHASES and statements is None:  # between the last close and the end
                 return None
             if (why := self.standing.why_lost(index, self._dropped)) is not None:
                 raise reasons.left_out(self.name, why, is_over=False)
+            if statements is not None:
+                is_asked = index in statements.awaited
+                return Outbound(Aborted(self._why_no_sum(server)), b"") if is_asked else None
             if index not in self._participants:  # its vector is in the sum, which it waits for
                 return None
             data = await self._on_thread(lambda: server.outgoing().to(index))
         return None if data is None else Outbound(Message(phase, len(data)), data)
+
+    def candidate(self) -> bytes:
+        """The candidate of a ballot, for a member that has not voted on it.
+
+        Raises RefusedError for a round that is no ballot, and when the member cannot join any more.
+        """
+        if not isinstance(self.spec.layout, BallotLayout):
+            raise RefusedError(Refusal.MALFORMED, f"round {self.name!r} is no ballot, and has no candidate")
+        if self.ending is not None and self.ending.failure:
+            raise reasons.ended_without_sum(self.name, self.ending.failure)
+        if self.phase != Phase.ADVERTISE:
+            raise reasons.too_late_to_vote(self.name, self.phase)
+        return self.spec.candidate
 
     def client_knows_end(self, index: int) -> None:
         """A client knows how the round ended for it."""
@@ -260,6 +299,7 @@ class HostedRound:
         if stored is not None and stored.ending is not None:
             self.ending = Ending.of(stored.ending, stored.packed)
             self._bind_all(stored)
+            await self._settle(self.ending)
             self.epoch += 1
         elif stored is None or not stored.snapshot:
             self._server = Server(self.config, directory=self.spec.directory, certificates=self.spec.certificates)
@@ -286,20 +326,22 @@ class HostedRound:
             self._bind_all(stored)
         replayed = 0
         for batch in self._journal.messages(self.name):
-            await self._act(server, [(sender, phase, data) for sender, data in batch])
+            if server.done:
+                self._take_statements(dict(batch))
+            else:
+                await self._act(server, [(sender, phase, data) for sender, data in batch])
             replayed += len(batch)
         if phase in _AFTER_MASK:
             await self._check_sums_apart(server)
-        await self._resume_deadline(phase, stored.deadline)
+        await self._resume_deadline(self._longest(server), stored.deadline)
         self.epoch += 1
         self._log("resumed", phase=phase, replayed=replayed)
 
-    async def _resume_deadline(self, phase: str, stored: float) -> None:
+    async def _resume_deadline(self, longest: float, stored: float) -> None:
         """A phase has the time that it had left, some seconds at least, and never more than it began with.
 
         The wall clock may have been set while the server was away: it can neither end the phase nor keep it open.
         """
-        longest = self.spec.deadlines.get(phase, 0.0)
         left = min(longest, stored - self._clock.wall())
         grace = min(RECONNECT_SECONDS, longest)
         self._opened = self._clock.monotonic()
@@ -319,7 +361,7 @@ class HostedRound:
                 if server.ready_to_compute:
                     await self._compute(server)
                 elif server.done:
-                    await self._end(server, None)
+                    await self._wind_up(server)
                 elif not server.missing or self._clock.monotonic() >= self._deadline:
                     await self._close(server)
                 else:
@@ -346,6 +388,8 @@ class HostedRound:
                     [self._verdict_after_the_end(item.index, item.phase) for item in batch]
                     if server is None
                     else await self._judge(server, batch)
+                    if self._statements is None
+                    else await self._judge_statements(server, self._statements, batch)
                 )
             except BaseException:
                 reject(batch)
@@ -367,10 +411,37 @@ class HostedRound:
         if news:
             await self._journal.append(self.name, [(index, data) for index, _, data in news])
         decided = iter(await self._act(server, news))
+        await self._store_records()
+        return [verdict or next(decided) for verdict in verdicts]
+
+    async def _judge_statements(
+        self, server: ServerMachine, statements: Statements, batch: Sequence[Submitted]
+    ) -> list[str]:
+        """What becomes of each statement.  None counts that is not in the journal."""
+        verdicts, new = await self._on_thread(lambda: statements.judge(server, batch))
+        if new:
+            await self._journal.append(self.name, list(new.items()))
+        self._take_statements(new)
+        for item, verdict in zip(batch, verdicts, strict=True):
+            if verdict == "accepted" and not item.data:
+                statements.take(item.index, b"")
+            elif verdict in set(ErrorCode):
+                self.refused[verdict] = self.refused.get(verdict, 0) + 1
+                self._record("misbehaved", RefusalRecord(item.index, STATEMENT, verdict))
+        await self._store_records()
+        return verdicts
+
+    async def _store_records(self) -> None:
         if self._new_records:
             records, self._new_records = self._new_records, []
             await self._journal.record(self.name, records)
-        return [verdict or next(decided) for verdict in verdicts]
+
+    def _take_statements(self, new: Mapping[int, bytes | bytearray]) -> None:
+        """What the journal has; without a certifier there is nobody to sign them."""
+        if self._statements is not None:
+            for index, statement in new.items():
+                self._statements.take(index, bytes(statement))
+                self._verdicts.take(index, STATEMENT, statement)
 
     async def _act(self, server: ServerMachine, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
         """Hand journalled messages to the server; returns its verdicts."""
@@ -433,7 +504,7 @@ class HostedRound:
     async def _begin_stage(self, server: ServerMachine, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""
         phase, now = server.phase.value, self._clock.monotonic()
-        seconds = self.spec.deadlines.get(phase, 0.0)
+        seconds = self._longest(server)
         await self._journal.store_stage(self.name, phase, self._clock.wall() + seconds, snapshot)
         if self._opened:
             self.phase_seconds[self._stage_name] = now - self._opened
@@ -445,41 +516,97 @@ class HostedRound:
         self._stage_name, self._expected = phase, len(server.missing)
         self._participants, self._dropped = frozenset(server.missing), dict(server.dropped)
         self.standing.new_phase()
+        if asked := self._asked(server):
+            self._statements, self._expected = Statements(asked), len(asked)
+
+    def _asked(self, server: ServerMachine) -> frozenset[int]:
+        """Who is to state that it did not answer; nobody where no certificate would have the statements."""
+        return frozenset() if self._certifier is None else asked_for_statements(server, self.standing.departed)
+
+    def _longest(self, server: ServerMachine) -> float:
+        """How many seconds the present phase may last, or the wait for statements."""
+        seconds = self.spec.deadlines.get(server.phase.value, 0.0)
+        return self.spec.statement_seconds if self._asked(server) else seconds
+
+    async def _wind_up(self, server: ServerMachine) -> None:
+        """The round was aborted: it ends, behind the statements of those that did not answer, if they are asked."""
+        statements = self._statements
+        if statements is None and self._asked(server):  # aborted by its host, or while the sum was computed
+            await self._begin_stage(server, await self._on_thread(server.snapshot))
+        elif statements is not None and statements.awaited and self._clock.monotonic() < self._deadline:
+            await self._take_batch(server)
+        else:
+            await self._end(server, None)
 
     async def _compute(self, server: ServerMachine) -> None:
         try:
             with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="secagg-unmask") as threads:
                 result = await self._on_thread(lambda: server.compute(threads))
         except PeerError:
-            result = None  # somebody dealt bad shares: the failure names it
+            return  # somebody dealt bad shares: the round is aborted, and the failure names it
         await self._end(server, result)
 
     async def _end(self, server: ServerMachine, result: Result | None) -> None:
-        if (certifier := self._certifier) is not None:
-            # Before anybody hears of the end: there is no ending without a certificate, whatever breaks down.
-            await self._on_thread(lambda: certifier.certify(server, self.spec, result, self._clock))
+        certificate = await self._certified(server, result)
         if result is not None:
             total = await self._on_thread(lambda: self._open_sum(result))
             packed = await self._on_thread(lambda: pack(total.vector, result.modulus))
             digest = result.transcript_digest.hex()
             groups = await self._on_thread(lambda: self._opened_groups(result))
-            ending = Ending("", result.included, packed, dict(result.dropped), digest, total.answered, groups)
+            ending = Ending(
+                "", result.included, packed, dict(result.dropped), digest, total.answered, groups, certificate
+            )
         else:
-            ending = Ending(reasons.why_no_sum(server.failure, self.spec, self.standing), dropped=dict(server.dropped))
+            ending = Ending(self._why_no_sum(server), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
         if result is None and self.charge is not None:
             await self._on_thread(self.charge.give_back)
         if result is not None:
             self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
         async with self._stage:
-            self.ending, self._server = ending, None
+            self.ending, self._server, self._statements = ending, None, None
             self._next_epoch()
         self._log("round-over", included=len(ending.included), failure=ending.failure)
-        if result is not None:  # the clients have been told: nobody waits for what is for a person to look at
-            self.group_anomalies = await self._on_thread(lambda: group_anomalies(self.spec.layout, result))
+        await self._settle(ending)  # the clients have been told: nobody waits for what is for a person to look at
+
+    async def _settle(self, ending: Ending) -> None:
+        """Which groups stand out, and the scores of clients over rounds, where the host asks for them."""
+        report, keeper = await self._on_thread(lambda: report_of(self.spec, ending)), self._scores
+        if report is not None:
+            self.group_anomalies = shown_groups(report)
+        if report is not None and keeper is not None:
+            try:
+                await self._on_thread(lambda: keeper.add(self.spec, bytes.fromhex(ending.transcript), report))
+            except ScoreFileError as failure:  # the sum is there, and a restart counts this round
+                self._log("scores", logging.WARNING, trouble=str(failure))
+        self.is_settled = True
+        self._notify()
+
+    async def _certified(self, server: ServerMachine, result: Result | None) -> bytes:
+        """The certificate for the clients; no bytes for one that none of them takes, or where none is made.
+
+        It is in its file before anybody hears of the end: there is no ending without it, whatever breaks down.
+        """
+        certifier, statements = self._certifier, self._statements
+        if certifier is None:
+            return b""
+        taken = {} if statements is None else statements.taken
+        if statements is not None:
+            self._log("statements", stated=self._names(taken), silent=self._names(statements.awaited))
+        data = await self._on_thread(lambda: certifier.certify(server, self.spec, result, self._clock, taken))
+        if len(data) <= MAX_CERTIFICATES_BYTES:
+            return data
+        self._log("certificate-not-handed-out", logging.WARNING, bytes=len(data), most=MAX_CERTIFICATES_BYTES)
+        return b""
+
+    def _names(self, seats: Collection[int]) -> list[str]:
+        return [self.spec.name_of(seat) for seat in seats]
+
+    def _why_no_sum(self, server: ServerMachine) -> str:
+        return reasons.why_no_sum(server.failure, self.spec, self.standing)
 
     def _open_sum(self, result: Result) -> OpenedSum:
-        if isinstance(self.spec.layout, StudyLayout):
+        if isinstance(self.spec.layout, StudyLayout | BallotLayout):
             return OpenedSum(result.sum, 0)
         return opened(self.spec.layout.encoder().for_round(self.config), result)
 
@@ -497,9 +624,11 @@ class HostedRound:
         if index not in ending.included:
             why = self.standing.why_lost(index, ending.dropped) or "it was lost"
             raise reasons.left_out(self.name, why, is_over=True)
+        if isinstance(self.spec.layout, BallotLayout):
+            return Outbound(counted_frame(tally_of(self.spec.layout, self.config, ending)), b"")
         included = encode_bitmap(ending.included, self.config.clients)
         frame = Sum(included, len(ending.packed), ending.answered)
-        return Outbound(frame, ending.packed)
+        return Outbound(frame, ending.packed, ending.certificate)
 
     def _notify(self) -> None:
         self._changed.set()

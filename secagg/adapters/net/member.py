@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from secagg.adapters.net.addresses import canonical, is_loopback, round_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
@@ -30,12 +31,17 @@ from secagg.adapters.net.frames import (
     FRAMES_VERSION,
     MAX_WELCOME_BYTES,
     RETRY,
+    Aborted,
     Ack,
     AnnouncedLayout,
+    Candidate,
+    Certified,
     Challenge,
+    Counted,
     EndReceived,
     Login,
     Message,
+    NoStatement,
     Progress,
     Refusal,
     Refused,
@@ -43,6 +49,7 @@ from secagg.adapters.net.frames import (
     Submission,
     Sum,
     ToClient,
+    WantsCandidate,
     Welcome,
     decode_layout,
     decode_to_client,
@@ -55,11 +62,14 @@ from secagg.adapters.net.steps import FINISHED, Steps, largest_message
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.study_answer import Answering, StudyTotal
 from secagg.adapters.net.troubles import trouble_of
+from secagg.adapters.net.voting import BallotTotal, Judging
 from secagg.errors import ParameterError
 from secagg.identity import Identity
 from secagg.pairwise import transcript
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
 from secagg.privacy.terms import PrivacyTerms
+from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.member")
 _FIRST_DELAY: Final = 0.1
@@ -72,6 +82,7 @@ _FAREWELL_SECONDS: Final = 1.0
 _GOOD_VERDICTS: Final = frozenset({"accepted", "duplicate", "late"})
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+AnyTotal: TypeAlias = Total | StudyTotal | BallotTotal
 
 
 @final
@@ -82,7 +93,7 @@ class Member:
         self,
         options: MemberOptions,
         store: ClientStore,
-        arrays: Arrays | OwnInput | Answering,
+        arrays: Arrays | OwnInput | Answering | Judging,
         *,
         on_total: Callable[[Any], None],
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -95,9 +106,9 @@ class Member:
             options: how it takes part.
             store: its file.
             arrays: its input by name; or an ``OwnInput``, which has its weight with it; or, for a round of a study,
-                what answers the question that the server announces.
-            on_total: stores the ``Total``, or the ``StudyTotal`` of a study, durably; the server is told only
-                afterwards.
+                what answers the question that the server announces; or, for a ballot, how it votes.
+            on_total: stores the ``Total``, the ``StudyTotal`` of a study, or the ``BallotTotal`` of a ballot, durably;
+                the server is told only afterwards.
             on_progress: called now and then.
             on_terms: told what a private round promises, once its config was checked and before anything of this
                 client's leaves.
@@ -119,22 +130,34 @@ class Member:
 
         Raises RefusedError (the server's no), PeerError (this client's no to what the server sent), InputError (the
         input is not of the round's layout), AnotherInputError (it is not the one that this client joined with),
-        MaybeSummedError, DisclosureError (``may_reveal`` withheld the last answer), NotTrustedError, GaveUpError, and
-        ParameterError for a store of another round or identity.
+        MaybeSummedError, DisclosureError (``may_reveal`` withheld the last answer), NotTrustedError, GaveUpError,
+        ContradictionError (the server signed two certificates of the round), and ParameterError for a store of another
+        round or identity.
         """
         total = await self._take_part_to_the_end()
-        if isinstance(total, StudyTotal):
-            raise TypeError("this member answers a study: call answer()")
+        if not isinstance(total, Total):
+            raise TypeError("this member brings no file: call answer() for a study, and vote() for a ballot")
         return total
 
     async def answer(self) -> StudyTotal:
         """Take part in a round of a study until the round is over.  Raises what ``run`` does."""
         total = await self._take_part_to_the_end()
-        if isinstance(total, Total):
-            raise TypeError("this member brings a file: call run()")
+        if not isinstance(total, StudyTotal):
+            raise TypeError("this member answers no study: call run() with a file, and vote() for a ballot")
         return total
 
-    async def _take_part_to_the_end(self) -> Total | StudyTotal:
+    async def vote(self) -> BallotTotal:
+        """Take part in a ballot until it is over: test the candidate, join, vote.
+
+        Whether the candidate can be tested changes nothing of what is sent: a judge that fails is an abstention.
+        Raises what ``run`` does.
+        """
+        total = await self._take_part_to_the_end()
+        if not isinstance(total, BallotTotal):
+            raise TypeError("this member has no judge: call run() with a file, and answer() for a study")
+        return total
+
+    async def _take_part_to_the_end(self) -> AnyTotal:
         await asyncio.to_thread(self._store.bind, canonical(self._options.url), self._login.public_key)
         await asyncio.to_thread(self._steps.check_input)
         self._patience = Patience(self._options.give_up_seconds, self._clock.monotonic)
@@ -189,7 +212,7 @@ class Member:
 
     # A connection.
 
-    async def _connect(self) -> Total | StudyTotal:
+    async def _connect(self) -> AnyTotal:
         options = self._options
         parts = urlsplit(options.url)
         tls = options.tls if parts.scheme == "wss" else None
@@ -215,8 +238,10 @@ class Member:
                     raise refused from None
                 raise
 
-    async def _take_part(self, channel: Channel[ToClient]) -> Total | StudyTotal:
+    async def _take_part(self, channel: Channel[ToClient]) -> AnyTotal:
         welcome, layout = await self._log_in(channel)
+        if isinstance(layout, BallotLayout):
+            await self._judge_candidate(channel, layout)
         config = await asyncio.to_thread(self._steps.prepare, layout, _certificate_of(channel), welcome.clients)
         _allow(channel, config)
         news = asyncio.Event()
@@ -233,11 +258,27 @@ class Member:
                 task.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
+    async def _judge_candidate(self, channel: Channel[ToClient], layout: BallotLayout) -> None:
+        """Have this member's vote on the candidate in its state, before anything of the round is taken."""
+        wants = await asyncio.to_thread(self._steps.wants_candidate, layout)
+        channel.connection.protocol.max_message_size = FRAGMENT_BYTES + layout.size
+        with suppress(ConnectionClosed):  # what it said before is read next
+            await channel.send(WantsCandidate(wants))
+        if not wants:
+            return
+        frame = await self._receive(channel)
+        if not isinstance(frame, Candidate) or frame.size != layout.size:
+            raise _refusal_of(frame, f"a candidate of {counted(layout.size, 'byte')}")
+        candidate = bytes(await self._payload(channel, frame.size))
+        await asyncio.to_thread(self._steps.judge, layout, candidate)
+        self._patience.moved()  # however long that took
+
     async def _read(
         self, channel: Channel[ToClient], welcome: Welcome, config: RoundConfig | None, news: asyncio.Event
-    ) -> Total | StudyTotal:
+    ) -> AnyTotal:
         """Take what the server sends, up to the sum."""
-        held: tuple[Sum, bytearray] | None = None
+        held: tuple[Sum | Counted, bytearray] | None = None
+        certificate = b""
         while True:
             match await self._receive(channel):
                 case Message() as frame:
@@ -250,15 +291,19 @@ class Member:
                 case Ack() as frame:
                     await self._take_ack(frame)
                     if held is not None and not await asyncio.to_thread(self._steps.awaits_mask):
-                        return await self._take_sum(channel, *held)
+                        return await self._take_sum(channel, *held, certificate)
                 case Progress() as frame:
                     self._patience.show(frame, 0 if config is None else config.clients)
                     self._on_progress(frame)
-                case Sum() as frame:
+                case Certified() as frame:
+                    certificate = bytes(await self._payload(channel, frame.size))
+                case Sum() | Counted() as frame:
                     self._steps.check_size(frame, config)
-                    held = frame, await self._payload(channel, frame.size)
+                    held = frame, await self._payload(channel, frame.size) if isinstance(frame, Sum) else bytearray()
                     if not await asyncio.to_thread(self._steps.awaits_mask):
-                        return await self._take_sum(channel, *held)
+                        return await self._take_sum(channel, *held, certificate)
+                case Aborted() as frame:
+                    await self._state_silence(channel, frame, news)
                 case frame:
                     raise _refusal_of(frame, "what belongs to a round")
 
@@ -324,8 +369,21 @@ class Member:
         if ack.verdict == "late":
             _log.warning("late", extra={"fields": {"phase": phase}})
 
-    async def _take_sum(self, channel: Channel[ToClient], frame: Sum, packed: bytearray) -> Total | StudyTotal:
-        total = await asyncio.to_thread(self._steps.decode, frame, packed)
+    async def _state_silence(self, channel: Channel[ToClient], frame: Aborted, news: asyncio.Event) -> None:
+        """Send the statement that this client did not answer, or say that there is none."""
+        taken = self._steps.taken
+        stated = await asyncio.to_thread(self._steps.state_silence)
+        _log.info("round-aborted", extra={"fields": {"why": frame.message, "states_that_it_did_not_answer": stated}})
+        if stated:
+            self._after_step(taken)
+            news.set()
+        else:
+            await channel.send(NoStatement())
+
+    async def _take_sum(
+        self, channel: Channel[ToClient], frame: Sum | Counted, packed: bytearray, certificate: bytes
+    ) -> AnyTotal:
+        total = await asyncio.to_thread(self._steps.decode, frame, packed, certificate)
         try:
             await asyncio.to_thread(self._on_total, total)
         except OSError as failure:  # not the network's
@@ -344,7 +402,7 @@ def _allow(channel: Channel[ToClient], config: RoundConfig | None) -> None:
     """Let the server send what is allowed in this round, and no more; before there is one, an invitation."""
     largest = max(largest_message(config, phase) for phase in PHASES)
     if config is not None:
-        largest = max(largest, config.modulus.packed_bytes(config.length))
+        largest = max(largest, config.modulus.packed_bytes(config.length), MAX_CERTIFICATES_BYTES)
     channel.connection.protocol.max_message_size = FRAGMENT_BYTES + largest
 
 

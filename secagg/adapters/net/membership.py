@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from secagg.adapters.net.receipts import CertifiedTotal
 from secagg.encoding import Encoder, LayoutPolicy
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import Mean
@@ -44,7 +45,7 @@ class MaybeSummedError(SecAggError):
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What a client gets.  The last four attributes are for this client's own operator: they tell of its data.
+    """What a client gets.  ``clipped`` to ``shortened`` are for this client's own operator: they tell of its data.
 
     Attributes:
         mean: the weighted mean in float64, with the total weight and the number of clients in it.
@@ -59,6 +60,7 @@ class Total:
         coarse: the client's own arrays that are lost in the rounding, or behind the clip; see ``Encoder.coarse``.
         shortened: in a private round, what the client's own update was multiplied by to fit the clip; 1.0 for an
             update that fits.
+        certified: what this client knows of the total by the server's certificate; None for a client without a chain.
     """
 
     mean: Mean | PrivateMean
@@ -72,6 +74,7 @@ class Total:
     weight_clamped: bool = field(repr=False)
     coarse: Mapping[str, Coarse] = field(repr=False)
     shortened: float = field(default=1.0, repr=False)
+    certified: CertifiedTotal | None = None
 
     def sums(self) -> dict[str, npt.NDArray[Any]]:
         """The (weighted) sums by array; see ``totals``.  Those of a private round have noise, and are in float64."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,22 @@ function listed(words) {
   const more = words.length > SHOWN ? `, and ${words.length - SHOWN} more` : "";
   return words.slice(0, SHOWN).join(", ") + more;
 }
+function far(distance) { return distance === null ? "infinitely many" : distance.toPrecision(3); }
+function scored(scores) {
+  const section = document.createElement("section"), note = document.createElement("p");
+  section.appendChild(document.createElement("h2")).textContent = "Scores of clients";
+  note.textContent = `The highest of ${scores.clients} clients over ${scores.rounds} rounds, with their standard ` +
+    "errors. A score is a hint for a person, and no proof: a client whose data differ from all others' scores high " +
+    "without doing anything wrong.";
+  section.append(note);
+  const list = section.appendChild(document.createElement("dl"));
+  for (const one of scores.highest) {
+    list.appendChild(document.createElement("dt")).textContent = one.client;
+    list.appendChild(document.createElement("dd")).textContent =
+      `${one.score.toFixed(2)} \u00b1 ${one.error.toFixed(2)} in ${one.rounds} rounds`;
+  }
+  return section;
+}
 function refusal(one) {
   return one.by_client ? `${one.client} left in ${one.phase} (${one.code})`
     : `${one.client}: ${one.phase} refused (${one.code})`;
@@ -58,7 +75,9 @@ function show(round) {
     "lost": Object.entries(round.lost).map(([phase, names]) => `${phase}: ${listed(names)}`).join("; "),
     "refused": listed(round.refusals.map(refusal)),
     "groups that stand out": listed(round.group_anomalies.filter(group => group.stands_out).map(
-      group => `group ${group.number} (${group.distance.toPrecision(3)} median distances)`)),
+      group => `group ${group.number} (${far(group.distance)} median distances)`)),
+    "ballot": round.ballot && round.ballot.verdict ? `${round.ballot.verdict}: ${round.ballot.objections} of ` +
+      `${round.ballot.voters} voters object, of ${round.ballot.counted_clients} clients` : "",
     "outcome": round.failure || (round.included ? `sum of ${round.included} clients` : ""),
   };
   for (const [name, fact] of Object.entries(facts)) {
@@ -78,7 +97,8 @@ async function update() {
     const connected = status.logged_in === 1 ? "1 client" : `${status.logged_in} clients`;
     service.textContent = `${connected} connected. Connections refused: ${codes}.` +
       (strangers.length ? ` Keys that no directory lists: ${listed(strangers)}.` : "");
-    document.getElementById("rounds").replaceChildren(...status.rounds.map(show));
+    const scores = status.scores ? [scored(status.scores)] : [];
+    document.getElementById("rounds").replaceChildren(...status.rounds.map(show), ...scores);
   } catch (failure) { service.textContent = "The service does not answer."; }
 }
 update(); setInterval(update, 1000);
@@ -115,6 +135,8 @@ class _ServiceCollector(Collector):
             refused.add_metric([code], count)
         yield refused
         yield from self._of_rounds(status["rounds"])
+        if status["scores"] is not None:
+            yield from _of_scores(status["scores"])
 
     def _of_rounds(self, rounds: list[dict[str, Any]]) -> Iterator[Metric]:
         phase = GaugeMetricFamily(
@@ -166,10 +188,27 @@ class _ServiceCollector(Collector):
                 turned_away.add_metric([name, one["client"], one["phase"], one["code"]], 1)
             for group in found["group_anomalies"]:
                 for key, gauge in groups.items():
-                    gauge.add_metric([name, str(group["number"])], float(group[key]))
+                    value = math.inf if group[key] is None else float(group[key])
+                    gauge.add_metric([name, str(group["number"])], value)
             for key, gauge in counts.items():
                 gauge.add_metric([name], found[key])
         yield from (phase, seconds, refused, awaited, turned_away, *groups.values(), *counts.values())
+
+
+def _of_scores(scores: dict[str, Any]) -> Iterator[Metric]:
+    """Of the highest scores alone: a label for every client of every round would be a series for each of them."""
+    yield GaugeMetricFamily("secagg_scored_rounds", "Rounds that the scores of clients are from.", scores["rounds"])
+    hint = "for the highest scores: a hint for a person, and no proof; unusual data score high as well."
+    score = GaugeMetricFamily(
+        "secagg_client_score", f"Mean distance of a client's groups to the robust centre, {hint}", labels=["client"]
+    )
+    excess = GaugeMetricFamily(
+        "secagg_client_score_excess", f"Standard errors that a score is above the mean score, {hint}", labels=["client"]
+    )
+    for one in scores["highest"]:
+        score.add_metric([one["client"]], one["score"])
+        excess.add_metric([one["client"]], one["excess"])
+    yield from (score, excess)
 
 
 class _Silent(WSGIRequestHandler):

@@ -9,6 +9,7 @@ from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.standing import Standing, listed
 from secagg.errors import AbortCode
 from secagg.outcome import Failure
+from secagg.pairwise.phases import ServerState
 from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
@@ -63,6 +64,15 @@ def _what_to_change(phase: str, spec: RoundSpec) -> str:
 def ended_without_sum(name: str, failure: str) -> RefusedError:
     """For a client of a round that failed."""
     return RefusedError(Refusal.ROUND_ABORTED, f"round {name!r} ended without a sum: {failure}")
+
+
+def too_late_to_vote(name: str, phase: str) -> RefusedError:
+    """For a member of a ballot that has not joined, and asks for the candidate."""
+    where = "is over" if phase == ServerState.DONE else f"has begun, and is in {phase}"
+    return RefusedError(
+        Refusal.ROUND_BEGUN,
+        f"ballot {name!r} {where}: members get the candidate, and join, in ADVERTISE alone; {_NEXT_ROUND}",
+    )
 
 
 def left_out(name: str, why: str, *, is_over: bool) -> RefusedError:

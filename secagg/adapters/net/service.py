@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from secagg.adapters.net.addresses import is_round_name
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.budget import ByteBudget
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.channel import CLOSE_POLICY, Channel
@@ -30,13 +31,18 @@ from secagg.adapters.net.frames import (
     ABORT,
     FRAGMENT_BYTES,
     MAX_FRAME_BYTES,
+    STATEMENT,
     Ack,
+    Candidate,
+    Certified,
     EndReceived,
+    NoStatement,
     Refusal,
     Refused,
     RefusedError,
     Submission,
     ToServer,
+    WantsCandidate,
     Welcome,
     decode_to_server,
 )
@@ -46,10 +52,12 @@ from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logins import Logins
 from secagg.adapters.net.policing import PolicedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.score_keeping import ScoreKeeper
 from secagg.adapters.net.status import status_of
 from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.carriers import load_envelope_kernels
 from secagg.simulation.small import load_kernels
 from secagg.wording import counted
@@ -125,6 +133,7 @@ class Service:
         privacy_budget: Budget | None = None,
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
+        scores: ScoreKeeper | None = None,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -138,9 +147,12 @@ class Service:
             certifier: signs a certificate of every round that ends.
             sums_apart: asked before the survivors of any round are told: a round is aborted whose sum could be taken
                 apart by earlier ones; all rounds must have a directory then.
+            scores: keeps the scores of clients over rounds; all rounds must have groups, plain means and a directory
+                then.
         """
         self._clock = clock
         self._privacy_budget, self._certifier, self._sums_apart = privacy_budget, certifier, sums_apart
+        self._scores = scores
         self._running: asyncio.TaskGroup | None = None
         self.rounds = {spec.name: self._hosted(spec, journal) for spec in specs}
         """By name.  A round that is added makes a new mapping: other threads read this one meanwhile."""
@@ -230,7 +242,9 @@ class Service:
         self._left_out += left_out
 
     def _hosted(self, spec: RoundSpec, journal: Journal) -> HostedRound:
-        return HostedRound(spec, journal, self._clock, self._privacy_budget, self._certifier, self._sums_apart)
+        return HostedRound(
+            spec, journal, self._clock, self._privacy_budget, self._certifier, self._sums_apart, self._scores
+        )
 
     def _serve_at(self, door: Door, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[Listener]:
         handshake: dict[str, Any] = {}
@@ -266,7 +280,7 @@ class Service:
         So it does when those that the last round of a series went on without know that the series is over.
         """
         for hosted in list(self.rounds.values()):
-            while hosted.ending is None:
+            while not hosted.is_settled:
                 await hosted.changed()
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(linger):
@@ -289,6 +303,7 @@ class Service:
             "journal_commits": self.journal.commits,
             "refused": dict(self.refused),
             "strangers": list(self._strangers),
+            "scores": None if self._scores is None else self._scores.shown(),
             "rounds": [
                 {**status_of(hosted), "connected": sessions.count(hosted.name)} for hosted in self.rounds.values()
             ],
@@ -379,6 +394,8 @@ class Service:
         channel.connection.protocol.max_message_size = _largest(hosted)
         layout = hosted.layout_bytes
         await channel.send(Welcome(session.index, hosted.config.clients, len(layout)), layout)
+        if isinstance(hosted.spec.layout, BallotLayout):
+            await self._show_candidate(session)
         reader = asyncio.create_task(self._read(session))
         writer = asyncio.create_task(self._write(session))
         try:
@@ -390,6 +407,15 @@ class Service:
                 task.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
+    async def _show_candidate(self, session: _Session) -> None:
+        """Send a ballot's candidate to a member that wants it, before anything of the round: it votes first."""
+        answer = await session.channel.receive()
+        if not isinstance(answer, WantsCandidate):
+            raise RefusedError(Refusal.MALFORMED, f"a {type(answer).__name__} frame behind the welcome to a ballot")
+        if answer.wants:
+            candidate = session.hosted.candidate()
+            await session.channel.send(Candidate(len(candidate)), candidate)
+
     async def _read(self, session: _Session) -> None:
         hosted, channel = session.hosted, session.channel
         while True:
@@ -397,12 +423,17 @@ class Service:
                 case Submission() as submission:
                     verdict = await self._take(session, submission)
                     await channel.send(Ack(submission.number, verdict))
-                    if verdict != "accepted":
-                        self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
+                    self._count_verdict(session, verdict)
+                case NoStatement():
+                    self._count_verdict(session, await hosted.submit(session.index, STATEMENT, b""))
                 case EndReceived():
                     hosted.client_knows_end(session.index)
                 case other:
                     raise RefusedError(Refusal.MALFORMED, f"a {type(other).__name__} frame after the login")
+
+    def _count_verdict(self, session: _Session, verdict: str) -> None:
+        if verdict != "accepted":
+            self._count_attempt(session, broke_a_rule=verdict not in _BREAK_NO_RULE)
 
     def _count_attempt(self, session: _Session, *, broke_a_rule: bool) -> None:
         if not session.hosted.refuse_attempt(session.index, broke_a_rule=broke_a_rule):
@@ -411,9 +442,9 @@ class Service:
     async def _take(self, session: _Session, submission: Submission) -> str:
         """The verdict on a message whose frame has come, and whose bytes follow."""
         hosted, size, phase = session.hosted, submission.size, submission.phase
-        if phase not in (*PHASES, ABORT) or size == 0:
+        if phase not in (*PHASES, ABORT, STATEMENT) or size == 0:
             raise RefusedError(Refusal.MALFORMED, "a submission of no phase, or of no bytes")
-        allowed = hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
+        allowed = _largest_of(hosted, phase)
         if size > allowed:
             raise RefusedError(
                 Refusal.TOO_LARGE, f"a {phase} message of {counted(size, 'byte')}; at most {allowed:,} are allowed"
@@ -445,6 +476,8 @@ class Service:
         sent, shown, shown_at = -1, ("", 0), 0.0
         while True:
             if (epoch := hosted.epoch) != sent and (outbound := await hosted.outbound(index)) is not None:
+                if outbound.certificate:
+                    await channel.send(Certified(len(outbound.certificate)), outbound.certificate)
                 await channel.send(outbound.frame, outbound.payload)
             sent = epoch
             progress, now = hosted.progress(), self._clock.monotonic()
@@ -519,6 +552,13 @@ async def _load_kernels(hosted: HostedRound) -> None:
     config = hosted.config
     await asyncio.to_thread(load_kernels, config.masked_modulus, config.suite, config.threat_model)
     await asyncio.to_thread(load_envelope_kernels, config)
+
+
+def _largest_of(hosted: HostedRound, phase: str) -> int:
+    """The most bytes of a client's submission of one kind."""
+    if phase == STATEMENT:
+        return SIGNATURE_BYTES
+    return hosted.config.max_message_bytes(Phase.ADVERTISE if phase == ABORT else phase)
 
 
 def _largest(hosted: HostedRound) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from secagg.adapters.net.ballot_count import tally_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.hosted import HostedRound
 
 
@@ -12,8 +14,8 @@ def status_of(hosted: HostedRound) -> dict[str, Any]:
 
     ``awaited`` are the names of those that the phase waits for, ``lost`` those that it lost, by phase, and ``refusals``
     what was refused: whose message, in which phase, by which code; ``by_client`` says that the client itself refused
-    and left, with its ABORT code.  ``group_anomalies`` is there after the sum of a round with groups, and until the
-    service is started again.
+    and left, with its ABORT code.  ``group_anomalies`` is there after the sum of a round with groups.  ``ballot`` has
+    the digest of a ballot's candidate, and at the end the count and the verdict; it is None for other rounds.
     """
     progress, ending, name_of = hosted.progress(), hosted.ending, hosted.spec.name_of
     config = hosted.config
@@ -50,4 +52,12 @@ def status_of(hosted: HostedRound) -> dict[str, Any]:
         "failure": ending.failure if ending else "",
         "told": len(hosted.informed),
         "group_anomalies": hosted.group_anomalies,
+        "ballot": _ballot_of(hosted),
     }
+
+
+def _ballot_of(hosted: HostedRound) -> dict[str, Any] | None:
+    layout, ending = hosted.spec.layout, hosted.ending
+    if not isinstance(layout, BallotLayout):
+        return None
+    return layout.as_json(tally_of(layout, hosted.config, ending) if ending and not ending.failure else None)

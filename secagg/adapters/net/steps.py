@@ -15,9 +15,11 @@ from dataclasses import replace
 from typing import Any, Final, final
 
 from secagg.adapters.net.addresses import round_of
+from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.frames import (
     ABORT,
     AnnouncedLayout,
+    Counted,
     Message,
     Refusal,
     RefusedError,
@@ -26,9 +28,12 @@ from secagg.adapters.net.frames import (
 )
 from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
+from secagg.adapters.net.own_statement import STATED, state_silence
+from secagg.adapters.net.receipts import CertifiedTotal, certified_total
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.adapters.net.study_answer import Answering, StudyAnswer, StudyTotal
+from secagg.adapters.net.voting import BallotInput, BallotTotal, Judging, Voting, checked_count
 from secagg.arithmetic import PackedError, unpack
 from secagg.encoding import Encoder
 from secagg.errors import AbortCode, DisclosureError, ErrorCode, InputError, ParameterError, PeerError
@@ -86,18 +91,20 @@ class Steps:
         self,
         options: MemberOptions,
         store: ClientStore,
-        own: OwnInput | Answering,
+        own: OwnInput | Answering | Judging,
         login: Identity,
         on_terms: Callable[[PrivacyTerms], None] = lambda terms: None,
     ) -> None:
         self._options, self._store, self._login = options, store, login
         self._given = own if isinstance(own, OwnInput) else None
-        self._answering = None if isinstance(own, OwnInput) else own
+        self._voting = Voting(own, store) if isinstance(own, Judging) else None
+        self._answering = None if isinstance(own, OwnInput | Judging) else own
         self._on_terms = on_terms
         self._round = round_of(options.url)
         self._layout, self._certificate, self._clients = b"", b"", 0
         self._fitted: tuple[AnyLayout, Encoder | PrivateEncoder] | None = None
         self._answered: tuple[StudyLayout, StudyAnswer] | None = None
+        self._voted: BallotInput | None = None
         self.taken = 0
         self.failure: PeerError | MaybeSummedError | DisclosureError | None = None
         self.ended: RefusedError | None = None
@@ -107,7 +114,7 @@ class Steps:
     def check_input(self) -> None:
         """Before connecting.  Raises AnotherInputError in the middle of a round that was joined with other data.
 
-        What a study asks for is not known yet.
+        What a study asks for, and what a ballot is about, is not known yet.
         """
         if self._given is None:
             return
@@ -124,6 +131,29 @@ class Steps:
             "give the same file and weight to go on; or add --again to leave that round and to join the next one with "
             "this file"
         )
+
+    def wants_candidate(self, layout: BallotLayout) -> bool:
+        """Whether this member has no vote on a ballot's candidate yet.
+
+        Raises RefusedError when it brings no judge, when the candidate is too long for it, and in the middle of another
+        ballot; PeerError when it asks for noise, which a ballot has not.
+        """
+        voting = self._require_voting(layout)
+        voting.check(layout)
+        if self._options.privacy_budget is not None or self._options.layout_policy.asks_for_noise:
+            raise PeerError(
+                ErrorCode.CONFIG_BELOW_POLICY, "the round is a ballot, whose count has no noise, and noise is asked for"
+            )
+        with self._store.step():
+            part = self._store.load()
+            if part is not None and part.over is None and part.layout != encode_layout(layout):
+                # Another vote would take the place of the one that the other ballot still needs.
+                self._leave_for_another(part, "layout")
+            return voting.stored(layout) is None
+
+    def judge(self, layout: BallotLayout, candidate: bytes) -> None:
+        """Vote on a candidate, and store the vote.  Raises RefusedError for what is not the announced candidate."""
+        self._require_voting(layout).judge(layout, candidate)
 
     def prepare(self, layout: AnnouncedLayout, certificate: bytes, clients: int) -> RoundConfig | None:
         """Fit the input to the round's layout, before anybody waits for it.
@@ -145,17 +175,20 @@ class Steps:
             part = self._store.load()
             if part is None:
                 return None
+            if part.over is None and (changed := self._changed(part)):
+                part = self._leave_for_another(part, changed)
             if part.over is None:
-                self._check_unchanged(part)
                 self._check_clients(decode_config(part.config))
-            elif self.failure is None:
+            elif self.failure is None and part.over != STATED:
                 self._store.drop_outgoing()  # of a round that this client has left
             return decode_config(part.config)
 
     def _fit_to(self, layout: AnnouncedLayout) -> None:
-        if (self._answering is None) == isinstance(layout, StudyLayout):
-            asked, brought = ("a study's answers", "a file") if self._given else ("a file", "a study's answers")
-            raise RefusedError(Refusal.OTHER, f"the round sums {asked}, and this client brings {brought}")
+        self._check_kind(layout)
+        if isinstance(layout, BallotLayout):
+            with self._store.step():
+                self._voted = self._require_voting(layout).stored(layout)
+            return
         if isinstance(layout, StudyLayout):
             if self._answering is not None:
                 answer = StudyAnswer(self._answering(layout))
@@ -167,10 +200,29 @@ class Steps:
             encoder.encode(self._own_file.arrays, weight=self._weight)  # for what it tells this client's operator
         self._fitted = layout, encoder
 
+    def _check_kind(self, layout: AnnouncedLayout) -> None:
+        """Raises RefusedError when the round sums something else than this client brings."""
+        asked = "a file"
+        if isinstance(layout, StudyLayout | BallotLayout):
+            asked = "a study's answers" if isinstance(layout, StudyLayout) else "votes on a candidate"
+        brought = "a file" if self._given is not None else "a study's answers"
+        if self._voting is not None:
+            brought = "votes on a candidate"
+        if asked != brought:
+            raise RefusedError(Refusal.OTHER, f"the round sums {asked}, and this client brings {brought}")
+
+    def _require_voting(self, layout: BallotLayout) -> Voting:
+        self._check_kind(layout)
+        if self._voting is None:
+            raise RuntimeError("this client brings no judge")
+        return self._voting
+
     @property
-    def _own(self) -> OwnInput | StudyAnswer:
+    def _own(self) -> OwnInput | StudyAnswer | BallotInput:
         if self._given is not None:
             return self._given
+        if self._voting is not None:
+            return self._require_voted()
         return self._require_answered()[1]
 
     @property
@@ -204,19 +256,42 @@ class Steps:
 
     def _check_unchanged(self, part: JoinedRound) -> None:
         """The server is the one that this client joined with, and wants what it wanted then."""
-        changed = "layout" if part.layout != self._layout else ""
-        changed = "certificate" if part.certificate != self._certificate else changed
-        if changed:
-            raise RefusedError(
-                Refusal.ANOTHER_ROUND,
-                f"the server shows another {changed} than when this client joined round {self._round!r}; ask who runs "
-                f"it why. To leave that round for good, {self._how_to_leave}",
-            )
+        if changed := self._changed(part):
+            raise self._shows_another(changed)
+
+    def _changed(self, part: JoinedRound) -> str:
+        """What the server shows otherwise than when this client joined; nothing where it is the same."""
+        if part.certificate != self._certificate:
+            return "certificate"
+        return "layout" if part.layout != self._layout else ""
+
+    def _leave_for_another(self, part: JoinedRound, changed: str) -> JoinedRound:
+        """Leave a round for good, where the member says so (``again``).  Raises RefusedError where it does not.
+
+        A member of a study never does: its rounds have ``again`` because they are over the same records.
+        """
+        if not self._options.again or self._answering is not None:
+            raise self._shows_another(changed)
+        self._store.drop_outgoing()
+        left = replace(part, state=None, over=_LEFT)
+        self._store.save(left)
+        return left
+
+    def _shows_another(self, changed: str) -> RefusedError:
+        return RefusedError(
+            Refusal.ANOTHER_ROUND,
+            f"the server shows another {changed} than when this client joined round {self._round!r}; ask who runs "
+            f"it why. To leave that round for good, {self._how_to_leave}",
+        )
+
+    @property
+    def _what_is_summed(self) -> str:
+        return "file" if self._voting is None else "vote on this candidate"
 
     @property
     def _how_to_leave(self) -> str:
         """A study has no option for it: its rounds are asked of the same records anyway."""
-        if self._answering is None:
+        if self._answering is None:  # a file, or a ballot
             return "add --again (see its help first)"
         return f"remove {self._store.path}, which is this client's state of it"
 
@@ -231,8 +306,12 @@ class Steps:
 
     # What the server sends.
 
-    def check_size(self, frame: Message | Sum, config: RoundConfig | None) -> None:
+    def check_size(self, frame: Message | Sum | Counted, config: RoundConfig | None) -> None:
         """Before a byte behind the frame is read.  Raises RefusedError for more than belongs to this round."""
+        if not isinstance(frame, Message) and isinstance(frame, Counted) == (self._voting is None):
+            raise RefusedError(Refusal.MALFORMED, "the server ended the round with what is not of its kind")
+        if isinstance(frame, Counted):
+            return
         if isinstance(frame, Sum):
             if config is None:
                 raise self._not_in_it()
@@ -359,10 +438,11 @@ class Steps:
         where = self._store.path if here else self._store.may_be_elsewhere(others, values, invitation)
         if where is not None:
             raise MaybeSummedError(
-                f"your file may be in a sum already: according to {where!s}, it took part in a round that is still "
-                "going on, or that reached its last phase, even if the server said afterwards that it failed. A server "
-                "that has two sums with your file can subtract one from the other, and may then see the values of a "
-                "single member. To take part all the same, add --again; read its help first"
+                f"your {self._what_is_summed} may be in a sum already: according to {where!s}, it took part in a round "
+                "that is still going on, or that reached its last phase, even if the server said afterwards that it "
+                f"failed. A server that has two sums with your {self._what_is_summed} can subtract one from the other, "
+                "and may then see the values of a single member. To take part all the same, add --again; read its help "
+                "first"
             )
 
     def _go_on(self, part: JoinedRound, state: bytes, data: bytes) -> JoinedRound:
@@ -407,6 +487,9 @@ class Steps:
         if self._answering is not None:
             layout, answer = self._require_answered()
             return Submitted(layout.encode(answer.arrays), None)
+        if self._voting is not None:
+            voted = self._require_voted()
+            return Submitted(voted.layout.ballot().encode(voted.vote), None)
         encoder = self._require_fitted()[1].for_round(config)
         return submitted(encoder, self._own_file.arrays, self._weight)
 
@@ -421,8 +504,8 @@ class Steps:
         where = self._store.goes_after(self._options.other_states, self._own.values_digest, invitation)
         if where is not None:
             why = MaybeSummedError(
-                f"your file may be in a sum already: {where} has it in another round since this client joined round "
-                f"{self._round!r}, which it leaves"
+                f"your {self._what_is_summed} may be in a sum already: {where} has it in another round since this "
+                f"client joined round {self._round!r}, which it leaves"
             )
             raise _LeavesError(why, client.abort(AbortCode.CANCELLED))
 
@@ -457,10 +540,20 @@ class Steps:
         """Whether the masked vector is on its way, so that a sum must wait for what becomes of it."""
         return any(phase == Phase.MASK for phase in self._store.waiting())
 
-    def decode(self, frame: Sum, packed: bytearray) -> Total | StudyTotal:
-        """The total.
+    def state_silence(self) -> bool:
+        """The server says that the round is aborted: see ``own_statement``."""
+        if self.failure is not None or not state_silence(self._store, self._options, self._login):
+            return False
+        self.taken += 1
+        return True
 
-        Raises RefusedError for a sum that is none of this client's round, AnotherInputError for one of another input.
+    def decode(
+        self, frame: Sum | Counted, packed: bytearray, certificate: bytes = b""
+    ) -> Total | StudyTotal | BallotTotal:
+        """The total; the round's certificate came with it, if there are bytes of one.
+
+        Raises RefusedError for a sum that is none of this client's round, AnotherInputError for one of another input,
+        and what ``certified_total`` raises.
         """
         with self._store.step():
             part = self._store.load()
@@ -485,6 +578,8 @@ class Steps:
                 Refusal.LEFT_OUT, f"the server sent a sum, and never took this client's input for round {self._round!r}"
             )
         config = decode_config(part.config)
+        if isinstance(frame, Counted):
+            return checked_count(self._require_voted().layout, config, frame, part.seat)
         included = messages.decode_bitmap(frame.included, config.clients)
         if part.seat not in included or len(included) < config.smallest_sum:
             raise RefusedError(
@@ -503,8 +598,11 @@ class Steps:
             vector = unpack(packed, config.modulus, config.length)
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
+        certified = self._certified(certificate, vector, config, included, frame.answered)
         if isinstance(layout, StudyLayout):
-            return self._study_total(layout, config, vector, included, part.seat)
+            return replace(self._study_total(layout, config, vector, included, part.seat), certified=certified)
+        if isinstance(layout, BallotLayout):  # its end is a Counted, which ``check_size`` has seen to
+            raise RuntimeError("a ballot ends with a count")
         encoder = self._require_fitted()[1].for_round(config)
         own = self._own_file
         try:
@@ -524,6 +622,25 @@ class Steps:
             weight_clamped=layout.max_weight is not None and self._weight > layout.max_weight,
             coarse=encoder.coarse(own.arrays, self._weight) if isinstance(encoder, Encoder) else {},
             shortened=layout.shortening(own.arrays) if isinstance(layout, PrivateLayout) else 1.0,
+            certified=certified,
+        )
+
+    def _certified(
+        self, certificate: bytes, total: Any, config: RoundConfig, included: tuple[int, ...], answered: int
+    ) -> CertifiedTotal | None:
+        """A client without a chain does not know whose signature to ask for."""
+        chain, directory = self._options.chain, self._options.directory
+        if chain is None or directory is None:
+            return None
+        return certified_total(
+            certificate,
+            total,
+            chain=chain,
+            config=config,
+            included=included,
+            without_surplus=answered > 0,
+            identity=self._login,
+            directory=directory,
         )
 
     def _study_total(
@@ -538,7 +655,14 @@ class Steps:
     def _not_in_it(self) -> RefusedError:
         return RefusedError(Refusal.LEFT_OUT, f"round {self._round!r} is over, and this client was not in it")
 
+    def _require_voted(self) -> BallotInput:
+        if self._voted is None:
+            raise RuntimeError("no vote yet")
+        return self._voted
+
     def _require_layout(self) -> AnnouncedLayout:
+        if self._voting is not None:
+            return self._require_voted().layout
         return self._require_fitted()[0] if self._answering is None else self._require_answered()[0]
 
     def _require_answered(self) -> tuple[StudyLayout, StudyAnswer]:

@@ -57,6 +57,13 @@ CREATE TABLE IF NOT EXISTS outgoing (
 """
 
 
+_VOTES: Final = (
+    "CREATE TABLE IF NOT EXISTS votes (one INTEGER PRIMARY KEY CHECK (one = 1), ballot BLOB NOT NULL, "
+    "vote TEXT NOT NULL)"
+)
+"""Made with the first vote, so that states without any stay what they were."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class JoinedRound:
@@ -192,6 +199,19 @@ class ClientStore:
     def release(self, keyed_digest: bytes) -> None:
         """From now on these arrays may be in a sum."""
         self._released.add(keyed_digest)
+
+    def vote_on(self, ballot: bytes) -> str | None:
+        """The vote that was kept for a ballot, by the digest of its layout; None without one."""
+        with_votes = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'votes'"
+        if self._database.execute(with_votes).fetchone() is None:
+            return None
+        row = self._database.execute("SELECT vote FROM votes WHERE ballot = ?", (ballot,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def keep_vote(self, ballot: bytes, vote: str) -> None:
+        """Keep the vote of a ballot in place of the one before: what is sent stays the same after a restart."""
+        self._database.execute(_VOTES)
+        self._database.execute("INSERT OR REPLACE INTO votes VALUES (1, ?, ?)", (ballot, vote))
 
     def goes_after(self, others: Iterable[Path], values_digest: bytes, invitation: bytes) -> Path | None:
         """The state file of another round that gives these arrays away before this one may, or has done so; or None.

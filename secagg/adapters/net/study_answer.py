@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from secagg.adapters.net.receipts import CertifiedTotal
 from secagg.pairwise.config import RoundConfig
 from secagg.statistics.layout import StudyLayout
 
@@ -58,6 +59,7 @@ class StudyTotal:
         sums: by array, as ``StudyLayout.decode`` has them.
         included: the seats that are in the sums.
         seat: the member's own, which is among them.
+        certified: as in a ``Total``.
     """
 
     layout: StudyLayout
@@ -65,3 +67,4 @@ class StudyTotal:
     sums: Sums = field(repr=False)
     included: tuple[int, ...]
     seat: int
+    certified: CertifiedTotal | None = None

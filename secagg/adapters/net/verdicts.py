@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection
 from typing import Final, final
 
-from secagg.adapters.net.frames import ABORT
+from secagg.adapters.net.frames import ABORT, STATEMENT
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.seats import Seats
 from secagg.adapters.net.standing import Standing
@@ -51,6 +51,8 @@ class Verdicts:
             return UNDECIDED if index in self._seats.bound else "late"
         if (index, message_phase) in self._taken:
             return "duplicate"
+        if message_phase == STATEMENT:  # nobody is asked for one: ``Statements`` gives the verdicts then
+            return ErrorCode.WRONG_PHASE.value
         if message_phase != phase:
             late = phase not in PHASES or PHASES.index(message_phase) < PHASES.index(phase)
             return "late" if late else ErrorCode.WRONG_PHASE.value

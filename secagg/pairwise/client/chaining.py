@@ -12,6 +12,7 @@ answered or can: too few to open what this client shared.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, final
@@ -20,7 +21,7 @@ import msgspec
 
 from secagg.arithmetic.modular import Lanes
 from secagg.errors import CertificateError, ParameterError, StateError
-from secagg.pairwise.certificate import Certificate
+from secagg.pairwise.certificate import Certificate, check_follows
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.receipt import Receipt, signed_receipt
 from secagg.pairwise.records import SIGNATURE_BYTES, cut
@@ -109,6 +110,13 @@ class Chain:
         """Whether the client answered in a round whose certificate it has not seen."""
         return self._load(cohort)[1].answered is not None
 
+    def answered(self, cohort: bytes) -> tuple[bytes, bytes]:
+        """The session in which the client answered, and which no certificate has settled; and the digest of the
+        certificate of it that the client signed a receipt for.  Either is empty where there is none.
+        """
+        answered = self._load(cohort)[1].answered
+        return (b"", b"") if answered is None else (answered.session, answered.received)
+
     # What a client calls.
 
     def admit(
@@ -122,8 +130,9 @@ class Chain:
         brought = [
             rules.chain_certificate(Certificate.from_bytes, data, self.server, config.cohort) for data in certificates
         ]
+        rules.certified_once([(certificate.config, certificate.nonce) for certificate in brought])
         new = _behind(end.head, brought)
-        rules.chain_linked(_links(end.head, new, config.chain), end.head, config.chain)
+        rules.chain_linked(_gap(end.head, new, config.chain), end.head, config.chain)
         if end.answered is not None:
             _settle(end.answered, index, new, keys)
         after = _encode(msgspec.structs.replace(end, head=config.chain, answered=None))
@@ -212,26 +221,31 @@ class Chain:
 
 
 def _behind(head: bytes, brought: Sequence[Certificate]) -> list[Certificate]:
-    """Those that come after the one that the client knows; all of them for a client that knows none."""
-    starts = [place for place, certificate in enumerate(brought) if certificate.previous == head]
-    return list(brought[starts[0] :]) if starts else list(brought) if not head else []
+    """Those that come after the one that the client knows; all of them when that one is not among them."""
+    known = [place for place, certificate in enumerate(brought) if certificate.digest == head]
+    return list(brought[known[0] + 1 :] if known else brought)
 
 
-def _links(head: bytes, new: Sequence[Certificate], chain: bytes) -> bool:
-    """Whether the certificates lead from the head to the config's chain; from nowhere, for a client without a head."""
-    if not chain:
-        return not head  # a round outside of the chain
-    last = head or (new[0].previous if new else chain)
-    for certificate in new:
-        if certificate.previous != last:
-            return False
-        last = certificate.digest
-    return last == chain
+def _gap(head: bytes, new: Sequence[Certificate], chain: bytes) -> str:
+    """Why the certificates do not lead from the head to the config's chain; empty where they do.
+
+    A client without a head takes any beginning.
+    """
+    if not chain and (head or new):
+        return "the round is not chained"
+    if head and new and new[0].previous != head:
+        return f"the first certificate that is new stands behind {new[0].previous.hex()}"
+    try:
+        for before, after in itertools.pairwise(new):
+            check_follows(after, before, before.digest)
+    except CertificateError as wrong:
+        return f"of a certificate: {wrong}"
+    last = new[-1].digest if new else head or chain
+    return "" if last == chain else f"the certificates end with {last.hex()}"
 
 
 def _settle(answered: _Answered, index: int, new: Sequence[Certificate], keys: Sequence[bytes]) -> None:
     """R-CHAIN-10: the round that the client answered in is among the certificates, and ended as it can have ended.
-
 
     R-CHAIN-15: it is the certificate that the client signed a receipt for, if it signed one.
 

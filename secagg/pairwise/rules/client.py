@@ -126,13 +126,22 @@ def chain_certificate(decode: Callable[[bytes], Certificate], data: bytes, serve
     return certificate
 
 
-def chain_linked(linked: bool, head: bytes, chain: bytes) -> None:
-    """R-CHAIN-9: certificates lead from the last one that the client knows (``linked``) to the round's chain."""
-    if not linked:
+def certified_once(rounds: Sequence[tuple[bytes, bytes]]) -> None:
+    """R-CHAIN-8: no round, told by its config and nonce, has two certificates: each could be read as its outcome."""
+    if len(set(rounds)) < len(rounds):
+        raise PeerError(ErrorCode.CHAIN_CERTIFICATE, "the invitation brings two certificates of one round")
+
+
+def chain_linked(gap: str, head: bytes, chain: bytes) -> None:
+    """R-CHAIN-9: certificates lead from the last one that the client knows to the round's chain.
+
+    ``gap`` says why they do not; it is empty where they do.
+    """
+    if gap:
         raise PeerError(
             ErrorCode.CHAIN_BROKEN,
-            f"the invitation does not lead from {head.hex()}, the last certificate that this client knows, to "
-            f"{chain.hex() or 'a chain: the round is not chained'}",
+            f"the invitation does not lead from {head.hex() or 'nothing'}, the last certificate that this client "
+            f"knows, to the round's chain, {chain.hex() or 'which it has not'}: {gap}",
         )
 
 

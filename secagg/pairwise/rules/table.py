@@ -125,7 +125,7 @@ _CLIENTS: Final = (
     Rule(
         ("R-CHAIN-8",),
         Role.CLIENT,
-        ("client.chain_certificate",),
+        ("client.chain_certificate", "client.certified_once"),
         (ErrorCode.CHAIN_CERTIFICATE,),
         "a history of the server's making that nobody could hold against it",
     ),

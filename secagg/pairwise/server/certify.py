@@ -52,7 +52,8 @@ def draft(
         server=bytes(PUBLIC_KEY_BYTES),
         signature=bytes(SIGNATURE_BYTES),
     )
-    _check_statements(round_, blank, statements)
+    for member, statement in statements.items():
+        check_statement(round_, blank.session, member, statement)
     if isinstance(held, Done) and result is not None:
         return _with_sum(blank, held, result)
     if isinstance(held, Aborted):
@@ -83,15 +84,14 @@ def chained(
     return data
 
 
-def _check_statements(round_: Round, blank: Certificate, statements: Mapping[int, bytes]) -> None:
-    signed = round_.config.labels.signed_silence(blank.session)
-    for member, statement in statements.items():
-        try:
-            signing.verify(round_.identity_key(member), signed, statement)
-        except suites.CryptoError:
-            raise CertificateError(
-                f"the statement of member {member} that it did not answer is not its signature over this session"
-            ) from None
+def check_statement(round_: Round, session: bytes, member: int, statement: bytes) -> None:
+    """R-CHAIN-13: whether a member signed that it did not answer in this session.  Raises CertificateError."""
+    try:
+        signing.verify(round_.identity_key(member), round_.config.labels.signed_silence(session), statement)
+    except suites.CryptoError:
+        raise CertificateError(
+            f"the statement of member {member} that it did not answer is not its signature over this session"
+        ) from None
 
 
 def _with_sum(blank: Certificate, done: Done, result: Result) -> Certificate:

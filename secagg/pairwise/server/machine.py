@@ -254,6 +254,25 @@ class Server:
             draft = certify.draft(self._round, self._attendance, self._held, self._result, statements)
             return certify.chained(draft, identity, previous, name=name, time=time, spent=spent)
 
+    def check_statement(self, member: int, statement: bytes) -> None:
+        """Whether a member signed that it did not answer in this round, for hosts that collect such statements.
+
+        Args:
+            member: the cohort index of whoever the statement is said to be of.
+            statement: what its ``Client.disclaim`` gave.
+
+        Raises CertificateError when it is anything else than the member's signature over this session, and StateError
+        unless the round was aborted after its roster was made.
+        """
+        with self._one_call("check_statement"):
+            advertised = self._held.advertised
+            if advertised is None or not isinstance(self._held, Aborted):
+                raise StateError(
+                    f"check_statement: not possible in state {self.phase}; it is for a round with a roster that was "
+                    "aborted"
+                )
+            certify.check_statement(self._round, advertised.session, member, statement)
+
     def abort(self, reason: str = "cancelled by the host") -> Outgoing:
         """End the round without a sum; returns an ABORT for each client that may still be listening."""
         with self._one_call("abort"):

@@ -130,9 +130,13 @@ class Recorder:
         }
         return self.kinds.get(member, Client)(invitation, **{**given, **changes})
 
+    def new_server(self) -> Server:
+        """The round's server, at its beginning."""
+        return Server(self.config, source(f"{self.name} server"), self.identities)
+
     def run(self, fates: Mapping[int, str], leavers: Mapping[int, str] | None = None, *, compute: bool = True) -> None:
         """A round.  ``fates`` says which message of a client's is the last that arrives; who leaves says so."""
-        self.server = Server(self.config, source(f"{self.name} server"), self.identities)
+        self.server = self.new_server()
         invitation = self.server.invitation()
         self.note("server.open", out=self.named(invitation, "invitation"))
         self.out = dict.fromkeys(range(self.config.clients), invitation)

@@ -13,6 +13,7 @@ from reference.wire import Refused
 
 from . import envelopes, groups
 from .cases import INDEX, ClientCases, ServerCases, changed, fields, flipped, invitation
+from .chains import chains
 from .common import File, Test, entry, file
 from .configs import base_config
 from .intermediate import intermediate_of
@@ -35,6 +36,7 @@ def version_2_files() -> list[File]:
         _rounds(),
         _client_refusals(),
         _server_refusals(),
+        chains(),
     ]
 
 
