@@ -83,6 +83,7 @@ _OPTIONS: Final = {
     "config has min_survivors": "--min-survivors",
     "config has min_group": "--min-survivors",
     "config has groups": "--max-groups",
+    "config has suite": "--suite",
     "has clip": "--min-clip or --max-clip",
     "has bits": "--min-bits or --max-bits",
     "has max_weight": "--min-max-weight or --max-max-weight",
