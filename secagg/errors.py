@@ -48,6 +48,8 @@ class ErrorCode(StrEnum):
     SHARES_RANGE = "shares-range"  # R-SHARES-4: an element that is not below the field's prime
     SHARES_COMMITMENT = "shares-commitment"  # R-SHARES-5: a share that is not the committed one
     SHARES_TOO_FEW = "shares-too-few"  # R-SHARES-2
+    SECRET_UNSEALABLE = "secret-unsealable"  # noqa: S105  R-HYBRID-11: a pair secret that does not open
+    SECRET_COMMITMENT = "secret-commitment"  # noqa: S105  R-HYBRID-12: a pair secret that is not the committed one
 
     # A client about the survivors.
     SURVIVORS_SELF = "survivors-self"  # R-SURVIVORS-2
@@ -74,11 +76,11 @@ class ErrorCode(StrEnum):
     KEY_UNUSABLE = "key-unusable"  # R-ADVERTISE-4
     KEY_REPEATED = "key-repeated"  # R-ADVERTISE-4
     BAD_SIGNATURE = "bad-signature"  # R-ADVERTISE-4, R-CONFIRM-2
-    WRONG_LENGTH = "wrong-length"  # R-SHARE-8, R-MASK-6, R-UNMASK-4
+    WRONG_LENGTH = "wrong-length"  # R-SHARE-8, R-MASK-6, R-UNMASK-4, R-HYBRID-9
     ELEMENT_RANGE = "element-range"  # R-MASK-6
     PADDING = "padding"  # R-MASK-6
     BAD_SHARE = "bad-share"  # R-UNMASK-4
-    BAD_DEALER = "bad-dealer"  # R-UNMASK-7
+    BAD_DEALER = "bad-dealer"  # R-UNMASK-7, R-HYBRID-4, R-HYBRID-14
     TOO_FEW_LEFT = "too-few-left"  # reserved
 
 

@@ -13,6 +13,7 @@ from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledge
 from secagg.cli.options import AsJson, LogFormat, LogFormatName
 from secagg.cli.private_options import BudgetFile
 from secagg.cli.promise_options import PANEL, need_extra
+from secagg.cli.rounds import SuiteName
 from secagg.encoding import LayoutPolicy
 from secagg.encoding.limits import FEWEST_BITS, LARGEST_WEIGHT, MOST_BITS
 from secagg.errors import ParameterError
@@ -185,6 +186,15 @@ class JoinOptions:
             rich_help_panel=_TRUST,
         ),
     ] = 1
+    suite: Annotated[
+        SuiteName | None,
+        typer.Option(
+            help="Only suite to accept. With hybrid, a round is refused that a quantum computer could open later "
+            "(default: any).",
+            show_default=False,
+            rich_help_panel=_TRUST,
+        ),
+    ] = None
     gamma: Annotated[
         float,
         typer.Option(

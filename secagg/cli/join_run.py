@@ -68,7 +68,7 @@ from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_d
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError
 from secagg.pairwise.client.chaining import Chain
-from secagg.pairwise.config import Policy
+from secagg.pairwise.config import Policy, Suite
 from secagg.pairwise.phases import ServerState, default_threat_model
 from secagg.pairwise.rates import count_of
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
@@ -85,6 +85,7 @@ _OPTIONS: Final = {
     "config has min_survivors": "--min-survivors",
     "config has min_group": "--min-survivors",
     "config has groups": "--max-groups",
+    "config has suite": "--suite",
     "has clip": "--min-clip or --max-clip",
     "has bits": "--min-bits or --max-bits",
     "has max_weight": "--min-max-weight or --max-max-weight",
@@ -241,6 +242,7 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
             min_survivors=options.min_survivors,
             gamma=options.gamma,
             max_groups=options.max_groups,
+            suites=frozenset(Suite) if options.suite is None else frozenset({options.suite.suite}),
         )
     return MemberOptions(
         url=url,

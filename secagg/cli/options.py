@@ -52,7 +52,13 @@ MinGroup: TypeAlias = Annotated[
         min=1,
     ),
 ]
-ChosenSuite: TypeAlias = Annotated[SuiteName, typer.Option(help="Cipher of the masks and of the shares.")]
+ChosenSuite: TypeAlias = Annotated[
+    SuiteName,
+    typer.Option(
+        help="Cipher of the masks and of the shares. hybrid is aes-256 with keys that are agreed on by X25519 and by "
+        "ML-KEM-768: what is recorded today stays secret from quantum computers. All members then run one release."
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 

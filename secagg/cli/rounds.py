@@ -26,6 +26,7 @@ class SuiteName(StrEnum):
 
     AES_128 = "aes-128"
     AES_256 = "aes-256"
+    HYBRID = "hybrid"
 
     @property
     def suite(self) -> Suite:
@@ -78,22 +79,23 @@ def config_for(
     ``gamma`` and ``delta`` of None mean the defaults of ``RoundConfig.for_cohort``.  ``own`` has further arguments of
     it: those of a private layout (``private_arguments``), or of groups.
     """
-    return RoundConfig.for_cohort(
-        **{
-            "clients": clients,
-            "length": encoder.length,
-            "threat_model": threat,
-            "gamma": gamma,
-            "delta": delta,
-            "neighbours": parse_neighbours(neighbours),
-            "input_max": encoder.input_max,
-            "min_survivors": min_survivors,
-            "suite": suite.suite,
-            "context": encoder.layout_digest(),
-            "cohort": cohort if threat.signs else b"",
-            **(own or {}),
-        }
-    )
+    arguments = {
+        "clients": clients,
+        "length": encoder.length,
+        "threat_model": threat,
+        "gamma": gamma,
+        "delta": delta,
+        "neighbours": parse_neighbours(neighbours),
+        "input_max": encoder.input_max,
+        "min_survivors": min_survivors,
+        "suite": suite.suite,
+        "context": encoder.layout_digest(),
+        "cohort": cohort if threat.signs else b"",
+        **(own or {}),
+    }
+    if suite.suite.is_hybrid:
+        arguments["version"] = max(LEAST_VERSION, arguments.get("version", LEAST_VERSION))
+    return RoundConfig.for_cohort(**arguments)
 
 
 def grouped_arguments(groups: int, min_group: int | None) -> dict[str, Any]:

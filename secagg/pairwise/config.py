@@ -132,7 +132,7 @@ class RoundConfig:
         input_max: int | None = None,
         modulus: Modulus | int | None = None,
         min_survivors: int | None = None,
-        suite: Suite = Suite.AES_128,
+        suite: Suite | str = Suite.AES_128,
         sigma: int = DEFAULT_SIGMA,
         grinding_bits: int = DEFAULT_GRINDING_BITS,
         eta: int = DEFAULT_ETA,
@@ -170,6 +170,7 @@ class RoundConfig:
                 groups, that number is checked.
             robust_bits: the robust mean of the groups fails, since half of them or more hold an attacker, with a
                 probability below 2^-robust_bits; see ``poisoning.Poisoning``.
+            suite: a Suite, or its name; ``"hybrid"`` (X25519 and ML-KEM-768) needs ``version = 2``.
             sigma, grinding_bits, eta, context, cohort, version, attachment_bytes, chain: see the class.
 
         Raises ParameterError, which names the value met, the value allowed and what to change.
@@ -201,7 +202,7 @@ class RoundConfig:
             bounds = demand.choose()
         return cls(
             threat_model=model,
-            suite=suite,
+            suite=as_suite(suite),
             clients=demand.clients,
             length=length,
             modulus=chosen_modulus,
@@ -249,6 +250,11 @@ class RoundConfig:
         if self.version not in transcript.VERSIONS:
             raise ParameterError(
                 f"version = {self.version}: this library speaks the versions {transcript.known_versions()}"
+            )
+        if self.suite.is_hybrid and self.version == 1:
+            raise ParameterError(
+                f"suite {self.suite.name} in version 1 of the wire, which has no place for its keys: ask for version = "
+                "2, or for another suite"
             )
         whole("attachment_bytes", self.attachment_bytes, 0, MAX_ATTACHMENT_BYTES)
         if self.attachment_bytes and self.version == 1:

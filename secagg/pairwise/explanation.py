@@ -42,6 +42,11 @@ def of_config(config: RoundConfig, poisoning: Poisoning | None = None) -> str:
             f"The round speaks version {config.version} of the wire, a draft: all members run the same release of the "
             "library."
         )
+    if config.suite.is_hybrid:
+        lines.append(
+            "Keys are agreed on by X25519 and by ML-KEM-768: whoever records the messages and breaks one of the two "
+            "later opens nothing by it."
+        )
     if config.attachment_bytes:
         lines.append(
             f"Each client that unmasks the sum reveals {counted(config.attachment_bytes, 'byte')} of its host's "

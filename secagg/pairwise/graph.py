@@ -62,11 +62,11 @@ class NeighbourGraph:
         if len(key) != 32:
             raise ParameterError(f"a graph key of {counted(len(key), 'byte')}: it must have 32")
         self._ring = _ring_order(clients, key)
+        self._position = np.empty(clients, dtype=np.int64)
+        self._position[self._ring] = np.arange(clients)
         if groups > 1:
             self._cut()
             return
-        self._position = np.empty(clients, dtype=np.int64)
-        self._position[self._ring] = np.arange(clients)
         reach = np.arange(1, neighbours // 2 + 1)
         self._window = np.concatenate((-reach, reach))
 
@@ -136,6 +136,17 @@ class NeighbourGraph:
         found: IntArray = self._ring.take(self._position[client] + self._window, mode="wrap")
         found.sort()
         return found
+
+    def seals_for(self, client: int, others: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """R-HYBRID-6: for which of these others, ids of shape (r,), the client is the sealer: bool, shape (r,).
+
+        Of two places at odd distance the first one's client seals, at even distance the second's, so that everybody is
+        the sealer for half of its neighbours, or for one more.
+        """
+        ids = np.asarray(others, dtype=np.int64)
+        ahead = ids - client if self.complete else self._position[ids] - self._position[client]
+        sealing: npt.NDArray[np.bool_] = (ahead > 0) == (ahead % 2 == 1)
+        return sealing
 
     def count_within(self, members: npt.NDArray[np.bool_]) -> IntArray:
         """How many neighbours each client has among ``members``: bool, shape (n,), to int64, shape (n,).

@@ -7,10 +7,14 @@
     agreed by two masking keys           ``pairwise_mask``: the mask between the two
     a self-mask seed                     ``self_mask``, and the public ``seed_commitment``
     a share secret, drawn in ADVERTISE   ``seed``, ``coefficients`` and ``salts``: what a client draws in SHARE
+    a hybrid suite's root                ``RootSchedule``: both private keys of a key pair, and the pair secrets key
+    a pair secrets key                   ``pair_secret``: what one end of a pair draws for the mask between the two
+    agreed for one pair secret           ``pair_secret_seal``: seals it for the other end
     a host's key                         ``suspended_state``: seals one suspended client
     ===================================  ==================================================================
 
-All are HKDF-SHA256, and all but the last have the session for their salt.  No key makes two streams, or seals two
+All are HKDF-SHA256.  All but the last have the session for their salt, or the round's id where there is no session yet,
+in ``RootSchedule``.  No key makes two streams, or seals two
 plaintexts (R-STREAM-3): each has a label of its own, and the clients that it is for are among its fields.  Client,
 server, simulation, adversary and test vectors take them from here, so that no two of them can differ.  What each label
 and its fields are is in ``transcript``; which secrets these come from, in ``dealing``.
@@ -18,16 +22,20 @@ and its fields are is in ``transcript``; which secrets these come from, in ``dea
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, Literal, TypeAlias, final
 
 from secagg.pairwise import transcript
 from secagg.pairwise.transcript import Labels
-from secagg.primitives import kdf
+from secagg.primitives import agreement, kdf, kem
 from secagg.primitives.suites import Suite
 
 SEED_BYTES: Final = 32
 """Of a self-mask seed."""
 SHARE_SECRET_BYTES: Final = 32
+PAIR_SECRET_BYTES: Final = 32
+"""Of a pair secret, and of the key that a client's pair secrets come from."""
+Purpose: TypeAlias = Literal["channel", "masking"]
+"""Which of a client's two key pairs."""
 STATE_SUITE: Final = Suite.AES_256
 """A suspended client is sealed by this one, whatever its round's."""
 
@@ -44,9 +52,20 @@ class KeySchedule:
 
     # Of what two clients agreed on.
 
-    def channel(self, agreed: bytes, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes) -> bytes:
-        """R-SHARE-4: the key that seals ``sender``'s shares for ``receiver``; the public keys are the channel keys."""
-        info = self._labels.channel_info(self._number, sender, receiver, sender_key, receiver_key)
+    def channel(
+        self,
+        agreed: bytes,
+        sender: int,
+        receiver: int,
+        sender_key: bytes,
+        receiver_key: bytes,
+        ciphertext: bytes = b"",
+    ) -> bytes:
+        """R-SHARE-4: the key that seals ``sender``'s shares for ``receiver``; the public keys are the channel keys.
+
+        R-HYBRID-5: with a ciphertext, ``agreed`` is the secret in it and then what X25519 agreed on.
+        """
+        info = self._labels.channel_info(self._number, sender, receiver, sender_key, receiver_key, ciphertext)
         return kdf.derive(agreed, self._session, info, self._size)
 
     def channels(self, agreed: bytes, index: int, other: int, own_key: bytes, other_key: bytes) -> tuple[bytes, bytes]:
@@ -57,9 +76,27 @@ class KeySchedule:
         return kdf.expand(extracted, there, self._size), kdf.expand(extracted, back, self._size)
 
     def pairwise_mask(self, agreed: bytes, one: int, other: int, one_key: bytes, other_key: bytes) -> bytes:
-        """R-MASK-3: the key of the mask between two clients, in either order; the public keys are the masking keys."""
+        """R-MASK-3: the key of the mask between two clients, in either order; the public keys are the masking keys.
+
+        R-HYBRID-13: in a hybrid suite ``agreed`` is the pair secret and then what X25519 agreed on.
+        """
         ends = (one, other, one_key, other_key) if one < other else (other, one, other_key, one_key)
         return kdf.derive(agreed, self._session, self._labels.pairwise_mask_info(self._number, *ends), self._size)
+
+    def pair_secret(self, pair_secrets_key: bytes, sealer: int, holder: int) -> bytes:
+        """R-HYBRID-7: the secret of a pair, 32 bytes, from the sealer's pair secrets key."""
+        info = self._labels.pair_secret_info(self._number, sealer, holder)
+        return kdf.derive(pair_secrets_key, self._session, info, PAIR_SECRET_BYTES)
+
+    def pair_secret_seal(
+        self, agreed: bytes, sealer: int, holder: int, sealer_key: bytes, holder_key: bytes, ciphertext: bytes
+    ) -> bytes:
+        """R-HYBRID-7: the key that seals a pair secret; the public keys are the masking keys.
+
+        ``agreed`` is the secret in the ciphertext and then what X25519 agreed on.
+        """
+        info = self._labels.pair_secret_seal_info(self._number, sealer, holder, sealer_key, holder_key, ciphertext)
+        return kdf.derive(agreed, self._session, info, self._size)
 
     # Of a self-mask seed.
 
@@ -89,6 +126,32 @@ class KeySchedule:
     def _drawn(self, share_secret: bytes, index: int, purpose: str, length: int) -> bytes:
         info = self._labels.share_randomness_info(self._number, index, purpose)
         return kdf.derive(share_secret, self._session, info, length)
+
+
+@final
+class RootSchedule:
+    """R-HYBRID-2: what a hybrid suite makes of the two roots of one client."""
+
+    __slots__ = ("_index", "_labels", "_number", "_round_id")
+
+    def __init__(self, suite: Suite, round_id: bytes, labels: Labels, index: int) -> None:
+        """``labels`` are those of the round's version, ``index`` is the client's."""
+        self._number, self._round_id, self._labels, self._index = int(suite), round_id, labels, index
+
+    def x25519_key(self, root: bytes, purpose: Purpose) -> bytes:
+        """The X25519 private key of a key pair."""
+        info = self._labels.x25519_key_info(self._number, self._index, purpose)
+        return kdf.derive(root, self._round_id, info, agreement.PUBLIC_KEY_BYTES)
+
+    def ml_kem_seed(self, root: bytes, purpose: Purpose) -> bytes:
+        """The seed of the ML-KEM half of a key pair."""
+        info = self._labels.ml_kem_key_info(self._number, self._index, purpose)
+        return kdf.derive(root, self._round_id, info, kem.SEED_BYTES)
+
+    def pair_secrets_key(self, masking_root: bytes) -> bytes:
+        """The key that the client's pair secrets come from."""
+        info = self._labels.pair_secrets_info(self._number, self._index)
+        return kdf.derive(masking_root, self._round_id, info, PAIR_SECRET_BYTES)
 
 
 def suspended_state(key: bytes, token: bytes) -> bytes:

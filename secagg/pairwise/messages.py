@@ -5,7 +5,7 @@ as one ``bytes``.  Nothing that is hashed or signed is taken from received bytes
 fields (R-WIRE-11).  A message that does not decode is a PeerError(MALFORMED), never another exception.
 
 A message is of the version that its round's config names.  The versions differ in UNMASK alone, which has a field more
-from version 2 on.
+from version 2 on.  In a round of a hybrid suite keys are longer, and SHARE has a field more in either direction.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,20 +24,26 @@ from secagg.errors import AbortCode
 from secagg.pairwise.phases import Phase, ThreatModel, phases
 from secagg.pairwise.records import (
     COMMITMENTS_BYTES,
+    HYBRID_KEY_BYTES,
+    HYBRID_KEYS_BYTES,
     KEYS_BYTES,
     OPENING_BYTES,
     PUBLIC_KEY_BYTES,
-    SEALED_BYTES,
+    SEALED_SECRET_BYTES,
     SIGNATURE_BYTES,
+    keys_bytes,
+    sealed_bytes,
 )
 from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.transcript import DIGEST_BYTES, VERSIONS
+from secagg.primitives.suites import Agreement, Suite
 
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
 
 Digest: TypeAlias = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 PublicKey: TypeAlias = Annotated[bytes, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
+HybridKey: TypeAlias = Annotated[bytes, Meta(min_length=HYBRID_KEY_BYTES, max_length=HYBRID_KEY_BYTES)]
 
 ID_BYTES: Final = 4
 NONCE_BYTES: Final = 32
@@ -81,6 +87,13 @@ class Advertise(_Message, tag=2, frozen=True):
     """64 bytes in ``active``, none in ``semi_honest``."""
 
 
+class HybridAdvertise(Advertise, tag=2, frozen=True):
+    """Client, in a round of a hybrid suite: each key is X25519's and then ML-KEM-768's."""
+
+    channel_key: HybridKey
+    masking_key: HybridKey
+
+
 class Roster(_Message, tag=3, frozen=True):
     """Server; ``session`` is the round id."""
 
@@ -99,6 +112,12 @@ class Roster(_Message, tag=3, frozen=True):
     """``active``: the Merkle hashes for the receiver's leaf and all its neighbours'."""
 
 
+class HybridRoster(Roster, tag=3, frozen=True):
+    """Server, in a round of a hybrid suite."""
+
+    own: Annotated[bytes, Meta(min_length=HYBRID_KEYS_BYTES, max_length=HYBRID_KEYS_BYTES)]
+
+
 class Share(_Message, tag=4, frozen=True):
     """Client: for each neighbour that the roster showed, ascending, a sealed pair of shares and its commitments."""
 
@@ -107,12 +126,27 @@ class Share(_Message, tag=4, frozen=True):
     commitments: bytes
 
 
+class ShareWithSecrets(Share, tag=4, frozen=True):
+    """Client, in a round of a hybrid suite: beside the shares a sealed secret for each neighbour it is the sealer for.
+
+    A sealed pair of shares stands behind the ciphertext that brings its key.
+    """
+
+    pair_secrets: bytes
+
+
 class Shares(_Message, tag=5, frozen=True):
     """Server: the shares addressed to the receiver; dealers ascending."""
 
     dealers: bytes
     sealed: bytes
     commitments: bytes
+
+
+class SharesWithSecrets(Shares, tag=5, frozen=True):
+    """Server, in a round of a hybrid suite: also the pair secrets of those dealers that seal one for the receiver."""
+
+    pair_secrets: bytes
 
 
 class MaskedInput(_Message, tag=6, frozen=True):
@@ -178,13 +212,37 @@ EXCHANGES: Final[Mapping[Phase, Exchange]] = MappingProxyType(
 PHASE_OF: Final[Mapping[type[msgspec.Struct], Phase]] = MappingProxyType(
     {
         **{kind: phase for phase, exchange in EXCHANGES.items() for kind in exchange if kind is not None},
+        HybridAdvertise: Phase.ADVERTISE,
+        HybridRoster: Phase.ADVERTISE,
+        ShareWithSecrets: Phase.SHARE,
+        SharesWithSecrets: Phase.SHARE,
         UnmaskWithAttachment: Phase.UNMASK,
     }
 )
 """The phase that a message belongs to: a client's answer in it, or what the server sends at its close."""
+PLAIN: Final[Mapping[type[msgspec.Struct], type[msgspec.Struct]]] = MappingProxyType(
+    {
+        kind: next(plain for exchange in EXCHANGES.values() for plain in exchange if plain and issubclass(kind, plain))
+        for kind in PHASE_OF
+    }
+)
+"""The type that tables and names know a message by, whatever form it has in a version or a suite."""
+
+
+def plain(message: ToClient) -> type[ToClient]:
+    """The type that a message to a client has in the tables."""
+    kind: type[ToClient] = PLAIN.get(type(message), type(message))  # type: ignore[assignment]
+    return kind
+
 
 _M = TypeVar("_M")
 _encoder = msgspec.msgpack.Encoder()
+
+
+Form: TypeAlias = tuple[int, Agreement]
+"""What the form of a message depends on: the version of its round, and how two clients agree in it."""
+_HYBRID: Final[Form] = (2, Agreement.HYBRID)
+"""A hybrid suite belongs to version 2 (R-HYBRID-1)."""
 
 
 class StrictDecoder(Generic[_M]):
@@ -192,30 +250,46 @@ class StrictDecoder(Generic[_M]):
 
     __slots__ = ("_decoders",)
 
-    def __init__(self, messages: Mapping[int, object]) -> None:
-        """``messages`` has the types that are taken in each of VERSIONS."""
-        self._decoders: dict[int, msgspec.msgpack.Decoder[_M]] = {
-            version: msgspec.msgpack.Decoder(types) for version, types in messages.items()
+    def __init__(self, messages: Mapping[Form, object]) -> None:
+        """``messages`` has the types that are taken in each form."""
+        self._decoders: dict[Form, msgspec.msgpack.Decoder[_M]] = {
+            form: msgspec.msgpack.Decoder(types) for form, types in messages.items()
         }
 
-    def decode(self, data: bytes | bytearray | memoryview, limit: int, version: int | None) -> _M:
-        """The message in ``data``, of at most ``limit`` bytes, in a round of ``version``.
+    def decode(
+        self,
+        data: bytes | bytearray | memoryview,
+        limit: int,
+        version: int | None,
+        agreement: Agreement = Agreement.X25519,
+    ) -> _M:
+        """The message in ``data``, of at most ``limit`` bytes, in a round of ``version`` whose suite agrees so.
 
         ``version`` is None for an invitation, which may be of any version that the library speaks.
         """
         wire_rules.size_allowed(memoryview(data).nbytes, limit)
         allowed = VERSIONS if version is None else (version,)
-        message = wire_rules.well_formed(self._decoders[allowed[0]].decode, data, allowed)
+        message = wire_rules.well_formed(self._decoders[allowed[0], agreement].decode, data, allowed)
         wire_rules.version_spoken(message.version, allowed)  # type: ignore[attr-defined]
         return message
 
 
-to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(dict.fromkeys(VERSIONS, ToClient))
-to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(
-    {1: ToServer, 2: Abort | Advertise | Share | MaskedInput | Confirm | UnmaskWithAttachment}
+_X25519: Final[tuple[Form, ...]] = tuple((version, Agreement.X25519) for version in VERSIONS)
+to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(
+    {
+        **dict.fromkeys(_X25519, ToClient),
+        _HYBRID: Abort | HybridRoster | SharesWithSecrets | Survivors | Confirmations,
+    }
 )
-invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(dict.fromkeys(VERSIONS, Invitation))
-_chained_invitation: Final[StrictDecoder[ChainedInvitation]] = StrictDecoder({2: ChainedInvitation})
+to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(
+    {
+        (1, Agreement.X25519): ToServer,
+        (2, Agreement.X25519): Abort | Advertise | Share | MaskedInput | Confirm | UnmaskWithAttachment,
+        _HYBRID: Abort | HybridAdvertise | ShareWithSecrets | MaskedInput | Confirm | UnmaskWithAttachment,
+    }
+)
+invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(dict.fromkeys(_X25519, Invitation))
+_chained_invitation: Final[StrictDecoder[ChainedInvitation]] = StrictDecoder({(2, Agreement.X25519): ChainedInvitation})
 
 
 def encode(message: Message) -> bytes:
@@ -226,6 +300,31 @@ def encode(message: Message) -> bytes:
 def encode_abort(version: int, session: bytes, code: AbortCode) -> bytes:
     """An ABORT message: it does not say what was wrong (R-ABORT-1)."""
     return encode(Abort(version, session, int(code)))
+
+
+def advertise(suite: Suite, *fields: Any) -> Advertise:
+    """An ADVERTISE message in the form of a suite; ``fields`` are Advertise's, in order."""
+    return (HybridAdvertise if suite.is_hybrid else Advertise)(*fields)
+
+
+def roster(suite: Suite, *fields: Any) -> Roster:
+    """A ROSTER message in the form of a suite; ``fields`` are Roster's, in order."""
+    return (HybridRoster if suite.is_hybrid else Roster)(*fields)
+
+
+def share(suite: Suite, *fields: Any, pair_secrets: bytes) -> Share:
+    """A SHARE message in the form of a suite; ``fields`` are Share's, in order.  Others have no pair secrets."""
+    return ShareWithSecrets(*(*fields, pair_secrets)) if suite.is_hybrid else Share(*fields)
+
+
+def shares(suite: Suite, *fields: Any, pair_secrets: bytes) -> Shares:
+    """A SHARES message in the form of a suite; ``fields`` are those of Shares, in order."""
+    return SharesWithSecrets(*(*fields, pair_secrets)) if suite.is_hybrid else Shares(*fields)
+
+
+def pair_secrets_of(message: Share | Shares) -> bytes:
+    """The sealed pair secrets in a message, which has none outside of a hybrid suite."""
+    return message.pair_secrets if isinstance(message, ShareWithSecrets | SharesWithSecrets) else b""
 
 
 def unmask(version: int, session: bytes, openings: bytes, attachment: bytes) -> Unmask:
@@ -274,24 +373,22 @@ def decode_invitation(data: bytes | bytearray | memoryview) -> tuple[Invitation,
 
 def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
     """The most bytes that an honest message of this type has in this round."""
-    neighbours, clients = config.neighbours, config.clients
+    neighbours, clients, kind = config.neighbours, config.clients, PLAIN.get(kind, kind)
+    keys, sealed = keys_bytes(config.suite), sealed_bytes(config.suite)
+    secrets = (neighbours // 2 + 1) * SEALED_SECRET_BYTES * config.suite.is_hybrid  # R-HYBRID-16
     bitmap = (clients + 7) // 8
     leaves = min(clients, (neighbours + 1) * max(1, (clients - 1).bit_length()))
     content = {
         Abort: 8,
-        Advertise: KEYS_BYTES + SIGNATURE_BYTES,
-        Roster: DIGEST_BYTES
-        + KEYS_BYTES
-        + neighbours * (2 * ID_BYTES + KEYS_BYTES + SIGNATURE_BYTES)
-        + leaves * DIGEST_BYTES,
-        Share: DIGEST_BYTES + neighbours * (SEALED_BYTES + COMMITMENTS_BYTES),
-        Shares: neighbours * (ID_BYTES + SEALED_BYTES + COMMITMENTS_BYTES),
+        Advertise: keys + SIGNATURE_BYTES,
+        Roster: DIGEST_BYTES + keys + neighbours * (2 * ID_BYTES + keys + SIGNATURE_BYTES) + leaves * DIGEST_BYTES,
+        Share: DIGEST_BYTES + neighbours * (sealed + COMMITMENTS_BYTES) + secrets,
+        Shares: neighbours * (ID_BYTES + sealed + COMMITMENTS_BYTES) + secrets,
         MaskedInput: config.modulus.packed_bytes(config.length),
         Survivors: bitmap,
         Confirm: SIGNATURE_BYTES,
         Confirmations: bitmap + clients * SIGNATURE_BYTES,
         Unmask: neighbours * OPENING_BYTES + config.attachment_bytes,  # R-ATTACH-6
-        UnmaskWithAttachment: neighbours * OPENING_BYTES + config.attachment_bytes,
     }
     return content[kind] + _ENVELOPE_BYTES
 

@@ -4,6 +4,7 @@
     SharePair     what a dealer seals for one holder: a share of each of its two secrets, and their salts
     Commitments   what a dealer publishes of one pair
     Opening       what a holder reveals of one pair: a share and its salt
+    SealedSecret  what a sealer sends one holder in a hybrid suite: the secret of their pair, sealed and committed to
 
 Nobody else takes one of them apart.  Where there are many, the functions on joined records do it for all at once.
 """
@@ -20,11 +21,15 @@ from secagg.pairwise.transcript import DIGEST_BYTES, KEY_SHARE, SEED_SHARE
 from secagg.primitives import secret_sharing
 from secagg.primitives.aead import AEAD_TAG_BYTES
 from secagg.primitives.agreement import PUBLIC_KEY_BYTES
+from secagg.primitives.kem import CIPHERTEXT_BYTES, ENCAPSULATION_KEY_BYTES
 from secagg.primitives.secret_sharing import SHARE_BYTES
 from secagg.primitives.signing import SIGNATURE_BYTES
+from secagg.primitives.suites import Suite
 
 __all__ = [
     "COMMITMENTS_BYTES",
+    "HYBRID_KEYS_BYTES",
+    "HYBRID_KEY_BYTES",
     "KEYS_BYTES",
     "KINDS",
     "OPENING_BYTES",
@@ -32,18 +37,22 @@ __all__ = [
     "PUBLIC_KEY_BYTES",
     "SALT_BYTES",
     "SEALED_BYTES",
+    "SEALED_SECRET_BYTES",
     "SHARE_BYTES",
     "SIGNATURE_BYTES",
     "Commitments",
     "Opening",
     "PublicKeys",
+    "SealedSecret",
     "SharePair",
     "cut",
     "cut_exactly",
     "join_pairs",
+    "keys_bytes",
     "openings",
     "openings_of",
     "public_keys",
+    "sealed_bytes",
     "shares_and_salts",
 ]
 
@@ -56,6 +65,11 @@ OPENING_BYTES: Final = SHARE_BYTES + SALT_BYTES
 PAIR_BYTES: Final = 2 * OPENING_BYTES
 SEALED_BYTES: Final = PAIR_BYTES + AEAD_TAG_BYTES
 COMMITMENTS_BYTES: Final = 2 * DIGEST_BYTES
+
+HYBRID_KEY_BYTES: Final = PUBLIC_KEY_BYTES + ENCAPSULATION_KEY_BYTES
+HYBRID_KEYS_BYTES: Final = 2 * HYBRID_KEY_BYTES
+_SEALED_PAIR_SECRET_BYTES: Final = 32 + AEAD_TAG_BYTES
+SEALED_SECRET_BYTES: Final = CIPHERTEXT_BYTES + _SEALED_PAIR_SECRET_BYTES + DIGEST_BYTES
 
 Octets = npt.NDArray[np.uint8]
 
@@ -73,11 +87,11 @@ class PublicKeys(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Undo ``to_bytes``."""
-        return cls(data[:PUBLIC_KEY_BYTES], data[PUBLIC_KEY_BYTES:])
+        """Undo ``to_bytes``; both keys have one length."""
+        return cls(data[: len(data) // 2], data[len(data) // 2 :])
 
     def to_bytes(self) -> bytes:
-        """KEYS_BYTES."""
+        """``keys_bytes`` of the suite."""
         return self.channel + self.masking
 
 
@@ -136,6 +150,38 @@ class Commitments(NamedTuple):
         return self.key + self.seed
 
 
+class SealedSecret(NamedTuple):
+    """R-HYBRID-7: a pair secret on its way from its sealer to its holder."""
+
+    ciphertext: bytes
+    """Brings the holder the sealing key's ML-KEM half."""
+    sealed: bytes
+    commitment: bytes
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Undo ``to_bytes``."""
+        sealed = CIPHERTEXT_BYTES + _SEALED_PAIR_SECRET_BYTES
+        return cls(data[:CIPHERTEXT_BYTES], data[CIPHERTEXT_BYTES:sealed], data[sealed:])
+
+    def to_bytes(self) -> bytes:
+        """SEALED_SECRET_BYTES."""
+        return self.ciphertext + self.sealed + self.commitment
+
+
+# What depends on the suite.
+
+
+def keys_bytes(suite: Suite) -> int:
+    """Bytes of a member's two public keys."""
+    return 2 * suite.public_key_bytes
+
+
+def sealed_bytes(suite: Suite) -> int:
+    """Bytes of a sealed pair of shares: behind the ciphertext that brings its key, where the suite has one."""
+    return suite.ciphertext_bytes + SEALED_BYTES
+
+
 # Many records, joined.
 
 
@@ -150,9 +196,9 @@ def cut_exactly(data: bytes, size: int, count: int, what: str) -> list[bytes]:
     return cut(data, size)
 
 
-def public_keys(data: bytes, count: int, what: str) -> list[PublicKeys]:
+def public_keys(data: bytes, count: int, what: str, suite: Suite) -> list[PublicKeys]:
     """The keys of ``count`` members.  Raises PeerError(MALFORMED) when ``data`` has another length."""
-    return [PublicKeys.from_bytes(both) for both in cut_exactly(data, KEYS_BYTES, count, what)]
+    return [PublicKeys.from_bytes(both) for both in cut_exactly(data, keys_bytes(suite), count, what)]
 
 
 def join_pairs(shares: npt.NDArray[np.uint64], salts: bytes) -> bytes:

@@ -54,12 +54,20 @@ _CERTIFICATE: Final = b"certificate"
 _CHAIN: Final = b"certificate chain"
 _SILENCE: Final = b"silence"
 _RECEIPT: Final = b"receipt"
+_X25519_KEY: Final = b"x25519 key"
+_ML_KEM_KEY: Final = b"ml-kem key"
+_PAIR_SECRETS: Final = b"pair secrets"
+_PAIR_SECRET: Final = b"pair secret"
+_PAIR_SECRET_SEAL: Final = b"pair secret seal"
+_SEALED_PAIR_SECRET: Final = b"sealed pair secret"
+_PAIR_SECRET_COMMITMENT: Final = b"pair secret commitment"
 
 KEY_SHARE: Final = 0
 """The kind of a share of a masking private key."""
 SEED_SHARE: Final = 1
 """The kind of a share of a self-mask seed."""
 
+_SHORT_KEY_BYTES: Final = 32
 _pack_between: Final = struct.Struct("<IIIIIII32sI32s").pack
 _pack_ids: Final = struct.Struct("<IIII").pack
 
@@ -231,12 +239,22 @@ class Labels:
 
     # The `info` of key derivations; the salt is always the session.
 
-    def channel_info(self, suite: int, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes) -> bytes:
-        """For the key that seals ``sender``'s shares for ``receiver``: one direction, one plaintext."""
+    def channel_info(
+        self, suite: int, sender: int, receiver: int, sender_key: bytes, receiver_key: bytes, ciphertext: bytes = b""
+    ) -> bytes:
+        """For the key that seals ``sender``'s shares for ``receiver``: one direction, one plaintext.
+
+        A hybrid suite's has the ciphertext that brings the key's other half for a sixth field (R-HYBRID-5).
+        """
+        if ciphertext:
+            ends = _u32(suite), _u32(sender), _u32(receiver), sender_key, receiver_key
+            return self._fields(_CHANNEL, *ends, ciphertext)
         return self._between(self._channel_head, suite, sender, receiver, sender_key, receiver_key)
 
     def pairwise_mask_info(self, suite: int, lower: int, higher: int, lower_key: bytes, higher_key: bytes) -> bytes:
         """For the mask between two clients: the lower id adds it, the higher subtracts it."""
+        if len(lower_key) > _SHORT_KEY_BYTES:
+            return self._fields(_PAIRWISE_MASK, _u32(suite), _u32(lower), _u32(higher), lower_key, higher_key)
         return self._between(self._pairwise_mask_head, suite, lower, higher, lower_key, higher_key)
 
     def _between(self, head: bytes, suite: int, one: int, other: int, one_key: bytes, other_key: bytes) -> bytes:
@@ -254,6 +272,39 @@ class Labels:
     def share_randomness_info(self, suite: int, index: int, purpose: str) -> bytes:
         """For what a client draws in SHARE, from its secret drawn in ADVERTISE: a repeated SHARE is the same bytes."""
         return self._fields(_SHARE_RANDOMNESS, _u32(suite), _u32(index), purpose.encode())
+
+    # What a hybrid suite makes of a client's roots, and of the secrets of its pairs (R-HYBRID-2, R-HYBRID-7).
+
+    def x25519_key_info(self, suite: int, index: int, purpose: str) -> bytes:
+        """For an X25519 private key, from the root of the channel's or the masks' key pair; ``purpose`` says which."""
+        return self._fields(_X25519_KEY, _u32(suite), _u32(index), purpose.encode())
+
+    def ml_kem_key_info(self, suite: int, index: int, purpose: str) -> bytes:
+        """For the seed of an ML-KEM key pair, from the same root."""
+        return self._fields(_ML_KEM_KEY, _u32(suite), _u32(index), purpose.encode())
+
+    def pair_secrets_info(self, suite: int, index: int) -> bytes:
+        """For the key that a client's pair secrets come from, from the masking root."""
+        return self._fields(_PAIR_SECRETS, _u32(suite), _u32(index))
+
+    def pair_secret_info(self, suite: int, sealer: int, holder: int) -> bytes:
+        """For the secret of one pair, from that key."""
+        return self._fields(_PAIR_SECRET, _u32(suite), _u32(sealer), _u32(holder))
+
+    def pair_secret_seal_info(
+        self, suite: int, sealer: int, holder: int, sealer_key: bytes, holder_key: bytes, ciphertext: bytes
+    ) -> bytes:
+        """For the key that seals a pair secret; the public keys are the masking keys."""
+        ends = _u32(suite), _u32(sealer), _u32(holder), sealer_key, holder_key
+        return self._fields(_PAIR_SECRET_SEAL, *ends, ciphertext)
+
+    def sealed_pair_secret_context(self, session: bytes, sealer: int, holder: int) -> bytes:
+        """R-HYBRID-7: the associated data of one sealed pair secret."""
+        return self._fields(_SEALED_PAIR_SECRET, session, _u32(sealer), _u32(holder), b"SHARE")
+
+    def pair_secret_commitment(self, session: bytes, sealer: int, holder: int, secret: bytes) -> bytes:
+        """R-HYBRID-7: the commitment to a pair secret, which is random itself and needs no salt."""
+        return self._hash(_PAIR_SECRET_COMMITMENT, session, _u32(sealer), _u32(holder), secret)
 
     # Shares.
 

@@ -36,11 +36,11 @@ def as_threat_model(value: ThreatModel | str) -> ThreatModel:
         raise ParameterError(f"threat model {value!r}: must be one of {', '.join(ThreatModel)}") from None
 
 
-def as_suite(value: Suite | int) -> Suite:
-    """A suite, given as such or by number."""
+def as_suite(value: Suite | int | str) -> Suite:
+    """A suite, given as such, by number, or by its name in any case: ``"hybrid"``, ``"aes-128"``."""
     try:
-        return Suite(whole("suite", value))
-    except ValueError:
+        return Suite[value.upper().replace("-", "_")] if isinstance(value, str) else Suite(whole("suite", value))
+    except (KeyError, ValueError):
         allowed = ", ".join(f"Suite.{member.name} ({member.value})" for member in Suite)
         raise ParameterError(f"suite = {value!r}: must be one of {allowed}") from None
 

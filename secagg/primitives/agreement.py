@@ -1,5 +1,6 @@
 """Key agreement: two clients get one secret from their own private keys and each other's public keys.
 
+A hybrid suite's public keys have another half behind X25519's, which belongs to ``kem``; here the first half counts.
 One agreement goes through PyNaCl, many with one private key through ``cryptography``, which is faster at that.
 """
 
@@ -27,10 +28,15 @@ _LOW_ORDER: Final = frozenset(
 )
 
 
+def x25519_half(public: bytes) -> bytes:
+    """What X25519 takes of a public key: all of it, but for a hybrid one's other half."""
+    return public[:PUBLIC_KEY_BYTES]
+
+
 def public_key(suite: Suite, private: bytes) -> bytes:
-    """The public key of 32 private bytes (X25519: RFC 7748)."""
+    """The X25519 public key of 32 private bytes (RFC 7748)."""
     match suite.agreement:
-        case Agreement.X25519:
+        case Agreement.X25519 | Agreement.HYBRID:
             return nacl.bindings.crypto_scalarmult_base(private)
         case _:
             assert_never(suite.agreement)
@@ -39,9 +45,9 @@ def public_key(suite: Suite, private: bytes) -> bytes:
 def agree(suite: Suite, private: bytes, peer_public: bytes) -> bytes:
     """The shared secret, 32 bytes.  Raises CryptoError when it is all zero (X25519: a point of low order)."""
     match suite.agreement:
-        case Agreement.X25519:
+        case Agreement.X25519 | Agreement.HYBRID:
             try:
-                shared = nacl.bindings.crypto_scalarmult(private, peer_public)
+                shared = nacl.bindings.crypto_scalarmult(private, x25519_half(peer_public))
             except (RuntimeError, nacl.exceptions.CryptoError) as refused:
                 raise CryptoError(_LOW_ORDER_MET) from refused
             if not any(shared):
@@ -59,19 +65,19 @@ class AgreementKey:
 
     def __init__(self, suite: Suite, private: bytes) -> None:
         match suite.agreement:
-            case Agreement.X25519:
+            case Agreement.X25519 | Agreement.HYBRID:
                 self._private = X25519PrivateKey.from_private_bytes(private)
             case _:
                 assert_never(suite.agreement)
 
     def public_key(self) -> bytes:
-        """The public half, as the function ``public_key`` gives it."""
+        """The public key, as the function ``public_key`` gives it."""
         return self._private.public_key().public_bytes_raw()
 
     def agree(self, peer_public: bytes) -> bytes:
         """Agree with another's public key, as the function ``agree`` does."""
         try:
-            return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
+            return self._private.exchange(X25519PublicKey.from_public_bytes(x25519_half(peer_public)))
         except ValueError as refused:
             raise CryptoError(_LOW_ORDER_MET) from refused
 
@@ -82,7 +88,7 @@ class AgreementKey:
 def has_low_order(suite: Suite, public: bytes) -> bool:
     """Whether every agreement with this public key is zero (X25519: the points of order 1, 2, 4, 8; RFC 7748, 6.1)."""
     match suite.agreement:
-        case Agreement.X25519:
-            return public in _LOW_ORDER
+        case Agreement.X25519 | Agreement.HYBRID:
+            return x25519_half(public) in _LOW_ORDER
         case _:
             assert_never(suite.agreement)

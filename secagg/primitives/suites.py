@@ -29,32 +29,38 @@ class Agreement(Enum):
     """How two clients agree on a secret."""
 
     X25519 = "X25519"
+    HYBRID = "X25519 and ML-KEM-768"
+    """Both: what is agreed on stays secret as long as one of them holds."""
 
 
 class Suite(IntEnum):
     """The primitives of a round; its number is what stands in a config, in a suspended client and in derivations.
 
-    Both use X25519, HKDF-SHA256 and SHA-256; the AES key size differs.  No property has a default: a new suite answers
-    for itself, and the type checker names the answers that are missing.
+    All use X25519, HKDF-SHA256 and SHA-256.  No property has a default: a new suite answers for itself, and the type
+    checker names the answers that are missing.
     """
 
     AES_128 = 1
     """AES-128-CTR masks, shares sealed with AES-128-GCM."""
     AES_256 = 2
     """AES-256-CTR masks, shares sealed with AES-256-GCM."""
+    HYBRID = 3
+    """As AES_256, and every agreement is one by X25519 and one by ML-KEM-768: what is recorded today stays secret when
+    a quantum computer solves X25519.  It needs version 2 of the wire, and ``cryptography`` 47 or newer.
+    """
 
     @property
     def cipher(self) -> Cipher:
         """What makes the keystream of a mask."""
         match self:
-            case Suite.AES_128 | Suite.AES_256:
+            case Suite.AES_128 | Suite.AES_256 | Suite.HYBRID:
                 return Cipher.AES_CTR
 
     @property
     def aead(self) -> Aead:
         """What seals a pair of shares."""
         match self:
-            case Suite.AES_128 | Suite.AES_256:
+            case Suite.AES_128 | Suite.AES_256 | Suite.HYBRID:
                 return Aead.AES_GCM
 
     @property
@@ -63,6 +69,13 @@ class Suite(IntEnum):
         match self:
             case Suite.AES_128 | Suite.AES_256:
                 return Agreement.X25519
+            case Suite.HYBRID:
+                return Agreement.HYBRID
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether an agreement takes a ciphertext of a key encapsulation besides the public keys."""
+        return self.agreement is Agreement.HYBRID
 
     @property
     def key_bytes(self) -> int:
@@ -70,7 +83,7 @@ class Suite(IntEnum):
         match self:
             case Suite.AES_128:
                 return 16
-            case Suite.AES_256:
+            case Suite.AES_256 | Suite.HYBRID:
                 return 32
 
     @property
@@ -82,17 +95,28 @@ class Suite(IntEnum):
 
     @property
     def private_key_bytes(self) -> int:
-        """Bytes of a private key of the agreement."""
+        """Bytes that are drawn for a key pair: the private key, or the root of which both private keys are made."""
         match self.agreement:
-            case Agreement.X25519:
+            case Agreement.X25519 | Agreement.HYBRID:
                 return 32
 
     @property
     def public_key_bytes(self) -> int:
-        """Bytes of a public key of the agreement."""
+        """Bytes of a public key of the agreement: X25519's, and then ML-KEM-768's where there is one."""
         match self.agreement:
             case Agreement.X25519:
                 return 32
+            case Agreement.HYBRID:
+                return 32 + 1184
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Bytes that go before what is sealed for somebody: the ciphertext that brings its key, where there is one."""
+        match self.agreement:
+            case Agreement.X25519:
+                return 0
+            case Agreement.HYBRID:
+                return 1088
 
 
 class CryptoError(ValueError):

@@ -3,9 +3,10 @@
     costs = measure(config)
     client_work(config).seconds(costs)
 
-A round's floor is its keystream at the speed of ``cryptography``'s AES-CTR, its key agreements, the signatures made
-and verified, and one NumPy addition for every vector sent or received.  What else a round needs (hashing, sealing,
-secret sharing, packing) is overhead by this measure, so that time over floor shows how much of it there is.
+A round's floor is its keystream at the speed of ``cryptography``'s AES-CTR, its key agreements (of a hybrid suite also
+what ML-KEM encapsulates and decapsulates), the signatures made and verified, and one NumPy addition for every vector
+sent or received.  What else a round needs (hashing, sealing, secret sharing, packing) is overhead by this measure, so
+that time over floor shows how much of it there is.
 
 The primitives are called as the libraries offer them, not through ``secagg.primitives``, and where both have one, the
 faster counts: a floor must not move with the code that is held against it.
@@ -51,12 +52,15 @@ class UnitCosts:
     Attributes:
         keystream_s_per_byte: AES-CTR keystream, in blocks of 256 KiB.
         agreement_s: an X25519 exchange.
+        encapsulation_s, decapsulation_s: of ML-KEM-768 under a key that is at hand; 0 where the suite has none.
         sign_s, verify_s: an Ed25519 signature of a short message.
         add_s: a NumPy addition of one ring vector to another, in place.
     """
 
     keystream_s_per_byte: float
     agreement_s: float
+    encapsulation_s: float = 0.0
+    decapsulation_s: float = 0.0
     sign_s: float
     verify_s: float
     add_s: float
@@ -68,6 +72,8 @@ class Work:
 
     keystream_bytes: int = 0
     agreements: int = 0
+    encapsulations: int = 0
+    decapsulations: int = 0
     signed: int = 0
     verified: int = 0
     vectors: int = 0
@@ -78,6 +84,8 @@ class Work:
         return (
             self.keystream_bytes * costs.keystream_s_per_byte
             + self.agreements * costs.agreement_s
+            + self.encapsulations * costs.encapsulation_s
+            + self.decapsulations * costs.decapsulation_s
             + self.signed * costs.sign_s
             + self.verified * costs.verify_s
             + self.vectors * costs.add_s
@@ -88,9 +96,12 @@ def measure(config: RoundConfig) -> UnitCosts:
     """Time the primitives of a round in this thread; takes a tenth of a second, more for very long vectors."""
     message = os.urandom(64)
     total, vector = (np.ones(config.length, config.modulus.dtype) for _ in range(2))
+    encapsulation_s, decapsulation_s = map(_seconds, _encapsulations()) if config.suite.is_hybrid else (0.0, 0.0)
     return UnitCosts(
         keystream_s_per_byte=_seconds(_keystream_block(config.suite)) / _BLOCK_BYTES,
         agreement_s=min(map(_seconds, _agreements())),
+        encapsulation_s=encapsulation_s,
+        decapsulation_s=decapsulation_s,
         sign_s=min(map(_seconds, _signings(message))),
         verify_s=min(map(_seconds, _verifications(message))),
         add_s=_seconds(lambda: np.add(total, vector, out=total)),
@@ -112,6 +123,15 @@ def _agreements() -> list[Callable[[], object]]:
     key, peer = X25519PrivateKey.generate(), X25519PrivateKey.generate().public_key()
     private, public = key.private_bytes_raw(), peer.public_bytes_raw()
     return [lambda: key.exchange(peer), lambda: nacl.bindings.crypto_scalarmult(private, public)]
+
+
+def _encapsulations() -> list[Callable[[], object]]:
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey  # 47 and newer
+
+    private = MLKEM768PrivateKey.from_seed_bytes(os.urandom(64))
+    public = private.public_key()
+    _, ciphertext = public.encapsulate()
+    return [public.encapsulate, lambda: private.decapsulate(ciphertext)]
 
 
 def _signings(message: bytes) -> list[Callable[[], object]]:
@@ -141,9 +161,12 @@ def client_work(config: RoundConfig, *, present: int | None = None, dealers: int
     """
     present = config.neighbours if present is None else present
     dealers = present if dealers is None else dealers
+    hybrid = config.suite.is_hybrid
     return Work(
         keystream_bytes=(dealers + 1) * mask_bytes(config),
         agreements=present + dealers,  # of the channel keys, and of the masking keys
+        encapsulations=hybrid * (present + present // 2),  # to all channel keys, and to half of the masking keys
+        decapsulations=hybrid * (dealers + dealers // 2),
         signed=config.threat_model.signs + config.threat_model.confirms,  # its keys, and the survivors
         verified=present * config.threat_model.signs + config.quorum,
         vectors=1,
@@ -171,6 +194,7 @@ def server_work(
     return Work(
         keystream_bytes=(survivors + orphaned_pairs) * mask_bytes(config),
         agreements=orphaned_pairs,
+        decapsulations=config.suite.is_hybrid * (orphaned_pairs // 2),  # the lost client is the sealer of the others
         verified=advertised * config.threat_model.signs + confirmed * config.threat_model.confirms,
         vectors=survivors,
     )

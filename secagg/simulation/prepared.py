@@ -9,13 +9,15 @@ sent, accepted for real by the server and by the full clients, but whoever makes
 clients, and leaves out what only they themselves would see:
 
 - they verify nothing: no signatures, Merkle proofs or commitments of each other;
-- a pair of them agrees on its channel once, not at both ends, and does not open what the other end sealed;
+- a pair of them agrees on its channel once, not at both ends, and does not open what the other end sealed, pair secrets
+  of a hybrid suite included;
 - a mask between two of them whose vectors both arrive cancels in the sum, so neither end expands it.  A mask with a
   full client, or with one that is lost after it dealt its shares, is there, since the server takes it out again.
 
 Shares, their seals, commitments and signatures are all made, with the library's own functions, so that every secret is
 reconstructed from shares that were really dealt, and the sum is exact or the round fails.  Under one seed every message
-but the masked vectors is byte for byte the one that ``simulate`` has, and so is the transcript's digest.
+but the masked vectors is byte for byte the one that ``simulate`` has, and so is the transcript's digest; except in a
+hybrid suite, whose encapsulation draws randomness that no seed reaches.
 """
 
 from __future__ import annotations
@@ -33,24 +35,24 @@ import numpy.typing as npt
 from secagg import arithmetic
 from secagg.errors import ParameterError
 from secagg.identity import Identity, MemoryDirectory
-from secagg.pairwise import messages, records
+from secagg.pairwise import hybrid, messages, records
 from secagg.pairwise.client import attachment, dealing
 from secagg.pairwise.client.attachment import Attached, Attachment
+from secagg.pairwise.client.verification import graph_of
 from secagg.pairwise.config import Policy, RoundConfig
+from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import SHARE_SECRET_BYTES, KeySchedule
 from secagg.pairwise.messages import (
-    Advertise,
     Confirm,
     Confirmations,
     MaskedInput,
     Roster,
-    Share,
     Shares,
     Survivors,
 )
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import PublicKeys
-from secagg.primitives import aead, agreement, masking
+from secagg.primitives import aead, masking
 from secagg.simulation.driver import Attachments, Inputs
 from secagg.simulation.faults import Faults
 from secagg.simulation.rounds import Outcome, Progress, Simulation
@@ -141,7 +143,8 @@ class PreparedSimulation(Simulation):
 class _Prepared:
     """One prepared client: all its secrets, as flat as they come, since there are thousands."""
 
-    channel_private: bytes
+    channel: KeyPair
+    masking: KeyPair
     masking_private: bytes
     share_secret: bytes
     seed: bytes = b""
@@ -150,7 +153,11 @@ class _Prepared:
     dealt: bytes = b""
     """For each of them a pair of shares."""
     receive_keys: bytes = b""
-    """For each of them: the key of what it seals for this client."""
+    """For each of them: the key of what it seals for this client; in a hybrid suite what X25519 agreed on."""
+    secrets: PairSecrets | None = None
+    """In a hybrid suite: its pair secrets."""
+    sealed_for: frozenset[int] = frozenset()
+    """In a hybrid suite: the neighbours that seal the secret of the pair for it."""
     dealers: tuple[int, ...] = ()
     attached: Attached | None = None
     received: dict[int, bytes] = field(default_factory=dict)
@@ -190,20 +197,27 @@ class PreparedClients:
         """The first message of a client."""
         invite = messages.invitation.decode(invitation, messages.MAX_INVITATION_BYTES, self._config.version)
         self._nonce, self._round_id = invite.nonce, invite.session
-        size = self._config.suite.private_key_bytes
-        member = self._members[index] = _Prepared(randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES))
-        private = member.channel_private, member.masking_private
-        keys = PublicKeys(*(agreement.public_key(self._config.suite, key) for key in private))
+        config, size = self._config, self._config.suite.private_key_bytes
+        channel, masking, share_secret = randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES)
+        member = self._members[index] = _Prepared(
+            KeyPair(config, self._round_id, index, channel, "channel"),
+            KeyPair(config, self._round_id, index, masking, "masking"),
+            masking,
+            share_secret,
+        )
+        keys = PublicKeys(member.channel.public_key(), member.masking.public_key())
         self._public[index] = keys
         signature = b""
         if self._config.threat_model.signs:
             signed = self._config.labels.signed_advertisement(self._config.digest, self._nonce, index, *keys)
             signature = self._identities[index].sign(signed)
-        return messages.encode(Advertise(self._config.version, self._round_id, *keys, signature))
+        return messages.encode(messages.advertise(config.suite, config.version, self._round_id, *keys, signature))
 
     def answer(self, index: int, data: bytes, input_of: InputOf, attachment_of: AttachmentOf) -> bytes | None:
         """What a client answers to a message of the server's; None to an ABORT."""
-        message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config), self._config.version)
+        config = self._config
+        limit = messages.most_bytes_to_client(config)
+        message = messages.to_client.decode(data, limit, config.version, config.suite.agreement)
         match message:
             case Roster():
                 return self._share(index, message)
@@ -232,39 +246,59 @@ class PreparedClients:
         member.dealt = dealing.share_pairs(drawn, member.masking_private, member.seed, holders, config.threshold)
         sealed, commitments = self._seal(index, member)
         commitment = self._keys.seed_commitment(member.seed, index)
-        return messages.encode(Share(self._config.version, self._session, commitment, sealed, commitments))
+        pair_secrets = self._seal_secrets(index, member, roster.digest) if config.suite.is_hybrid else b""
+        share = messages.share(
+            config.suite, config.version, self._session, commitment, sealed, commitments, pair_secrets=pair_secrets
+        )
+        return messages.encode(share)
+
+    def _seal_secrets(self, index: int, member: _Prepared, digest: bytes) -> bytes:
+        """The secrets of its pairs, for the neighbours that it is the sealer for."""
+        config, neighbours = self._config, member.neighbours
+        sealing = graph_of(config, digest, self._session).seals_for(index, neighbours).tolist()
+        member.sealed_for = frozenset(other for other, seals in zip(neighbours, sealing, strict=True) if not seals)
+        member.secrets = PairSecrets(config, self._session, index, member.masking, self._public[index].masking)
+        return dealing.seal_secrets(member.secrets, {other: self._public[other] for other in neighbours}, sealing)
 
     def _note_full_keys(self, member: _Prepared, roster: Roster) -> None:
         """The keys of full clients are known from rosters alone."""
-        shown = records.public_keys(roster.keys, len(member.neighbours), "the neighbours' keys")
+        count = len(member.neighbours)
+        shown = records.public_keys(roster.keys, count, "the neighbours' keys", self._config.suite)
         for neighbour, keys in zip(member.neighbours, shown, strict=True):
             self._public.setdefault(neighbour, keys)
 
     def _seal(self, index: int, member: _Prepared) -> tuple[bytes, bytes]:
         """A sealed pair of shares and its commitments for each neighbour, joined."""
-        session, private = self._session, agreement.AgreementKey(self._config.suite, member.channel_private)
+        config, session = self._config, self._session
         sealed: list[bytes] = []
         receive_keys: list[bytes] = []
         for neighbour, pair in zip(member.neighbours, records.cut(member.dealt, records.PAIR_BYTES), strict=True):
-            send_key, receive_key = self._channel_keys(index, private, neighbour)
+            send_key, receive_key, ciphertext = self._channel_keys(index, member, neighbour)
             receive_keys.append(receive_key)
-            context = self._config.labels.sealed_shares_context(session, index, neighbour)
-            sealed.append(aead.seal(self._config.suite, send_key, pair, context))
+            context = config.labels.sealed_shares_context(session, index, neighbour)
+            sealed.append(ciphertext + aead.seal(config.suite, send_key, pair, context))
         member.receive_keys = b"".join(receive_keys)
-        return b"".join(sealed), dealing.commit(self._config.labels, session, index, member.neighbours, member.dealt)
+        return b"".join(sealed), dealing.commit(config.labels, session, index, member.neighbours, member.dealt)
 
-    def _channel_keys(self, index: int, private: agreement.AgreementKey, neighbour: int) -> tuple[bytes, bytes]:
-        """The keys to seal with for a neighbour, and to unseal with what it deals.
+    def _channel_keys(self, index: int, member: _Prepared, neighbour: int) -> tuple[bytes, bytes, bytes]:
+        """The keys to seal with for a neighbour, and to unseal with what it deals, and the ciphertext to send.
 
         Both come from one agreement, made by whichever prepared end deals first.
         The end that deals later needs only the key to seal with: nobody unseals what two prepared clients seal.
         """
         size, other = self._config.suite.key_bytes, self._members.get(neighbour)
+        own, theirs = self._public[index].channel, self._public[neighbour].channel
         if other is not None and other.receive_keys:
             place = other.place_of(index)
-            return other.receive_keys[place * size : (place + 1) * size], bytes(size)
-        own, theirs = self._public[index].channel, self._public[neighbour].channel
-        return self._keys.channels(private.agree(theirs), index, neighbour, own, theirs)
+            shared = other.receive_keys[place * size : (place + 1) * size]
+            if not self._config.suite.is_hybrid:
+                return shared, bytes(size), b""
+        else:
+            shared = member.channel.agree(theirs)
+        if not self._config.suite.is_hybrid:
+            return (*self._keys.channels(shared, index, neighbour, own, theirs), b"")
+        fresh, ciphertext = hybrid.encapsulate(self._config, theirs)
+        return self._keys.channel(fresh + shared, index, neighbour, own, theirs, ciphertext), shared, ciphertext
 
     # MASK.
 
@@ -274,41 +308,52 @@ class PreparedClients:
         self._unseal(index, member, message)
         lanes = np.array(vector, dtype=config.modulus.dtype)
         self_mask = self._keys.self_mask(member.seed, index)
-        higher, lower = self._mask_keys(index, member)
+        higher, lower = self._mask_keys(index, member, message)
         masking.apply_masks(config.suite, lanes, [self_mask, *higher], lower, config.modulus)
         packed = memoryview(arithmetic.pack(lanes, config.modulus))
         return messages.encode(MaskedInput(self._config.version, self._session, packed))
 
     def _unseal(self, index: int, member: _Prepared, message: Shares) -> None:
         """Unseal and check what full clients dealt: nobody else knows what is in it."""
-        suite = self._config.suite
+        suite, public = self._config.suite, self._public
         places = [place for place, dealer in enumerate(member.dealers) if dealer in self._full]
         dealers = [member.dealers[place] for place in places]
-        keys = records.cut(member.receive_keys, suite.key_bytes)
-        sealed = records.cut(message.sealed, records.SEALED_BYTES)
+        kept = records.cut(member.receive_keys, suite.key_bytes)
+        keys = [kept[member.place_of(dealer)] for dealer in dealers]
+        boxes = records.cut(message.sealed, records.sealed_bytes(suite))
+        if suite.is_hybrid:
+            channel_keys = [public[dealer].channel for dealer in dealers]
+            ciphertexts = [boxes[place][: suite.ciphertext_bytes] for place in places]
+            keys = dealing.receive_keys(
+                self._keys, index, member.channel, public[index].channel, dealers, channel_keys, keys, ciphertexts
+            )
         commitments = records.cut(message.commitments, records.COMMITMENTS_BYTES)
         pairs = dealing.unseal_pairs(
             self._config,
             self._session,
             index,
             dealers,
-            [keys[member.place_of(dealer)] for dealer in dealers],
-            [sealed[place] for place in places],
+            keys,
+            [boxes[place][suite.ciphertext_bytes :] for place in places],
             [commitments[place] for place in places],
         )
         member.received = dict(zip(dealers, records.cut(pairs, records.PAIR_BYTES), strict=True))
 
-    def _mask_keys(self, index: int, member: _Prepared) -> tuple[list[bytes], list[bytes]]:
+    def _mask_keys(self, index: int, member: _Prepared, message: Shares) -> tuple[list[bytes], list[bytes]]:
         """Keys of the pairwise masks that do not cancel among prepared clients: with higher ids, with lower ones."""
-        higher: list[bytes] = []
-        lower: list[bytes] = []
-        own, private = self._public[index].masking, agreement.AgreementKey(self._config.suite, member.masking_private)
-        for dealer in member.dealers:
-            if dealer in self._masked_against:
-                public = self._public[dealer].masking
-                key = self._keys.pairwise_mask(private.agree(public), index, dealer, own, public)
-                (lower if dealer < index else higher).append(key)
-        return higher, lower
+        config, own = self._config, self._public[index].masking
+        secrets = member.secrets or PairSecrets(config, self._session, index, member.masking, own)
+        against = {dealer: self._public[dealer].masking for dealer in member.dealers if dealer in self._masked_against}
+        sealers = [dealer for dealer in member.dealers if dealer in member.sealed_for]
+        boxes = records.cut(messages.pair_secrets_of(message), records.SEALED_SECRET_BYTES)
+        wanted = {sealer: box for sealer, box in zip(sealers, boxes, strict=True) if sealer in against}
+        sealing_keys = {sealer: against[sealer] for sealer in wanted}
+        opened = dealing.open_secrets(config, secrets, index, sealing_keys, list(wanted.values()))
+        keys = dict(
+            zip(against, dealing.pairwise_keys(config, secrets, [*against], [*against.values()], opened), strict=True)
+        )
+        higher = [key for dealer, key in keys.items() if dealer > index]
+        return higher, [key for dealer, key in keys.items() if dealer < index]
 
     # CONFIRM and UNMASK.
 

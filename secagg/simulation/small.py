@@ -43,6 +43,7 @@ def small_round(
         modulus=modulus,
         suite=suite,
         cohort=digest,
+        version=2 if suite.is_hybrid else 1,
     )
     zeros = np.zeros(length, dtype=modulus.dtype)
     faults = Faults({clients - 1 - index: Phase.SHARE for index in range(lost)})

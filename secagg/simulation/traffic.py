@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from secagg.pairwise import records
+from secagg.pairwise import messages, records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import (
     EXCHANGES,
@@ -35,28 +35,36 @@ _ID = bytes(DIGEST_BYTES)
 def traffic(config: RoundConfig) -> dict[Phase, tuple[int, int]]:
     """By phase: bytes up, bytes down; none in a phase that the threat model does not have.
 
-    Exact, but for the proof in a signed roster: a mean over graphs.
+    Exact, but for the proof in a signed roster, a mean over graphs, and for the pair secrets of a hybrid suite: a
+    client sends and gets half as many as it has neighbours, or one more.
     """
     model, neighbours, version = config.threat_model, config.neighbours, config.version
     bitmap = bytes((config.clients + 7) // 8)
-    sealed, commitments = bytes(neighbours * records.SEALED_BYTES), bytes(neighbours * records.COMMITMENTS_BYTES)
+    suite, key = config.suite, bytes(config.suite.public_key_bytes)
+    sealed, commitments = bytes(neighbours * records.sealed_bytes(suite)), bytes(neighbours * records.COMMITMENTS_BYTES)
+    secrets = bytes(neighbours // 2 * records.SEALED_SECRET_BYTES * suite.is_hybrid)
     signature = bytes(records.SIGNATURE_BYTES)
-    roster = Roster(
+    roster = messages.roster(
+        suite,
         version,
         _ID,
         _ID,
-        bytes(records.KEYS_BYTES),
+        bytes(records.keys_bytes(suite)),
         bytes(neighbours * ID_BYTES),
-        bytes(neighbours * records.KEYS_BYTES),
+        bytes(neighbours * records.keys_bytes(suite)),
         b"",
         bytes(neighbours * records.SIGNATURE_BYTES * model.signs),
         bytes(_proof_hashes(config) * DIGEST_BYTES if model.signs else 0),
     )
     size_of = {
-        Advertise: _size(Advertise(version, _ID, _ID, _ID, signature if model.signs else b"")),
+        Advertise: _size(messages.advertise(suite, version, _ID, key, key, signature if model.signs else b"")),
         Roster: _size(roster),
-        Share: _size(Share(version, _ID, _ID, sealed, commitments)),
-        Shares: _size(Shares(version, _ID, bytes(neighbours * ID_BYTES), sealed, commitments)),
+        Share: _size(messages.share(suite, version, _ID, _ID, sealed, commitments, pair_secrets=secrets)),
+        Shares: _size(
+            messages.shares(
+                suite, version, _ID, bytes(neighbours * ID_BYTES), sealed, commitments, pair_secrets=secrets
+            )
+        ),
         MaskedInput: _masked_size(config),
         Survivors: _size(Survivors(version, _ID, bitmap)),
         Confirm: _size(Confirm(version, _ID, signature)),

@@ -11,9 +11,9 @@ from typing import Any
 
 from secagg.pairwise import graph, merkle
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.hybrid import KeyPair
+from secagg.pairwise.keys import KeySchedule, Purpose
 from secagg.pairwise.records import PublicKeys
-from secagg.primitives import agreement
 
 
 class Intermediate:
@@ -46,7 +46,12 @@ class Intermediate:
         }
 
     def _keys(self, index: int) -> PublicKeys:
-        return PublicKeys(*(agreement.public_key(self._config.suite, private) for private in self._draws[index][:2]))
+        return PublicKeys(self._pair_of(index, "channel").public_key(), self._pair_of(index, "masking").public_key())
+
+    def _pair_of(self, index: int, purpose: Purpose) -> KeyPair:
+        round_id = self._config.labels.round_id(self._config.digest, self._nonce)
+        drawn = self._draws[index][0 if purpose == "channel" else 1]
+        return KeyPair(self._config, round_id, index, drawn, purpose)
 
     def _tree(self, shown: Sequence[str]) -> list[list[bytes]]:
         """The levels; a leaf is that of a member or, where another is shown, an empty one."""
@@ -74,10 +79,10 @@ class Intermediate:
         }
 
     def _pair(self, lower: int, higher: int) -> dict[str, Any]:
-        suite, keys = self._config.suite, KeySchedule(self._config.suite, self._session, self._config.labels)
+        keys = KeySchedule(self._config.suite, self._session, self._config.labels)
         own, theirs = self._keys(lower), self._keys(higher)
-        channel_agreed = agreement.agree(suite, self._draws[lower][0], theirs.channel)
-        masking_agreed = agreement.agree(suite, self._draws[higher][1], own.masking)
+        channel_agreed = self._pair_of(lower, "channel").agree(theirs.channel)
+        masking_agreed = self._pair_of(higher, "masking").agree(own.masking)
         sealing_keys = keys.channels(channel_agreed, lower, higher, own.channel, theirs.channel)
         return {
             "clients": [lower, higher],

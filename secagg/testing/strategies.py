@@ -82,10 +82,12 @@ def configs(
     moduli: Sequence[Modulus] = MODULI,
     lengths: Sequence[int] = LENGTHS,
     versions: Sequence[int] = (VERSION,),
+    suites: Sequence[Suite] = tuple(Suite),
 ) -> RoundConfig:
     """Sound configs on complete and sparse graphs; the identities of an ``active`` one are those of ``cohort``.
 
-    Those of version 2 may ask for an attachment, which ``Scenario.attachment`` makes, or be drawn into groups.
+    Those of version 2 may ask for an attachment, which ``Scenario.attachment`` makes, be drawn into groups, or have a
+    hybrid suite.
     Graphs of a dozen clients are sparse only where hardly any security is asked for, so sigma and eta are 1.
     """
     threat_model = draw(st.sampled_from(threat_models))
@@ -100,7 +102,7 @@ def configs(
         input_max = draw(st.integers(1, largest_without_overflow))
     version = draw(st.sampled_from(versions))
     given: dict[str, Any] = {
-        "suite": draw(st.sampled_from(Suite)),
+        "suite": draw(st.sampled_from([suite for suite in suites if version > 1 or not suite.is_hybrid])),
         "length": draw(st.sampled_from(lengths)),
         "modulus": modulus,
         "input_max": input_max,

@@ -12,7 +12,8 @@ import pytest
 from secagg import Client, ErrorCode, Misbehaved, ParameterError, PeerError, Policy, Server, Suite
 from secagg.pairwise import messages, records
 from secagg.pairwise.client import attachment
-from secagg.pairwise.messages import Roster, Survivors
+from secagg.pairwise.messages import Roster, SharesWithSecrets, Survivors
+from secagg.pairwise.records import SealedSecret
 from secagg.pairwise.rules import client as client_rules
 from secagg.pairwise.rules.table import RULES
 from secagg.primitives import aead, suites
@@ -20,7 +21,9 @@ from secagg.simulation import SeededRandomness
 from secagg.testing.adversary import (
     Attack,
     BadCommitment,
+    BrokenSecret,
     Coalition,
+    CoalitionOutcome,
     DenyPresence,
     DropFromSurvivors,
     HideDealers,
@@ -37,7 +40,7 @@ from secagg.testing.adversary import (
 )
 from tests.support import chain_mutants, staging
 from tests.support.attack_stage import active, around, ring_of, semi_honest
-from tests.support.mutants import PRIVACY, Mutant, instead_of, keep_the_shares, without
+from tests.support.mutants import PRIVACY, Mutant, copied, instead_of, keep_the_shares, without
 from tests.support.staging import Stage
 
 Patch = pytest.MonkeyPatch
@@ -184,6 +187,116 @@ def the_holder_is_blamed_for_its_dealer(patch: Patch) -> None:
     assert [(event.sender, event.code) for event in outcome.events if isinstance(event, Misbehaved)] == [
         (0, ErrorCode.BAD_SHARE)
     ]
+
+
+HYBRID = semi_honest(7, 1, 2, suite=Suite.HYBRID, version=2)
+"""t = 5; client 6 is the sealer for 0, 2 and 4."""
+
+
+def with_secret(change: Callable[[SealedSecret], SealedSecret], victim: int) -> Callable[[str, int, bytes], bytes]:
+    """On the way to a victim, change the first of the pair secrets that are sealed for it."""
+
+    def on_the_way(phase: str, index: int, data: bytes) -> bytes:
+        message = messages.to_client.decode(data, len(data), 2, HYBRID.suite.agreement)
+        if index != victim or not isinstance(message, SharesWithSecrets):
+            return data
+        first, *others = records.cut(message.pair_secrets, records.SEALED_SECRET_BYTES)
+        changed = change(SealedSecret.from_bytes(first)).to_bytes()
+        return messages.encode(msgspec.structs.replace(message, pair_secrets=b"".join((changed, *others))))
+
+    return on_the_way
+
+
+@story("client.secret_opens")
+def a_mask_that_one_side_alone_makes_spoils_the_sum(patch: Patch) -> None:
+    """Client 1's secret for client 2 does not open, and comes with a commitment to zeros."""
+    session: list[bytes] = []
+
+    def spoil(record: SealedSecret) -> SealedSecret:
+        commitment = HYBRID.labels.pair_secret_commitment(session[0], 1, 2, bytes(32))
+        return record._replace(sealed=bytes(len(record.sealed)), commitment=commitment)
+
+    def on_the_way(phase: str, index: int, data: bytes) -> bytes:
+        message = messages.to_client.decode(data, len(data), 2, HYBRID.suite.agreement)
+        session[:] = [message.session]
+        return with_secret(spoil, 2)(phase, index, data)
+
+    coalition = Coalition(HYBRID, wire=on_the_way)
+    outcome = coalition.run()
+    assert {index: (error.code, error.culprit) for index, error in outcome.client_errors.items()} == {
+        2: (ErrorCode.SECRET_UNSEALABLE, (1,))
+    }
+    assert outcome.result is not None
+    assert outcome.result.sum.tolist() == plain_sum(outcome)
+    take = client_rules.secret_opens
+
+    def skip(suite: Suite, key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
+        try:
+            return take(suite, key, sealed, context, dealer)
+        except PeerError:
+            return bytes(32)
+
+    instead_of("client.secret_opens", skip)(patch)
+    outcome = coalition.run()
+    assert outcome.client_errors == {}
+    assert outcome.result is not None
+    assert outcome.result.sum.tolist() != plain_sum(outcome)
+
+
+def plain_sum(outcome: CoalitionOutcome) -> list[int]:
+    assert outcome.result is not None
+    columns = zip(*(outcome.inputs[member, 0] for member in outcome.result.included), strict=True)
+    return [sum(column) % HYBRID.modulus.value for column in columns]
+
+
+@story("client.secret_committed")
+def a_sealer_is_found_out_when_the_round_depends_on_it(patch: Patch) -> None:
+    """Client 6 commits to other secrets than it seals.  Its holders name it; else nobody does before one is lost."""
+    liars = {6: (BrokenSecret((0, 2, 4), "commitment"),)}
+    outcome = Coalition(HYBRID, liars=liars).run()
+    assert {index: (error.code, error.culprit) for index, error in outcome.client_errors.items()} == dict.fromkeys(
+        (0, 2, 4), (ErrorCode.SECRET_COMMITMENT, (6,))
+    )
+    without("client.secret_committed")(patch)
+    outcome = Coalition(HYBRID, liars=liars).run()
+    assert (outcome.client_errors, outcome.blame) == ({}, ())
+    outcome = Coalition(HYBRID, liars=liars, fates={4: "SHARE"}).run()
+    assert outcome.result is None
+    assert [(entry.sender, entry.code) for entry in outcome.blame] == [(6, ErrorCode.BAD_DEALER)]
+
+
+@story("R-HYBRID-8")
+def a_client_deals_twice_and_its_shares_contradict_each_other(patch: Patch) -> None:
+    """A roster that comes twice: encapsulation is never the same, so a second answer is another message."""
+
+    def answers() -> list[tuple[bytes, ...]]:
+        stage = Stage(staging.semi_honest(5, suite=Suite.HYBRID, version=2)).play("SHARE")
+        roster = staging.message_for(stage.server, 1)
+        client = stage.clients[1]
+        return [client.receive(roster).outgoing for _ in range(2)]
+
+    first, second = answers()
+    assert (len(first), second) == (1, ())
+    advance = Client._advance
+
+    def kept(self: Client, given: object, record: object) -> None:
+        before = (copied(self._record), self._state) if given is Roster else None
+        advance(self, given, record)  # type: ignore[arg-type]
+        if before is not None:
+            self._record, self._state = before
+            self._seen = Forgetful()
+
+    patch.setattr(Client, "_advance", kept)
+    first, second = answers()
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
+class Forgetful(dict[str, bytes]):
+    """Remembers nothing."""
+
+    def __setitem__(self, name: str, digest: bytes) -> None:
+        pass
 
 
 @story("client.survivors_near")

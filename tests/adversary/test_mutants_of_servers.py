@@ -8,12 +8,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from secagg import ErrorCode, Modulus, PeerError
+from secagg import ErrorCode, Modulus, PeerError, Suite
 from secagg.arithmetic import PackedLengthError, add_packed
 from secagg.pairwise.rules.table import RULES
 from secagg.pairwise.transcript import KEY_SHARE
+from secagg.primitives import aead
+from secagg.primitives.suites import CryptoError
 from secagg.testing.adversary import (
     BadShares,
+    BrokenSecret,
     ClientLie,
     Coalition,
     CoalitionOutcome,
@@ -21,6 +24,7 @@ from secagg.testing.adversary import (
     Garbage,
     Leaves,
     LimbOutOfRange,
+    OtherSecret,
     WeakKeys,
     WrongLength,
     WrongSecret,
@@ -170,6 +174,10 @@ def everybody_refuses_a_key_that_is_not_signed(patch: Patch) -> None:
     assert outcome.result is None
 
 
+HYBRID = semi_honest(7, 1, 2, suite=Suite.HYBRID, version=2)
+"""t = 5; client 6 is the sealer for 0, 2 and 4."""
+
+
 # -- SHARE to CONFIRM --------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +283,35 @@ def another_masking_key_makes_the_sum_wrong(patch: Patch) -> None:
     assert outcome.result is None
     without("server.masking_key_advertised")(patch)
     assert not is_right(among_liars(6, WrongSecret(KEY_SHARE), Leaves("MASK")))
+
+
+@story("server.secret_recovered")
+def a_secret_that_does_not_open_makes_the_server_fall_over(patch: Patch) -> None:
+    """The liar's secret for client 4 is noise, and client 4 is lost in MASK: it cannot be opened with 4's root."""
+    coalition = Coalition(HYBRID, liars={6: (BrokenSecret((4,)),)}, fates={4: "SHARE"})
+    outcome = coalition.run()
+    assert blamed(outcome) == {(6, ErrorCode.BAD_DEALER)}
+    assert outcome.result is None
+    assert outcome.failure is not None
+    assert outcome.failure.culprit == (6,)
+
+    def unseal(suite: Suite, key: bytes, sealed: bytes, context: bytes, sealer: int) -> bytes:
+        return aead.unseal(suite, key, sealed, context)
+
+    instead_of("server.secret_recovered", unseal)(patch)
+    with pytest.raises(CryptoError):
+        coalition.run()
+
+
+@story("server.secret_committed")
+def another_pair_secret_makes_the_sum_wrong(patch: Patch) -> None:
+    """The liar's secrets do not follow from its root; it is lost in MASK, so that they are derived from that."""
+    coalition = Coalition(HYBRID, liars={6: (OtherSecret((0, 2, 4)), Leaves("MASK"))})
+    outcome = coalition.run()
+    assert blamed(outcome) == {(6, ErrorCode.BAD_DEALER)}
+    assert outcome.result is None
+    without("server.secret_committed")(patch)
+    assert not is_right(coalition.run())
 
 
 @pytest.mark.parametrize("name", STORIES)

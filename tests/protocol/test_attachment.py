@@ -258,16 +258,16 @@ def test_a_client_suspended_before_there_were_attachments_is_resumed() -> None:
         suspended = copies.suspended[state]
         token, plain = suspended[1:33], msgspec.msgpack.decode(suspended[65:])
         form, round_, record, seen = plain
-        assert form == 2
+        assert form == 3
         assert record[-2:] == [[], b""]
         former = msgspec.msgpack.encode([1, round_, record[:-2], seen])
         copies.suspended[state] = b"\0" + token + hashlib.sha256(token + former).digest() + former
         client = copies.client(state)
         assert client.state is state
     assert client.receive(copies.inbox["Confirmations"]).outgoing == (copies.stage.sent["UNMASK"][2],)
-    unknown = msgspec.msgpack.encode([3, round_, record[:-2], seen])
+    unknown = msgspec.msgpack.encode([4, round_, record[:-2], seen])
     copies.suspended[state] = b"\0" + token + hashlib.sha256(token + unknown).digest() + unknown
-    with pytest.raises(ValueError, match="form 3; this library resumes 1 and 2"):
+    with pytest.raises(ValueError, match="form 4; this library resumes 1 to 3"):
         copies.client(state)
 
 

@@ -59,7 +59,7 @@ def test_what_a_phase_was_closed_with_does_not_change(threat_model: ThreatModel,
     stage = Stage(MODELS[threat_model](5)).play()
     unmasked = held_by(stage.server, stage.directory) if restored else stage.server._held
     assert isinstance(unmasked, Unmasked)
-    assert {"total", "commitments", "shares", "good"} == set(arrays_in(unmasked))
+    assert {"total", "commitments", "pair_secrets", "shares", "good"} == set(arrays_in(unmasked))
     for record, name, value in within(unmasked):
         with pytest.raises(AttributeError):
             setattr(record, name, value)

@@ -10,6 +10,7 @@ import pytest
 from reference import arithmetic, primitives, rules, transcript
 from reference.wire import Refused
 
+from secagg.pairwise.graph import NeighbourGraph
 from tests.support.reference_parties import SPECS
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
@@ -39,7 +40,19 @@ RUN = algorithms()
 
 
 def test_what_is_explained() -> None:
-    assert set(ALGORITHMS) == {"mask", "prove", "climb", "prune", "masked", "pack", "unmask", "reconstruct", "groups"}
+    first = {"mask", "prove", "climb", "prune", "masked", "pack", "unmask", "reconstruct"}
+    assert set(ALGORITHMS) == first | {"groups", "sealer"}
+
+
+@pytest.mark.parametrize("neighbours", [11, 6])
+def test_who_is_the_sealer(neighbours: int) -> None:
+    """On the complete graph of twelve, and on a ring of them."""
+    graph = NeighbourGraph(12, neighbours, bytes(32))
+    place = {client: position for position, client in enumerate(graph.ring.tolist() or range(12))}
+    for client in range(12):
+        others = graph.neighbours_of(client)
+        told = [RUN["sealer"](place, client, other) == client for other in others.tolist()]
+        assert told == graph.seals_for(client, others).tolist()
 
 
 @pytest.mark.parametrize("modulus", MODULI)

@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from reference import rules, wire
@@ -112,12 +113,46 @@ def test_every_field_of_a_config_is_on_the_wire() -> None:
 
 
 def test_the_message_that_changes_is_that_of_the_code_and_of_the_reference() -> None:
-    (row,) = re.findall(r"^\| (\w+) \| client \| (.*) \|$", TEXT, re.MULTILINE)
+    row = re.findall(r"^\| (\w+) \| client \| (.*) \|$", TEXT, re.MULTILINE)[0]
     name, fields = row[0], re.findall(r"`(\w+)`: ", row[1])
     assert fields == wire.fields_of(name, 2) == list(messages.UnmaskWithAttachment.__struct_fields__[2:])
     assert name == messages.Unmask.__name__
     others = set(wire.MESSAGES) - {name}
     assert all(wire.fields_of(other, 1) == wire.fields_of(other, 2) for other in others)
+
+
+HYBRID_FORMS = {
+    "Advertise": messages.HybridAdvertise,
+    "Roster": messages.HybridRoster,
+    "Share": messages.ShareWithSecrets,
+    "Shares": messages.SharesWithSecrets,
+}
+
+
+def test_the_messages_of_suite_3_are_those_of_the_code() -> None:
+    """Their fields, and the lengths of those that the text gives as bytes[x]."""
+    table = TEXT[TEXT.index("### 10.3") : TEXT.index("**R-HYBRID-16.**")]
+    rows = re.findall(r"^\| (\w+) \| (?:client|server) \| (.*) \|$", table, re.MULTILINE)
+    assert [name for name, _ in rows] == list(HYBRID_FORMS)
+    for name, told in rows:
+        kind = HYBRID_FORMS[name]
+        assert re.findall(r"`(\w+)`", told) == list(kind.__struct_fields__[2:])
+        types = {field.name: field.type for field in msgspec.inspect.type_info(kind).fields}
+        for field, length in re.findall(r"`(\w+)`: bytes\[(\d+)\]", told):
+            assert (types[field].min_length, types[field].max_length) == (int(length), int(length))
+
+
+@pytest.mark.parametrize("clients", [5, 40, 1000])
+def test_the_limits_of_suite_3_are_those_of_the_code(clients: int) -> None:
+    made = RoundConfig.for_cohort(clients, 7, suite="hybrid", version=2)
+    n, k = made.clients, made.neighbours
+    names = {"n": n, "k": k, "s": k // 2 + 1, "min": min, "bitlength": int.bit_length}
+    table = TEXT[TEXT.index("**R-HYBRID-16.**") : TEXT.index("### 10.4")]
+    limits = re.findall(r"^\| (\w+) \| (\d.*) \|$", table, re.MULTILINE)
+    assert [name for name, _ in limits] == list(HYBRID_FORMS)
+    for name, formula in limits:
+        product = re.sub(r"(\d)([ks])", r"\1*\2", formula).replace("32 min", "32*min").replace(") bit", ")*bit")
+        assert eval(product, names) + 64 == messages.max_bytes(made, HYBRID_FORMS[name]), name
 
 
 def test_the_contents_name_every_section() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from secagg import ErrorCode, Policy, RoundConfig, ThreatModel
+from secagg import ErrorCode, Policy, RoundConfig, Suite, ThreatModel
 from secagg.pairwise import transcript
 from secagg.testing.adversary import (
     Attack,
     BadCommitment,
     BreakRoster,
+    BreakSecret,
     BreakShares,
+    BrokenSecret,
     ChooseNeighbours,
     ClientLie,
     DenyPresence,
     DropFromSurvivors,
+    ForgeSecret,
     ForgeSignatures,
     HideDealers,
     InviteAgain,
@@ -56,6 +59,8 @@ RING = {
     SEMI_HONEST: semi_honest(14, 1, 2, 6, threshold=4, sigma=1, eta=1, min_survivors=5),
     ACTIVE: active(14, 1, 2, 6),
 }
+HYBRID = {model: config.replace(suite=Suite.HYBRID, version=2) for model, config in COMPLETE.items()}
+"""Clients 2, 4 and 6 are sealers for client 0."""
 PHASES = ("ADVERTISE", "SHARE", "MASK", "CONFIRM")
 
 
@@ -171,6 +176,21 @@ TRIPS = [
     Trip(ErrorCode.SHARES_RANGE, "SHARE", client_lies=(ShareOutOfRange(TO, 1),), culprit=(6,)),
     Trip(ErrorCode.SHARES_COMMITMENT, "SHARE", (BreakShares(3, sealed=False, to=TO),), culprit=(3,)),
     Trip(ErrorCode.SHARES_COMMITMENT, "SHARE", client_lies=(BadCommitment(TO),), culprit=(6,)),
+    Trip(ErrorCode.SECRET_UNSEALABLE, "SHARE", (BreakSecret(2, to=TO),), culprit=(2,), config=HYBRID),
+    Trip(ErrorCode.SECRET_UNSEALABLE, "SHARE", (BreakSecret(2, "ciphertext", TO),), culprit=(2,), config=HYBRID),
+    Trip(ErrorCode.SECRET_UNSEALABLE, "SHARE", (ForgeSecret(TO),), culprit=(2,), config=HYBRID),
+    Trip(ErrorCode.SECRET_UNSEALABLE, "SHARE", client_lies=(BrokenSecret(TO),), culprit=(6,), config=HYBRID),
+    Trip(ErrorCode.SECRET_COMMITMENT, "SHARE", (BreakSecret(2, "commitment", TO),), culprit=(2,), config=HYBRID),
+    Trip(
+        ErrorCode.SECRET_COMMITMENT,
+        "SHARE",
+        client_lies=(BrokenSecret(TO, "commitment"),),
+        culprit=(6,),
+        config=HYBRID,
+    ),
+    Trip(ErrorCode.ROSTER_KEYS, "ADVERTISE", (ReplaceKeys("another's ML-KEM", TO),), config=HYBRID),
+    Trip(ErrorCode.ROSTER_KEYS, "ADVERTISE", (ReplaceKeys("no ML-KEM", TO),), config=HYBRID),
+    Trip(ErrorCode.MALFORMED, "SHARE", (Rewrite("SHARE", (("pair_secrets", b""),), TO),), config=HYBRID),
     Trip(ErrorCode.SHARES_TOO_FEW, "SHARE", (HideDealers((1, 2, 3), TO),)),
     # The survivors.
     Trip(ErrorCode.SURVIVORS_SELF, "MASK", (DropFromSurvivors(TO, TO),)),

@@ -67,7 +67,7 @@ def test_the_bytes_are_the_fields_in_their_order_and_the_shortest(config: RoundC
     values = {
         "version": 1,
         "threat_model": str(config.threat_model),
-        "suite": {Suite.AES_128: 1, Suite.AES_256: 2}[config.suite],
+        "suite": {Suite.AES_128: 1, Suite.AES_256: 2, Suite.HYBRID: 3}[config.suite],
         "ring_bits": config.modulus.value.bit_length() - 1 if ring else 0,
         "prime": 0 if ring else config.modulus.value,
     }
@@ -117,7 +117,8 @@ def test_every_field_is_in_the_digest() -> None:
         ("version", 3, "version 3; this library speaks the versions 1 and 2"),
         ("version", 0, "version 0; this library speaks the versions 1 and 2"),
         ("version", 2, "does not decode"),
-        ("suite", 3, "suite 3"),
+        ("suite", 3, "suite HYBRID in version 1"),
+        ("suite", 4, "suite 4"),
         ("suite", 0, "suite 0"),
         ("threat_model", "Active", "threat model"),
         ("threat_model", "", "threat model"),

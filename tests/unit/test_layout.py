@@ -196,7 +196,7 @@ def test_labels_differ() -> None:
 def test_every_key_is_derived_in_one_place() -> None:
     """The encoders alone have derivations of their own: they belong to no round."""
     infos = {name for name in vars(transcript.Labels) if name.endswith("_info")}
-    assert len(infos) == 5
+    assert len(infos) == 10
     steps = {("kdf", step) for step in ("derive", "extract", "expand")} | {("transcript", "suspended_state")}
     users = {
         name

@@ -17,16 +17,21 @@ from secagg.pairwise.messages import (
     Advertise,
     Confirm,
     Confirmations,
+    HybridAdvertise,
+    HybridRoster,
     Invitation,
     MaskedInput,
     Roster,
     Share,
     Shares,
+    SharesWithSecrets,
+    ShareWithSecrets,
     StrictDecoder,
     Survivors,
     Unmask,
     UnmaskWithAttachment,
 )
+from secagg.primitives.suites import Agreement
 from tests.support import wire
 
 SESSION = bytes(range(32))
@@ -67,22 +72,69 @@ DRAFT: list[tuple[Any, bytes]] = [
     ),
 ]
 """In version 2."""
-EVERY = [*MESSAGES, *DRAFT]
+CHANNEL, MASKING = b"c" * 1216, b"m" * 1216
+KEYS = b"\xc5\x04\xc0" + CHANNEL + b"\xc5\x04\xc0" + MASKING
+SEALED = b"\xc5\x04\xe0" + b"x" * 1248 + b"\xc4\x40" + b"y" * 64 + b"\xc5\x04\x90" + b"z" * 1168
+HYBRID: list[tuple[Any, bytes]] = [
+    (HybridAdvertise(2, SESSION, CHANNEL, MASKING, b""), b"\x96\x02\x02" + HEAD + KEYS + b"\xc4\x00"),
+    (
+        HybridRoster(2, SESSION, b"d" * 32, CHANNEL + MASKING, b"\1\0\0\0", MASKING + CHANNEL, b"", b"", b""),
+        b"\x9a\x03\x02"
+        + HEAD
+        + b"\xc4\x20"
+        + b"d" * 32
+        + b"\xc5\x09\x80"
+        + CHANNEL
+        + MASKING
+        + b"\xc4\x04\1\0\0\0\xc5\x09\x80"
+        + MASKING
+        + CHANNEL
+        + b"\xc4\x00\xc4\x00\xc4\x00",
+    ),
+    (
+        ShareWithSecrets(2, SESSION, b"b" * 32, b"x" * 1248, b"y" * 64, b"z" * 1168),
+        b"\x97\x04\x02" + HEAD + b"\xc4\x20" + b"b" * 32 + SEALED,
+    ),
+    (
+        SharesWithSecrets(2, SESSION, b"\2\0\0\0", b"x" * 1248, b"y" * 64, b"z" * 1168),
+        b"\x97\x05\x02" + HEAD + b"\xc4\x04\2\0\0\0" + SEALED,
+    ),
+]
+"""In version 2, in a round of a hybrid suite: the messages that differ there."""
+EVERY = [*MESSAGES, *DRAFT, *HYBRID]
 ROLES: dict[StrictDecoder[Any], set[type]] = {
-    messages.to_client: {Abort, Roster, Shares, Survivors, Confirmations},
-    messages.to_server: {Abort, Advertise, Share, MaskedInput, Confirm, Unmask, UnmaskWithAttachment},
+    messages.to_client: {Abort, Roster, Shares, Survivors, Confirmations, HybridRoster, SharesWithSecrets},
+    messages.to_server: {
+        *(Abort, Advertise, Share, MaskedInput, Confirm, Unmask, UnmaskWithAttachment),
+        *(HybridAdvertise, ShareWithSecrets),
+    },
     messages.invitation: {Invitation},
 }
 NAMES = {messages.to_client: "to client", messages.to_server: "to server", messages.invitation: "invitation"}
+
+
+def form_of(message: Any) -> tuple[int, Agreement]:
+    return message.version, Agreement.HYBRID if (message, messages.encode(message)) in HYBRID else Agreement.X25519
+
+
+def decoded(decoder: StrictDecoder[Any], data: Any, limit: int, message: Any) -> Any:
+    """Decode as in a round that has a message of this form."""
+    return decoder.decode(data, limit, *form_of(message))
 
 
 def name_of(value: Any) -> str:
     return type(value).__name__ if isinstance(value, bytes) else f"{type(value).__name__}-{value.version}"
 
 
-def refused(decoder: StrictDecoder[Any], data: bytes, limit: int = BIG, version: int | None = 1) -> ErrorCode:
+def refused(
+    decoder: StrictDecoder[Any],
+    data: bytes,
+    limit: int = BIG,
+    version: int | None = 1,
+    agreement: Agreement = Agreement.X25519,
+) -> ErrorCode:
     with pytest.raises(PeerError) as caught:
-        decoder.decode(data, limit, version)
+        decoder.decode(data, limit, version, agreement)
     assert caught.value.__cause__ is None
     return caught.value.code
 
@@ -92,15 +144,15 @@ def test_bytes(message: Any, data: bytes) -> None:
     assert messages.encode(message) == data
     assert wire.write(wire.read(data)) == data
     (decoder,) = [role for role, kinds in ROLES.items() if type(message) in kinds][:1]
-    version = message.version
-    assert decoder.decode(data, len(data), version) == message
+    assert decoded(decoder, data, len(data), message) == message
     for other in (bytearray(data), memoryview(data)):
-        assert decoder.decode(other, len(data), version) == message
+        assert decoded(decoder, other, len(data), message) == message
 
 
 def test_there_is_no_other_message() -> None:
     for listed in (MESSAGES, DRAFT):
         assert [data[1] for _, data in listed] == list(range(11))
+    assert [data[1] for _, data in HYBRID] == [2, 3, 4, 5]
     assert set().union(*ROLES.values()) == {type(message) for message, _ in EVERY}
     assert set(messages.PHASE_OF) | {Abort, Invitation} == {type(message) for message, _ in EVERY}
 
@@ -109,9 +161,21 @@ def test_there_is_no_other_message() -> None:
 @pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
 def test_each_role_takes_its_own(decoder: StrictDecoder[Any], message: Any, data: bytes) -> None:
     if type(message) in ROLES[decoder]:
-        assert decoder.decode(data, BIG, message.version) == message
-    else:
+        assert decoded(decoder, data, BIG, message) == message
+    elif decoder is messages.invitation:
         assert refused(decoder, data, version=message.version) is ErrorCode.MALFORMED
+    else:
+        assert refused(decoder, data, BIG, *form_of(message)) is ErrorCode.MALFORMED
+
+
+@pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
+def test_a_message_of_another_suites_form_is_malformed(message: Any, data: bytes) -> None:
+    """Those that differ: what one round sends, no round of another kind of suite takes."""
+    version, agreement = form_of(message)
+    if version == 2 and data[1] in range(2, 6):
+        decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
+        other = Agreement.X25519 if agreement is Agreement.HYBRID else Agreement.HYBRID
+        assert refused(decoder, data, version=version, agreement=other) is ErrorCode.MALFORMED
 
 
 @pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
@@ -119,7 +183,7 @@ def test_damage(message: Any, data: bytes) -> None:
     """Every truncation, anything behind, every field of another type, one more or less: malformed."""
     decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
     for size in range(len(data)):
-        assert refused(decoder, data[:size], version=message.version) is ErrorCode.MALFORMED
+        assert refused(decoder, data[:size], BIG, *form_of(message)) is ErrorCode.MALFORMED
     values = wire.read(data)
     damaged = [data + b"\x00", data + data, wire.write([*values, 0]), wire.write(values[:-1]), wire.write(values[0])]
     for place in range(len(values)):
@@ -128,7 +192,7 @@ def test_damage(message: Any, data: bytes) -> None:
     for data_ in damaged:
         if not any(wire.parse(data_, kinds) for kinds in (wire.TO_SERVER, wire.TO_SERVER_2, wire.TO_CLIENT)):
             expected = (ErrorCode.MALFORMED, ErrorCode.WRONG_VERSION)
-            assert refused(decoder, data_, version=message.version) in expected
+            assert refused(decoder, data_, BIG, *form_of(message)) in expected
 
 
 @pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
@@ -137,14 +201,14 @@ def test_any_encoding_of_the_same_values_is_taken(message: Any, data: bytes) -> 
     rng = random.Random(3)
     encodings = {wire.write(wire.read(data), rng) for _ in range(40)}
     assert len(encodings) > 10
-    assert all(decoder.decode(encoding, BIG, message.version) == message for encoding in encodings)
+    assert all(decoded(decoder, encoding, BIG, message) == message for encoding in encodings)
 
 
 @pytest.mark.parametrize(("message", "data"), EVERY, ids=name_of)
 def test_the_limit(message: Any, data: bytes) -> None:
     decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
-    assert decoder.decode(data, len(data), message.version) == message
-    assert refused(decoder, data, len(data) - 1, message.version) is ErrorCode.TOO_LARGE
+    assert decoded(decoder, data, len(data), message) == message
+    assert refused(decoder, data, len(data) - 1, *form_of(message)) is ErrorCode.TOO_LARGE
 
 
 @pytest.mark.parametrize("met", [0, 1, 2, 3, 100, 127, 2**40, -1])

@@ -72,6 +72,10 @@ def test_the_messages_of_each_phase() -> None:
         Confirm: "CONFIRM",
         Confirmations: "CONFIRM",
         Unmask: "UNMASK",
+        messages.HybridAdvertise: "ADVERTISE",
+        messages.HybridRoster: "ADVERTISE",
+        messages.ShareWithSecrets: "SHARE",
+        messages.SharesWithSecrets: "SHARE",
         messages.UnmaskWithAttachment: "UNMASK",
     } == messages.PHASE_OF
     assert {phase: messages.beginnings(phase) for phase in Phase} == {

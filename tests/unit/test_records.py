@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from secagg import ErrorCode, PeerError
+from secagg import ErrorCode, PeerError, Suite
 from secagg.pairwise import records, transcript
 from secagg.pairwise.records import KINDS, Commitments, Opening, PublicKeys, SharePair
 
@@ -85,10 +85,10 @@ def test_pairs_are_joined_of_shares_and_salts() -> None:
 def test_keys_that_do_not_fill_their_records() -> None:
     keys = [PublicKeys(RNG.randbytes(32), RNG.randbytes(32)) for _ in range(3)]
     data = b"".join(both.to_bytes() for both in keys)
-    assert records.public_keys(data, 3, "a test's keys") == keys
+    assert records.public_keys(data, 3, "a test's keys", Suite.AES_128) == keys
     for wrong in (data[:-1], data + b"\x00", data[:64]):
         with pytest.raises(PeerError, match="a test's keys") as caught:
-            records.public_keys(wrong, 3, "a test's keys")
+            records.public_keys(wrong, 3, "a test's keys", Suite.AES_128)
         assert caught.value.code is ErrorCode.MALFORMED
 
 

@@ -195,7 +195,8 @@ class GridRound:
         if self.server.phase is not ServerState.ADVERTISE or not 0 <= index < len(self._members):
             return False
         try:
-            message = messages.to_server.decode(data, config.max_message_bytes(Phase.ADVERTISE), config.version)
+            limit = config.max_message_bytes(Phase.ADVERTISE)
+            message = messages.to_server.decode(data, limit, config.version, config.suite.agreement)
             if not isinstance(message, Advertise):
                 return False
             signed = config.labels.signed_advertisement(

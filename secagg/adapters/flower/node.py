@@ -22,6 +22,7 @@ from secagg.identity import Identity, MemoryDirectory
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.rules.client import Consume
+from secagg.pairwise.values import as_suite
 from secagg.privacy.noisy_sum import NoisySum
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -188,8 +189,8 @@ def _min_difference(context: Context) -> int | None:
 def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
     if policy is None:
         policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0)
-    names = ("gamma", "min-survivors", "max-groups")
-    gamma, survivors, groups = (context.node_config.get(f"secagg-{name}") for name in names)
+    names = ("gamma", "min-survivors", "max-groups", "suite")
+    gamma, survivors, groups, suite = (context.node_config.get(f"secagg-{name}") for name in names)
     if gamma is not None:
         if isinstance(gamma, str | bool) or not 0 <= gamma < 1:
             raise ParameterError(f"node config secagg-gamma is {gamma!r}: a number from 0 to 1")
@@ -202,6 +203,10 @@ def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
         if isinstance(groups, bool) or not isinstance(groups, int):
             raise ParameterError(f"node config secagg-max-groups is {groups!r}: a whole number")
         policy = replace(policy, max_groups=groups)
+    if suite is not None:
+        if not isinstance(suite, str):
+            raise ParameterError(f"node config secagg-suite is {suite!r}: the name of a suite, such as 'hybrid'")
+        policy = replace(policy, suites=frozenset({as_suite(suite)}))
     return policy
 
 

@@ -37,11 +37,11 @@ from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory
 from secagg.machines import ServerMachine
-from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server import Server
 from secagg.pairwise.transcript import DRAFT_VERSION
-from secagg.pairwise.values import as_threat_model
+from secagg.pairwise.values import as_suite, as_threat_model
 from secagg.privacy.ask import Privacy
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.cohort import private_cohort
@@ -149,7 +149,8 @@ class SecAggStrategy(Strategy):
                 they need ``SecAggMod(ballot=...)``.  They have ``timeout`` to test it.  None: no ballot.
             without_verdict: "accept" or "drop": what becomes of a model whose ballot fails or is undecided.
             options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
-                ``neighbours``, ``suite``, ...
+                ``neighbours``, ``suite``, ...  With ``suite="hybrid"`` recorded rounds stay secret from quantum
+                computers; nodes ask for it by ``secagg-suite``.
 
         Raises ParameterError for a strategy or arguments that cannot work.
         """
@@ -195,6 +196,8 @@ class SecAggStrategy(Strategy):
         self._options = {**options, "threat_model": model, "gamma": gamma, "delta": delta}
         if groups is not None:
             self._options |= {"groups": groups, "version": DRAFT_VERSION}
+        if as_suite(options.get("suite", Suite.AES_128)).is_hybrid:
+            self._options["version"] = DRAFT_VERSION
         self._batched = None if batches is None else BatchedNodes(batches)
         self._timeout, self._executor = _checked_timeout(timeout), executor
         self._directory: MemoryDirectory | None = None

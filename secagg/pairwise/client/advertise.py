@@ -8,9 +8,8 @@ from typing import TypeAlias
 from secagg.pairwise import messages
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Advertised
+from secagg.pairwise.hybrid import KeyPair
 from secagg.pairwise.keys import SHARE_SECRET_BYTES
-from secagg.pairwise.messages import Advertise
-from secagg.primitives import agreement
 from secagg.primitives.secret import Secret
 
 Randomness: TypeAlias = Callable[[int], bytes]
@@ -22,7 +21,8 @@ def advertise(member: Member, randomness: Randomness) -> tuple[Advertised, bytes
     size = config.suite.private_key_bytes
     drawn = [randomness(size), randomness(size), randomness(SHARE_SECRET_BYTES)]  # R-ADVERTISE-1
     channel_private, masking_private, share_secret = (Secret(part) for part in drawn)
-    channel_key, masking_key = (agreement.public_key(config.suite, private) for private in drawn[:2])
+    channel_key = KeyPair(config, member.round.round_id, member.index, drawn[0], "channel").public_key()
+    masking_key = KeyPair(config, member.round.round_id, member.index, drawn[1], "masking").public_key()
     signature = b""
     if config.threat_model.signs and member.identity is not None:  # R-ADVERTISE-3
         signed = config.labels.signed_advertisement(
@@ -30,5 +30,7 @@ def advertise(member: Member, randomness: Randomness) -> tuple[Advertised, bytes
         )
         signature = member.identity.sign(signed)
     record = Advertised(channel_private, masking_private, share_secret, channel_key, masking_key)
-    message = Advertise(config.version, member.round.round_id, channel_key, masking_key, signature)  # R-ADVERTISE-2
+    message = messages.advertise(  # R-ADVERTISE-2
+        config.suite, config.version, member.round.round_id, channel_key, masking_key, signature
+    )
     return record, messages.encode(message)

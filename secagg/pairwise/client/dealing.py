@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.arithmetic.modulus import MERSENNE_61, Modulus
-from secagg.pairwise import records
+from secagg.pairwise import hybrid, records
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.records import KINDS, PublicKeys
 from secagg.pairwise.rules import client as rules
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, Labels
-from secagg.primitives import aead, agreement, masking, secret_sharing, streams
+from secagg.primitives import aead, masking, secret_sharing, streams
 from secagg.wording import counted
 
 _FIELD: Final = Modulus(MERSENNE_61)
@@ -29,6 +30,7 @@ class Dealt(NamedTuple):
     commitments: bytes
     seed: bytes
     receive_keys: bytes
+    """The keys that open the neighbours' shares, in order; in a hybrid suite what X25519 agreed on with each."""
 
     def __repr__(self) -> str:
         return f"Dealt(to {counted(len(self.commitments) // records.COMMITMENTS_BYTES, 'neighbour')})"
@@ -64,7 +66,7 @@ def deal(
     session: bytes,
     index: int,
     own: PublicKeys,
-    channel_private: bytes,
+    channel: KeyPair,
     masking_private: bytes,
     share_secret: bytes,
     neighbours: Mapping[int, PublicKeys],
@@ -75,16 +77,12 @@ def deal(
     randomness = ShareRandomness(share_secret, session, config, index)
     seed, holders = randomness.seed(), np.fromiter(neighbours, dtype=np.int64)
     pairs = share_pairs(randomness, masking_private, seed, holders, config.threshold)
-    private = agreement.AgreementKey(suite, channel_private)
     # One kind of work after another: a loop over neighbours that does all of it takes a tenth longer.
-    agreed = [private.agree(theirs.channel) for theirs in neighbours.values()]
-    channels = [
-        keys.channels(secret, index, neighbour, own.channel, theirs.channel)
-        for secret, (neighbour, theirs) in zip(agreed, neighbours.items(), strict=True)
-    ]
+    agreed = [channel.agree(theirs.channel) for theirs in neighbours.values()]
+    channels = _channels(config, keys, index, own, agreed, neighbours)
     sealed = [
-        aead.seal(suite, send_key, pair, labels.sealed_shares_context(session, index, neighbour))
-        for (send_key, _), pair, neighbour in zip(
+        ciphertext + aead.seal(suite, send_key, pair, labels.sealed_shares_context(session, index, neighbour))
+        for (send_key, _, ciphertext), pair, neighbour in zip(
             channels, records.cut(pairs, records.PAIR_BYTES), neighbours, strict=True
         )
     ]
@@ -93,8 +91,85 @@ def deal(
         b"".join(sealed),
         commit(labels, session, index, holders, pairs),
         seed,
-        b"".join([receive_key for _, receive_key in channels]),
+        b"".join([receive_key for _, receive_key, _ in channels]),
     )
+
+
+def _channels(
+    config: RoundConfig,
+    keys: KeySchedule,
+    index: int,
+    own: PublicKeys,
+    agreed: Sequence[bytes],
+    neighbours: Mapping[int, PublicKeys],
+) -> list[tuple[bytes, bytes, bytes]]:
+    """For each neighbour the key to seal with, the key to open with, and the ciphertext to send.
+
+    In a hybrid suite the key to open with takes a ciphertext that has not come yet: what X25519 agreed on is in its
+    place (``receive_keys``).
+    """
+    ends = list(zip(agreed, neighbours.items(), strict=True))
+    if not config.suite.is_hybrid:
+        return [
+            (*keys.channels(secret, index, neighbour, own.channel, theirs.channel), b"")
+            for secret, (neighbour, theirs) in ends
+        ]
+    made = [hybrid.encapsulate(config, theirs.channel) for theirs in neighbours.values()]  # R-HYBRID-5
+    return [
+        (keys.channel(fresh + secret, index, neighbour, own.channel, theirs.channel, ciphertext), secret, ciphertext)
+        for (secret, (neighbour, theirs)), (fresh, ciphertext) in zip(ends, made, strict=True)
+    ]
+
+
+def receive_keys(
+    keys: KeySchedule,
+    index: int,
+    channel: KeyPair,
+    own_key: bytes,
+    dealers: Sequence[int],
+    channel_keys: Sequence[bytes],
+    agreed: Sequence[bytes],
+    ciphertexts: Sequence[bytes],
+) -> list[bytes]:
+    """R-HYBRID-5: the keys that open what dealers sealed, from their channel keys and what X25519 agreed on."""
+    return [
+        keys.channel(channel.decapsulate(ciphertext) + secret, dealer, index, their_key, own_key, ciphertext)
+        for dealer, their_key, secret, ciphertext in zip(dealers, channel_keys, agreed, ciphertexts, strict=True)
+    ]
+
+
+def seal_secrets(secrets: PairSecrets, neighbours: Mapping[int, PublicKeys], sealing: Sequence[bool]) -> bytes:
+    """R-HYBRID-7: a record for each of the neighbours that this client is the sealer for (``sealing``), joined."""
+    return b"".join(
+        [
+            secrets.seal(secrets.derived(neighbour), neighbour, theirs.masking).to_bytes()
+            for (neighbour, theirs), seals in zip(neighbours.items(), sealing, strict=True)
+            if seals
+        ]
+    )
+
+
+def open_secrets(
+    config: RoundConfig, secrets: PairSecrets, holder: int, sealers: Mapping[int, bytes], boxes: Sequence[bytes]
+) -> dict[int, bytes]:
+    """R-HYBRID-11, R-HYBRID-12: by sealer, the pair secrets that were sealed for this holder.
+
+    ``sealers`` maps those that sealed one to their masking keys, in the order of ``boxes``.
+    """
+    cut = [records.SealedSecret.from_bytes(box) for box in boxes]
+    opened = {
+        sealer: rules.secret_opens(
+            config.suite,
+            secrets.opening_key(sealer, their_key, record.ciphertext),
+            record.sealed,
+            secrets.context(sealer),
+            sealer,
+        )
+        for (sealer, their_key), record in zip(sealers.items(), cut, strict=True)
+    }
+    for (sealer, secret), record in zip(opened.items(), cut, strict=True):
+        rules.secret_committed(record.commitment, secrets.commitment(sealer, holder, secret), sealer)
+    return opened
 
 
 def share_pairs(
@@ -106,18 +181,22 @@ def share_pairs(
 
 
 def pairwise_keys(
-    keys: KeySchedule,
-    index: int,
-    own: bytes,
-    private: agreement.AgreementKey,
+    config: RoundConfig,
+    secrets: PairSecrets,
     others: Sequence[int],
     publics: Sequence[bytes],
+    opened: Mapping[int, bytes],
 ) -> list[bytes]:
-    """The keys of the masks between a client and others, from its masking key pair and their public masking keys."""
-    agreed = [private.agree(public) for public in publics]
+    """The keys of the masks between a client and others, from their public masking keys.
+
+    ``opened`` has the pair secrets that others sealed for this client; those that it sealed itself it derives.
+    """
+    ends = zip(others, publics, strict=True)
+    if not config.suite.is_hybrid:
+        return [secrets.mask_key(other, public, b"") for other, public in ends]
     return [
-        keys.pairwise_mask(secret, index, other, own, public)
-        for secret, other, public in zip(agreed, others, publics, strict=True)
+        secrets.mask_key(other, public, opened[other] if other in opened else secrets.derived(other))
+        for other, public in ends
     ]
 
 

@@ -345,10 +345,12 @@ class Client:
 
     def _receive(self, data: bytes | bytearray | memoryview, executor: Executor | None) -> ClientStep:
         """Ask in the order of R-WIRE-9, so that one message has one verdict."""
-        message = messages.to_client.decode(data, messages.most_bytes_to_client(self._config), self._config.version)
+        config = self._config
+        limit = messages.most_bytes_to_client(config)
+        message = messages.to_client.decode(data, limit, config.version, config.suite.agreement)
         if isinstance(message, Abort):
             return self._aborted_by_server(message)
-        kind = type(message)
+        kind = messages.plain(message)
         name, digest = kind.__name__, hashlib.sha256(data).digest()
         if (seen := self._seen.get(name)) is not None:
             if isinstance(message, Survivors):

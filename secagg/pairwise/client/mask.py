@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,10 +16,11 @@ from secagg.pairwise.client.attachment import Attached
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import HasInput, Masked, Shared
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.messages import MaskedInput, Shares
 from secagg.pairwise.rules import client as rules
-from secagg.primitives import agreement, masking
+from secagg.primitives import masking
 from secagg.primitives.secret import Secret
 
 
@@ -27,22 +30,24 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
     dealers = messages.decode_ids(message.dealers)
     rules.dealers_known(dealers, record.present)
     rules.dealers_enough(dealers, config.threshold)
-    sealed = records.cut_exactly(message.sealed, records.SEALED_BYTES, len(dealers), "the sealed shares")
+    size = records.sealed_bytes(suite)
+    sealed = records.cut_exactly(message.sealed, size, len(dealers), "the sealed shares")
     commitments = records.cut_exactly(message.commitments, records.COMMITMENTS_BYTES, len(dealers), "the commitments")
+    sealers = [dealer for dealer in dealers if dealer in record.sealers]
+    boxes = records.cut_exactly(
+        messages.pair_secrets_of(message), records.SEALED_SECRET_BYTES, len(sealers), "the pair secrets"
+    )
     position_of = {neighbour: position for position, neighbour in enumerate(record.present)}
     positions = [position_of[dealer] for dealer in dealers]
-    receive_keys = records.cut(record.receive_keys.reveal(), suite.key_bytes)
-    pairs = dealing.unseal_pairs(
-        config, session, member.index, dealers, [receive_keys[position] for position in positions], sealed, commitments
-    )
-    mask_keys = dealing.pairwise_keys(
-        KeySchedule(suite, session, config.labels),
-        member.index,
-        record.masking_key,
-        agreement.AgreementKey(suite, record.masking_private.reveal()),
-        dealers,
-        [record.masking_keys[position] for position in positions],
-    )
+    receive_keys = _receive_keys(member, record, dealers, positions, sealed)
+    shares = [box[suite.ciphertext_bytes :] for box in sealed]
+    pairs = dealing.unseal_pairs(config, session, member.index, dealers, receive_keys, shares, commitments)
+    pair = KeyPair(config, member.round.round_id, member.index, record.masking_private.reveal(), "masking")
+    secrets = PairSecrets(config, session, member.index, pair, record.masking_key)
+    masking_keys = [record.masking_keys[position] for position in positions]
+    sealing_keys = {sealer: record.masking_keys[position_of[sealer]] for sealer in sealers}
+    opened = dealing.open_secrets(config, secrets, member.index, sealing_keys, boxes)
+    mask_keys = dealing.pairwise_keys(config, secrets, dealers, masking_keys, opened)
     has_input = HasInput(
         session=session,
         neighbours=record.neighbours,
@@ -53,6 +58,28 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
     )
     needed = InputNeeded(config.length, config.modulus.value, config.input_max, config.attachment_bytes)
     return has_input, ClientStep(event=needed)
+
+
+def _receive_keys(
+    member: Member, record: Shared, dealers: Sequence[int], positions: Sequence[int], sealed: Sequence[bytes]
+) -> list[bytes]:
+    """The keys that open what each dealer sealed; in a hybrid suite they take the ciphertexts that stand before it."""
+    config, suite = member.config, member.config.suite
+    kept = records.cut(record.receive_keys.reveal(), suite.key_bytes)  # as long as what X25519 agrees on, 32 bytes
+    chosen = [kept[position] for position in positions]
+    if not suite.is_hybrid:
+        return chosen
+    channel = KeyPair(config, member.round.round_id, member.index, record.channel_root.reveal(), "channel")
+    return dealing.receive_keys(
+        KeySchedule(suite, record.session, config.labels),
+        member.index,
+        channel,
+        record.channel_key,
+        dealers,
+        [record.channel_keys[position] for position in positions],
+        chosen,
+        [box[: suite.ciphertext_bytes] for box in sealed],
+    )
 
 
 def lanes_of(vector: npt.ArrayLike, config: RoundConfig) -> npt.NDArray[np.unsignedinteger]:

@@ -16,6 +16,7 @@ from secagg.pairwise.phases import Phase
 from secagg.pairwise.rules import client as rules
 from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.rules.client import Approve, Consume
+from secagg.primitives import kem
 
 
 @final
@@ -59,6 +60,7 @@ def invited_member(
         rules.config_approved(config, approve)
         identified = identity is not None or directory is not None
         (policy or Policy()).check(config, identified=identified)
+        kem.require(config.suite)  # R-HYBRID-1
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < config.clients:  # R-JOIN-1
             raise ParameterError(f"index {index!r}: this round's clients are 0 to {config.clients - 1}")
         cohort = _vouched_cohort(config, index, identity, directory)
@@ -83,6 +85,7 @@ def resumed_member(
 ) -> Member:
     """The member that was suspended in this round.  Raises ParameterError for a damaged index."""
     config = decode_config(round_.config)
+    kem.require(config.suite)
     if not 0 <= round_.index < config.clients:
         raise ParameterError(f"this suspended client is number {round_.index} of {config.clients}: damaged bytes")
     return Member(round_, config, identity, _vouched_cohort(config, round_.index, identity, directory), chain)

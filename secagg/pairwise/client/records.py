@@ -62,7 +62,14 @@ class Shared(_Record, tag="SHARED", frozen=True):
     masking_private: Secret
     seed: Secret
     receive_keys: Secret
-    """The keys that open the present neighbours' shares, in order."""
+    """The keys that open the present neighbours' shares, in order; in a hybrid suite what X25519 agreed on."""
+    channel_root: Secret = msgspec.field(default_factory=_nothing)
+    """In a hybrid suite: what opens the ciphertexts before those shares.  The next three are hybrid suites' as well."""
+    channel_key: bytes = b""
+    channel_keys: tuple[bytes, ...] = ()
+    """Of the present neighbours, in order."""
+    sealers: Ids = ()
+    """Those of them that seal the pair's secret for this client, ascending."""
 
 
 class HasInput(_Record, tag="INPUT", frozen=True):

@@ -9,7 +9,8 @@ from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing, verification
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Advertised, Shared
-from secagg.pairwise.messages import Roster, Share
+from secagg.pairwise.hybrid import KeyPair, PairSecrets
+from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PublicKeys
 from secagg.primitives.secret import Secret
 
@@ -20,24 +21,30 @@ if TYPE_CHECKING:
 def take_roster(
     member: Member, record: Advertised, roster: Roster, executor: Executor | None
 ) -> tuple[Shared, ClientStep]:
-    """Check the roster, draw the self-mask seed, and deal shares of it and of the masking key."""
+    """Check the roster, draw the self-mask seed, and deal shares of it and of the masking key.
+
+    R-HYBRID-8: in a hybrid suite the same message is never made twice, and the state that could make one is left.
+    """
     config = member.config
     present = messages.decode_ids(roster.present)
     absent = messages.decode_ids(roster.absent)
-    keys = records.public_keys(roster.keys, len(present), "the neighbours' keys")
+    keys = records.public_keys(roster.keys, len(present), "the neighbours' keys", config.suite)
     session = config.labels.session_id(config.digest, member.round.nonce, roster.digest)
     own = PublicKeys(record.channel_key, record.masking_key)
     verification.check_roster(member, roster, own, present, keys, absent, session, executor)
+    neighbours = dict(zip(present, keys, strict=True))
+    round_id, masking_private = member.round.round_id, record.masking_private.reveal()
+    channel = KeyPair(config, round_id, member.index, record.channel_private.reveal(), "channel")
     dealt = dealing.deal(
-        config,
-        session,
-        member.index,
-        own,
-        record.channel_private.reveal(),
-        record.masking_private.reveal(),
-        record.share_secret.reveal(),
-        dict(zip(present, keys, strict=True)),
+        config, session, member.index, own, channel, masking_private, record.share_secret.reveal(), neighbours
     )
+    pair_secrets, sealers = b"", tuple[int, ...]()
+    if config.suite.is_hybrid:
+        sealing = verification.graph_of(config, roster.digest, session).seals_for(member.index, present).tolist()
+        masking = KeyPair(config, round_id, member.index, masking_private, "masking")
+        secrets = PairSecrets(config, session, member.index, masking, own.masking)
+        pair_secrets = dealing.seal_secrets(secrets, neighbours, sealing)
+        sealers = tuple(neighbour for neighbour, seals in zip(present, sealing, strict=True) if not seals)
     shared = Shared(
         session=session,
         neighbours=tuple(sorted((*present, *absent))),
@@ -47,6 +54,18 @@ def take_roster(
         masking_private=record.masking_private,
         seed=Secret(dealt.seed),
         receive_keys=Secret(dealt.receive_keys),
+        channel_root=record.channel_private if config.suite.is_hybrid else Secret(b""),
+        channel_key=record.channel_key if config.suite.is_hybrid else b"",
+        channel_keys=tuple(both.channel for both in keys) if config.suite.is_hybrid else (),
+        sealers=sealers,
     )
-    answer = Share(config.version, session, dealt.seed_commitment, dealt.sealed, dealt.commitments)  # R-SHARE-7
+    answer = messages.share(  # R-SHARE-7
+        config.suite,
+        config.version,
+        session,
+        dealt.seed_commitment,
+        dealt.sealed,
+        dealt.commitments,
+        pair_secrets=pair_secrets,
+    )
     return shared, ClientStep((messages.encode(answer),))

@@ -22,10 +22,10 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     seen: dict[str, bytes]
 
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Of the form of a suspended client; apart from the protocol's, because it changes without it."""
-_RESUMED: Final = (1, 2)
-"""Form 1 knew no attachment, and is read as a client that holds none."""
+_RESUMED: Final = (1, 2, 3)
+"""Form 1 knew no attachment, and form 2 no hybrid suite: they are read as clients that hold nothing of it."""
 _CLEAR, _SEALED = b"\x00", b"\x01"
 TOKEN_BYTES: Final = 32
 _HOST_KEY_BYTES: Final = 32
@@ -66,7 +66,7 @@ def load(data: bytes, key: bytes | None) -> tuple[bytes, Round, LiveRecord, dict
         raise ParameterError("this suspended client does not open: wrong key, or damaged bytes") from None
     if decoded.version not in _RESUMED:
         raise ParameterError(
-            f"a suspended client of form {decoded.version}; this library resumes {' and '.join(map(str, _RESUMED))}"
+            f"a suspended client of form {decoded.version}; this library resumes {_RESUMED[0]} to {_RESUMED[-1]}"
         )
     return token, decoded.round, decoded.record, decoded.seen
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from secagg.pairwise import records
 from secagg.pairwise.client.member import Member
+from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PublicKeys
@@ -29,6 +30,12 @@ def _graph(clients: int, neighbours: int, key: bytes, groups: int) -> NeighbourG
     return NeighbourGraph(clients, neighbours, key, groups)
 
 
+def graph_of(config: RoundConfig, digest: bytes, session: bytes) -> NeighbourGraph:
+    """The graph that the roster with this digest draws."""
+    key = config.labels.graph_key(digest, session)
+    return _graph(config.clients, config.neighbours, key, config.groups)
+
+
 def check_roster(
     member: Member,
     roster: Roster,
@@ -46,9 +53,7 @@ def check_roster(
     rules.ids_valid(present, index, config)
     rules.keys_usable(config.suite, own, [key for both in keys for key in both])
     if config.threat_model.signs:
-        key = labels.graph_key(roster.digest, session)
-        graph = _graph(config.clients, config.neighbours, key, config.groups)
-        rules.neighbours_drawn(present, absent, graph.neighbours_of(index).tolist())
+        rules.neighbours_drawn(present, absent, graph_of(config, roster.digest, session).neighbours_of(index).tolist())
         leaves = {index: labels.leaf(index, *own)}
         leaves.update((absentee, labels.empty_leaf(absentee)) for absentee in absent)
         leaves.update((neighbour, labels.leaf(neighbour, *both)) for neighbour, both in zip(present, keys, strict=True))

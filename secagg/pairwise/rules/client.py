@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from secagg.errors import CertificateError, ErrorCode, ParameterError, PeerError
 from secagg.pairwise import merkle, transcript
 from secagg.pairwise.phases import Phase
-from secagg.primitives import aead, agreement, signing, suites
+from secagg.primitives import aead, agreement, kem, signing, suites
 from secagg.primitives.suites import Suite
 from secagg.wording import counted
 
@@ -42,7 +42,7 @@ def config_approved(config: RoundConfig, approve: Approve | None) -> None:
 
 
 def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: int) -> RoundConfig:
-    """R-CONFIG-10, R-EXTENSION-2, R-GROUP-1, R-GROUP-3: the config keeps the protocol's rules, recomputed.
+    """R-CONFIG-10, R-EXTENSION-2, R-GROUP-1, R-GROUP-3, R-HYBRID-1: the config keeps the protocol's rules, recomputed.
 
     It is of the ``version`` that invited to it (R-CONFIG-3).  Returns the
     config.
@@ -229,12 +229,23 @@ def ids_valid(ids: Sequence[int], index: int, config: RoundConfig) -> None:
 
 def keys_usable(suite: Suite, own: Sequence[bytes], keys: Sequence[bytes]) -> None:
     """R-ROSTER-3: the keys are pairwise distinct, none of them is this client's own, and none has low order."""
-    if len({*own, *keys}) != len(own) + len(keys):
+    if len(set(map(agreement.x25519_half, (*own, *keys)))) != len(own) + len(keys):
         raise PeerError(ErrorCode.ROSTER_KEYS, "the roster shows one public key in two places")
     if any(agreement.has_low_order(suite, key) for key in keys):
         raise PeerError(
             ErrorCode.ROSTER_KEYS, "the roster shows a public key of low order: its agreements are all zero"
         )
+    if suite.is_hybrid:
+        _encapsulation_keys_usable(own, keys)
+
+
+def _encapsulation_keys_usable(own: Sequence[bytes], keys: Sequence[bytes]) -> None:
+    """R-HYBRID-3 for the ML-KEM halves, behind the X25519 ones."""
+    halves = [key[agreement.PUBLIC_KEY_BYTES :] for key in (*own, *keys)]
+    if len(set(halves)) != len(halves):
+        raise PeerError(ErrorCode.ROSTER_KEYS, "the roster shows one ML-KEM key in two places")
+    if not kem.are_encapsulation_keys(halves):
+        raise PeerError(ErrorCode.ROSTER_KEYS, "the roster shows bytes that are no ML-KEM-768 encapsulation key")
 
 
 def neighbours_drawn(present: Sequence[int], absent: Sequence[int], drawn: Sequence[int]) -> None:
@@ -321,6 +332,26 @@ def share_committed(commitments: bytes, expected: bytes, dealer: int) -> None:
         raise PeerError(
             ErrorCode.SHARES_COMMITMENT,
             f"a share from client {dealer} does not match its commitment",
+            culprit=(dealer,),
+        )
+
+
+def secret_opens(suite: Suite, key: bytes, sealed: bytes, context: bytes, dealer: int) -> bytes:
+    """R-HYBRID-11: the sealed pair secret opens under (session, dealer, this client, SHARE).  Returns it."""
+    try:
+        return aead.unseal(suite, key, sealed, context)
+    except suites.CryptoError:
+        raise PeerError(
+            ErrorCode.SECRET_UNSEALABLE, f"the pair secret from client {dealer} does not open", culprit=(dealer,)
+        ) from None
+
+
+def secret_committed(commitment: bytes, expected: bytes, dealer: int) -> None:
+    """R-HYBRID-12: the pair secret is the one that its dealer committed to."""
+    if commitment != expected:
+        raise PeerError(
+            ErrorCode.SECRET_COMMITMENT,
+            f"the pair secret from client {dealer} does not match its commitment",
             culprit=(dealer,),
         )
 

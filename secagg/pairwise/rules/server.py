@@ -16,7 +16,7 @@ from secagg.arithmetic import Modulus
 from secagg.errors import ErrorCode, PeerError
 from secagg.events import Misbehaved
 from secagg.pairwise.phases import Phase
-from secagg.primitives import agreement, signing, suites
+from secagg.primitives import aead, agreement, kem, signing, suites
 from secagg.primitives.suites import Suite
 from secagg.wording import counted, was
 
@@ -46,13 +46,18 @@ def signature_sized(length: int, expected: int, threat_model: str) -> None:
 
 
 def advertised_keys_usable(suite: Suite, keys: Collection[bytes]) -> None:
-    """R-ADVERTISE-4: no key has low order."""
+    """R-ADVERTISE-4: no key has low order; a hybrid one's other half passes its check (R-HYBRID-3)."""
     if any(agreement.has_low_order(suite, key) for key in keys):
         raise PeerError(ErrorCode.KEY_UNUSABLE, "a public key of low order")
+    if suite.is_hybrid and not kem.are_encapsulation_keys([key[agreement.PUBLIC_KEY_BYTES :] for key in keys]):
+        raise PeerError(ErrorCode.KEY_UNUSABLE, "a public key that is no ML-KEM-768 encapsulation key")
 
 
 def advertised_keys_new(keys: Collection[bytes], known: Collection[bytes]) -> None:
-    """R-ADVERTISE-4: the keys differ from each other, and from all ``known``: those that were taken before."""
+    """R-ADVERTISE-4: the keys differ from each other, and from all ``known``: those that were taken before.
+
+    In a hybrid suite (R-HYBRID-3) these are the halves of the keys, each by itself.
+    """
     if len(set(keys)) != len(keys) or any(key in known for key in keys):
         raise PeerError(ErrorCode.KEY_REPEATED, "a public key that was advertised before")
 
@@ -66,7 +71,7 @@ def advertisement_signed(identity_key: bytes, signed: bytes, signature: bytes, s
 
 
 def shares_sized(what: str, length: int, size: int, neighbours: int) -> None:
-    """R-SHARE-8: ``length`` bytes are a record of ``size`` bytes for each of the sender's neighbours."""
+    """R-SHARE-8, R-HYBRID-9: ``length`` bytes are a record of ``size`` bytes for each of these neighbours."""
     if length != neighbours * size:
         raise PeerError(
             ErrorCode.WRONG_LENGTH,
@@ -157,9 +162,23 @@ def seed_committed(commitment: bytes, expected: bytes, dealer: int) -> None:
 
 
 def masking_key_advertised(public_key: bytes, advertised: bytes, dealer: int) -> None:
-    """R-UNMASK-7: the masking key is the private half of the one that its dealer advertised."""
+    """R-UNMASK-7, R-HYBRID-4: the masking key is the private half of the one that its dealer advertised."""
     if public_key != advertised:
         raise _bad_dealer(dealer, "its masking key is not the private half of the one that it advertised")
+
+
+def secret_recovered(suite: Suite, key: bytes, sealed: bytes, context: bytes, sealer: int) -> bytes:
+    """R-HYBRID-14: what the sealer sealed for a lost holder opens with the holder's root.  Returns the pair secret."""
+    try:
+        return aead.unseal(suite, key, sealed, context)
+    except suites.CryptoError:
+        raise _bad_dealer(sealer, "a pair secret that it sealed for a lost client does not open") from None
+
+
+def secret_committed(commitment: bytes, expected: bytes, sealer: int) -> None:
+    """R-HYBRID-14: a recovered pair secret is the one that its sealer committed to."""
+    if commitment != expected:
+        raise _bad_dealer(sealer, "a pair secret of its own is not the one that it committed to")
 
 
 def _signed_by(identity_key: bytes, signed: bytes, signature: bytes, sender: int) -> None:

@@ -95,7 +95,7 @@ _EVERY_MESSAGE: Final = (
 
 _CLIENTS: Final = (
     Rule(
-        ("R-CONFIG-10", "R-EXTENSION-2", "R-GROUP-1", "R-GROUP-3"),
+        ("R-CONFIG-10", "R-EXTENSION-2", "R-GROUP-1", "R-GROUP-3", "R-HYBRID-1"),
         Role.CLIENT,
         ("client.config_sound",),
         (ErrorCode.CONFIG_UNSOUND,),
@@ -249,6 +249,27 @@ _CLIENTS: Final = (
         "a dealer whose bad share would be blamed on its holder",
     ),
     Rule(
+        ("R-HYBRID-11",),
+        Role.CLIENT,
+        ("client.secret_opens",),
+        (ErrorCode.SECRET_UNSEALABLE,),
+        "a pair secret of the server's own: a mask that falls with X25519; a mask that only one side makes",
+    ),
+    Rule(
+        ("R-HYBRID-12",),
+        Role.CLIENT,
+        ("client.secret_committed",),
+        (ErrorCode.SECRET_COMMITMENT,),
+        "a pair secret that the server cannot recover, found out only when the round depends on it",
+    ),
+    Rule(
+        ("R-HYBRID-8",),
+        Role.CLIENT,
+        (),
+        (),
+        "two messages of shares in one session (by construction: the state is left when the shares are dealt)",
+    ),
+    Rule(
         ("R-MASK-5",),
         Role.CLIENT,
         (),
@@ -390,7 +411,7 @@ _SERVERS: Final = (
         "one client that makes all its neighbours leave, for they refuse a roster with such keys in it",
     ),
     Rule(
-        ("R-SHARE-8",),
+        ("R-SHARE-8", "R-HYBRID-9"),
         Role.SERVER,
         ("server.shares_sized",),
         (ErrorCode.WRONG_LENGTH,),
@@ -425,9 +446,15 @@ _SERVERS: Final = (
         "memory filled by what nobody asked for; attachments that no host can read",
     ),
     Rule(
-        ("R-UNMASK-7",),
+        ("R-UNMASK-7", "R-HYBRID-4", "R-HYBRID-14"),
         Role.SERVER,
-        ("server.secret_in_range", "server.seed_committed", "server.masking_key_advertised"),
+        (
+            "server.secret_in_range",
+            "server.seed_committed",
+            "server.masking_key_advertised",
+            "server.secret_recovered",
+            "server.secret_committed",
+        ),
         (ErrorCode.BAD_DEALER,),
         "a dealer that shares something else than what its masks are made of: a wrong sum",
     ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from secagg.outcome import MakeMessage
-from secagg.pairwise import messages
-from secagg.pairwise.messages import Advertise, Roster
+from secagg.pairwise import messages, records
+from secagg.pairwise.messages import Advertise
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.pairwise.rules import server as rules
@@ -29,12 +29,18 @@ def take(advertising: Advertising, sender: int, message: Advertise) -> None:
     size = SIGNATURE_BYTES if config.threat_model.signs else 0
     rules.signature_sized(len(message.signature), size, config.threat_model)
     rules.advertised_keys_usable(config.suite, keys)
-    rules.advertised_keys_new(keys, advertising.advertised_by)
+    rules.advertised_keys_new(_compared(keys), advertising.advertised_by)
     if config.threat_model.signs:
         signed = config.labels.signed_advertisement(config.digest, round_.nonce, sender, *keys)
         rules.advertisement_signed(round_.identity_key(sender), signed, message.signature, sender)
-    advertising.advertised_by.update(dict.fromkeys(keys, sender))
+    advertising.advertised_by.update(dict.fromkeys(_compared(keys), sender))
     advertising.adverts[sender] = Advert(*keys, message.signature)
+
+
+def _compared(keys: tuple[bytes, bytes]) -> list[bytes]:
+    """What tells two keys apart: each half of a hybrid one by itself (R-HYBRID-3)."""
+    halves = [(key[: records.PUBLIC_KEY_BYTES], key[records.PUBLIC_KEY_BYTES :]) for key in keys]
+    return [half for both in halves for half in both if half]
 
 
 def close(advertising: Advertising, attendance: Attendance) -> tuple[Advertised, Ids]:
@@ -66,7 +72,8 @@ def messages_of(advertised: Advertised) -> MakeMessage:
             absent = everybody[~advertised.flags[everybody]].tolist()
             signatures = advertised.signatures[neighbours].tobytes()
             proof = advertised.tree.prove([index, *everybody.tolist()])
-        roster = Roster(
+        roster = messages.roster(
+            config.suite,
             config.version,
             advertised.round.round_id,
             advertised.digest,

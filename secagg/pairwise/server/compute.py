@@ -12,13 +12,15 @@ from secagg import arithmetic
 from secagg.outcome import GroupSum, Result, Security
 from secagg.pairwise import messages
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.records import SealedSecret
 from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
-from secagg.pairwise.server.records import Ids, Lanes, Unmasked
-from secagg.primitives import agreement, masking, secret_sharing
+from secagg.pairwise.server.records import Ids, Lanes, Masked, Unmasked
+from secagg.primitives import masking, secret_sharing
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -45,16 +47,37 @@ def mask_keys(unmasked: Unmasked, owners: Ids) -> tuple[list[bytes], list[bytes]
             rules.seed_committed(keys.seed_commitment(secret, owner), masked.seed_commitments[owner], owner)
             subtract.append(keys.self_mask(secret, owner))
             continue
-        own = adverts[owner].masking_key
-        private = agreement.AgreementKey(config.suite, secret)
-        rules.masking_key_advertised(private.public_key(), own, owner)
-        for neighbour in advertised.edges.neighbours(owner).tolist():
+        pair = KeyPair(config, advertised.round.round_id, owner, secret, "masking")
+        rules.masking_key_advertised(pair.public_key(), adverts[owner].masking_key, owner)
+        secrets = PairSecrets(config, session, owner, pair, adverts[owner].masking_key)
+        for place, neighbour in enumerate(advertised.edges.neighbours(owner).tolist()):
             if masked.flags[neighbour]:
-                public = adverts[neighbour].masking_key
-                key = keys.pairwise_mask(private.agree(public), owner, neighbour, own, public)
+                pair_secret = _pair_secret(masked, secrets, owner, place) if config.suite.is_hybrid else b""
+                key = secrets.mask_key(neighbour, adverts[neighbour].masking_key, pair_secret)
                 # R-UNMASK-8: the survivor added this mask if its id is the lower one: take it out again.
                 (subtract if neighbour < owner else add).append(key)
     return add, subtract
+
+
+def _pair_secret(masked: Masked, secrets: PairSecrets, lost: int, place: int) -> bytes:
+    """R-HYBRID-14: the secret of a lost client's pair with its neighbour in this place, from the lost one's root."""
+    advertised, edges = masked.advertised, masked.advertised.edges
+    neighbour, own_entry = int(edges.neighbours(lost)[place]), edges.span(lost).start + place
+    if advertised.sealing[own_entry]:
+        record = _sealed_secret(masked, own_entry)
+        sealer, secret, holder = lost, secrets.derived(neighbour), neighbour
+    else:
+        record = _sealed_secret(masked, int(edges.entries_for(lost)[place]))
+        sealer, holder = neighbour, lost
+        key = secrets.opening_key(sealer, advertised.adverts[sealer].masking_key, record.ciphertext)
+        suite = advertised.round.config.suite
+        secret = rules.secret_recovered(suite, key, record.sealed, secrets.context(sealer), sealer)
+    rules.secret_committed(record.commitment, secrets.commitment(sealer, holder, secret), sealer)
+    return secret
+
+
+def _sealed_secret(masked: Masked, entry: int) -> SealedSecret:
+    return SealedSecret.from_bytes(masked.pair_secrets[masked.advertised.sealing_rows[entry]].tobytes())
 
 
 def _secrets(unmasked: Unmasked, owners: Ids) -> list[tuple[int, bytes]]:

@@ -285,7 +285,7 @@ class Server:
         """Ask in the order of R-WIRE-9, so that one message has one verdict."""
         config, attendance, state = self._config, self._attendance, self.phase
         rules.sender_invited(sender, config.clients)
-        message = messages.to_server.decode(raw, self._largest, config.version)
+        message = messages.to_server.decode(raw, self._largest, config.version, config.suite.agreement)
         wire_rules.of_session(message.session, *self._sessions_of(message), named=False)
         if isinstance(message, Abort):
             return self._take_abort(sender, message)

@@ -47,6 +47,7 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
         seed_commitments=shared.seed_commitments,
         members=members,
         total=masking.total,
+        pair_secrets=shared.pair_secrets,
     )
     attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))
     require_enough(attendance, Phase.MASK, masked.members, config)  # R-MASK-8

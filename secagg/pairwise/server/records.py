@@ -33,8 +33,8 @@ from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
 from secagg.pairwise.phases import ServerState
-from secagg.pairwise.records import KEYS_BYTES, SIGNATURE_BYTES, PublicKeys
-from secagg.primitives import signing
+from secagg.pairwise.records import SIGNATURE_BYTES, PublicKeys, keys_bytes
+from secagg.primitives import kem, signing
 from secagg.wording import counted
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -62,6 +62,7 @@ class Round:
             raise ParameterError("active: give the directory that holds the config's cohort")
         if not all(map(signing.is_signing_key, identities)):
             raise ParameterError("active: the directory holds an identity key that is no canonical Ed25519 key")
+        kem.require(config.suite)
         self.config, self.nonce, self._identities = config, nonce, identities
         self.certificates = tuple(certificates)
         carried = sum(len(certificate) + 5 for certificate in certificates) + 5  # with MessagePack's headers
@@ -134,7 +135,7 @@ class Advertising(_Collector, tag="ADVERTISE"):
     round: Round
     adverts: dict[int, Advert] = msgspec.field(default_factory=dict)
     advertised_by: dict[bytes, int] = msgspec.field(default_factory=dict)
-    """Each public key so far, and who advertised it."""
+    """Each public key so far, or each half of a hybrid one, and who advertised it."""
 
 
 @final
@@ -190,9 +191,20 @@ class Advertised(_Record, tag="ADVERTISED", frozen=True):
         return Adjacency(self.graph, self.flags)
 
     @cached_property
+    def sealing(self) -> Flags:
+        """Of which directed pairs of ``edges`` the first member is the sealer (R-HYBRID-6), shape (pairs,)."""
+        rows = [self.graph.seals_for(member, self.edges.neighbours(member)) for member in range(len(self.flags))]
+        return np.concatenate(rows)
+
+    @cached_property
+    def sealing_rows(self) -> npt.NDArray[np.int64]:
+        """Where the sealed secret of such a pair stands among all, shape (pairs,); of other pairs, nothing."""
+        return np.cumsum(self.sealing, dtype=np.int64) - 1
+
+    @cached_property
     def keys(self) -> Bytes:
-        """Everybody's public keys, shape (n, KEYS_BYTES): the channel key before the masking key."""
-        keys = np.zeros((self.round.config.clients, KEYS_BYTES), dtype=np.uint8)
+        """Everybody's public keys, shape (n, keys_bytes): the channel key before the masking key."""
+        keys = np.zeros((self.round.config.clients, keys_bytes(self.round.config.suite)), dtype=np.uint8)
         for member, advert in self.adverts.items():
             keys[member] = np.frombuffer(advert.keys.to_bytes(), dtype=np.uint8)
         return keys
@@ -215,9 +227,11 @@ class Sharing(_Collector, tag="SHARE"):
 
     advertised: Advertised
     sealed: Bytes
-    """(pairs, SEALED_BYTES)."""
+    """(pairs, sealed_bytes)."""
     commitments: Bytes
     """(pairs, COMMITMENTS_BYTES)."""
+    pair_secrets: Bytes
+    """(sealing pairs, SEALED_SECRET_BYTES), by ``sealing_rows``; nothing but in a hybrid suite."""
     seed_commitments: dict[int, bytes] = msgspec.field(default_factory=dict)
     """Of everybody that shared."""
 
@@ -230,9 +244,10 @@ class Shared(_Record, tag="SHARED", frozen=True):
     members: Ids
     """U2: who shared and was not pruned, ascending."""
     sealed: Bytes
-    """(pairs, SEALED_BYTES): for the messages of this close alone, no later record carries them on."""
+    """(pairs, sealed_bytes): for the messages of this close alone, no later record carries them on."""
     commitments: Bytes
     seed_commitments: dict[int, bytes]
+    pair_secrets: Bytes
 
     @cached_property
     def flags(self) -> Flags:
@@ -272,6 +287,8 @@ class Masked(_Record, tag="MASKED", frozen=True):
     """S: whose masked input is in the sum, ascending."""
     total: Lanes
     """(m,): the sum of the masked inputs, in lanes; with groups (G, m), the sum of each, zeros where it is left out."""
+    pair_secrets: Bytes
+    """R-HYBRID-15: (sealing pairs, SEALED_SECRET_BYTES), by ``sealing_rows``; nothing but in a hybrid suite."""
 
     @cached_property
     def dealt(self) -> Flags:

@@ -18,6 +18,7 @@ from secagg.testing.adversary.ledger import Ledger, Opening, View
 from secagg.testing.adversary.lies.clients import (
     BadCommitment,
     BadShares,
+    BrokenSecret,
     DirtyPadding,
     FalseSignature,
     FirstElement,
@@ -27,6 +28,7 @@ from secagg.testing.adversary.lies.clients import (
     Leaves,
     LimbOutOfRange,
     OtherKind,
+    OtherSecret,
     SecondVector,
     ShareOutOfRange,
     Unopenable,
@@ -55,7 +57,15 @@ from secagg.testing.adversary.lies.roster import (
     TooManyNeighbours,
     TwoLeaves,
 )
-from secagg.testing.adversary.lies.shares import BreakShares, HideDealers, RenameDealer, RepeatDealers, SwapSealed
+from secagg.testing.adversary.lies.shares import (
+    BreakSecret,
+    BreakShares,
+    ForgeSecret,
+    HideDealers,
+    RenameDealer,
+    RepeatDealers,
+    SwapSealed,
+)
 from secagg.testing.adversary.lies.survivors import DropFromSurvivors, Isolate, ShowAgain, ShowSurvivors
 from secagg.testing.adversary.lies.wire import FlipBit, Lose, OutOfPhase, Replay, Resize, Rewrite, SendAgain
 from secagg.testing.adversary.server import MaliciousServer
@@ -65,7 +75,9 @@ __all__ = [
     "BadCommitment",
     "BadShares",
     "BreakRoster",
+    "BreakSecret",
     "BreakShares",
+    "BrokenSecret",
     "ChooseNeighbours",
     "ClientLie",
     "Coalition",
@@ -78,6 +90,7 @@ __all__ = [
     "FirstElement",
     "FlipBit",
     "ForgeConfig",
+    "ForgeSecret",
     "ForgeSignatures",
     "Garbage",
     "HideDealers",
@@ -97,6 +110,7 @@ __all__ = [
     "Opening",
     "OtherKind",
     "OtherNonce",
+    "OtherSecret",
     "OutOfPhase",
     "RenameDealer",
     "RenameNeighbour",

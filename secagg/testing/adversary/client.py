@@ -16,8 +16,10 @@ import numpy.typing as npt
 from secagg import arithmetic
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.identity import Identity
-from secagg.pairwise import messages, records
+from secagg.pairwise import hybrid, messages, records
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import SEED_BYTES, KeySchedule
 from secagg.pairwise.messages import (
     Advertise,
@@ -32,9 +34,10 @@ from secagg.pairwise.messages import (
     Unmask,
 )
 from secagg.pairwise.phases import Phase
-from secagg.pairwise.records import KINDS, Commitments, Opening, PublicKeys, SharePair
+from secagg.pairwise.records import KINDS, Commitments, Opening, PublicKeys, SealedSecret, SharePair
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE, Labels
-from secagg.primitives import aead, agreement, masking, secret_sharing, suites
+from secagg.primitives import aead, masking, secret_sharing
+from secagg.primitives.suites import CryptoError, Suite
 
 Randomness: TypeAlias = Callable[[int], bytes]
 Elements: TypeAlias = npt.NDArray[np.uint64]
@@ -48,6 +51,8 @@ class Dealing:
     plain: dict[int, SharePair]
     commitments: dict[int, Commitments] = field(default_factory=dict)
     sealed: dict[int, bytes] = field(default_factory=dict)
+    secrets: dict[int, SealedSecret] = field(default_factory=dict)
+    """In a hybrid suite: what it sends those that it is the sealer for."""
 
     def commit(self, labels: Labels, session: bytes, dealer: int, holder: int) -> None:
         """Make the commitments to a holder's shares those to its plaintext."""
@@ -114,12 +119,18 @@ class MaliciousClient:
         self.randomness = randomness
         size = config.suite.private_key_bytes
         self.channel_private, self.masking_private = randomness(size), randomness(size)
-        private = self.channel_private, self.masking_private
-        self.keys = PublicKeys(*(agreement.public_key(config.suite, key) for key in private))
+        round_id = config.labels.round_id(config.digest, nonce)
+        self.channel = KeyPair(config, round_id, index, self.channel_private, "channel")
+        self.masking = KeyPair(config, round_id, index, self.masking_private, "masking")
+        self.keys = PublicKeys(self.channel.public_key(), self.masking.public_key())
         self.seed = randomness(SEED_BYTES)
         self.vector = [0] * config.length if vector is None else list(vector)
         self.session = b""
         self.present: dict[int, PublicKeys] = {}
+        self.seals_for: frozenset[int] = frozenset()
+        """The present neighbours that it is the sealer for, in a hybrid suite."""
+        self.chosen: dict[bytes, bytes] = {}
+        """By commitment: pair secrets that it chose otherwise than its root has it."""
         self.plain: dict[int, SharePair] = {}
         """By dealer: what it was dealt."""
         self.dealers: tuple[int, ...] = ()
@@ -133,12 +144,11 @@ class MaliciousClient:
 
     def receive(self, data: bytes) -> Sequence[bytes]:
         """What it answers to one message of the server's; nothing to an ABORT."""
-        match messages.to_client.decode(data, len(data), self.config.version):
+        match messages.to_client.decode(data, len(data), self.config.version, self.config.suite.agreement):
             case Roster() as roster:
                 ids = messages.decode_ids(roster.present)
-                keys = records.public_keys(roster.keys, len(ids), "keys")
-                session = self.config.labels.session_id(self.config.digest, self.nonce, roster.digest)
-                return self._wired(Phase.SHARE, self.share(session, dict(zip(ids, keys, strict=True))))
+                keys = records.public_keys(roster.keys, len(ids), "keys", self.config.suite)
+                return self._wired(Phase.SHARE, self.share(roster.digest, dict(zip(ids, keys, strict=True))))
             case Shares() as shares:
                 return self._wired(Phase.MASK, self.mask(shares))
             case Survivors() as survivors:
@@ -176,10 +186,11 @@ class MaliciousClient:
             signed = self.config.labels.signed_advertisement(config.digest, self.nonce, self.index, *keys)
             signature = bytes(records.SIGNATURE_BYTES) if self.identity is None else self.identity.sign(signed)
         round_id = config.labels.round_id(config.digest, self.nonce)
-        return Advertise(config.version, round_id, *keys, signature)
+        return messages.advertise(config.suite, config.version, round_id, *keys, signature)
 
-    def deal(self, session: bytes, present: Mapping[int, PublicKeys]) -> Dealing:
-        """Share its two secrets among these members, whose keys it was shown."""
+    def deal(self, digest: bytes, present: Mapping[int, PublicKeys]) -> Dealing:
+        """Share its two secrets among these members, whose keys it was shown, in a roster with this digest."""
+        session = self.config.labels.session_id(self.config.digest, self.nonce, digest)
         self.session, self.present = session, dict(present)
         suite = self.config.suite
         keys = KeySchedule(suite, session, self.config.labels)
@@ -197,13 +208,24 @@ class MaliciousClient:
         for lie in self.lies:
             lie.deals(self, dealing)
         for holder, theirs in present.items():
-            agreed = agreement.agree(suite, self.channel_private, theirs.channel)
-            key = keys.channel(agreed, self.index, holder, self.keys.channel, theirs.channel)
+            fresh, ciphertext = hybrid.encapsulate(self.config, theirs.channel)
+            agreed = fresh + self.channel.agree(theirs.channel)
+            key = keys.channel(agreed, self.index, holder, self.keys.channel, theirs.channel, ciphertext)
             context = self.config.labels.sealed_shares_context(session, self.index, holder)
-            dealing.sealed[holder] = aead.seal(suite, key, dealing.plain[holder].to_bytes(), context)
+            dealing.sealed[holder] = ciphertext + aead.seal(suite, key, dealing.plain[holder].to_bytes(), context)
+        if suite.is_hybrid:
+            self.seals_for = sealed_for(self.config, digest, session, self.index, holders)
+            for holder in sorted(self.seals_for):
+                secret = self.pair_secrets.derived(holder)
+                dealing.secrets[holder] = self.pair_secrets.seal(secret, holder, present[holder].masking)
         for lie in self.lies:
             lie.seals(self, dealing)
         return dealing
+
+    @property
+    def pair_secrets(self) -> PairSecrets:
+        """Its pair secrets, in a hybrid suite."""
+        return PairSecrets(self.config, self.session, self.index, self.masking, self.keys.masking)
 
     def _shares_of(self, kind: int, announced: bytes, holders: Sequence[int]) -> Elements:
         threshold, secret = self.config.threshold, announced
@@ -220,12 +242,17 @@ class MaliciousClient:
             lie.shares(self, kind, values)
         return values
 
-    def share(self, session: bytes, present: Mapping[int, PublicKeys]) -> Share:
+    def share(self, digest: bytes, present: Mapping[int, PublicKeys]) -> Share:
         """The SHARE message."""
-        dealing = self.deal(session, present)
-        commitments = b"".join(both.to_bytes() for both in dealing.commitments.values())
-        return Share(
-            self.config.version, session, dealing.seed_commitment, b"".join(dealing.sealed.values()), commitments
+        dealing = self.deal(digest, present)
+        return messages.share(
+            self.config.suite,
+            self.config.version,
+            self.session,
+            dealing.seed_commitment,
+            b"".join(dealing.sealed.values()),
+            b"".join(both.to_bytes() for both in dealing.commitments.values()),
+            pair_secrets=b"".join(dealing.secrets[holder].to_bytes() for holder in sorted(dealing.secrets)),
         )
 
     def mask(self, shares: Shares) -> MaskedInput:
@@ -233,22 +260,22 @@ class MaliciousClient:
         config, suite, session = self.config, self.config.suite, self.session
         derived = KeySchedule(suite, session, config.labels)
         self.dealers = messages.decode_ids(shares.dealers)
-        boxes = records.cut_exactly(shares.sealed, records.SEALED_BYTES, len(self.dealers), "sealed")
+        boxes = records.cut_exactly(shares.sealed, records.sealed_bytes(suite), len(self.dealers), "sealed")
+        sealers = [dealer for dealer in self.dealers if suite.is_hybrid and dealer not in self.seals_for]
+        sealed = records.cut(messages.pair_secrets_of(shares), records.SEALED_SECRET_BYTES)
+        secrets = {sealer: SealedSecret.from_bytes(box) for sealer, box in zip(sealers, sealed, strict=True)}
         add: list[bytes] = []
         subtract: list[bytes] = []
         for dealer, box in zip(self.dealers, boxes, strict=True):
             keys = self.present[dealer]
-            agreed = agreement.agree(suite, self.channel_private, keys.channel)
-            key = derived.channel(agreed, dealer, self.index, keys.channel, self.keys.channel)
-            try:
-                plain = aead.unseal(
-                    suite, key, box, self.config.labels.sealed_shares_context(session, dealer, self.index)
-                )
-            except suites.CryptoError:
-                plain = bytes(records.PAIR_BYTES)
+            ciphertext, seal = box[: suite.ciphertext_bytes], box[suite.ciphertext_bytes :]
+            agreed = self.channel.decapsulate(ciphertext) + self.channel.agree(keys.channel)
+            key = derived.channel(agreed, dealer, self.index, keys.channel, self.keys.channel, ciphertext)
+            context = self.config.labels.sealed_shares_context(session, dealer, self.index)
+            plain = _opened(suite, key, seal, context) or bytes(records.PAIR_BYTES)
             self.plain[dealer] = SharePair.from_bytes(plain)
-            agreed = agreement.agree(suite, self.masking_private, keys.masking)
-            mask_key = derived.pairwise_mask(agreed, self.index, dealer, self.keys.masking, keys.masking)
+            secret = self._pair_secret(dealer, secrets.get(dealer)) if suite.is_hybrid else b""
+            mask_key = self.pair_secrets.mask_key(dealer, keys.masking, secret)
             (subtract if dealer < self.index else add).append(mask_key)
         add.append(derived.self_mask(self.seed, self.index))
         lanes = np.array(self.vector, dtype=config.modulus.dtype)
@@ -257,6 +284,13 @@ class MaliciousClient:
         for lie in self.lies:
             packed = lie.masks(self, packed)
         return MaskedInput(self.config.version, self.session, memoryview(packed))
+
+    def _pair_secret(self, other: int, record: SealedSecret | None) -> bytes:
+        """The secret of its pair with another: derived, or what the other sealed for it."""
+        if record is None:
+            return self.pair_secrets.derived(other)
+        key = self.pair_secrets.opening_key(other, self.present[other].masking, record.ciphertext)
+        return _opened(self.config.suite, key, record.sealed, self.pair_secrets.context(other)) or bytes(32)
 
     def confirm(self, session: bytes, survivors: bytes) -> bytes:
         """Its signature over any survivors' bitmap; noise when it has no identity."""
@@ -280,3 +314,21 @@ class MaliciousClient:
         for lie in self.lies:
             attachment = lie.attaches(self, attachment)
         return messages.unmask(self.config.version, self.session, b"".join(openings), attachment)
+
+
+def sealed_for(
+    config: RoundConfig, digest: bytes, session: bytes, index: int, others: Collection[int]
+) -> frozenset[int]:
+    """Those of the others that a member is the sealer for, in the graph of a roster with this digest."""
+    key = config.labels.graph_key(digest, session)
+    graph = NeighbourGraph(config.clients, config.neighbours, key, config.groups)
+    ids = sorted(others)
+    return frozenset(other for other, seals in zip(ids, graph.seals_for(index, ids).tolist(), strict=True) if seals)
+
+
+def _opened(suite: Suite, key: bytes, sealed: bytes, context: bytes) -> bytes | None:
+    """What is in a seal, or None."""
+    try:
+        return aead.unseal(suite, key, sealed, context)
+    except CryptoError:
+        return None

@@ -85,6 +85,8 @@ class _CoalitionRound(RoundDriver):
     def run(self) -> CoalitionOutcome:
         self.play_phases()
         result = self.compute() if self.server.ready_to_compute else None
+        for liar in self.liars.values():
+            self.ledger.chosen.update(liar.chosen)
         return CoalitionOutcome(
             result,
             self.server.failure,
@@ -135,5 +137,5 @@ class _CoalitionRound(RoundDriver):
             lies=self.coalition.liars[index],
             vector=self.true_inputs[index, 0],
         )
-        self.ledger.learn(liar.channel_private, liar.masking_private)
+        self.ledger.learn(liar.channel, liar.masking)
         return liar.start()

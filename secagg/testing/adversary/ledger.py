@@ -6,7 +6,7 @@ they reconstruct, which masks it can therefore take off, and which linear combin
 It really computes those, so that a claim that something opened can be held against the true inputs.
 
     ledger = Ledger(config)
-    ledger.learn(colluder.channel_private)
+    ledger.learn(colluder.channel)
     view = ledger.watch(3)              # an honest client, member 3
     view.sent(advertise)
     view.answered(roster, share)        # what it was shown, and what it said to that
@@ -27,13 +27,16 @@ from secagg import arithmetic
 from secagg.arithmetic.modulus import Modulus
 from secagg.pairwise import messages, records
 from secagg.pairwise.config import RoundConfig
+from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import KeySchedule
 from secagg.pairwise.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask, UnmaskWithAttachment
-from secagg.pairwise.records import KINDS, Commitments, PublicKeys, SharePair
+from secagg.pairwise.records import KINDS, Commitments, PublicKeys, SealedSecret, SharePair
 from secagg.pairwise.records import Opening as OpenedShare
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
-from secagg.primitives import aead, agreement, masking, secret_sharing
+from secagg.primitives import aead, masking, secret_sharing
+from secagg.primitives.suites import CryptoError
 from secagg.testing.adversary.algebra import Combination, bare, reduced
+from secagg.testing.adversary.client import sealed_for
 
 Input: TypeAlias = tuple[int, int]
 """One vector of an honest client: its cohort index, and which of its vectors (0 unless it was made to mask several)."""
@@ -48,9 +51,14 @@ class View:
 
     index: int
     keys: PublicKeys = field(default_factory=lambda: PublicKeys(b"", b""))
+    round_id: bytes = b""
     session: bytes = b""
     present: dict[int, PublicKeys] = field(default_factory=dict)
     """The neighbours shown to it, and their keys."""
+    seals_for: frozenset[int] = frozenset()
+    """Those of them that it is the sealer for, in a hybrid suite."""
+    shown_secrets: dict[int, SealedSecret] = field(default_factory=dict)
+    """By dealer: the sealed pair secrets that it was shown, and took."""
     share: Share | None = None
     dealers: tuple[int, ...] = ()
     """U2 as shown to it, in the order shown."""
@@ -60,22 +68,29 @@ class View:
 
     def sent(self, config: RoundConfig, data: bytes) -> None:
         """Note the keys that its first message, ADVERTISE, announces."""
-        message = messages.to_server.decode(data, len(data), config.version)
+        message = messages.to_server.decode(data, len(data), config.version, config.suite.agreement)
         if isinstance(message, Advertise):
             self.keys = PublicKeys(message.channel_key, message.masking_key)
 
     def answered(self, config: RoundConfig, nonce: bytes, shown: bytes, said: bytes, vector: int = 0) -> None:
         """It took one message and answered with another.  ``vector`` says which of its inputs it masked."""
-        message = messages.to_client.decode(shown, len(shown), config.version)
-        answer = messages.to_server.decode(said, len(said), config.version)
+        agreement = config.suite.agreement
+        message = messages.to_client.decode(shown, len(shown), config.version, agreement)
+        answer = messages.to_server.decode(said, len(said), config.version, agreement)
         if isinstance(message, Roster) and isinstance(answer, Share):
             ids = messages.decode_ids(message.present)
-            keys = records.public_keys(message.keys, len(ids), "keys")
+            keys = records.public_keys(message.keys, len(ids), "keys", config.suite)
             self.present = dict(zip(ids, keys, strict=True))
+            self.round_id = config.labels.round_id(config.digest, nonce)
             self.session = config.labels.session_id(config.digest, nonce, message.digest)
+            if config.suite.is_hybrid:
+                self.seals_for = sealed_for(config, message.digest, self.session, self.index, ids)
             self.share = answer
         if isinstance(message, Shares) and isinstance(answer, MaskedInput):
             self.dealers = messages.decode_ids(message.dealers)
+            sealers = [dealer for dealer in self.dealers if config.suite.is_hybrid and dealer not in self.seals_for]
+            boxes = records.cut(messages.pair_secrets_of(message), records.SEALED_SECRET_BYTES)
+            self.shown_secrets = dict(zip(sealers, map(SealedSecret.from_bytes, boxes), strict=True))
             self.masked.append(((self.index, vector), bytes(answer.vector)))
         if isinstance(answer, Unmask):
             self.openings.append(answer.openings)
@@ -93,9 +108,17 @@ class View:
         """What it dealt: (holder, sealed shares, commitments)."""
         if self.share is not None:
             count = len(self.present)
-            sealed = records.cut_exactly(self.share.sealed, records.SEALED_BYTES, count, "sealed")
+            sealed = records.cut_exactly(self.share.sealed, len(self.share.sealed) // max(1, count), count, "sealed")
             committed = records.cut_exactly(self.share.commitments, records.COMMITMENTS_BYTES, count, "commitments")
             yield from zip(self.present, sealed, map(Commitments.from_bytes, committed), strict=True)
+
+    @property
+    def sealed_secrets(self) -> dict[int, SealedSecret]:
+        """By holder: the sealed pair secrets that it sent."""
+        if self.share is None:
+            return {}
+        boxes = records.cut(messages.pair_secrets_of(self.share), records.SEALED_SECRET_BYTES)
+        return dict(zip(sorted(self.seals_for), map(SealedSecret.from_bytes, boxes), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +149,17 @@ class Ledger:
         """``config`` is the one that the clients joined with."""
         self.config = config
         self.views: list[View] = []
-        self._private: dict[bytes, bytes] = {}
+        self.chosen: dict[bytes, bytes] = {}
+        """By commitment: pair secrets that the adversary chose, and that follow from no root."""
+        self.solver: KeyPair | None = None
+        """Any key pair, where the adversary solves X25519 once the round is over: tests let every agreement of theirs
+        come out the same, so that this one has them all.  What ML-KEM keeps, it does not open.
+        """
+        self._private: dict[bytes, KeyPair] = {}
 
-    def learn(self, *private: bytes) -> None:
-        """The adversary has these X25519 private keys: a colluder's, or its own that it put in somebody's place."""
-        self._private.update((agreement.public_key(self.config.suite, key), key) for key in private)
+    def learn(self, *pairs: KeyPair) -> None:
+        """The adversary has these key pairs: a colluder's, or its own that it put in somebody's place."""
+        self._private.update((pair.public_key(), pair) for pair in pairs)
 
     def watch(self, index: int) -> View:
         """Begin to write down what an honest client sends and is sent."""
@@ -163,12 +192,17 @@ class Ledger:
         suite, keys = self.config.suite, KeySchedule(self.config.suite, view.session, self.config.labels)
         for holder, sealed, _ in view.dealt:
             channel_key = view.present[holder].channel
-            if (private := self._private.get(channel_key)) is None:
+            if (pair := self._private.get(channel_key, self.solver)) is None:
                 continue
-            agreed = agreement.agree(suite, private, view.keys.channel)
-            key = keys.channel(agreed, view.index, holder, view.keys.channel, channel_key)
+            ciphertext, box = sealed[: suite.ciphertext_bytes], sealed[suite.ciphertext_bytes :]
+            agreed = pair.decapsulate(ciphertext) + pair.agree(view.keys.channel)
+            key = keys.channel(agreed, view.index, holder, view.keys.channel, channel_key, ciphertext)
             context = self.config.labels.sealed_shares_context(view.session, view.index, holder)
-            yield holder, SharePair.from_bytes(aead.unseal(suite, key, sealed, context))
+            try:
+                yield holder, SharePair.from_bytes(aead.unseal(suite, key, box, context))
+            except CryptoError:
+                if channel_key in self._private:
+                    raise
 
     def _revealed(self, holder: View) -> Iterator[tuple[int, int, bytes]]:
         """What a holder gave away in UNMASK: (view of the dealer, kind, share), told by the dealers' commitments."""
@@ -206,9 +240,12 @@ class Ledger:
 
     def _is_secret_of(self, view: View, kind: int, secret: bytes) -> bool:
         if kind == KEY_SHARE:
-            return agreement.public_key(self.config.suite, secret) == view.keys.masking
+            return self._masking_pair(view, secret).public_key() == view.keys.masking
         keys = KeySchedule(self.config.suite, view.session, self.config.labels)
         return view.share is not None and keys.seed_commitment(secret, view.index) == view.share.seed_commitment
+
+    def _masking_pair(self, view: View, drawn: bytes) -> KeyPair:
+        return KeyPair(self.config, view.round_id, view.index, drawn, "masking")
 
     def both_kinds(self) -> frozenset[int]:
         """Of which honest clients the adversary knows self-mask seed and masking key."""
@@ -232,7 +269,8 @@ class Ledger:
         seeds: dict[int, bytes] = {}
         for (number, kind), secret in secrets.items():
             if kind == KEY_SHARE:
-                private[self.views[number].keys.masking] = secret
+                view = self.views[number]
+                private[view.keys.masking] = self._masking_pair(view, secret)
             else:
                 seeds[number] = secret
         rows: list[tuple[Combination[Stream], Combination[int]]] = []
@@ -246,11 +284,11 @@ class Ledger:
         return tuple(Opening(tuple(sorted(inputs.items())), self._sum(factors, observed)) for inputs, factors in free)
 
     def _streams(
-        self, number: int, view: View, private: Mapping[bytes, bytes], seed: bytes | None
+        self, number: int, view: View, private: Mapping[bytes, KeyPair], seed: bytes | None
     ) -> tuple[Combination[Stream], list[tuple[bytes, int]]]:
         """The masks in a client's masked vector: those not known, with their signs, and the keys of those known."""
-        suite, session = self.config.suite, view.session
-        keys = KeySchedule(suite, session, self.config.labels)
+        session = view.session
+        keys = KeySchedule(self.config.suite, session, self.config.labels)
         unknown: Combination[Stream] = {}
         known: list[tuple[bytes, int]] = []
         if seed is None:
@@ -261,15 +299,45 @@ class Ledger:
         for dealer in view.dealers:
             own, shown = view.keys.masking, view.present[dealer].masking
             sign = 1 if view.index < dealer else -1
-            for mine, theirs in ((own, shown), (shown, own)):
-                if mine in private:
-                    agreed = agreement.agree(suite, private[mine], theirs)
-                    known.append((keys.pairwise_mask(agreed, view.index, dealer, own, shown), sign))
-                    break
+            key = self._pairwise_key(view, dealer, private)
+            if key is not None:
+                known.append((key, sign))
             else:
-                stream = ("pair", session, *sorted(((view.index, own), (dealer, shown))))
+                commitment = self._commitment(view, dealer)
+                stream = ("pair", session, *sorted(((view.index, own), (dealer, shown))), commitment)
                 unknown[stream] = unknown.get(stream, 0) + sign
         return {stream: factor for stream, factor in unknown.items() if factor}, known
+
+    def _commitment(self, view: View, other: int) -> bytes:
+        """The commitment to the secret of a client's pair with another; two ends whose secrets differ share no mask."""
+        if not self.config.suite.is_hybrid:
+            return b""
+        records_of = view.sealed_secrets if other in view.seals_for else view.shown_secrets
+        return records_of[other].commitment
+
+    def _pairwise_key(self, view: View, other: int, private: Mapping[bytes, KeyPair]) -> bytes | None:
+        """The key of a client's mask with another, from either's masking key pair; None where it has neither."""
+        own, shown = view.keys.masking, view.present[other].masking
+        for index, far, mine, theirs in ((view.index, other, own, shown), (other, view.index, shown, own)):
+            if (pair := private.get(mine, self.solver)) is None:
+                continue
+            secrets = PairSecrets(self.config, view.session, index, pair, mine)
+            if not self.config.suite.is_hybrid:
+                return secrets.mask_key(far, theirs, b"")
+            if mine not in private:  # X25519 alone is solved: the pair secret has to be the adversary's own
+                chosen = self.chosen.get(self._commitment(view, other))
+                if chosen is None:
+                    continue
+                return secrets.mask_key(far, theirs, chosen)
+            if (other in view.seals_for) == (index == view.index):  # this end is the sealer
+                return secrets.mask_key(
+                    far, theirs, self.chosen.get(self._commitment(view, other)) or secrets.derived(far)
+                )
+            record = view.sealed_secrets[other] if other in view.seals_for else view.shown_secrets[other]
+            key = secrets.opening_key(far, theirs, record.ciphertext)
+            secret = aead.unseal(self.config.suite, key, record.sealed, secrets.context(far))
+            return secrets.mask_key(far, theirs, secret)
+        return None
 
     def _without(self, packed: bytes, known: Iterable[tuple[bytes, int]]) -> Vector:
         config = self.config

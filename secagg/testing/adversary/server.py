@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from secagg.errors import PeerError, UsageError
 from secagg.events import InputNeeded
 from secagg.identity import Identity
-from secagg.pairwise import messages
+from secagg.pairwise import messages, records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import (
     EXCHANGES,
@@ -31,7 +31,7 @@ from secagg.pairwise.phases import Phase, phases
 from secagg.testing.adversary.client import ClientLie, MaliciousClient, Randomness
 from secagg.testing.adversary.ledger import Ledger
 from secagg.testing.adversary.lies.lie import Lie
-from secagg.testing.adversary.world import Host, Member, World
+from secagg.testing.adversary.world import Box, Host, Member, World
 
 
 class MaliciousServer:
@@ -86,7 +86,7 @@ class MaliciousServer:
         made = MaliciousClient(
             config, nonce, index, randomness=self.randomness, identity=identity, lies=self.client_lies
         )
-        self.ledger.learn(made.channel_private, made.masking_private)
+        self.ledger.learn(made.channel, made.masking)
         return made
 
     def _invite(self) -> None:
@@ -111,7 +111,7 @@ class MaliciousServer:
             return
         view = self.ledger.watch(host.index)
         view.sent(config, advert)
-        message = messages.to_server.decode(advert, len(advert), config.version)
+        message = messages.to_server.decode(advert, len(advert), config.version, config.suite.agreement)
         if isinstance(message, Advertise):
             self.members.append(Member(host, config, nonce, client, view, message, instance))
 
@@ -168,7 +168,8 @@ class MaliciousServer:
         for lie in self.lies:
             lie.roster(self, world, member, draft)
         return messages.encode(
-            Roster(
+            messages.roster(
+                world.config.suite,
                 world.config.version,
                 world.round_id,
                 draft.digest,
@@ -186,9 +187,15 @@ class MaliciousServer:
         for index, puppet in world.puppets.items():
             neighbours = [neighbour for neighbour in world.neighbours[index] if neighbour in world.adverts]
             holders = {neighbour: world.keys(neighbour) for neighbour in neighbours}
-            dealing = puppet.deal(world.session, holders)
+            dealing = puppet.deal(world.digest, holders)
+            self.ledger.chosen.update(puppet.chosen)
             world.boxes[index] = {
-                holder: (dealing.sealed[holder], dealing.commitments[holder].to_bytes()) for holder in holders
+                holder: Box(
+                    dealing.sealed[holder],
+                    dealing.commitments[holder].to_bytes(),
+                    dealing.secrets[holder].to_bytes() if holder in dealing.secrets else b"",
+                )
+                for holder in holders
             }
 
     def _shares(self, world: World, member: Member) -> bytes:
@@ -201,12 +208,18 @@ class MaliciousServer:
         for lie in self.lies:
             dealt = lie.shares(self, world, member, dealt)
         return messages.encode(
-            Shares(
+            messages.shares(
+                world.config.suite,
                 world.config.version,
                 world.session,
                 messages.encode_ids([dealer for dealer, _ in dealt]),
-                b"".join(sealed for _, (sealed, _) in dealt),
-                b"".join(committed for _, (_, committed) in dealt),
+                b"".join(box.sealed for _, box in dealt),
+                b"".join(box.committed for _, box in dealt),
+                pair_secrets=b"".join(
+                    box.secret or bytes(records.SEALED_SECRET_BYTES)
+                    for dealer, box in dealt
+                    if world.is_sealer(dealer, member.index)
+                ),
             )
         )
 
@@ -292,21 +305,24 @@ class MaliciousServer:
 
     def _take(self, world: World, member: Member, shown: bytes, answer: bytes, vector: int = 0) -> None:
         member.view.answered(world.config, world.nonce, shown, answer, vector)
-        message = messages.to_server.decode(answer, len(answer), world.config.version)
+        form = world.config.version, world.config.suite.agreement
+        message = messages.to_server.decode(answer, len(answer), *form)
         match message:
             case Share():
+                secrets = {holder: record.to_bytes() for holder, record in member.view.sealed_secrets.items()}
                 world.boxes[member.index] = {
-                    holder: (sealed, committed.to_bytes()) for holder, sealed, committed in member.view.dealt
+                    holder: Box(sealed, committed.to_bytes(), secrets.get(holder, b""))
+                    for holder, sealed, committed in member.view.dealt
                 }
             case MaskedInput():
                 world.masked.add(member.index)
             case Confirm():
-                seen = messages.to_client.decode(shown, len(shown), world.config.version)
+                seen = messages.to_client.decode(shown, len(shown), *form)
                 if isinstance(seen, Survivors):
                     member.survivors = seen.survivors
                     world.signatures.setdefault(seen.survivors, {})[member.index] = message.signature
             case Unmask():
-                seen = messages.to_client.decode(shown, len(shown), world.config.version)
+                seen = messages.to_client.decode(shown, len(shown), *form)
                 survivors = seen.survivors if isinstance(seen, Survivors) else member.survivors
                 answered_for = frozenset(messages.decode_bitmap(survivors, world.config.clients))
                 self.confirmed.add(answered_for & world.in_one_sum(member.index))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from secagg.identity import Identity
 from secagg.machines import ClientMachine
@@ -21,11 +21,20 @@ from secagg.pairwise.messages import Advertise
 from secagg.pairwise.records import PublicKeys
 from secagg.primitives.secret import Secret
 from secagg.testing.adversary.client import MaliciousClient, Randomness
-from secagg.testing.adversary.ledger import View
+from secagg.testing.adversary.ledger import Ledger, View
 
 Ids: TypeAlias = tuple[int, ...]
-Box: TypeAlias = tuple[bytes, bytes]
-"""The sealed shares for one holder, and their commitments."""
+
+
+class Box(NamedTuple):
+    """What a dealer sends one holder."""
+
+    sealed: bytes
+    """The sealed shares; in a hybrid suite behind the ciphertext that brings their key."""
+    committed: bytes
+    """The commitments to them."""
+    secret: bytes = b""
+    """In a hybrid suite, of a sealer: the secret of the pair, sealed and committed to."""
 
 
 class Host:
@@ -112,6 +121,7 @@ class World:
     tree: MerkleTree | None = None
     neighbours: dict[int, Ids] = field(default_factory=dict)
     """Everybody's neighbours, ascending."""
+    graph: NeighbourGraph | None = None
     boxes: dict[int, dict[int, Box]] = field(default_factory=dict)
     """By dealer and holder."""
     masked: set[int] = field(default_factory=set)
@@ -139,8 +149,14 @@ class World:
         self.digest = digest
         self.session = self.config.labels.session_id(self.config.digest, self.nonce, digest)
         key = self.config.labels.graph_key(digest, self.session)
-        graph = NeighbourGraph(self.config.clients, self.config.neighbours, key, self.config.groups)
+        self.graph = graph = NeighbourGraph(self.config.clients, self.config.neighbours, key, self.config.groups)
         self.neighbours = {index: tuple(graph.neighbours_of(index).tolist()) for index in range(self.config.clients)}
+
+    def is_sealer(self, dealer: int, holder: int) -> bool:
+        """Whether a dealer is the sealer of its pair with a holder, in a hybrid suite."""
+        if not self.config.suite.is_hybrid or self.graph is None or dealer == holder:
+            return False
+        return bool(self.graph.seals_for(dealer, [holder])[0])
 
     def in_one_sum(self, index: int) -> frozenset[int]:
         """Whose vectors can be in the sum that a member's is in: everybody's, or with groups those of its own."""
@@ -180,6 +196,10 @@ class LyingServer(Protocol):
     @property
     def randomness(self) -> Randomness:
         """The adversary's randomness."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What it knows."""
 
     def puppet(self, config: RoundConfig, nonce: bytes, index: int, identity: Identity | None) -> MaliciousClient:
         """A client in the adversary's hands, in the place of a member, with that member's identity where it has it."""

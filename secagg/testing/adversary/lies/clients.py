@@ -15,6 +15,7 @@ from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import PAIR_BYTES, Commitments, PublicKeys, SharePair
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
 from secagg.testing.adversary.client import ClientLie, Dealing, Elements, MaliciousClient
+from secagg.testing.adversary.lies.lie import turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +101,49 @@ class Unopenable(ClientLie):
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenSecret(ClientLie):
+    """One bit of the pair secrets that it sends is turned: of their "ciphertext", "sealed" or "commitment"."""
+
+    holders: tuple[int, ...]
+    part: str = "sealed"
+
+    def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """For those of the holders that it is the sealer for."""
+        for holder in set(self.holders) & set(dealing.secrets):
+            record = dealing.secrets[holder]
+            dealing.secrets[holder] = record._replace(**{self.part: turned(getattr(record, self.part))})
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSecret(ClientLie):
+    """The pair secrets that it seals, and commits to, do not follow from its root."""
+
+    holders: tuple[int, ...]
+
+    def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        """For those of the holders that it is the sealer for."""
+        for holder in sorted(set(self.holders) & set(dealing.secrets)):
+            secret = client.randomness(32)
+            record = client.pair_secrets.seal(secret, holder, client.present[holder].masking)
+            dealing.secrets[holder] = record
+            client.chosen[record.commitment] = secret
+
+
+@dataclass(frozen=True, slots=True)
 class WeakKeys(ClientLie):
-    """It advertises public keys of low order."""
+    """It advertises public keys of low order, or, of a hybrid suite, with an ML-KEM half that is none."""
 
     channel: bool = True
     masking: bool = False
+    encapsulation: bool = False
 
     def advertises(self, client: MaliciousClient, message: Advertise) -> Advertise:
-        """The channel key becomes zero, and the masking key one."""
-        channel = bytes(32) if self.channel else message.channel_key
-        masking = b"\x01" + bytes(31) if self.masking else message.masking_key
+        """The channel key becomes zero, the masking key one; every number of the ML-KEM half of it is out of range."""
+        if self.encapsulation:
+            beyond = message.masking_key[:32] + b"\xff" * len(message.masking_key[32:])
+            return client.signed_advertisement(PublicKeys(message.channel_key, beyond))
+        channel = bytes(32) + message.channel_key[32:] if self.channel else message.channel_key
+        masking = b"\x01" + bytes(31) + message.masking_key[32:] if self.masking else message.masking_key
         return client.signed_advertisement(PublicKeys(channel, masking))
 
 
@@ -186,7 +220,8 @@ class WrongLength(ClientLie):
         """Decode the message, change its last field, and encode it again."""
         if phase != self.phase:
             return (data,)
-        message: Any = messages.to_server.decode(data, len(data), client.config.version)
+        form = client.config.version, client.config.suite.agreement
+        message: Any = messages.to_server.decode(data, len(data), *form)
         name = message.__struct_fields__[-1]
         content = bytes(getattr(message, name))
         content = content + bytes(self.by) if self.by > 0 else content[: self.by]

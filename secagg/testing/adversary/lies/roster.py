@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from secagg.pairwise.graph import NeighbourGraph
+from secagg.pairwise.hybrid import KeyPair
 from secagg.testing.adversary.lies.lie import Lie, meant, turned
 from secagg.testing.adversary.world import Ids, LyingServer, Member, RosterDraft, World
 
@@ -74,7 +75,9 @@ class StaleKeys(Lie):
     def draft(self, server: LyingServer, world: World) -> None:
         """Nobody has the private halves of these keys, and the signature is not over them."""
         for index in set(self.ids) & set(world.adverts):
-            channel_key, masking_key = server.randomness(32), server.randomness(32)
+            drawn = server.randomness(32), server.randomness(32)
+            channel_key = KeyPair(world.config, world.round_id, index, drawn[0], "channel").public_key()
+            masking_key = KeyPair(world.config, world.round_id, index, drawn[1], "masking").public_key()
             changed = msgspec.structs.replace(world.adverts[index], channel_key=channel_key, masking_key=masking_key)
             world.adverts[index] = changed
 
@@ -198,20 +201,22 @@ class TooManyNeighbours(Lie):
 
 @dataclass(frozen=True, slots=True)
 class ReplaceKeys(Lie):
-    """One neighbour's keys are replaced: by low-order ones, another neighbour's, or the client's own."""
+    """One neighbour's keys are replaced: by unusable ones, another neighbour's, or the client's own."""
 
     by: str
     to: Ids = ()
 
     def roster(self, server: LyingServer, world: World, member: Member, draft: RosterDraft) -> None:
-        """``by`` is "low order", "another's" or "its own"."""
+        """``by`` is "low order", "another's" or "its own"; in a hybrid suite also "another's ML-KEM" or "no ML-KEM"."""
         if not meant(self.to, member.index) or len(draft.present) < 2:
             return
         index, keys, signature = draft.present[0]
         replaced = {
-            "low order": keys._replace(channel=LOW_ORDER_KEY),
+            "low order": keys._replace(channel=LOW_ORDER_KEY + keys.channel[len(LOW_ORDER_KEY) :]),
             "another's": draft.present[1][1],
             "its own": keys._replace(channel=member.advert.channel_key),
+            "another's ML-KEM": keys._replace(channel=keys.channel[:32] + draft.present[1][1].channel[32:]),
+            "no ML-KEM": keys._replace(masking=keys.masking[:32] + b"\xff" * len(keys.masking[32:])),
         }
         draft.present[0] = (index, replaced[self.by], signature)
 

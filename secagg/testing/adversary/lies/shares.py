@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from secagg.pairwise import hybrid
+from secagg.pairwise.keys import KeySchedule
+from secagg.pairwise.records import SealedSecret
+from secagg.primitives import aead
 from secagg.testing.adversary.lies.lie import Lie, meant, turned
 from secagg.testing.adversary.world import Box, Ids, LyingServer, Member, World
 
@@ -86,4 +90,58 @@ class BreakShares(Lie):
         return [(dealer, self._broken(box) if dealer == self.dealer else box) for dealer, box in dealt]
 
     def _broken(self, box: Box) -> Box:
-        return (turned(box[0]), box[1]) if self.sealed else (box[0], turned(box[1]))
+        return box._replace(sealed=turned(box.sealed)) if self.sealed else box._replace(committed=turned(box.committed))
+
+
+@dataclass(frozen=True, slots=True)
+class BreakSecret(Lie):
+    """One bit of a pair secret is turned on its way, in a hybrid suite: "ciphertext", "sealed" or "commitment"."""
+
+    dealer: int
+    part: str = "sealed"
+    to: Ids = ()
+
+    def shares(
+        self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
+    ) -> list[tuple[int, Box]]:
+        if not meant(self.to, member.index):
+            return dealt
+        return [(dealer, self._broken(box) if dealer == self.dealer else box) for dealer, box in dealt]
+
+    def _broken(self, box: Box) -> Box:
+        if not box.secret:
+            return box
+        record = SealedSecret.from_bytes(box.secret)
+        return box._replace(secret=record._replace(**{self.part: turned(getattr(record, self.part))}).to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeSecret(Lie):
+    """The server puts pair secrets of its own in the place of the sealers', in a hybrid suite.
+
+    It encapsulates to the holder's key as anybody can, and commits to what it sealed; what it lacks is the agreement of
+    the two masking keys, in whose place it takes zeros.
+    """
+
+    to: Ids = ()
+
+    def shares(
+        self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
+    ) -> list[tuple[int, Box]]:
+        if not meant(self.to, member.index):
+            return dealt
+        return [
+            (dealer, box._replace(secret=self._forged(server, world, dealer, member.index)) if box.secret else box)
+            for dealer, box in dealt
+        ]
+
+    def _forged(self, server: LyingServer, world: World, sealer: int, holder: int) -> bytes:
+        config, labels = world.config, world.config.labels
+        keys = KeySchedule(config.suite, world.session, labels)
+        secret, ends = server.randomness(32), (world.keys(sealer).masking, world.keys(holder).masking)
+        shared, ciphertext = hybrid.encapsulate(config, ends[1])
+        key = keys.pair_secret_seal(shared + bytes(32), sealer, holder, *ends, ciphertext)
+        context = labels.sealed_pair_secret_context(world.session, sealer, holder)
+        commitment = labels.pair_secret_commitment(world.session, sealer, holder, secret)
+        server.ledger.chosen[commitment] = secret
+        return SealedSecret(ciphertext, aead.seal(config.suite, key, secret, context), commitment).to_bytes()

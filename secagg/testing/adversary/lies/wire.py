@@ -65,7 +65,7 @@ class Rewrite(Lie):
     def wire(self, world: World, member: Member, phase: str, data: bytes) -> bytes:
         if phase != self.phase or not meant(self.to, member.index):
             return data
-        message = messages.to_client.decode(data, len(data), world.config.version)
+        message = messages.to_client.decode(data, len(data), world.config.version, world.config.suite.agreement)
         values = {name: getattr(message, name) for name in message.__struct_fields__}
         return messages.encode(type(message)(**{**values, **dict(self.changes)}))
 
