@@ -86,6 +86,7 @@ _OPTIONS: Final = {
     "config has min_group": "--min-survivors",
     "config has groups": "--max-groups",
     "config has carrier": "--carrier",
+    "config has suite": "--suite",
     "has clip": "--min-clip or --max-clip",
     "has bits": "--min-bits or --max-bits",
     "has max_weight": "--min-max-weight or --max-max-weight",

@@ -21,6 +21,7 @@ SCRIPTS = {
     "cells.py": ["12", "200", "0.2", "complete", "semi_honest", "--full", "2", "--repeat", "2"],
     "against_peers.py": ["--quick"],
     "differencing.py": ["--rounds", "3", "--clients", "40"],
+    "hybrid_suite.py": ["--clients", "40", "--full", "2", "--repeat", "1"],
     "kernels.py": ["--repeat", "1", "--masks", "3", "--dim", "1000"],
     "private_error.py": ["--bits", "12", "14", "--clients", "5", "--dim", "64", "--repeat", "1"],
     "private_training.py": ["--quick"],

@@ -35,8 +35,9 @@ def no_calibration(monkeypatch):
     )
 
 
-def test_a_plan_that_is_measured(invoke_json):
-    code, found = invoke_json("plan", "--clients", 30, "--dim", 1000)
+@pytest.mark.parametrize("suite", ["aes-128", "hybrid"])
+def test_a_plan_that_is_measured(invoke_json, suite):
+    code, found = invoke_json("plan", "--clients", 30, "--dim", 1000, "--suite", suite)
     assert code == 0
     assert set(found) == KEYS
     assert tuple(found["phases"]) == PHASES
@@ -62,9 +63,11 @@ def test_degree_and_threshold(invoke_json, clients, threat, degree, threshold):
 
 @pytest.mark.parametrize("threat", ["semi_honest", "active"])
 @pytest.mark.parametrize("neighbours", ["auto", "complete"])
+@pytest.mark.parametrize("suite", ["aes-128", "hybrid"])
 @pytest.mark.usefixtures("no_calibration")
-def test_the_bytes_are_those_of_a_round(invoke_json, threat, neighbours):
-    options = ("--clients", 40, "--dim", 700, "--threat", threat, "--delta", 0.1, "--neighbours", neighbours)
+def test_the_bytes_are_those_of_a_round(invoke_json, threat, neighbours, suite):
+    graph = ("--delta", 0.1, "--neighbours", neighbours)
+    options = ("--clients", 40, "--dim", 700, "--threat", threat, "--suite", suite, *graph)
     _, planned = invoke_json("plan", *options)
     _, run = invoke_json("simulate", *options)
     assert planned["ring_bits"] == run["ring_bits"]

@@ -133,7 +133,7 @@ def test_the_graph_asked_for(invoke_json, neighbours, graph, degree):
         assert found["security"]["privacy_log2"] is None  # minus infinity
 
 
-@pytest.mark.parametrize(("bits", "suite"), [(2, "aes-128"), (32, "aes-256")])
+@pytest.mark.parametrize(("bits", "suite"), [(2, "aes-128"), (32, "aes-256"), (16, "hybrid")])
 def test_bits_and_suite(invoke_json, bits, suite):
     code, found = invoke_json("simulate", "--clients", 6, "--dim", 40, "--bits", bits, "--suite", suite)
     assert code == 0
