@@ -212,7 +212,7 @@ def _unsound(
         "too few survivors": {**unsigned, "survivors": three, "sums": [[0, three, digest]]}
         | {"lost": [["MASK", bits([3, 4])]]},
         "neither a sum nor an end": {"sums": []},
-        "a sum and an end": {"ended": ended},
+        "a sum and an end": {"ended": ended, "transcript": b""},
         "a sum without a transcript": {"transcript": b""},
         "half a transcript": {"transcript": bytes(16)},
         "a transcript without a sum": {"sums": [], "ended": ended},
@@ -253,8 +253,14 @@ def _unsound(
         },
     }.items():
         yield "CHAIN-13", comment, "FAKE_ABORT", cohort.resigned(first, **changes)
-    gone = _without_roster(cohort)
-    yield "CHAIN-13", "statements about no roster", "FAKE_ABORT", cohort.resigned(gone, **silent)
+    gone, nothing = _without_roster(cohort), first.config.labels.signed_silence(b"")
+    about_nothing = b"".join(primitives.sign(cohort.seeds[member], nothing) for member in (0, 1, 4))
+    yield (
+        "CHAIN-13",
+        "statements about no roster",
+        "FAKE_ABORT",
+        cohort.resigned(gone, silent=silent["silent"], statements=about_nothing),
+    )
     yield (
         "CHAIN-13",
         "statements in semi_honest",
