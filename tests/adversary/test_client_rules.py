@@ -9,9 +9,20 @@ from dataclasses import replace
 
 import pytest
 
-from secagg import ErrorCode, ThreatModel
+from secagg import ErrorCode, PeerError, ThreatModel
 from secagg.pairwise.rules.table import RULES, Role
-from secagg.testing.adversary import Attack, DropFromSurvivors, Lose, OtherNonce, known_cohort
+from secagg.testing.adversary import (
+    Attack,
+    CertificateLie,
+    ChainedCohort,
+    DropFromSurvivors,
+    FakeAbort,
+    Lose,
+    OtherKey,
+    OtherNonce,
+    OtherSurvivors,
+    known_cohort,
+)
 from tests.support.attack_stage import around, ring_of
 from tests.support.trips import ACTIVE, BOTH, CASES, COMPLETE, RING, SEMI_HONEST, Trip, attack_of, name_of
 
@@ -55,6 +66,44 @@ def test_a_client_with_another_nonce_is_alone_and_learns_nothing_wrong() -> None
     assert spoils.smallest == 5
 
 
+# -- Over several rounds -----------------------------------------------------------------------------------------------
+
+CHAIN_TRIPS: list[tuple[ErrorCode, CertificateLie | None]] = [
+    (ErrorCode.CHAIN_CERTIFICATE, OtherKey()),
+    (ErrorCode.CHAIN_BROKEN, None),
+    (ErrorCode.CHAIN_UNSETTLED, FakeAbort()),
+    (ErrorCode.CHAIN_UNSETTLED, FakeAbort(stated_by=(0, 1, 2, 4, 5))),
+    (ErrorCode.CHAIN_UNSETTLED, OtherSurvivors(lost=(5,))),
+]
+"""Of a round that the members answered in; None stands for a round that the certificates do not lead to."""
+
+
+@pytest.mark.parametrize(("code", "lie"), CHAIN_TRIPS, ids=repr)
+def test_a_lie_about_the_round_before_is_refused_with_its_own_code(code: ErrorCode, lie: CertificateLie | None) -> None:
+    cohort = ChainedCohort()
+    first = cohort.open()
+    cohort.play(first, cohort.join(first, range(6)))
+    true = cohort.true_certificate(first)
+    lying = cohort.open(chain=bytes([1]) * 32) if lie is None else cohort.open(behind=[lie.told(true, cohort.server)])
+    for member in range(5):
+        with pytest.raises(PeerError) as refused:
+            cohort.join(lying, [member])
+        assert refused.value.code is code
+        assert cohort.chains[member].is_unsettled(cohort.digest)
+
+
+def test_a_round_that_a_client_disclaimed_is_refused_with_its_own_code() -> None:
+    cohort, held = ChainedCohort(), dict[int, bytes]()
+    server = cohort.open()
+    clients = cohort.join(server, range(6))
+    cohort.play(server, clients, answering=(), held=held)
+    clients[0].abort()
+    clients[0].disclaim()
+    with pytest.raises(PeerError) as refused:
+        cohort.copies[0].receive(held[0])
+    assert refused.value.code is ErrorCode.CHAIN_DISCLAIMED
+
+
 ACTIVE_ONLY = {
     ErrorCode.COHORT_NOT_VOUCHED,
     ErrorCode.ROSTER_NEIGHBOURS,
@@ -62,14 +111,18 @@ ACTIVE_ONLY = {
     ErrorCode.ROSTER_SIGNATURE,
     ErrorCode.CONFIRM_SIGNERS,
     ErrorCode.CONFIRM_SIGNATURE,
+    ErrorCode.CHAIN_CERTIFICATE,
+    ErrorCode.CHAIN_BROKEN,
+    ErrorCode.CHAIN_UNSETTLED,
+    ErrorCode.CHAIN_DISCLAIMED,
 }
 
 
 def test_every_code_of_every_rule_is_tripped_in_every_threat_model_it_belongs_to() -> None:
-    of_chains = {code for code in ErrorCode if code.value.startswith("chain-")}  # tests/support/chain_mutants.py
-    every = {code for rule in RULES if Role.CLIENT in rule.role for code in rule.codes} - of_chains
+    every = {code for rule in RULES if Role.CLIENT in rule.role for code in rule.codes}
     tripped = {model: {trip.code for trip, tried in CASES if tried is model} for model in BOTH}
     for codes in tripped.values():
         codes.add(ErrorCode.SURVIVORS_NEIGHBOURS)
+    tripped[ACTIVE] |= {code for code, _ in CHAIN_TRIPS} | {ErrorCode.CHAIN_DISCLAIMED}
     assert tripped[ACTIVE] == every
     assert tripped[SEMI_HONEST] == every - ACTIVE_ONLY

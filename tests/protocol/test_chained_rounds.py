@@ -25,7 +25,7 @@ from secagg.pairwise import certificate as certificates
 from secagg.pairwise import messages
 from secagg.pairwise.certificate import Certificate
 from secagg.pairwise.client.chaining import Chain, MemoryChains
-from tests.support.chains import ChainedCohort
+from secagg.testing.adversary import ChainedCohort, FakeAbort, LeaveOutSums, OtherSurvivors
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_fake_abort_opens_a_vector_without_the_chain_and_is_refused_with_it(co
     difference = opened.sum.astype(np.int64) - again.compute().sum.astype(np.int64)
     np.testing.assert_array_equal(difference, vector_of(victim))
 
-    fake = cohort.aborted_like(first)
+    fake = FakeAbort().told(cohort.true_certificate(first), cohort.server)
     for brought in ((), (fake,)):
         lying = cohort.open(min_survivors=4, behind=brought)
         for member in others:
@@ -111,17 +111,7 @@ def test_a_certificate_with_other_survivors_settles_nothing(cohort: ChainedCohor
     first = cohort.open()
     cohort.play(first, cohort.join(first, EVERYBODY))
     true = Certificate.from_bytes(first.certificate(cohort.server))
-    fewer = messages.encode_bitmap(range(5), 6)
-    lie = msgspec.structs.replace(
-        true,
-        survivors=fewer,
-        sums=(msgspec.structs.replace(true.sums[0], members=fewer),),
-        lost=(certificates.Lost("MASK", messages.encode_bitmap([5], 6)),),
-        signers=messages.encode_bitmap(range(4), 6),
-        signatures=true.signatures[: 4 * 64],
-    )
-    forged = certificates.signed(lie, cohort.server)
-    lying = cohort.open(behind=(forged.to_bytes(),))
+    lying = cohort.open(behind=(OtherSurvivors(lost=(5,)).told(true, cohort.server),))
     assert code_of(lambda: cohort.join(lying, [0])) is ErrorCode.CHAIN_UNSETTLED
 
 
@@ -176,7 +166,7 @@ def test_a_group_that_is_said_to_be_lost_has_statements_of_its_own_members() -> 
     true = Certificate.from_bytes(server.certificate(cohort.server))
     assert len(true.sums) == 2
     left, right = (true.members(opened.members) for opened in true.sums)
-    lie = certificates.signed(msgspec.structs.replace(true, sums=true.sums[:1]), cohort.server).to_bytes()
+    lie = LeaveOutSums(groups=(1,)).told(true, cohort.server)
     for member in right:
         lying = cohort.open(behind=(lie,))
         assert code_of(lambda m=member, s=lying: cohort.join(s, [m])) is (  # type: ignore[misc]

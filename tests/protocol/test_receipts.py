@@ -18,7 +18,7 @@ from secagg.pairwise.certificate import Certificate
 from secagg.pairwise.client.chaining import Chain
 from secagg.pairwise.receipt import Receipt
 from secagg.simulation import make_cohort
-from tests.support.chains import ChainedCohort
+from secagg.testing.adversary import ChainedCohort
 
 TOTAL = np.full(3, 111_111, dtype=np.uint32)
 """The sum of the vectors 10**0 to 10**5 of a round in which nobody is lost."""

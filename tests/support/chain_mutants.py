@@ -9,12 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from secagg import AbortCode, ErrorCode, Identity, PeerError, Server
+from secagg import AbortCode, ErrorCode, PeerError, Server
 from secagg.arithmetic.packing import pack
 from secagg.pairwise import certificate as certificates
-from secagg.pairwise import messages
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
-from tests.support.chains import ChainedCohort
+from secagg.testing.adversary import CertificateLie, ChainedCohort, FakeAbort, OtherKey, OtherTotal
 from tests.support.mutants import instead_of, without
 
 Patch = pytest.MonkeyPatch
@@ -41,13 +40,17 @@ def code_of(call: Callable[[], object]) -> ErrorCode | None:
     return None
 
 
-class FakeAbort:
+class Lied:
     """A sum that was opened, and a server that asks for the same vectors again, but for the victim's."""
 
     def __init__(self) -> None:
         self.cohort = ChainedCohort()
         self.first = self.cohort.open()
         self.cohort.play(self.first, self.cohort.join(self.first, range(6)))
+
+    def lie(self, lie: CertificateLie) -> bytes:
+        """What the server says of the first round."""
+        return lie.told(self.cohort.true_certificate(self.first), self.cohort.server)
 
     def refusals(self, told: Sequence[bytes]) -> set[ErrorCode | None]:
         """With what the others refuse the next round, behind these certificates."""
@@ -66,7 +69,7 @@ class FakeAbort:
 @story("client.round_settled")
 def nothing_is_said_of_the_round(patch: Patch) -> None:
     """No certificate at all: the next round stands behind the same one as the round before."""
-    server = FakeAbort()
+    server = Lied()
     assert server.refusals([]) == {ErrorCode.CHAIN_UNSETTLED}
     without("client.round_settled")(patch)
     assert server.opens([])
@@ -74,8 +77,8 @@ def nothing_is_said_of_the_round(patch: Patch) -> None:
 
 @story("client.silent_enough")
 def an_abort_that_nobody_states(patch: Patch) -> None:
-    server = FakeAbort()
-    told = [server.cohort.aborted_like(server.first)]
+    server = Lied()
+    told = [server.lie(FakeAbort())]
     assert server.refusals(told) == {ErrorCode.CHAIN_UNSETTLED}
     without("client.silent_enough")(patch)
     assert server.opens(told)
@@ -83,10 +86,8 @@ def an_abort_that_nobody_states(patch: Patch) -> None:
 
 @story("client.silence_signed")
 def an_abort_with_statements_that_nobody_made(patch: Patch) -> None:
-    server = FakeAbort()
-    true = Certificate.from_bytes(server.cohort.aborted_like(server.first))
-    forged = msgspec.structs.replace(true, silent=messages.encode_bitmap(range(6), 6), statements=bytes(6 * 64))
-    told = [certificates.signed(forged, server.cohort.server).to_bytes()]
+    server = Lied()
+    told = [server.lie(FakeAbort(stated_by=tuple(range(6))))]
     assert server.refusals(told) == {ErrorCode.CHAIN_UNSETTLED}
     without("client.silence_signed")(patch)
     assert server.opens(told)
@@ -106,8 +107,7 @@ def a_member_is_handed_another_total(patch: Patch) -> None:
     true = Certificate.from_bytes(cohort.certify(first))
     total = first.compute().sum + 1
     digest = true.round_config.labels.sum_digest(true.session, pack(total, first.config.modulus))
-    lie = msgspec.structs.replace(true, sums=(msgspec.structs.replace(true.sums[0], digest=digest),))
-    handed = certificates.signed(lie, cohort.server).to_bytes()
+    handed = OtherTotal(digest).told(true, cohort.server)
     cohort.chains[0].receive(handed, total, identity=cohort.identities[0], directory=cohort.directory)
     assert code_of(lambda: cohort.join(cohort.open(), [0])) is ErrorCode.CHAIN_UNSETTLED
     without("client.one_certificate")(patch)
@@ -118,8 +118,8 @@ def a_member_is_handed_another_total(patch: Patch) -> None:
 @story("client.chain_certificate")
 def a_certificate_that_the_server_did_not_sign(patch: Patch) -> None:
     """It tells the clients something that nobody can hold against the server later."""
-    server = FakeAbort()
-    told = [server.first.certificate(Identity.generate())]
+    server = Lied()
+    told = [server.lie(OtherKey())]
     assert server.refusals(told) == {ErrorCode.CHAIN_CERTIFICATE}
     instead_of("client.chain_certificate", any_certificate)(patch)
     assert server.opens(told)
@@ -133,7 +133,7 @@ def a_round_has_two_certificates(patch: Patch) -> None:
     cohort.play(first, cohort.join(first, range(6)))
     true = Certificate.from_bytes(first.certificate(cohort.server))
     fake = msgspec.structs.replace(
-        Certificate.from_bytes(cohort.aborted_like(first)), previous=true.digest, number=true.number + 1
+        Certificate.from_bytes(FakeAbort().told(true, cohort.server)), previous=true.digest, number=true.number + 1
     )
     told = [true.to_bytes(), certificates.signed(fake, cohort.server).to_bytes()]
     assert code_of(lambda: cohort.join(cohort.open(behind=told), [0])) is ErrorCode.CHAIN_CERTIFICATE

@@ -10,7 +10,7 @@ import pytest
 from secagg import DurableTokens, Identity, ParameterError
 from secagg.credentials import DurableChains
 from secagg.pairwise.client.chaining import Chain
-from tests.support.chains import ChainedCohort
+from secagg.testing.adversary import ChainedCohort
 
 COHORT = bytes(range(32))
 

@@ -592,7 +592,7 @@ class HostedRound:
             return b""
         taken = {} if statements is None else statements.taken
         if statements is not None:
-            self._log("statements", stated=self._names(taken), silent=self._names(statements.awaited))
+            self._log("statements", stated=self._names(sorted(taken)), silent=self._names(statements.awaited))
         data = await self._on_thread(lambda: certifier.certify(server, self.spec, result, self._clock, taken))
         if len(data) <= MAX_CERTIFICATES_BYTES:
             return data

@@ -8,13 +8,23 @@
 
 ``Attack`` is a malicious server against honest clients.  ``Coalition`` is an honest server among honest clients and
 others, which lie (``ClientLie``) or are merely curious.  In both, a ``Ledger`` holds every share and key that the
-adversary has got, and opens what they open.  ``secagg.testing.adversary.strategies`` draws attacks with Hypothesis.
+adversary has got, and opens what they open.  ``ChainedCohort`` is a server that lies over several rounds to clients
+that keep a chain of them (``CertificateLie``).  ``secagg.testing.adversary.strategies`` draws attacks with Hypothesis.
 """
 
 from secagg.testing.adversary.attack import Attack, Spoils, known_cohort, true_inputs
+from secagg.testing.adversary.chained import ChainedCohort
 from secagg.testing.adversary.client import ClientLie, MaliciousClient
 from secagg.testing.adversary.coalition import Coalition, CoalitionOutcome
 from secagg.testing.adversary.ledger import Ledger, Opening, View
+from secagg.testing.adversary.lies.certificates import (
+    CertificateLie,
+    FakeAbort,
+    LeaveOutSums,
+    OtherKey,
+    OtherSurvivors,
+    OtherTotal,
+)
 from secagg.testing.adversary.lies.clients import (
     BadCommitment,
     BadShares,
@@ -78,6 +88,8 @@ __all__ = [
     "BreakSecret",
     "BreakShares",
     "BrokenSecret",
+    "CertificateLie",
+    "ChainedCohort",
     "ChooseNeighbours",
     "ClientLie",
     "Coalition",
@@ -86,6 +98,7 @@ __all__ = [
     "DirtyPadding",
     "DropFromSurvivors",
     "Equivocate",
+    "FakeAbort",
     "FalseSignature",
     "FirstElement",
     "FlipBit",
@@ -99,6 +112,7 @@ __all__ = [
     "Isolate",
     "KeysOf",
     "LeaveOut",
+    "LeaveOutSums",
     "Leaves",
     "Ledger",
     "Lie",
@@ -108,9 +122,12 @@ __all__ = [
     "MaliciousServer",
     "MixGroups",
     "Opening",
+    "OtherKey",
     "OtherKind",
     "OtherNonce",
     "OtherSecret",
+    "OtherSurvivors",
+    "OtherTotal",
     "OutOfPhase",
     "RenameDealer",
     "RenameNeighbour",

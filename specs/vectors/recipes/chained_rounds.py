@@ -52,10 +52,18 @@ class ChainedCohort:
         self.rounds: list[ChainedRecorder] = []
         self.messages: dict[str, str] = {}
         self.operations: list[dict[str, Any]] = []
+        self.twin: list[dict[str, Any]] = []
+        """Of a round behind the same certificate as the first."""
 
     def play(self, chain: bytes, brought: Sequence[bytes] = (), fates: Mapping[int, str] | None = None) -> None:
         """A round to its sum; the member's operations become the setup's."""
-        recorder = ChainedRecorder(self, replace(self.config, chain=chain), brought)
+        self.operations += self.aside(chain, brought, fates)
+
+    def aside(
+        self, chain: bytes, brought: Sequence[bytes] = (), fates: Mapping[int, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """A round to its sum: the member's operations, which are not the setup's."""
+        recorder, operations = ChainedRecorder(self, replace(self.config, chain=chain), brought), []
         recorder.run(fates or {})
         number = len(self.rounds)
         self.rounds.append(recorder)
@@ -63,7 +71,8 @@ class ChainedCohort:
             named = {key: f"round-{number}-{operation[key]}" for key in ("message", "out") if key in operation}
             for key, name in named.items():
                 self.messages[name] = recorder.messages[operation[key]]
-            self.operations.append({**operation, **named, "round": number})
+            operations.append({**operation, **named, "round": number})
+        return operations
 
     def setup(self) -> dict[str, Any]:
         """What the file has of it."""

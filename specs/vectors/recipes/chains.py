@@ -8,7 +8,7 @@ from math import inf, nan
 from typing import Any
 
 from reference import primitives, wire
-from reference.chain import NONE, Certificate
+from reference.chain import NONE, Certificate, Chain
 
 from .cases import INDEX, flipped, put, swapped
 from .chained_rounds import ChainCase, ChainedCohort
@@ -46,6 +46,8 @@ def _three_rounds() -> ChainedCohort:
     cohort.play(first.digest, [first.to_bytes()], {0: "ADVERTISE"})
     second = cohort.certificate(1, first)
     cohort.play(second.digest, [first.to_bytes(), second.to_bytes()])
+    cohort.chain = Chain(cohort.server_key)
+    cohort.twin = cohort.aside(NONE)
     return cohort
 
 
@@ -76,6 +78,9 @@ def _read(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
         "a round without a sum": [cohort.aborted()],
         "a round without a sum that members state": [cohort.aborted(silent=(0, 1, 4))],
         "a round that ended before its roster": [_without_roster(cohort)],
+        "a round in semi_honest": [
+            cohort.resigned(first, encoded=_semi_honest(first.config), signers=b"", signatures=b"")
+        ],
         "a round that took privacy": [cohort.resigned(first, spent=spent)],
         "a round that took none, or all": [cohort.resigned(first, spent=[0.0, 1.0])],
         "faults, and a name beyond ASCII": [
@@ -179,10 +184,12 @@ def _unsound(
     yield "CHAIN-3", "a key that is no canonical one", "SIGNATURE", replace(first, server=b"\xff" * 32)
     [[number, members, digest]] = first.sums
     ended, no_sum = ["UNMASK", 3, b"", b""], {"sums": [], "transcript": b""}
-    loose = replace(config, min_survivors=5)
+    three, unsigned = bits([0, 1, 2]), {"encoded": _semi_honest(config), "signers": b"", "signatures": b""}
     lost = [["MASK", bits([3])]]
     four = {"survivors": bits([0, 1, 2, 4]), "sums": [[0, bits([0, 1, 2, 4]), digest]], "lost": lost}
     silent = cohort.silence(0, [0, 1, 4])
+    signed = cohort.rounds[0].server.labels.signed_survivors(first.session, bits([0, 1, 2, 4]))
+    confirmed = b"".join(primitives.sign(seed, signed) for seed in cohort.seeds)
     cases: dict[str, dict[str, Any]] = {
         "an unsound config": {"encoded": replace(config, quorum=3).to_bytes()},
         "a config in a longer form": {"encoded": b"\xdd\x00\x00" + config.to_bytes()[1:]},
@@ -197,14 +204,15 @@ def _unsound(
         "a survivor that did not deal": {"dealers": bits([0, 1, 2, 4])},
         "a member that the cohort has not": {"advertised": b"\x3f"},
         "a set of two bytes": {"advertised": b"\x1f\x00"},
-        "a confirmation of who is no survivor": {**four, "signers": bits([0, 1, 2, 3]), "signatures": bytes(256)},
+        "a confirmation of who is no survivor": {**four, "signers": bits(range(5)), "signatures": confirmed},
         "a signature too few": {"signatures": first.signatures[64:]},
         "fewer confirmations than the quorum": {"signers": bits([0, 1, 2]), "signatures": first.signatures[:192]},
         "confirmations of nobody": {"signatures": bytes(len(first.signatures))},
         "two confirmations exchanged": {"signatures": swapped(first.signatures, 64)},
-        "too few survivors": {"encoded": loose.to_bytes(), **four},
-        "neither a sum nor an end": no_sum,
-        "a sum and an end": {"ended": ended},
+        "too few survivors": {**unsigned, "survivors": three, "sums": [[0, three, digest]]}
+        | {"lost": [["MASK", bits([3, 4])]]},
+        "neither a sum nor an end": {"sums": []},
+        "a sum and an end": {"ended": ended, "transcript": b""},
         "a sum without a transcript": {"transcript": b""},
         "half a transcript": {"transcript": bytes(16)},
         "a transcript without a sum": {"sums": [], "ended": ended},
@@ -245,8 +253,14 @@ def _unsound(
         },
     }.items():
         yield "CHAIN-13", comment, "FAKE_ABORT", cohort.resigned(first, **changes)
-    gone = _without_roster(cohort)
-    yield "CHAIN-13", "statements about no roster", "FAKE_ABORT", cohort.resigned(gone, **silent)
+    gone, nothing = _without_roster(cohort), first.config.labels.signed_silence(b"")
+    about_nothing = b"".join(primitives.sign(cohort.seeds[member], nothing) for member in (0, 1, 4))
+    yield (
+        "CHAIN-13",
+        "statements about no roster",
+        "FAKE_ABORT",
+        cohort.resigned(gone, silent=silent["silent"], statements=about_nothing),
+    )
     yield (
         "CHAIN-13",
         "statements in semi_honest",
@@ -527,6 +541,13 @@ def _answered(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
     case.get(confirmations)
     yield case.test("CHAIN-11", "it joined the next round before it answered", "LATE_ANSWER", unsettled)
 
+    case = ChainCase("chain", cohort, 0)
+    case.replay(cohort.operations[:confirmed])
+    case.replay(cohort.twin[:-1])
+    case.replay(cohort.operations[confirmed:done])
+    case.get(bytes.fromhex(cohort.messages[cohort.twin[-1]["message"]]), cohort.twin[-1]["round"])
+    yield case.test("CHAIN-11", "two rounds behind one certificate", "LATE_ANSWER", unsettled)
+
     case = ChainCase("chain", cohort, confirmed)
     case.suspend()
     case.disclaim()
@@ -565,6 +586,7 @@ def _receipts(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
     cohort, groups = cohorts["chain"], cohorts["groups"]
     played = sum(operation["round"] == 0 for operation in cohort.operations)
     first, total = cohort.certificate(0), cohort.total(0)
+    second = cohort.certificate(1, first)
     told = first.to_bytes()
     renamed = cohort.resigned(first, name="another")
     unsettled = "chain-unsettled"
@@ -600,7 +622,7 @@ def _receipts(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
         "no certificate": (told[:-1], total, 0),
         "a certificate of another server": (first.signed_by(labelled("another server", 32)).to_bytes(), total, 0),
         "a round without a sum": (cohort.aborted().to_bytes(), total, 0),
-        "a certificate of another round": (_elsewhere(cohort, first).to_bytes(), total, 0),
+        "a round that the member did not answer in": (second.to_bytes(), cohort.total(1), 0),
         "a confirmation that nobody made": (
             cohort.resigned(first, signatures=put(first.signatures, 64, 1, bytes(64))).to_bytes(),
             total,
@@ -628,11 +650,6 @@ def _receipts(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
     case.receipt(groups.certificate(0).to_bytes(), groups.total(0, own), own)
     yield case.test("CHAIN-14", "a receipt for the total of a group")
     yield from _read_receipts(cohort, told, receipt)
-
-
-def _elsewhere(cohort: ChainedCohort, first: Certificate) -> Certificate:
-    """The round's certificate under another nonce, so that nobody signed in its session."""
-    return cohort.resigned(first, nonce=labelled("another round", 32))
 
 
 def _read_receipts(cohort: ChainedCohort, told: bytes, receipt: bytes) -> Iterator[Test]:

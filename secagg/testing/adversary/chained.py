@@ -1,36 +1,61 @@
-"""A cohort whose members each keep a chain, and a server that opens rounds behind it, or lies about it."""
+"""A cohort whose members each keep a chain, and a server that opens rounds behind it, or lies about it.
+
+    cohort = ChainedCohort()
+    first = cohort.open()
+    cohort.play(first, cohort.join(first, range(6)))
+    lie = FakeAbort().told(cohort.true_certificate(first), cohort.server)
+    cohort.join(cohort.open(behind=[lie]), [0])       # PeerError: chain-unsettled
+
+The lies that a server tells in certificates are in ``secagg.testing.adversary.lies.certificates``; the others, which
+leave certificates out or bring them in another order, are what ``open`` is given.
+"""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final, final
 
-import msgspec
 import numpy as np
 
-from secagg import Client, Identity, InputNeeded, PeerError, Policy, RoundConfig, Server, UsedTokens
-from secagg.pairwise import certificate as certificates
-from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate, Ended
+from secagg.errors import PeerError
+from secagg.events import InputNeeded
+from secagg.identity import Identity, UsedTokens
+from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
 from secagg.pairwise.client.chaining import Chain
+from secagg.pairwise.client.machine import Client
+from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.server import Server
 from secagg.simulation import make_cohort
 
+LENGTH: Final = 3
+"""Elements of every vector; those of member i are 10 to the power of i, so that a sum shows who is in it."""
 
+
+@final
 class ChainedCohort:
-    """Members 0 to n - 1, a chain for each, and the certificates of the rounds so far."""
+    """Members 0 to n - 1, a chain for each, and the certificates of the rounds so far.
+
+    Attributes:
+        identities: the members', by cohort index.
+        directory: vouches for the cohort, whose digest is ``digest``.
+        server: the identity that signs certificates.
+        chains: by member, what its host keeps.
+        certificates: the chain so far, as the server tells it.
+        copies: by member, a second copy of its client as it was before it answered in UNMASK (``play`` with ``held``).
+    """
 
     def __init__(self, clients: int = 6, *, neighbours: Any = "complete") -> None:
+        """``clients``: at most 9, for the sake of ``LENGTH``; ``neighbours``: as in ``RoundConfig.for_cohort``."""
         self.identities, self.directory, self.digest = make_cohort(clients)
         self.clients, self.neighbours = clients, neighbours
         self.server = Identity.generate()
         self.chains = {member: Chain(self.server.public_key) for member in range(clients)}
         self.certificates: list[bytes] = []
         self.copies: dict[int, Client] = {}
-        """A second copy of each client, as it was before it answered in UNMASK."""
 
     def config(self, **changes: Any) -> RoundConfig:
-        """A round of vectors of three elements."""
+        """A round of vectors of ``LENGTH`` elements; ``changes`` are arguments of ``RoundConfig.for_cohort``."""
         given = {
             "threat_model": "active",
             "gamma": 0.0,
@@ -41,7 +66,7 @@ class ChainedCohort:
             "version": 2,
             **changes,
         }
-        return RoundConfig.for_cohort(self.clients, 3, **given)
+        return RoundConfig.for_cohort(self.clients, LENGTH, **given)
 
     @property
     def head(self) -> bytes:
@@ -56,7 +81,14 @@ class ChainedCohort:
         behind: Sequence[bytes] = (),
         **changes: Any,
     ) -> Server:
-        """A round behind the certificates so far; with ``behind``, behind others of the server's making as well."""
+        """A round behind the certificates so far.
+
+        Args:
+            chain: what the config names as the last certificate; the last one's digest when not given.
+            brought: what the invitation brings; all certificates when not given.
+            behind: certificates of the server's making that are told after those so far.
+            changes: of the config.
+        """
         told = [*self.certificates, *behind]
         head = Certificate.from_bytes(told[-1]).digest if told else NO_CERTIFICATE
         config = self.config(chain=head if chain is None else chain, **changes)
@@ -65,7 +97,10 @@ class ChainedCohort:
     def join(
         self, server: Server, members: Collection[int], *, chained: bool = True, policy: Policy | None = None
     ) -> dict[int, Client]:
-        """These members join."""
+        """These members join, each with its chain unless ``chained`` is false.
+
+        Raises PeerError, when one of them refuses the invitation.
+        """
         return {
             member: Client.join(
                 server.invitation(),
@@ -94,7 +129,7 @@ class ChainedCohort:
         errors: dict[int, PeerError] = {}
         for member, client in clients.items():
             server.receive(member, client.start())
-        while server.phase in list(Phase):
+        while server.phase.value in {phase.value for phase in Phase}:
             last = server.phase.value == Phase.UNMASK.value
             if last and answering is not None:
                 return errors
@@ -128,26 +163,23 @@ class ChainedCohort:
     def _answer(self, server: Server, member: int, client: Client, message: bytes) -> None:
         step = client.receive(message)
         if isinstance(step.event, InputNeeded):
-            step = client.submit(np.full(3, 10**member, dtype=np.uint32))
+            step = client.submit(np.full(LENGTH, 10**member, dtype=np.uint32))
         for answer in step.outgoing:
             server.receive(member, answer)
 
     def certify(self, server: Server, **given: Any) -> bytes:
-        """The round's certificate, behind those so far."""
+        """The round's certificate, which becomes the last one; ``given`` are arguments of ``Server.certificate``."""
         previous = self.certificates[-1] if self.certificates else b""
         self.certificates.append(server.certificate(self.server, previous=previous, **given))
         return self.certificates[-1]
+
+    def true_certificate(self, server: Server) -> Certificate:
+        """The certificate of a round that is over, behind those so far; it does not become one of them."""
+        previous = self.certificates[-1] if self.certificates else b""
+        return Certificate.from_bytes(server.certificate(self.server, previous=previous))
 
     def aborted_without_a_sum(self, server: Server) -> bytes:
         """The certificate of a server that aborts, made in a copy of it: the server itself goes on."""
         copied = Server.restore(server.snapshot(), directory=self.directory)
         copied.abort()
         return copied.certificate(self.server, previous=self.certificates[-1] if self.certificates else b"")
-
-    def aborted_like(self, server: Server) -> bytes:
-        """A certificate that says of a round with a sum that it was aborted in UNMASK."""
-        previous = self.certificates[-1] if self.certificates else b""
-        true = Certificate.from_bytes(server.certificate(self.server, previous=previous))
-        ended = Ended(Phase.UNMASK.value, 3, b"", b"")
-        lie = msgspec.structs.replace(true, ended=ended, sums=(), transcript=b"")
-        return certificates.signed(copy.copy(lie), self.server).to_bytes()
