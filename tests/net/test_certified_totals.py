@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tests.support.chains import ChainedCohort
 
 from secagg import ErrorCode, Identity, ParameterError, PeerError, Policy, Server
 from secagg.adapters.net.ending import Ending, Outbound
@@ -25,7 +26,6 @@ from secagg.errors import CertificateError, StateError
 from secagg.pairwise import certificate as certificates
 from secagg.pairwise.certificate import Certificate
 from tests.support.aborted_rounds import ChainOverNetwork
-from tests.support.chains import ChainedCohort
 from tests.support.moved_clock import run
 
 CLIENTS = 4
