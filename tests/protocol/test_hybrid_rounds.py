@@ -289,3 +289,15 @@ def test_a_client_that_wants_it_asks_for_it() -> None:
     with pytest.raises(PeerError, match="suite = AES_256; this client's policy asks for HYBRID"):
         Client.join(invitation, 0, policy=wanted)
     assert Client.join(Server(staging.semi_honest(5, 3, **HYBRID)).invitation(), 0, policy=wanted).start()
+
+
+def test_the_channel_root_is_wiped_when_the_shares_are_there() -> None:
+    stage = Stage(staging.semi_honest(5, 3, **HYBRID)).play("SHARE")
+    stage.collect()
+    shared = stage.clients[1]._record
+    root = shared.channel_root  # type: ignore[union-attr]
+    assert len(root.reveal()) == 32
+    stage.server.close_phase()
+    stage.collect()
+    with pytest.raises(RuntimeError, match="wiped"):
+        root.reveal()

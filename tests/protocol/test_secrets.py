@@ -22,11 +22,13 @@ from secagg import (
     PeerError,
     SecAggError,
     StateError,
+    Suite,
     ThreatModel,
     UsedTokens,
 )
 from secagg.pairwise import records
 from secagg.pairwise.client import dealing
+from secagg.pairwise.keys import KeySchedule, RootSchedule
 from secagg.pairwise.server.records import Unmasked
 from secagg.pairwise.server.snapshot import load
 from secagg.primitives.secret import Secret
@@ -61,6 +63,15 @@ def cut(data: bytes, *sizes: int) -> list[bytes]:
     return pieces
 
 
+DERIVED: dict[type, tuple[str, ...]] = {
+    RootSchedule: ("x25519_key", "ml_kem_seed", "pair_secrets_key"),
+    KeySchedule: ("pair_secret", "pair_secret_seal", "channel", "pairwise_mask", "self_mask"),
+}
+"""What is derived and is secret: in the hybrid suite some of it is in no ``Secret``, for it lives in one call."""
+HYBRID: dict[str, Any] = {"suite": Suite.HYBRID, "version": 2}
+EVERY_SUITE = pytest.mark.parametrize("options", [{}, HYBRID], ids=["suite 1", "suite 3"])
+
+
 class Vault:
     """Every secret of a round, in pieces as they would be found: halves of keys and seeds, keys, shares, salts."""
 
@@ -74,6 +85,17 @@ class Vault:
             self.add(bytes(data))
 
         monkeypatch.setattr(Secret, "__init__", recorded)
+        for schedule, names in DERIVED.items():
+            for name in names:
+                monkeypatch.setattr(schedule, name, self._remembering(getattr(schedule, name)))
+
+    def _remembering(self, derive: Callable[..., bytes]) -> Callable[..., bytes]:
+        def derived(*given: Any) -> bytes:
+            made = derive(*given)
+            self.add(made)
+            return made
+
+        return derived
 
     def add(self, data: bytes) -> None:
         if len(data) % sum(PAIR) == 0:
@@ -106,9 +128,9 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> Vault:
     return Vault(monkeypatch)
 
 
-def guarded_stage(vault: Vault, threat_model: ThreatModel) -> Stage:
+def guarded_stage(vault: Vault, threat_model: ThreatModel, **options: Any) -> Stage:
     """A round of which the vault knows every secret, the identities' included."""
-    stage = Stage(MODELS[threat_model](CLIENTS, 3))
+    stage = Stage(MODELS[threat_model](CLIENTS, 3, **options))
     stage.identities = [Identity(identity.seed()) for identity in stage.identities]
     for index in range(CLIENTS):
         stage.join(index, randomness=vault.source(stage.seed, f"client {index}"))
@@ -131,10 +153,13 @@ def insides(thing: Any) -> list[object]:
     return [getattr(thing, name) for name in names]
 
 
+@EVERY_SUITE
 @pytest.mark.parametrize("threat_model", ThreatModel)
-def test_a_whole_round(threat_model: ThreatModel, vault: Vault, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_whole_round(
+    threat_model: ThreatModel, options: dict[str, Any], vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
-    stage = guarded_stage(vault, threat_model)
+    stage = guarded_stage(vault, threat_model, **options)
     seen: list[object] = []
 
     def look(*things: object) -> None:
@@ -238,10 +263,11 @@ def test_nothing_is_said_about_an_input(vector: list[Any]) -> None:
     assert caught.value.__context__ is None
 
 
+@EVERY_SUITE
 @pytest.mark.parametrize("threat_model", ThreatModel)
-def test_the_wire(threat_model: ThreatModel, vault: Vault) -> None:
+def test_the_wire(threat_model: ThreatModel, options: dict[str, Any], vault: Vault) -> None:
     """Nothing before UNMASK; there, of each dealer one share and its salt, and of nobody both kinds."""
-    stage = guarded_stage(vault, threat_model)
+    stage = guarded_stage(vault, threat_model, **options)
     down: list[bytes] = []
     while not stage.server.ready_to_compute:
         down += [message for _, message in stage.server.outgoing()]
@@ -263,9 +289,10 @@ def test_the_wire(threat_model: ThreatModel, vault: Vault) -> None:
     assert len({of_kind[record in of_kind[1]][record] for record in told}) == len(told), "two shares of one pair"
 
 
-def test_a_server_keeps_no_reconstructed_key() -> None:
+@EVERY_SUITE
+def test_a_server_keeps_no_reconstructed_key(options: dict[str, Any]) -> None:
     """It opens a lost client's masking key, and everybody's seed, and forgets them."""
-    stage = Stage(semi_honest(CLIENTS)).play(silent={"MASK": [LOST]})
+    stage = Stage(semi_honest(CLIENTS, **options)).play(silent={"MASK": [LOST]})
     source = SeededRandomness(stage.seed, f"client {LOST}")
     channel_private, masking_private, share_secret = (source(32) for _ in range(3))
     stage.server.compute()
