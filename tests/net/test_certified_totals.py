@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tests.support.chains import ChainedCohort
 
 from secagg import ErrorCode, Identity, ParameterError, PeerError, Policy, Server
 from secagg.adapters.net.ending import Ending, Outbound
@@ -25,6 +24,7 @@ from secagg.cli.receipt_files import check_receipts, keep_proof, show_certified,
 from secagg.errors import CertificateError, StateError
 from secagg.pairwise import certificate as certificates
 from secagg.pairwise.certificate import Certificate
+from secagg.testing.adversary import ChainedCohort
 from tests.support.aborted_rounds import ChainOverNetwork
 from tests.support.moved_clock import run
 
