@@ -11,7 +11,7 @@ from secagg.adapters.flower.grouped import HowMany, Opened
 from secagg.adapters.flower.records import log
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import ThreatModel
-from secagg.pairwise.poisoning import is_auto
+from secagg.pairwise.values import is_auto
 from secagg.robust.exclusions import Exclusions, LeaveOut
 
 
