@@ -8,6 +8,7 @@ poisons its update would claim a large weight, too.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -24,13 +25,16 @@ from secagg.cli.rounds import Cohort, warm_up
 from secagg.encoding import Encoder
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
-from secagg.robust import RuleName, Scores, Verdict, group_means, report_round, robust_mean
+from secagg.robust import Exclusions, LeaveOut, RuleName, Scores, Verdict, group_means, report_round, robust_mean
 from secagg.simulation import simulate
 from secagg.wording import counted
 
 GROUP_SIZE: Final = 3
 """The fewest that a group can have: with more in each, more of the groups hold an attacker."""
 NORM_LIMIT: Final = 2.0
+LEFT_OUT_SHARE: Final = 0.2
+"""Of the clients: the most that are left out, where leaving out is asked for.  Nobody knows the attackers' number."""
+_FEWEST_GROUPS: Final = 3
 _DELTA: Final = 0.05
 _BITS: Final = 16
 _SHOWN: Final = 5
@@ -43,6 +47,8 @@ class AttackedRound:
     """What a round came to; accuracies are those after it.
 
     Attributes:
+        invited: clients that were.
+        groups: into how many they were drawn.
         opened: groups that have a sum.
         poisoned: those of them with an attacker.
         error, error_bound: the largest difference of a group's mean from the plain one, and what its encoding allows.
@@ -50,6 +56,8 @@ class AttackedRound:
         ballot: the clients' vote on the robust model; None in a training without ballots.
     """
 
+    invited: int
+    groups: int
     opened: int
     poisoned: int
     error: float
@@ -67,9 +75,10 @@ class AttackRun:
 
     Attributes:
         poisoning: the attack.
-        groups: into how many the cohort is drawn.
+        groups: into how many the whole cohort is drawn.
         start: the accuracy of the first model.
         ranking: clients and their scores, the highest first.
+        left_out: who is no longer invited, the one that stood out the most first; None where it was not asked for.
         abort: why it ended early.
     """
 
@@ -82,6 +91,7 @@ class AttackRun:
     start: float
     rounds: list[AttackedRound]
     ranking: list[tuple[int, float]]
+    left_out: list[int] | None
     abort: str | None
 
     @property
@@ -121,6 +131,7 @@ class AttackRun:
             "start_accuracy": self.start,
             "rounds": [
                 {
+                    "invited": done.invited,
                     "groups": done.opened,
                     "poisoned": done.poisoned,
                     "max_error": done.error,
@@ -131,6 +142,7 @@ class AttackRun:
                 for done in self.rounds
             ],
             "ranking": [{"client": client, "score": score} for client, score in self.ranking],
+            "left_out": self.left_out,
         }
 
     def show(self, console: Console) -> None:
@@ -138,13 +150,15 @@ class AttackRun:
         bad = self.poisoning.attackers
         rows = table(
             f"{self.title}: {counted(len(bad), 'attacker')} of {self.clients} ({self.poisoning.attack})",
-            "round", "groups", "poisoned", "robust", "plain", "nobody attacks", *["ballot"] * self.has_ballots,
+            "round", "invited", "groups", "poisoned", "robust", "plain", "nobody attacks",
+            *["ballot"] * self.has_ballots,
         )  # fmt: skip
-        rows.add_row("start", "", "", *[f"{self.start:.1%}"] * 3)
+        rows.add_row("start", "", "", "", *[f"{self.start:.1%}"] * 3)
         for number, done in enumerate(self.rounds, 1):
             accuracies = (f"{value:.1%}" for value in (done.robust, done.plain, done.unattacked))
             ballot = [] if done.ballot is None else [_said(done.ballot)]
-            rows.add_row(str(number), f"{done.opened} of {self.groups}", str(done.poisoned), *accuracies, *ballot)
+            opened = f"{done.opened} of {done.groups}"
+            rows.add_row(str(number), str(done.invited), opened, str(done.poisoned), *accuracies, *ballot)
         console.print(rows)
         if self.abort is not None:
             console.print(f"ABORTED: {self.abort}", style="red")
@@ -156,7 +170,8 @@ class AttackRun:
             for client, score in self.ranking[: len(bad) + _SHOWN]
         )
         console.print(
-            f"In each round the {self.clients} {self.members} were drawn into {counted(self.groups, 'group')}. The "
+            f"In {'each' if self.left_out is None else 'the first'} round the {self.clients} {self.members} were drawn "
+            f"into {counted(self.groups, 'group')}. The "
             f"server saw one sum for each group. The column 'robust' is the rule {self.rule} over the groups' means "
             f"without those longer than {NORM_LIMIT:g} times the short ones. 'plain' averages all updates in the clear "
             "with the same attackers. A group that lost a member has no sum.\n"
@@ -164,6 +179,13 @@ class AttackRun:
             "client's groups from the robust centre; it is a hint, and no proof.\n",
             soft_wrap=True,
         )
+        if self.left_out is not None:
+            named = ", ".join(f"{client}{'*' if client in bad else ''}" for client in self.left_out) or "nobody"
+            console.print(
+                "Left out because their updates, as estimated from the groups' means of several rounds, stood out: "
+                f"{named}. They were no longer invited. Whoever has no star was honest.\n",
+                soft_wrap=True,
+            )
         if self.has_ballots:
             console.print(
                 "After each round the clients tested the new model on their own data, and voted in one more secure sum "
@@ -186,6 +208,7 @@ def run(
     rule: RuleName,
     *,
     ballots: bool = False,
+    leave_out: bool = False,
 ) -> AttackRun:
     """Train on a data set under an attack.
 
@@ -197,11 +220,15 @@ def run(
         poisoning: who attacks, and how.
         rule: of the robust mean.
         ballots: whether the clients vote on each model that the robust mean gives.
+        leave_out: whether clients that stand out over rounds are no longer invited.
 
     Raises InfeasibleError, which is a ParameterError, where the cohort is too small for groups.
     """
     electorate = Electorate(problem, poisoning, seed) if ballots else None
-    return _AttackTraining(problem, threat, seed, poisoning, rule, electorate).run(rounds)
+    exclusions = None
+    if leave_out:
+        exclusions = Exclusions(LeaveOut(at_most=max(1, math.floor(LEFT_OUT_SHARE * len(problem.clients)))))
+    return _AttackTraining(problem, threat, seed, poisoning, rule, electorate, exclusions).run(rounds)
 
 
 class _AttackTraining:
@@ -215,12 +242,13 @@ class _AttackTraining:
         poisoning: Poisoning,
         rule: RuleName,
         electorate: Electorate | None,
+        exclusions: Exclusions | None,
     ) -> None:
         self.problem, self.threat, self.seed, self.rule = problem, threat, seed, rule
-        self.poisoning, self.electorate = poisoning, electorate
+        self.poisoning, self.electorate, self.exclusions = poisoning, electorate, exclusions
         self.nobody = Poisoning(attack=poisoning.attack, attackers=frozenset(), strength=poisoning.strength)
         self.clients = len(problem.clients)
-        self.groups = self.clients // GROUP_SIZE
+        self.invited = list(range(self.clients))
         self.cohort = Cohort(self.clients, threat)
         self.robust = self.plain = self.unattacked = problem.start()
         self.encoder = Encoder(self.robust, clip=problem.clip, bits=_BITS)
@@ -241,11 +269,12 @@ class _AttackTraining:
             members=self.problem.members,
             clients=self.clients,
             poisoning=self.poisoning,
-            groups=self.groups,
+            groups=self.clients // GROUP_SIZE,
             rule=self.rule,
             start=start,
             rounds=self.rounds,
             ranking=[(int(one.client), one.score) for one in self.scores.ranking()],
+            left_out=None if self.exclusions is None else [int(name) for name in self.exclusions.names],
             abort=self.abort,
         )
 
@@ -253,7 +282,7 @@ class _AttackTraining:
         """One round of all three; False when the protocol aborted it."""
         config, sent = self.config(number), self.sent(self.robust, number, self.poisoning)
         outcome = simulate(
-            lambda client: self.encoder.encode(federated.shaped(sent[client], self.robust)),
+            lambda index: self.encoder.encode(federated.shaped(sent[self.invited[index]], self.robust)),
             config,
             faults=all_lost(config, np.random.default_rng([self.seed, number, self.clients])),
             identities=self.cohort.identities,
@@ -263,8 +292,8 @@ class _AttackTraining:
             self.abort = outcome.failure.reason if outcome.failure is not None else "no sum"
             return False
         groups = group_means(self.encoder, outcome.result.groups)
-        means, members = groups.means, groups.members
-        wanted = np.array([sent[list(included)].mean(axis=0) for included in members])
+        means, members = groups.means, [[self.invited[index] for index in group] for group in groups.members]
+        wanted = np.array([sent[included].mean(axis=0) for included in members])
         centre = robust_mean(means, groups.weights, self.rule, norm_limit=NORM_LIMIT)
         self.scores.add(report_round(means, members, centre=centre))
         candidate, ballot = federated.moved(self.robust, federated.shaped(centre, self.robust)), None
@@ -278,6 +307,8 @@ class _AttackTraining:
         test = self.problem.test
         self.rounds.append(
             AttackedRound(
+                invited=config.clients,
+                groups=config.groups,
                 opened=len(means),
                 poisoned=sum(not self.poisoning.attackers.isdisjoint(included) for included in members),
                 error=float(np.abs(means - wanted).max()),
@@ -288,17 +319,28 @@ class _AttackTraining:
                 ballot=ballot,
             )
         )
+        self.leave_out(means, members)
         return True
+
+    def leave_out(self, means: federated.Floats, members: list[list[int]]) -> None:
+        """Invite those that stand out no longer, where it is asked for; the others make a cohort of their own."""
+        if self.exclusions is None or not self.exclusions.add(means, members):
+            return
+        everybody = map(str, range(self.clients))
+        staying = self.exclusions.staying(everybody, lambda count: count >= _FEWEST_GROUPS * GROUP_SIZE)
+        self.invited = [int(name) for name in staying]
+        self.cohort = Cohort(len(self.invited), self.threat)
 
     def voted(
         self, electorate: Electorate, number: int, training: RoundConfig, candidate: federated.Model
     ) -> Count | None:
         """The clients' vote on a candidate; None when the protocol aborted the ballot."""
-        votes, encoder = electorate.votes(candidate), electorate.ballot.encoder()
+        everybody, encoder = electorate.votes(candidate), electorate.ballot.encoder()
+        votes = [everybody[client] for client in self.invited]
         context = hashlib.sha256(b"ballot" + training.context + federated.flat(candidate).tobytes()).digest()
         config = self.config_of(encoder, context)
         outcome = simulate(
-            lambda client: electorate.ballot.encode(votes[client]),
+            lambda index: electorate.ballot.encode(votes[index]),
             config,
             faults=all_lost(config, np.random.default_rng([self.seed, number, self.clients + 1])),
             identities=self.cohort.identities,
@@ -312,9 +354,10 @@ class _AttackTraining:
         return count
 
     def move(self, number: int, included: list[int]) -> None:
-        """The two plain models by one round; they average the clients of the secure one."""
-        plain = self.sent(self.plain, number, self.poisoning)[included].mean(axis=0)
-        unattacked = self.sent(self.unattacked, number, self.nobody)[included].mean(axis=0)
+        """The two plain models by one round.  They average the clients of the secure one, and those left out of it."""
+        averaged = included + sorted(set(range(self.clients)) - set(self.invited))
+        plain = self.sent(self.plain, number, self.poisoning)[averaged].mean(axis=0)
+        unattacked = self.sent(self.unattacked, number, self.nobody)[averaged].mean(axis=0)
         self.plain = federated.moved(self.plain, federated.shaped(plain, self.plain))
         self.unattacked = federated.moved(self.unattacked, federated.shaped(unattacked, self.unattacked))
 
@@ -334,7 +377,7 @@ class _AttackTraining:
         Nobody works with the server in this demo: a group of three has no room for it.
         """
         return RoundConfig.for_cohort(
-            self.clients,
+            len(self.invited),
             encoder.length,
             threat_model=self.threat,
             gamma=0.0,
@@ -343,5 +386,5 @@ class _AttackTraining:
             context=context,
             cohort=self.cohort.digest,
             version=2,
-            groups=self.groups,
+            groups=len(self.invited) // GROUP_SIZE,
         )

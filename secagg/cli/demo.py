@@ -51,7 +51,9 @@ def demo(options: DemoOptions) -> None:
 
     With --attack, every round's clients are drawn into groups of three, and the server takes a robust mean of the
     groups' sums. For comparison, the demo trains by plain averaging with the same attackers, and without any. With
-    --ballots as well, the clients test each new model on their own data, and vote on it in one more secure sum.
+    --ballots as well, the clients test each new model on their own data, and vote on it in one more secure sum. With
+    --leave-out, clients whose updates stand out over several rounds are no longer invited, at most a fifth of them.
+    That withstands attackers in most of the groups.
 
     Exit code 0: every aggregate was right. 1: an aggregate was further from the plain one than its encoding allows, or
     a round was aborted. 2: the command cannot be carried out.
@@ -83,9 +85,12 @@ def demo(options: DemoOptions) -> None:
                     options.threat,
                     options.rounds,
                     options.seed,
-                    poisoning.Poisoning.drawn(options.attack, options.attackers, len(problem.clients), options.seed),
+                    poisoning.Poisoning.drawn(
+                        options.attack, options.attackers, len(problem.clients), options.seed, options.strength
+                    ),
                     options.rule,
                     ballots=options.ballots,
+                    leave_out=options.leave_out,
                 )
                 for problem in problems
             ]

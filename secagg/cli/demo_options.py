@@ -63,6 +63,19 @@ class DemoOptions:
             "--ballots", help="With --attack: the clients vote on each new model, and drop it when too many object."
         ),
     ] = False
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="With --attack: what attackers multiply their updates by, or for little, how many standard deviations "
+            "they deviate. Weaker attacks are harder to find (default: one that spoils plain averaging).",
+            min=0.1,
+            max=1000,
+        ),
+    ] = None
+    leave_out: Annotated[
+        bool,
+        typer.Option("--leave-out", help="With --attack: no longer invite clients that stand out over several rounds."),
+    ] = False
     as_json: AsJson = False
 
     def check(self) -> None:
@@ -71,3 +84,6 @@ class DemoOptions:
             raise ParameterError("--private and --attack are two demos: leave one of them out")
         if self.ballots and self.attack is None:
             raise ParameterError("--ballots: the clients vote on models that others may poison; give --attack too")
+        for option, given in (("--leave-out", self.leave_out), ("--strength", self.strength is not None)):
+            if given and self.attack is None:
+                raise ParameterError(f"{option} belongs to --attack: give --attack, or leave it out")

@@ -40,13 +40,18 @@ class Poisoning:
     strength: float
 
     @classmethod
-    def drawn(cls, attack: AttackName, share: float, clients: int, seed: int) -> Poisoning:
-        """The attack by a share of the clients, rounded down.  Raises ParameterError for a share that is nobody."""
+    def drawn(
+        cls, attack: AttackName, share: float, clients: int, seed: int, strength: float | None = None
+    ) -> Poisoning:
+        """The attack by a share of the clients, rounded down; ``strength``: by default that of ``STRENGTHS``.
+
+        Raises ParameterError for a share that is nobody.
+        """
         count = math.floor(share * clients + 1e-9)
         if not count:
             raise ParameterError(f"--attackers {share:g}: of {counted(clients, 'client')} that is nobody; raise it")
         chosen = np.random.default_rng([seed, _WHO]).choice(clients, count, replace=False)
-        return cls(attack=attack, attackers=frozenset(chosen.tolist()), strength=STRENGTHS[attack])
+        return cls(attack=attack, attackers=frozenset(chosen.tolist()), strength=strength or STRENGTHS[attack])
 
     def sent(self, problem: federated.Problem, model: federated.Model, number: int, seed: int) -> Floats:
         """What every client sends in a round, before it is clipped; shape (clients, parameters)."""

@@ -5,6 +5,7 @@
     update = as_update(encoder, mean)                     # what a minority of poisoned groups cannot move far
     report = report_round(found.means, found.members)     # which groups stand out
     scores.add(report)                                    # and, over rounds, which clients: a hint, never a proof
+    exclusions.add(found.means, found.members)            # who is no longer invited, where an operator asks for it
 
 The protocol knows nothing of this package.
 """
@@ -12,6 +13,8 @@ The protocol knows nothing of this package.
 from secagg.robust.anomalies import GroupAnomaly, RoundReport, report_round
 from secagg.robust.attacks import AttackName
 from secagg.robust.ballots import Ballot, ClassErrors, Tally, Verdict, Vote
+from secagg.robust.distances import ClientDistance, ClientDistances
+from secagg.robust.exclusions import Exclusions, LeaveOut
 from secagg.robust.groups import GroupMeans, as_update, group_means
 from secagg.robust.rules import (
     Rule,
@@ -32,9 +35,13 @@ __all__ = [
     "AttackName",
     "Ballot",
     "ClassErrors",
+    "ClientDistance",
+    "ClientDistances",
     "ClientScore",
+    "Exclusions",
     "GroupAnomaly",
     "GroupMeans",
+    "LeaveOut",
     "RoundReport",
     "Rule",
     "RuleName",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -17,12 +18,26 @@ from secagg.simulation import Faults, simulate
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.fixture
+def same_groups(monkeypatch):
+    """The same groups in every run of a test: who shares a group with whom moves an accuracy by a point.
+
+    Groups follow from the round's draws and from its config, whose context has the model.  A last bit of the model
+    differs from run to run where a matrix product is cut up among threads.
+    """
+    seeds, config = itertools.count(), attack_demo._AttackTraining.config
+    monkeypatch.setattr(attack_demo, "simulate", lambda *given, **named: simulate(*given, seed=next(seeds), **named))
+    monkeypatch.setattr(
+        attack_demo._AttackTraining,
+        "config",
+        lambda self, number: config(self, number).replace(context=number.to_bytes(32, "big")),
+    )
+
+
+@pytest.mark.usefixtures("same_groups")
 @pytest.mark.parametrize("share", [0.1, 0.2])
 @pytest.mark.parametrize("attack", AttackName)
-def test_plain_averaging_fails_where_the_robust_mean_holds(attack, share, monkeypatch):
-    """With the same groups in every run of the test: who shares a group with whom moves an accuracy by a point."""
-    seeds = itertools.count()
-    monkeypatch.setattr(attack_demo, "simulate", lambda *given, **named: simulate(*given, seed=next(seeds), **named))
+def test_plain_averaging_fails_where_the_robust_mean_holds(attack, share):
     problem = federated.load(federated.DataName.DIGITS, seed=0)
     poisoning = Poisoning.drawn(attack, share, len(problem.clients), seed=0)
     run = attack_demo.run(problem, ThreatModel.SEMI_HONEST, 15, 0, poisoning, RuleName.MIXED_GEOMETRIC_MEDIAN)
@@ -37,6 +52,43 @@ def test_plain_averaging_fails_where_the_robust_mean_holds(attack, share, monkey
     assert all(11 <= done.opened <= 13 for done in run.rounds), "two clients are lost, and a group with each at most"
 
 
+@pytest.mark.usefixtures("same_groups")
+@pytest.mark.parametrize(
+    ("attack", "strength"),
+    [(AttackName.SIGN, 3.0), (AttackName.BOOST, 3.0), (AttackName.LABELS, 5.0), (AttackName.LITTLE, 4.0)],
+)
+def test_attackers_that_know_the_norm_limit_are_left_out(attack, strength):
+    """A fifth of the people stays below the limit, in half of the groups: no rule over one round's groups holds."""
+    problem = federated.load(federated.DataName.DIGITS, seed=0)
+    poisoning = Poisoning.drawn(attack, 0.2, len(problem.clients), 0, strength)
+    run = attack_demo.run(
+        problem, ThreatModel.SEMI_HONEST, 16, 0, poisoning, RuleName.MIXED_GEOMETRIC_MEDIAN, leave_out=True
+    )
+    assert run.ok
+    last = run.rounds[-1]
+    assert last.plain < 0.6
+    assert last.robust > last.unattacked - 0.03
+    assert max(done.poisoned for done in run.rounds[:5]) >= 5 > 1 >= last.poisoned
+    assert len(set(run.left_out or ()) & poisoning.attackers) >= 7
+    assert len(run.left_out or ()) <= 8
+    assert (run.rounds[0].invited, run.rounds[0].groups) == (40, 13)
+    assert (last.invited, last.groups) == (40 - len(run.left_out), (40 - len(run.left_out)) // 3)
+
+
+def test_nobody_is_left_out_unless_asked_for(invoke, tmp_path):
+    """In active, those who stay make a cohort with a directory of their own."""
+    options = ("--attack", "boost", "--strength", 5, "--attackers", 0.2, "--data", "digits", "--rounds", 7)
+    shown = invoke("demo", *options, "--leave-out", "--threat", "active", "--output", tmp_path / "p.png", "--json")
+    assert shown.exit_code == 0, shown.stderr
+    run = json.loads(shown.stdout)["data"]["digits"]
+    assert run["strength"] == 5
+    assert run["rounds"][-1]["invited"] < run["rounds"][0]["invited"] == 40
+    assert set(run["left_out"]) & set(run["attackers"])
+    shown = invoke("demo", *options[:-1], 1, "--output", tmp_path / "p.png", "--leave-out")
+    assert "Left out because their updates" in shown.stdout
+    assert "stood out: nobody" in " ".join(shown.stdout.split())
+
+
 def test_as_json_in_active(invoke_json, tmp_path):
     picture = tmp_path / "picture.png"
     options = ("--attack", "boost", "--attackers", 0.2, "--rule", "median", "--data", "digits", "--rounds", 2)
@@ -46,8 +98,9 @@ def test_as_json_in_active(invoke_json, tmp_path):
     run = found["data"]["digits"]
     assert set(run) == {
         "ok", "abort", "clients", "attack", "attackers", "strength", "groups", "rule", "norm_limit", "start_accuracy",
-        "rounds", "ranking",
+        "rounds", "ranking", "left_out",
     }  # fmt: skip
+    assert run["left_out"] is None
     assert (run["clients"], run["groups"], run["rule"], run["attack"]) == (40, 13, "median", "boost")
     assert len(run["attackers"]) == 8
     for done in run["rounds"]:
@@ -134,6 +187,8 @@ def test_for_a_person(invoke, tmp_path):
     [
         (("--attack", "boost", "--private"), "--private and --attack are two demos"),
         (("--ballots",), "--ballots: the clients vote on models that others may poison; give --attack too"),
+        (("--leave-out",), "--leave-out belongs to --attack"),
+        (("--strength", 2), "--strength belongs to --attack"),
         (("--attack", "boost", "--attackers", 0.01), "--attackers 0.01: of 12 clients that is nobody"),
     ],
 )

@@ -17,7 +17,7 @@ from secagg import Policy
 from secagg.adapters.flower import Batches, SecAggMod, SecAggStrategy
 from secagg.errors import ParameterError
 from secagg.privacy import Privacy
-from secagg.robust import robust_mean
+from secagg.robust import LeaveOut, robust_mean
 from tests.support.flower_grid import App, Arrays, MemoryGrid, arrays_of, record_of
 from tests.support.flower_setup import averaging, members, one_round
 
@@ -137,15 +137,70 @@ def test_a_strategy_gets_a_reply_for_each_group(name: str) -> None:
 def test_scores_find_a_constant_attacker() -> None:
     strategy = SecAggStrategy(averaging(), robust="median", **GROUPED)
     grid = grid_of()
-    for server_round in range(1, 13):
-        messages = strategy.configure_train(
-            server_round, record_of(zeros()), ConfigRecord({"round": server_round}), grid
+    rounds_of(strategy, grid, 12)
+    assert strategy.scores.rounds == 12
+    assert strategy.scores.ranking()[0].client == str(ATTACKER)
+
+
+def rounds_of(strategy: SecAggStrategy, grid: MemoryGrid, rounds: int) -> None:
+    """Train so many rounds from the same model; nodes forget that they have seen it."""
+    for server_round in range(1, rounds + 1):
+        messages = list(
+            strategy.configure_train(server_round, record_of(zeros()), ConfigRecord({"round": server_round}), grid)
         )
         strategy.aggregate_train(server_round, grid.send_and_receive(messages))
         for context in grid.contexts:
             grid.contexts[context] = grid_of().contexts[context]
-    assert strategy.scores.rounds == 12
-    assert strategy.scores.ranking()[0].client == str(ATTACKER)
+
+
+def test_a_node_that_stands_out_is_no_longer_invited() -> None:
+    strategy = SecAggStrategy(averaging(), robust="median", leave_out=LeaveOut(at_most=2), **GROUPED)
+    grid = grid_of()
+    rounds_of(strategy, grid, 8)
+    assert strategy.exclusions is not None
+    assert str(ATTACKER) in strategy.exclusions.names
+    reports = strategy.reports
+    assert not any(reports[number].left_out for number in (1, 2, 3, 4)), "four rounds have 16 means for 13 nodes"
+    last = reports[8]
+    assert last.left_out == tuple(sorted(int(name) for name in strategy.exclusions.names))
+    assert not last.failure
+    assert len(last.nodes) == NODES - len(last.left_out)
+    assert ATTACKER not in last.nodes.values()
+    assert last.groups is not None
+    assert len(last.groups.groups) == 3, "groups stay as large, so that there are fewer"
+
+
+def test_nobody_is_left_out_unless_asked_for() -> None:
+    strategy = SecAggStrategy(averaging(), robust="median", **GROUPED)
+    rounds_of(strategy, grid_of(), 8)
+    assert strategy.exclusions is None
+    assert all(len(report.nodes) == NODES and not report.left_out for report in strategy.reports.values())
+
+
+@pytest.mark.parametrize("lower_bound", ["strategy", "config"])
+def test_a_round_is_never_too_small_for_those_left_out(lower_bound: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The fewest survivors of the round's config, and the strategy's own minimum, both bring nodes back."""
+    wrapped, options = averaging(), dict(GROUPED)
+    if lower_bound == "strategy":
+        wrapped.min_train_nodes = NODES
+    else:
+        options |= {"min_survivors": NODES}
+    leave_out = LeaveOut(at_most=1, already=(str(ATTACKER),))
+    strategy = SecAggStrategy(wrapped, robust="median", leave_out=leave_out, **options)
+    rounds_of(strategy, grid_of(), 1)
+    assert not strategy.reports[1].failure
+    assert len(strategy.reports[1].nodes) == NODES
+    assert strategy.reports[1].left_out == ()
+    assert f"too few nodes without them: nodes {ATTACKER}" in caplog.text
+
+
+def test_an_automatic_number_of_groups_bears_the_attackers_that_are_left() -> None:
+    options = GROUPED | {"groups": "auto", "attackers": 2, "robust_bits": 1}
+    already = (str(ATTACKER), "103")
+    strategy = SecAggStrategy(averaging(), robust="median", leave_out=LeaveOut(at_most=2, already=already), **options)
+    rounds_of(strategy, grid_of(), 1)
+    assert strategy.reports[1].left_out == (103, ATTACKER)
+    assert not strategy.reports[1].failure
 
 
 def test_a_node_that_was_not_told_of_groups_takes_no_part() -> None:
@@ -162,6 +217,8 @@ def test_a_node_that_was_not_told_of_groups_takes_no_part() -> None:
         ({"groups": 4, "norm_limit": 2.0}, "belongs to a rule"),
         ({"groups": 4, "privacy": Privacy(epsilon=4, delta=1e-6, rounds=1, clip=1.0)}, "leave one out"),
         ({"groups": 4, "batches": Batches(size=4, per_round=3)}, "leave one out"),
+        ({"leave_out": LeaveOut(at_most=1)}, "leave_out is about groups"),
+        ({"groups": 4, "leave_out": LeaveOut(at_most=1), "threat_model": "active"}, "leave_out, in active"),
     ],
 )
 def test_what_does_not_go_with_groups(options: dict[str, Any], message: str) -> None:

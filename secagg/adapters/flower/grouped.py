@@ -53,6 +53,7 @@ class Opened:
         weight: the total weight.
         metrics: the mean of each metric: weighted, or the median of the groups' where a robust rule is asked for.
         report: how each group lies to the others; None without groups.
+        means: of the groups, in the report's order: shape (groups, elements of the model); None without groups.
         failed: by number, why a group has no mean.
     """
 
@@ -64,6 +65,7 @@ class Opened:
     weight: float
     metrics: Mapping[str, float]
     report: RoundReport | None = None
+    means: Floats | None = None
     failed: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -132,7 +134,8 @@ def opened_groups(codec: Codec, result: Result, robustness: Robustness) -> Opene
         whole[of_model] = centre = _robust(found.means[:, of_model], found.weights, robustness.rule, robustness)
         update = codec.update_of(as_update(encoder, whole), weight, contributors, clipped)
         updates, metrics = (update,), update.metrics
-    report = report_round(found.means[:, of_model], found.members, numbers=found.numbers, centre=centre)
+    means = found.means[:, of_model]
+    report = report_round(means, found.members, numbers=found.numbers, centre=centre)
     return Opened(
         updates=updates,
         parts=tuple(zip(map(len, found.members), found.weights.tolist(), strict=True)),
@@ -142,6 +145,7 @@ def opened_groups(codec: Codec, result: Result, robustness: Robustness) -> Opene
         weight=weight,
         metrics=metrics,
         report=report,
+        means=means,
         failed=_why_failed(result, found),
     )
 

@@ -73,6 +73,8 @@ class RoundReport:
         groups: how each group's mean lies to the others, by cohort index; None in a round without groups.
         failed_groups: by number, why a group has no sum, or one that no clients have.
         ballot: what the nodes said of the new model, and whether it was kept; None without a ballot.
+        left_out: the nodes that the wrapped strategy chose and that were not invited, since they had stood out; by
+            node, ascending.
     """
 
     server_round: int
@@ -93,6 +95,7 @@ class RoundReport:
     groups: GroupsReport | None = None
     failed_groups: Mapping[int, str] = field(default_factory=dict)
     ballot: BallotReport | None = None
+    left_out: tuple[int, ...] = ()
 
 
 def why_failed(failure: Failure, *, heard: bool) -> str:

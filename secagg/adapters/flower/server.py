@@ -27,6 +27,7 @@ from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
 from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
 from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.grouped import HowMany, Opened, checked_robustness, opened_groups, opened_sum
+from secagg.adapters.flower.leaving_out import LeftOutNodes, checked_leave_out
 from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, log_mean, why_failed, why_no_mean
@@ -47,6 +48,7 @@ from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.cohort import private_cohort
 from secagg.privacy.layout import PrivateLayout
 from secagg.robust.ballots import Ballot
+from secagg.robust.exclusions import LeaveOut
 from secagg.robust.scores import Scores
 from secagg.wording import counted
 
@@ -76,6 +78,7 @@ class SecAggStrategy(Strategy):
             to go on from a checkpoint, give its ``clip`` to the next ``Privacy``.
         scores: with ``groups``, how much the groups of each node stood out over the rounds, by node: a hint for a
             person, and never a proof.
+        exclusions: with ``leave_out``, who is left out, by node; None otherwise.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class SecAggStrategy(Strategy):
         groups: HowMany | None = None,
         robust: str | None = None,
         norm_limit: float | None = None,
+        leave_out: LeaveOut | None = None,
         ballot: Ballot | None = None,
         without_verdict: str = WithoutVerdict.ACCEPT,
         **options: Any,
@@ -145,6 +149,9 @@ class SecAggStrategy(Strategy):
             robust: the rule of ``secagg.robust.RuleName`` that makes one mean of the groups' means, such as
                 "trimmed-mean"; None: the wrapped strategy gets a reply for each group.
             norm_limit: of that rule; see ``secagg.robust.robust_mean``.
+            leave_out: with groups: which nodes are no longer invited because they stand out over rounds; see
+                ``secagg.robust.LeaveOut`` for what it costs honest ones.  Nodes are named by their number, as a string.
+                A round keeps at least the wrapped strategy's ``min_train_nodes``.  None: nobody is left out.
             ballot: the nodes vote on each new model in one more round, and keep the previous one when too many object;
                 they need ``SecAggMod(ballot=...)``.  They have ``timeout`` to test it.  None: no ballot.
             without_verdict: "accept" or "drop": what becomes of a model whose ballot fails or is undecided.
@@ -173,6 +180,9 @@ class SecAggStrategy(Strategy):
                 "max_weight=None weighs all clients alike; or privacy=Privacy(...)"
             )
         model = as_threat_model(threat_model)
+        leaving = checked_leave_out(leave_out, groups, model)
+        self._left_out = None if leaving is None else LeftOutNodes(leaving)
+        self.exclusions = None if self._left_out is None else self._left_out.exclusions
         if model.signs and run_config is None:
             raise ParameterError(
                 "active: give SecAggStrategy the ServerApp's run_config=context.run_config; clients train only when "
@@ -255,7 +265,8 @@ class SecAggStrategy(Strategy):
     def _messages(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> list[Message]:
         """The wrapped strategy's, to whole batches of nodes where there are batches."""
         if self._batched is None:
-            return list(self.strategy.configure_train(server_round, arrays, config, grid))
+            chosen = list(self.strategy.configure_train(server_round, arrays, config, grid))
+            return chosen if self._left_out is None else self._left_out.narrow(chosen, self._fits)
         narrowed = BatchedGrid(grid, self._batched)
         messages = list(self.strategy.configure_train(server_round, arrays, config, narrowed))
         narrowed.check(messages)
@@ -361,12 +372,21 @@ class SecAggStrategy(Strategy):
         return cohort if self._options.get("min_survivors") is not None else private_cohort(cohort)
 
     def _for_cohort(self, invited: int, length: int, **summed: Any) -> RoundConfig:
+        options = self._options if self._left_out is None else self._left_out.options_for(self._options, invited)
         try:
-            return RoundConfig.for_cohort(len(self._members) or invited, length, **summed, **self._options)
+            return RoundConfig.for_cohort(len(self._members) or invited, length, **summed, **options)
         except ParameterError as wrong:
             raise ParameterError(
                 f"{wrong} (the strategy chose {invited} nodes: its min_train_nodes keeps it from choosing too few)"
             ) from None
+
+    def _fits(self, invited: int) -> bool:
+        """Whether the strategy and the options allow a round of so many nodes."""
+        try:
+            self._for_cohort(invited, 1)
+        except ParameterError:
+            return False
+        return invited >= getattr(self.strategy, "min_train_nodes", 1)
 
     def _refused_by_budget(self, server: ServerMachine, terms: UpdateTerms) -> str | None:
         """Charge the budget for a private round; why not, where it does not allow the round."""
@@ -449,6 +469,7 @@ class SecAggStrategy(Strategy):
             dropped=server.dropped,
             blame=server.blame,
             failure=failure,
+            left_out=() if self._left_out is None else self._left_out.absent,
             **figures,
         )
         return updates, report
@@ -457,8 +478,10 @@ class SecAggStrategy(Strategy):
         """Take the groups' places into the scores of the nodes."""
         if opened.report is None:
             return
-        clients = range(round_.server.config.clients)
-        self.scores.add(opened.report, [str(round_.node_of.get(index, "")) for index in clients])
+        names = [str(round_.node_of.get(index, "")) for index in range(round_.server.config.clients)]
+        self.scores.add(opened.report, names)
+        if self._left_out is not None:
+            self._left_out.learn(opened, names)
 
     def _learn(
         self, codec: Codec, mean: MeanUpdate, server: ServerMachine, included: tuple[int, ...]
