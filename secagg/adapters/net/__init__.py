@@ -28,6 +28,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     ballot_layout   what a ballot is about, and by which rules
     ballot_count    how a ballot ended
     voting          how a member of a ballot votes
+    brought         a client: its input, of whichever kind, and what a sum of such inputs comes to
     own_statement   a client: it states that it did not answer
     receipts        a client: the certificate that came with a total, and its receipt
     study_answer    what a member of a study brings, and gets

@@ -16,6 +16,7 @@ from typing import Any, Final, final
 
 from secagg.adapters.net.addresses import round_of
 from secagg.adapters.net.ballot_layout import BallotLayout
+from secagg.adapters.net.brought import Brought
 from secagg.adapters.net.frames import (
     ABORT,
     AnnouncedLayout,
@@ -32,11 +33,10 @@ from secagg.adapters.net.own_statement import STATED, state_silence
 from secagg.adapters.net.receipts import CertifiedTotal, certified_total
 from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, JoinedRound
-from secagg.adapters.net.study_answer import Answering, StudyAnswer, StudyTotal
-from secagg.adapters.net.voting import BallotInput, BallotTotal, Judging, Voting, checked_count
+from secagg.adapters.net.study_answer import Answering, StudyTotal
+from secagg.adapters.net.voting import BallotTotal, Judging
 from secagg.arithmetic import PackedError, unpack
-from secagg.encoding import Encoder
-from secagg.errors import AbortCode, DisclosureError, ErrorCode, InputError, ParameterError, PeerError
+from secagg.errors import AbortCode, DisclosureError, ErrorCode, ParameterError, PeerError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.identity import Identity
 from secagg.machines import ClientMachine
@@ -46,9 +46,7 @@ from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.transcript import VERSION
 from secagg.pairwise.transitions import next_answer
-from secagg.privacy.encoder import PrivateEncoder
-from secagg.privacy.hosting import OpenedSum, Submitted, decoded, submitted
-from secagg.privacy.layout import AnyLayout, PrivateLayout, agreed_difference
+from secagg.privacy.layout import PrivateLayout
 from secagg.privacy.terms import PrivacyTerms
 from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
@@ -96,15 +94,10 @@ class Steps:
         on_terms: Callable[[PrivacyTerms], None] = lambda terms: None,
     ) -> None:
         self._options, self._store, self._login = options, store, login
-        self._given = own if isinstance(own, OwnInput) else None
-        self._voting = Voting(own, store) if isinstance(own, Judging) else None
-        self._answering = None if isinstance(own, OwnInput | Judging) else own
+        self._brought = Brought(options, store, own)
         self._on_terms = on_terms
         self._round = round_of(options.url)
         self._layout, self._certificate, self._clients = b"", b"", 0
-        self._fitted: tuple[AnyLayout, Encoder | PrivateEncoder] | None = None
-        self._answered: tuple[StudyLayout, StudyAnswer] | None = None
-        self._voted: BallotInput | None = None
         self.taken = 0
         self.failure: PeerError | MaybeSummedError | DisclosureError | None = None
         self.ended: RefusedError | None = None
@@ -116,7 +109,7 @@ class Steps:
 
         What a study asks for, and what a ballot is about, is not known yet.
         """
-        if self._given is None:
+        if not self._brought.is_file:
             return
         with self._store.step():
             part = self._store.load()
@@ -138,7 +131,7 @@ class Steps:
         Raises RefusedError when it brings no judge, when the candidate is too long for it, and in the middle of another
         ballot; PeerError when it asks for noise, which a ballot has not.
         """
-        voting = self._require_voting(layout)
+        voting = self._brought.voting_on(layout)
         voting.check(layout)
         if self._options.privacy_budget is not None or self._options.layout_policy.asks_for_noise:
             raise PeerError(
@@ -153,7 +146,7 @@ class Steps:
 
     def judge(self, layout: BallotLayout, candidate: bytes) -> None:
         """Vote on a candidate, and store the vote.  Raises RefusedError for what is not the announced candidate."""
-        self._require_voting(layout).judge(layout, candidate)
+        self._brought.voting_on(layout).judge(layout, candidate)
 
     def prepare(self, layout: AnnouncedLayout, certificate: bytes, clients: int) -> RoundConfig | None:
         """Fit the input to the round's layout, before anybody waits for it.
@@ -169,7 +162,7 @@ class Steps:
         self._clients = clients
         encoded = encode_layout(layout)
         if encoded != self._layout:
-            self._fit_to(layout)
+            self._brought.fit_to(layout)
         self._layout, self._certificate = encoded, certificate
         with self._store.step():
             part = self._store.load()
@@ -182,77 +175,6 @@ class Steps:
             elif self.failure is None and part.over != STATED:
                 self._store.drop_outgoing()  # of a round that this client has left
             return decode_config(part.config)
-
-    def _fit_to(self, layout: AnnouncedLayout) -> None:
-        self._check_kind(layout)
-        if isinstance(layout, BallotLayout):
-            with self._store.step():
-                self._voted = self._require_voting(layout).stored(layout)
-            return
-        if isinstance(layout, StudyLayout):
-            if self._answering is not None:
-                answer = StudyAnswer(self._answering(layout))
-                layout.encode(answer.arrays)  # what could be refused is refused before anybody waits for it
-                self._answered = layout, answer
-            return
-        encoder = self._fit(layout)
-        if isinstance(encoder, Encoder):
-            encoder.encode(self._own_file.arrays, weight=self._weight)  # for what it tells this client's operator
-        self._fitted = layout, encoder
-
-    def _check_kind(self, layout: AnnouncedLayout) -> None:
-        """Raises RefusedError when the round sums something else than this client brings."""
-        asked = "a file"
-        if isinstance(layout, StudyLayout | BallotLayout):
-            asked = "a study's answers" if isinstance(layout, StudyLayout) else "votes on a candidate"
-        brought = "a file" if self._given is not None else "a study's answers"
-        if self._voting is not None:
-            brought = "votes on a candidate"
-        if asked != brought:
-            raise RefusedError(Refusal.OTHER, f"the round sums {asked}, and this client brings {brought}")
-
-    def _require_voting(self, layout: BallotLayout) -> Voting:
-        self._check_kind(layout)
-        if self._voting is None:
-            raise RuntimeError("this client brings no judge")
-        return self._voting
-
-    @property
-    def _own(self) -> OwnInput | StudyAnswer | BallotInput:
-        if self._given is not None:
-            return self._given
-        if self._voting is not None:
-            return self._require_voted()
-        return self._require_answered()[1]
-
-    @property
-    def _own_file(self) -> OwnInput:
-        if self._given is None:
-            raise RuntimeError("this client answers a study")
-        return self._given
-
-    @property
-    def _weight(self) -> int:
-        return 1 if self._own.weight is None else self._own.weight
-
-    def _fit(self, layout: AnyLayout) -> Encoder | PrivateEncoder:
-        """This client's encoder, unless the layout is none that it accepts: so far nothing but a login was sent."""
-        if self._own_file.weight is not None and layout.max_weight is None:  # whatever the weight is
-            raise ParameterError("the round has no weights, and this client brings one: leave --weight out")
-        try:
-            digest = layout.digest()
-        except (ParameterError, InputError) as wrong:
-            raise RefusedError(Refusal.MALFORMED, f"the server's layout cannot be used: {wrong}") from None
-        policy, agreed = self._options.layout_policy, self._options.agreed_layout
-        if self._options.privacy_budget is not None:
-            policy = replace(policy, private=True)
-        layout.check_policy(policy)
-        if agreed is not None and agreed.digest() != digest:
-            raise PeerError(
-                ErrorCode.CONFIG_BELOW_POLICY,
-                f"the server's layout is not the one that was agreed: {agreed_difference(agreed, layout)}",
-            )
-        return layout.encoder_for(self._own_file.arrays)
 
     def _check_unchanged(self, part: JoinedRound) -> None:
         """The server is the one that this client joined with, and wants what it wanted then."""
@@ -270,7 +192,7 @@ class Steps:
 
         A member of a study never does: its rounds have ``again`` because they are over the same records.
         """
-        if not self._options.again or self._answering is not None:
+        if not self._options.again or self._brought.is_study:
             raise self._shows_another(changed)
         self._store.drop_outgoing()
         left = replace(part, state=None, over=_LEFT)
@@ -285,13 +207,9 @@ class Steps:
         )
 
     @property
-    def _what_is_summed(self) -> str:
-        return "file" if self._voting is None else "vote on this candidate"
-
-    @property
     def _how_to_leave(self) -> str:
         """A study has no option for it: its rounds are asked of the same records anyway."""
-        if self._answering is None:  # a file, or a ballot
+        if not self._brought.is_study:
             return "add --again (see its help first)"
         return f"remove {self._store.path}, which is this client's state of it"
 
@@ -308,7 +226,7 @@ class Steps:
 
     def check_size(self, frame: Message | Sum | Counted, config: RoundConfig | None) -> None:
         """Before a byte behind the frame is read.  Raises RefusedError for more than belongs to this round."""
-        if not isinstance(frame, Message) and isinstance(frame, Counted) == (self._voting is None):
+        if not isinstance(frame, Message) and isinstance(frame, Counted) != self._brought.is_vote:
             raise RefusedError(Refusal.MALFORMED, "the server ended the round with what is not of its kind")
         if isinstance(frame, Counted):
             return
@@ -362,7 +280,7 @@ class Steps:
         self.taken += 1
         self._check_not_summed(digest)
         store.drop_outgoing()
-        layout = self._require_layout()
+        layout = self._brought.layout
         # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
         attached = layout.terms.attachment_bytes if isinstance(layout, PrivateLayout) else 0
         policy = replace(self._options.policy, context=layout.digest(), max_attachment_bytes=attached)
@@ -389,8 +307,8 @@ class Steps:
                 config=client.config.to_bytes(),
                 layout=self._layout,
                 certificate=self._certificate,
-                values_digest=store.keyed(self._own.values_digest),
-                input_digest=store.keyed(self._own.digest(self._layout)),
+                values_digest=store.keyed(self._brought.own.values_digest),
+                input_digest=store.keyed(self._brought.own.digest(self._layout)),
                 masked=False,
                 state=client.suspend(),
                 over=None,
@@ -401,8 +319,8 @@ class Steps:
         fields |= {"colluders": agreed.colluders, "min_survivors": agreed.min_survivors}
         if agreed.groups > 1:
             fields |= {"groups": agreed.groups, "min_group": agreed.min_group}
-        if self._fitted is not None:
-            fields["clip"] = self._fitted[1].clip
+        if (clip := self._brought.clip) is not None:
+            fields["clip"] = clip
         _log.info("joins", extra={"fields": fields})
         return part
 
@@ -426,23 +344,23 @@ class Steps:
             budget.charge(name, cost)
 
     def _is_input_of(self, part: JoinedRound) -> bool:
-        return part.input_digest == self._store.keyed(self._own.digest(part.layout))
+        return part.input_digest == self._store.keyed(self._brought.own.digest(part.layout))
 
     def _check_not_summed(self, invitation: bytes) -> None:
         """A server that opened a sum, and said that it did not, must not get the same input again."""
-        values = self._own.values_digest
+        values = self._brought.own.values_digest
         if self._options.again:
             return
         here = self._store.is_released(self._store.keyed(values))
         others = self._options.other_states
         where = self._store.path if here else self._store.may_be_elsewhere(others, values, invitation)
         if where is not None:
+            what = self._brought.what_is_summed
             raise MaybeSummedError(
-                f"your {self._what_is_summed} may be in a sum already: according to {where!s}, it took part in a round "
-                "that is still going on, or that reached its last phase, even if the server said afterwards that it "
-                f"failed. A server that has two sums with your {self._what_is_summed} can subtract one from the other, "
-                "and may then see the values of a single member. To take part all the same, add --again; read its help "
-                "first"
+                f"your {what} may be in a sum already: according to {where!s}, it took part in a round that is still "
+                "going on, or that reached its last phase, even if the server said afterwards that it failed. A server "
+                f"that has two sums with your {what} can subtract one from the other, and may then see the values of a "
+                "single member. To take part all the same, add --again; read its help first"
             )
 
     def _go_on(self, part: JoinedRound, state: bytes, data: bytes) -> JoinedRound:
@@ -458,7 +376,7 @@ class Steps:
                     self._check_not_given_away(client, part.invitation)
                 step = client.receive(data)
                 if isinstance(step.event, InputNeeded):
-                    given = self._given_for(client.config)
+                    given = self._brought.submitted(client.config)
                     step = client.submit(given.vector, given.keys)
                 if isinstance(step.event, Finished):
                     self._check_may_reveal(client, step.event.survivors)
@@ -483,16 +401,6 @@ class Steps:
         store.save(part)
         return part
 
-    def _given_for(self, config: RoundConfig) -> Submitted:
-        if self._answering is not None:
-            layout, answer = self._require_answered()
-            return Submitted(layout.encode(answer.arrays), None)
-        if self._voting is not None:
-            voted = self._require_voted()
-            return Submitted(voted.layout.ballot().encode(voted.vote), None)
-        encoder = self._require_fitted()[1].for_round(config)
-        return submitted(encoder, self._own_file.arrays, self._weight)
-
     def _check_not_given_away(self, client: ClientMachine, invitation: bytes) -> None:
         """Ask the other states again, before the vector leaves and before the last answer does.
 
@@ -501,11 +409,11 @@ class Steps:
         """
         if self._options.again:
             return
-        where = self._store.goes_after(self._options.other_states, self._own.values_digest, invitation)
+        where = self._store.goes_after(self._options.other_states, self._brought.own.values_digest, invitation)
         if where is not None:
             why = MaybeSummedError(
-                f"your {self._what_is_summed} may be in a sum already: {where} has it in another round since this "
-                f"client joined round {self._round!r}, which it leaves"
+                f"your {self._brought.what_is_summed} may be in a sum already: {where} has it in another round since "
+                f"this client joined round {self._round!r}, which it leaves"
             )
             raise _LeavesError(why, client.abort(AbortCode.CANCELLED))
 
@@ -558,12 +466,12 @@ class Steps:
         with self._store.step():
             part = self._store.load()
             known = part is not None and self._is_input_of(part)
-        layout = self._require_layout()
+        layout = self._brought.layout
         if part is None or part.over not in (None, FINISHED):
             raise self._not_in_it()
         self._check_unchanged(part)
         if not known:
-            if self._answering is not None:
+            if self._brought.is_study:
                 raise AnotherInputError(
                     f"round {self._round!r} is over, and its sum is over other records than this client has now: give "
                     "those that it joined with, or begin a study of another name"
@@ -579,7 +487,7 @@ class Steps:
             )
         config = decode_config(part.config)
         if isinstance(frame, Counted):
-            return checked_count(self._require_voted().layout, config, frame, part.seat)
+            return self._brought.counted(config, frame, part.seat)
         included = messages.decode_bitmap(frame.included, config.clients)
         if part.seat not in included or len(included) < config.smallest_sum:
             raise RefusedError(
@@ -599,31 +507,7 @@ class Steps:
         except PackedError as wrong:
             raise RefusedError(Refusal.MALFORMED, f"the server's sum is no vector of this round: {wrong}") from None
         certified = self._certified(certificate, vector, config, included, frame.answered)
-        if isinstance(layout, StudyLayout):
-            return replace(self._study_total(layout, config, vector, included, part.seat), certified=certified)
-        if isinstance(layout, BallotLayout):  # its end is a Counted, which ``check_size`` has seen to
-            raise RuntimeError("a ballot ends with a count")
-        encoder = self._require_fitted()[1].for_round(config)
-        own = self._own_file
-        try:
-            total = OpenedSum(vector, frame.answered)
-            mean = decoded(encoder, total, len(included), min_contributors=config.smallest_sum)
-        except InputError as wrong:  # a member that cheated, or too few with a weight above 0
-            raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
-        return Total(
-            mean=mean,
-            layout=layout,
-            encoder=encoder,
-            config=config,
-            vector=vector,
-            included=included,
-            seat=part.seat,
-            clipped=encoder.clipped if isinstance(encoder, Encoder) else {},
-            weight_clamped=layout.max_weight is not None and self._weight > layout.max_weight,
-            coarse=encoder.coarse(own.arrays, self._weight) if isinstance(encoder, Encoder) else {},
-            shortened=layout.shortening(own.arrays) if isinstance(layout, PrivateLayout) else 1.0,
-            certified=certified,
-        )
+        return self._brought.total(vector, config, included, part.seat, frame.answered, certified)
 
     def _certified(
         self, certificate: bytes, total: Any, config: RoundConfig, included: tuple[int, ...], answered: int
@@ -643,37 +527,8 @@ class Steps:
             directory=directory,
         )
 
-    def _study_total(
-        self, layout: StudyLayout, config: RoundConfig, vector: Any, included: tuple[int, ...], seat: int
-    ) -> StudyTotal:
-        try:
-            sums = layout.decode(vector, len(included))
-        except InputError as wrong:  # a member that cheated
-            raise RefusedError(Refusal.ROUND_ABORTED, f"the round's sum is of no use: {wrong}") from None
-        return StudyTotal(layout, config, sums, included, seat)
-
     def _not_in_it(self) -> RefusedError:
         return RefusedError(Refusal.LEFT_OUT, f"round {self._round!r} is over, and this client was not in it")
-
-    def _require_voted(self) -> BallotInput:
-        if self._voted is None:
-            raise RuntimeError("no vote yet")
-        return self._voted
-
-    def _require_layout(self) -> AnnouncedLayout:
-        if self._voting is not None:
-            return self._require_voted().layout
-        return self._require_fitted()[0] if self._answering is None else self._require_answered()[0]
-
-    def _require_answered(self) -> tuple[StudyLayout, StudyAnswer]:
-        if self._answered is None:
-            raise RuntimeError("no question yet")
-        return self._answered
-
-    def _require_fitted(self) -> tuple[AnyLayout, Encoder | PrivateEncoder]:
-        if self._fitted is None:
-            raise RuntimeError("no layout yet")
-        return self._fitted
 
 
 def _answers(client: ClientMachine) -> Phase:
