@@ -99,12 +99,6 @@ class _Residues(NamedTuple):
 
 
 @cache
-def _moduli(primes: tuple[int, ...]) -> tuple[Modulus, ...]:
-    """Made once: that a number is prime takes longer to find out than an addition modulo it."""
-    return tuple(map(Modulus, primes))
-
-
-@cache
 def _residues(primes: tuple[int, ...], element_bits: int, slots: int) -> tuple[_Residues, ...]:
     cut = layout.digits(element_bits, slots)
     t, q = 1 << (element_bits * slots), prod(primes)
@@ -213,19 +207,24 @@ def add_envelope(parameters: Parameters, total: Words, envelope: bytes | bytearr
             f"an envelope of {counted(len(data), 'byte')}: one of {counted(parameters.length, 'element')} has "
             f"{expected:,}"
         )
-    done: list[tuple[Words, Modulus, memoryview]] = []
+    from secagg.arithmetic.kernels import envelopes
+
+    done: list[tuple[Words, Modulus, memoryview, np.uint32]] = []
     lane = position = 0
     for polynomial in layout.polynomials(parameters):
-        for modulus in _moduli(parameters.primes):
-            size = modulus.packed_bytes(polynomial.sent)
+        for number in parameters.primes:
+            ring, prime = Modulus.ring(number.bit_length()), np.uint32(number)
+            size = ring.packed_bytes(polynomial.sent)
             part, packed = total[lane : lane + polynomial.sent], data[position : position + size].data
-            try:
-                arithmetic.add_packed(part, packed, modulus)
-            except arithmetic.PackedElementError as fault:
-                for earlier, its_modulus, its_bytes in done:
-                    arithmetic.subtract(earlier, arithmetic.unpack(its_bytes, its_modulus, len(earlier)), its_modulus)
-                raise EnvelopeError(f"polynomial {polynomial.number} of an envelope: {fault}") from None
-            done.append((part, modulus, packed))
+            largest = int(envelopes.add_residues(part, arithmetic.unpack(packed, ring, len(part)), prime))
+            if largest >= number:
+                for added, its_ring, its_bytes, its_prime in done:
+                    residues = arithmetic.unpack(its_bytes, its_ring, len(added))
+                    envelopes.subtract_residues(added, residues, its_prime)
+                raise EnvelopeError(
+                    f"polynomial {polynomial.number} of an envelope: an element is {largest}: it must be below {number}"
+                )
+            done.append((part, ring, packed, prime))
             lane, position = lane + polynomial.sent, position + size
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import Suite
-from secagg.arithmetic import Modulus
+from secagg.arithmetic import Modulus, modular
 from secagg.arithmetic.kernels import ntt
 from secagg.envelopes import layout, scheme
 from tests.support import envelopes as by_hand
@@ -167,6 +167,14 @@ def test_a_residue_that_is_not_below_its_prime_changes_nothing(place: int) -> No
             scheme.add_envelope(parameters, total, envelope)
     assert np.array_equal(total, before)
     assert np.array_equal(scheme.open_sum(parameters, public(parameters), total, secrets), vectors)
+
+
+def test_no_kernel_is_compiled_for_the_primes_of_new_parameters() -> None:
+    """A server would wait for a dozen of them at its first envelope."""
+    parameters = chosen(2048, 26, 3, 64, 3)
+    compiled = modular._prime_accumulator.cache_info().currsize
+    scheme.add_envelope(parameters, scheme.empty_sum(parameters), bytes(layout.envelope_bytes(parameters)))
+    assert modular._prime_accumulator.cache_info().currsize == compiled
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -102,6 +102,31 @@ def add_message(
 
 
 @kernel
+def add_residues(total: Any, residues: Any, prime: Any) -> Any:
+    """total += residues, canonical, unless one of them is not below the prime; the largest of them.
+
+    Both are below 2^30.  One kernel serves all primes: with a kernel for each, a server that takes the first envelope
+    of new parameters would compile a dozen of them.
+    """
+    largest = np.uint32(0)
+    for i in range(len(residues)):
+        largest = max(largest, residues[i])
+    if largest < prime:
+        for i in range(len(residues)):
+            lane = np.uint32(total[i] + residues[i])
+            total[i] = min(lane, np.uint32(lane - prime))
+    return largest
+
+
+@kernel
+def subtract_residues(total: Any, residues: Any, prime: Any) -> None:
+    """total -= residues; both are canonical, and the total stays so."""
+    for i in range(len(residues)):
+        lane = np.uint32(total[i] - residues[i])
+        total[i] = min(lane, np.uint32(lane + prime))
+
+
+@kernel
 def add_remainders(
     sums: Any, fractions: Any, total: Any, products: Any, factor: Any, companion: Any, inverse: float, digits: Any,
     prime: Any,
