@@ -19,14 +19,14 @@ from secagg.wording import counted
 PHASES: Final = tuple(Phase)
 STATEMENTS: Final = "STATEMENTS"
 """Of ``deadlines``: how long the statements of a chained round that was aborted in UNMASK are waited for."""
-DEFAULT_DEADLINES: Final[Mapping[str, float]] = {
+_PHASE_DEADLINES: Final[Mapping[str, float]] = {
     Phase.ADVERTISE: 600.0,
     Phase.SHARE: 120.0,
     Phase.MASK: 600.0,
     Phase.CONFIRM: 120.0,
     Phase.UNMASK: 120.0,
-    STATEMENTS: 600.0,
 }
+DEFAULT_DEADLINES: Final[Mapping[str, float]] = {**_PHASE_DEADLINES, STATEMENTS: 600.0}
 """Seconds: ten minutes where people start clients or models are trained, two where machines answer machines.  Who did
 not answer in UNMASK is off line, and may have to be started again before it states so."""
 LARGEST_MESSAGE: Final = 2**32 - 2**20
