@@ -213,6 +213,7 @@ def _unsound(
         | {"lost": [["MASK", bits([3, 4])]]},
         "neither a sum nor an end": {"sums": []},
         "a sum and an end": {"ended": ended, "transcript": b""},
+        "a sum and an end": {"ended": ended},
         "a sum without a transcript": {"transcript": b""},
         "half a transcript": {"transcript": bytes(16)},
         "a transcript without a sum": {"sums": [], "ended": ended},
