@@ -214,7 +214,6 @@ def _unsound(
         | {"lost": [["MASK", bits([3, 4])]]},
         "neither a sum nor an end": {"sums": []},
         "a sum and an end": {"ended": ended, "transcript": b""},
-        "a sum and an end": {"ended": ended},
         "a sum without a transcript": {"transcript": b""},
         "half a transcript": {"transcript": bytes(16)},
         "a transcript without a sum": {"sums": [], "ended": ended},
@@ -307,7 +306,9 @@ def _unsound_groups(groups: ChainedCohort, grouped: Certificate) -> dict[str, Ce
         "a member in two sums": {"sums": [[0, left, one], [1, left, other]]},
         "the sum of fewer than min_group": {"sums": [[0, left, one], [1, groups.set(mine[:2]), other]]},
         "the sum of fewer than min_group in semi_honest": {
-            "encoded": _semi_honest(grouped.config), "signers": b"", "signatures": b"",
+            "encoded": _semi_honest(grouped.config),
+            "signers": b"",
+            "signatures": b"",
             "sums": [[0, left, one], [1, groups.set(mine[:2]), other]],
         },
         "a sum that fewer than the quorum confirmed": {"signers": groups.set(few), "signatures": signatures},
