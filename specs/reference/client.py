@@ -72,9 +72,10 @@ class Client:
                 require(self.cohort[index] == primitives.identity_key(identity), "cohort-not-vouched")
             self.chain = chain if config.active else None
             brought = optional[0] if optional else []
-            end = self.chain and self.chain.joined(config, index, self.cohort, brought)
+            if self.chain:
+                end = self.chain.joined(config, index, self.cohort, brought)
             require(consume(self.labels.join_token(self.round_id, index)), "already-joined")  # R-CONFIG-13
-            if self.chain and end:
+            if self.chain:
                 self.chain.ends[config.cohort] = end
         except Refused as refused:
             refused.reply = wire.abort(self.round_id, "config-refused", version)
@@ -274,10 +275,10 @@ class Client:
         return self._unmask()
 
     def disclaim(self) -> bytes:
-        """R-CHAIN-12: the statement that it did not answer, once the round was aborted."""
-        if self.state != "ABORTED" or not self.session or not self.chain:
+        """R-CHAIN-12: the statement of a client with a chain that it did not answer, once the round was aborted."""
+        if self.state != "ABORTED" or not self.session:
             raise ValueError("not now")
-        return self.chain.disclaim(self.config, self.session, self.identity)
+        return self.chain.disclaim(self.config, self.session, self.identity)  # type: ignore[union-attr]
 
     def _unmask(self) -> bytes:
         """UNMASK: of each dealer one share with its salt.  R-UNMASK-2: which one follows from the survivors alone.

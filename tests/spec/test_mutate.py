@@ -13,6 +13,8 @@ from tests.support.reference_parties import SPECS
 ALL = {mutant.name: mutant for mutant in mutate.mutants()}
 KNOWN = mutate.survivors()
 SAMPLE = (
+    "chain.check: without require(config.chain in (b'', c.previous), 'invalid')",
+    "chain.Chain._settled: without require(len(near) >= answered.threshold, 'chain-unsettled')",
     "client.Client.__init__: without require(all(map(primitives.is_well_formed, self.cohort)), 'cohort-not-vouched')",
     "client.Client._take_roster: without require(own == self.channel_key + self.masking_key, 'roster-own-leaf')",
     "client.Client._take_survivors: without require(near <= {*self.pairs}, 'survivors-not-shared')",

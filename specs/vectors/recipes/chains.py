@@ -83,6 +83,7 @@ def _read(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
         ],
         "a round that took privacy": [cohort.resigned(first, spent=spent)],
         "a round that took none, or all": [cohort.resigned(first, spent=[0.0, 1.0])],
+        "a round whose privacy never fails": [cohort.resigned(first, spent=[0.5, 0.0])],
         "faults, and a name beyond ASCII": [
             cohort.resigned(first, faults=[[4, "UNMASK", "bad-share"], [0, "DONE", "conflict"]], name="r\u00e9seau")
         ],
@@ -304,6 +305,12 @@ def _unsound_groups(groups: ChainedCohort, grouped: Certificate) -> dict[str, Ce
         "the sum of a group that is not": {"sums": [[0, left, one], [2, right, other]]},
         "a member in two sums": {"sums": [[0, left, one], [1, left, other]]},
         "the sum of fewer than min_group": {"sums": [[0, left, one], [1, groups.set(mine[:2]), other]]},
+        "the sum of fewer than min_group in semi_honest": {
+            "encoded": _semi_honest(grouped.config),
+            "signers": b"",
+            "signatures": b"",
+            "sums": [[0, left, one], [1, groups.set(mine[:2]), other]],
+        },
         "a sum that fewer than the quorum confirmed": {"signers": groups.set(few), "signatures": signatures},
     }
     return {comment: groups.resigned(grouped, **change) for comment, change in changes.items()}
@@ -488,6 +495,8 @@ def _settled(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
     yield case("chain", cohort.aborted(silent=(0, 1)), "an abort that t - 1 neighbours state", refused)
     yield case("chain", cohort.aborted(silent=(0, 1, 4)), "an abort that t neighbours state")
     yield case("chain", cohort.aborted(silent=(0, 1, 3, 4)), "an abort that all neighbours state")
+    early = {"survivors": b"", "signers": b"", "signatures": b"", "ended": ["MASK", 3, b"", b""]}
+    yield case("chain", cohort.aborted(silent=(0, 1, 4), **early), "an abort that is said to be from before S")
     yield case("chain", cohort.aborted(silent=(0, 1, 2)), "the member's own statement does not count", refused)
     forged = cohort.aborted(silent=(0, 1, 4))
     wrong = cohort.resigned(forged, statements=put(forged.statements, 64, 1, bytes(64)))
@@ -554,6 +563,14 @@ def _answered(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
     case.resume()
     case.get(confirmations)
     yield case.test("CHAIN-12", "it stated that it did not answer", "LATE_ANSWER", disclaimed)
+
+    case = ChainCase("chain", cohort, 0)
+    case.replay(cohort.operations[:confirmed])
+    case.replay(cohort.twin[:-1])
+    case.replay(cohort.operations[confirmed:done])
+    case.abort(cohort.twin[-1]["round"])
+    case.disclaim(cohort.twin[-1]["round"])
+    yield case.test("CHAIN-12", "a statement about another round than the one that it answered in")
 
     case = ChainCase("chain", cohort, confirmed)
     case.abort()
@@ -652,6 +669,13 @@ def _receipts(cohorts: dict[str, ChainedCohort]) -> Iterator[Test]:
     yield from _read_receipts(cohort, told, receipt)
 
 
+def _receipt(cohort: ChainedCohort, certificate: Certificate, member: int) -> bytes:
+    """A member's, for the sum of a round without groups."""
+    session, [[_, _, digest]] = certificate.session, certificate.sums
+    signed = certificate.config.labels.signed_receipt(session, 0, digest)
+    return wire.pack([1, session, 0, digest, member, primitives.sign(cohort.seeds[member], signed)])
+
+
 def _read_receipts(cohort: ChainedCohort, told: bytes, receipt: bytes) -> Iterator[Test]:
     """R-CHAIN-16."""
     values = wire.unpack(receipt)
@@ -662,6 +686,15 @@ def _read_receipts(cohort: ChainedCohort, told: bytes, receipt: bytes) -> Iterat
     case = ChainCase("chain", cohort, 0)
     case.read([told], [receipt])
     yield case.test("CHAIN-16", "a receipt that holds")
+    first = cohort.certificate(0)
+    second = cohort.certificate(1, first)
+    case = ChainCase("chain", cohort, 0)
+    case.read([told, second.to_bytes()], [_receipt(cohort, second, 4)])
+    yield case.test("CHAIN-16", "a receipt for the second round of a chain")
+    semi_honest = cohort.resigned(first, encoded=_semi_honest(first.config), signers=b"", signatures=b"")
+    case = ChainCase("chain", cohort, 0)
+    case.read([semi_honest.to_bytes()], [_receipt(cohort, semi_honest, INDEX)])
+    yield case.test("CHAIN-16", "a receipt for a round whose members have no keys", "RECEIPT", "invalid")
     server = cohort.rounds[0].server
     lie = labelled("another total", 32)
     lied = primitives.sign(cohort.seeds[INDEX], server.labels.signed_receipt(server.session, 0, lie))
