@@ -131,6 +131,13 @@ _HASHES: Final = frozenset(
         "certificate_digest",
         "signed_silence",
         "envelope_polynomials",
+        "x25519_key_info",
+        "ml_kem_key_info",
+        "pair_secrets_info",
+        "pair_secret_info",
+        "pair_secret_seal_info",
+        "sealed_pair_secret_context",
+        "pair_secret_commitment",
         "signed_receipt",
     }
 )

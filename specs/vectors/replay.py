@@ -66,7 +66,7 @@ def _hashes(test: Test, content: Test) -> None:
         [bytes.fromhex(item) for item in value] if isinstance(value, list) else _argument(value)
         for value in test["arguments"].values()
     ]
-    extra = (b"SHARE",) if test["function"] == "sealed_shares_context" else ()
+    extra = (b"SHARE",) if test["function"] in ("sealed_shares_context", "sealed_pair_secret_context") else ()
     made = transcript.cohort_digest
     if test["function"] != "cohort_digest":
         made = getattr(rules.LABELS[content["version"]], test["function"])

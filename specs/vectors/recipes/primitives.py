@@ -82,18 +82,60 @@ def hashes(version: int = 1) -> File:
         ("CHAIN-14", "signed_receipt", {"session": a, "number": 0, "digest": b}),
         ("CHAIN-14", "signed_receipt", {"session": a, "number": 258, "digest": b}),
     ]
+    since_2 += _hashes_of_suite_3(a, b)
     tests = []
     for requirement, function, arguments in calls if version == 1 else calls + since_2:
-        extra = (b"SHARE",) if function == "sealed_shares_context" else ()
+        extra = (b"SHARE",) if function in ("sealed_shares_context", "sealed_pair_secret_context") else ()
         made = transcript.cohort_digest if function == "cohort_digest" else getattr(rules.LABELS[version], function)
         output: bytes = made(*arguments.values(), *extra)
         shown = {name: _shown(value) for name, value in arguments.items()}
         flags = "SHARE_KIND" if function == "share_commitment" else ""
-        about = requirement if version == 1 or requirement.startswith(("CHAIN-", "ENV-")) else "VERSION-1"
+        about = requirement if version == 1 or requirement.startswith(("CHAIN-", "ENV-", "HYBRID-")) else "VERSION-1"
         tests.append(entry(about, "", flags, function=function, arguments=shown, output=output.hex()))
     flags = {"SHARE_KIND": "commitments to both shares of a pair that differ in nothing but the share"}
     about = "Labelled hashes, signed bytes, and the info of key derivations."
     return file("hashes", about, flags, tests, version=version)
+
+
+def _hashes_of_suite_3(a: bytes, b: bytes) -> list[tuple[str, str, dict[str, bytes | int | list[bytes]]]]:
+    """The labels of 10.4, and those of version 1 whose fields are others in suite 3.
+
+    Keys and ciphertexts are shorter than a round's, so that the file stays small: a field's length stands before it.
+    """
+    one, other = (labelled(f"hybrid key {i}", 48) for i in range(2))
+    ciphertext = labelled("ciphertext", 40)
+    return [
+        (
+            "HYBRID-5",
+            "channel_info",
+            {
+                "suite": 3,
+                "sender": 9,
+                "receiver": 2,
+                "sender_key": one,
+                "receiver_key": other,
+                "ciphertext": ciphertext,
+            },
+        ),
+        (
+            "HYBRID-13",
+            "pairwise_mask_info",
+            {"suite": 3, "lower": 2, "higher": 9, "lower_key": one, "higher_key": other},
+        ),
+        ("HYBRID-2", "x25519_key_info", {"suite": 3, "index": 4, "purpose": b"channel"}),
+        ("HYBRID-2", "x25519_key_info", {"suite": 3, "index": 4, "purpose": b"masking"}),
+        ("HYBRID-2", "ml_kem_key_info", {"suite": 3, "index": 4, "purpose": b"channel"}),
+        ("HYBRID-2", "ml_kem_key_info", {"suite": 3, "index": 4, "purpose": b"masking"}),
+        ("HYBRID-2", "pair_secrets_info", {"suite": 3, "index": 4}),
+        ("HYBRID-7", "pair_secret_info", {"suite": 3, "sealer": 9, "holder": 2}),
+        (
+            "HYBRID-7",
+            "pair_secret_seal_info",
+            {"suite": 3, "sealer": 9, "holder": 2, "sealer_key": one, "holder_key": other, "ciphertext": ciphertext},
+        ),
+        ("HYBRID-7", "sealed_pair_secret_context", {"session": a, "sealer": 9, "holder": 2}),
+        ("HYBRID-7", "pair_secret_commitment", {"session": a, "sealer": 9, "holder": 2, "secret": b}),
+    ]
 
 
 def _shown(value: bytes | int | list[bytes]) -> str | int | list[str]:
