@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from secagg.errors import ParameterError
 from secagg.robust.distances import ClientDistance, ClientDistances
+from secagg.wording import counted
 
 
 @final
@@ -52,7 +53,7 @@ class LeaveOut:
             raise ParameterError(f"already is {self.already!r}: it must hold the names of clients, which are strings")
         if len(set(self.already)) > self.at_most:
             raise ParameterError(
-                f"already names {len(set(self.already))} clients, and at_most is {self.at_most}: raise at_most"
+                f"already names {counted(len(set(self.already)), 'client')}, and at_most is {self.at_most}: raise at_most"
             )
 
 

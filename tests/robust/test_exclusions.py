@@ -7,7 +7,7 @@ import pytest
 
 from secagg.errors import InputError, ParameterError
 from secagg.robust import Exclusions, LeaveOut
-from tests.robust.test_distances import BAD, CLIENTS, groups_of, updates_of
+from tests.support.poisoned_updates import BAD, CLIENTS, groups_of, updates_of
 
 
 def trained(exclusions, updates, draw, rounds, noise=0.5):
