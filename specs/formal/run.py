@@ -60,7 +60,9 @@ class Config:
 
     @property
     def module(self) -> str:
-        """The root module: sizes on the ring have their own, and so have chained rounds."""
+        """The root module: sizes on the ring have their own, and so have chained rounds and complaints."""
+        if "Bound" in self.constants:
+            return "Complaints"
         if "Asked" in self.constants:
             return "Chain"
         return "MCRing" if self.constants["Near"] == "Ring" else "MC"
@@ -76,7 +78,7 @@ class Config:
         return 2 * int(self.constants["Reach"]) if self.module == "MCRing" else sum(self.cohort) - 1
 
     def number(self, constant: str) -> int:
-        """T, Quorum, MinSurvivors, or, of chained rounds, Asked."""
+        """T, Quorum, MinSurvivors; of chained rounds Asked, of complaints Bound."""
         return int(self.constants[constant])
 
     @property
@@ -193,6 +195,8 @@ def table(configs: dict[str, Config], verdicts: dict[str, Verdict]) -> str:
         graph = f"ring, k = {config.neighbours}" if config.module == "MCRing" else "complete"
         shown = ("T", "Asked") if config.module == "Chain" else ("T", "Quorum", "MinSurvivors")
         numbers = ", ".join(str(config.number(constant)) for constant in shown)
+        if config.module == "Complaints":
+            numbers += f"; r = {config.number('Bound')}"
         off = ", ".join(config.rules_off) or "-"
         honest, colluding = config.cohort
         cells = [f"`{name}`", graph, f"{honest} + {colluding}", numbers, off, ", ".join(config.invariants)]

@@ -18,6 +18,7 @@ from secagg.pairwise.transitions import CLIENT, input_name
 
 FORMAL = Path(__file__).parents[2] / "specs" / "formal"
 MODEL = (FORMAL / "SecAgg.tla").read_text(encoding="utf-8")
+COMPLAINTS = (FORMAL / "Complaints.tla").read_text(encoding="utf-8")
 CHAIN = (FORMAL / "Chain.tla").read_text(encoding="utf-8")
 
 
@@ -61,7 +62,8 @@ def test_the_model_knows_no_other_rules_than_the_client() -> None:
     named = set(re.findall(r'On\("([^"]+)"\)', MODEL))
     assert len(re.findall(r"On\((?!rule\))", MODEL)) == len(re.findall(r'On\("R-', MODEL))
     assert named <= {name for rule in RULES for name in rule.requirements}
-    assert named == {name for config in ROUNDS.values() for name in config.rules_off}, "each is left out in a config"
+    off = {rule for config in ROUNDS.values() if config.module != "Complaints" for rule in config.rules_off}
+    assert named == off, "each is left out in a config"
 
 
 def test_every_config_has_a_verdict_and_the_other_way_round() -> None:
@@ -82,7 +84,8 @@ def test_verdicts_are_well_formed(name: str) -> None:
         assert len(config.invariants) == 1
         assert verdict.distinct is None
     for invariant in config.invariants:
-        assert re.search(rf"^{invariant} ==", CHAIN if name in CHAINS else MODEL, flags=re.MULTILINE)
+        where = CHAIN if name in CHAINS else MODEL + COMPLAINTS
+        assert re.search(rf"^{invariant} ==", where, flags=re.MULTILINE)
 
 
 def test_what_must_fail_fails_and_the_protocol_holds() -> None:
@@ -112,6 +115,21 @@ def test_the_chain_closes_the_fake_abort_and_each_of_its_rules_is_needed() -> No
         assert threshold - asked == (name == "chain_tight")
         if name != "chain_two_totals" and (config.rules_off or name == "chain_tight"):
             assert VERDICTS[name].verdict == "violates NoFakeAbort"
+
+
+def test_complaints_open_nothing_and_each_of_their_rules_is_needed() -> None:
+    configs = {name: config for name, config in ROUNDS.items() if config.module == "Complaints"}
+    named = set(re.findall(r'On\("(complaint-[^"]+)"\)', COMPLAINTS))
+    assert named == {rule for config in configs.values() for rule in config.rules_off if rule.startswith("complaint-")}
+    assert VERDICTS["complaints"].verdict == "holds"
+    assert VERDICTS["complaints_many"].verdict == "holds", "privacy rests on the signatures, not on the bound"
+    for name, config in configs.items():
+        (honest, colluding), threshold, bound = config.cohort, config.number("T"), config.number("Bound")
+        assert max(1, colluding) <= bound + (name == "complaints_many") <= threshold - 1
+        if {"complaint-bytes", "complaint-signature"} & set(config.rules_off):
+            bounded = "complaint-bound" not in config.rules_off
+            counted = bounded and 2 * threshold > honest + colluding - 1 + colluding + bound
+            assert VERDICTS[name].verdict == ("holds" if counted else "violates NoBothKinds"), name
 
 
 @pytest.mark.parametrize("name", ROUNDS)
