@@ -31,8 +31,8 @@ from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.audit import audit
 from secagg.certificate_files import read_certificates
 from secagg.pairwise.certificate import Certificate
+from secagg.testing.adversary.chained import ChainedCohort
 from tests.support.aborted_rounds import STATEMENT_SECONDS, ChainOverNetwork
-from tests.support.chains import ChainedCohort
 from tests.support.hosting import Hosting
 from tests.support.moved_clock import eventually, run
 from tests.support.raw_connections import RefusedLoginError, logged_in, read_to_the_end
