@@ -29,7 +29,8 @@ def join(options: JoinOptions) -> None:
 
     In the JSON object, clipped has the number of your own values that were clipped, by array, and clipped_by_all the
     number over all clients. arrays has for each array the largest absolute value of the output and the most by which
-    the output can be off.
+    the output can be off. With --chain, certificate has the digest of the round's certificate, and receipt the file of
+    this member's receipt; each is null where there is none.
     """
     try:
         from secagg.cli import join_ballot, join_run

@@ -53,7 +53,8 @@ class LeaveOut:
             raise ParameterError(f"already is {self.already!r}: it must hold the names of clients, which are strings")
         if len(set(self.already)) > self.at_most:
             raise ParameterError(
-                f"already names {counted(len(set(self.already)), 'client')}, and at_most is {self.at_most}: raise at_most"
+                f"already names {counted(len(set(self.already)), 'client')}, "
+                f"and at_most is {self.at_most}: raise at_most"
             )
 
 

@@ -24,7 +24,7 @@ from secagg.cli.receipt_files import check_receipts, keep_proof, show_certified,
 from secagg.errors import CertificateError, StateError
 from secagg.pairwise import certificate as certificates
 from secagg.pairwise.certificate import Certificate
-from secagg.testing.adversary import ChainedCohort
+from secagg.testing.adversary.chained import ChainedCohort
 from tests.support.aborted_rounds import ChainOverNetwork
 from tests.support.moved_clock import run
 

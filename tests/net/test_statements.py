@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from secagg import ErrorCode, Identity, PeerError, Policy, ThreatModel
+from secagg import ErrorCode, Identity, PeerError, Policy, Server, ThreatModel
 from secagg.adapters.net.channel import Channel
 from secagg.adapters.net.frames import (
     Aborted,
@@ -26,10 +26,12 @@ from secagg.adapters.net.frames import (
 from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.own_statement import STATED
 from secagg.adapters.net.round_spec import RoundSpec
+from secagg.adapters.net.statements import asked_for_statements
 from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.audit import audit
 from secagg.certificate_files import read_certificates
 from secagg.pairwise.certificate import Certificate
+from secagg.testing.adversary.chained import ChainedCohort
 from tests.support.aborted_rounds import STATEMENT_SECONDS, ChainOverNetwork
 from tests.support.hosting import Hosting
 from tests.support.moved_clock import eventually, run
@@ -432,3 +434,43 @@ def test_a_server_that_says_too_early_that_the_round_is_aborted(tmp_path: Path, 
             assert not early._steps.state_silence()  # it has answered
 
     run(test)
+
+
+# Who is asked.
+
+
+def in_unmask(answering: Collection[int]) -> Server:
+    """A chained round of six members, in UNMASK, which these have answered."""
+    cohort = ChainedCohort()
+    server = cohort.open()
+    cohort.play(server, cohort.join(server, range(6)), answering=answering)
+    return server
+
+
+def test_who_is_asked() -> None:
+    """Those whose answers the server lacks, but for those that left; nobody, when they are fewer than t."""
+    server = in_unmask([4])
+    threshold = server.config.threshold
+    assert asked_for_statements(server, ()) == frozenset()  # it is not over
+    server.close_phase()
+    assert asked_for_statements(server, ()) == {0, 1, 2, 3, 5}
+    assert asked_for_statements(server, (0,)) == {1, 2, 3, 5}
+    assert asked_for_statements(server, range(6 - threshold)) == frozenset()
+
+
+def test_who_is_asked_when_the_host_ends_the_round() -> None:
+    """The phase was not closed, so that the server cannot say who did not answer: those that did say so themselves."""
+    server = in_unmask([4])
+    server.abort()
+    assert asked_for_statements(server, ()) == set(range(6))
+
+
+def test_nobody_is_asked_before_anybody_can_have_answered() -> None:
+    cohort = ChainedCohort()
+    server = cohort.open()
+    clients = cohort.join(server, range(6))
+    for member, client in clients.items():
+        server.receive(member, client.start())
+    server.close_phase()
+    server.abort()
+    assert asked_for_statements(server, ()) == frozenset()

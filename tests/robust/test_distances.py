@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 
 from secagg.errors import InputError
 from secagg.robust import ClientDistances, geometric_median
-from tests.support.poisoned_updates import BAD, CLIENTS, groups_of, updates_of
+from tests.support.poisoned_updates import BAD, CLIENTS, SIZE, groups_of, updates_of
 
 
 def fed(updates, draw, rounds, noise=0.5, seed=None):
