@@ -27,7 +27,7 @@ def no_measuring(monkeypatch):
     costs = UnitCosts(keystream_s_per_byte=1e-10, agreement_s=4e-5, sign_s=4e-5, verify_s=1e-5, add_s=1e-5)
     expected = Expected(client_s=phases, server_s=phases, client_floor_s=1e-3, server_floor_s=1e-3, costs=costs)
     monkeypatch.setattr(plan, "expect", lambda config: expected)
-    monkeypatch.setattr(plan, "warm_up", lambda *_: 0.0)
+    monkeypatch.setattr(plan, "warm_up_for", lambda config: 0.0)
 
 
 def test_the_promise_is_one_that_dp_accounting_confirms(invoke_json):
