@@ -113,6 +113,7 @@ _SLOW = _PROCESS | {
     "property/test_rounds.py",
     "protocol/test_fates.py",
     "protocol/test_groups.py",
+    "protocol/test_hybrid_rounds.py",
     "protocol/test_parallel_verification.py",
     "protocol/test_prepared.py",
     "spec/test_private_spec.py",
@@ -143,6 +144,13 @@ _SLOW = _PROCESS | {
     "unit/test_masking.py",
     "unit/test_secret_sharing.py",
 }
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The quick tier does not even import what it leaves out: that alone takes each worker half of its time."""
+    if config.getoption("markexpr") != "not slow" or not collection_path.is_relative_to(_TESTS):
+        return None
+    return True if collection_path.relative_to(_TESTS).as_posix() in _SLOW else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
