@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,21 @@ class Tally:
     impossible: tuple[int, ...] = ()
 
 
+class BallotRules(Protocol):
+    """What has the rules of a ballot among its own fields: what a server announces.  They are those of ``Ballot``."""
+
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def fewest_samples(self) -> int: ...
+    @property
+    def earlier(self) -> int: ...
+    @property
+    def objecting_share(self) -> float: ...
+    @property
+    def fewest_voters(self) -> int: ...
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ballot:
@@ -132,6 +147,17 @@ class Ballot:
         ):
             if type(value) is not int or value < least:
                 raise ParameterError(f"{name} is {value!r}: it must be a whole number from {least} up")
+
+    @classmethod
+    def of(cls, rules: BallotRules) -> Ballot:
+        """The ballot with these rules, as an announcement has them.  Raises ParameterError for one out of its range."""
+        return cls(
+            tolerance=rules.tolerance,
+            fewest_samples=rules.fewest_samples,
+            earlier=rules.earlier,
+            objecting_share=rules.objecting_share,
+            fewest_voters=rules.fewest_voters,
+        )
 
     def vote(self, candidate: ClassErrors, earlier: Sequence[ClassErrors]) -> Vote:
         """A client's vote.

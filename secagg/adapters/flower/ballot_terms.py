@@ -66,13 +66,7 @@ class BallotTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def ballot(self) -> Ballot:
         """The rules.  Raises ParameterError for a number out of its range."""
-        return Ballot(
-            tolerance=self.tolerance,
-            fewest_samples=self.fewest_samples,
-            earlier=self.earlier,
-            objecting_share=self.objecting_share,
-            fewest_voters=self.fewest_voters,
-        )
+        return Ballot.of(self)
 
     @property
     def input_digest(self) -> bytes:

@@ -70,13 +70,7 @@ class BallotLayout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     def ballot(self) -> Ballot:
         """The rules.  Raises ParameterError for a number out of its range."""
-        return Ballot(
-            tolerance=self.tolerance,
-            fewest_samples=self.fewest_samples,
-            earlier=self.earlier,
-            objecting_share=self.objecting_share,
-            fewest_voters=self.fewest_voters,
-        )
+        return Ballot.of(self)
 
     def encoder(self) -> Encoder:
         """What makes a vote's vector."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from secagg.pairwise import hybrid
@@ -57,6 +58,18 @@ class RenameDealer(Lie):
         return sorted((self.name if dealer == self.dealer else dealer, box) for dealer, box in boxes.items())
 
 
+def _changed(
+    lie: SwapSealed | BreakShares | BreakSecret,
+    member: Member,
+    dealt: list[tuple[int, Box]],
+    change: Callable[[Box], Box],
+) -> list[tuple[int, Box]]:
+    """What was dealt, and to those that are lied to, the lie's dealer's changed."""
+    if not meant(lie.to, member.index):
+        return dealt
+    return [(dealer, change(box) if dealer == lie.dealer else box) for dealer, box in dealt]
+
+
 @dataclass(frozen=True, slots=True)
 class SwapSealed(Lie):
     """A client gets what a dealer sealed for another."""
@@ -69,9 +82,7 @@ class SwapSealed(Lie):
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
         other = world.boxes.get(self.dealer, {}).get(self.holder)
-        if other is None or not meant(self.to, member.index):
-            return dealt
-        return [(dealer, other if dealer == self.dealer else box) for dealer, box in dealt]
+        return dealt if other is None else _changed(self, member, dealt, lambda _: other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +96,7 @@ class BreakShares(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        if not meant(self.to, member.index):
-            return dealt
-        return [(dealer, self._broken(box) if dealer == self.dealer else box) for dealer, box in dealt]
+        return _changed(self, member, dealt, self._broken)
 
     def _broken(self, box: Box) -> Box:
         return box._replace(sealed=turned(box.sealed)) if self.sealed else box._replace(committed=turned(box.committed))
@@ -104,9 +113,7 @@ class BreakSecret(Lie):
     def shares(
         self, server: LyingServer, world: World, member: Member, dealt: list[tuple[int, Box]]
     ) -> list[tuple[int, Box]]:
-        if not meant(self.to, member.index):
-            return dealt
-        return [(dealer, self._broken(box) if dealer == self.dealer else box) for dealer, box in dealt]
+        return _changed(self, member, dealt, self._broken)
 
     def _broken(self, box: Box) -> Box:
         if not box.secret:
