@@ -51,6 +51,12 @@ class ErrorCode(StrEnum):
     SECRET_UNSEALABLE = "secret-unsealable"  # noqa: S105  R-HYBRID-11: a pair secret that does not open
     SECRET_COMMITMENT = "secret-commitment"  # noqa: S105  R-HYBRID-12: a pair secret that is not the committed one
 
+    # A client about complaints (version 2).
+    ACCUSATION_HOLDERS = "accusation-holders"  # R-COMPLAIN-6
+    ACCUSATION_SIGNATURE = "accusation-signature"  # R-COMPLAIN-7
+    ANSWER_SIGNATURE = "answer-signature"  # R-COMPLAIN-11
+    SETTLED_DEALERS = "settled-dealers"  # R-COMPLAIN-12
+
     # A client about the survivors.
     SURVIVORS_SELF = "survivors-self"  # R-SURVIVORS-2
     SURVIVORS_TOO_FEW = "survivors-too-few"  # R-SURVIVORS-3
@@ -77,6 +83,9 @@ class ErrorCode(StrEnum):
     KEY_REPEATED = "key-repeated"  # R-ADVERTISE-4
     BAD_SIGNATURE = "bad-signature"  # R-ADVERTISE-4, R-CONFIRM-2
     WRONG_LENGTH = "wrong-length"  # R-SHARE-8, R-MASK-6, R-UNMASK-4, R-HYBRID-9
+    COMPLAINT_DEALERS = "complaint-dealers"  # R-COMPLAIN-5
+    BAD_ANSWER = "bad-answer"  # R-COMPLAIN-9
+    DISPUTED = "disputed"  # R-COMPLAIN-10
     ELEMENT_RANGE = "element-range"  # R-MASK-6
     PADDING = "padding"  # R-MASK-6
     BAD_SHARE = "bad-share"  # R-UNMASK-4

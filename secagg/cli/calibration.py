@@ -17,9 +17,9 @@ import numpy as np
 
 from secagg.pairwise.carrier import Carrier
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import Phase
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase
 from secagg.primitives import masking
-from secagg.simulation import PHASES, Outcome
+from secagg.simulation import Outcome
 from secagg.simulation.carriers import envelope_seconds
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work
 from secagg.simulation.small import small_round
@@ -162,8 +162,8 @@ def _run(config: RoundConfig, *, length: int, lost: int) -> _Measured:
     ]
     return _Measured(
         rounds[0][1],
-        {phase: min(_median_client(outcome, phase) for outcome, _ in rounds) for phase in PHASES},
-        {phase: min(outcome.costs[phase].server_cpu_s for outcome, _ in rounds) for phase in PHASES},
+        {phase: min(_median_client(outcome, phase) for outcome, _ in rounds) for phase in WITHOUT_COMPLAINTS},
+        {phase: min(outcome.costs[phase].server_cpu_s for outcome, _ in rounds) for phase in WITHOUT_COMPLAINTS},
     )
 
 

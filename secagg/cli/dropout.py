@@ -10,8 +10,8 @@ import numpy as np
 
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import Phase
-from secagg.simulation import PHASES, Faults
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase
+from secagg.simulation import Faults
 from secagg.simulation.faults import phases_of
 
 Rates = Mapping[str, Fraction]
@@ -23,10 +23,10 @@ def parse_rates(text: str) -> Rates:
     for part in text.split(","):
         name, equals, number = part.rpartition("=")
         phase = name.strip().upper() if equals else Phase.MASK
-        if phase not in PHASES or (not equals and "," in text):
+        if phase not in WITHOUT_COMPLAINTS or (not equals and "," in text):
             raise ParameterError(
                 f"--dropout {text!r}: {part.strip()!r} is not a phase and a rate; write one rate, as 0.1, or rates by "
-                f"phase, as share=.02,mask=.05, with the phases {', '.join(PHASES).lower()}"
+                f"phase, as share=.02,mask=.05, with the phases {', '.join(WITHOUT_COMPLAINTS).lower()}"
             )
         if phase in rates:
             raise ParameterError(f"--dropout {text!r}: {phase.lower()} is there twice; give each phase one rate")

@@ -28,8 +28,8 @@ from secagg.cli.rounds import lower_median, phase_summary
 from secagg.encoding import Exact, Mean
 from secagg.encoding.sums import sums_by_name
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import Phase, ThreatModel, phases
-from secagg.simulation import PHASES, Outcome
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase, ThreatModel, phases
+from secagg.simulation import Outcome
 from secagg.simulation.costs import measure, work_of
 from secagg.wording import counted, was
 
@@ -100,8 +100,8 @@ def round_facts(run: SimulatedRound, *, exact: bool, max_error: float | None) ->
         "threshold": config.threshold,
         "included": included,
         "dropped": sorted(set(range(config.clients)) - set(included)),
-        "dropped_in": {phase: sorted(outcome.dropped.get(phase, ())) for phase in PHASES},
-        "phases": {phase: phase_summary(outcome.costs[phase]) for phase in PHASES},
+        "dropped_in": {phase: sorted(outcome.dropped.get(phase, ())) for phase in WITHOUT_COMPLAINTS},
+        "phases": {phase: phase_summary(outcome.costs[phase]) for phase in WITHOUT_COMPLAINTS},
         "client_cpu_s": client_cpu_s(outcome),
         "encode_s": median(run.inputs.encode_s.values()) if run.inputs.encode_s else 0.0,
         "server_cpu_s": sum(cost.server_cpu_s for cost in outcome.costs.values()),
@@ -212,7 +212,7 @@ def floors(run: SimulatedRound) -> tuple[float | None, float | None]:
 
 def client_cpu_s(outcome: Outcome) -> float:
     """The median over the clients (in full) that stayed longest of their CPU time in all phases."""
-    costs = [outcome.costs[phase].client_cpu_s for phase in PHASES]
+    costs = [outcome.costs[phase].client_cpu_s for phase in WITHOUT_COMPLAINTS]
     stayed = next((cost for cost in reversed(costs) if cost), {})
     spent = [sum(cost.get(client, 0.0) for cost in costs) for client in stayed]
     return median(spent) if spent else 0.0
@@ -220,7 +220,7 @@ def client_cpu_s(outcome: Outcome) -> float:
 
 def per_client(outcome: Outcome, what: str) -> Iterable[Any]:
     """A total over the phases for each client that answered in the last phase that anybody answered in."""
-    costs = [outcome.costs[phase] for phase in PHASES]
+    costs = [outcome.costs[phase] for phase in WITHOUT_COMPLAINTS]
     stayed = next((cost.bytes_up for cost in reversed(costs) if cost.bytes_up), {})
     return [sum(getattr(cost, what).get(client, 0) for cost in costs) for client in stayed]
 

@@ -91,6 +91,9 @@ class RoundConfig:
             the first round of a chain); empty for a round that is not chained.
         carrier: version 2: what carries the vectors; ``Carrier.MASKS``, or ``Carrier.LATTICE`` for one lattice envelope
             a client, whose parameters follow from the other fields.
+        complaints: version 2: r, about how many dealers a client may complain, and how many pairs of shares a dealer
+            opens to the server because of complaints.  A client in conflict with more others is named and left out.  0
+            for a round without complaints, in which a client whose shares do not open leaves.
     """
 
     threat_model: ThreatModel
@@ -116,6 +119,7 @@ class RoundConfig:
     min_group: int = 0
     chain: bytes = b""
     carrier: Carrier = Carrier.MASKS
+    complaints: int = 0
 
     def __post_init__(self) -> None:
         self._take_types()
@@ -125,6 +129,7 @@ class RoundConfig:
         self._check_groups()
         self._check_carrier()
         self.bounds.check()
+        self._check_complaints()
 
     @classmethod
     def for_cohort(
@@ -152,6 +157,7 @@ class RoundConfig:
         min_group: int | None = None,
         chain: bytes = b"",
         carrier: Carrier | Literal["masks", "lattice"] = Carrier.MASKS,
+        complaints: int | Literal["auto"] = 0,
         attackers: int | None = None,
         robust_bits: int = DEFAULT_ROBUST_BITS,
     ) -> RoundConfig:
@@ -175,6 +181,8 @@ class RoundConfig:
                 number whose robust mean withstands the attackers.
             min_group: the fewest clients in a group's sum; by default the fewest that the group's threshold, its
                 quorum and two honest clients ask for.
+            complaints: needs ``version = 2``.  ``"auto"`` for the smallest number with which no honest client is ever
+                named: the most colluders that are counted among a client's neighbours, or 1.
             attackers: f, how many clients may send any vector they like; not part of the config.  With a number of
                 groups, that number is checked.
             robust_bits: the robust mean of the groups fails, since half of them or more hold an attacker, with a
@@ -211,6 +219,8 @@ class RoundConfig:
             min_group = bounds.min_group
         else:
             bounds = demand.choose()
+        if isinstance(complaints, str) and complaints == "auto":
+            complaints = _fewest_complaints(bounds)
         return cls(
             threat_model=model,
             suite=as_suite(suite),
@@ -235,6 +245,7 @@ class RoundConfig:
             min_group=0 if min_group is None else min_group,
             chain=chain,
             carrier=as_carrier(carrier),
+            complaints=complaints,
         )
 
     # The rules.
@@ -318,6 +329,26 @@ class RoundConfig:
             raise ParameterError(
                 f"chain in a round of version {self.version} in {self.threat_model}: chained rounds are active, and of "
                 "version 2"
+            )
+
+    def _check_complaints(self) -> None:
+        """R-COMPLAIN-1."""
+        if self.complaints == 0:
+            return
+        if self.version == 1:
+            raise ParameterError(
+                f"complaints = {self.complaints}: version 1 of the wire has no complaints; ask for version = 2, or "
+                "leave it 0"
+            )
+        if self.suite.is_hybrid:
+            raise ParameterError(
+                f"complaints = {self.complaints}: not with suite {self.suite.name}; ask for one of the two"
+            )
+        least, most = _fewest_complaints(self.bounds), self.threshold - 1
+        if not least <= self.complaints <= most:
+            raise ParameterError(
+                f"complaints = {self.complaints}: it must be from {least}, the colluders that may be among a client's "
+                f"neighbours, to {most}, the threshold without one; lower gamma if there is no such number"
             )
 
     def _check_ranges(self) -> None:
@@ -516,6 +547,13 @@ def _degree(neighbours: int | str) -> int | Literal["auto", "complete"]:
         raise ParameterError(
             f"neighbours = {neighbours!r}: must be 'auto', 'complete' or an even number below clients - 1"
         ) from None
+
+
+def _fewest_complaints(bounds: Bounds | GroupBounds) -> int:
+    """R-COMPLAIN-1: as many as may lie about one honest client, and 1 at least."""
+    if isinstance(bounds, GroupBounds):
+        return max(1, bounds.grouping.colluders)
+    return max(1, bounds.demand.most_colluding(bounds.neighbours))
 
 
 def _choose_modulus(clients: int, input_max: int | None, modulus: Modulus | int | None) -> tuple[Modulus, int]:

@@ -31,6 +31,7 @@ EXTENSIONS: Final[Mapping[int, Extension]] = {
     2: Extension("groups", 1),
     3: Extension("min_group", 0),
     4: Extension("chain", b""),
+    5: Extension("complaints", 0),
     6: Extension("carrier", 0),
 }
 """By number.  A number that was given once never gets another meaning."""

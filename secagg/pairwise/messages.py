@@ -28,6 +28,7 @@ from secagg.pairwise.records import (
     HYBRID_KEYS_BYTES,
     KEYS_BYTES,
     OPENING_BYTES,
+    PAIR_BYTES,
     PUBLIC_KEY_BYTES,
     SEALED_SECRET_BYTES,
     SIGNATURE_BYTES,
@@ -149,6 +150,40 @@ class SharesWithSecrets(Shares, tag=5, frozen=True):
     pair_secrets: bytes
 
 
+class Complaint(_Message, tag=11, frozen=True):
+    """Client, in rounds with complaints: the dealers, ascending, whose shares do not open or match; mostly none."""
+
+    dealers: bytes
+    signatures: bytes
+    """``active``: for each of them a signature over what came of it."""
+
+
+class Accusations(_Message, tag=12, frozen=True):
+    """Server, in rounds with complaints: the holders, ascending, that complain about the receiver's shares."""
+
+    holders: bytes
+    signatures: bytes
+    """``active``: their signatures."""
+
+
+class Answer(_Message, tag=13, frozen=True):
+    """Client, in rounds with complaints: for each holder that complained, the pair that was dealt to it."""
+
+    pairs: bytes
+    signatures: bytes
+    """``active``: for each of them the dealer's signature."""
+
+
+class Settled(_Message, tag=14, frozen=True):
+    """Server, in rounds with complaints: whose shares count for the receiver, ascending."""
+
+    dealers: bytes
+    pairs: bytes
+    """Of each of them that it complained about, the pair that was opened."""
+    signatures: bytes
+    """``active``: their dealers' signatures."""
+
+
 class MaskedInput(_Message, tag=6, frozen=True):
     """Client: the masked vector, packed at exactly the modulus' bits."""
 
@@ -187,8 +222,10 @@ class UnmaskWithAttachment(Unmask, tag=10, frozen=True):
     attachment: bytes
 
 
-ToClient: TypeAlias = Abort | Roster | Shares | Survivors | Confirmations
-ToServer: TypeAlias = Abort | Advertise | Share | MaskedInput | Confirm | Unmask
+_ToClient1: TypeAlias = Abort | Roster | Shares | Survivors | Confirmations
+_ToServer1: TypeAlias = Abort | Advertise | Share | MaskedInput | Confirm | Unmask
+ToClient: TypeAlias = _ToClient1 | Accusations | Settled
+ToServer: TypeAlias = _ToServer1 | Complaint | Answer
 Message: TypeAlias = ToClient | ToServer | Invitation
 
 
@@ -205,6 +242,8 @@ EXCHANGES: Final[Mapping[Phase, Exchange]] = MappingProxyType(
     {
         Phase.ADVERTISE: Exchange(Advertise, Roster),
         Phase.SHARE: Exchange(Share, Shares),
+        Phase.COMPLAIN: Exchange(Complaint, Accusations),
+        Phase.ANSWER: Exchange(Answer, Settled),
         Phase.MASK: Exchange(MaskedInput, Survivors),
         Phase.CONFIRM: Exchange(Confirm, Confirmations),
         Phase.UNMASK: Exchange(Unmask, None),
@@ -278,14 +317,22 @@ class StrictDecoder(Generic[_M]):
 _X25519: Final[tuple[Form, ...]] = tuple((version, Agreement.X25519) for version in VERSIONS)
 to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(
     {
-        **dict.fromkeys(_X25519, ToClient),
+        (1, Agreement.X25519): _ToClient1,
+        (2, Agreement.X25519): ToClient,
         _HYBRID: Abort | HybridRoster | SharesWithSecrets | Survivors | Confirmations,
     }
 )
 to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(
     {
         (1, Agreement.X25519): ToServer,
-        (2, Agreement.X25519): Abort | Advertise | Share | MaskedInput | Confirm | UnmaskWithAttachment,
+        (2, Agreement.X25519): Abort
+        | Advertise
+        | Share
+        | Complaint
+        | Answer
+        | MaskedInput
+        | Confirm
+        | UnmaskWithAttachment,
         _HYBRID: Abort | HybridAdvertise | ShareWithSecrets | MaskedInput | Confirm | UnmaskWithAttachment,
     }
 )
@@ -386,6 +433,10 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
         Share: DIGEST_BYTES + neighbours * (sealed + COMMITMENTS_BYTES) + secrets,
         Shares: neighbours * (ID_BYTES + sealed + COMMITMENTS_BYTES) + secrets,
         MaskedInput: config.masked_input_bytes,
+        Complaint: config.complaints * (ID_BYTES + SIGNATURE_BYTES),  # R-COMPLAIN-13, as the next three
+        Accusations: config.complaints * (ID_BYTES + SIGNATURE_BYTES),
+        Answer: config.complaints * (PAIR_BYTES + SIGNATURE_BYTES),
+        Settled: neighbours * ID_BYTES + config.complaints * (PAIR_BYTES + SIGNATURE_BYTES),
         Survivors: bitmap,
         Confirm: SIGNATURE_BYTES,
         Confirmations: bitmap + clients * SIGNATURE_BYTES,
@@ -399,7 +450,8 @@ def beginnings(phase: Phase) -> tuple[type[ToClient], ...]:
 
     Nothing stands here for the first phase, which begins with the invitation.
     """
-    pairs = [pair for model in ThreatModel for pair in pairwise(phases(model))]
+    rounds = [phases(model, complaints=complaints) for model in ThreatModel for complaints in (False, True)]
+    pairs = [pair for each in rounds for pair in pairwise(each)]
     closings = [EXCHANGES[before].closing for before, following in pairs if following is phase]
     return tuple(dict.fromkeys(closing for closing in closings if closing is not None))
 

@@ -229,16 +229,23 @@ class Demand:
 
     def thresholds(self, neighbours: int) -> tuple[int, int]:
         """The smallest threshold that privacy allows, the largest that correctness allows: empty if out of order."""
+        most_colluding = self.most_colluding(neighbours)
         if neighbours == self.clients - 1:
-            most_colluding, fewest_left = self.colluders, neighbours - self.dropouts
+            fewest_left = neighbours - self.dropouts
         else:
-            drawn_from, victims = self._privacy_draw()
             others, owners = self._correctness_draw()
-            colluders, dropouts = min(self.colluders, drawn_from), min(self.dropouts, others)
-            most_colluding = quantile(drawn_from, colluders, neighbours, -(self.privacy_bits + 1) - victims)
+            dropouts = min(self.dropouts, others)
             fewest_left = neighbours - quantile(others, dropouts, neighbours, -self.eta - owners)
         least = (neighbours + most_colluding) // 2 + 1 if self.threat_model.adversarial_drops else most_colluding + 1
         return max(least, self._lowest_threshold), fewest_left
+
+    def most_colluding(self, neighbours: int) -> int:
+        """t1: the most colluders among a client's neighbours, but for the chance that privacy allows."""
+        if neighbours == self.clients - 1:
+            return self.colluders
+        drawn_from, victims = self._privacy_draw()
+        bound = -(self.privacy_bits + 1) - victims
+        return quantile(drawn_from, min(self.colluders, drawn_from), neighbours, bound)
 
     def _privacy_draw(self) -> tuple[int, float]:
         """From how many a victim's neighbours are drawn, and log2 of the number of victims.

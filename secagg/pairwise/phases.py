@@ -15,10 +15,12 @@ Shamir shares of two secrets among its neighbours: of its seed, and of the priva
 a client in the sum the neighbours reveal shares of the seed; for one that vanished, shares of the private key.  Never
 both, or x_i could be computed from y_i: that one rule is what most of the others protect.
 
-Five phases, each closed by the server's host when it has waited long enough:
+Five phases, or seven with complaints, each closed by the server's host when it has waited long enough:
 
     ADVERTISE   a client sends two public keys; gets its neighbours' keys and the roster's digest
     SHARE       it sends each neighbour, sealed, a share of each secret; gets the shares meant for it
+    COMPLAIN    (rounds with complaints) it says whose shares do not open; gets the complaints about its own
+    ANSWER      (the same) it opens the shares that it dealt to them; gets the dealers whose shares count
     MASK        it sends its masked vector; gets the survivors, the set of clients whose vectors arrived
     CONFIRM     (active) it signs that set, once; gets a quorum of signatures over the very same set
     UNMASK      it sends one share a neighbour: of the seed for a survivor, of the key for a client that vanished
@@ -56,6 +58,8 @@ class Phase(StrEnum):
 
     ADVERTISE = "ADVERTISE"
     SHARE = "SHARE"
+    COMPLAIN = "COMPLAIN"
+    ANSWER = "ANSWER"
     MASK = "MASK"
     CONFIRM = "CONFIRM"
     UNMASK = "UNMASK"
@@ -139,9 +143,18 @@ def default_threat_model(*, identified: bool) -> ThreatModel:
     return ThreatModel.ACTIVE if identified else ThreatModel.SEMI_HONEST
 
 
-def phases(threat_model: ThreatModel) -> tuple[Phase, ...]:
-    """The phases of a round in this threat model, in order."""
-    return tuple(phase for phase in Phase if phase is not Phase.CONFIRM or threat_model.confirms)
+OF_COMPLAINTS: Final = frozenset({Phase.COMPLAIN, Phase.ANSWER})
+"""The phases of rounds with complaints alone (R-COMPLAIN-3)."""
+WITHOUT_COMPLAINTS: Final = tuple(phase for phase in Phase if phase not in OF_COMPLAINTS)
+"""The phases of all other rounds, in any threat model."""
+
+
+def phases(threat_model: ThreatModel, *, complaints: bool = False) -> tuple[Phase, ...]:
+    """The phases of a round in this threat model, in order; those of complaints where the config asks for them."""
+    left_out = frozenset() if complaints else OF_COMPLAINTS
+    if not threat_model.confirms:
+        left_out |= {Phase.CONFIRM}
+    return tuple(phase for phase in Phase if phase not in left_out)
 
 
 class ClientState(StrEnum):
@@ -150,6 +163,8 @@ class ClientState(StrEnum):
     JOINED = "JOINED"
     ADVERTISED = "ADVERTISED"
     SHARED = "SHARED"
+    CHECKED = "CHECKED"  # in rounds with complaints, as the next one
+    ANSWERED = "ANSWERED"
     INPUT = "INPUT"  # waiting for its own host, as in JOINED
     MASKED = "MASKED"
     CONFIRMED = "CONFIRMED"
@@ -162,6 +177,8 @@ class ServerState(StrEnum):
 
     ADVERTISE = Phase.ADVERTISE.value
     SHARE = Phase.SHARE.value
+    COMPLAIN = Phase.COMPLAIN.value
+    ANSWER = Phase.ANSWER.value
     MASK = Phase.MASK.value
     CONFIRM = Phase.CONFIRM.value
     UNMASK = Phase.UNMASK.value
@@ -186,6 +203,8 @@ STATE_AFTER: Final = MappingProxyType(
     {
         Phase.ADVERTISE: ClientState.ADVERTISED,
         Phase.SHARE: ClientState.SHARED,
+        Phase.COMPLAIN: ClientState.CHECKED,
+        Phase.ANSWER: ClientState.ANSWERED,
         Phase.MASK: ClientState.MASKED,
         Phase.CONFIRM: ClientState.CONFIRMED,
         Phase.UNMASK: ClientState.DONE,

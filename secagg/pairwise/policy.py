@@ -62,6 +62,9 @@ class Policy:
             refuses the round before it has sent anything, instead of being unable to submit later.
         max_groups: the most groups that the cohort may be drawn into; None for any number.  A client that knows of no
             groups leaves it 1: the sum of a group says more about its members than the sum of the cohort does.
+        max_complaints: the most pairs of shares that this client opens to the server because others complain about
+            them; None for any number that the protocol allows.  A host whose rounds have no place for complaints leaves
+            it 0, and refuses such a round before it has sent anything.
         require_chain: refuse a round that is not chained to the cohort's last certificate.
         carrier: what the vector may be carried by: ``"masks"``, ``"lattice"`` for envelopes alone, or ``"any"``.
             Envelopes rest on another assumption, which is newer and less studied, so that a server cannot ask for them
@@ -88,6 +91,7 @@ class Policy:
     min_version: int = transcript.VERSION
     max_attachment_bytes: int = 0
     max_groups: int | None = 1
+    max_complaints: int | None = 0
     require_chain: bool = False
     carrier: Carrier | Literal["any"] = Carrier.MASKS
 
@@ -95,8 +99,10 @@ class Policy:
         taken: dict[str, object] = {
             field.name: whole(field.name, getattr(self, field.name), 0, 2**64)
             for field in fields(self)
-            if field.name.startswith(("min_", "max_")) and field.name != "max_groups"
+            if field.name.startswith(("min_", "max_")) and field.name not in ("max_groups", "max_complaints")
         }
+        if self.max_complaints is not None:
+            taken["max_complaints"] = whole("max_complaints", self.max_complaints, 0)
         if self.max_groups is not None:
             taken["max_groups"] = whole("max_groups", self.max_groups, 1)
         if self.threat_model is not None:
@@ -155,6 +161,13 @@ class Policy:
             rules.within_policy(config.groups <= self.max_groups, "groups", config.groups, f"at most {self.max_groups}")
         if self.carrier != ANY_CARRIER:
             rules.within_policy(config.carrier is self.carrier, "carrier", config.carrier, self.carrier)
+        if self.max_complaints is not None:
+            rules.within_policy(
+                config.complaints <= self.max_complaints,
+                "complaints",
+                config.complaints,
+                f"at most {self.max_complaints}",
+            )
         if self.require_chain:
             rules.within_policy(bool(config.chain), "chain", "nothing", "the digest of the cohort's last certificate")
         if self.context is not None:

@@ -46,6 +46,9 @@ _SHARE_RANDOMNESS: Final = b"share randomness"
 _SHARE_COMMITMENT: Final = b"share commitment"
 _SEALED_SHARES: Final = b"sealed shares"
 _SURVIVORS: Final = b"survivors"
+_COMPLAINT: Final = b"complaint"
+_COMPLAINT_ANSWER: Final = b"complaint answer"
+_COMPLAINT_DIGEST: Final = b"complaint digest"
 _JOIN_TOKEN: Final = b"join token"
 _LOGIN: Final = b"login"
 _STATE: Final = b"suspended client"
@@ -241,6 +244,18 @@ class Labels:
     def signed_survivors(self, session: bytes, survivors: bytes) -> bytes:
         """R-CONFIRM-1: the bytes that an identity signs, once, over the survivors' bitmap."""
         return self._fields(_SURVIVORS, session, survivors)
+
+    def complaint_digest(self, sealed: bytes, commitments: bytes) -> bytes:
+        """R-COMPLAIN-4: the digest of what a dealer sends one holder: the sealed pair and its commitments."""
+        return self._hash(_COMPLAINT_DIGEST, sealed, commitments)
+
+    def signed_complaint(self, session: bytes, holder: int, dealer: int, digest: bytes) -> bytes:
+        """R-COMPLAIN-4: the bytes that a holder signs over what came of a dealer and does not open, or match."""
+        return self._fields(_COMPLAINT, session, _u32(holder), _u32(dealer), digest)
+
+    def signed_answer(self, session: bytes, dealer: int, holder: int, digest: bytes, pair: bytes) -> bytes:
+        """R-COMPLAIN-8: the bytes that a dealer signs over the pair that it opens for a holder."""
+        return self._fields(_COMPLAINT_ANSWER, session, _u32(dealer), _u32(holder), digest, pair)
 
     # The `info` of key derivations; the salt is always the session.
 

@@ -82,6 +82,7 @@ class RoundDriver:
             max_attachment_bytes=config.attachment_bytes,
             max_groups=config.groups,
             carrier=config.carrier,
+            max_complaints=config.complaints,
         )
         self.identities = identities
         self.directory = directory if config.threat_model.signs else None

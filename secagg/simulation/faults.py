@@ -87,7 +87,7 @@ class Faults:
 
 def phases_of(config: RoundConfig) -> tuple[Phase, ...]:
     """The phases of a round in its threat model."""
-    return phases(config.threat_model)
+    return phases(config.threat_model, complaints=config.complaints > 0)
 
 
 def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | None) -> frozenset[int] | None:
@@ -111,8 +111,12 @@ def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | No
     advertised = got(Phase.ADVERTISE)
     able = {client for client in advertised if neighbours_in(advertised, client) >= threshold}
     shared = able & got(Phase.SHARE)
-    while len(able) >= least and (pruned := {client for client in shared if neighbours_in(shared, client) < threshold}):
-        shared -= pruned
+    for phase in (Phase.SHARE, Phase.COMPLAIN) if config.complaints else (Phase.SHARE,):
+        shared &= got(phase)
+        while len(able) >= least and (
+            pruned := {client for client in shared if neighbours_in(shared, client) < threshold}
+        ):
+            shared -= pruned
     survivors = shared & got(Phase.MASK)
     if min(len(able), len(shared), len(survivors)) < least:
         return None
@@ -135,14 +139,15 @@ def _expected_groups(
 
     groups = [frozenset(graph.members_of(number).tolist()) for number in range(config.groups)]
     survivors = set(range(config.clients))
-    for phase in (Phase.ADVERTISE, Phase.SHARE, Phase.MASK):
+    before = (Phase.ADVERTISE, Phase.SHARE, *((Phase.COMPLAIN,) if config.complaints else ()), Phase.MASK)
+    for phase in before:
         survivors = going_on(survivors & got(phase), config.min_group)
         if len(survivors) < config.min_survivors:
             return None
     answers = survivors
     if config.threat_model.confirms:
         answers = going_on(survivors & got(Phase.CONFIRM), config.quorum)
-    shared = got(Phase.SHARE)
+    shared = got(Phase.COMPLAIN if config.complaints else Phase.SHARE)
     opened: set[int] = set()
     for group in groups:
         holders = group & answers & got(Phase.UNMASK)

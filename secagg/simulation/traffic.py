@@ -13,18 +13,20 @@ from secagg.pairwise.messages import (
     EXCHANGES,
     ID_BYTES,
     Advertise,
+    Complaint,
     Confirm,
     Confirmations,
     Invitation,
     MaskedInput,
     Roster,
+    Settled,
     Share,
     Shares,
     Survivors,
     Unmask,
     unmask,
 )
-from secagg.pairwise.phases import Phase, phases
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase, phases
 from secagg.pairwise.transcript import DIGEST_BYTES
 
 __all__ = ["traffic"]
@@ -71,11 +73,18 @@ def traffic(config: RoundConfig) -> dict[Phase, tuple[int, int]]:
         Confirmations: _size(Confirmations(version, _ID, bitmap, signature * config.quorum)),
         Unmask: _size(unmask(version, _ID, bytes(neighbours * records.OPENING_BYTES), bytes(config.attachment_bytes))),
     }
-    sizes = dict.fromkeys(Phase, (0, 0))
+    if config.complaints:  # when nobody complains, and nobody is asked for an answer
+        size_of |= {
+            Complaint: _size(Complaint(version, _ID, b"", b"")),
+            Settled: _size(Settled(version, _ID, bytes(neighbours * ID_BYTES), b"", b"")),
+        }
+    sizes = dict.fromkeys(Phase if config.complaints else WITHOUT_COMPLAINTS, (0, 0))
     down = _size(Invitation(version, _ID, config.to_bytes(), _ID))
-    for phase in phases(model):
-        answer, closing = EXCHANGES[phase]
-        sizes[phase] = size_of[answer], down
+    for phase in phases(model, complaints=config.complaints > 0):
+        if phase is Phase.ANSWER:
+            continue
+        closing = EXCHANGES[Phase.ANSWER if phase is Phase.COMPLAIN else phase].closing
+        sizes[phase] = size_of[EXCHANGES[phase].answer], down
         down = size_of[closing] if closing is not None else 0
     return sizes
 

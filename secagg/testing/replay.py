@@ -133,6 +133,7 @@ class Replay:
             "max_attachment_bytes": MAX_ATTACHMENT_BYTES,
             "max_groups": None,
             "carrier": ANY_CARRIER,
+            "max_complaints": None,
             **self._policy,
             **operation.get("policy", {}),
         }

@@ -9,7 +9,7 @@
 (* the holder complains and signs about what it got, the server shows a    *)
 (* dealer complaints, and Settled says whose shares count.  An opened pair *)
 (* has both kinds of share, so that its holder counts for that dealer as a *)
-(* colluder does.  That an opened pair is signed by its dealer  *)
+(* colluder does.  R-COMPLAIN-11 (an opened pair is signed by its dealer)  *)
 (* is part of what opens for whom, and always there.                       *)
 (***************************************************************************)
 EXTENDS MC
@@ -40,17 +40,17 @@ Complaint(u) ==
          /\ complained' = [complained EXCEPT ![u] = Z]
     /\ UNCHANGED <<vars, opened>>
 
-\* Whose complaint dealer w takes.  complaint-signature: the holder's signature verifies over what w sent; an honest holder has
-\* signed about other bytes.  Without complaint-bytes a signature does not say which bytes it is about.
-Complains(j, w) == IF ~On("complaint-signature") THEN TRUE
-                   ELSE IF j \in Corrupt THEN TRUE ELSE ~On("complaint-bytes") /\ w \in complained[j]
+\* Whose complaint dealer w takes.  R-COMPLAIN-7: the holder's signature verifies over what w sent; an honest holder has
+\* signed about other bytes.  Without R-COMPLAIN-4 a signature does not say which bytes it is about.
+Complains(j, w) == IF ~On("R-COMPLAIN-7") THEN TRUE
+                   ELSE IF j \in Corrupt THEN TRUE ELSE ~On("R-COMPLAIN-4") /\ w \in complained[j]
 
-\* complaint-bound: at most Bound of them, once.
+\* R-COMPLAIN-6: at most Bound of them, once.
 Accusations(w) ==
     /\ Between(w)
     /\ opened[w] = {}
     /\ \E J \in SUBSET (Near[w] \intersect Rosters[session[w]]) :
-         /\ J # {} /\ (On("complaint-bound") => Cardinality(J) <= Bound)
+         /\ J # {} /\ (On("R-COMPLAIN-6") => Cardinality(J) <= Bound)
          /\ \A j \in J : Complains(j, w)
          /\ opened' = [opened EXCEPT ![w] = J]
     /\ UNCHANGED <<vars, complained>>

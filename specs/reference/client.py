@@ -16,6 +16,8 @@ STATES = {
     "active": ("JOINED", "ADVERTISED", "SHARED", "INPUT", "MASKED", "CONFIRMED", "DONE"),
 }
 AWAITED = {"ADVERTISED": "Roster", "SHARED": "Shares", "MASKED": "Survivors", "CONFIRMED": "Confirmations"}
+WITH_COMPLAINTS = {"CHECKED": ("Accusations", "Settled"), "ANSWERED": ("Settled",)}
+AFTER = {"Shares": "CHECKED", "Accusations": "ANSWERED", "Settled": "INPUT"}
 
 
 def commitments(labels: Labels, session: bytes, dealer: int, holder: int, pair: bytes) -> bytes:
@@ -108,8 +110,9 @@ class Client:
             raise
 
     def _receive(self, data: bytes) -> bytes | None:
-        limit, answered = max(map(self.config.max_bytes, wire.TO_CLIENT)), hashlib.sha256(data).digest()
-        name, session, fields = wire.decode(data, ("Abort", *wire.TO_CLIENT), limit, (self.config.version,))
+        names = wire.to_client(self.config.version)
+        limit, answered = max(map(self.config.max_bytes, names)), hashlib.sha256(data).digest()
+        name, session, fields = wire.decode(data, ("Abort", *names), limit, (self.config.version,))
         if name == "Abort":
             require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             self.state = self.state if self.state == "DONE" else "ABORTED"
@@ -117,19 +120,23 @@ class Client:
         if name in self.seen:  # R-WIRE-8, R-SURVIVORS-6: only as it was, and then nothing happens
             require(self.seen[name] == answered, "survivors-changed" if name == "Survivors" else "conflict")
             return None
-        require(AWAITED.get(self.state) == name, "wrong-phase")  # R-STATE-1
+        awaited = WITH_COMPLAINTS.get(self.state, (AWAITED.get(self.state),))
+        require(name in awaited, "wrong-phase")  # R-STATE-1, R-COMPLAIN-3
         require(session == (self.session or self.round_id), "wrong-session")  # R-WIRE-6
         answer: bytes | None = getattr(self, f"_take_{name.lower()}")(*fields)
         self.seen[name] = answered
-        self._advance()
+        self._advance(name)
         return answer
 
     def _encode(self, name: str, session: bytes, *fields: int | bytes) -> bytes:
         return wire.encode(name, session, *fields, version=self.config.version)
 
-    def _advance(self) -> None:
+    def _advance(self, taken: str = "") -> None:
         states = STATES[self.config.threat_model]
-        self.state = states[states.index(self.state) + 1]
+        if self.config.complaints and taken in AFTER:
+            self.state = AFTER[taken]
+        else:
+            self.state = states[states.index(self.state) + 1]
 
     def _advertised(self, member: int, keys: bytes) -> bytes:
         return self.labels.signed_advertisement(self.config.digest, self.nonce, member, keys[:32], keys[32:])
@@ -180,6 +187,7 @@ class Client:
         salts = primitives.aes_blocks(self._random(b"salts", self.key_bytes), range(4 * len(self.peers)))
         sealed, committed = b"", b""
         self.receive_keys = {}
+        self.dealt: dict[int, tuple[bytes, bytes]] = {}  # by holder: the pair, the digest of what is sent
         for place, (peer, keys) in enumerate(self.peers.items()):
             pair = share(self.masking_private, rows[:5], peer) + share(self.seed, rows[5:], peer)
             pair += salts[64 * place : 64 * (place + 1)]
@@ -187,31 +195,92 @@ class Client:
             there = self.labels.channel_info(self.suite, self.index, peer, self.channel_key, keys[:32])
             back = self.labels.channel_info(self.suite, peer, self.index, keys[:32], self.channel_key)
             context = self.labels.sealed_shares_context(self.session, self.index, peer, b"SHARE")
-            sealed += primitives.seal(derive(agreed, self.session, there, self.key_bytes), pair, context)
-            committed += commitments(self.labels, self.session, self.index, peer, pair)
+            box = primitives.seal(derive(agreed, self.session, there, self.key_bytes), pair, context)
+            both = commitments(self.labels, self.session, self.index, peer, pair)
+            sealed, committed = sealed + box, committed + both
+            self.dealt[peer] = pair, self.labels.complaint_digest(box, both)
             self.receive_keys[peer] = derive(agreed, self.session, back, self.key_bytes)
         info = self.labels.seed_commitment_info(self.suite, self.index)
         return self._encode("Share", self.session, derive(self.seed, self.session, info, 32), sealed, committed)
 
-    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> None:
+    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> bytes | None:
         ids = wire.read_ids(dealers)
         require(ids == sorted({*ids} & {*self.peers}), "shares-dealers")  # R-SHARES-1
         require(len(ids) >= self.config.threshold, "shares-too-few")  # R-SHARES-2
         boxes = wire.records(sealed, wire.SEALED, len(ids))
         expected = wire.records(committed, wire.COMMITMENTS, len(ids))
         self.pairs: dict[int, bytes] = {}
-        for dealer, box in zip(ids, boxes, strict=True):
-            context = self.labels.sealed_shares_context(self.session, dealer, self.index, b"SHARE")
-            pair = primitives.unseal(self.receive_keys[dealer], box, context)
-            require(pair is not None, "shares-unsealable", dealer)  # R-SHARES-3
-            self.pairs[dealer] = pair or b""
-        for (dealer, pair), commitment in zip(self.pairs.items(), expected, strict=True):  # R-SHARES-4, R-SHARES-5
-            require(None not in (read_share(pair[:40]), read_share(pair[40:80])), "shares-range", dealer)
-            require(
-                commitments(self.labels, self.session, dealer, self.index, pair) == commitment,
-                "shares-commitment",
-                dealer,
-            )
+        came = [*zip(ids, boxes, expected, strict=True)]
+        if not self.config.complaints:
+            for dealer, box, _ in came:
+                self.pairs[dealer] = self._opened(dealer, box)
+            for dealer, _, both in came:
+                self._check_pair(dealer, self.pairs[dealer], both)
+            return None
+        self.complained: dict[int, tuple[bytes, bytes]] = {}  # R-COMPLAIN-4: by dealer, commitments and digest
+        for dealer, box, both in came:
+            try:
+                self.pairs[dealer] = self._opened(dealer, box)
+                self._check_pair(dealer, self.pairs[dealer], both)
+            except Refused:
+                self.complained[dealer] = both, self.labels.complaint_digest(box, both)
+                if len(self.complained) > self.config.complaints:
+                    raise
+                self.pairs[dealer] = b""
+        signatures = b"".join(
+            self._sign(self.labels.signed_complaint(self.session, self.index, dealer, digest))
+            for dealer, (_, digest) in self.complained.items()
+        )
+        return self._encode("Complaint", self.session, wire.ids(self.complained), signatures)
+
+    def _opened(self, dealer: int, box: bytes) -> bytes:
+        context = self.labels.sealed_shares_context(self.session, dealer, self.index, b"SHARE")
+        pair = primitives.unseal(self.receive_keys[dealer], box, context)
+        require(pair is not None, "shares-unsealable", dealer)  # R-SHARES-3
+        return pair or b""
+
+    def _check_pair(self, dealer: int, pair: bytes, both: bytes) -> None:
+        # R-SHARES-4, R-SHARES-5
+        require(None not in (read_share(pair[:40]), read_share(pair[40:80])), "shares-range", dealer)
+        require(commitments(self.labels, self.session, dealer, self.index, pair) == both, "shares-commitment", dealer)
+
+    def _sign(self, signed: bytes) -> bytes:
+        return primitives.sign(self.identity, signed) if self.config.active else b""
+
+    def _signatures(self, data: bytes, count: int) -> list[bytes]:
+        return wire.records(data, 64, count) if self.config.active else wire.records(data, 0, 0) or [b""] * count
+
+    def _take_accusations(self, holders: bytes, signatures: bytes) -> bytes:
+        ids = wire.read_ids(holders)
+        # R-COMPLAIN-6
+        few = 0 < len(ids) <= self.config.complaints
+        require(few and ids == sorted({*ids} & {*self.peers}), "accusation-holders")
+        shown = self._signatures(signatures, len(ids))
+        pairs, answers = b"", b""
+        for holder, signature in zip(ids, shown, strict=True):
+            pair, digest = self.dealt[holder]
+            signed = self.labels.signed_complaint(self.session, holder, self.index, digest)
+            good = not self.config.active or primitives.verifies(self.cohort[holder], signed, signature)
+            require(good, "accusation-signature")  # R-COMPLAIN-7
+            pairs += pair  # R-COMPLAIN-8
+            answers += self._sign(self.labels.signed_answer(self.session, self.index, holder, digest, pair))
+        return self._encode("Answer", self.session, pairs, answers)
+
+    def _take_settled(self, dealers: bytes, pairs: bytes, signatures: bytes) -> None:
+        ids = wire.read_ids(dealers)
+        require(ids == sorted({*ids} & {*self.pairs}), "settled-dealers")  # R-COMPLAIN-12
+        require(len(ids) >= self.config.threshold, "shares-too-few")  # R-SHARES-2
+        disputed = [dealer for dealer in ids if dealer in self.complained]
+        opened = wire.records(pairs, 144, len(disputed))
+        shown = self._signatures(signatures, len(disputed))
+        for dealer, pair, signature in zip(disputed, opened, shown, strict=True):
+            both, digest = self.complained[dealer]
+            signed = self.labels.signed_answer(self.session, dealer, self.index, digest, pair)
+            good = not self.config.active or primitives.verifies(self.cohort[dealer], signed, signature)
+            require(good, "answer-signature", dealer)  # R-COMPLAIN-11
+            self._check_pair(dealer, pair, both)
+            self.pairs[dealer] = pair
+        self.pairs = {dealer: self.pairs[dealer] for dealer in ids}
 
     def submit(self, vector: Sequence[int], attachment: Sequence[tuple[int, bytes]] = ()) -> bytes:
         """MASK: the vector, its own mask, and one for each dealer: the lower id adds it, the higher subtracts it.

@@ -11,6 +11,7 @@ MEASURES: Mapping[str, Callable[[Config], int]] = {
     "version": lambda config: config.version,
     "attachment_bytes": lambda config: config.attachment_bytes,
     "groups": lambda config: config.groups,
+    "complaints": lambda config: config.complaints,
     "clients": lambda config: config.clients,
     "sigma": lambda config: config.sigma,
     "grinding_bits": lambda config: config.grinding_bits,
@@ -25,7 +26,7 @@ MEASURES: Mapping[str, Callable[[Config], int]] = {
 
 CARRIERS = {"masks": (0,), "lattice": (1,), "any": (0, 1)}  # R-ENV-9
 
-SINCE_2 = ("version", "attachment_bytes", "groups")  # those that policies for version 1 do not know
+SINCE_2 = ("version", "attachment_bytes", "groups", "complaints")  # those that policies for version 1 do not know
 
 
 def share_of(rate: str, clients: int) -> int:

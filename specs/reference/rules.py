@@ -18,6 +18,7 @@ EXTENSIONS: dict[int, tuple[str, int | bytes]] = {  # of version 2: numbers, and
     2: ("groups", 1),
     3: ("min_group", 0),
     4: ("chain", b""),
+    5: ("complaints", 0),
     6: ("carrier", 0),
 }
 
@@ -50,6 +51,7 @@ class Config:
     min_group: int = 0
     chain: bytes = b""
     carrier: int = 0
+    complaints: int = 0  # r
 
     @property
     def labels(self) -> Labels:
@@ -100,8 +102,11 @@ class Config:
             "MaskedInput": packed,
             "Confirm": 64,
             "Unmask": k * 72 + self.attachment_bytes,
+            "Complaint": self.complaints * 68,
+            "Answer": self.complaints * 208,
         }
         down = {"Roster": roster, "Shares": k * 228, "Survivors": bitmap, "Confirmations": bitmap + n * 64}
+        down |= {"Accusations": self.complaints * 68, "Settled": k * 4 + self.complaints * 208}
         return 64 + (up | down)[name]
 
 
@@ -155,6 +160,7 @@ def is_sound(c: Config) -> bool:
         and 10 * losses <= 9 * c.clients
         and (groups_are_sound(c) if c.groups != 1 else graph_is_sound(c))
         and (c.carrier == 0 or (c.carrier == 1 and c.envelope is not None))  # R-ENV-1 to R-ENV-3
+        and (c.complaints == 0 or most_colluding(c) <= c.complaints < c.threshold)  # R-COMPLAIN-1
     )
 
 
@@ -177,7 +183,7 @@ def groups_are_sound(c: Config) -> bool:
     if not c.groups or c.attachment_bytes:
         return False
     smallest, largest = c.clients // c.groups, -(-c.clients // c.groups)
-    colluding = quantile(c.clients, c.colluders, largest, c.groups << c.sigma + c.grinding_bits + 1)  # A_g
+    colluding = most_colluding(c)
     return (
         c.neighbours == largest - 1
         and (2 * c.threshold > c.neighbours + colluding if c.active else c.threshold > colluding)
@@ -198,12 +204,21 @@ def connects(c: Config) -> bool:
 
 def thresholds(c: Config) -> tuple[int, int]:
     """The smallest threshold that privacy allows, and the largest that correctness does."""
-    n, k, colluding, lost = c.clients, c.neighbours, c.colluders, c.dropouts
+    n, k, colluding, lost = c.clients, c.neighbours, most_colluding(c), c.dropouts
     if k < n - 1:
-        drawn_from, victims = (n - 2, n * (n - 1) // 2) if c.active else (n - 1, n)
-        colluding = quantile(drawn_from, colluding, k, victims << c.sigma + c.grinding_bits + 1)
         lost = quantile(n - 1, lost, k, n << c.eta)
     return max((k + colluding) // 2 + 1 if c.active else colluding + 1, 2), k - lost
+
+
+def most_colluding(c: Config) -> int:
+    """t1: the most colluders among a client's neighbours; A_g, the most in a group, with groups."""
+    n, k, bits = c.clients, c.neighbours, c.sigma + c.grinding_bits + 1
+    if c.groups > 1:
+        return quantile(n, c.colluders, -(-n // c.groups), c.groups << bits)
+    if k == n - 1:
+        return c.colluders
+    drawn_from, victims = (n - 2, n * (n - 1) // 2) if c.active else (n - 1, n)
+    return quantile(drawn_from, c.colluders, k, victims << bits)
 
 
 def quantile(population: int, marked: int, draws: int, chance: int) -> int:

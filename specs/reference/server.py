@@ -5,16 +5,23 @@ from collections.abc import Callable, Collection, Sequence
 
 from . import envelopes, primitives, wire
 from .arithmetic import mask, packed_bytes, read_share, reconstruct, unpack_vector
-from .client import pairwise_key
+from .client import commitments, pairwise_key
 from .primitives import KEY_BYTES, derive
 from .rules import Config, groups_of, neighbours_of, prove, proved_root
 from .wire import Refused, require
 
-COLLECTS = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
-PHASES = {"semi_honest": (*COLLECTS[:3], "UNMASK", "COMPUTE", "DONE"), "active": (*COLLECTS, "COMPUTE", "DONE")}
-PHASE_OF = dict(zip(wire.TO_SERVER, COLLECTS, strict=True))
+COLLECTS = ("ADVERTISE", "SHARE", "COMPLAIN", "ANSWER", "MASK", "CONFIRM", "UNMASK")
+_ALWAYS = tuple(phase for phase in COLLECTS if phase not in ("COMPLAIN", "ANSWER"))
+PHASES = {"semi_honest": (*_ALWAYS[:3], "UNMASK", "COMPUTE", "DONE"), "active": (*_ALWAYS, "COMPUTE", "DONE")}
+PHASE_OF = dict(zip(wire.TO_SERVER, _ALWAYS, strict=True)) | {"Complaint": "COMPLAIN", "Answer": "ANSWER"}
 
 Closed = tuple[list[int], Callable[[int], bytes]]  # who takes part in the next phase, and what each of them is sent
+
+
+def phases_of(config: Config) -> tuple[str, ...]:
+    """The phases of a round, and how it ends; with complaints there are two more (R-COMPLAIN-3)."""
+    phases = PHASES[config.threat_model]
+    return (*phases[:2], "COMPLAIN", "ANSWER", *phases[2:]) if config.complaints else phases
 
 
 class Server:
@@ -47,6 +54,10 @@ class Server:
         self.confirmations: dict[int, bytes] = {}
         self.shares: dict[int, dict[int, list[int]]] = {}
         self.attachments: dict[int, bytes] = {}
+        self.complaints: dict[int, dict[int, bytes]] = {}  # by holder and dealer, the signatures
+        self.accused: dict[int, list[int]] = {}  # by dealer, the holders
+        self.answers: dict[int, dict[int, tuple[bytes, bytes]]] = {}  # by dealer and holder, pair and signature
+        self.named: list[int] = []  # who was left out for its conflicts
 
     def invitation(self) -> bytes:
         """The same for everybody."""
@@ -70,8 +81,9 @@ class Server:
 
     def _receive(self, sender: int, data: bytes) -> str:
         require(sender in self.everybody, "unknown-sender")  # R-WIRE-10
-        limit = max(map(self.config.max_bytes, wire.TO_SERVER))
-        name, session, fields = wire.decode(data, ("Abort", *wire.TO_SERVER), limit, (self.config.version,))
+        names = wire.to_server(self.config.version)
+        limit = max(map(self.config.max_bytes, names))
+        name, session, fields = wire.decode(data, ("Abort", *names), limit, (self.config.version,))
         if name == "Abort":
             require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             if sender in self.left or self.phase not in COLLECTS:
@@ -111,6 +123,38 @@ class Server:
         require(all(len(blob) == size * len(near) for blob, size in blobs), "wrong-length")  # R-SHARE-8
         split = [wire.records(blob, size, len(near)) for blob, size in blobs]
         self.seeds[sender], self.dealt[sender] = seed_commitment, [dict(zip(near, part, strict=True)) for part in split]
+
+    def _digest(self, dealer: int, holder: int) -> bytes:
+        return self.labels.complaint_digest(*(part[holder] for part in self.dealt[dealer]))
+
+    def _take_complain(self, sender: int, dealers: bytes, signatures: bytes) -> None:
+        # R-COMPLAIN-5
+        ids, size = wire.read_ids(dealers), 64 if self.config.active else 0
+        sent = self._near(sender, self.shared)
+        require(ids == sorted({*ids} & {*sent}) and len(ids) <= self.config.complaints, "complaint-dealers")
+        require(len(signatures) == size * len(ids), "wrong-length")
+        shown = wire.records(signatures, size, len(ids)) if size else [b""] * len(ids)
+        for dealer, signature in zip(ids, shown, strict=True):
+            signed = self.labels.signed_complaint(self.session, sender, dealer, self._digest(dealer, sender))
+            good = not self.config.active or primitives.verifies(self.cohort[sender], signed, signature)
+            require(good, "bad-signature")
+        self.complaints[sender] = dict(zip(ids, shown, strict=True))
+
+    def _take_answer(self, sender: int, pairs: bytes, signatures: bytes) -> None:
+        # R-COMPLAIN-9
+        holders, size = self.accused[sender], 64 if self.config.active else 0
+        lengths = 144 * len(holders), size * len(holders)
+        require((len(pairs), len(signatures)) == lengths, "wrong-length")
+        opened = wire.records(pairs, 144, len(holders))
+        shown = wire.records(signatures, size, len(holders)) if size else [b""] * len(holders)
+        for holder, pair, signature in zip(holders, opened, shown, strict=True):
+            both = commitments(self.labels, self.session, sender, holder, pair)
+            in_range = None not in (read_share(pair[:40]), read_share(pair[40:80]))
+            require(in_range and both == self.dealt[sender][1][holder], "bad-answer")
+            signed = self.labels.signed_answer(self.session, sender, holder, self._digest(sender, holder), pair)
+            good = not self.config.active or primitives.verifies(self.cohort[sender], signed, signature)
+            require(good, "bad-signature")
+        self.answers[sender] = dict(zip(holders, zip(opened, shown, strict=True), strict=True))
 
     def _take_mask(self, sender: int, vector: bytes) -> None:
         group, modulus = self._group_of(sender), self.config.masked_modulus
@@ -153,8 +197,16 @@ class Server:
         except Refused as ends:
             self.phase = "ABORTED"
             return dict.fromkeys(listening, self._abort(ends.code))
-        phases = PHASES[self.config.threat_model]
+        phases = phases_of(self.config)
         self.phase = phases[phases.index(self.phase) + 1]
+        if self.phase == "ANSWER" and self.accused:  # R-COMPLAIN-3: the others stay, and get nothing
+            told = [member for member in participants if member not in self.left]
+            gone = dict.fromkeys({*listening} - {*told}, self._abort("excluded"))
+            self.recipients, self.awaited = told, {*told} & {*self.accused}
+            return gone | {member: make(member) for member in sorted(self.awaited)}
+        if self.phase == "ANSWER":
+            participants, make = self._close_answer()
+            self.phase = "MASK"
         self.recipients = [member for member in participants if member not in self.left]
         self.awaited = {*self.recipients}
         out = dict.fromkeys(listening, self._abort("excluded")) if self.phase != "COMPUTE" else {}
@@ -198,13 +250,51 @@ class Server:
 
         return able, make
 
-    def _close_share(self) -> Closed:
-        alive, threshold = sorted({*self.dealt} - self.left), self.config.threshold
-        while pruned := [member for member in alive if len(self._near(member, alive)) < threshold]:
+    def _prune(self, alive: list[int]) -> list[int]:
+        """R-SHARE-9: who has t neighbours among those that go on."""
+        while pruned := [member for member in alive if len(self._near(member, alive)) < self.config.threshold]:
             alive = sorted({*alive} - {*pruned})
         alive = self._going_on(alive, self.config.min_group)
         require(len(alive) >= self.config.min_survivors, "too-few-clients")  # R-SHARE-9
-        self.shared = alive
+        return alive
+
+    def _close_complain(self) -> Closed:
+        # R-COMPLAIN-10
+        pairs = [(holder, dealer) for holder, dealers in self.complaints.items() for dealer in dealers]
+        conflicts = {
+            member: {*(d for h, d in pairs if h == member), *(h for h, d in pairs if d == member)}
+            for member in self.shared
+        }
+        self.named = [member for member in self.shared if len(conflicts[member]) > self.config.complaints]
+        self.shared = self._prune(sorted({*self.complaints} - self.left - {*self.named}))
+        self.accused = {
+            dealer: holders
+            for dealer in self.shared
+            if (holders := sorted(h for h, d in pairs if d == dealer and h in self.shared))
+        }
+
+        def make(member: int) -> bytes:
+            holders = self.accused[member]
+            signatures = b"".join(self.complaints[holder][member] for holder in holders)
+            return self._encode("Accusations", self.session, wire.ids(holders), signatures)
+
+        return self.shared, make
+
+    def _close_answer(self) -> Closed:
+        # R-COMPLAIN-10
+        silent = {*self.accused} - {*self.answers}
+        self.shared = self._prune(sorted({*self.shared} - self.left - silent))
+
+        def make(member: int) -> bytes:
+            dealers = self._near(member, self.shared)
+            opened = [self.answers[d][member] for d in dealers if member in self.answers.get(d, {})]
+            pairs, signatures = (b"".join(part) for part in zip(*opened, strict=True)) if opened else (b"", b"")
+            return self._encode("Settled", self.session, wire.ids(dealers), pairs, signatures)
+
+        return self.shared, make
+
+    def _close_share(self) -> Closed:
+        alive = self.shared = self._prune(sorted({*self.dealt} - self.left))
 
         def make(member: int) -> bytes:
             dealers = self._near(member, alive)

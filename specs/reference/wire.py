@@ -114,18 +114,35 @@ MESSAGES = {
     "Confirmations": (9, "signers signatures"),
     "Unmask": (10, "openings"),
 }
+SINCE_2 = {
+    "Complaint": (11, "dealers signatures"),
+    "Accusations": (12, "holders signatures"),
+    "Answer": (13, "pairs signatures"),
+    "Settled": (14, "dealers pairs signatures"),
+}
+EVERY = MESSAGES | SINCE_2
 TO_CLIENT = ("Roster", "Shares", "Survivors", "Confirmations")
 TO_SERVER = ("Advertise", "Share", "MaskedInput", "Confirm", "Unmask")
+
+
+def to_client(version: int) -> tuple[str, ...]:
+    """What a client is sent in a version."""
+    return TO_CLIENT if version == 1 else (*TO_CLIENT, "Accusations", "Settled")
+
+
+def to_server(version: int) -> tuple[str, ...]:
+    """What a server is sent in a version."""
+    return TO_SERVER if version == 1 else (*TO_SERVER, "Complaint", "Answer")
 
 
 def fields_of(name: str, version: int) -> list[str]:
     """The fields of a message in a version."""
     since_2 = ["attachment"] if name == "Unmask" and version >= 2 else []
-    return [*MESSAGES[name][1].split(), *since_2]
+    return [*EVERY[name][1].split(), *since_2]
 
 
 def encode(name: str, session: bytes, *fields: int | str | bytes | list[Any], version: int = 1) -> bytes:
-    return pack([MESSAGES[name][0], version, session, *fields])
+    return pack([EVERY[name][0], version, session, *fields])
 
 
 def abort(session: bytes, code: str, version: int = 1) -> bytes:
@@ -139,7 +156,7 @@ def decode(
     require(len(data) <= limit, "too-large")  # R-WIRE-5
     try:
         elements = unpack(data, depth=2)
-        name = next((name for name in names if elements[:1] == [MESSAGES[name][0]]), "")
+        name = next((name for name in names if elements[:1] == [EVERY[name][0]]), "")
         shape = ["type:int", "version:int", "session:32", *fields_of(name, versions[0])] if name else []
         if name == "Invitation" and elements[1:2] == [2] and len(elements) > len(shape):
             shape.append("certificates:list")  # R-CHAIN-7

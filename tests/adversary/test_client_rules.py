@@ -119,7 +119,9 @@ ACTIVE_ONLY = {
 
 
 def test_every_code_of_every_rule_is_tripped_in_every_threat_model_it_belongs_to() -> None:
-    every = {code for rule in RULES if Role.CLIENT in rule.role for code in rule.codes}
+    of_complaints = {ErrorCode.ACCUSATION_HOLDERS, ErrorCode.ACCUSATION_SIGNATURE, ErrorCode.ANSWER_SIGNATURE}
+    of_complaints |= {ErrorCode.SETTLED_DEALERS}  # tests/support/complaint_mutants.py
+    every = {code for rule in RULES if Role.CLIENT in rule.role for code in rule.codes} - of_complaints
     tripped = {model: {trip.code for trip, tried in CASES if tried is model} for model in BOTH}
     for codes in tripped.values():
         codes.add(ErrorCode.SURVIVORS_NEIGHBOURS)

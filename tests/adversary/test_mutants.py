@@ -39,7 +39,7 @@ from secagg.testing.adversary import (
     StaleKeys,
     Unopenable,
 )
-from tests.support import chain_mutants, enveloped, staging
+from tests.support import chain_mutants, complaint_mutants, enveloped, staging
 from tests.support.attack_stage import active, around, ring_of, semi_honest
 from tests.support.mutants import PRIVACY, Mutant, copied, instead_of, keep_the_shares, without
 from tests.support.staging import Stage
@@ -68,7 +68,7 @@ def test_without_the_rule_the_attack_succeeds(mutant: Mutant, monkeypatch: Patch
 
 # -- The rest: without them a round hangs, is lost, falls over, or blames the wrong one --------------------------------
 
-STORIES: dict[str, Callable[[Patch], None]] = dict(chain_mutants.STORIES)
+STORIES: dict[str, Callable[[Patch], None]] = {**chain_mutants.STORIES, **complaint_mutants.CLIENT_STORIES}
 PLAIN = semi_honest(7, 1, 2)
 """t = 5."""
 

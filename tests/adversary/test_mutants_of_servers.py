@@ -33,15 +33,15 @@ from secagg.testing.adversary import (
     WrongLength,
     WrongSecret,
 )
+from tests.support import complaint_mutants, staging, wire
 from tests.support import enveloped as enveloped_rounds
-from tests.support import staging, wire
 from tests.support.attack_stage import active, semi_honest
 from tests.support.mutants import Patch, instead_of, without
 from tests.support.staging import Stage
 
 PLAIN, ACTIVE = semi_honest(7, 1, 2), active(7, 1, 2)
 """t = 5 and t = 4."""
-STORIES: dict[str, Callable[[Patch], None]] = {}
+STORIES: dict[str, Callable[[Patch], None]] = dict(complaint_mutants.SERVER_STORIES)
 
 
 def story(name: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:

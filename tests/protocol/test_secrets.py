@@ -321,7 +321,9 @@ def test_an_identity_hides() -> None:
 
 def test_what_is_dealt_and_what_a_server_holds_hide() -> None:
     """Records that a log line, or a failed assertion, could show whole."""
-    dealt = dealing.Dealt(bytes(32), b"sealed", bytes(2 * records.COMMITMENTS_BYTES), b"seed", b"receive keys")
+    dealt = dealing.Dealt(
+        bytes(32), b"sealed", bytes(2 * records.COMMITMENTS_BYTES), b"seed", b"receive keys", b"pairs"
+    )
     assert repr(dealt) == "Dealt(to 2 neighbours)"
     stage = Stage(semi_honest(5)).play()
     unmasked = load(stage.server.snapshot(), None).held

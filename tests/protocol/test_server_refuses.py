@@ -439,6 +439,9 @@ TESTED_ELSEWHERE = {
     ErrorCode.BAD_SHARE,  # test_unmask
     ErrorCode.BAD_DEALER,  # test_unmask
     ErrorCode.BAD_ENVELOPE,  # test_carrier
+    ErrorCode.COMPLAINT_DEALERS,  # test_complaints
+    ErrorCode.BAD_ANSWER,  # test_complaints
+    ErrorCode.DISPUTED,  # test_complaints
 }
 
 

@@ -34,8 +34,8 @@ from secagg import (
     ThreatModel,
     UsedTokens,
 )
-from secagg.pairwise.phases import CLIENT_ENDED, SERVER_ENDED, HostCall, collected_in
-from secagg.pairwise.transitions import CLIENT, SERVER, input_name
+from secagg.pairwise.phases import CLIENT_ENDED, OF_COMPLAINTS, SERVER_ENDED, HostCall, collected_in
+from secagg.pairwise.transitions import CLIENT, CLIENT_WITH_COMPLAINTS, SERVER, SERVER_WITH_COMPLAINTS, input_name
 from secagg.primitives.secret import Secret
 from secagg.simulation import SeededRandomness
 from secagg.simulation.faults import phases_of
@@ -46,16 +46,20 @@ from tests.support.staging import MODELS, Copies, Stage, active, message_for, se
 KEY = bytes(range(100, 132))
 PHASES = {threat_model: phases_of(make(5)) for threat_model, make in MODELS.items()}
 EVERY_PHASE = [(threat_model, phase) for threat_model, phases in PHASES.items() for phase in phases]
+WITH_COMPLAINTS = {*map(ServerState, OF_COMPLAINTS), ClientState.CHECKED, ClientState.ANSWERED}
+"""The states of rounds with complaints alone: ``test_complaints`` and the vectors go through them."""
 SERVER_STATES = [
     (threat_model, state)
     for threat_model in ThreatModel
     for state in ServerState
+    if state not in WITH_COMPLAINTS
     if threat_model is ThreatModel.ACTIVE or state is not ServerState.CONFIRM
 ]
 CLIENT_STATES = [
     (threat_model, state)
     for threat_model in ThreatModel
     for state in ClientState
+    if state not in WITH_COMPLAINTS
     if threat_model is ThreatModel.ACTIVE or state is not ClientState.CONFIRMED
 ]
 LIVE = [pair for pair in CLIENT_STATES if pair[1] not in CLIENT_ENDED]
@@ -164,9 +168,15 @@ def test_the_tables_end_where_they_say(threat_model: ThreatModel) -> None:
         (CLIENT[threat_model], CLIENT_ENDED, ClientState, {ClientState.CONFIRMED}),
         (SERVER[threat_model], SERVER_ENDED, ServerState, {ServerState.CONFIRM}),
     ):
-        used = set(states) - (absent if threat_model is ThreatModel.SEMI_HONEST else set())
+        used = set(states) - WITH_COMPLAINTS - (absent if threat_model is ThreatModel.SEMI_HONEST else set())
         assert {state for state, _ in table} == used - ended
         assert set(table.values()) | {next(iter(states))} == used - {states("ABORTED")}
+    for table, ended, states, absent in (
+        (CLIENT_WITH_COMPLAINTS[threat_model], CLIENT_ENDED, ClientState, {ClientState.CONFIRMED}),
+        (SERVER_WITH_COMPLAINTS[threat_model], SERVER_ENDED, ServerState, {ServerState.CONFIRM}),
+    ):
+        used = set(states) - (absent if threat_model is ThreatModel.SEMI_HONEST else set())
+        assert {state for state, _ in table} == used - ended
 
 
 # The server comes back.

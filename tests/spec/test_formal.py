@@ -119,15 +119,15 @@ def test_the_chain_closes_the_fake_abort_and_each_of_its_rules_is_needed() -> No
 
 def test_complaints_open_nothing_and_each_of_their_rules_is_needed() -> None:
     configs = {name: config for name, config in ROUNDS.items() if config.module == "Complaints"}
-    named = set(re.findall(r'On\("(complaint-[^"]+)"\)', COMPLAINTS))
-    assert named == {rule for config in configs.values() for rule in config.rules_off if rule.startswith("complaint-")}
+    named = set(re.findall(r'On\("(R-COMPLAIN-[^"]+)"\)', COMPLAINTS))
+    assert named == {rule for config in configs.values() for rule in config.rules_off if rule.startswith("R-COMPLAIN")}
     assert VERDICTS["complaints"].verdict == "holds"
     assert VERDICTS["complaints_many"].verdict == "holds", "privacy rests on the signatures, not on the bound"
     for name, config in configs.items():
         (honest, colluding), threshold, bound = config.cohort, config.number("T"), config.number("Bound")
         assert max(1, colluding) <= bound + (name == "complaints_many") <= threshold - 1
-        if {"complaint-bytes", "complaint-signature"} & set(config.rules_off):
-            bounded = "complaint-bound" not in config.rules_off
+        if {"R-COMPLAIN-4", "R-COMPLAIN-7"} & set(config.rules_off):
+            bounded = "R-COMPLAIN-6" not in config.rules_off
             counted = bounded and 2 * threshold > honest + colluding - 1 + colluding + bound
             assert VERDICTS[name].verdict == ("holds" if counted else "violates NoBothKinds"), name
 

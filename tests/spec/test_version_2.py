@@ -6,17 +6,19 @@ import copy
 import dataclasses
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
-from reference import rules, wire
+from reference import client, rules, server, wire
 from vectors import recipes
 from vectors import replay as reference_replay
+from vectors.recipes.configs import base_config
 
-from secagg import RoundConfig
-from secagg.pairwise import config_wire, messages, transcript
+from secagg import RoundConfig, ThreatModel
+from secagg.pairwise import config_wire, messages, transcript, transitions
 from secagg.pairwise.values import MAX_ATTACHMENT_BYTES
 from secagg.testing import vectors
 from tests.support.reference_parties import SPECS
@@ -113,12 +115,39 @@ def test_every_field_of_a_config_is_on_the_wire() -> None:
 
 
 def test_the_message_that_changes_is_that_of_the_code_and_of_the_reference() -> None:
-    row = re.findall(r"^\| (\w+) \| client \| (.*) \|$", TEXT, re.MULTILINE)[0]
+    row, *added = re.findall(r"^\| (\w+) \| (?:client|server) \| (.*) \|$", TEXT, re.MULTILINE)
     name, fields = row[0], re.findall(r"`(\w+)`: ", row[1])
     assert fields == wire.fields_of(name, 2) == list(messages.UnmaskWithAttachment.__struct_fields__[2:])
     assert name == messages.Unmask.__name__
     others = set(wire.MESSAGES) - {name}
     assert all(wire.fields_of(other, 1) == wire.fields_of(other, 2) for other in others)
+    assert [name for name, _ in added] == [*wire.SINCE_2]
+    for name, told in added:
+        fields = re.findall(r"`(\w+)`: ", told)
+        assert fields == wire.fields_of(name, 2) == list(getattr(messages, name).__struct_fields__[2:])
+    numbers = {name: int(number) for number, name in re.findall(r"^\| (\d+) \| ([A-Z]\w+) \|$", TEXT, re.MULTILINE)}
+    assert numbers == {name: number for name, (number, _) in wire.SINCE_2.items()}
+    assert numbers == {name: getattr(messages, name).__struct_config__.tag for name in numbers}
+
+
+def test_the_states_that_are_added_are_those_of_the_code_and_of_the_reference() -> None:
+    section = TEXT[TEXT.index("## 12. Complaints") :]
+    told = {
+        (row[0], row[1]): row[2] for row in re.findall(r"^\| ([A-Z]+) \| (\w+) \| ([A-Z]+) \|$", section, re.MULTILINE)
+    }
+    for model in ThreatModel:
+        for table, plain in (
+            (transitions.CLIENT_WITH_COMPLAINTS, transitions.CLIENT),
+            (transitions.SERVER_WITH_COMPLAINTS, transitions.SERVER),
+        ):
+            code = {
+                (state.value, transitions.input_name(given)): to.value
+                for (state, given), to in table[model].items()
+                if plain[model].get((state, given)) is not to
+            }
+            assert code == {edge: to for edge, to in told.items() if edge in code}
+    assert {edge[1]: to for edge, to in told.items() if edge[1] != "close"} == client.AFTER
+    assert server.phases_of(replace(base_config(), complaints=1))[1:5] == ("SHARE", "COMPLAIN", "ANSWER", "MASK")
 
 
 HYBRID_FORMS = {

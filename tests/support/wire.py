@@ -171,8 +171,13 @@ TO_SERVER: Final[dict[int, tuple[str, tuple[Any, ...]]]] = {
     8: ("CONFIRM", (64,)),
     10: ("UNMASK", (None,)),
 }
-TO_SERVER_2: Final = {**TO_SERVER, 10: ("UNMASK", (None, None))}
-"""In version 2, in which UNMASK has an attachment."""
+TO_SERVER_2: Final = {
+    **TO_SERVER,
+    10: ("UNMASK", (None, None)),
+    11: ("COMPLAIN", (None, None)),
+    13: ("ANSWER", (None, None)),
+}
+"""In version 2, in which UNMASK has an attachment, and there are complaints."""
 TO_CLIENT: Final[dict[int, tuple[str, tuple[Any, ...]]]] = {
     0: ("ABORT", (CODE,)),
     3: ("Roster", (32, 64, None, None, None, None, None)),
@@ -180,6 +185,7 @@ TO_CLIENT: Final[dict[int, tuple[str, tuple[Any, ...]]]] = {
     7: ("Survivors", (None,)),
     9: ("Confirmations", (None, None)),
 }
+TO_CLIENT_2: Final = {**TO_CLIENT, 12: ("Accusations", (None, None)), 14: ("Settled", (None, None, None))}
 
 
 class Parsed(NamedTuple):

@@ -103,12 +103,14 @@ def test_every_field_is_in_the_digest() -> None:
     grouped = RoundConfig.for_cohort(12, 10, gamma=0, delta=0, groups=2, version=2)
     three = grouped.replace(groups=3, neighbours=3)
     digests += [grouped.digest, grouped.replace(min_group=4, min_survivors=4).digest, three.digest]
+    complaining = draft.replace(complaints=3)
+    digests += [complaining.digest, complaining.replace(complaints=4).digest]
     chained = other.replace(version=2)
     digests += [chained.digest, chained.replace(chain=bytes(32)).digest, chained.replace(chain=b"\x01" * 32).digest]
     digests.append(draft.replace(carrier="lattice").digest)
     assert len(set(digests)) == len(digests)
     tested = set(changes) | {"threat_model", "cohort", "grinding_bits", "quorum", "clients", "neighbours"}
-    tested |= {"version", "attachment_bytes", "groups", "min_group", "chain", "carrier"}
+    tested |= {"version", "attachment_bytes", "groups", "min_group", "chain", "carrier", "complaints"}
     assert tested == {field.name for field in dataclasses.fields(RoundConfig)}
 
 
@@ -398,6 +400,7 @@ def policy_of(config: RoundConfig) -> Policy:
         context=config.context,
         min_version=config.version,
         max_attachment_bytes=config.attachment_bytes,
+        max_complaints=config.complaints,
     )
 
 
@@ -425,6 +428,7 @@ FLOORS: list[tuple[str, Any, str]] = [
     ("context", b"another model", "context"),
     ("min_version", 3, "version = 2"),
     ("max_attachment_bytes", 7, "attachment_bytes = 8"),
+    ("max_complaints", 1, "complaints = 2"),
     ("require_chain", True, "chain = nothing"),
     ("carrier", "lattice", "carrier = masks"),
 ]
@@ -433,7 +437,7 @@ FLOORS: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "value", "told"), FLOORS)
 def test_a_policy_is_not_talked_down(name: str, value: Any, told: str) -> None:
-    config = active(12, gamma=0.2, delta=0.1, context=b"model", version=2, attachment_bytes=8)
+    config = active(12, gamma=0.2, delta=0.1, context=b"model", version=2, attachment_bytes=8, complaints="auto")
     policy = policy_of(config)
     policy.check(config)
     with pytest.raises(PeerError, match=told) as caught:
@@ -494,7 +498,8 @@ def test_integers_of_numpy_are_integers(kind: Any) -> None:
 NAMES = [field.name for field in dataclasses.fields(RoundConfig)]
 FOR_COHORT = ["clients", "length", "threat_model", "gamma", "delta", "neighbours", "threshold", "input_max", "modulus"]
 FOR_COHORT += ["min_survivors", "suite", "sigma", "grinding_bits", "eta", "context", "cohort", "version"]
-FOR_COHORT += ["attachment_bytes", "groups", "min_group", "chain", "carrier", "attackers", "robust_bits"]
+FOR_COHORT += ["attachment_bytes", "groups", "min_group", "chain", "carrier", "complaints"]
+FOR_COHORT += ["attackers", "robust_bits"]
 
 
 @pytest.mark.parametrize("value", ["5", 1.5, [], object(), np.array([1, 2]), True])

@@ -14,7 +14,10 @@ from secagg import AbortCode, ErrorCode, PeerError
 from secagg.pairwise import messages, records, transcript
 from secagg.pairwise.messages import (
     Abort,
+    Accusations,
     Advertise,
+    Answer,
+    Complaint,
     Confirm,
     Confirmations,
     HybridAdvertise,
@@ -22,6 +25,7 @@ from secagg.pairwise.messages import (
     Invitation,
     MaskedInput,
     Roster,
+    Settled,
     Share,
     Shares,
     SharesWithSecrets,
@@ -70,6 +74,19 @@ DRAFT: list[tuple[Any, bytes]] = [
         UnmaskWithAttachment(2, SESSION, b"o" * 72, b"a" * 32),
         b"\x95\x0a\x02" + HEAD + b"\xc4\x48" + b"o" * 72 + b"\xc4\x20" + b"a" * 32,
     ),
+    (
+        Complaint(2, SESSION, b"\x02\0\0\0", b"s" * 64),
+        b"\x95\x0b\x02" + HEAD + b"\xc4\x04\x02\0\0\0\xc4\x40" + b"s" * 64,
+    ),
+    (
+        Accusations(2, SESSION, b"\x03\0\0\0", b"s" * 64),
+        b"\x95\x0c\x02" + HEAD + b"\xc4\x04\x03\0\0\0\xc4\x40" + b"s" * 64,
+    ),
+    (Answer(2, SESSION, b"p" * 144, b""), b"\x95\x0d\x02" + HEAD + b"\xc4\x90" + b"p" * 144 + b"\xc4\x00"),
+    (
+        Settled(2, SESSION, b"\x02\0\0\0", b"p" * 144, b""),
+        b"\x96\x0e\x02" + HEAD + b"\xc4\x04\x02\0\0\0\xc4\x90" + b"p" * 144 + b"\xc4\x00",
+    ),
 ]
 """In version 2."""
 CHANNEL, MASKING = b"c" * 1216, b"m" * 1216
@@ -103,9 +120,12 @@ HYBRID: list[tuple[Any, bytes]] = [
 """In version 2, in a round of a hybrid suite: the messages that differ there."""
 EVERY = [*MESSAGES, *DRAFT, *HYBRID]
 ROLES: dict[StrictDecoder[Any], set[type]] = {
-    messages.to_client: {Abort, Roster, Shares, Survivors, Confirmations, HybridRoster, SharesWithSecrets},
+    messages.to_client: {
+        *(Abort, Roster, Shares, Accusations, Settled, Survivors, Confirmations),
+        *(HybridRoster, SharesWithSecrets),
+    },
     messages.to_server: {
-        *(Abort, Advertise, Share, MaskedInput, Confirm, Unmask, UnmaskWithAttachment),
+        *(Abort, Advertise, Share, Complaint, Answer, MaskedInput, Confirm, Unmask, UnmaskWithAttachment),
         *(HybridAdvertise, ShareWithSecrets),
     },
     messages.invitation: {Invitation},
@@ -150,8 +170,8 @@ def test_bytes(message: Any, data: bytes) -> None:
 
 
 def test_there_is_no_other_message() -> None:
-    for listed in (MESSAGES, DRAFT):
-        assert [data[1] for _, data in listed] == list(range(11))
+    for listed, numbers in ((MESSAGES, range(11)), (DRAFT, range(15))):
+        assert [data[1] for _, data in listed] == list(numbers)
     assert [data[1] for _, data in HYBRID] == [2, 3, 4, 5]
     assert set().union(*ROLES.values()) == {type(message) for message, _ in EVERY}
     assert set(messages.PHASE_OF) | {Abort, Invitation} == {type(message) for message, _ in EVERY}
@@ -190,7 +210,9 @@ def test_damage(message: Any, data: bytes) -> None:
         for wrong in (None, True, 1.0, "text", [], wire.Map(()), wire.Ext(1, b""), 7 if place > 1 else b""):
             damaged.append(wire.write([*values[:place], wrong, *values[place + 1 :]]))
     for data_ in damaged:
-        if not any(wire.parse(data_, kinds) for kinds in (wire.TO_SERVER, wire.TO_SERVER_2, wire.TO_CLIENT)):
+        if not any(
+            wire.parse(data_, kinds) for kinds in (wire.TO_SERVER, wire.TO_SERVER_2, wire.TO_CLIENT, wire.TO_CLIENT_2)
+        ):
             expected = (ErrorCode.MALFORMED, ErrorCode.WRONG_VERSION)
             assert refused(decoder, data_, BIG, *form_of(message)) in expected
 

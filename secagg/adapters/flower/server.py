@@ -39,7 +39,7 @@ from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory
 from secagg.machines import ServerMachine
 from secagg.pairwise.config import RoundConfig, Suite
-from secagg.pairwise.phases import Phase, ThreatModel
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase, ThreatModel
 from secagg.pairwise.server import Server
 from secagg.pairwise.transcript import DRAFT_VERSION
 from secagg.pairwise.values import as_suite, as_threat_model
@@ -54,7 +54,7 @@ from secagg.wording import counted
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 """For phases without training: they take seconds, and a node that is late costs a dropout."""
-_TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK)
+_TIMED_PHASES: Final = tuple(phase for phase in WITHOUT_COMPLAINTS if phase is not Phase.MASK)
 _BITS: Final = 16
 """Of an encoded value, where the strategy does not say."""
 _LISTED: Final = 4
@@ -203,6 +203,10 @@ class SecAggStrategy(Strategy):
         self._clips, self._array_bits = dict(clips or {}), dict(array_bits or {})
         self._whole: dict[str, str] = {}
         """The types of the arrays that held whole numbers when they were first met: their means are floats."""
+        if options.get("complaints"):
+            raise ParameterError(
+                f"complaints = {options['complaints']!r}: rounds over Flower have no place for complaints; leave it out"
+            )
         self._options = {**options, "threat_model": model, "gamma": gamma, "delta": delta}
         if groups is not None:
             self._options |= {"groups": groups, "version": DRAFT_VERSION}

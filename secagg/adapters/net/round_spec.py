@@ -11,12 +11,12 @@ from secagg.adapters.net.frames import AnnouncedLayout, encode_layout
 from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import Phase
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase
 from secagg.privacy.layout import AnyLayout
 from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
-PHASES: Final = tuple(Phase)
+PHASES: Final = WITHOUT_COMPLAINTS
 STATEMENTS: Final = "STATEMENTS"
 """Of ``deadlines``: how long the statements of a chained round that was aborted in UNMASK are waited for."""
 _PHASE_DEADLINES: Final[Mapping[str, float]] = {
@@ -66,6 +66,11 @@ class RoundSpec:
         config = self.config
         if config.context != self.layout.digest():
             raise ParameterError(f"round {self.name}: the config's context must be the digest of its layout")
+        if config.complaints:
+            raise ParameterError(
+                f"round {self.name}: complaints = {config.complaints}, but the service hosts rounds without them; "
+                "leave it 0"
+            )
         self.layout.check_round(config)
         self._check_candidate()
         encode_layout(self.layout)

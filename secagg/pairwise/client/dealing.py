@@ -31,6 +31,8 @@ class Dealt(NamedTuple):
     seed: bytes
     receive_keys: bytes
     """The keys that open the neighbours' shares, in order; in a hybrid suite what X25519 agreed on with each."""
+    pairs: bytes
+    """The pairs that were sealed, in order."""
 
     def __repr__(self) -> str:
         return f"Dealt(to {counted(len(self.commitments) // records.COMMITMENTS_BYTES, 'neighbour')})"
@@ -92,6 +94,7 @@ def deal(
         commit(labels, session, index, holders, pairs),
         seed,
         b"".join([receive_key for _, receive_key, _ in channels]),
+        pairs,
     )
 
 
@@ -217,13 +220,26 @@ def unseal_pairs(
             for dealer, key, box in zip(dealers, receive_keys, sealed, strict=True)
         ]
     )
+    check_pairs(config, session, holder, dealers, pairs, commitments)
+    return pairs
+
+
+def check_pairs(
+    config: RoundConfig,
+    session: bytes,
+    holder: int,
+    dealers: Sequence[int],
+    pairs: bytes,
+    commitments: Sequence[bytes],
+) -> None:
+    """R-SHARES-4, R-SHARES-5: what dealers dealt this holder is in the field, and is what they committed to."""
+    labels = config.labels
     shares, _ = records.shares_and_salts(pairs)
     malformed: list[bool] = np.any(secret_sharing.bad_shares(shares.tobytes()).reshape(-1, 2), axis=1).tolist()
     expected = records.cut(commit(labels, session, dealers, holder, pairs), records.COMMITMENTS_BYTES)
     for dealer, committed, rebuilt, bad in zip(dealers, commitments, expected, malformed, strict=True):
         rules.share_in_range(not bad, dealer)
         rules.share_committed(committed, rebuilt, dealer)
-    return pairs
 
 
 def reveal(pairs: bytes, dealers: Sequence[int], survivors: frozenset[int]) -> bytes:

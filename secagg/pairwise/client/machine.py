@@ -18,13 +18,15 @@ from secagg.errors import AbortCode, PeerError, StateError, UsageError
 from secagg.events import ClientStep, RoundAborted
 from secagg.identity import Directory, Identity
 from secagg.pairwise import messages
-from secagg.pairwise.client import advertise, confirm, mask, share, suspension, unmask
+from secagg.pairwise.client import advertise, complain, confirm, mask, share, suspension, unmask
 from secagg.pairwise.client.advertise import Randomness
 from secagg.pairwise.client.attachment import Attached, Attachment, taken
 from secagg.pairwise.client.chaining import Chain
 from secagg.pairwise.client.member import Member, invited_member, resumed_member
 from secagg.pairwise.client.records import (
     Advertised,
+    Answered,
+    Checked,
     Confirmed,
     Ended,
     HasInput,
@@ -35,18 +37,18 @@ from secagg.pairwise.client.records import (
     wipe,
 )
 from secagg.pairwise.config import Policy, RoundConfig
-from secagg.pairwise.messages import Abort, Confirmations, Roster, Shares, Survivors
+from secagg.pairwise.messages import Abort, Accusations, Confirmations, Roster, Settled, Shares, Survivors
 from secagg.pairwise.phases import CLIENT_ENDED, ClientState, HostCall
 from secagg.pairwise.rules import client as rules
 from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.rules.client import Approve, Consume
-from secagg.pairwise.transitions import CLIENT, ClientInput, input_name, phase_of
+from secagg.pairwise.transitions import ClientInput, client_table, input_name, phase_of
 from secagg.primitives.calls import ClearedOnError, OneCall
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-_R = TypeVar("_R", Advertised, Shared, HasInput, Masked, Confirmed)
+_R = TypeVar("_R", Advertised, Shared, Checked, Answered, HasInput, Masked, Confirmed)
 
 
 @final
@@ -63,7 +65,7 @@ class Client:
     def __init__(self, member: Member, record: Record, seen: dict[str, bytes], randomness: Randomness) -> None:
         """Not for callers: use ``join`` or ``resume``."""
         self._member, self._config = member, member.config
-        self._table = CLIENT[member.config.threat_model]
+        self._table = client_table(member.config.threat_model, complaints=member.config.complaints > 0)
         self._record, self._state = record, record.state
         self._seen = seen
         """The digest of each message that was taken, by the name of its type."""
@@ -222,7 +224,8 @@ class Client:
                 raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
             if self._state is ClientState.ABORTED:  # R-STATE-3: nothing is looked at any more
                 return ClientStep()
-            phase = phase_of(self._config.threat_model, self._state) or self._state.value
+            complaints = self._config.complaints > 0
+            phase = phase_of(self._config.threat_model, self._state, complaints=complaints) or self._state.value
             try:
                 return self._receive(data, executor)
             except PeerError as refused:
@@ -366,7 +369,7 @@ class Client:
         return step
 
     def _taken(
-        self, message: Roster | Shares | Survivors | Confirmations, executor: Executor | None
+        self, message: Roster | Shares | Accusations | Settled | Survivors | Confirmations, executor: Executor | None
     ) -> tuple[Record, ClientStep]:
         """What the client knows after a message, and what it answers."""
         match message:
@@ -374,6 +377,10 @@ class Client:
                 return share.take_roster(self._member, self._in(Advertised), message, executor)
             case Shares():
                 return mask.take_shares(self._member, self._in(Shared), message)
+            case Accusations():
+                return complain.take_accusations(self._member, self._in(Checked), message)
+            case Settled():
+                return complain.take_settled(self._member, self._in(Answered), message)
             case Survivors():
                 return confirm.take_survivors(self._member, self._in(Masked), message)
             case Confirmations():

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from secagg import arithmetic
 from secagg.envelopes.randomness import SEED_BYTES
 from secagg.errors import InputError
-from secagg.events import ClientStep, InputNeeded
+from secagg.events import ClientStep
 from secagg.pairwise import carrier as carriers
 from secagg.pairwise import messages, records
-from secagg.pairwise.client import dealing
+from secagg.pairwise.client import complain, dealing
 from secagg.pairwise.client.attachment import Attached
 from secagg.pairwise.client.member import Member
-from secagg.pairwise.client.records import HasInput, Masked, Shared
+from secagg.pairwise.client.records import Checked, HasInput, Masked, Shared
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import KeySchedule
@@ -26,8 +26,11 @@ from secagg.primitives import masking
 from secagg.primitives.secret import Secret
 
 
-def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInput, ClientStep]:
-    """R-SHARES-6: unseal and check the shares, all of them; agree on a pairwise mask with everybody that dealt one."""
+def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInput | Checked, ClientStep]:
+    """R-SHARES-6: unseal and check the shares, all of them; agree on a pairwise mask with everybody that dealt one.
+
+    In rounds with complaints it says whose shares are bad, and masks when it is settled whose count.
+    """
     config, session, suite = member.config, record.session, member.config.suite
     dealers = messages.decode_ids(message.dealers)
     rules.dealers_known(dealers, record.present)
@@ -43,7 +46,11 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
     positions = [position_of[dealer] for dealer in dealers]
     receive_keys = _receive_keys(member, record, dealers, positions, sealed)
     shares = [box[suite.ciphertext_bytes :] for box in sealed]
-    pairs = dealing.unseal_pairs(config, session, member.index, dealers, receive_keys, shares, commitments)
+    if config.complaints:
+        pairs, bad = complain.unseal_or_complain(member, session, dealers, receive_keys, shares, commitments)
+    else:
+        pairs = dealing.unseal_pairs(config, session, member.index, dealers, receive_keys, shares, commitments)
+        bad = ()
     pair = KeyPair(config, member.round.round_id, member.index, record.masking_private.reveal(), "masking")
     secrets = PairSecrets(config, session, member.index, pair, record.masking_key)
     masking_keys = [record.masking_keys[position] for position in positions]
@@ -58,8 +65,9 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
         mask_keys=Secret(b"".join(mask_keys)),
         pairs=Secret(pairs),
     )
-    needed = InputNeeded(config.length, config.modulus.value, config.input_max, config.attachment_bytes)
-    return has_input, ClientStep(event=needed)
+    if config.complaints:
+        return complain.complain(member, record, has_input, bad, sealed, commitments)
+    return has_input, ClientStep(event=member.input_needed())
 
 
 def _receive_keys(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from secagg.errors import AbortCode, ParameterError, PeerError
+from secagg.events import InputNeeded
 from secagg.identity import Directory, Identity
 from secagg.pairwise import config_wire, messages, transcript
 from secagg.pairwise.client.chaining import Chain
@@ -37,6 +38,11 @@ class Member:
     def index(self) -> int:
         """The cohort index."""
         return self.round.index
+
+    def input_needed(self) -> InputNeeded:
+        """What the client asks its host for, when it is settled whose masks it makes."""
+        config = self.config
+        return InputNeeded(config.length, config.modulus.value, config.input_max, config.attachment_bytes)
 
 
 def invited_member(

@@ -70,6 +70,34 @@ class Shared(_Record, tag="SHARED", frozen=True):
     """Of the present neighbours, in order."""
     sealers: Ids = ()
     """Those of them that seal the pair's secret for this client, ascending."""
+    dealt: Secret = msgspec.field(default_factory=_nothing)
+    """In rounds with complaints: the pairs that it dealt to the present neighbours, in order."""
+    sent: bytes = b""
+    """The same: the digests of what it sent them (R-COMPLAIN-4)."""
+
+
+class Answered(_Record, tag="ANSWERED", frozen=True):
+    """In rounds with complaints: it has said whose shares are bad, and opened what it had to."""
+
+    session: bytes
+    neighbours: Ids
+    dealers: Ids
+    seed: Secret
+    mask_keys: Secret
+    pairs: Secret
+    """Zeros in the place of pairs that it complained about."""
+    complained: Ids
+    """Whose shares are bad, ascending."""
+    received: bytes
+    """Of each of these the commitments that came, and the digest of what came."""
+
+
+class Checked(Answered, tag="CHECKED", frozen=True):
+    """The same, and it may still be asked to open what it dealt."""
+
+    present: Ids
+    dealt: Secret
+    sent: bytes
 
 
 class HasInput(_Record, tag="INPUT", frozen=True):
@@ -120,7 +148,7 @@ class Ended:
         self.state, self.session = state, session
 
 
-LiveRecord: TypeAlias = Joined | Advertised | Shared | HasInput | Masked | Confirmed
+LiveRecord: TypeAlias = Joined | Advertised | Shared | Checked | Answered | HasInput | Masked | Confirmed
 """What can be suspended."""
 Record: TypeAlias = LiveRecord | Ended
 
@@ -128,6 +156,8 @@ _STATES: Final[dict[type, ClientState]] = {
     Joined: ClientState.JOINED,
     Advertised: ClientState.ADVERTISED,
     Shared: ClientState.SHARED,
+    Checked: ClientState.CHECKED,
+    Answered: ClientState.ANSWERED,
     HasInput: ClientState.INPUT,
     Masked: ClientState.MASKED,
     Confirmed: ClientState.CONFIRMED,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from secagg.events import ClientStep
 from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing, verification
+from secagg.pairwise.client.dealing import Dealt
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Advertised, Shared
+from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PublicKeys
@@ -58,6 +60,7 @@ def take_roster(
         channel_key=record.channel_key if config.suite.is_hybrid else b"",
         channel_keys=tuple(both.channel for both in keys) if config.suite.is_hybrid else (),
         sealers=sealers,
+        **(_kept(config, dealt) if config.complaints else {}),
     )
     answer = messages.share(  # R-SHARE-7
         config.suite,
@@ -69,3 +72,10 @@ def take_roster(
         pair_secrets=pair_secrets,
     )
     return shared, ClientStep((messages.encode(answer),))
+
+
+def _kept(config: RoundConfig, dealt: Dealt) -> dict[str, Any]:
+    """What a dealer needs to answer complaints: the pairs, and the digests of what it sends with each."""
+    parts = (records.cut(dealt.sealed, records.SEALED_BYTES), records.cut(dealt.commitments, records.COMMITMENTS_BYTES))
+    digests = [config.labels.complaint_digest(box, committed) for box, committed in zip(*parts, strict=True)]
+    return {"dealt": Secret(dealt.pairs), "sent": b"".join(digests)}

@@ -42,7 +42,7 @@ def config_approved(config: RoundConfig, approve: Approve | None) -> None:
 
 
 def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: int) -> RoundConfig:
-    """R-CONFIG-10, R-EXTENSION-2, R-GROUP-1, R-GROUP-3, R-HYBRID-1, R-ENV-1, R-ENV-2: it keeps the rules, recomputed.
+    """R-CONFIG-10, R-EXTENSION-2, R-GROUP-1, R-GROUP-3, R-HYBRID-1, R-ENV-1, R-ENV-2, R-COMPLAIN-1: it is sound.
 
     It is of the ``version`` that invited to it (R-CONFIG-3).  Returns the
     config.
@@ -62,7 +62,7 @@ def config_sound(decode: Callable[[bytes], RoundConfig], data: bytes, version: i
 
 
 def within_policy(kept: bool, name: str, met: object, allowed: str) -> None:
-    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5, R-GROUP-9, R-CHAIN-6, R-ENV-9: the client's policy allows a value."""
+    """R-CONFIG-11, R-VERSION-4, R-ATTACH-5, R-GROUP-9, R-CHAIN-6, R-ENV-9, R-COMPLAIN-2: the policy allows a value."""
     if not kept:
         raise PeerError(
             ErrorCode.CONFIG_BELOW_POLICY,
@@ -354,6 +354,47 @@ def secret_committed(commitment: bytes, expected: bytes, dealer: int) -> None:
             f"the pair secret from client {dealer} does not match its commitment",
             culprit=(dealer,),
         )
+
+
+# Complaints.
+
+
+def accusers_few(holders: Sequence[int], present: Collection[int], most: int) -> None:
+    """R-COMPLAIN-6: the complaints are of 1 to r present neighbours, ascending, each once."""
+    ascending = all(earlier < later for earlier, later in itertools.pairwise(holders))
+    if not ascending or not 0 < len(holders) <= most or not set(holders) <= set(present):
+        raise PeerError(
+            ErrorCode.ACCUSATION_HOLDERS,
+            f"complaints of {counted(len(holders), 'holder')}; they must be 1 to {most} present neighbours, ascending",
+        )
+
+
+def accusation_signed(identity_key: bytes, signed: bytes, signature: bytes, holder: int) -> None:
+    """R-COMPLAIN-7: the holder signed its complaint, over the very bytes that this client sent it."""
+    try:
+        signing.verify(identity_key, signed, signature)
+    except suites.CryptoError:
+        raise PeerError(
+            ErrorCode.ACCUSATION_SIGNATURE,
+            f"client {holder} did not sign a complaint about what this client sent it",
+        ) from None
+
+
+def answer_signed(identity_key: bytes, signed: bytes, signature: bytes, dealer: int) -> None:
+    """R-COMPLAIN-11: the dealer signed the pair that is opened for this client."""
+    try:
+        signing.verify(identity_key, signed, signature)
+    except suites.CryptoError:
+        raise PeerError(
+            ErrorCode.ANSWER_SIGNATURE, f"the opened shares of client {dealer} are not signed by it", culprit=(dealer,)
+        ) from None
+
+
+def settled_dealers(dealers: Sequence[int], known: Collection[int]) -> None:
+    """R-COMPLAIN-12: the dealers that count are some of those whose shares came, ascending, each once."""
+    ascending = all(earlier < later for earlier, later in itertools.pairwise(dealers))
+    if not ascending or not set(dealers) <= set(known):
+        raise PeerError(ErrorCode.SETTLED_DEALERS, "dealers are settled that did not deal, or not in ascending order")
 
 
 # The survivors.

@@ -5,7 +5,8 @@ A refused message changes nothing, so that its sender can still send the right o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -80,6 +81,64 @@ def shares_sized(what: str, length: int, size: int, neighbours: int) -> None:
             f"{counted(length, 'byte')} of {what}; {neighbours * size:,} are needed, for "
             f"{counted(neighbours, 'neighbour')}",
         )
+
+
+# COMPLAIN and ANSWER.
+
+
+def complaint_sized(dealers: Sequence[int], sent: Collection[int], most: int, signatures: int, size: int) -> None:
+    """R-COMPLAIN-5: up to r of the dealers whose shares this holder was sent, ascending, and a signature for each.
+
+    ``signatures`` has so many bytes, ``size`` for each dealer.
+    """
+    ascending = all(earlier < later for earlier, later in itertools.pairwise(dealers))
+    if not ascending or len(dealers) > most or not set(dealers) <= set(sent):
+        raise PeerError(
+            ErrorCode.COMPLAINT_DEALERS,
+            f"a complaint about {counted(len(dealers), 'dealer')}; it must be about at most {most} whose shares were "
+            "sent, ascending",
+        )
+    if signatures != size * len(dealers):
+        raise PeerError(
+            ErrorCode.WRONG_LENGTH,
+            f"{counted(signatures, 'byte')} of signatures; {size * len(dealers):,} are needed",
+        )
+
+
+def complaint_signed(identity_key: bytes, signed: bytes, signature: bytes, sender: int) -> None:
+    """R-COMPLAIN-5: the holder signed over the bytes that this server sent it."""
+    _signed_by(identity_key, signed, signature, sender)
+
+
+def answer_sized(pairs: int, signatures: int, expected: tuple[int, int]) -> None:
+    """R-COMPLAIN-9: a pair, and a signature, for each complaint; ``expected`` has the bytes of both."""
+    if (pairs, signatures) != expected:
+        raise PeerError(
+            ErrorCode.WRONG_LENGTH,
+            f"an answer of {counted(pairs, 'byte')} of pairs and {signatures:,} of signatures; {expected[0]:,} and "
+            f"{expected[1]:,} are needed",
+        )
+
+
+def answer_committed(good: bool, holder: int) -> None:
+    """R-COMPLAIN-9: the pair is in the field, and is what its dealer committed to."""
+    if not good:
+        raise PeerError(
+            ErrorCode.BAD_ANSWER, f"the pair that is opened for client {holder} is not what was committed to"
+        )
+
+
+def answer_signed(identity_key: bytes, signed: bytes, signature: bytes, sender: int) -> None:
+    """R-COMPLAIN-9: the dealer signed the pair that it opens."""
+    _signed_by(identity_key, signed, signature, sender)
+
+
+def conflicts_few(member: int, others: Collection[int], most: int) -> Misbehaved | None:
+    """R-COMPLAIN-10: whoever is in conflict with more than r others lied to some of them."""
+    if len(others) <= most:
+        return None
+    detail = f"in conflict over shares with {counted(len(others), 'client')}; more than {most} of them do not lie"
+    return Misbehaved(member, Phase.COMPLAIN, ErrorCode.DISPUTED, detail, tuple(sorted(others)))
 
 
 # MASK.

@@ -95,7 +95,7 @@ _EVERY_MESSAGE: Final = (
 
 _CLIENTS: Final = (
     Rule(
-        ("R-CONFIG-10", "R-EXTENSION-2", "R-GROUP-1", "R-GROUP-3", "R-HYBRID-1", "R-ENV-1", "R-ENV-2"),
+        ("R-CONFIG-10", "R-EXTENSION-2", "R-GROUP-1", "R-GROUP-3", "R-HYBRID-1", "R-ENV-1", "R-ENV-2", "R-COMPLAIN-1"),
         Role.CLIENT,
         ("client.config_sound",),
         (ErrorCode.CONFIG_UNSOUND,),
@@ -109,7 +109,7 @@ _CLIENTS: Final = (
         "a round that the host never agreed to",
     ),
     Rule(
-        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5", "R-GROUP-9", "R-CHAIN-6", "R-ENV-9"),
+        ("R-CONFIG-11", "R-VERSION-4", "R-ATTACH-5", "R-GROUP-9", "R-CHAIN-6", "R-ENV-9", "R-COMPLAIN-2"),
         Role.CLIENT,
         ("client.within_policy",),
         (ErrorCode.CONFIG_BELOW_POLICY,),
@@ -277,6 +277,34 @@ _CLIENTS: Final = (
         "two inputs under the same masks (by construction: the state is left when the input is masked)",
     ),
     Rule(
+        ("R-COMPLAIN-6",),
+        Role.CLIENT,
+        ("client.accusers_few",),
+        (ErrorCode.ACCUSATION_HOLDERS,),
+        "so many pairs of a dealer opened that it need not be told apart from one that colludes",
+    ),
+    Rule(
+        ("R-COMPLAIN-7",),
+        Role.CLIENT,
+        ("client.accusation_signed",),
+        (ErrorCode.ACCUSATION_SIGNATURE,),
+        "both kinds of share of honest holders, opened for complaints that the server made up or provoked",
+    ),
+    Rule(
+        ("R-COMPLAIN-11",),
+        Role.CLIENT,
+        ("client.answer_signed",),
+        (ErrorCode.ANSWER_SIGNATURE,),
+        "shares of the server's making in the place of a dealer's",
+    ),
+    Rule(
+        ("R-COMPLAIN-12",),
+        Role.CLIENT,
+        ("client.settled_dealers",),
+        (ErrorCode.SETTLED_DEALERS,),
+        "dealers that never dealt, counted among those that a client masks against",
+    ),
+    Rule(
         ("R-ENV-10",),
         Role.CLIENT,
         (),
@@ -423,6 +451,27 @@ _SERVERS: Final = (
         ("server.shares_sized",),
         (ErrorCode.WRONG_LENGTH,),
         "a client whose shares make the server fail",
+    ),
+    Rule(
+        ("R-COMPLAIN-5",),
+        Role.SERVER,
+        ("server.complaint_sized", "server.complaint_signed"),
+        (ErrorCode.COMPLAINT_DEALERS, ErrorCode.WRONG_LENGTH, ErrorCode.BAD_SIGNATURE),
+        "one client because of which honest dealers leave, or open more pairs than they may",
+    ),
+    Rule(
+        ("R-COMPLAIN-9",),
+        Role.SERVER,
+        ("server.answer_sized", "server.answer_committed", "server.answer_signed"),
+        (ErrorCode.WRONG_LENGTH, ErrorCode.BAD_ANSWER, ErrorCode.BAD_SIGNATURE),
+        "a dealer whose answer makes the holder leave that complained about it",
+    ),
+    Rule(
+        ("R-COMPLAIN-10",),
+        Role.SERVER,
+        ("server.conflicts_few",),
+        (ErrorCode.DISPUTED,),
+        "a dealer that is accused by all its neighbours, and goes on unnamed",
     ),
     Rule(
         ("R-MASK-6",),

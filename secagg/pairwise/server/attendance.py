@@ -66,6 +66,10 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
         self.recipients = self.staying(participants)
         self.awaited = dict.fromkeys(self.recipients)
 
+    def await_only(self, asked: Collection[int]) -> None:
+        """Of those that take part in the phase, these alone have something to send in it."""
+        self.awaited = {member: None for member in self.awaited if member in asked}
+
     def ask_nobody(self) -> None:
         """The last phase that asks for messages is closed."""
         self.dismissed, self.recipients, self.awaited = [], [], {}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from secagg.events import Misbehaved
 from secagg.outcome import MakeMessage
-from secagg.pairwise.messages import Advertise, Confirm, MaskedInput, Share, ToServer, Unmask
+from secagg.pairwise.messages import Advertise, Answer, Complaint, Confirm, MaskedInput, Share, ToServer, Unmask
 from secagg.pairwise.phases import ServerState
-from secagg.pairwise.server import advertise, confirm, mask, share, unmask
+from secagg.pairwise.server import advertise, complain, confirm, mask, share, unmask
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import (
     Advertised,
     Advertising,
+    Answering,
     Closed,
     Collector,
+    Complained,
+    Complaining,
     Confirmed,
     Confirming,
     Held,
@@ -37,6 +40,10 @@ def take(held: Held, sender: int, message: ToServer) -> Misbehaved | None:
             advertise.take(held, sender, message)
         case Sharing(), Share():
             share.take(held, sender, message)
+        case Complaining(), Complaint():
+            complain.take_complaint(held, sender, message)
+        case Answering(), Answer():
+            complain.take_answer(held, sender, message)
         case Masking(), MaskedInput():
             mask.take(held, sender, message)
         case Confirming(), Confirm():
@@ -58,6 +65,10 @@ def close(collector: Collector, attendance: Attendance) -> tuple[Closed, Ids]:
             return advertise.close(collector, attendance)
         case Sharing():
             return share.close(collector, attendance)
+        case Complaining():
+            return complain.close_complaints(collector, attendance)
+        case Answering():
+            return complain.close_answers(collector, attendance)
         case Masking():
             return mask.close(collector, attendance)
         case Confirming():
@@ -71,6 +82,10 @@ def begin(state: ServerState, closed: Closed) -> Held:
     match state, closed:
         case ServerState.SHARE, Advertised():
             return share.begin(closed)
+        case ServerState.COMPLAIN, Shared():
+            return Complaining(closed)
+        case ServerState.ANSWER, Complained():
+            return Answering(closed)
         case ServerState.MASK, Shared():
             return mask.begin(closed)
         case ServerState.CONFIRM, Masked():
@@ -81,6 +96,13 @@ def begin(state: ServerState, closed: Closed) -> Held:
             return closed
         case _:
             raise RuntimeError(f"{state} does not follow on {closed}")
+
+
+def asked_of(collector: Collector, members: Ids) -> Ids:
+    """Which of the members are sent a message when the phase opens, and are awaited in it: all but in ANSWER."""
+    if not isinstance(collector, Answering):
+        return members
+    return tuple(member for member in members if member in collector.complained.accused)
 
 
 def messages_of(collector: Collector) -> MakeMessage:
@@ -94,6 +116,12 @@ def messages_of(collector: Collector) -> MakeMessage:
             return lambda index: message
         case Sharing(advertised=advertised):
             return advertise.messages_of(advertised)
+        case Complaining(shared=shared):
+            return share.messages_of(shared)
+        case Answering(complained=complained):
+            return complain.accusations_of(complained)
+        case Masking(shared=shared) if shared.advertised.round.config.complaints:
+            return complain.settled_of(shared)
         case Masking(shared=shared):
             return share.messages_of(shared)
         case Confirming(masked=masked):

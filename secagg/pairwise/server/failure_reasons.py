@@ -18,6 +18,8 @@ from secagg.wording import counted, was
 _DID: Final[Mapping[Phase, str]] = {
     Phase.ADVERTISE: "advertised {its} keys",
     Phase.SHARE: "dealt {its} shares",
+    Phase.COMPLAIN: "checked {its} shares",
+    Phase.ANSWER: "answered complaints",
     Phase.MASK: "sent {its} masked vector{s}",
     Phase.CONFIRM: "confirmed the survivors",
     Phase.UNMASK: "returned {its} shares",
@@ -94,7 +96,8 @@ def shares_missing(
 
 def answers(attendance: Attendance, phase: Phase) -> str:
     """How many of those asked did what the phase asks for, and in brackets what became of the others."""
-    asked = set(attendance.recipients)
+    heard = {*attendance.awaited, *attendance.answered(phase), *attendance.departed}
+    asked = heard.intersection(attendance.recipients)  # all of them, but for ANSWER
     departed = asked & set(attendance.departed)
     answered = _answered(attendance, phase) - departed
     refused = {entry.sender for entry in attendance.blame if entry.phase == phase} & asked - answered - departed

@@ -32,6 +32,7 @@ from secagg.pairwise.server.records import (
     Aborted,
     Advertised,
     Advertising,
+    Answering,
     Collector,
     Done,
     Held,
@@ -40,7 +41,7 @@ from secagg.pairwise.server.records import (
     Unmasked,
 )
 from secagg.pairwise.server.snapshot import dump, load
-from secagg.pairwise.transitions import SERVER
+from secagg.pairwise.transitions import server_table
 from secagg.primitives.calls import OneCall
 from secagg.wording import counted
 
@@ -83,6 +84,7 @@ class Server:
     def _set_up(self, round_: Round, attendance: Attendance, held: Held) -> None:
         self._round, self._attendance, self._held = round_, attendance, held
         self._config = round_.config
+        self._table = server_table(round_.config.threat_model, complaints=round_.config.complaints > 0)
         self._largest = messages.most_bytes_to_server(round_.config)
         self._blamed = {(entry.sender, entry.phase, entry.code) for entry in attendance.blame}
         self._result: Result | None = None
@@ -203,7 +205,7 @@ class Server:
         make, dismissed = dispatch.messages_of(held), frozenset(attendance.dismissed)
         dismissal = messages.encode_abort(self._config.version, self._round.round_id, AbortCode.EXCLUDED)
         return Outgoing(
-            [*attendance.recipients, *attendance.dismissed],
+            [*dispatch.asked_of(held, tuple(attendance.recipients)), *attendance.dismissed],
             lambda index: dismissal if index in dismissed else make(index),
         )
 
@@ -342,12 +344,16 @@ class Server:
 
     def _close_phase(self) -> Outgoing:
         state, held, attendance = self.phase, self._held, self._attendance
-        following = SERVER[self._config.threat_model].get((state, HostCall.CLOSE))
+        following = self._table.get((state, HostCall.CLOSE))
         if following is None or not isinstance(held, Collector):
             raise StateError(f"close_phase: there is no phase to close in state {state}")
         try:
             closed, participants = dispatch.close(held, attendance)
-            self._advance(HostCall.CLOSE, dispatch.begin(following, closed))
+            begun = dispatch.begin(following, closed)
+            self._advance(HostCall.CLOSE, begun)
+            if isinstance(begun, Answering) and not begun.complained.accused:  # R-COMPLAIN-3
+                closed, participants = dispatch.close(begun, attendance)
+                self._advance(HostCall.CLOSE, dispatch.begin(self._table[following, HostCall.CLOSE], closed))
         except RoundOverError as ends:
             missing = tuple(sorted(attendance.awaited))
             self._abort(ends.reason, AbortCode.TOO_FEW_CLIENTS, missing=missing, advertised=ends.advertised)
@@ -357,13 +363,15 @@ class Server:
             raise
         if collected_in(following) is not None:
             attendance.ask(participants)
+            if isinstance(self._held, Answering):
+                attendance.await_only(dispatch.asked_of(self._held, participants))
         else:
             attendance.ask_nobody()
         return self.outgoing()
 
     def _advance(self, call: HostCall, held: Held) -> None:
         """Follow an edge of the table."""
-        state = SERVER[self._config.threat_model][self.phase, call]
+        state = self._table[self.phase, call]
         if STATES[type(held)] is not state:
             raise RuntimeError(f"{call} leads to {state}, not to {held}")
         self._held = held

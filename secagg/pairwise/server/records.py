@@ -252,11 +252,59 @@ class Shared(_Record, tag="SHARED", frozen=True):
     commitments: Bytes
     seed_commitments: dict[int, bytes]
     pair_secrets: Bytes
+    opened: dict[int, dict[int, bytes]] = msgspec.field(default_factory=dict)
+    """In rounds with complaints, once they are settled: by holder and dealer, an opened pair and its signature."""
 
     @cached_property
     def flags(self) -> Flags:
         """U2 as flags."""
         return flags(self.members, self.advertised.round.config.clients)
+
+
+# COMPLAIN and ANSWER.
+
+
+@final
+class Complaining(_Collector, tag="COMPLAIN"):
+    """Holders say whose shares do not open, or match."""
+
+    shared: Shared
+    complaints: dict[int, dict[int, bytes]] = msgspec.field(default_factory=dict)
+    """By holder that answered: the dealers that it complains about, each with the signature."""
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.shared.advertised
+
+
+@final
+class Complained(_Record, tag="COMPLAINED", frozen=True):
+    """It is known who complains about whom, and whoever is in conflict with too many is left out."""
+
+    shared: Shared
+    """Of those that go on."""
+    accused: dict[int, dict[int, bytes]]
+    """By dealer, ascending: the holders that complain about it, ascending, each with its signature."""
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.shared.advertised
+
+
+@final
+class Answering(_Collector, tag="ANSWER"):
+    """Dealers open what they dealt to holders that complained."""
+
+    complained: Complained
+    answers: dict[int, dict[int, bytes]] = msgspec.field(default_factory=dict)
+    """By dealer that answered: by holder, the pair that it opened and the signature."""
+
+    @property
+    def advertised(self) -> Advertised:
+        """What ADVERTISE was closed with."""
+        return self.complained.advertised
 
 
 # MASK.
@@ -434,14 +482,16 @@ class Aborted(_Record, tag="ABORTED", frozen=True):
     failure: Failure
 
 
-Collector: TypeAlias = Advertising | Sharing | Masking | Confirming | Unmasking
-Closed: TypeAlias = Advertised | Shared | Masked | Confirmed | Unmasked
+Collector: TypeAlias = Advertising | Sharing | Complaining | Answering | Masking | Confirming | Unmasking
+Closed: TypeAlias = Advertised | Shared | Complained | Masked | Confirmed | Unmasked
 Held: TypeAlias = Collector | Unmasked | Done | Aborted
 """What a server holds: a collector while a phase is open, and a record after the last one."""
 
 STATES: Final[dict[type[Held], ServerState]] = {
     Advertising: ServerState.ADVERTISE,
     Sharing: ServerState.SHARE,
+    Complaining: ServerState.COMPLAIN,
+    Answering: ServerState.ANSWER,
     Masking: ServerState.MASK,
     Confirming: ServerState.CONFIRM,
     Unmasking: ServerState.UNMASK,

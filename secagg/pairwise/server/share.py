@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from secagg.outcome import MakeMessage
@@ -50,14 +52,9 @@ def take(sharing: Sharing, sender: int, message: Share) -> None:
 
 def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
     """R-SHARE-9: U2, who shared and stayed, without those whose neighbours in it are fewer than the threshold."""
-    config, edges = sharing.advertised.round.config, sharing.advertised.edges
-    alive = flags(attendance.staying(sharing.seed_commitments), config.clients)
-    while True:
-        pruned = alive & (edges.degrees_within(alive) < config.threshold)
-        if not pruned.any():
-            break
-        alive &= ~pruned
-    members = groups.going_on(attendance, Phase.SHARE, tuple(np.flatnonzero(alive).tolist()), sharing.advertised)
+    config = sharing.advertised.round.config
+    able = pruned(attendance.staying(sharing.seed_commitments), sharing.advertised)
+    members = groups.going_on(attendance, Phase.SHARE, able, sharing.advertised)
     attendance.lose(Phase.SHARE, set(attendance.recipients).difference(members))
     require_enough(attendance, Phase.SHARE, members, config)
     shared = Shared(
@@ -69,6 +66,17 @@ def close(sharing: Sharing, attendance: Attendance) -> tuple[Shared, Ids]:
         sharing.pair_secrets,
     )
     return shared, members
+
+
+def pruned(members: Iterable[int], advertised: Advertised) -> Ids:
+    """R-SHARE-9: these members without those that have fewer than the threshold of neighbours among them, ascending."""
+    config = advertised.round.config
+    alive = flags(members, config.clients)
+    while True:
+        lonely = alive & (advertised.edges.degrees_within(alive) < config.threshold)
+        if not lonely.any():
+            return tuple(np.flatnonzero(alive).tolist())
+        alive &= ~lonely
 
 
 def messages_of(shared: Shared) -> MakeMessage:

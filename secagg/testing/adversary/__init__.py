@@ -26,12 +26,15 @@ from secagg.testing.adversary.lies.certificates import (
     OtherTotal,
 )
 from secagg.testing.adversary.lies.clients import (
+    AnswersWrongly,
     BadCommitment,
     BadShares,
     BrokenSecret,
+    ComplainsFalsely,
     DirtyPadding,
     FalseSignature,
     FirstElement,
+    FlipsSealed,
     Garbage,
     InconsistentPolynomial,
     KeysOf,
@@ -81,6 +84,7 @@ from secagg.testing.adversary.lies.wire import FlipBit, Lose, OutOfPhase, Replay
 from secagg.testing.adversary.server import MaliciousServer
 
 __all__ = [
+    "AnswersWrongly",
     "Attack",
     "BadCommitment",
     "BadShares",
@@ -94,6 +98,7 @@ __all__ = [
     "ClientLie",
     "Coalition",
     "CoalitionOutcome",
+    "ComplainsFalsely",
     "DenyPresence",
     "DirtyPadding",
     "DropFromSurvivors",
@@ -102,6 +107,7 @@ __all__ = [
     "FalseSignature",
     "FirstElement",
     "FlipBit",
+    "FlipsSealed",
     "ForgeConfig",
     "ForgeSecret",
     "ForgeSignatures",

@@ -22,12 +22,16 @@ from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import SEED_BYTES, KeySchedule
 from secagg.pairwise.messages import (
+    Accusations,
     Advertise,
+    Answer,
+    Complaint,
     Confirm,
     Confirmations,
     MaskedInput,
     Message,
     Roster,
+    Settled,
     Share,
     Shares,
     Survivors,
@@ -83,6 +87,14 @@ class ClientLie:
     def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
         """Change what was sealed."""
 
+    def complains(self, client: MaliciousClient, dealers: tuple[int, ...]) -> tuple[int, ...]:
+        """Change about whom it complains, in rounds with complaints."""
+        return dealers
+
+    def answers(self, client: MaliciousClient, pairs: list[bytes]) -> list[bytes]:
+        """Change the pairs that it opens for holders that complain about it."""
+        return pairs
+
     def masks(self, client: MaliciousClient, packed: bytes) -> bytes:
         """Change the packed masked vector."""
         return packed
@@ -126,6 +138,9 @@ class MaliciousClient:
         self.seed = randomness(SEED_BYTES)
         self.vector = [0] * config.length if vector is None else list(vector)
         self.session = b""
+        self.dealing = Dealing(b"", {})
+        self.received: Shares | None = None
+        """In rounds with complaints: the shares that came, until it is settled whose count."""
         self.present: dict[int, PublicKeys] = {}
         self.seals_for: frozenset[int] = frozenset()
         """The present neighbours that it is the sealer for, in a hybrid suite."""
@@ -149,6 +164,13 @@ class MaliciousClient:
                 ids = messages.decode_ids(roster.present)
                 keys = records.public_keys(roster.keys, len(ids), "keys", self.config.suite)
                 return self._wired(Phase.SHARE, self.share(roster.digest, dict(zip(ids, keys, strict=True))))
+            case Shares() as shares if self.config.complaints:
+                self.received = shares
+                return self._wired(Phase.COMPLAIN, self.complain(shares))
+            case Accusations() as accusations:
+                return self._wired(Phase.ANSWER, self.answer(messages.decode_ids(accusations.holders)))
+            case Settled() as settled:
+                return self._wired(Phase.MASK, self.mask(self._counting(settled)))
             case Shares() as shares:
                 return self._wired(Phase.MASK, self.mask(shares))
             case Survivors() as survivors:
@@ -220,6 +242,7 @@ class MaliciousClient:
                 dealing.secrets[holder] = self.pair_secrets.seal(secret, holder, present[holder].masking)
         for lie in self.lies:
             lie.seals(self, dealing)
+        self.dealing = dealing
         return dealing
 
     @property
@@ -254,6 +277,49 @@ class MaliciousClient:
             b"".join(both.to_bytes() for both in dealing.commitments.values()),
             pair_secrets=b"".join(dealing.secrets[holder].to_bytes() for holder in sorted(dealing.secrets)),
         )
+
+    def complain(self, shares: Shares) -> Complaint:
+        """The COMPLAIN message: about nobody, unless it lies."""
+        config, labels, dealers = self.config, self.config.labels, messages.decode_ids(shares.dealers)
+        boxes = records.cut(shares.sealed, records.SEALED_BYTES)
+        committed = records.cut(shares.commitments, records.COMMITMENTS_BYTES)
+        came = {
+            dealer: labels.complaint_digest(box, both)
+            for dealer, box, both in zip(dealers, boxes, committed, strict=True)
+        }
+        about: tuple[int, ...] = ()
+        for lie in self.lies:
+            about = lie.complains(self, about)
+        signatures = [
+            self._signed(labels.signed_complaint(self.session, self.index, dealer, came[dealer])) for dealer in about
+        ]
+        return Complaint(config.version, self.session, messages.encode_ids(list(about)), b"".join(signatures))
+
+    def answer(self, holders: Sequence[int]) -> Answer:
+        """The ANSWER message: what it dealt to these holders."""
+        labels, dealing = self.config.labels, self.dealing
+        pairs = [dealing.plain[holder].to_bytes() for holder in holders]
+        for lie in self.lies:
+            pairs = lie.answers(self, pairs)
+        signatures = []
+        for holder, pair in zip(holders, pairs, strict=True):
+            digest = labels.complaint_digest(dealing.sealed[holder], dealing.commitments[holder].to_bytes())
+            signatures.append(self._signed(labels.signed_answer(self.session, self.index, holder, digest, pair)))
+        return Answer(self.config.version, self.session, b"".join(pairs), b"".join(signatures))
+
+    def _signed(self, signed: bytes) -> bytes:
+        if not self.config.threat_model.signs:
+            return b""
+        return bytes(records.SIGNATURE_BYTES) if self.identity is None else self.identity.sign(signed)
+
+    def _counting(self, settled: Settled) -> Shares:
+        """The shares that came from the dealers that count."""
+        if self.received is None:
+            raise RuntimeError("Settled before Shares")
+        dealers, places = messages.decode_ids(settled.dealers), messages.decode_ids(self.received.dealers)
+        boxes = records.cut(self.received.sealed, records.SEALED_BYTES)
+        sealed = b"".join(boxes[places.index(dealer)] for dealer in dealers)
+        return Shares(self.config.version, self.session, settled.dealers, sealed, b"")
 
     def mask(self, shares: Shares) -> MaskedInput:
         """The MASK message; what does not open counts as zeros."""

@@ -29,7 +29,18 @@ from secagg.pairwise import messages, records
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import KeySchedule
-from secagg.pairwise.messages import Advertise, MaskedInput, Roster, Share, Shares, Unmask, UnmaskWithAttachment
+from secagg.pairwise.messages import (
+    Accusations,
+    Advertise,
+    Answer,
+    MaskedInput,
+    Roster,
+    Settled,
+    Share,
+    Shares,
+    Unmask,
+    UnmaskWithAttachment,
+)
 from secagg.pairwise.records import KINDS, Commitments, PublicKeys, SealedSecret, SharePair
 from secagg.pairwise.records import Opening as OpenedShare
 from secagg.pairwise.transcript import KEY_SHARE, SEED_SHARE
@@ -62,6 +73,8 @@ class View:
     share: Share | None = None
     dealers: tuple[int, ...] = ()
     """U2 as shown to it, in the order shown."""
+    opened: dict[int, SharePair] = field(default_factory=dict)
+    """In rounds with complaints: by holder, the pairs that it opened to the server."""
     masked: list[tuple[Input, bytes]] = field(default_factory=list)
     openings: list[bytes] = field(default_factory=list)
     attachments: list[bytes] = field(default_factory=list)
@@ -86,10 +99,15 @@ class View:
             if config.suite.is_hybrid:
                 self.seals_for = sealed_for(config, message.digest, self.session, self.index, ids)
             self.share = answer
-        if isinstance(message, Shares) and isinstance(answer, MaskedInput):
+        if isinstance(message, Accusations) and isinstance(answer, Answer):
+            pairs = map(SharePair.from_bytes, records.cut(answer.pairs, records.PAIR_BYTES))
+            self.opened = dict(zip(messages.decode_ids(message.holders), pairs, strict=True))
+        if isinstance(message, Shares | Settled) and isinstance(answer, MaskedInput):
             self.dealers = messages.decode_ids(message.dealers)
             sealers = [dealer for dealer in self.dealers if config.suite.is_hybrid and dealer not in self.seals_for]
-            boxes = records.cut(messages.pair_secrets_of(message), records.SEALED_SECRET_BYTES)
+            boxes = records.cut(
+                messages.pair_secrets_of(message) if isinstance(message, Shares) else b"", records.SEALED_SECRET_BYTES
+            )
             self.shown_secrets = dict(zip(sealers, map(SealedSecret.from_bytes, boxes), strict=True))
             self.masked.append(((self.index, vector), bytes(answer.vector)))
         if isinstance(answer, Unmask):
@@ -180,6 +198,9 @@ class Ledger:
         held: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
         for number, view in enumerate(self.views):
             for holder, pair in self._unsealed(view):
+                for kind in KINDS:
+                    held[number, kind][holder] = pair[kind].share
+            for holder, pair in view.opened.items():
                 for kind in KINDS:
                     held[number, kind][holder] = pair[kind].share
         for view in self.views:

@@ -13,7 +13,7 @@ from reference.wire import Refused
 from .common import Test, entry, labelled, source
 from .rounds import LOOSE, Recorder, large_active, ring, small, small_active, sparse_active
 
-KINDS = {number: name for name, (number, _) in wire.MESSAGES.items()}
+KINDS = {number: name for name, (number, _) in wire.EVERY.items()}
 INDEX = 2
 """The client that gets the wrong messages, or whose messages are wrong."""
 GOOD_EVENTS = ("accepted", "duplicate", "already-masked", "late", "client-aborted")
@@ -282,6 +282,8 @@ class ServerCases:
         phase = {
             "advertise": "ADVERTISE",
             "share": "SHARE",
+            "complaint": "COMPLAIN",
+            "answer": "ANSWER",
             "masked-input": "MASK",
             "confirm": "CONFIRM",
             "unmask": "UNMASK",

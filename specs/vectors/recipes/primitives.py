@@ -83,14 +83,24 @@ def hashes(version: int = 1) -> File:
         ("CHAIN-14", "signed_receipt", {"session": a, "number": 258, "digest": b}),
     ]
     since_2 += _hashes_of_suite_3(a, b)
+    of_complaints: list[tuple[str, str, dict[str, bytes | int | list[bytes]]]] = [
+        ("COMPLAIN-4", "complaint_digest", {"sealed": labelled("sealed", 160), "commitments": a + b}),
+        ("COMPLAIN-4", "signed_complaint", {"session": a, "holder": 258, "dealer": 1, "digest": b}),
+        (
+            "COMPLAIN-8",
+            "signed_answer",
+            {"session": a, "dealer": 1, "holder": 258, "digest": b, "pair": labelled("pair", 144)},
+        ),
+    ]
     tests = []
-    for requirement, function, arguments in calls if version == 1 else calls + since_2:
+    for requirement, function, arguments in calls if version == 1 else calls + since_2 + of_complaints:
         extra = (b"SHARE",) if function in ("sealed_shares_context", "sealed_pair_secret_context") else ()
         made = transcript.cohort_digest if function == "cohort_digest" else getattr(rules.LABELS[version], function)
         output: bytes = made(*arguments.values(), *extra)
         shown = {name: _shown(value) for name, value in arguments.items()}
         flags = "SHARE_KIND" if function == "share_commitment" else ""
-        about = requirement if version == 1 or requirement.startswith(("CHAIN-", "ENV-", "HYBRID-")) else "VERSION-1"
+        newer = ("CHAIN-", "ENV-", "HYBRID-", "COMPLAIN-")
+        about = requirement if version == 1 or requirement.startswith(newer) else "VERSION-1"
         tests.append(entry(about, "", flags, function=function, arguments=shown, output=output.hex()))
     flags = {"SHARE_KIND": "commitments to both shares of a pair that differ in nothing but the share"}
     about = "Labelled hashes, signed bytes, and the info of key derivations."

@@ -11,7 +11,7 @@ from reference.arithmetic import mask
 from reference.client import Client
 from reference.policy import accepted
 from reference.rules import Config
-from reference.server import PHASES, Server
+from reference.server import COLLECTS, Server, phases_of
 from reference.transcript import cohort_digest
 
 from .common import File, Test, entry, file, labelled, numbers, source
@@ -140,8 +140,9 @@ class Recorder:
         invitation = self.server.invitation()
         self.note("server.open", out=self.named(invitation, "invitation"))
         self.out = dict.fromkeys(range(self.config.clients), invitation)
-        phases = [*PHASES[self.config.threat_model]][:-2]
-        for phase in phases:
+        for phase in phases_of(self.config)[:-2]:
+            if phase == "ANSWER" != self.server.phase:
+                continue  # nobody is accused
             self._answers(phase, [i for i in self.out if self._arrives(fates.get(i), phase)])
             for index in (index for index, when in (leavers or {}).items() if when == phase):
                 self.leave(index)
@@ -171,7 +172,7 @@ class Recorder:
 
     @staticmethod
     def _arrives(fate: str | None, phase: str) -> bool:
-        order = ["NONE", *PHASES["active"]]
+        order = ["NONE", *COLLECTS]
         return fate is None or order.index(fate) >= order.index(phase)
 
     def plain_sum(self, included: Iterable[int]) -> list[int]:
@@ -183,6 +184,8 @@ class Recorder:
         name = {
             "ADVERTISE": "advertise",
             "SHARE": "share",
+            "COMPLAIN": "complaint",
+            "ANSWER": "answer",
             "MASK": "masked-input",
             "CONFIRM": "confirm",
             "UNMASK": "unmask",
@@ -232,11 +235,15 @@ class Recorder:
         name = {
             "ADVERTISE": "roster-{}",
             "SHARE": "shares-{}",
+            "COMPLAIN": "settled-{}",
+            "ANSWER": "settled-{}",
             "MASK": "survivors",
             "CONFIRM": "confirmations",
             "UNMASK": "",
         }[phase]
         out = self.server.close_phase()
+        if self.server.phase == "ANSWER":
+            name = "accusations-{}"
         going_on = self.server.recipients if self.server.phase != "ABORTED" else []
         told = "abort-excluded" if going_on else "abort-round"
         if self.config.groups > 1 and phase == "CONFIRM":
@@ -250,6 +257,7 @@ class Recorder:
             },
             state=self.server.phase,
         )
+        going_on = [index for index in going_on if index in out]  # those that are sent something
         self.out = {index: out[index] for index in going_on}
         for index in sorted(set(out) - set(going_on)):
             if index in self.clients and self.clients[index].state != "ABORTED":

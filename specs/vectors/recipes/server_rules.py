@@ -130,7 +130,7 @@ def _ended(tests: ServerCases) -> None:
     tests.tests.append(case.test("SHARE-9 STATE-2 ABORT-2", comment, "ORDER"))
 
 
-class _RangeDealer(Client):
+class RangeDealer(Client):
     """Deals one holder a seed share whose first element is the prime, and commits to it."""
 
     def _deal(self) -> bytes:
@@ -152,7 +152,7 @@ class _Careless(Client):
 
 
 def _committed_out_of_range(tests: ServerCases) -> None:
-    recorder = Recorder("range-dealer", small(length=1), {}, {3: _RangeDealer, INDEX: _Careless})
+    recorder = Recorder("range-dealer", small(length=1), {}, {3: RangeDealer, INDEX: _Careless})
     recorder.run({})
     tests.setups[recorder.name] = recorder
     operations = recorder.of("server")

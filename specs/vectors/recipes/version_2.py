@@ -11,7 +11,7 @@ from reference.client import Client
 from reference.rules import Config, is_sound
 from reference.wire import Refused
 
-from . import envelopes, groups
+from . import complaints, envelopes, groups
 from .cases import INDEX, ClientCases, ServerCases, changed, fields, flipped, invitation
 from .chains import chains
 from .common import File, Test, entry, file
@@ -71,7 +71,7 @@ def _configs() -> File:
     for comment, extensions in {
         "the default written": [1, 0],
         "a number without a value": [1],
-        "an extension that nobody knows": [5, 5],
+        "an extension that nobody knows": [99, 5],
         "the default of groups written": [2, 1],
         "the default of min_group written": [3, 0],
         "groups that are bytes": [2, b"\2"],
@@ -81,7 +81,7 @@ def _configs() -> File:
         "a value that is bytes": [1, b"\x18"],
         "an attachment that is too large": [1, 1025],
         "an extension twice": [1, 5, 1, 5],
-        "a known extension and an unknown one": [1, 5, 5, 5],
+        "a known extension and an unknown one": [1, 5, 99, 5],
         "known extensions in another order": [3, 3, 2, 2],
         "an extension in an array of its own": [[1, 5]],
         "a number in an array of its own": [[1], 5],
@@ -99,6 +99,9 @@ def _configs() -> File:
         tests.append(_refused("EXTENSION-1", comment, "EXTENSIONS", bad))
     for requirement, comment, unsound in groups.unsound_configs():
         tests.append(_refused(requirement, comment, "GROUPS", unsound.to_bytes()))
+    tests += [_sound(comment, config, "COMPLAIN-1") for comment, config in complaints.sound_configs()]
+    for comment, unsound in complaints.unsound_configs():
+        tests.append(_refused("COMPLAIN-1", comment, "COMPLAINTS", unsound.to_bytes()))
     chained = second(small_active(), attachment_bytes=0, chain=bytes(range(32)))
     tests.append(_sound("a chained round", chained))
     in_active = wire.unpack(chained.to_bytes(), depth=2)[:-1]
@@ -120,6 +123,7 @@ def _configs() -> File:
         "GROUPS": "groups in which a few colluders are enough, or whose sums are of too few",
         "VERSION": "a config of a version that nobody speaks",
         "ENVELOPES": "a carrier that some members do not know, or envelopes in which the sum has no room",
+        "COMPLAINTS": "complaints by which honest clients are named, or so many pairs opened that they are a secret",
     }
     return file("configs", "Configs of version 2, and their extensions.", flags, tests, version=2)
 
@@ -150,6 +154,7 @@ def _messages() -> File:
     recorder.run({3: "SHARE"})
     tests: list[Test] = []
     examples = dict(_one_of_each(recorder))
+    examples |= {kind: data for kind, data in _one_of_each(complaints.example()) if kind in wire.SINCE_2}
     for kind, data in examples.items():
         _, _, session, *values = wire.unpack(data)
         names = [field.partition(":")[0] for field in wire.fields_of(kind, 2)]
@@ -157,7 +162,8 @@ def _messages() -> File:
             name: value.hex() if isinstance(value, bytes) else value for name, value in zip(names, values, strict=True)
         }
         common = {"message": kind, "phase": PHASES[kind], "session": session.hex(), "fields": shown}
-        tests.append(entry("VERSION-1 ATTACH-2" if kind == "Unmask" else "VERSION-1", "", **common, encoded=data.hex()))
+        about = {"Unmask": "VERSION-1 ATTACH-2", **dict.fromkeys(wire.SINCE_2, "COMPLAIN-13")}.get(kind, "VERSION-1")
+        tests.append(entry(about, "", **common, encoded=data.hex()))
     head, openings, attachment = [10, 2, bytes(32)], b"", bytes(SIZE)
     for comment, elements in {
         "no attachment": [*head, openings],
@@ -171,8 +177,11 @@ def _messages() -> File:
         tests.append(_malformed("VERSION-2", "version 1", "VERSION", kind, changed(data, version=1)))
         tests.append(_malformed("VERSION-2", "version 3", "VERSION", kind, data[:2] + b"\3" + data[3:]))
     for config in (second(small()), second(small(), attachment_bytes=0), second(small_active(), attachment_bytes=1024)):
-        limits = {kind: config.max_bytes(kind) for kind in (*wire.TO_SERVER, *wire.TO_CLIENT)}
+        limits = {kind: config.max_bytes(kind) for kind in (*wire.to_server(2), *wire.to_client(2))}
         tests.append(entry("ATTACH-6", "size limits", config=config.to_bytes().hex(), limits=limits))
+    for config in (complaints.complaining(), complaints.complaining_active()):
+        limits = {kind: config.max_bytes(kind) for kind in (*wire.to_server(2), *wire.to_client(2))}
+        tests.append(entry("COMPLAIN-13", "size limits", config=config.to_bytes().hex(), limits=limits))
     flags = {
         "SHAPE": "an Unmask of another number of fields, or another type of one",
         "VERSION": "a message of another version than its round's",
@@ -183,7 +192,7 @@ def _messages() -> File:
 def _one_of_each(recorder: Recorder) -> Iterator[tuple[str, bytes]]:
     seen = set()
     for data in map(bytes.fromhex, recorder.messages.values()):
-        kind = next(kind for kind, (number, _) in wire.MESSAGES.items() if number == wire.unpack(data)[0])
+        kind = next(kind for kind, (number, _) in wire.EVERY.items() if number == wire.unpack(data)[0])
         if kind not in seen:
             seen.add(kind)
             yield kind, data
@@ -245,7 +254,9 @@ def _rounds() -> File:
         between = intermediate_of(recorder.server, recorder.clients)
         tests.append(entry(requirements, comment, flags, **recorder.setup(), intermediate=between))
     tests += groups.rounds_with_groups()
+    tests += complaints.rounds()
     flags = {
+        **complaints.ROUND_FLAGS,
         **groups.ROUND_FLAGS,
         "LOSSES": "a value for another number of losses than there were",
         "SILENT": "losses that are counted after the survivors are settled",
@@ -269,11 +280,13 @@ def _setups() -> dict[str, Recorder]:
 
 
 def _client_refusals() -> File:
-    tests = ClientCases({**_setups(), **groups.group_setups(), "envelopes": envelopes.setup()})
+    extra = {"envelopes": envelopes.setup(), **complaints.setups()}
+    tests = ClientCases({**_setups(), **groups.group_setups(), **extra})
     _invitations(tests)
     _attachments(tests)
     groups.client_refusals(tests)
     envelopes.client_refusals(tests)
+    complaints.client_refusals(tests)
     for stage in ("Roster", "Shares", "Survivors", "Confirmations"):
         wrong = tests.rule("active", stage, "wrong-version", "VERSION-2", "VERSION")
         wrong("version 1", lambda m, c: changed(m, version=1))
@@ -288,6 +301,7 @@ def _client_refusals() -> File:
         "ATTACHMENT": "an attachment that does not fit, or that does not say what to reveal for some losses",
         **groups.CLIENT_FLAGS,
         "ENVELOPE": "a second vector under one secret",
+        **complaints.CLIENT_FLAGS,
         "CONFIRMED": "an attachment that is revealed before the survivors are confirmed",
     }
     setups = {name: recorder.setup(recorder.of("client", INDEX)) for name, recorder in tests.setups.items()}
@@ -419,8 +433,10 @@ def _server_refusals() -> File:
     _second_answers(tests)
     groups.bad_dealers(tests)
     envelopes.server_refusals(tests)
+    complaints.server_refusals(tests)
     flags = {
         "ENVELOPE": "an envelope that makes the server fail, or a sum that is opened although it is spoilt",
+        **complaints.SERVER_FLAGS,
         "BAD_DEALER": "a dealer that spoils other sums than its own group's",
         "LENGTH": "attachments that say more than the config does, or less",
         "VERSION": "a party that takes one version for another",

@@ -130,6 +130,36 @@ class OtherSecret(ClientLie):
 
 
 @dataclass(frozen=True, slots=True)
+class FlipsSealed(ClientLie):
+    """One bit of what it seals is turned, for some holders or, with None, for all of them."""
+
+    holders: tuple[int, ...] | None = None
+
+    def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
+        for holder in dealing.sealed if self.holders is None else self.holders:
+            box = dealing.sealed[holder]
+            dealing.sealed[holder] = bytes((box[0] ^ 1,)) + box[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class ComplainsFalsely(ClientLie):
+    """In rounds with complaints it complains about dealers whose shares open."""
+
+    dealers: tuple[int, ...]
+
+    def complains(self, client: MaliciousClient, dealers: tuple[int, ...]) -> tuple[int, ...]:
+        return self.dealers
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersWrongly(ClientLie):
+    """In rounds with complaints it opens other pairs than it committed to."""
+
+    def answers(self, client: MaliciousClient, pairs: list[bytes]) -> list[bytes]:
+        return [bytes((pair[0] ^ 1,)) + pair[1:] for pair in pairs]
+
+
+@dataclass(frozen=True, slots=True)
 class WeakKeys(ClientLie):
     """It advertises public keys of low order, or, of a hybrid suite, with an ML-KEM half that is none."""
 
