@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from secagg import Client, ErrorCode, Misbehaved, PeerError, Policy, RoundConfig, Server, Suite
 from secagg.pairwise import messages, records
-from secagg.pairwise.phases import Phase
+from secagg.pairwise.phases import Phase, phases
 from secagg.pairwise.server.records import Masking, Sharing
 from secagg.simulation import Faults, expected_sum, simulate, simulate_prepared
 from secagg.simulation.traffic import traffic
@@ -115,13 +115,13 @@ def test_clients_are_suspended_and_resumed_before_every_message(model: str, key:
 
 
 def test_a_client_suspended_before_there_was_a_hybrid_suite_is_resumed() -> None:
-    """Form 2 of a suspended client that has dealt had four elements less."""
+    """Form 2 of a suspended client that has dealt had four elements less, and two that complaints need."""
     stage = Stage(staging.semi_honest(5, 3)).play("SHARE")
     stage.collect()
     suspended = stage.clients[1].suspend()
     token, (form, round_, record, seen) = suspended[1:33], msgspec.msgpack.decode(suspended[65:])
-    assert (form, record[-4:]) == (3, [b"", b"", [], []])
-    former = msgspec.msgpack.encode([2, round_, record[:-4], seen])
+    assert (form, record[-6:]) == (3, [b"", b"", [], [], b"", b""])
+    former = msgspec.msgpack.encode([2, round_, record[:-6], seen])
     state = b"\0" + token + hashlib.sha256(token + former).digest() + former
     stage.clients[1] = Client.resume(state, lambda token: True)
     stage.server.close_phase()
@@ -130,8 +130,7 @@ def test_a_client_suspended_before_there_was_a_hybrid_suite_is_resumed() -> None
 
 
 def phases_of(stage: Stage) -> list[str]:
-    names = [phase.value for phase in Phase]
-    return names if stage.config.is_active else [name for name in names if name != "CONFIRM"]
+    return [phase.value for phase in phases(stage.config.threat_model)]
 
 
 def test_a_share_that_is_sent_again_is_the_stored_bytes_and_a_new_one_a_conflict() -> None:

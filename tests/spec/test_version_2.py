@@ -36,7 +36,7 @@ def test_there_are_files_of_the_kinds_that_the_text_names_and_no_others() -> Non
 
 
 def test_they_are_small() -> None:
-    assert sum(path.stat().st_size for path in FILES) < 2_200_000
+    assert sum(path.stat().st_size for path in FILES) < 2_900_000
 
 
 @pytest.mark.parametrize("name", CONTENTS)
@@ -115,7 +115,8 @@ def test_every_field_of_a_config_is_on_the_wire() -> None:
 
 
 def test_the_message_that_changes_is_that_of_the_code_and_of_the_reference() -> None:
-    row, *added = re.findall(r"^\| (\w+) \| (?:client|server) \| (.*) \|$", TEXT, re.MULTILINE)
+    message = re.compile(r"^\| (\w+) \| (?:client|server) \| (.*) \|$", re.MULTILINE)
+    row, added = message.findall(TEXT)[0], message.findall(TEXT, TEXT.index("## 12. Complaints"))
     name, fields = row[0], re.findall(r"`(\w+)`: ", row[1])
     assert fields == wire.fields_of(name, 2) == list(messages.UnmaskWithAttachment.__struct_fields__[2:])
     assert name == messages.Unmask.__name__
