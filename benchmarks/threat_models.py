@@ -2,7 +2,8 @@
 
     python benchmarks/threat_models.py [--clients 100 1000] [--dim 100000]
 
-Prints the README's table.  CPU seconds are thread time around the calls into Client and Server, after a warm-up round.
+Prints a table of docs/benchmarks.md.  CPU seconds are thread time around the calls into Client and Server, after a
+warm-up round.
 """
 
 from __future__ import annotations

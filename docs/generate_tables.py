@@ -1,4 +1,6 @@
-"""Writes the tables of the documentation that the code already holds: the command line's options, what is refused.
+"""Writes the parts of the documentation that something else already holds.
+
+These are the command line's options and what is refused, of the code, and the glossary's list of its own headings.
 
     python docs/generate_tables.py
 
@@ -55,6 +57,19 @@ def command_reference() -> str:
     )
 
 
+def terms(page: str) -> str:
+    """A link to every term of the glossary, in alphabetical order."""
+    named = re.findall(r"^### (.+)$", page, flags=re.MULTILINE)
+    return " · ".join(
+        f"[{name}](#{_anchor(name)})" for name in sorted(named, key=str.lower)
+    )
+
+
+def glossary_page(page: str) -> str:
+    """docs/glossary.md."""
+    return replaced(page, {"terms": terms(page)})
+
+
 def security_page(page: str) -> str:
     """docs/security.md."""
     return replaced(
@@ -74,7 +89,13 @@ def command_line_page(page: str) -> str:
 PAGES: Mapping[Path, Callable[[str], str]] = {
     HERE / "security.md": security_page,
     HERE / "command-line.md": command_line_page,
+    HERE / "glossary.md": glossary_page,
 }
+
+
+def _anchor(heading: str) -> str:
+    """A heading's anchor, on GitHub and on the site."""
+    return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
 
 
 def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

@@ -70,6 +70,7 @@ _SLOW = _PROCESS | {
     "flower/test_flower_announcement.py",
     "flower/test_flower_ballots.py",
     "flower/test_flower_batches.py",
+    "flower/test_flower_carrier.py",
     "flower/test_flower_clients.py",
     "flower/test_flower_groups.py",
     "flower/test_flower_levels.py",

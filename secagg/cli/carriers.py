@@ -12,7 +12,7 @@ from secagg.cli.output import seconds, size
 from secagg.errors import ParameterError
 from secagg.pairwise.carrier import LEAST_VERSION, Carrier
 from secagg.pairwise.config import RoundConfig
-from secagg.simulation.carriers import cheaper_carrier, costs_of
+from secagg.simulation.carriers import costs_of
 
 
 class CarrierChoice(StrEnum):
@@ -44,20 +44,6 @@ ChosenCarrier: TypeAlias = Annotated[
         "that takes less CPU time here.",
     ),
 ]
-
-
-def carried(config: RoundConfig, choice: CarrierChoice) -> RoundConfig:
-    """The config with the chosen carrier; with masks it is the very same.
-
-    Raises ParameterError when no envelope holds the sums of a round that shall have envelopes.
-    """
-    if choice is CarrierChoice.MASKS:
-        return config
-    able = config.replace(version=max(config.version, LEAST_VERSION))
-    if choice is CarrierChoice.LATTICE:
-        return able.replace(carrier=Carrier.LATTICE)
-    found = cheaper_carrier(able)
-    return config if found.carrier is Carrier.MASKS else found
 
 
 def carrier_facts(config: RoundConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from secagg.cli.calibration import expect
-from secagg.cli.carriers import add_carriers, carried, carrier_facts
+from secagg.cli.carriers import add_carriers, carrier_facts
 from secagg.cli.command_options import command_of
 from secagg.cli.groups import graph_name
 from secagg.cli.layout_options import LayoutOptions
@@ -23,6 +23,7 @@ from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.grouping import GroupBounds
 from secagg.pairwise.phases import phases
 from secagg.pairwise.records import SIGNATURE_BYTES
+from secagg.simulation.carriers import with_carrier
 from secagg.simulation.traffic import traffic
 from secagg.wording import counted
 
@@ -55,7 +56,7 @@ def plan(options: PlanOptions) -> None:
     """
     with usage_errors("plan"):
         plain, private = _agreed(options)
-        config = carried(plain if private is None else private.config, options.carrier)
+        config = with_carrier(plain if private is None else private.config, options.carrier)
         found = planned(config, options.dim, options.gamma, options.privacy.most_lost)
         found["privacy"] = None if private is None else privacy_facts(private, plain)
         found["groups"] = group_facts(config, options.attackers)

@@ -13,7 +13,6 @@ from secagg.adapters.net import model_files
 from secagg.adapters.net.ballot_layout import MOST_CANDIDATE_BYTES, BallotLayout
 from secagg.adapters.net.model_files import NPZ, SAFETENSORS, Header
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
-from secagg.cli.carriers import carried
 from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
@@ -35,6 +34,7 @@ from secagg.privacy import PrivateEncoder, PrivateLayout
 from secagg.privacy.cohort import private_cohort
 from secagg.privacy.layout import AnyLayout
 from secagg.robust.ballots import Ballot
+from secagg.simulation.carriers import with_carrier
 from secagg.wording import counted
 
 _FEWEST: Final = 3
@@ -279,7 +279,7 @@ def _agreed(options: ServeOptions, layout: AnyLayout | BallotLayout, invited: In
             agreed = _config(options, layout, invited, _FEWEST)
     if options.epsilon is not None and options.min_survivors is None:
         agreed = private_cohort(agreed)
-    return carried(agreed, options.carrier)
+    return with_carrier(agreed, options.carrier)
 
 
 def _config(

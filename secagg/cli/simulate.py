@@ -10,7 +10,6 @@ import numpy as np
 import typer
 
 from secagg.cli.array_files import check_names, check_output
-from secagg.cli.carriers import carried
 from secagg.cli.command_options import command_of
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, RoundInputs, Updates, from_files, synthetic
@@ -35,6 +34,7 @@ from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.simulation import Outcome
 from secagg.simulation import simulate as run_simulation
+from secagg.simulation.carriers import with_carrier
 from secagg.simulation.faults import phases_of
 from secagg.simulation.prepared import simulate_prepared
 
@@ -111,7 +111,7 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
         with infeasible_as_json(options.as_json):
             agreed = private_round(ask, updates.template, config)
         inputs, config = PrivateInputs(updates, drawn, agreed), agreed.config
-    config = carried(config, options.carrier)
+    config = with_carrier(config, options.carrier)
     config, outcome, compile_s = _run(config, inputs, rates, options, dropout_seed=drawn)
     run = SimulatedRound(
         config=config,

@@ -250,6 +250,8 @@ def open_sum(
     residues = _residues(parameters.primes, parameters.element_bits, parameters.slots)
     cut = layout.digits(parameters.element_bits, parameters.slots)
     widths, whole = np.array(cut.widths), _in_digits(prod(parameters.primes), cut.widths)
+    total = total.view()
+    total.flags.writeable = False  # Numba compiles twice for those that may be written and those that may not
     keys = _transformed(parameters, secrets)
     vector = np.empty(parameters.length, dtype=Modulus.ring(parameters.element_bits).dtype)
     product = np.empty((1, parameters.degree), dtype=np.uint32)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from secagg.errors import ParameterError
 from secagg.pairwise import transcript
-from secagg.pairwise.carrier import ANY_CARRIER, Carrier, as_carrier
+from secagg.pairwise.carrier import ANY_CARRIER, Carrier
 from secagg.pairwise.parameters import DEFAULT_GRINDING_BITS, DEFAULT_SIGMA, default_colluders
 from secagg.pairwise.phases import ThreatModel, default_threat_model
 from secagg.pairwise.rates import count_of, exact_rate
@@ -107,8 +107,12 @@ class Policy:
             taken["max_groups"] = whole("max_groups", self.max_groups, 1)
         if self.threat_model is not None:
             taken["threat_model"] = as_threat_model(self.threat_model)
+        if self.carrier not in (*Carrier, ANY_CARRIER):
+            raise ParameterError(
+                f"carrier {self.carrier!r:.80}: must be one of {', '.join((*Carrier, ANY_CARRIER))}, as a policy has it"
+            )
         if self.carrier != ANY_CARRIER:
-            taken["carrier"] = as_carrier(self.carrier)
+            taken["carrier"] = Carrier(self.carrier)
         if isinstance(self.suites, str | bytes) or not isinstance(self.suites, Iterable):
             raise ParameterError(f"suites = {self.suites!r}: must be a set of Suite")
         taken["suites"] = frozenset(map(as_suite, self.suites))

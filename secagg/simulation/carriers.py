@@ -26,6 +26,9 @@ from secagg.pairwise.config import RoundConfig
 from secagg.primitives import masking
 from secagg.primitives.suites import Suite
 
+AUTO: Final = "auto"
+"""What ``with_carrier`` takes in the place of a carrier's name."""
+
 _MASKS: Final = 8
 _MASKED: Final = 1 << 18
 _REPEATS: Final = 5
@@ -48,6 +51,29 @@ class CarrierCosts:
     def round_s(self, clients: int) -> float:
         """Of a whole round: every client, and the server."""
         return clients * self.client_s + self.server_s
+
+
+def with_carrier(config: RoundConfig, choice: Carrier | str) -> RoundConfig:
+    """The config with a carrier: ``"masks"``, ``"lattice"``, or ``"auto"`` for that of ``cheaper_carrier``.
+
+    With envelopes its version is 2 at least; with masks it stays what it was.  Raises ParameterError for another
+    choice, and when no envelope holds the sums of a round that shall have envelopes.
+    """
+    chosen, masks = checked_carrier(choice), config.replace(carrier=Carrier.MASKS)
+    if chosen == Carrier.MASKS:
+        return masks
+    able = masks.replace(version=max(config.version, LEAST_VERSION))
+    if chosen == Carrier.LATTICE:
+        return able.replace(carrier=Carrier.LATTICE)
+    found = cheaper_carrier(able)
+    return masks if found.carrier is Carrier.MASKS else found
+
+
+def checked_carrier(choice: Carrier | str) -> str:
+    """What ``with_carrier`` may be asked for.  Raises ParameterError for anything else."""
+    if choice not in (*Carrier, AUTO):
+        raise ParameterError(f"carrier {choice!r:.80}: must be one of {', '.join((*Carrier, AUTO))}")
+    return str(choice)
 
 
 def cheaper_carrier(config: RoundConfig) -> RoundConfig:

@@ -13,6 +13,7 @@ from secagg.pairwise import messages
 from secagg.pairwise.carrier import Carrier
 from secagg.pairwise.messages import MaskedInput
 from secagg.simulation import carriers, cheaper_carrier
+from secagg.simulation.carriers import with_carrier
 from tests.support import wire
 
 
@@ -76,8 +77,9 @@ def test_a_policy_takes_masks_unless_told_otherwise() -> None:
         Policy(carrier="lattice").check(masks)
     for config_ in (config, masks):
         Policy(carrier="any").check(config_)
-    with pytest.raises(ParameterError, match="carrier 'none': must be one of masks, lattice"):
-        Policy(carrier="none")
+    for wrong in ("none", "auto"):
+        with pytest.raises(ParameterError, match=f"carrier '{wrong}': must be one of masks, lattice, any"):
+            Policy(carrier=wrong)
 
 
 def test_a_config_explains_its_envelope() -> None:
@@ -102,10 +104,24 @@ def test_the_cheaper_carrier_is_that_of_the_smaller_figure(monkeypatch: pytest.M
             assert cheaper_carrier(config.replace(carrier=given)) == config.replace(carrier=cheaper)
 
 
+def test_a_config_gets_the_carrier_that_is_asked_for() -> None:
+    config = enveloped(version=1, carrier="masks")
+    assert with_carrier(config, "masks") == config
+    for choice in ("lattice", Carrier.LATTICE):
+        assert with_carrier(config, choice) == enveloped()
+        assert with_carrier(enveloped(groups=2, delta=0), choice) == enveloped(groups=2, delta=0)
+    assert with_carrier(enveloped(), "masks").carrier is Carrier.MASKS
+    with pytest.raises(ParameterError, match="carrier 'any': must be one of masks, lattice, auto"):
+        with_carrier(config, "any")
+
+
 def test_masks_are_taken_where_no_envelope_holds_the_sums() -> None:
     config = enveloped(carrier="masks", modulus=2**64)
     assert cheaper_carrier(config) == config
     with pytest.raises(ParameterError, match="a config of version 1: it has masks alone; ask for version = 2"):
         cheaper_carrier(config.replace(version=1))
+    assert with_carrier(config.replace(version=1), "auto") == config.replace(version=1)
+    with pytest.raises(ParameterError, match=r"sums of 68 bits"):
+        with_carrier(config.replace(version=1), "lattice")
     with pytest.raises(ParameterError, match=r"carrier 'auto': .* secagg.simulation.cheaper_carrier\(config\)"):
         enveloped(carrier="auto")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from secagg import Suite
 from secagg.arithmetic import Modulus, modular
+from secagg.arithmetic.kernels import envelopes as kernels
 from secagg.arithmetic.kernels import ntt
 from secagg.envelopes import layout, scheme
 from tests.support import envelopes as by_hand
@@ -175,6 +176,16 @@ def test_no_kernel_is_compiled_for_the_primes_of_new_parameters() -> None:
     compiled = modular._prime_accumulator.cache_info().currsize
     scheme.add_envelope(parameters, scheme.empty_sum(parameters), bytes(layout.envelope_bytes(parameters)))
     assert modular._prime_accumulator.cache_info().currsize == compiled
+
+
+def test_a_frozen_sum_needs_no_kernel_of_its_own() -> None:
+    """A server freezes the sum before it opens it, and would compile for seconds in the middle of a round."""
+    total, secrets, vectors = summed(EDGES[5], 3)
+    scheme.open_sum(EDGES[5], public(EDGES[5]), total, secrets)
+    compiled = len(kernels.add_remainders.signatures)
+    total.flags.writeable = False
+    assert np.array_equal(scheme.open_sum(EDGES[5], public(EDGES[5]), total, secrets), vectors)
+    assert len(kernels.add_remainders.signatures) == compiled
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -19,6 +19,7 @@ from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_d
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, ParameterError
 from secagg.identity import Identity, MemoryDirectory
+from secagg.pairwise.carrier import ANY_CARRIER, Carrier
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.rules.client import Consume
@@ -189,8 +190,8 @@ def _min_difference(context: Context) -> int | None:
 def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
     if policy is None:
         policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0)
-    names = ("gamma", "min-survivors", "max-groups", "suite")
-    gamma, survivors, groups, suite = (context.node_config.get(f"secagg-{name}") for name in names)
+    names = ("gamma", "min-survivors", "max-groups", "suite", "carrier")
+    gamma, survivors, groups, suite, carrier = (context.node_config.get(f"secagg-{name}") for name in names)
     if gamma is not None:
         if isinstance(gamma, str | bool) or not 0 <= gamma < 1:
             raise ParameterError(f"node config secagg-gamma is {gamma!r}: a number from 0 to 1")
@@ -207,6 +208,11 @@ def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
         if not isinstance(suite, str):
             raise ParameterError(f"node config secagg-suite is {suite!r}: the name of a suite, such as 'hybrid'")
         policy = replace(policy, suites=frozenset({as_suite(suite)}))
+    if carrier is not None:
+        if carrier not in (*Carrier, ANY_CARRIER):
+            allowed = ", ".join((*Carrier, ANY_CARRIER))
+            raise ParameterError(f"node config secagg-carrier is {carrier!r}: must be one of {allowed}")
+        policy = replace(policy, carrier="any" if carrier == ANY_CARRIER else Carrier(str(carrier)))
     return policy
 
 

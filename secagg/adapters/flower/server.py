@@ -38,6 +38,7 @@ from secagg.encoding.settings import resolved
 from secagg.errors import InputError, ParameterError, PeerError
 from secagg.identity import MemoryDirectory
 from secagg.machines import ServerMachine
+from secagg.pairwise.carrier import Carrier
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase, ThreatModel
 from secagg.pairwise.server import Server
@@ -50,6 +51,7 @@ from secagg.privacy.layout import PrivateLayout
 from secagg.robust.ballots import Ballot
 from secagg.robust.exclusions import LeaveOut
 from secagg.robust.scores import Scores
+from secagg.simulation.carriers import checked_carrier, with_carrier
 from secagg.wording import counted
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
@@ -107,6 +109,7 @@ class SecAggStrategy(Strategy):
         leave_out: LeaveOut | None = None,
         ballot: Ballot | None = None,
         without_verdict: str = WithoutVerdict.ACCEPT,
+        carrier: Carrier | str = Carrier.MASKS,
         **options: Any,
     ) -> None:
         """Wrap ``strategy``.
@@ -155,6 +158,9 @@ class SecAggStrategy(Strategy):
             ballot: the nodes vote on each new model in one more round, and keep the previous one when too many object;
                 they need ``SecAggMod(ballot=...)``.  They have ``timeout`` to test it.  None: no ballot.
             without_verdict: "accept" or "drop": what becomes of a model whose ballot fails or is undecided.
+            carrier: what carries the updates: "masks", "lattice" for one lattice envelope per node, or "auto" for
+                whichever takes less CPU time, as measured on this machine.  Nodes refuse envelopes unless they allow
+                them, by ``secagg-carrier``.
             options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
                 ``neighbours``, ``suite``, ...  With ``suite="hybrid"`` recorded rounds stay secret from quantum
                 computers; nodes ask for it by ``secagg-suite``.
@@ -212,6 +218,7 @@ class SecAggStrategy(Strategy):
             self._options |= {"groups": groups, "version": DRAFT_VERSION}
         if as_suite(options.get("suite", Suite.AES_128)).is_hybrid:
             self._options["version"] = DRAFT_VERSION
+        self._carrier = checked_carrier(carrier)
         self._batched = None if batches is None else BatchedNodes(batches)
         self._timeout, self._executor = _checked_timeout(timeout), executor
         self._directory: MemoryDirectory | None = None
@@ -256,12 +263,14 @@ class SecAggStrategy(Strategy):
         may = {} if self._batched is None else {"why_not": self._batched.why_not}
         round_ = GridRound(server, grid, messages, self._timeout_of, self._members, **may)
         log.info(
-            "secagg: round %d: %d nodes invited; a sum needs %d of %d clients, and %d may collude with the server",
+            "secagg: round %d: %d nodes invited; a sum needs %d of %d clients, and %d may collude with the server; "
+            "the carrier is %s",
             server_round,
             len(messages),
             server.config.min_survivors,
             server.config.clients,
             server.config.colluders,
+            server.config.carrier,
         )
         self._round, self._asked = (round_, codec), (grid, messages)
         return round_.training_messages(round_.exchange_keys(announced.to_bytes()))
@@ -304,7 +313,7 @@ class SecAggStrategy(Strategy):
 
     def _ballot_round(self, encoder: Encoder, context: bytes, grid: Grid, asked: Sequence[Message]) -> GridRound:
         config = self._for_cohort(len(asked), encoder.length, input_max=encoder.input_max, context=context)
-        server = Server(config, directory=self._directory)
+        server = Server(with_carrier(config, self._carrier), directory=self._directory)
         return GridRound(server, grid, asked, self._timeout_of, self._members)
 
     def _reply(self, number: int, update: MeanUpdate, codec: Codec) -> Message:
@@ -357,7 +366,8 @@ class SecAggStrategy(Strategy):
         layout, context = codec.layout, context_of(codec.announced.to_bytes())
         if not isinstance(layout, PrivateLayout):
             plain = layout.encoder()
-            return self._for_cohort(invited, plain.length, input_max=plain.input_max, context=context)
+            config = self._for_cohort(invited, plain.length, input_max=plain.input_max, context=context)
+            return with_carrier(config, self._carrier)
         cohort, encoder = self._private_cohort(invited), layout.encoder()
         config = cohort.replace(
             length=encoder.length,
@@ -367,6 +377,7 @@ class SecAggStrategy(Strategy):
             version=max(cohort.version, encoder.wire_version),
             attachment_bytes=encoder.attachment_bytes,
         )
+        config = with_carrier(config, self._carrier)
         codec.bind(config)
         return config
 
