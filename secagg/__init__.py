@@ -35,6 +35,7 @@ from secagg.events import (
     ServerStep,
     Step,
 )
+from secagg.hosting import Contribution, Coordinator
 from secagg.identity import Directory, Identity, MemoryDirectory, UsedTokens
 from secagg.machines import ClientMachine, ServerMachine
 from secagg.outcome import Blame, Failure, GroupSum, Outgoing, Result, Security
@@ -61,6 +62,8 @@ __all__ = [
     "ClientMachine",
     "ClientState",
     "ClientStep",
+    "Contribution",
+    "Coordinator",
     "Directory",
     "Duplicate",
     "DurableTokens",

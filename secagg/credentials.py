@@ -99,6 +99,8 @@ class DurableTokens:
                 f"{os.fspath(path)}: not a file of used tokens ({failure}); name another file, which is made then"
             ) from None
         self._used, self._released = StoredSet(self._database, "used"), StoredSet(self._database, "released")
+        self.released: Final = ReleasedInputFile(self)
+        """The same as ``is_released`` and ``release``, for a host that is written for ``ReleasedInputs``."""
 
     def __call__(self, token: bytes) -> bool:
         """Mark a token as used.  True the first time that it comes, False ever after."""
@@ -119,6 +121,22 @@ class DurableTokens:
         """Close the file, behind the call that another thread is in."""
         with self._lock:
             self._database.close()
+
+
+@final
+class ReleasedInputFile:
+    """The released inputs in a file of ``DurableTokens``, with the methods of ``ReleasedInputs``."""
+
+    def __init__(self, tokens: DurableTokens) -> None:
+        """Not for callers: use ``DurableTokens.released``."""
+        self._tokens = tokens
+
+    def __contains__(self, digest: bytes) -> bool:
+        return self._tokens.is_released(digest)
+
+    def add(self, digest: bytes) -> bool:
+        """Remember that the input may be in a sum.  Durable when it returns; True when it was not there yet."""
+        return self._tokens.release(digest)
 
 
 class ChainFileError(SecAggError):

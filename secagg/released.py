@@ -17,8 +17,8 @@ class ReleasedInputs:
       survives a restart;
     - joins no other round with an input whose digest is here, unless its operator says so, knowing the risk.
 
-    ``digest in released`` and ``released.add(digest)`` are all that a host needs; one that keeps them in a file has the
-    same two.
+    ``digest in released`` and ``released.add(digest)`` are all that a host needs; ``DurableTokens.released`` has both,
+    and keeps the digests in a file.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,8 @@ class ReleasedInputs:
     def __repr__(self) -> str:
         return f"<ReleasedInputs: {len(self._digests)} of them>"
 
-    def add(self, digest: bytes) -> None:
-        """The input may be in a sum from now on."""
+    def add(self, digest: bytes) -> bool:
+        """The input may be in a sum from now on.  True when it was not there yet."""
+        is_new = digest not in self._digests
         self._digests.add(digest)
+        return is_new

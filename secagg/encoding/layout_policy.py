@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import final
 
 from secagg.encoding.exact import Exact
 from secagg.encoding.limits import LARGEST_CLIP, LARGEST_WEIGHT, SMALLEST_CLIP
+from secagg.encoding.settings import matching
 from secagg.errors import ErrorCode, ParameterError, PeerError
 
 
@@ -30,6 +31,10 @@ class LayoutPolicy:
         weighted_by: the names of the numbers that may weigh an update, where a host lets the server name one.
         whole_model: whether the server may ask for the arrays themselves instead of their change
             (``difference=False``).
+        local_arrays: patterns of the arrays that never leave: a layout that sums one of them is refused.  A pattern is
+            compared with the name of an array, and where an update has several records, with its name in its own record
+            as well.
+        records: the names of the records whose arrays may be summed, where an update has several; empty allows any.
         private: whether only private rounds are accepted, whose sums have noise; see ``secagg.privacy``.  The clip is
             then that of the update's norm, and the bits are the modulus's.  Each of the next three asks for it, too.
         max_epsilon, max_delta: the largest epsilon at this delta that a private round may cost over all the rounds
@@ -52,6 +57,8 @@ class LayoutPolicy:
     max_max_weight: int = LARGEST_WEIGHT
     weighted_by: frozenset[str] = field(default_factory=lambda: frozenset({"num-examples"}))
     whole_model: bool = False
+    local_arrays: frozenset[str] = frozenset()
+    records: frozenset[str] = frozenset()
     private: bool = False
     max_epsilon: float | None = None
     max_delta: float | None = None
@@ -116,6 +123,20 @@ class LayoutPolicy:
         for one in exact:
             self._check_exact(one)
         self._check_weight(max_weight, weighted_by, difference=difference)
+
+    def check_parts(self, names: Mapping[str, str], records: Iterable[str] = ()) -> None:
+        """Of the arrays that a layout sums.  Raises PeerError(CONFIG_BELOW_POLICY): what it met, and what it allows.
+
+        Args:
+            names: of the arrays, each with its name in its own record.
+            records: where there are several.
+        """
+        for pattern in sorted(self.local_arrays):
+            for name in dict.fromkeys([*matching(pattern, names), *matching(pattern, set(names.values()))]):
+                raise _refused(f"sums {name!r}; this client keeps arrays called {pattern!r} to itself (local_arrays)")
+        if self.records and (others := [name for name in records if name not in self.records]):
+            allowed = ", ".join(map(repr, sorted(self.records)))
+            raise _refused(f"sums the record {others[0]!r}; this client's policy allows {allowed}")
 
     def check_private(
         self,

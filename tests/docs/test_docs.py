@@ -44,9 +44,9 @@ WIDTH = 88
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
 def test_code_is_read_without_scrolling(path: Path) -> None:
-    """What commands print is as long as they print it."""
+    """What a page's own programs print is as long as they print it."""
     blocks = generate_outputs.blocks(path.read_text(encoding="utf-8"))
-    lines = [line for block in blocks if block.language in ("python", "sh") for line in block.text.splitlines()]
+    lines = [line for block in blocks if not block.is_output for line in block.text.splitlines()]
     assert [line for line in lines if len(line) > WIDTH] == []
 
 
@@ -54,6 +54,17 @@ def test_code_is_read_without_scrolling(path: Path) -> None:
 def test_tables_are_those_of_the_code(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     assert generate_tables.PAGES[path](page) == page, "run python docs/generate_tables.py"
+
+
+def test_the_glossary_explains_the_words_of_a_config() -> None:
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    explained = {name.lower() for name in re.findall(r"^### (.+)$", page, flags=re.MULTILINE)}
+    settings = (
+        "threat model, neighbour, threshold, quorum, gamma, delta, sigma, eta, grinding, suite, context, group, carrier"
+    )
+    people = "client, server, host, cohort, survivor, dropped, colluder, identity, directory, policy"
+    rounds = "mask, share, envelope, phase, certificate, chain, epsilon, noise, budget"
+    assert {word for row in (settings, people, rounds) for word in row.split(", ")} <= explained
 
 
 def test_every_public_name_is_in_the_api_reference() -> None:

@@ -156,7 +156,7 @@ def test_a_client_trains_only_with_the_run_config_of_all(tmp_path: Path, caplog:
 
 def test_in_active_the_run_config_is_bound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     strategy, grid = make("active", tmp_path)
-    strategy._terms = msgspec.structs.replace(strategy._terms, run_config=False)
+    strategy._asked_terms.terms = msgspec.structs.replace(strategy._asked_terms.terms, run_config=False)
     strategy._run_config = None
     assert one_round(strategy, grid, model()) is None
     assert "has no run_config" in caplog.text

@@ -104,7 +104,7 @@ def by_metric(value: Callable[[int], float]) -> Callable[[Message, Any], Message
 
 def strategy_by_score(**options: Any) -> SecAggStrategy:
     strategy = secure(**options)
-    strategy._terms = msgspec.structs.replace(strategy._terms, weighted_by="score")
+    strategy._asked_terms.terms = msgspec.structs.replace(strategy._asked_terms.terms, weighted_by="score")
     return strategy
 
 

@@ -76,7 +76,8 @@ def exported(tree: ast.Module) -> set[str]:
 def names_of(tree: ast.AST, public: Collection[str] = ()) -> list[str]:
     """What a module defines at its top, and what its classes define: a public class is whole, and for its users.
 
-    What Hypothesis and the command line find by a decorator is left out, and so is what Python itself looks up.
+    What Hypothesis and the command line find by a decorator is left out, and so is what Python itself looks up, and
+    what pytest finds by its name in a contract that others subclass.
     """
     found = []
     for node in ast.iter_child_nodes(tree):
@@ -84,7 +85,8 @@ def names_of(tree: ast.AST, public: Collection[str] = ()) -> list[str]:
             found += [node.name, *(names_of(node) if node.name not in public else [])]
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             rules = [ast.unparse(decorator).split("(")[0] for decorator in node.decorator_list]
-            found += [] if {"rule", "invariant", "app.command"} & set(rules) else [node.name]
+            is_contract = isinstance(tree, ast.ClassDef) and node.name.startswith("test_")
+            found += [] if is_contract or {"rule", "invariant", "app.command"} & set(rules) else [node.name]
         elif isinstance(tree, ast.Module) and isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found += [target.id for target in targets if isinstance(target, ast.Name)]

@@ -30,6 +30,8 @@ PUBLIC = [
     "ClientMachine",
     "ClientState",
     "ClientStep",
+    "Contribution",
+    "Coordinator",
     "Directory",
     "Duplicate",
     "DurableTokens",

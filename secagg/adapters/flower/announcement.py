@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, RecordDict
 
+from secagg.adapters.flower.model_records import RecordSizes, bare_names, flat_name
 from secagg.adapters.flower.records import RECORD
 from secagg.encoding.layout import Layout
+from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.errors import ParameterError
 from secagg.privacy.layout import AnyLayout, PrivateLayout
 from secagg.privacy.terms import PrivacyTerms
@@ -42,6 +44,8 @@ class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         difference: whether the change of the model is summed, and not the model.
         weighted_by: the metric that is the client's weight.
         run_config: whether the round's context holds the run's config too.
+        left_out: the arrays of the model that are not summed and stay as each side has them, where the server asks for
+            parts of a model; whatever else an app answers with is then dropped.  None where all arrays are summed.
         privacy: what a private round promises; None without noise.  ``clip`` is then the norm that a whole update is
             shortened to, ``bits`` are those of the modulus, and nothing is said of single arrays or of metrics.  (It is
             left out of the bytes where it is None, so that those are what they were before there was any.)
@@ -57,27 +61,31 @@ class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     weighted_by: str
     run_config: bool
     privacy: PrivacyTerms | None = None
+    left_out: tuple[str, ...] | None = None
 
 
-class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What all nodes of a round are told before they join.
 
     Attributes:
-        arrays: the model's arrays.
+        arrays: the model's arrays; of several records, with their records' names before them (``model_records``).
         model: SHA-256 of the model, bit for bit; see ``digest_of_model``.
         told: SHA-256 of what the app is told beside the model; see ``digest_of_told``.
         terms: how an update becomes a vector.
+        records: the message's array records, where there are several.  (It is left out of the bytes where it is empty,
+            so that those are what they were before there were any.)
     """
 
     arrays: Described
     model: bytes
     told: bytes
     terms: UpdateTerms = msgspec.field(name="layout")
+    records: RecordSizes = ()
 
     @classmethod
-    def of(cls, model: ArrayRecord, terms: UpdateTerms, told: bytes) -> Announcement:
-        """The announcement of this model."""
-        return cls(described(model), digest_of_model(model), told, terms)
+    def of(cls, model: ArrayRecord, terms: UpdateTerms, told: bytes, records: RecordSizes = ()) -> Announcement:
+        """The announcement of this model, of several records where ``records`` says so."""
+        return cls(described(model), digest_of_model(model), told, terms, records)
 
     def to_bytes(self) -> bytes:
         """The same bytes for the same announcement."""
@@ -87,9 +95,23 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def from_bytes(cls, data: bytes) -> Announcement:
         """Raises ParameterError for bytes that are none."""
         try:
-            return msgspec.msgpack.decode(data, type=cls)
+            announced = msgspec.msgpack.decode(data, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
             raise ParameterError(f"the server's announcement does not decode: {wrong}") from None
+        announced.check_records()
+        if strangers := set(announced.terms.left_out or ()).difference(name for name, *_ in announced.arrays):
+            raise ParameterError(f"the announcement leaves out {min(strangers)!r}, and the model has no such array")
+        return announced
+
+    def check_records(self) -> None:
+        """Raises ParameterError unless the records hold the announced arrays, each of them once."""
+        total = sum(count for _, count in self.records)
+        if self.records and (total != len(self.arrays) or min(count for _, count in self.records) < 0):
+            raise ParameterError(f"{len(self.arrays)} arrays are announced, and records of {total}")
+        owners = (record for record, count in self.records for _ in range(count))
+        for (name, *_), record in zip(self.arrays, owners, strict=False):
+            if not name.startswith(flat_name(record, "")):
+                raise ParameterError(f"{name!r} is announced as of the record {record!r}, and its name says otherwise")
 
     @property
     def layout(self) -> AnyLayout:
@@ -100,9 +122,11 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         terms = self.terms
         if terms.privacy is not None:
-            return _private_layout(self.arrays, terms, terms.privacy)
-        shapes = [(name, shape) for name, _, shape in self.arrays]
-        arrays = {name for name, _ in shapes}
+            names = set(self.summed)
+            return _private_layout(tuple(one for one in self.arrays if one[0] in names), terms, terms.privacy)
+        unsummed = set(self.unsummed())
+        shapes = [(name, shape) for name, _, shape in self.arrays if name not in unsummed]
+        arrays = {name for name, *_ in self.arrays}
         clips = dict(terms.clips)
         for metric, clip in sorted(terms.metrics.items()):  # bytes come in that order, whatever the dict's was
             if (name := array_of_metric(metric)) in arrays or metric == terms.weighted_by:
@@ -125,13 +149,24 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {**self.terms.clips, **metrics}.get(array, self.terms.clip)
 
     def unsummed(self) -> tuple[str, ...]:
-        """The arrays that stay as the server sent them: in a private round, those of whole numbers.
+        """The arrays that stay as the server has them: those that it leaves out, and in a private round whole numbers.
 
         A counter that rises by a thousand would be nearly all of an update's norm, and leave little of the weights.
         """
-        return (
-            () if self.terms.privacy is None else tuple(name for name, dtype, _ in self.arrays if not is_float(dtype))
-        )
+        left_out, private = set(self.terms.left_out or ()), self.terms.privacy is not None
+        return tuple(name for name, dtype, _ in self.arrays if name in left_out or (private and not is_float(dtype)))
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """The arrays that are summed, in the model's order."""
+        unsummed = set(self.unsummed())
+        return tuple(name for name, *_ in self.arrays if name not in unsummed)
+
+    def check_parts(self, policy: LayoutPolicy) -> None:
+        """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy gives no sum of these arrays."""
+        names = [name for name, *_ in self.arrays]
+        bare = dict(zip(names, bare_names(iter(names), self.records), strict=True))
+        policy.check_parts({name: bare[name] for name in self.summed}, [record for record, _ in self.records])
 
     @property
     def input_digest(self) -> bytes:
@@ -151,7 +186,7 @@ def _private_layout(arrays: Described, terms: UpdateTerms, privacy: PrivacyTerms
             f"clip and bits are {terms.clip!r} and {terms.bits!r}, and those of the private round's terms "
             f"{privacy.update_clip!r} and {privacy.bits!r}"
         )
-    summed = tuple((name, shape) for name, dtype, shape in arrays if is_float(dtype))
+    summed = tuple((name, shape) for name, _, shape in arrays)
     return PrivateLayout(arrays=summed, max_weight=terms.max_weight, terms=privacy)
 
 

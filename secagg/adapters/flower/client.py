@@ -161,8 +161,9 @@ class SecAggMod:
 
         def train(config: RoundConfig) -> Submitted:
             given = part.train(below, context, call_next, config)
-            if tests is not None:  # the model is the announced one, and was accepted: nodes train from no other
-                tests.remember(next(iter(message.content.array_records.values())))
+            models = list(below.content.array_records.values())
+            if tests is not None and len(models) == 1:  # no ballot is about several records
+                tests.remember(models[0])  # the announced model, which was accepted: nodes train from no other
             return given
 
         return part.go_on(suspended.state, data, train)

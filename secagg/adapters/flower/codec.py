@@ -14,6 +14,7 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
 from secagg.adapters.flower.announcement import Announcement, array_of_metric
+from secagg.adapters.flower.model_records import flat_name
 from secagg.encoding import Encoder
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import AttachedResult
@@ -91,8 +92,11 @@ class Codec:
         """
         self.announced, self.terms, self.layout = announced, announced.terms, announced.layout
         self.encoder: Encoder | PrivateEncoder = self.layout.encoder()
-        self._model = {name: _numbers(name, array) for name, array in model.items()}
+        self._unsummed = {name: model[name] for name in announced.unsummed() if name in model}
+        self._model = {name: _numbers(name, array) for name, array in model.items() if name not in self._unsummed}
         for name, _, shape in announced.arrays:
+            if name in self._unsummed:
+                continue
             if name not in self._model or self._model[name].shape != shape:
                 raise InputError(f"{name} was announced with shape {shape}, and the model has another")
             if self._model[name].dtype.kind not in _REAL:
@@ -101,7 +105,6 @@ class Codec:
                 raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
         self._leaf_of = self.layout.leaf_names()
         """The encoder may call an array by another name than the model does."""
-        self._unsummed = frozenset(announced.unsummed())
 
     def bind(self, config: RoundConfig) -> None:
         """Encode and decode for this round from now on.  Raises ParameterError when the layout does not suit it."""
@@ -116,13 +119,14 @@ class Codec:
         if isinstance(self.encoder, Encoder):
             self.encoder.check_precision()
 
-    def with_unsummed(self, arrays: ArrayRecord) -> ArrayRecord:
+    def with_unsummed(self, arrays: ArrayRecord, record: str) -> ArrayRecord:
         """The arrays that a strategy has made of the mean, with those that are not summed as the model has them.
 
         Strategies average all arrays as floats.  A counter that came back as one would be summed in the next round, and
-        be nearly all of an update's norm.
+        be nearly all of an update's norm.  ``record`` is the one that the strategy's arrays go out in.
         """
-        kept = {name: Array(self._model[name]) for name in self._unsummed if name in arrays}
+        of_model = {name: flat_name(record, name) if self.announced.records else name for name in arrays}
+        kept = {name: self._unsummed[flat] for name, flat in of_model.items() if flat in self._unsummed}
         return ArrayRecord({**arrays, **kept}) if kept else arrays
 
     def error_bound(self, count: int, total_weight: float, array: str) -> float:
@@ -143,9 +147,10 @@ class Codec:
         Every finite update fits.  Raises InputError for arrays that are not those of the model, or hold what is not
         finite.
         """
-        update: dict[str, Any] = {
-            name: self._change(name, array) for name, array in arrays.items() if name not in self._unsummed
-        }
+        summed = {name: array for name, array in arrays.items() if name not in self._unsummed}
+        if self.terms.left_out is not None:  # the rest of the app's model is its own affair
+            summed = {name: array for name, array in summed.items() if name in self._model}
+        update: dict[str, Any] = {name: self._change(name, array) for name, array in summed.items()}
         update |= {array_of_metric(metric): np.asarray(value) for metric, value in metrics.items()}
         if isinstance(self.layout, PrivateLayout):
             return self._encode_privately(self.layout, update, weight)
@@ -176,7 +181,7 @@ class Codec:
 
     def update_of(self, means: Mapping[str, Any], weight: float, contributors: int, clipped: int) -> MeanUpdate:
         """The mean update from the means of what is summed, by name, and what else a sum says."""
-        arrays = ArrayRecord({name: Array(self._restored(name, means[name])) for name in self._model})
+        arrays = self._with_means(means)
         names = {metric: array_of_metric(metric) for metric in self.terms.metrics}
         metrics = {metric: float(means[name]) for metric, name in names.items()}
         return MeanUpdate(arrays, metrics, weight, contributors, clipped)
@@ -184,18 +189,23 @@ class Codec:
     def _private_mean(self, found: PrivateSum) -> MeanUpdate:
         layout, mean = found.layout, found.mean
         means = layout.mean_of(mean)
-        arrays = {
-            name: Array(base if name in self._unsummed else self._restored(name, means[name]))
-            for name, base in self._model.items()
-        }
         return MeanUpdate(
-            ArrayRecord(arrays),
+            self._with_means(means),
             metrics={},
             weight=mean.weight,
             contributors=mean.count,
             clipped=0,
             private=mean,
             indicator=layout.bits_of(mean),
+        )
+
+    def _with_means(self, means: Mapping[str, Any]) -> ArrayRecord:
+        """The whole model, with these means in the place of what is summed."""
+        return ArrayRecord(
+            {
+                name: self._unsummed[name] if name in self._unsummed else Array(self._restored(name, means[name]))
+                for name, *_ in self.announced.arrays
+            }
         )
 
     def _change(self, name: str, array: Array) -> npt.NDArray[Any]:
@@ -221,7 +231,7 @@ class Codec:
         return np.asarray(np.clip(mean, -limit, limit), base.dtype)
 
 
-def whole_numbers(model: ArrayRecord) -> dict[str, str]:
+def whole_numbers(model: Mapping[str, Array]) -> dict[str, str]:
     """The types of the arrays that hold whole numbers or bools, by name."""
     kinds: dict[str, str] = {}
     for name, array in model.items():

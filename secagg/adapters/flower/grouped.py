@@ -159,7 +159,8 @@ def _robust(means: Floats, weights: Floats, rule: RuleName, robustness: Robustne
 
 def _metric_columns(codec: Codec, encoder: Encoder) -> npt.NDArray[np.bool_]:
     """Which elements of a mean are metrics, shape (m,): how far groups lie apart is said of the model alone."""
-    ones = {name: np.zeros(shape) for name, _, shape in codec.announced.arrays}
+    summed = set(codec.announced.summed)
+    ones = {name: np.zeros(shape) for name, _, shape in codec.announced.arrays if name in summed}
     ones |= {array_of_metric(metric): np.ones(()) for metric in codec.terms.metrics}
     return np.concatenate([part.ravel() for part in encoder.template.flatten(ones)]).astype(np.bool_)
 

@@ -235,7 +235,7 @@ def _like(present: object, key: str, value: object) -> object:
     elif isinstance(present, frozenset):
         if isinstance(value, str):
             return frozenset(name.strip() for name in value.split(",") if name.strip())
-        wanted = "names of metrics with commas between them"
+        wanted = "names or patterns with commas between them"
     elif isinstance(present, float) or present is None:  # None stands for a bound of floats that is not set
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)

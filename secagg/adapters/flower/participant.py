@@ -19,6 +19,7 @@ from secagg.adapters.flower.announcement import Announcement, context_of, digest
 from secagg.adapters.flower.codec import Codec
 from secagg.adapters.flower.membership import LeavesError, RefusedMessageError, gone_on, joined
 from secagg.adapters.flower.memory import Memory, Suspended
+from secagg.adapters.flower.model_records import flat_model, record_sizes
 from secagg.adapters.flower.node import Node
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.update import update_of, vector_of
@@ -115,12 +116,14 @@ class Participant:
         whose update cannot be summed, which is the one thing about a client's data that shows.
         """
         announced, content = self._announced, message.content
-        if len(content.array_records) != 1:
-            raise LeavesError(f"the server sent {len(content.array_records)} array records; it must send one model")
-        model = next(iter(content.array_records.values()))
+        sent = dict(content.array_records)
+        try:
+            model = flat_model(sent)
+        except InputError as wrong:
+            raise LeavesError(f"the server's message has no model that can be summed: {wrong}") from None
         run_config = context.run_config if announced.terms.run_config else None
         told = digest_of_told(content, message.metadata.message_type, run_config)
-        if (digest_of_model(model), told) != (announced.model, announced.told):
+        if (digest_of_model(model), record_sizes(sent), told) != (announced.model, announced.records, announced.told):
             raise LeavesError(
                 "the model, the configs beside it or the run's config are not those that this round was announced for"
             )
@@ -131,7 +134,7 @@ class Participant:
             raise LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
         reply = _reply_of_app(message, context, call_next)
         try:
-            return vector_of(update_of(reply.content, announced.terms), codec)
+            return vector_of(update_of(reply.content, announced), codec)
         except InputError as unfit:
             raise LeavesError(unfit) from None
 
@@ -147,6 +150,7 @@ class Participant:
         try:
             layout = self._announced.layout
             layout.check_policy(self._node.layout_policy, weighted_by=terms.weighted_by, difference=terms.difference)
+            self._announced.check_parts(self._node.layout_policy)
             layout.check_round(config)
         except (ParameterError, InputError) as wrong:
             raise not_approved(f"the announced layout does not fit the round: {wrong}") from None

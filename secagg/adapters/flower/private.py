@@ -58,7 +58,8 @@ class PrivateTraining:
         Raises InfeasibleError when no noise keeps the promise; it names what would do.  Raises InputError for a model
         without any float.
         """
-        shapes = {name: shape for name, dtype, shape in described(model) if is_float(dtype)}
+        part = [one for one in described(model) if one[0] not in (terms.left_out or ())]
+        shapes = {name: shape for name, dtype, shape in part if is_float(dtype)}
         if not shapes:
             raise InputError(
                 f"the model has no array of floats (it has {', '.join(model) or 'no array'}): in a private round those "
@@ -66,7 +67,7 @@ class PrivateTraining:
             )
         coordinates = PrivateEncoder.coordinates(Template.from_shapes(shapes), terms.max_weight)
         privacy = self._privacy.terms(coordinates, cohort, state=self.clip_state)
-        self._tell(privacy, [name for name in model if name not in shapes])
+        self._tell(privacy, [name for name, *_ in part if name not in shapes])
         return msgspec.structs.replace(terms, clip=privacy.update_clip, bits=privacy.bits, privacy=privacy)
 
     def charge(self, invitation: bytes, terms: PrivacyTerms) -> None:

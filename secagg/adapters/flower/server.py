@@ -9,33 +9,27 @@ from dataclasses import replace
 from types import EllipsisType
 from typing import Any, Final, final
 
-import msgspec
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from secagg.adapters.flower.announcement import (
-    WHOLE_BITS,
-    Announcement,
-    UpdateTerms,
-    array_of_metric,
-    clip_of_whole_numbers,
-    context_of,
-)
+from secagg.adapters.flower.announcement import Announcement, UpdateTerms, context_of
+from secagg.adapters.flower.asked_terms import AskedTerms, Parts
 from secagg.adapters.flower.ballot_box import BallotBox, WithoutVerdict, checked_without_verdict
 from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
-from secagg.adapters.flower.codec import Codec, MeanUpdate, whole_numbers
+from secagg.adapters.flower.codec import Codec, MeanUpdate
 from secagg.adapters.flower.grid_round import GridRound
-from secagg.adapters.flower.grouped import HowMany, Opened, checked_robustness, opened_groups, opened_sum
+from secagg.adapters.flower.grouped import HowMany, checked_robustness
 from secagg.adapters.flower.leaving_out import LeftOutNodes, checked_leave_out
-from secagg.adapters.flower.private import PrivateTraining, checked_privacy, figures_of
+from secagg.adapters.flower.model_records import by_record, flat_model, record_sizes
+from secagg.adapters.flower.private import PrivateTraining, checked_privacy
 from secagg.adapters.flower.records import log
-from secagg.adapters.flower.report import RoundReport, log_mean, why_failed, why_no_mean
-from secagg.adapters.flower.wrapped import check_strategy, model_of, told_by, weight_key
+from secagg.adapters.flower.report import RoundReport, log_mean
+from secagg.adapters.flower.unmasking import Unmasking
+from secagg.adapters.flower.wrapped import check_strategy, main_record, model_of, told_by, weight_key
 from secagg.credentials import load_directory
 from secagg.encoding import Encoder
-from secagg.encoding.settings import resolved
-from secagg.errors import InputError, ParameterError, PeerError
+from secagg.errors import ParameterError
 from secagg.identity import MemoryDirectory
 from secagg.machines import ServerMachine
 from secagg.pairwise.carrier import Carrier
@@ -52,14 +46,14 @@ from secagg.robust.ballots import Ballot
 from secagg.robust.exclusions import LeaveOut
 from secagg.robust.scores import Scores
 from secagg.simulation.carriers import checked_carrier, with_carrier
-from secagg.wording import counted
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 """For phases without training: they take seconds, and a node that is late costs a dropout."""
 _TIMED_PHASES: Final = tuple(phase for phase in WITHOUT_COMPLAINTS if phase is not Phase.MASK)
 _BITS: Final = 16
 """Of an encoded value, where the strategy does not say."""
-_LISTED: Final = 4
+_METRICS: Final = "metrics"
+"""The record of the metrics in the reply that the wrapped strategy gets."""
 
 
 @final
@@ -94,6 +88,8 @@ class SecAggStrategy(Strategy):
         array_bits: Mapping[str, int] | None = None,
         difference: bool = True,
         metrics: Mapping[str, float] | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
         gamma: float | None = None,
         delta: float | None = None,
@@ -132,6 +128,10 @@ class SecAggStrategy(Strategy):
             metrics: the largest absolute value of each metric of training that is summed beside the arrays, by name
                 (``{"loss": 10.0, "accuracy": 1.0}``).  Its weighted mean is in the MetricRecord of the one reply, and
                 in the report.  A client whose reply lacks one leaves the round.
+            include: patterns of the arrays that are summed (``["backbone.*"]``); None for all of them.  All other
+                arrays stay at each node, and on the server as they are: what an app answers of them is dropped at the
+                node.  A pattern that matches nothing is refused in the first round.
+            exclude: patterns of arrays that are not summed although ``include`` has them, such as ``["*.bn*"]``.
             threat_model: ``"semi_honest"`` or ``"active"``.
             gamma, delta: the largest shares of the invited clients that collude with the server, and that are lost.  By
                 default those of ``RoundConfig.for_cohort``: a fifth and a tenth, and one client at least.
@@ -168,8 +168,8 @@ class SecAggStrategy(Strategy):
         Raises ParameterError for a strategy or arguments that cannot work.
         """
         super().__init__()
-        self._robustness = checked_robustness(groups, robust, norm_limit, privacy=privacy, batches=batches)
-        each_group = self._robustness is not None and self._robustness.rule is None
+        robustness = checked_robustness(groups, robust, norm_limit, privacy=privacy, batches=batches)
+        each_group = robustness is not None and robustness.rule is None
         check_strategy(strategy, SecAggStrategy, grouped=each_group)
         self.strategy = strategy
         self.reports: dict[int, RoundReport] = {}
@@ -194,21 +194,23 @@ class SecAggStrategy(Strategy):
                 "active: give SecAggStrategy the ServerApp's run_config=context.run_config; clients train only when "
                 "theirs is the same"
             )
-        self._terms = UpdateTerms(
-            clip=float(clip),
-            bits=_BITS if bits is None else bits,
-            max_weight=max_weight,
-            clips={},
-            array_bits={},
-            metrics={name: float(largest) for name, largest in (metrics or {}).items()},
-            difference=difference,
-            weighted_by=weight_key(strategy),
-            run_config=run_config is not None,
+        self._asked_terms = AskedTerms(
+            UpdateTerms(
+                clip=float(clip),
+                bits=_BITS if bits is None else bits,
+                max_weight=max_weight,
+                clips={},
+                array_bits={},
+                metrics={name: float(largest) for name, largest in (metrics or {}).items()},
+                difference=difference,
+                weighted_by=weight_key(strategy),
+                run_config=run_config is not None,
+            ),
+            clips=dict(clips or {}),
+            array_bits=dict(array_bits or {}),
+            parts=Parts.of(include, exclude),
         )
         self._run_config = None if run_config is None else dict(run_config)
-        self._clips, self._array_bits = dict(clips or {}), dict(array_bits or {})
-        self._whole: dict[str, str] = {}
-        """The types of the arrays that held whole numbers when they were first met: their means are floats."""
         if options.get("complaints"):
             raise ParameterError(
                 f"complaints = {options['complaints']!r}: rounds over Flower have no place for complaints; leave it out"
@@ -220,14 +222,22 @@ class SecAggStrategy(Strategy):
             self._options["version"] = DRAFT_VERSION
         self._carrier = checked_carrier(carrier)
         self._batched = None if batches is None else BatchedNodes(batches)
-        self._timeout, self._executor = _checked_timeout(timeout), executor
+        self._timeout = _checked_timeout(timeout)
+        self._unmasking = Unmasking(
+            executor=executor,
+            robustness=robustness,
+            private=self._private,
+            scores=self.scores,
+            left_out=self._left_out,
+        )
         self._directory: MemoryDirectory | None = None
         self._members: tuple[bytes, ...] = ()
         if directory is not None:
             self._directory, _, digest = load_directory(directory)
             self._members = tuple(self._directory.cohort(digest) or ())
             self._options["cohort"] = digest
-        self._round: tuple[GridRound, Codec] | None = None
+        self._round: tuple[GridRound, Codec, str] | None = None
+        """With the name of the record that the model goes out in."""
         without = checked_without_verdict(ballot, without_verdict, privacy)
         self._box: BallotBox | None = None
         if ballot is not None:
@@ -248,9 +258,11 @@ class SecAggStrategy(Strategy):
         messages = self._messages(server_round, arrays, config, grid)
         if not messages:
             return []
-        model = model_of(messages)
+        sent = model_of(messages)
+        self._check_records(sent)
+        model = flat_model(sent)
         terms = self._terms_of(model, len(messages))
-        announced = Announcement.of(model, terms, told_by(messages, self._run_config))
+        announced = Announcement.of(model, terms, told_by(messages, self._run_config), record_sizes(sent))
         codec = Codec(model, announced)
         codec.check_precision()
         server = Server(self._config(codec, len(messages)), directory=self._directory)
@@ -272,7 +284,7 @@ class SecAggStrategy(Strategy):
             server.config.colluders,
             server.config.carrier,
         )
-        self._round, self._asked = (round_, codec), (grid, messages)
+        self._round, self._asked = (round_, codec, main_record(self.strategy, sent)), (grid, messages)
         return round_.training_messages(round_.exchange_keys(announced.to_bytes()))
 
     def _messages(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> list[Message]:
@@ -291,16 +303,16 @@ class SecAggStrategy(Strategy):
         """Unmask the sum, and hand the mean to the wrapped strategy."""
         if self._round is None:
             return self.strategy.aggregate_train(server_round, replies)
-        (round_, codec), self._round = self._round, None
-        updates, report = self._unmask(server_round, round_, codec, replies)
+        (round_, codec, record), self._round = self._round, None
+        updates, report = self._unmasking.open(server_round, round_, codec, replies)
         self.reports[server_round] = report
         if not updates:
             log.error("secagg: round %d gives no new model: %s", server_round, report.failure)
             return self.strategy.aggregate_train(server_round, [])
         log_mean(report, codec.terms.clip)
-        means = [self._reply(number, update, codec) for number, update in enumerate(updates)]
+        means = [_reply(number, update, codec, record) for number, update in enumerate(updates)]
         arrays, metrics = self.strategy.aggregate_train(server_round, means)
-        return None if arrays is None else self._judged(server_round, codec.with_unsummed(arrays)), metrics
+        return None if arrays is None else self._judged(server_round, codec.with_unsummed(arrays, record)), metrics
 
     def _judged(self, server_round: int, candidate: ArrayRecord) -> ArrayRecord:
         """The candidate, or the previous model where the nodes' ballot drops the candidate."""
@@ -309,23 +321,21 @@ class SecAggStrategy(Strategy):
             return candidate
         outcome = self._box.judge(candidate, *asked)
         self.reports[server_round] = replace(self.reports[server_round], ballot=outcome)
-        return candidate if outcome.kept else model_of(asked[1])
+        return candidate if outcome.kept else flat_model(model_of(asked[1]))
 
     def _ballot_round(self, encoder: Encoder, context: bytes, grid: Grid, asked: Sequence[Message]) -> GridRound:
         config = self._for_cohort(len(asked), encoder.length, input_max=encoder.input_max, context=context)
         server = Server(with_carrier(config, self._carrier), directory=self._directory)
         return GridRound(server, grid, asked, self._timeout_of, self._members)
 
-    def _reply(self, number: int, update: MeanUpdate, codec: Codec) -> Message:
-        """A mean as the wrapped strategy takes it: as the reply of a node."""
-        content = RecordDict(
-            {
-                getattr(self.strategy, "arrayrecord_key", "arrays"): update.arrays,
-                "metrics": MetricRecord({**update.metrics, codec.terms.weighted_by: update.weight}),
-            }
-        )
-        addressed = Message(RecordDict(), dst_node_id=number, message_type=MessageType.TRAIN)
-        return Message(content, reply_to=addressed)
+    def _check_records(self, sent: Mapping[str, ArrayRecord]) -> None:
+        if self._box is not None and len(sent) > 1:
+            raise ParameterError(
+                f"the strategy sends the array records {', '.join(map(repr, sent))}, and a ballot is about one model: "
+                "leave ballot out, or send one record"
+            )
+        if _METRICS in sent:
+            raise ParameterError(f"an array record is called {_METRICS!r}, as that of the metrics is: rename it")
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -357,7 +367,7 @@ class SecAggStrategy(Strategy):
             name: "default" if self._options[name] is None else self._options[name] for name in ("gamma", "delta")
         }
         log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", shares)
-        terms = self._terms
+        terms = self._asked_terms.terms
         log.info("\t│\t└── clip %s | bits %s | max weight %s", terms.clip, terms.bits, terms.max_weight)
         self.strategy.summary()
 
@@ -419,119 +429,18 @@ class SecAggStrategy(Strategy):
         return self._timeout
 
     def _terms_of(self, model: ArrayRecord, invited: int) -> UpdateTerms:
-        """The terms for this round's model, with the clips and bits of arrays of whole numbers that nobody chose."""
-        if self._private is not None:
-            return self._private.terms_for(model, self._terms, self._private_cohort(invited))
-        names = list(model)
-        clips = {name: float(clip) for name, clip in resolved("clips", names, self._clips).items()}
-        bits = resolved("array_bits", names, self._array_bits)
-        new = {name: kind for name, kind in whole_numbers(model).items() if name not in self._whole}
-        self._whole |= new
-        if unchosen := [name for name in new if name not in clips]:
-            listed = ", ".join(map(repr, unchosen[:_LISTED])) + (", ..." if len(unchosen) > _LISTED else "")
-            log.warning(
-                "secagg: no clip was given for %s of whole numbers (%s): a change is clipped to %r, or to the range of "
-                "the array's type if that is smaller; for another range give SecAggStrategy clips={%r: ...}",
-                counted(len(unchosen), "array"),
-                listed,
-                max(self._default_clip(name) for name in unchosen),
-                unchosen[0],
-            )
-        whole = [name for name in model if name in self._whole]
-        fine = [*whole, *map(array_of_metric, self._terms.metrics)]
-        return msgspec.structs.replace(
-            self._terms,
-            clips={name: self._default_clip(name) for name in whole} | clips,
-            array_bits=dict.fromkeys(fine, WHOLE_BITS) | bits,
-        )
-
-    def _default_clip(self, name: str) -> float:
-        terms = self._terms
-        return clip_of_whole_numbers(self._whole[name], terms.clip, difference=terms.difference)
-
-    def _unmask(
-        self, server_round: int, round_: GridRound, codec: Codec, replies: Iterable[Message]
-    ) -> tuple[tuple[MeanUpdate, ...], RoundReport]:
-        server = round_.server
-        updates: tuple[MeanUpdate, ...] = ()
-        figures: dict[str, Any] = {}
-        failure = ""
-        if server.failure is None:
-            round_.unmask(replies)
-        if server.failure is not None:
-            failure = why_failed(server.failure, heard=round_.heard)
-        else:
-            try:
-                result = server.compute(self._executor)
-                if self._robustness is None:
-                    opened = opened_sum(codec, result)
-                else:
-                    opened = opened_groups(codec, result, self._robustness)
-                    self._score(opened, round_)
-                figures = _figures(codec, opened)
-                if self._private is not None:
-                    figures |= self._learn(codec, opened.updates[0], server, result.included)
-                updates = opened.updates
-            except PeerError as wrong:  # a client that dealt bad shares
-                failure = str(wrong)
-            except InputError as wrong:  # too few that contribute, or a sum that no clients have
-                failure = why_no_mean(wrong, codec.terms.weighted_by)
-        if self._private is not None and server.failure is not None:
-            self._private.give_back(server.invitation())
-        report = RoundReport(
-            server_round=server_round,
-            nodes=dict(round_.node_of),
-            dropped=server.dropped,
-            blame=server.blame,
-            failure=failure,
-            left_out=() if self._left_out is None else self._left_out.absent,
-            **figures,
-        )
-        return updates, report
-
-    def _score(self, opened: Opened, round_: GridRound) -> None:
-        """Take the groups' places into the scores of the nodes."""
-        if opened.report is None:
-            return
-        names = [str(round_.node_of.get(index, "")) for index in range(round_.server.config.clients)]
-        self.scores.add(opened.report, names)
-        if self._left_out is not None:
-            self._left_out.learn(opened, names)
-
-    def _learn(
-        self, codec: Codec, mean: MeanUpdate, server: ServerMachine, included: tuple[int, ...]
-    ) -> dict[str, Any]:
-        """Of a private round: what the report says, and the next clip."""
-        terms = codec.terms.privacy
-        if self._private is None or terms is None or mean.private is None:
-            return {}
-        self._private.learn(mean, terms)
-        report = terms.report(server.config, len(included), mean.private.wrapped_share)
-        return figures_of(report, mean.private, self._private.clip_state)
+        """The terms for this round's model.  Raises ParameterError for a pattern that matches nothing."""
+        if self._private is None:
+            return self._asked_terms.terms_for(model)
+        return self._private.terms_for(model, self._asked_terms.private_for(model), self._private_cohort(invited))
 
 
-def _figures(codec: Codec, opened: Opened) -> dict[str, Any]:
-    """What a report says about a mean."""
-
-    def bound(array: str) -> float:
-        return max(codec.error_bound(clients, weight, array) for clients, weight in opened.parts)
-
-    terms = codec.terms
-    settings = terms.clips | terms.array_bits
-    ordinary = [name for name, _, _ in codec.announced.arrays if name not in settings]
-    own = [name for name, _, _ in codec.announced.arrays if name in settings]
-    return {
-        "included": opened.included,
-        "contributors": opened.contributors,
-        "clipped": opened.clipped,
-        "total_weight": opened.weight,
-        "error_bound": max(map(bound, ordinary), default=0.0),
-        "error_bounds": {name: bound(name) for name in own}
-        | {metric: bound(array_of_metric(metric)) for metric in terms.metrics},
-        "metrics": opened.metrics,
-        "groups": opened.report,
-        "failed_groups": opened.failed,
-    }
+def _reply(number: int, update: MeanUpdate, codec: Codec, record: str) -> Message:
+    """A mean as the wrapped strategy takes it: as the reply of a node, with the records that nodes were sent."""
+    metrics = MetricRecord({**update.metrics, codec.terms.weighted_by: update.weight})
+    content = RecordDict({**by_record(update.arrays, codec.announced.records, record), _METRICS: metrics})
+    addressed = Message(RecordDict(), dst_node_id=number, message_type=MessageType.TRAIN)
+    return Message(content, reply_to=addressed)
 
 
 def _checked_timeout(timeout: float | Mapping[str, float] | None) -> float | Mapping[str, float] | None:

@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Final, TypeVar, final
+from typing import Final, final
 
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
-from secagg.adapters.flower.announcement import UpdateTerms
+from secagg.adapters.flower.announcement import Announcement
 from secagg.adapters.flower.codec import Codec, Encoded
+from secagg.adapters.flower.model_records import flat_reply
 from secagg.adapters.flower.records import log
 from secagg.errors import InputError
 from secagg.privacy.hosting import Submitted
 from secagg.wording import counted, was
 
-_Record = TypeVar("_Record", ArrayRecord, MetricRecord)
 _LISTED: Final = 4
 """Arrays that have a line each in a client's log."""
 _LARGEST_NUMBER: Final = 2**63
@@ -40,12 +40,13 @@ class Update:
     metrics: Mapping[str, float]
 
 
-def update_of(content: RecordDict, terms: UpdateTerms) -> Update:
+def update_of(content: RecordDict, announced: Announcement) -> Update:
     """The app's reply.  Raises InputError for one that cannot be summed; the message may tell of the client's data."""
-    arrays = _only("array", dict(content.array_records))
+    terms = announced.terms
+    arrays = flat_reply(dict(content.array_records), announced.records)
     if terms.max_weight is None and not terms.metrics:
         return Update(arrays, 1, {})
-    metrics = _only("metric", dict(content.metric_records))
+    metrics = _only_metrics(dict(content.metric_records))
     weight = 1 if terms.max_weight is None else _weight(metrics, terms.weighted_by)
     return Update(arrays, weight, {name: _number(metrics, name) for name in terms.metrics})
 
@@ -57,10 +58,10 @@ def vector_of(update: Update, codec: Codec) -> Submitted:
     return given
 
 
-def _only(kind: str, records: dict[str, _Record]) -> _Record:
+def _only_metrics(records: dict[str, MetricRecord]) -> MetricRecord:
     if len(records) != 1:
         names = ", ".join(map(repr, records)) or "none"
-        raise InputError(f"the app's reply has {len(records)} {kind} records ({names}); it must have one")
+        raise InputError(f"the app's reply has {len(records)} metric records ({names}); it must have one")
     return next(iter(records.values()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from flwr.app import ArrayRecord, Message
@@ -26,6 +26,8 @@ _NEED_EACH_REPLY: Final = tuple(
     if hasattr(flower, name)
 )
 """They look at every client's own reply, which nobody sees here."""
+_ARRAYS: Final = "arrays"
+"""Where Flower's strategies send the model, unless they are told otherwise."""
 _ROBUST: Final = tuple(
     getattr(flower, name)
     for name in ("Bulyan", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum")
@@ -65,12 +67,17 @@ def check_strategy(strategy: Strategy, wrapper: type[Strategy], *, grouped: bool
 
 def weight_key(strategy: Strategy) -> str:
     """The metric by which the strategy weighs replies."""
+    return str(inner_attribute(strategy, "weighted_by_key") or "num-examples")
+
+
+def inner_attribute(strategy: Strategy, name: str) -> object:
+    """An attribute of the strategy, or of what it wraps; None where none of them has it."""
     inner: object = strategy
     while inner is not None:
-        if key := getattr(inner, "weighted_by_key", None):
-            return str(key)
+        if value := getattr(inner, name, None):
+            return value
         inner = getattr(inner, "strategy", None)
-    return "num-examples"
+    return None
 
 
 def told_by(messages: Sequence[Message], run_config: Mapping[str, object] | None) -> bytes:
@@ -85,18 +92,27 @@ def told_by(messages: Sequence[Message], run_config: Mapping[str, object] | None
     return digests.pop()
 
 
-def model_of(messages: Sequence[Message]) -> ArrayRecord:
-    """The one model that all nodes are sent.  Raises ParameterError."""
+def model_of(messages: Sequence[Message]) -> dict[str, ArrayRecord]:
+    """The array records that all nodes are sent, by name: one model.  Raises ParameterError."""
     nodes = [message.metadata.dst_node_id for message in messages]
     if len(set(nodes)) != len(nodes):
         raise ParameterError("the strategy sends a node two messages in one round; secure aggregation takes one each")
-    models: list[ArrayRecord] = []
-    for content in {id(message.content): message.content for message in messages}.values():
-        if len(content.array_records) != 1:
-            raise ParameterError(
-                f"the strategy's messages have {len(content.array_records)} array records; there must be one, the model"
-            )
-        models.append(next(iter(content.array_records.values())))
-    if any(other is not models[0] and other != models[0] for other in models[1:]):
+    contents = {id(message.content): message.content for message in messages}.values()
+    models = [dict(content.array_records) for content in contents]
+    if not all(models):
+        raise ParameterError("the strategy's messages have 0 array records; there must be one at least, the model")
+    if any(_differ(models[0], other) for other in models[1:]):
         raise ParameterError("the strategy sends nodes different models; their updates cannot be summed")
     return models[0]
+
+
+def main_record(strategy: Strategy, records: Iterable[str]) -> str:
+    """The record that the arrays which ``aggregate_train`` returns go out in: the one that there is, or the model's."""
+    names = list(records)
+    return names[0] if len(names) == 1 else str(inner_attribute(strategy, "arrayrecord_key") or _ARRAYS)
+
+
+def _differ(model: Mapping[str, ArrayRecord], other: Mapping[str, ArrayRecord]) -> bool:
+    return model.keys() != other.keys() or any(
+        other[name] is not record and other[name] != record for name, record in model.items()
+    )

@@ -1,0 +1,56 @@
+"""Files in a shared folder that only one member and the server can read, write or exchange."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; it outlives a power cut when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    with new.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One member's files, sealed with 32 bytes that this member and the server alone have.
+
+    Whoever else can write in the folder makes members drop out at most: a file of another member, or of another place,
+    does not open.  With an object store, ``put`` and ``get`` write and read objects of the same names.
+    """
+
+    folder: Path
+    index: int
+    key: bytes
+
+    def put(self, direction: str, name: str, data: bytes) -> None:
+        """Publish a message, "up" to the server or "down" to the member, unless it is there already."""
+        path, place = self._at(direction, name)
+        if not path.exists():
+            nonce = os.urandom(12)
+            replace(path, nonce + AESGCM(self.key).encrypt(nonce, data, place))
+
+    def get(self, direction: str, name: str, max_bytes: int = 1 << 30) -> bytes | None:
+        """A message; None while there is none, and for a file that is too long or of somebody else."""
+        path, place = self._at(direction, name)
+        if not path.exists() or path.stat().st_size > max_bytes + 28:  # the nonce and the tag
+            return None
+        sealed = path.read_bytes()
+        try:
+            return AESGCM(self.key).decrypt(sealed[:12], sealed[12:], place)
+        except (InvalidTag, ValueError):
+            return None
+
+    def _at(self, direction: str, name: str) -> tuple[Path, bytes]:
+        return self.folder / direction / str(self.index) / name, f"{direction} {self.index} {name}".encode()
