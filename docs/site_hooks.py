@@ -19,6 +19,15 @@ def _specs() -> list[Path]:
     return sorted([*ROOT.glob("specs/*.md"), *ROOT.glob("specs/decisions/*.md")])
 
 
+def _boost(source: str) -> float:
+    """How far up a page stands in searches: whoever looks for a word first wants to know what it means."""
+    if source == "glossary.md":
+        return 4
+    if source.startswith("specs/decisions/"):
+        return 0.2
+    return 0.5 if source.startswith(("specs/", "api/")) else 1
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the specifications into the navigation, whichever there are."""
     pages = [path.relative_to(ROOT).as_posix() for path in _specs()]
@@ -46,7 +55,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(
     markdown: str, page: Page, config: MkDocsConfig, files: Files
 ) -> str:
-    """Turn links that leave docs/ for specs/ into links within the site."""
+    """Turn links that leave docs/ for specs/ into links within the site, and rank the page in searches."""
+    page.meta.setdefault("search", {"boost": _boost(page.file.src_uri)})
     if page.file.src_uri.startswith("specs/"):
         return markdown
     up = "../" * page.file.src_uri.count("/")

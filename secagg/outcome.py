@@ -97,7 +97,7 @@ class Result:
 
     Attributes:
         sum: shape (length,), dtype ``modulus.dtype``, read-only: the sum of the included vectors modulo ``modulus``.
-        modulus: what it is counted in.
+        modulus: the modulus of the sum's elements.
         included: whose vectors are in the sum, ascending.
         min_survivors: the fewest that the config allows in a sum; with groups, in the sum of one (``min_group``).
         dropped: by phase, who was lost in it.  Those of CONFIRM and UNMASK are in the sum all the same, unless their

@@ -1,4 +1,4 @@
-"""What the vectors are counted in: Z_2^b, or a prime field.  Plain integers; no kernel is loaded from here."""
+"""The modulus of the vectors' elements: Z_2^b, or a prime field.  Plain integers; no kernel is loaded from here."""
 
 from __future__ import annotations
 

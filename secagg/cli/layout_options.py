@@ -11,6 +11,7 @@ A name may hold "=": the value stands behind the last one.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,7 +133,6 @@ class LayoutOptions:
                 )
             largest = 1.0  # no array uses it
         integer("--bits", bits, FEWEST_BITS, MOST_BITS)
-        more = {} if randomness is None else {"randomness": randomness}
         return Encoder(
             template,
             clip=largest,
@@ -141,7 +141,7 @@ class LayoutOptions:
             clips=self.clips,
             array_bits=self.array_bits,
             exact=self.exact,
-            **more,
+            randomness=os.urandom if randomness is None else randomness,
         )
 
 

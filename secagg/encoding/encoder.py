@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Any, Literal, final
 
@@ -24,7 +24,7 @@ from secagg.encoding.limits import (
     real,
 )
 from secagg.encoding.rounded import RoundedPart
-from secagg.encoding.settings import Coarse, settings_of
+from secagg.encoding.settings import Coarse, matched, settings_of
 from secagg.encoding.sums import (
     Mean,
     RoundShape,
@@ -68,7 +68,7 @@ class Encoder:
 
     __slots__ = (
         "_bits", "_clip", "_clipped", "_dtype", "_exact", "_max_weight", "_randomness", "_rounded", "_settings",
-        "_tail", "_template", "_weight_clamped",
+        "_tail", "_template", "_unweighted", "_weight_clamped",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,7 @@ class Encoder:
         clips: Mapping[str, float] | None = None,
         array_bits: Mapping[str, int] | None = None,
         exact: Mapping[str, Exact] | None = None,
+        unweighted: Collection[str] = (),
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Fix the layout.
@@ -94,6 +95,8 @@ class Encoder:
             clips, array_bits, exact: other settings for single arrays, by name or by pattern (``{"*.running_var":
                 50.0}``); the first pattern that matches counts.  An exact array has neither clip nor bits.  An array
                 with more bits than ``bits`` takes more elements of the vector, one with fewer is no shorter for it.
+            unweighted: the arrays, by name or by pattern, that a client's weight does not multiply: their mean is over
+                all clients in the sum alike, those of weight 0 among them.  Times their number, it is a plain sum.
             randomness: returns as many random bytes as asked for.
 
         Raises:
@@ -107,6 +110,8 @@ class Encoder:
         self._bits = integer("bits", bits, FEWEST_BITS, MOST_BITS)
         self._max_weight = None if max_weight is None else integer("max_weight", max_weight, 1, LARGEST_WEIGHT)
         self._settings = settings_of(self._template, self._clip, self._bits, clips, array_bits, exact)
+        names = {leaf.name: None for leaf in self._template.leaves}
+        self._unweighted = matched("unweighted", names, unweighted) if self._max_weight is not None else frozenset()
         self._rounded, self._exact = self._parts()
         self._tail = Tail(self._template.size, self.input_max + 1, self._max_weight)
         self._dtype: np.dtype[np.unsignedinteger] = np.min_scalar_type(self.input_max)
@@ -117,19 +122,21 @@ class Encoder:
     def _parts(self) -> tuple[list[tuple[tuple[int, ...], RoundedPart]], list[tuple[int, ExactPart]]]:
         """The vector's parts in order, each with the positions of its arrays in the template."""
         leaves, base = self._template.leaves, self.input_max + 1
-        clips_by_bits: dict[int, dict[int, float]] = {self._bits: {}}  # the encoder's own bits come first
+        # The weighted arrays of the encoder's own bits come first.
+        alike: dict[tuple[int, int | None], dict[int, float]] = {(self._bits, self._max_weight): {}}
         exact: list[tuple[int, ExactPart]] = []
         for index, (leaf, setting) in enumerate(zip(leaves, self._settings, strict=True)):
+            max_weight = None if leaf.name in self._unweighted else self._max_weight
             if isinstance(setting, Exact):
-                exact.append((index, ExactPart(leaf, setting, base, self._max_weight)))
+                exact.append((index, ExactPart(leaf, setting, base, max_weight)))
             elif leaf.size:
-                clips_by_bits.setdefault(setting.bits, {})[index] = setting.clip
+                alike.setdefault((setting.bits, max_weight), {})[index] = setting.clip
         rounded = [
             (
                 tuple(clips),
-                RoundedPart([leaves[index] for index in clips], clips.values(), bits, base, self._max_weight),
+                RoundedPart([leaves[index] for index in clips], clips.values(), bits, base, max_weight),
             )
-            for bits, clips in clips_by_bits.items()
+            for (bits, max_weight), clips in alike.items()
             if clips
         ]
         return rounded, exact
@@ -229,8 +236,8 @@ class Encoder:
         with max_weight above the number of steps in a clip, a client of weight 1 has no whole step to give.
         """
         for members, part in self._rounded:
-            if (self._max_weight or 1) > part.levels:
-                name, bits = self._template.leaves[members[0]].name, (self._max_weight or 1).bit_length() + 1
+            if (part.max_weight or 1) > part.levels:
+                name, bits = self._template.leaves[members[0]].name, (part.max_weight or 1).bit_length() + 1
                 remedy = (
                     f"give it {bits} bits or more"
                     if bits <= MOST_BITS
@@ -259,7 +266,8 @@ class Encoder:
                 continue
             with np.errstate(over="ignore", invalid="ignore"):
                 largest = max(abs(float(array.max())), abs(float(array.min())))
-            rounding = setting.step * (self._max_weight or 1) / max(weight, 1)
+            weighs = leaf.name not in self._unweighted
+            rounding = setting.step * ((self._max_weight or 1) / max(weight, 1) if weighs else 1)
             if 0 < largest < 100 * rounding or largest > 100 * setting.clip:
                 found[leaf.name] = Coarse(largest, setting.clip, rounding)
         return found
@@ -273,7 +281,10 @@ class Encoder:
         """
         leaves = zip(self._template.leaves, self._settings, strict=True)
         description = {
-            "arrays": [[leaf.keys, leaf.shape, setting.described()] for leaf, setting in leaves],
+            "arrays": [
+                [leaf.keys, leaf.shape, setting.described(), *(["unweighted"] if leaf.name in self._unweighted else [])]
+                for leaf, setting in leaves
+            ],
             "bits": self._bits,
             "max_weight": self._max_weight,
         }
@@ -309,7 +320,7 @@ class Encoder:
             total_weight = integer("total_weight", total_weight, 1, count * self._max_weight)
         leaves = self._template.leaves
         bounds = {
-            leaves[index].name: part.error_bound(position, count, total_weight)
+            leaves[index].name: part.error_bound(position, count, count if part.max_weight is None else total_weight)
             for members, part in self._rounded
             for position, index in enumerate(members)
         }
@@ -340,10 +351,12 @@ class Encoder:
         start = 0
         for members, rounded in self._rounded:
             values = [arrays[index] for index in members]
-            rounded.encode(values, weight, out[start : start + rounded.length], clipped, self._randomness)
+            own = 1 if rounded.max_weight is None else weight
+            rounded.encode(values, own, out[start : start + rounded.length], clipped, self._randomness)
             start += rounded.length
         for index, exact in self._exact:
-            exact.encode(arrays[index], weight, out[start : start + exact.length], clipped)
+            own = 1 if exact.max_weight is None else weight
+            exact.encode(arrays[index], own, out[start : start + exact.length], clipped)
             start += exact.length
         self._tail.write(out[start:], weight, sum(clipped.values()) + clamped)
         self._clipped, self._weight_clamped = clipped, clamped
@@ -398,12 +411,14 @@ class Encoder:
         means = [np.zeros(leaf.shape if leaf.size == 0 else 0) for leaf in leaves]
         for members, rounded in self._rounded:
             part = vector[start : start + rounded.length]
-            for index, mean in zip(members, rounded.decode(part, counts, count), strict=True):
+            own_counts = counts if rounded.max_weight is not None else counts.without_weights(count)
+            for index, mean in zip(members, rounded.decode(part, own_counts, count), strict=True):
                 means[index] = mean
             start += rounded.length
         for index, exact in self._exact:
             part = vector[start : start + exact.length]
-            means[index], totals[leaves[index].name] = exact.decode(part, counts.weight, count)
+            weight = count if exact.max_weight is None else counts.weight
+            means[index], totals[leaves[index].name] = exact.decode(part, weight, count)
             start += exact.length
         values: list[object] = [*means]
         if dtype == "template":
@@ -415,6 +430,7 @@ class Encoder:
             contributors=counts.contributors,
             clipped=counts.clipped,
             totals=totals,
+            unweighted=self._unweighted,
         )
 
     def __repr__(self) -> str:

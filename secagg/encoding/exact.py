@@ -62,6 +62,7 @@ class ExactPart:
     def __init__(self, leaf: Leaf, exact: Exact, base: int, max_weight: int | None) -> None:
         """Raises ParameterError when range and weight together do not fit 63 bits."""
         self._leaf, self._exact = leaf, exact
+        self.max_weight: Final = max_weight
         self._low = exact.low * exact.units
         self._range = exact.high * exact.units - self._low
         most = self._range * (max_weight or 1)

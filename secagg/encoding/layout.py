@@ -117,12 +117,19 @@ class Layout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fields=Tr
         """Raises ParameterError unless every vector of this layout is an input of a round with this config."""
         self.encoder().check_config(config)
 
-    def check_policy(self, policy: LayoutPolicy, *, weighted_by: str | None = None, difference: bool = True) -> None:
+    def check_policy(
+        self,
+        policy: LayoutPolicy,
+        *,
+        weighted_by: str | None = None,
+        difference: bool = True,
+        weight_scale: int = 1,
+    ) -> None:
         """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy refuses the layout.
 
         Args:
             policy: the client's.
-            weighted_by, difference: see ``LayoutPolicy.check``.
+            weighted_by, difference, weight_scale: see ``LayoutPolicy.check``.
         """
         policy.check(
             clip=None,
@@ -132,6 +139,7 @@ class Layout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fields=Tr
             array_bits={bits for _, bits in self.array_bits},
             exact=set(self.exact_by_name().values()),
             weighted_by=weighted_by,
+            weight_scale=weight_scale,
             difference=difference,
         )
 
@@ -173,7 +181,7 @@ class Layout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fields=Tr
         exact = {name for name, *_ in self.exact}
         return {name: self.bits for name, _ in self.arrays if name not in exact} | dict(self.array_bits)
 
-    def _encoder_of(self, template: Template) -> Encoder:
+    def _encoder_of(self, template: Template, unweighted: tuple[str, ...] = ()) -> Encoder:
         leaf = {name: found.name for (name, _), found in zip(self.arrays, template.leaves, strict=True)}
         return Encoder(
             template,
@@ -183,7 +191,31 @@ class Layout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fields=Tr
             clips={leaf[name]: clip for name, clip in self.clips},
             array_bits={leaf[name]: bits for name, bits in self.array_bits},
             exact={leaf[name]: exact for name, exact in self.exact_by_name().items()},
+            unweighted=[leaf[name] for name in unweighted],
         )
+
+
+class MixedLayout(Layout, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A layout of which some arrays are summed without the clients' weights.
+
+    It is a class of its own because a ``Layout`` is sent as it stands, and its bytes are those of the wire.
+
+    Attributes:
+        unweighted: their names, ascending.
+
+    Raises ParameterError as ``Layout`` does, and for names that are unknown or do not ascend.
+    """
+
+    unweighted: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names_ascend("unweighted", self.unweighted)
+        if strangers := set(self.unweighted).difference(name for name, _ in self.arrays):
+            raise ParameterError(f"unweighted: the layout has no array {min(strangers)!r}")
+
+    def _encoder_of(self, template: Template, unweighted: tuple[str, ...] = ()) -> Encoder:
+        return super()._encoder_of(template, unweighted or self.unweighted)
 
 
 def totals(mean: Mean, layout: Layout) -> dict[str, npt.NDArray[Any]]:

@@ -27,7 +27,8 @@ class LayoutPolicy:
             values keeps little but their signs; one far above them loses them in the rounding.
         min_bits, max_bits: of one encoded value.  An exact range counts as a clip at its farther end, and as the bits
             that its multiples of 10^-decimals up to there take, of which there cannot be too many.
-        min_max_weight, max_max_weight: of the largest weight; a larger weight of this client is clamped to it.
+        min_max_weight, max_max_weight: of the largest weight; a larger weight of this client is clamped to it.  Both
+            may be fractions, where weights are.
         weighted_by: the names of the numbers that may weigh an update, where a host lets the server name one.
         whole_model: whether the server may ask for the arrays themselves instead of their change
             (``difference=False``).
@@ -53,8 +54,8 @@ class LayoutPolicy:
     max_clip: float = LARGEST_CLIP
     min_bits: int = 2
     max_bits: int = 32
-    min_max_weight: int = 1
-    max_max_weight: int = LARGEST_WEIGHT
+    min_max_weight: float = 1
+    max_max_weight: float = LARGEST_WEIGHT
     weighted_by: frozenset[str] = field(default_factory=lambda: frozenset({"num-examples"}))
     whole_model: bool = False
     local_arrays: frozenset[str] = frozenset()
@@ -103,6 +104,7 @@ class LayoutPolicy:
         array_bits: Iterable[int] = (),
         exact: Iterable[Exact] = (),
         weighted_by: str | None = None,
+        weight_scale: int = 1,
         difference: bool = True,
     ) -> None:
         """Of a layout without noise.  Raises PeerError(CONFIG_BELOW_POLICY): the value met and the value allowed.
@@ -112,6 +114,7 @@ class LayoutPolicy:
                 are no weights.
             clips, array_bits, exact: those of single arrays.
             weighted_by: the metric that is the weight; None where the client itself says its weight.
+            weight_scale: how many steps of ``max_weight`` a weight of 1 has.
             difference: whether the change of a model is summed, and not the model.
         """
         if self.asks_for_noise:
@@ -122,7 +125,9 @@ class LayoutPolicy:
             _within("bits", number, self.min_bits, self.max_bits)
         for one in exact:
             self._check_exact(one)
-        self._check_weight(max_weight, weighted_by, difference=difference)
+        if max_weight is not None:
+            self.check_weight(max_weight if weight_scale == 1 else max_weight / weight_scale, weighted_by)
+        self._check_difference(difference=difference)
 
     def check_parts(self, names: Mapping[str, str], records: Iterable[str] = ()) -> None:
         """Of the arrays that a layout sums.  Raises PeerError(CONFIG_BELOW_POLICY): what it met, and what it allows.
@@ -162,7 +167,9 @@ class LayoutPolicy:
         _within("clip", clip, self.min_clip, self.max_clip)
         _within("bits", bits, self.min_bits, self.max_bits)
         _within("levels", levels, 0, self.max_levels)
-        self._check_weight(max_weight, weighted_by, difference=difference)
+        if max_weight is not None:
+            self.check_weight(max_weight, weighted_by)
+        self._check_difference(difference=difference)
         least = self.min_noise_multiplier
         if least is not None and not noise_multiplier >= least:
             raise _refused(
@@ -185,12 +192,17 @@ class LayoutPolicy:
         }
         return ", ".join(f"{name} = {value!r}" for name, value in given.items() if value is not None)
 
-    def _check_weight(self, max_weight: int | None, weighted_by: str | None, *, difference: bool) -> None:
-        if max_weight is not None:
-            _within("max_weight", max_weight, self.min_max_weight, self.max_max_weight)
-            if weighted_by is not None and weighted_by not in self.weighted_by:
-                allowed = ", ".join(sorted(self.weighted_by)) or "nothing"
-                raise _refused(f"weights updates by {weighted_by!r}; this client's policy allows {allowed}")
+    def check_weight(self, max_weight: float, weighted_by: str | None) -> None:
+        """Of a weight of at most ``max_weight``.  Raises PeerError(CONFIG_BELOW_POLICY).
+
+        ``weighted_by`` is the metric that is the weight; None where the client itself says it.
+        """
+        _within("max_weight", max_weight, self.min_max_weight, self.max_max_weight)
+        if weighted_by is not None and weighted_by not in self.weighted_by:
+            allowed = ", ".join(sorted(self.weighted_by)) or "nothing"
+            raise _refused(f"weights updates by {weighted_by!r}; this client's policy allows {allowed}")
+
+    def _check_difference(self, *, difference: bool) -> None:
         if not difference and not self.whole_model:
             raise _refused("asks for the whole model; this client's policy allows its change alone (difference=True)")
 

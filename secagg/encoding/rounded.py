@@ -35,7 +35,8 @@ class RoundedPart:
         self, leaves: Sequence[Leaf], clips: Collection[float], bits: int, base: int, max_weight: int | None
     ) -> None:
         """``clips`` are those of the leaves; the digits' base is 2^b - 1 for the encoder's own b bits."""
-        self._leaves, self._clips, self._max_weight = leaves, tuple(clips), max_weight
+        self._leaves, self._clips = leaves, tuple(clips)
+        self.max_weight: Final = max_weight
         self.levels: Final = (1 << (bits - 1)) - 1
         self._reference = self._clips[0]
         self._scales = [_scale(self._reference, clip) for clip in self._clips]
@@ -52,7 +53,7 @@ class RoundedPart:
         randomness: Callable[[int], bytes],
     ) -> None:
         """Write the arrays' values, and count by name what was clipped.  Raises InputError for what is not finite."""
-        factor = fixed_point_factor(self.levels, self._reference, weight, self._max_weight or 1)
+        factor = fixed_point_factor(self.levels, self._reference, weight, self.max_weight or 1)
         rounder = Rounder(self.levels, self._reference, factor, randomness, self._size)
         work = np.empty(min(BLOCK, self._size), np.float64)
         planes = out.reshape(self._digits.count, self._size)
@@ -79,8 +80,8 @@ class RoundedPart:
     def decode(self, vector: npt.NDArray[Any], counts: Counts, count: int) -> Iterator[npt.NDArray[np.float64]]:
         """The mean of each array, in order.  Raises InputError for a sum that no clients have."""
         numbers = self._joined(vector, count)
-        if self._max_weight is not None:  # else the largest element, which is checked, says it all
-            self._check_reach(numbers, counts, count, self._max_weight)
+        if self.max_weight is not None:  # else the largest element, which is checked, says it all
+            self._check_reach(numbers, counts, count, self.max_weight)
         zero, start = np.uint64(count * self.levels), 0
         for leaf, clip in zip(self._leaves, self._clips, strict=True):
             factor = float(self._unit(clip, counts.weight))
@@ -98,7 +99,7 @@ class RoundedPart:
 
     def _unit(self, clip: float, total_weight: int) -> Fraction:
         """What one step of the sum is worth in the mean: max_weight / (scale * total_weight)."""
-        return Fraction(self._max_weight or 1, self.levels * total_weight) * Fraction(clip)
+        return Fraction(self.max_weight or 1, self.levels * total_weight) * Fraction(clip)
 
     def _round_overflown(
         self,

@@ -98,6 +98,14 @@ def matching(pattern: str, names: Collection[str]) -> list[str]:
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
+def matched(option: str, names: Collection[str], patterns: Collection[str]) -> frozenset[str]:
+    """The names that any of these patterns matches.
+
+    Raises ParameterError for a pattern that matches nothing, which names ``option``.
+    """
+    return frozenset(resolved(option, names, dict.fromkeys(patterns)))
+
+
 def resolved(option: str, names: Collection[str], patterns: Mapping[str, _V]) -> dict[str, _V]:
     """The value of each name that a pattern matches; the first one counts.
 

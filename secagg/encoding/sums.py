@@ -125,6 +125,8 @@ class Mean:
             ``max_weight`` adds one.
         totals: by the name of each exact array (``Exact``), the sum of value * weight over the clients, in units of
             10^-decimals: whole numbers of int64, or Python ints where they do not fit.
+        unweighted: the names of the arrays that the weights do not multiply: their mean, and their total, are over all
+            clients in the sum alike.
     """
 
     mean: Any
@@ -133,6 +135,7 @@ class Mean:
     contributors: int
     clipped: int
     totals: Mapping[str, npt.NDArray[Any]]
+    unweighted: frozenset[str] = frozenset()
 
 
 def sums_by_name(mean: Mean, template: Template, decimals: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
@@ -150,7 +153,8 @@ def sums_by_name(mean: Mean, template: Template, decimals: Mapping[str, int]) ->
     for leaf, values in zip(template.leaves, template.flatten(mean.mean), strict=True):
         totals = mean.totals.get(leaf.name)
         if totals is None:
-            sums[leaf.name] = np.asarray(values * float(mean.weight)).reshape(leaf.shape)
+            weight = mean.count if leaf.name in mean.unweighted else mean.weight
+            sums[leaf.name] = np.asarray(values * float(weight)).reshape(leaf.shape)
         elif decimals[leaf.name] == 0:
             sums[leaf.name] = _whole(totals)
         else:

@@ -32,6 +32,10 @@ class Counts:
     contributors: int
     clipped: int
 
+    def without_weights(self, count: int) -> Counts:
+        """As they are for arrays that the weights do not multiply: each of ``count`` clients contributes alike."""
+        return Counts(count, count, self.clipped)
+
 
 @final
 class Tail:

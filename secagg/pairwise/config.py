@@ -64,7 +64,7 @@ class RoundConfig:
     Attributes:
         clients: n, the clients invited; their ids are 0 .. n-1.
         length: m, the elements of each client's vector.
-        modulus: what the elements are counted in.
+        modulus: the modulus of the vectors' elements.
         input_max: the largest value of an element of a client's vector.  When it is below ``modulus - 1`` the plain
             sum of n such vectors is below the modulus; when it is ``modulus - 1`` any element is allowed and the sum
             is the sum modulo the modulus.

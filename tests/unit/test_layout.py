@@ -265,8 +265,11 @@ def test_input_is_not_checked_by_assert(name: str) -> None:
 
 MOST_PARAMETERS = 10
 """What belongs together travels as one value: a command's options, for example, are one dataclass."""
-WRITTEN_BY_ITS_USERS = {"secagg.adapters.flower.server.SecAggStrategy.__init__"}
-"""Keyword arguments of a public class, which Flower's users write into their ServerApp."""
+WRITTEN_BY_ITS_USERS = {
+    "secagg.adapters.flower.client.SecAggMod.__init__",
+    "secagg.adapters.flower.server.SecAggStrategy.__init__",
+}
+"""Keyword arguments of public classes, which Flower's users write into their ClientApp and their ServerApp."""
 
 
 def functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

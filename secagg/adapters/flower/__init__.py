@@ -18,7 +18,9 @@ if find_spec("flwr") is None:
 
 from secagg.adapters.flower.ballot_box import BallotReport
 from secagg.adapters.flower.batching import Batches
+from secagg.adapters.flower.class_weights import ClassWeights
 from secagg.adapters.flower.client import SecAggMod, secagg_mod
+from secagg.adapters.flower.metric_sums import MeanBy, Sum
 from secagg.adapters.flower.records import phase_of
 from secagg.adapters.flower.report import RoundReport
 from secagg.adapters.flower.server import SecAggStrategy
@@ -29,11 +31,14 @@ __all__ = [
     "STUDY_ACTION",
     "BallotReport",
     "Batches",
+    "ClassWeights",
     "DurableTokens",
+    "MeanBy",
     "RoundReport",
     "SecAggMod",
     "SecAggStrategy",
     "StudyNode",
+    "Sum",
     "phase_of",
     "run_study",
     "secagg_mod",

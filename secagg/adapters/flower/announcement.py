@@ -16,9 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, RecordDict
 
+from secagg.adapters.flower.class_weights import ClassTerms, check_class_terms, class_arrays
+from secagg.adapters.flower.extra_arrays import ExtraArray, array_of_metric
+from secagg.adapters.flower.metric_sums import EVALUATED, MeanBy, Sum, metric_arrays
 from secagg.adapters.flower.model_records import RecordSizes, bare_names, flat_name
 from secagg.adapters.flower.records import RECORD
-from secagg.encoding.layout import Layout
+from secagg.encoding.layout import MixedLayout
 from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.errors import ParameterError
 from secagg.privacy.layout import AnyLayout, PrivateLayout
@@ -38,14 +41,17 @@ class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """How an update becomes a vector, as the server says it.
 
     Attributes:
-        clip, bits, max_weight: of the Encoder.
+        clip, bits, max_weight: of the Encoder; a weight counts in steps.
         clips, array_bits: another clip than ``clip``, and other bits than ``bits``, by array.
-        metrics: the clip of each metric of training that is summed beside the arrays, by the metric's name.
+        metrics: the clip of each metric that is summed beside the arrays, weighted as they are, by the metric's name.
         difference: whether the change of the model is summed, and not the model.
         weighted_by: the metric that is the client's weight.
         run_config: whether the round's context holds the run's config too.
         left_out: the arrays of the model that are not summed and stay as each side has them, where the server asks for
             parts of a model; whatever else an app answers with is then dropped.  None where all arrays are summed.
+        weight_scale: how many steps a weight of 1 has.
+        sums, means_by: the metrics that are summed whatever the weight, and those with a weight of their own, by name.
+        class_weights: the arrays whose rows are weighed by class, by the metric that weighs.
         privacy: what a private round promises; None without noise.  ``clip`` is then the norm that a whole update is
             shortened to, ``bits`` are those of the modulus, and nothing is said of single arrays or of metrics.  (It is
             left out of the bytes where it is None, so that those are what they were before there was any.)
@@ -62,6 +68,21 @@ class UpdateTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     run_config: bool
     privacy: PrivacyTerms | None = None
     left_out: tuple[str, ...] | None = None
+    weight_scale: int = 1
+    sums: dict[str, Sum] = {}
+    means_by: dict[str, MeanBy] = {}
+    class_weights: dict[str, ClassTerms] = {}
+
+    @property
+    def largest_weight(self) -> float | None:
+        """The largest weight, as an app reports it; None where there are no weights."""
+        return None if self.max_weight is None else self.max_weight / self.weight_scale
+
+    @property
+    def metric_names(self) -> set[str]:
+        """Every metric that is looked up in what an app reports, but for the weight."""
+        weights = {one.by for one in self.means_by.values()}
+        return {*self.metrics, *self.sums, *self.means_by, *weights, *self.class_weights}
 
 
 class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -125,27 +146,51 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             names = set(self.summed)
             return _private_layout(tuple(one for one in self.arrays if one[0] in names), terms, terms.privacy)
         unsummed = set(self.unsummed())
-        shapes = [(name, shape) for name, _, shape in self.arrays if name not in unsummed]
-        arrays = {name for name, *_ in self.arrays}
-        clips = dict(terms.clips)
-        for metric, clip in sorted(terms.metrics.items()):  # bytes come in that order, whatever the dict's was
-            if (name := array_of_metric(metric)) in arrays or metric == terms.weighted_by:
-                raise ParameterError(f"metrics: {metric!r} is the weight, or {name!r} an array of the model: rename it")
-            shapes.append((name, ()))
-            clips[name] = clip
-        return Layout(
-            arrays=tuple(shapes),
+        shapes = {name: shape for name, _, shape in self.arrays if name not in unsummed}
+        check_class_terms(terms.class_weights, shapes)
+        extra = [*metric_arrays(terms.sums, terms.means_by), *class_arrays(terms.class_weights)]
+        self._check_names(extra)
+        # Bytes come in the order of names, whatever a dict's was.
+        weighed_metrics = {array_of_metric(metric): clip for metric, clip in sorted(terms.metrics.items())}
+        rounded = {one.name: one.clip for one in extra if one.clip is not None}
+        exact = {one.name: one.exact for one in extra if one.exact is not None}
+        by_class = {name for one in terms.class_weights.values() for name in one.arrays}
+        return MixedLayout(
+            arrays=(
+                *shapes.items(),
+                *((name, ()) for name in weighed_metrics),
+                *((one.name, one.shape) for one in extra),
+            ),
             clip=terms.clip,
             bits=terms.bits,
             max_weight=terms.max_weight,
-            clips=tuple(sorted(clips.items())),
-            array_bits=tuple(sorted(terms.array_bits.items())),
-            exact=(),
+            clips=tuple(sorted((terms.clips | weighed_metrics | rounded).items())),
+            array_bits=tuple(sorted((terms.array_bits | dict.fromkeys(rounded, WHOLE_BITS)).items())),
+            exact=tuple((name, one.low, one.high, one.decimals) for name, one in sorted(exact.items())),
+            unweighted=tuple(sorted({one.name for one in extra} | by_class)),
         )
+
+    def _check_names(self, extra: list[ExtraArray]) -> None:
+        """Raises ParameterError for a metric that is asked for twice or is the weight, and a name that an array has."""
+        terms = self.terms
+        asked = [*terms.metrics, *terms.sums, *terms.means_by]
+        arrays = [array_of_metric(metric) for metric in terms.metrics] + [one.name for one in extra]
+        known = {name for name, *_ in self.arrays}
+        for metric in asked:
+            if metric == terms.weighted_by or array_of_metric(metric) in known or asked.count(metric) > 1:
+                raise ParameterError(
+                    f"metrics: {metric!r} is the weight, or there twice, or {array_of_metric(metric)!r} is an array of "
+                    "the model: rename it"
+                )
+        if clash := [name for name in arrays if name in known or arrays.count(name) > 1]:
+            raise ParameterError(f"metrics: {clash[0]!r} is there twice, or an array of the model: rename it")
 
     def clip_of(self, array: str) -> float:
         """The largest value of an array that counts; metrics go by ``array_of_metric``."""
-        metrics = {array_of_metric(name): clip for name, clip in self.terms.metrics.items()}
+        terms = self.terms
+        metrics = {array_of_metric(name): clip for name, clip in terms.metrics.items()}
+        extra = [*metric_arrays(terms.sums, terms.means_by), *class_arrays(terms.class_weights)]
+        metrics |= {one.name: one.reach for one in extra}
         return {**self.terms.clips, **metrics}.get(array, self.terms.clip)
 
     def unsummed(self) -> tuple[str, ...]:
@@ -162,8 +207,24 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         unsummed = set(self.unsummed())
         return tuple(name for name, *_ in self.arrays if name not in unsummed)
 
-    def check_parts(self, policy: LayoutPolicy) -> None:
-        """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy gives no sum of these arrays."""
+    def check_policy(self, policy: LayoutPolicy) -> None:
+        """Raises PeerError(CONFIG_BELOW_POLICY) when a client with this policy refuses what is announced.
+
+        Raises ParameterError for a layout that is none.
+        """
+        terms, layout = self.terms, self.layout
+        weighted_by, difference, scale = terms.weighted_by, terms.difference, terms.weight_scale
+        if isinstance(layout, PrivateLayout):
+            layout.check_policy(policy, weighted_by=weighted_by, difference=difference)
+        else:
+            layout.check_policy(policy, weighted_by=weighted_by, difference=difference, weight_scale=scale)
+        for one in terms.means_by.values():
+            policy.check_weight(one.at_most, one.by.removeprefix(EVALUATED))
+        for metric, weights in terms.class_weights.items():
+            policy.check_weight(weights.largest, metric)
+        self._check_parts(policy)
+
+    def _check_parts(self, policy: LayoutPolicy) -> None:
         names = [name for name, *_ in self.arrays]
         bare = dict(zip(names, bare_names(iter(names), self.records), strict=True))
         policy.check_parts({name: bare[name] for name in self.summed}, [record for record, _ in self.records])
@@ -179,8 +240,10 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 def _private_layout(arrays: Described, terms: UpdateTerms, privacy: PrivacyTerms) -> PrivateLayout:
-    if terms.clips or terms.array_bits or terms.metrics:
-        raise ParameterError("a private round has one clip for all arrays, one number of bits, and no metrics")
+    if terms.clips or terms.array_bits or terms.metric_names or terms.weight_scale != 1:
+        raise ParameterError(
+            "a private round has one clip for all arrays, one number of bits, whole weights, and no metrics"
+        )
     if (terms.clip, terms.bits) != (privacy.update_clip, privacy.bits):
         raise ParameterError(
             f"clip and bits are {terms.clip!r} and {terms.bits!r}, and those of the private round's terms "
@@ -201,11 +264,6 @@ def is_float(dtype: str) -> bool:
 def context_of(announcement: bytes) -> bytes:
     """32 bytes that name all that is announced: the round's public context."""
     return hashlib.sha256(_CONTEXT_LABEL + announcement).digest()
-
-
-def array_of_metric(name: str) -> str:
-    """The name under which a metric is summed as one more array, without any axis."""
-    return f"metric {name}"
 
 
 def described(model: ArrayRecord) -> Described:

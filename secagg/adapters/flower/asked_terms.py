@@ -9,8 +9,10 @@ from typing import Final, TypeVar, final
 import msgspec
 from flwr.app import ArrayRecord
 
-from secagg.adapters.flower.announcement import WHOLE_BITS, UpdateTerms, array_of_metric, clip_of_whole_numbers
+from secagg.adapters.flower.announcement import WHOLE_BITS, UpdateTerms, clip_of_whole_numbers
+from secagg.adapters.flower.class_weights import ClassWeights, class_terms
 from secagg.adapters.flower.codec import whole_numbers
+from secagg.adapters.flower.extra_arrays import array_of_metric
 from secagg.adapters.flower.records import log
 from secagg.encoding.settings import resolved
 from secagg.errors import ParameterError
@@ -70,6 +72,7 @@ class AskedTerms:
         terms: what they say of any model.
         clips, array_bits: of single arrays, by name or pattern.
         parts: which arrays are summed.
+        class_weights: how rows are weighed by class, by name or pattern of the arrays.
         whole: the types of the arrays that held whole numbers when they were first met: their means are floats.
     """
 
@@ -77,6 +80,7 @@ class AskedTerms:
     clips: Mapping[str, float]
     array_bits: Mapping[str, int]
     parts: Parts
+    class_weights: Mapping[str, ClassWeights] = field(default_factory=dict)
     whole: dict[str, str] = field(default_factory=dict)
 
     def terms_for(self, model: ArrayRecord) -> UpdateTerms:
@@ -100,6 +104,7 @@ class AskedTerms:
             clips={name: self._default_clip(name) for name in whole} | clips,
             array_bits=dict.fromkeys(fine, WHOLE_BITS) | bits,
             left_out=left_out,
+            class_weights=class_terms(self.class_weights, {name: tuple(model[name].shape) for name in names}),
         )
 
     def private_for(self, model: ArrayRecord) -> UpdateTerms:

@@ -55,6 +55,7 @@ class SecAggMod:
         budget: PathOf = None,
         sums: PathOf = None,
         ballot: ErrorsOf | None = None,
+        evaluation: ClientAppCallable | None = None,
     ) -> None:
         """Options; what is not given here is looked up in the node's own config, never in the run's.
 
@@ -84,8 +85,12 @@ class SecAggMod:
                 with it, the node votes in ballots (``SecAggStrategy(ballot=...)``).  It is called with each model that
                 the node trains from as well, whose errors it compares with; those stay in its context.  None: the node
                 takes part in no ballot.
+            evaluation: the app's evaluation, ``evaluation(message, context)``: it is called on the model that the node
+                trains from, in the same step, when the server has metrics of it summed (``SecAggStrategy(metrics=...)``
+                with names that begin with ``evaluate.``).  Its answer stays at the node but for its part of those sums.
+                None: the node takes part in no round that sums such metrics.
         """
-        self._errors_of = ballot
+        self._errors_of, self._evaluation = ballot, evaluation
         self._options = NodeOptions(
             policy=policy,
             layout_policy=layout_policy or LayoutPolicy(),
@@ -140,7 +145,13 @@ class SecAggMod:
             index = records.index_of(record)
             if announces_ballot(announcement):
                 return Voter(node, memory, announcement, self._tests(context)).join(invitation, index)
-            return Participant(node, memory, announcement).join(invitation, index)
+            part = Participant(node, memory, announcement)
+            if part.needs_evaluation and self._evaluation is None:
+                raise RefusedMessageError(
+                    "the server sums metrics of the evaluation, and this node's SecAggMod has none: give it "
+                    "SecAggMod(evaluation=...)"
+                )
+            return part.join(invitation, index)
         if data is None:
             raise RefusedMessageError(
                 "a training message without secure aggregation: this client sends no plain update; wrap the server's "
@@ -160,7 +171,7 @@ class SecAggMod:
         part = Participant(node, memory, suspended.announcement)
 
         def train(config: RoundConfig) -> Submitted:
-            given = part.train(below, context, call_next, config)
+            given = part.train(below, context, call_next, config, self._evaluation)
             models = list(below.content.array_records.values())
             if tests is not None and len(models) == 1:  # no ballot is about several records
                 tests.remember(models[0])  # the announced model, which was accepted: nodes train from no other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from tokenize import TokenError
 from typing import Any, Final, final
 from zipfile import BadZipFile
@@ -13,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
-from secagg.adapters.flower.announcement import Announcement, array_of_metric
+from secagg.adapters.flower.announcement import Announcement
+from secagg.adapters.flower.class_weights import ClassMeans, array_of_steps, class_means, weighed
+from secagg.adapters.flower.extra_arrays import Opened, array_of_metric
+from secagg.adapters.flower.metric_sums import metric_results
 from secagg.adapters.flower.model_records import flat_name
 from secagg.encoding import Encoder
 from secagg.encoding.settings import Coarse
-from secagg.encoding.sums import AttachedResult
+from secagg.encoding.sums import AttachedResult, Mean
 from secagg.errors import InputError
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.encoder import PrivateEncoder
@@ -60,11 +63,14 @@ class MeanUpdate:
     Attributes:
         arrays: the mean arrays.  Floats have the model's own type, all else is float64: so is an average of whole
             numbers in Flower.  Arrays that are not summed are the model's own.
-        metrics: the weighted mean of each metric that is summed.
+        metrics: of each metric that is summed, its mean or its sum.
         weight: the total weight; in a private round, an estimate of it.
         contributors: how many clients have a weight above 0; in a private round, all in the sum.
         clipped: how many values were clipped, over all clients; a weight that was reduced to
             ``max_weight`` adds one.  In a private round nobody counts them.
+        bounds: by metric or array, the most by which a sum, a mean with a weight of its own, or a value of an array
+            with class weights can be off.
+        thin_classes: by metric of class weights, the classes to which too few clients contribute: their rows stay.
         private: what was decoded of a private round; None without noise.
         indicator: the noisy sum by which an adaptive clip moves; None without one.
     """
@@ -74,6 +80,8 @@ class MeanUpdate:
     weight: float
     contributors: int
     clipped: int
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    thin_classes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     private: PrivateMean | None = None
     indicator: float | None = None
 
@@ -105,6 +113,7 @@ class Codec:
                 raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
         self._leaf_of = self.layout.leaf_names()
         """The encoder may call an array by another name than the model does."""
+        self._has_extra = bool(self.terms.sums or self.terms.means_by or self.terms.class_weights)
 
     def bind(self, config: RoundConfig) -> None:
         """Encode and decode for this round from now on.  Raises ParameterError when the layout does not suit it."""
@@ -138,20 +147,29 @@ class Codec:
             return math.inf
         if array in self._model and self._model[array].size == 0:
             return 0.0
-        weight = int(total_weight) if self.terms.max_weight is not None else None
-        return self.encoder.error_bound(count, weight, self._leaf_of[array])
+        if self.terms.max_weight is None:
+            return self.encoder.error_bound(count, None, self._leaf_of[array])
+        steps = round(total_weight * self.terms.weight_scale)
+        bound = self.encoder.error_bound(count, steps, self._leaf_of[array])
+        if self.terms.weight_scale == 1:
+            return bound
+        # Each weight is off by half a step at most, and moves the mean towards a value that is 2 clips away at most.
+        return bound + self.announced.clip_of(array) * count / steps
 
-    def encode(self, arrays: ArrayRecord, weight: int, metrics: Mapping[str, float]) -> tuple[Submitted, Encoded]:
+    def encode(self, arrays: ArrayRecord, weight: int, extra: Mapping[str, Any]) -> tuple[Submitted, Encoded]:
         """The vector with its keys, and what a client's operator is told about it.
 
-        Every finite update fits.  Raises InputError for arrays that are not those of the model, or hold what is not
-        finite.
+        ``weight`` is in steps, and ``extra`` are the values of the metrics and of class weights, by array.  Every
+        finite update fits.  Raises InputError for arrays that are not those of the model, or hold what is not finite.
         """
         summed = {name: array for name, array in arrays.items() if name not in self._unsummed}
         if self.terms.left_out is not None:  # the rest of the app's model is its own affair
             summed = {name: array for name, array in summed.items() if name in self._model}
         update: dict[str, Any] = {name: self._change(name, array) for name, array in summed.items()}
-        update |= {array_of_metric(metric): np.asarray(value) for metric, value in metrics.items()}
+        for metric, one in self.terms.class_weights.items():
+            steps = extra[array_of_steps(metric)]
+            update |= {name: weighed(update[name], one, steps) for name in one.arrays if self._has_shape(update, name)}
+        update |= extra
         if isinstance(self.layout, PrivateLayout):
             return self._encode_privately(self.layout, update, weight)
         given = submitted(self.encoder, update, weight)
@@ -177,14 +195,53 @@ class Codec:
         if isinstance(found, PrivateSum):
             return self._private_mean(found)
         mean = found.mean
-        return self.update_of(mean.mean, mean.weight, mean.contributors, mean.clipped)
+        update = self.update_of(mean.mean, mean.weight, mean.contributors, mean.clipped)
+        return update if not self._has_extra else self._with_extra(update, mean, result.min_survivors)
 
     def update_of(self, means: Mapping[str, Any], weight: float, contributors: int, clipped: int) -> MeanUpdate:
         """The mean update from the means of what is summed, by name, and what else a sum says."""
         arrays = self._with_means(means)
         names = {metric: array_of_metric(metric) for metric in self.terms.metrics}
         metrics = {metric: float(means[name]) for metric, name in names.items()}
-        return MeanUpdate(arrays, metrics, weight, contributors, clipped)
+        return MeanUpdate(arrays, metrics, weight / self.terms.weight_scale, contributors, clipped)
+
+    def _with_extra(self, update: MeanUpdate, mean: Mean, least: int) -> MeanUpdate:
+        """The update with what was summed whatever the weights: plain sums of metrics, and rows weighed by class."""
+        totals = {name: mean.totals[leaf] for name, leaf in self._leaf_of.items() if leaf in mean.totals}
+        bounds = self.plain_encoder.error_bounds(mean.count, mean.weight)
+        opened = Opened(mean.count, least, mean.mean, totals, lambda name: bounds.get(self._leaf_of[name], 0.0))
+        terms = self.terms
+        metrics, of_metrics = metric_results(terms.sums, terms.means_by, opened)
+        clips = {name: self.announced.clip_of(name) for one in terms.class_weights.values() for name in one.arrays}
+        by_class = class_means(terms.class_weights, opened, clips)
+        arrays = {name: Array(self._restored_rows(name, by_class)) for name in by_class.means}
+        return replace(
+            update,
+            arrays=ArrayRecord({**update.arrays, **arrays}),
+            metrics=update.metrics | metrics,
+            bounds=of_metrics | by_class.bounds,
+            thin_classes=by_class.thin,
+        )
+
+    @property
+    def plain_encoder(self) -> Encoder:
+        """The encoder of a round without noise.  Raises TypeError in a private round, which has nothing to ask it."""
+        if not isinstance(self.encoder, Encoder):
+            raise TypeError("a round with noise")
+        return self.encoder
+
+    def _restored_rows(self, name: str, by_class: ClassMeans) -> npt.NDArray[Any]:
+        """The new array: rows to which too few contribute are the model's own."""
+        base, mean = self._model[name], by_class.means[name]
+        if not self.terms.difference:
+            kept = by_class.kept[name].reshape(-1, *(1,) * (base.ndim - 1))
+            mean = np.where(kept, mean, base.astype(np.float64))
+        return self._restored(name, mean)
+
+    def _has_shape(self, update: Mapping[str, Any], name: str) -> bool:
+        """Whether the app's array can be weighed; the encoder says what is wrong with one that cannot."""
+        given = update.get(name)
+        return given is not None and given.shape == self._model[name].shape and given.dtype.kind in _REAL
 
     def _private_mean(self, found: PrivateSum) -> MeanUpdate:
         layout, mean = found.layout, found.mean

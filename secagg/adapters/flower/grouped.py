@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from secagg.adapters.flower.announcement import array_of_metric
 from secagg.adapters.flower.codec import Codec, MeanUpdate
+from secagg.adapters.flower.extra_arrays import array_of_metric
 from secagg.encoding import Encoder
 from secagg.errors import InputError, ParameterError
 from secagg.outcome import Result
@@ -120,11 +120,11 @@ def opened_groups(codec: Codec, result: Result, robustness: Robustness) -> Opene
             found.means, found.weights.tolist(), found.contributors, found.clipped, strict=True
         )
     )
-    weight, contributors, clipped = float(found.weights.sum()), sum(found.contributors), sum(found.clipped)
+    steps, contributors, clipped = float(found.weights.sum()), sum(found.contributors), sum(found.clipped)
     of_model = ~_metric_columns(codec, encoder)
     if robustness.rule is None:
         updates, centre = each, None
-        shares = found.weights / weight
+        shares = found.weights / steps
         metrics = {
             name: float(sum(share * update.metrics[name] for share, update in zip(shares, each, strict=True)))
             for name in codec.terms.metrics
@@ -132,17 +132,17 @@ def opened_groups(codec: Codec, result: Result, robustness: Robustness) -> Opene
     else:
         whole = coordinate_median(found.means, found.weights)
         whole[of_model] = centre = _robust(found.means[:, of_model], found.weights, robustness.rule, robustness)
-        update = codec.update_of(as_update(encoder, whole), weight, contributors, clipped)
+        update = codec.update_of(as_update(encoder, whole), steps, contributors, clipped)
         updates, metrics = (update,), update.metrics
     means = found.means[:, of_model]
     report = report_round(means, found.members, numbers=found.numbers, centre=centre)
     return Opened(
         updates=updates,
-        parts=tuple(zip(map(len, found.members), found.weights.tolist(), strict=True)),
+        parts=tuple((len(members), one.weight) for members, one in zip(found.members, each, strict=True)),
         included=tuple(sorted(member for group in found.members for member in group)),
         contributors=contributors,
         clipped=clipped,
-        weight=weight,
+        weight=steps / codec.terms.weight_scale,
         metrics=metrics,
         report=report,
         means=means,

@@ -30,6 +30,8 @@ FilePath: TypeAlias = str | os.PathLike[str]
 PathOf: TypeAlias = FilePath | Callable[[Context], FilePath | None] | None
 """A path, or what gives a node's path, or none, from its context."""
 
+_FRACTIONS: Final = frozenset({"min_max_weight", "max_max_weight"})
+"""The fields of a LayoutPolicy that are whole numbers by default, and may be fractions."""
 _ACTIVE_GAMMA: Final = 0.2
 """In ``active`` a client must bound the colluders itself; this is ``RoundConfig``'s default too."""
 
@@ -222,7 +224,8 @@ def _layout_policy(policy: LayoutPolicy, context: Context) -> LayoutPolicy:
     for each in fields(policy):
         key = f"secagg-{each.name.replace('_', '-')}"
         if (value := context.node_config.get(key)) is not None:
-            given[each.name] = _like(getattr(policy, each.name), key, value)
+            present = getattr(policy, each.name)
+            given[each.name] = _like(float(present) if each.name in _FRACTIONS else present, key, value)
     return replace(policy, **given) if given else policy
 
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
 from secagg.adapters.flower import records
@@ -19,6 +19,7 @@ from secagg.adapters.flower.announcement import Announcement, context_of, digest
 from secagg.adapters.flower.codec import Codec
 from secagg.adapters.flower.membership import LeavesError, RefusedMessageError, gone_on, joined
 from secagg.adapters.flower.memory import Memory, Suspended
+from secagg.adapters.flower.metric_sums import is_evaluated
 from secagg.adapters.flower.model_records import flat_model, record_sizes
 from secagg.adapters.flower.node import Node
 from secagg.adapters.flower.records import log
@@ -109,8 +110,20 @@ class Participant:
         """
         return gone_on(self._node, state, lambda client: self._answer(client, data, train))
 
-    def train(self, message: Message, context: Context, call_next: ClientAppCallable, config: RoundConfig) -> Submitted:
-        """The app's update as a vector of a round with this config.
+    @property
+    def needs_evaluation(self) -> bool:
+        """Whether metrics of the node's evaluation are to be summed beside its update."""
+        return is_evaluated(iter(self._announced.terms.metric_names))
+
+    def train(
+        self,
+        message: Message,
+        context: Context,
+        call_next: ClientAppCallable,
+        config: RoundConfig,
+        evaluation: ClientAppCallable | None = None,
+    ) -> Submitted:
+        """The app's update as a vector of a round with this config, with the metrics that ``evaluation`` gives.
 
         Raises LeavesError for a message that is not what was announced, which is public, and for an app that fails or
         whose update cannot be summed, which is the one thing about a client's data that shows.
@@ -132,9 +145,12 @@ class Participant:
             codec.bind(config)
         except (ParameterError, InputError) as wrong:
             raise LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
+        evaluated = None
+        if self.needs_evaluation and evaluation is not None:  # of the model that came, before anything is trained
+            evaluated = _reply_of_app(evaluation_message(message, context), context, evaluation).content
         reply = _reply_of_app(message, context, call_next)
         try:
-            return vector_of(update_of(reply.content, announced), codec)
+            return vector_of(update_of(reply.content, announced, evaluated), codec)
         except InputError as unfit:
             raise LeavesError(unfit) from None
 
@@ -149,8 +165,7 @@ class Participant:
             )
         try:
             layout = self._announced.layout
-            layout.check_policy(self._node.layout_policy, weighted_by=terms.weighted_by, difference=terms.difference)
-            self._announced.check_parts(self._node.layout_policy)
+            self._announced.check_policy(self._node.layout_policy)
             layout.check_round(config)
         except (ParameterError, InputError) as wrong:
             raise not_approved(f"the announced layout does not fit the round: {wrong}") from None
@@ -179,6 +194,12 @@ class Participant:
 def not_approved(reason: str) -> PeerError:
     """What a client's ``approve`` raises for a round that it takes no part in."""
     return PeerError(ErrorCode.CONFIG_NOT_APPROVED, reason, phase=Phase.ADVERTISE)
+
+
+def evaluation_message(message: Message, context: Context) -> Message:
+    """The message of a training as one that asks to evaluate: the same records, which its function may change."""
+    content = RecordDict(dict(message.content))
+    return Message(content, dst_node_id=context.node_id, message_type=MessageType.EVALUATE)
 
 
 def _reply_of_app(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -138,6 +138,8 @@ def checked_privacy(privacy: Privacy, given: Mapping[str, object]) -> Privacy:
         "bits": "the bits of a private round are those of its modulus: Privacy(bits=...)",
         "clips": "a private round has one clip for all arrays, the norm of a whole update",
         "array_bits": "a private round has one number of bits for all arrays",
+        "class_weights": "what is summed beside the update would take its part of the clip from it",
+        "weight_scale": "the weights of a private round are whole numbers: scale them in the app",
         "metrics": "what is summed beside the update would take its part of the clip from it; measure on data of the "
         "server's own, or in rounds of their own with a budget of their own",
     }

@@ -64,8 +64,10 @@ class RoundReport:
         error_bound: the most by which a value can differ from the exact mean of the clipped updates, for arrays with
             the strategy's ``clip`` and ``bits``; 0 when there are none.  Infinity in a private round, whose noise has
             no bound.
-        error_bounds: the same for the arrays with a clip or bits of their own and for metrics, by name.
-        metrics: the weighted mean of each metric that is summed.
+        error_bounds: the same for the arrays with a clip, bits or class weights of their own and for metrics, by name.
+        metrics: of each metric that is summed, its mean or its sum.
+        thin_classes: by metric of class weights, the classes to which fewer than ``min_survivors`` clients contribute:
+            the rows of their arrays stay as they were.
         failure: why there is no new model, and where to look; empty when there is one.
         privacy: what a private round promised and what it reached; None without noise, and without a mean.
         noise: standard deviation of the noise in each value of the mean; 0.0 without.
@@ -88,6 +90,7 @@ class RoundReport:
     error_bound: float = 0.0
     error_bounds: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    thin_classes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     failure: str
     privacy: PrivacyReport | None = None
     noise: float = 0.0
@@ -122,6 +125,13 @@ def log_mean(report: RoundReport, clip: float) -> None:
         report.total_weight,
         {phase: len(lost) for phase, lost in report.dropped.items()} or "nobody",
     )
+    for metric, classes in report.thin_classes.items():
+        log.warning(
+            "secagg: round %d: too few clients have a weight for the classes %s of %r: their rows stay as they were",
+            report.server_round,
+            ", ".join(map(str, classes)),
+            metric,
+        )
     if report.clipped:
         log.warning(
             "secagg: round %d: %s %s clipped over all clients (a weight above max_weight counts here like a value): "

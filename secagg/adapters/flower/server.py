@@ -17,10 +17,12 @@ from secagg.adapters.flower.announcement import Announcement, UpdateTerms, conte
 from secagg.adapters.flower.asked_terms import AskedTerms, Parts
 from secagg.adapters.flower.ballot_box import BallotBox, WithoutVerdict, checked_without_verdict
 from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
+from secagg.adapters.flower.class_weights import LARGEST_SCALE, ClassWeights, steps_of
 from secagg.adapters.flower.codec import Codec, MeanUpdate
 from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.grouped import HowMany, checked_robustness
 from secagg.adapters.flower.leaving_out import LeftOutNodes, checked_leave_out
+from secagg.adapters.flower.metric_sums import Metric, sorted_out
 from secagg.adapters.flower.model_records import by_record, flat_model, record_sizes
 from secagg.adapters.flower.private import PrivateTraining, checked_privacy
 from secagg.adapters.flower.records import log
@@ -29,6 +31,7 @@ from secagg.adapters.flower.unmasking import Unmasking
 from secagg.adapters.flower.wrapped import check_strategy, main_record, model_of, told_by, weight_key
 from secagg.credentials import load_directory
 from secagg.encoding import Encoder
+from secagg.encoding.limits import LARGEST_WEIGHT, integer
 from secagg.errors import ParameterError
 from secagg.identity import MemoryDirectory
 from secagg.machines import ServerMachine
@@ -82,12 +85,14 @@ class SecAggStrategy(Strategy):
         strategy: Strategy,
         *,
         clip: float | None = None,
-        max_weight: int | EllipsisType | None = ...,
+        max_weight: float | EllipsisType | None = ...,
+        weight_scale: int = 1,
         bits: int | None = None,
         clips: Mapping[str, float] | None = None,
         array_bits: Mapping[str, int] | None = None,
         difference: bool = True,
-        metrics: Mapping[str, float] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        class_weights: Mapping[str, ClassWeights] | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         threat_model: ThreatModel | str = ThreatModel.SEMI_HONEST,
@@ -117,6 +122,8 @@ class SecAggStrategy(Strategy):
             max_weight: the largest weight of a client; a larger one is clamped to it.  The error grows with
                 max_weight / mean weight, and one above 2^(bits-1) - 1 is refused.  None weighs all clients alike, which
                 is the default with ``privacy``; without it there is none.
+            weight_scale: how many steps a weight of 1 has: with 1000, a weight of 0.37 counts as 370 steps, and each
+                weight is off by half a step at most.  ``max_weight`` may be a fraction then.
             bits: of an encoded value, 16 when not given; see ``Encoder``.
             clips: other clips for some arrays, by name or pattern (``{"*.num_batches_tracked": 10_000}``); the first
                 pattern that matches counts.  An array's error grows with its clip.  Arrays of whole numbers that no
@@ -125,9 +132,15 @@ class SecAggStrategy(Strategy):
                 get 32.
             difference: sum the change of the model; False sums the arrays themselves, which ``clip`` then bounds, and
                 which clients refuse unless their layout policy has ``whole_model``.
-            metrics: the largest absolute value of each metric of training that is summed beside the arrays, by name
-                (``{"loss": 10.0, "accuracy": 1.0}``).  Its weighted mean is in the MetricRecord of the one reply, and
-                in the report.  A client whose reply lacks one leaves the round.
+            metrics: which metrics are summed beside the arrays, in the same vector, by name.  A number is the largest
+                absolute value of a metric whose mean is weighted as the model's is (``{"loss": 10.0}``); ``Sum`` asks
+                for a plain sum, and ``MeanBy`` for a mean with a weight of its own.  Names that begin with
+                ``evaluate.`` are of the node's ``SecAggMod(evaluation=...)``, all others of the reply to training.
+                Sums and means are in the MetricRecord of the one reply, and in the report.  A client whose reply
+                lacks one leaves the round.
+            class_weights: the arrays whose rows are classes, by name or pattern, with how each client weighs each class
+                (``{"head.*": ClassWeights("class-counts", largest=500)}``).  A row to which fewer than
+                ``min_survivors`` clients contribute stays as it was.
             include: patterns of the arrays that are summed (``["backbone.*"]``); None for all of them.  All other
                 arrays stay at each node, and on the server as they are: what an app answers of them is dropped at the
                 node.  A pattern that matches nothing is refused in the first round.
@@ -176,7 +189,14 @@ class SecAggStrategy(Strategy):
         self.scores = Scores()
         self._private: PrivateTraining | None = None
         if privacy is not None:
-            given = {"clip": clip, "bits": bits, "clips": clips, "array_bits": array_bits, "metrics": metrics}
+            given: dict[str, object] = {
+                "clip": clip,
+                "bits": bits,
+                "clips": clips,
+                "array_bits": array_bits,
+                "metrics": metrics,
+            }
+            given |= {"class_weights": class_weights, "weight_scale": weight_scale if weight_scale != 1 else None}
             weight = None if isinstance(max_weight, EllipsisType) else max_weight
             self._private = PrivateTraining(checked_privacy(privacy, {**given, "max_weight": weight}))
             clip, max_weight = privacy.clip, weight
@@ -194,21 +214,31 @@ class SecAggStrategy(Strategy):
                 "active: give SecAggStrategy the ServerApp's run_config=context.run_config; clients train only when "
                 "theirs is the same"
             )
+        by_weight, sums, means_by = sorted_out(metrics or {})
+        if groups is not None and (sums or means_by or class_weights):
+            raise ParameterError(
+                "groups go with metrics weighted as the model is, and neither with Sum, MeanBy nor class_weights: "
+                "leave one out"
+            )
         self._asked_terms = AskedTerms(
             UpdateTerms(
                 clip=float(clip),
                 bits=_BITS if bits is None else bits,
-                max_weight=max_weight,
+                max_weight=_steps(max_weight, weight_scale),
                 clips={},
                 array_bits={},
-                metrics={name: float(largest) for name, largest in (metrics or {}).items()},
+                metrics=by_weight,
                 difference=difference,
                 weighted_by=weight_key(strategy),
                 run_config=run_config is not None,
+                weight_scale=weight_scale,
+                sums=sums,
+                means_by=means_by,
             ),
             clips=dict(clips or {}),
             array_bits=dict(array_bits or {}),
             parts=Parts.of(include, exclude),
+            class_weights=dict(class_weights or {}),
         )
         self._run_config = None if run_config is None else dict(run_config)
         if options.get("complaints"):
@@ -264,7 +294,7 @@ class SecAggStrategy(Strategy):
         terms = self._terms_of(model, len(messages))
         announced = Announcement.of(model, terms, told_by(messages, self._run_config), record_sizes(sent))
         codec = Codec(model, announced)
-        codec.check_precision()
+        self._check_precision(codec)
         server = Server(self._config(codec, len(messages)), directory=self._directory)
         if (refused := self._refused_by_budget(server, announced.terms)) is not None:
             self.reports[server_round] = RoundReport(
@@ -328,6 +358,17 @@ class SecAggStrategy(Strategy):
         server = Server(with_carrier(config, self._carrier), directory=self._directory)
         return GridRound(server, grid, asked, self._timeout_of, self._members)
 
+    def _check_precision(self, codec: Codec) -> None:
+        try:
+            codec.check_precision()
+        except ParameterError as coarse:
+            if codec.terms.weight_scale == 1:
+                raise
+            raise ParameterError(
+                f"{coarse} (it is counted in steps: max_weight {codec.terms.largest_weight:g} times weight_scale "
+                f"{codec.terms.weight_scale})"
+            ) from None
+
     def _check_records(self, sent: Mapping[str, ArrayRecord]) -> None:
         if self._box is not None and len(sent) > 1:
             raise ParameterError(
@@ -368,7 +409,7 @@ class SecAggStrategy(Strategy):
         }
         log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", shares)
         terms = self._asked_terms.terms
-        log.info("\t│\t└── clip %s | bits %s | max weight %s", terms.clip, terms.bits, terms.max_weight)
+        log.info("\t│\t└── clip %s | bits %s | max weight %s", terms.clip, terms.bits, terms.largest_weight)
         self.strategy.summary()
 
     def _config(self, codec: Codec, invited: int) -> RoundConfig:
@@ -441,6 +482,16 @@ def _reply(number: int, update: MeanUpdate, codec: Codec, record: str) -> Messag
     content = RecordDict({**by_record(update.arrays, codec.announced.records, record), _METRICS: metrics})
     addressed = Message(RecordDict(), dst_node_id=number, message_type=MessageType.TRAIN)
     return Message(content, reply_to=addressed)
+
+
+def _steps(max_weight: float | None, weight_scale: int) -> int | None:
+    """The largest weight in steps.  Raises ParameterError."""
+    integer("weight_scale", weight_scale, 1, LARGEST_SCALE)
+    if max_weight is None:
+        return None
+    if weight_scale == 1 and not isinstance(max_weight, float):
+        return integer("max_weight", max_weight, 1, LARGEST_WEIGHT)
+    return steps_of(max_weight, weight_scale, "max_weight", "weight_scale")
 
 
 def _checked_timeout(timeout: float | Mapping[str, float] | None) -> float | Mapping[str, float] | None:

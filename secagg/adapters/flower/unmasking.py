@@ -8,8 +8,8 @@ from typing import Any, final
 
 from flwr.app import Message
 
-from secagg.adapters.flower.announcement import array_of_metric
 from secagg.adapters.flower.codec import Codec, MeanUpdate
+from secagg.adapters.flower.extra_arrays import array_of_metric
 from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.grouped import Opened, Robustness, opened_groups, opened_sum
 from secagg.adapters.flower.leaving_out import LeftOutNodes
@@ -107,8 +107,10 @@ def _figures(codec: Codec, opened: Opened) -> dict[str, Any]:
 
     terms = codec.terms
     settings = terms.clips | terms.array_bits
-    ordinary = [name for name in codec.announced.summed if name not in settings]
-    own = [name for name in codec.announced.summed if name in settings]
+    by_class = {name for one in terms.class_weights.values() for name in one.arrays}
+    weighted = [name for name in codec.announced.summed if name not in by_class]
+    ordinary = [name for name in weighted if name not in settings]
+    own = [name for name in weighted if name in settings]
     return {
         "included": opened.included,
         "contributors": opened.contributors,
@@ -116,7 +118,9 @@ def _figures(codec: Codec, opened: Opened) -> dict[str, Any]:
         "total_weight": opened.weight,
         "error_bound": max(map(bound, ordinary), default=0.0),
         "error_bounds": {name: bound(name) for name in own}
-        | {metric: bound(array_of_metric(metric)) for metric in terms.metrics},
+        | {metric: bound(array_of_metric(metric)) for metric in terms.metrics}
+        | (dict(opened.updates[0].bounds) if terms.sums or terms.means_by or by_class else {}),
+        "thin_classes": opened.updates[0].thin_classes,
         "metrics": opened.metrics,
         "groups": opened.report,
         "failed_groups": opened.failed,

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final, final
 
-from flwr.app import ArrayRecord, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import ArrayRecord, MetricRecordValues, RecordDict
 
 from secagg.adapters.flower.announcement import Announcement
+from secagg.adapters.flower.class_weights import class_values
 from secagg.adapters.flower.codec import Codec, Encoded
+from secagg.adapters.flower.extra_arrays import Values, array_of_metric
+from secagg.adapters.flower.metric_sums import EVALUATED, is_evaluated, metric_values
 from secagg.adapters.flower.model_records import flat_reply
 from secagg.adapters.flower.records import log
 from secagg.errors import InputError
@@ -33,50 +37,65 @@ _LARGEST_NUMBER: Final = 2**63
 @final
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Update:
-    """One client's contribution: its arrays, its weight, and its metrics that are summed."""
+    """One client's contribution: its arrays, its weight in steps, and what is summed beside them, by array."""
 
     arrays: ArrayRecord
     weight: int
-    metrics: Mapping[str, float]
+    extra: Values
 
 
-def update_of(content: RecordDict, announced: Announcement) -> Update:
-    """The app's reply.  Raises InputError for one that cannot be summed; the message may tell of the client's data."""
+def update_of(content: RecordDict, announced: Announcement, evaluated: RecordDict | None = None) -> Update:
+    """The app's reply, and that of its evaluation.
+
+    Raises InputError for one that cannot be summed; the message may tell of the client's data.
+    """
     terms = announced.terms
     arrays = flat_reply(dict(content.array_records), announced.records)
-    if terms.max_weight is None and not terms.metrics:
-        return Update(arrays, 1, {})
-    metrics = _only_metrics(dict(content.metric_records))
-    weight = 1 if terms.max_weight is None else _weight(metrics, terms.weighted_by)
-    return Update(arrays, weight, {name: _number(metrics, name) for name in terms.metrics})
+    names = terms.metric_names | (set() if terms.max_weight is None else {terms.weighted_by})
+    metrics: dict[str, MetricRecordValues] = {}
+    if any(not name.startswith(EVALUATED) for name in names):
+        metrics |= _only_metrics("training", content)
+    if is_evaluated(iter(names)) and evaluated is not None:
+        metrics |= {f"{EVALUATED}{name}": value for name, value in _only_metrics("evaluation", evaluated).items()}
+
+    def number(name: str) -> int | float:
+        return _number(metrics, name)
+
+    weight = 1 if terms.max_weight is None else _weight(metrics, terms.weighted_by, terms.weight_scale)
+    extra = {array_of_metric(name): np.asarray(number(name)) for name in terms.metrics}
+    extra |= metric_values(terms.sums, terms.means_by, number)
+    for metric, one in terms.class_weights.items():
+        extra |= class_values(metric, one, metrics.get(metric))
+    return Update(arrays, weight, extra)
 
 
 def vector_of(update: Update, codec: Codec) -> Submitted:
     """What to submit; the client's own log says what was cut off.  Raises InputError, as ``Codec.encode``."""
-    given, encoded = codec.encode(update.arrays, update.weight, update.metrics)
+    given, encoded = codec.encode(update.arrays, update.weight, update.extra)
     _tell(update, codec, encoded)
     return given
 
 
-def _only_metrics(records: dict[str, MetricRecord]) -> MetricRecord:
+def _only_metrics(step: str, content: RecordDict) -> dict[str, MetricRecordValues]:
+    records = content.metric_records
     if len(records) != 1:
         names = ", ".join(map(repr, records)) or "none"
-        raise InputError(f"the app's reply has {len(records)} metric records ({names}); it must have one")
-    return next(iter(records.values()))
+        raise InputError(f"the app's reply to {step} has {len(records)} metric records ({names}); it must have one")
+    return dict(next(iter(records.values())))
 
 
-def _weight(metrics: MetricRecord, name: str) -> int:
-    """The weight: rounded to a whole number, and 0 when it is below; the encoder clamps it to max_weight."""
+def _weight(metrics: Mapping[str, object], name: str, scale: int) -> int:
+    """The weight in steps: rounded to a whole number, and 0 when it is below; the encoder clamps it to max_weight."""
     value = _number(metrics, name)
-    weight = max(0, round(value))
-    if weight != value:
+    weight = max(0, round(value * scale))
+    if weight != value and scale == 1:
         log.warning("secagg: the metric %r is %r; a weight is a whole number from 0 up: %d counts", name, value, weight)
     if weight == 0:
         log.warning("secagg: this client has weight 0, so that its update adds nothing; without data, do not join")
     return weight
 
 
-def _number(metrics: MetricRecord, name: str) -> int | float:
+def _number(metrics: Mapping[str, object], name: str) -> int | float:
     value = metrics.get(name)
     if value is None:
         had = ", ".join(map(repr, metrics)) or "none"
@@ -110,9 +129,9 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
         )
     if encoded.weight_clamped:
         log.warning(
-            "secagg: the weight %d was reduced to %d, the strategy's max_weight: ask for a larger one, or report less",
-            update.weight,
-            codec.terms.max_weight,
+            "secagg: the weight %g was reduced to %g, the strategy's max_weight: ask for a larger one, or report less",
+            update.weight / codec.terms.weight_scale,
+            codec.terms.largest_weight,
         )
     for name, coarse in list(encoded.coarse.items())[:_LISTED]:
         log.warning(

@@ -87,9 +87,9 @@ class Limits:
     second meanwhile.
 
     Attributes:
-        connections: at the same time; None: twice the seats of all rounds, and 64.  Twice as many are accepted, while
-            they shake hands or are told why not; what comes beyond that, or beyond the files that the process may open,
-            is dropped at once.
+        connections: the most at the same time; None: 64 more than twice the seats of all rounds.  Twice as many are
+            accepted, while they shake hands or are told why not; what comes beyond that, or beyond the files that the
+            process may open, is dropped at once.
         logging_in: of them, those that have not logged in; None: the seats of all rounds, and 64.
         login_seconds: for the TLS and WebSocket handshakes, and again for the login.
         bytes_per_second: the slowest that a message may come, beyond ``grace_seconds``.
