@@ -36,7 +36,7 @@ from secagg.pairwise.partial import NAME_BYTES, PartialSum
 from secagg.pairwise.phases import SERVER_ENDED, HostCall, ServerState, collected_in
 from secagg.pairwise.rules import server as rules
 from secagg.pairwise.rules import wire as wire_rules
-from secagg.pairwise.server import advertise, certify, compute, dispatch, groups, intake
+from secagg.pairwise.server import advertise, certify, compute, dispatch, groups, intake, opening
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import RoundOverError
 from secagg.pairwise.server.records import (
@@ -288,8 +288,8 @@ class Server:
         """Unmask the sum: the one step that takes long.  May run in another thread; called again, returns the same.
 
         Args:
-            executor: where masks are expanded, slice by slice; this thread when not given.  It gets keys of single
-                streams, so a process or a machine behind it is as trusted as the server.
+            executor: where secrets are reconstructed and masks expanded; this thread when not given.  It gets shares of
+                secrets and keys of streams, so a process or a machine behind it is as trusted as the server.
             workers: how many jobs the executor runs at once, where it does not say so itself, as Dask's.
 
         Raises StateError before UNMASK is closed; ParameterError when ``workers`` is below 1; PeerError(BAD_DEALER)
@@ -512,7 +512,7 @@ class Server:
         bad: PeerError | None = None
         for group, owners in compute.owners_by_group(unmasked).items():
             try:
-                add, subtract = compute.mask_keys(unmasked, owners)
+                add, subtract = opening.mask_keys(unmasked, owners, executor, workers)
                 masked_sum = unmasked.masked.total_of(group)
                 keys = compute.without_masks(masked_sum, add, subtract, self._config, executor, workers)
                 total = compute.unsealed(unmasked, group, keys)
