@@ -12,7 +12,7 @@ Numba with them, are loaded when the first function is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from math import prod
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -189,6 +189,11 @@ def empty_sum(parameters: Parameters) -> Words:
     return np.zeros(layout.sent_coefficients(parameters) * len(parameters.primes), dtype=np.uint32)
 
 
+def sum_bytes(parameters: Parameters) -> int:
+    """The bytes of a sum of envelopes in memory."""
+    return 4 * layout.sent_coefficients(parameters) * len(parameters.primes)
+
+
 def add_envelope(parameters: Parameters, total: Words, envelope: bytes | bytearray | memoryview) -> None:
     """total += an envelope; nothing is changed when an error is raised.
 
@@ -226,6 +231,38 @@ def add_envelope(parameters: Parameters, total: Words, envelope: bytes | bytearr
                 )
             done.append((part, ring, packed, prime))
             lane, position = lane + polynomial.sent, position + size
+
+
+def check_sum(parameters: Parameters, total: Words) -> None:
+    """Raises EnvelopeError unless this is a sum of envelopes: of this size, and every residue below its prime."""
+    sent = layout.sent_coefficients(parameters)
+    if total.shape != (sent * len(parameters.primes),) or total.dtype != np.uint32:
+        raise EnvelopeError(
+            f"a sum of envelopes of shape {total.shape} and {total.dtype}: it must be "
+            f"({sent * len(parameters.primes)},) uint32"
+        )
+    for number, _, part in _parts(parameters, total):
+        largest = int(part.max(initial=0))
+        if largest >= number:
+            raise EnvelopeError(f"a residue of a sum of envelopes is {largest}: it must be below {number}")
+
+
+def add_sum(parameters: Parameters, total: Words, other: Words) -> None:
+    """total += another sum of envelopes, which ``check_sum`` has passed; it stays canonical."""
+    from secagg.arithmetic.kernels import envelopes
+
+    for number, place, part in _parts(parameters, other):
+        envelopes.add_residues(total[place], part, np.uint32(number))
+
+
+def _parts(parameters: Parameters, total: Words) -> Iterator[tuple[int, slice, Words]]:
+    """The residues of a sum modulo one prime after the other: the prime, where they stand, and a view of them."""
+    lane = 0
+    for polynomial in layout.polynomials(parameters):
+        for number in parameters.primes:
+            place = slice(lane, lane + polynomial.sent)
+            yield number, place, total[place]
+            lane += polynomial.sent
 
 
 def open_sum(
