@@ -27,6 +27,7 @@ from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.errors import ParameterError
 from secagg.privacy.layout import AnyLayout, PrivateLayout
 from secagg.privacy.terms import PrivacyTerms
+from secagg.wording import counted
 
 _CONTEXT_LABEL: Final = b"secagg flower context 2\n"
 _INPUT_LABEL: Final = b"secagg flower input 1\n"
@@ -129,7 +130,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         """Raises ParameterError unless the records hold the announced arrays, each of them once."""
         total = sum(count for _, count in self.records)
         if self.records and (total != len(self.arrays) or min(count for _, count in self.records) < 0):
-            raise ParameterError(f"{len(self.arrays)} arrays are announced, and records of {total}")
+            raise ParameterError(f"{counted(len(self.arrays), 'array')} announced, and {total} in the records")
         owners = (record for record, count in self.records for _ in range(count))
         for (name, *_), record in zip(self.arrays, owners, strict=False):
             if not name.startswith(flat_name(record, "")):
