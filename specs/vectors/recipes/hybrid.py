@@ -360,6 +360,10 @@ def _pair_secrets(tests: ClientCases) -> None:
     comment = "a share that does not match its commitment, and a pair secret that does not open"
     wrong(comment, lambda m, c: changed(m, commitments=flipped, pair_secrets=lambda s: flipped(s, 0)))
 
+    wrong = tests.rule(setup, "Shares", "wrong-phase", "COMPLAIN-1 STATE-1", "PAIR_SECRET")
+    comment = "accusations, which this suite has no phase for"
+    wrong(comment, lambda m, c: wire.encode("Accusations", c.session, b"", b"", version=2))
+
 
 def _forged(client: Client) -> Callable[[bytes], bytes]:
     """The first record in the server's version: sealed and committed to, but nobody agreed on anything by X25519."""
