@@ -12,8 +12,8 @@ models, as far as --max-seconds for one run and --max-gb allow; what is left out
 - CPU seconds are thread time around the calls into Client and Server, after a warm-up round; encoding floats is not in
   them, nor is compiling, which is shown apart.
 - The floor (secagg.simulation.costs) is measured right after each run, in the same process.
-- With --carrier masks lattice, the same rounds run with both carriers of the vectors, and one table has them side by
-  side, with the memory of each phase: the server's as below, and the most that a client allocates.
+- With --carrier masks lattice, the same rounds run with both carriers of the vectors, and one more table has them side
+  by side, with the memory of each phase: the server's as below, and the most that a client allocates.
 - Elements are 16-bit values, so the plain vector, which bytes are compared with, has 2 m bytes.
 - The server runs in a process of its own and takes messages in batches, so that clients on the same machine do not cool
   its caches between any two of them; with --interleaved they do.
@@ -64,13 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{describe(here)}\n", flush=True)
     found, left_out, compile_s = measure_all(options, here)
     found = dict(sorted(found.items(), key=lambda row: (row[0].dropout, row[0].clients, row[0].dim)))
-    both = set(options.carrier) != {Carrier.MASKS}
+    masks = with_masks(found)
     for graph, threat in itertools.product(GRAPHS, THREATS):
-        part = {cell: figures for cell, figures in found.items() if (cell.graph, cell.threat) == (graph, threat)}
+        part = {cell: figures for cell, figures in masks.items() if (cell.graph, cell.threat) == (graph, threat)}
         if part:
-            tables = carrier_table(part) if both else f"{client_table(part)}\n\n{server_table(part)}"
-            print(f"\n## {graph} graph, {threat}\n\n{tables}")
-    grown = {} if both else growths(found)
+            print(f"\n## {graph} graph, {threat}\n\n{client_table(part)}\n\n{server_table(part)}")
+    if masks != found:
+        print(f"\n## By carrier\n\n{carrier_table(found)}")
+    grown = growths(found)
     if grown:
         print(f"\n## Growth\n\n{growth_table(grown)}")
     if compile_s:
@@ -79,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\nLeft out:\n" + "\n".join(f"- {cell}: {reason}" for cell, reason in left_out.items()))
     if options.output:
         save(options.output, to_json(here, options, found, left_out, compile_s))
-    if options.plots and found and not both:
-        draw(options.plots, found)
+    if options.plots and masks:
+        draw(options.plots, masks)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -191,8 +192,14 @@ def carrier_table(found: Mapping[Cell, Figures]) -> str:
         ):
             by_phase = [f"{duration(spent[phase])}, {size(held.get(phase, 0))}" for phase in phases]
             each = f"{max(held.values(), default=0) / cell.dim:.1f} B"
-            rows.append([*names(cell, figures), cell.carrier, party, *by_phase, duration(total), each, sent])
-    return table(["n", "m", "lost", "k / t", "carrier", "", *phases, "CPU", "memory over m", "sent"], rows)
+            kind = f"{cell.graph}, {cell.threat}"
+            rows.append([kind, *names(cell, figures), cell.carrier, party, *by_phase, duration(total), each, sent])
+    return table(["", "n", "m", "lost", "k / t", "carrier", "", *phases, "CPU", "memory over m", "sent"], rows)
+
+
+def with_masks(found: Mapping[Cell, Figures]) -> dict[Cell, Figures]:
+    """The cells whose vectors masks carry: floors and growth are of these."""
+    return {cell: figures for cell, figures in found.items() if cell.carrier == Carrier.MASKS}
 
 
 def names(cell: Cell, figures: Figures) -> list[str]:
@@ -201,7 +208,8 @@ def names(cell: Cell, figures: Figures) -> list[str]:
 
 
 def growths(found: Mapping[Cell, Figures]) -> dict[str, dict[str, Growth]]:
-    """By threat model and dropout, how each figure grows over both graphs."""
+    """By threat model and dropout, how each figure of rounds with masks grows over both graphs."""
+    found = with_masks(found)
     grown: dict[str, dict[str, Growth]] = {}
     for threat, dropout in sorted({(cell.threat, cell.dropout) for cell in found}):
         cells = [cell for cell in found if (cell.threat, cell.dropout) == (threat, dropout)]
