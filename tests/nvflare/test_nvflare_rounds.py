@@ -188,6 +188,7 @@ def test_settings_that_cannot_work_are_named(tmp_path: Path) -> None:
         ({"threat_model": "paranoid"}, "paranoid"),
         ({"round_options": {"min_survivors": 7}}, "min_survivors"),
         ({"threat_model": "active"}, "directory|cohort"),
+        ({"round_options": {"complaints": True}}, "complaints"),
     ):
         with pytest.raises(ParameterError, match=named):
             run(over, model(), **settings)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from tests.support import nvflare_site
 
 SITES = ["site-1", "site-2", "site-3"]
 SHAPE = (4, 5)
-ROUNDS = 2
+ROUNDS = 1
 JOB = """
 import sys
 import numpy as np
@@ -21,7 +21,7 @@ from nvflare.recipe.sim_env import SimEnv
 from secagg.adapters.nvflare import secure
 
 recipe = NumpyFedAvgRecipe(
-    name="job", model=np.zeros((4, 5), np.float32), min_clients=3, num_rounds=2, train_script=sys.argv[1]
+    name="job", model=np.zeros((4, 5), np.float32), min_clients=3, num_rounds=1, train_script=sys.argv[1]
 )
 recipe = secure(recipe, clip=0.1, max_weight=50, metrics={"loss": 100.0}, timeout=30.0, train_timeout=30.0)
 recipe.execute(SimEnv(num_clients=3, workspace_root=sys.argv[2]))

@@ -107,6 +107,11 @@ class SecureRounds:
             **settings.round_options,
             "threat_model": as_threat_model(settings.threat_model),
         }
+        if self._options.get("complaints"):
+            raise ParameterError(
+                f"complaints = {self._options['complaints']!r}: rounds over NVFlare have no place for complaints; "
+                "leave it out of round_options"
+            )
         if as_suite(self._options.get("suite", Suite.AES_128)).is_hybrid:
             self._options["version"] = DRAFT_VERSION
         self._directory: MemoryDirectory | None = None
