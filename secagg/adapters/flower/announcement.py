@@ -17,7 +17,7 @@ from flwr.app import ArrayRecord, RecordDict
 from secagg.adapters.flower.array_values import is_float
 from secagg.adapters.flower.class_weights import ClassTerms, check_class_terms, class_arrays
 from secagg.adapters.flower.extra_arrays import ExtraArray, array_of_metric
-from secagg.adapters.flower.metric_sums import EVALUATED, MeanBy, Sum, metric_arrays
+from secagg.adapters.flower.metric_sums import EVALUATED, MeanBy, Sum, check_weights, metric_arrays
 from secagg.adapters.flower.model_records import RecordSizes, bare_names, flat_name
 from secagg.adapters.flower.records import RECORD
 from secagg.adapters.model_arrays import WHOLE_BITS
@@ -145,6 +145,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             return _private_layout(tuple(one for one in self.arrays if one[0] in names), terms, terms.privacy)
         unsummed = set(self.unsummed())
         shapes = {name: shape for name, _, shape in self.arrays if name not in unsummed}
+        check_weights(terms.means_by)
         check_class_terms(terms.class_weights, shapes)
         extra = [*metric_arrays(terms.sums, terms.means_by), *class_arrays(terms.class_weights)]
         self._check_names(extra)
