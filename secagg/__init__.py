@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from secagg import encoding as encoding
     from secagg.encoding import Encoder, Exact, LayoutPolicy
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "AbortCode",

@@ -1,4 +1,4 @@
-"""What the draft of version 2 says is what the code does, and library and reference keep its vectors."""
+"""What the specification of version 2 says is what the code does, and library and reference keep its vectors."""
 
 from __future__ import annotations
 
