@@ -36,9 +36,11 @@ class Stage:
         threat: str,
         delta: float,
         deadline: float,
+        workers: int = 0,
     ) -> None:
         self.start, self.folder, self.tls = start, folder, tls
         self.members, self.rounds, self.threat, self.delta, self.deadline = members, rounds, threat, delta, deadline
+        self.workers = workers
         self.port, self._started = free_port(), 0
         self.servers: list[Command] = []
         self.clients: dict[tuple[str, int], Command] = {}
@@ -65,7 +67,7 @@ class Stage:
             *("--threat-model", self.threat, "--gamma", 0.2, "--delta", self.delta, "--deadline", self.deadline),
             *("--cert", self.tls / "server.pem", "--key", self.tls / "server.key", "--port", self.port),
             *("--journal", "journal.sqlite", "--output", "{round}-sum.npz", "--linger", 1.5),
-            *("--log-format", "json", "--json"),
+            *("--log-format", "json", "--json", "--workers", self.workers),
             folder=self.folder,
         )
         self.servers.append(server)

@@ -38,7 +38,7 @@ class SharedIntake:
         if self._threads == 1 or server.phase is not ServerState.MASK:
             return [server.receive(sender, data).event for sender, data in news]
         events: dict[int, ServerEvent] = {}
-        left = range(len(news))
+        left: Sequence[int] = range(len(news))
         while left := self._take(server, news, left, events):
             pass
         if set(server.missing) == set(server.in_hand):  # nobody is awaited any more: the phase may be closed

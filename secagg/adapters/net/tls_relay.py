@@ -1,6 +1,6 @@
 """A worker process of ``secagg serve --workers``: it ends TLS, and passes the bytes on to the main process.
 
-``python -m secagg.adapters.net.tls_relay ORDERS``, with the listening sockets open.  It lives as long as its standard
+``main(ORDERS)`` in a process of its own that was given the listening sockets.  It lives as long as its standard
 input is open, so that none is left behind by a main process that was killed.  It knows no round and no identity: a
 connection that it loses is one that the network lost.
 
@@ -153,6 +153,3 @@ def main(orders: str) -> None:
     except (ParameterError, OSError) as failure:
         raise SystemExit(str(failure)) from None
 
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -23,6 +23,8 @@ from secagg.adapters.net.tls_relay import Orders
 from secagg.errors import ParameterError
 
 _log = logging.getLogger("secagg.net.service")
+_PROGRAM: Final = "import sys; from secagg.adapters.net.tls_relay import main; main(sys.argv[1])"
+"""Not ``-m``: the package imports the module, and Python would warn of running it a second time."""
 _PAUSE_SECONDS: Final = 1.0
 """Before a worker is started again: one that cannot serve does not take the processor from those that do."""
 _END_SECONDS: Final = 5.0
@@ -123,8 +125,8 @@ class TlsWorkers:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
-            "-m",
-            "secagg.adapters.net.tls_relay",
+            "-c",
+            _PROGRAM,
             msgspec.json.encode(orders).decode(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -171,7 +173,9 @@ async def listening_through(
     handshake_seconds: float,
     serve_at: Callable[[socket.socket], AbstractAsyncContextManager[Listener]],
 ) -> AsyncIterator[Listening]:
-    """Have the workers serve at a host's addresses for the length of the block.  Raises OSError when they cannot be had.
+    """Have the workers serve at a host's addresses for the length of the block.
+
+    Raises OSError when these cannot be had, and ParameterError when no worker serves.
 
     Args:
         workers: who ends TLS.
