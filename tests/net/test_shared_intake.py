@@ -29,7 +29,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(st.data())
 def test_threads_say_and_sum_what_the_server_alone_would(kind: str, data: st.DataObject) -> None:
     """Any messages in any batches, some damaged, some sent twice in one batch."""

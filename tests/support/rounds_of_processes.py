@@ -37,10 +37,11 @@ class Stage:
         delta: float,
         deadline: float,
         workers: int = 0,
+        give_up_after: int = 12,
     ) -> None:
         self.start, self.folder, self.tls = start, folder, tls
         self.members, self.rounds, self.threat, self.delta, self.deadline = members, rounds, threat, delta, deadline
-        self.workers = workers
+        self.workers, self.give_up_after = workers, give_up_after
         self.port, self._started = free_port(), 0
         self.servers: list[Command] = []
         self.clients: dict[tuple[str, int], Command] = {}
@@ -87,7 +88,7 @@ class Stage:
             f"{name}{member}-{self._started}",
             *("join", f"wss://localhost:{self.port}/{name}", "--input", f"{name}{member}.npz"),
             *("--output", f"{name}{member}-sum.npz", "--identity", identity, *active, "--json"),
-            *("--ca", self.tls / "server.pem", "--give-up-after", 12, "--log-format", "json"),
+            *("--ca", self.tls / "server.pem", "--give-up-after", self.give_up_after, "--log-format", "json"),
             folder=self.folder,
         )
         self.clients[name, member] = client

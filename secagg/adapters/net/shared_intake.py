@@ -87,7 +87,7 @@ class SharedIntake:
 def _admitted(server: Server, partial: PartialSum, sender: int, data: bytes | bytearray) -> ServerEvent:
     header = partial.header(sender, data)
     if isinstance(header, Misbehaved):
-        server.refuse(header, partial.name)
+        server.refuse(header)
         return header
     return server.admit(sender, header, partial.name).event
 

@@ -75,9 +75,10 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path
         for task in (up, down):
             task.cancel()
         await asyncio.gather(up, down, return_exceptions=True)
+        await _close(writer)
     finally:
         inner_writer.close()
-        await _close(writer)
+        writer.transport.abort()  # nothing is left of it, unless this was cancelled
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,6 +107,12 @@ async def _serve(orders: Orders) -> None:
         nonlocal dropped
         dropped += 1
 
+    relays: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.add(task := asyncio.create_task(relay(reader, writer, orders.path)))
+        task.add_done_callback(relays.discard)
+
     admission = Admission(orders.most, count)
     async with AsyncExitStack() as stack:
         admission.keep_spare()
@@ -113,7 +120,7 @@ async def _serve(orders: Orders) -> None:
         for number in orders.listeners:
             door = Door(socket.socket(fileno=number), admission)
             server = await asyncio.start_server(
-                lambda reader, writer: relay(reader, writer, orders.path),
+                accept,
                 sock=door,
                 limit=_PIECE,
                 backlog=_ACCEPTED_AT_ONCE,
@@ -130,6 +137,16 @@ async def _serve(orders: Orders) -> None:
             if dropped:
                 _say(f"dropped {dropped}")
                 dropped = 0
+    await _end(relays)
+
+
+async def _end(relays: set[asyncio.Task[None]]) -> None:
+    """The main process has hung up everywhere, or is dead: what is on its way to clients may still arrive."""
+    if left := set(relays):
+        await asyncio.wait(left, timeout=_LAST_SECONDS)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _standard_input_ends() -> None:
@@ -152,4 +169,3 @@ def main(orders: str) -> None:
         asyncio.run(_serve(msgspec.json.decode(orders, type=Orders)))
     except (ParameterError, OSError) as failure:
         raise SystemExit(str(failure)) from None
-

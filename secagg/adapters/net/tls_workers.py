@@ -27,7 +27,8 @@ _PROGRAM: Final = "import sys; from secagg.adapters.net.tls_relay import main; m
 """Not ``-m``: the package imports the module, and Python would warn of running it a second time."""
 _PAUSE_SECONDS: Final = 1.0
 """Before a worker is started again: one that cannot serve does not take the processor from those that do."""
-_END_SECONDS: Final = 5.0
+_END_SECONDS: Final = 15.0
+"""Longer than a worker waits for last words on their way to clients."""
 _START_SECONDS: Final = 60.0
 """For a worker's first words: a loaded machine takes some seconds to import the library."""
 
@@ -51,7 +52,7 @@ class WorkerFiles:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ParameterError(f"{self.processes} workers: give 1 or more")
-        if not hasattr(socket, "AF_UNIX") or os.name != "posix":
+        if not hasattr(asyncio, "open_unix_connection"):
             raise ParameterError(
                 f"{self.processes} workers: this system ({sys.platform}) has no Unix sockets, over which workers pass "
                 "connections on; serve without workers"
