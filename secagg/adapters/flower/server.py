@@ -413,6 +413,9 @@ class SecAggStrategy(Strategy):
         }
         log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", shares)
         terms = self._asked_terms.terms
+        parts = self._asked_terms.parts
+        if parts.include is not None or parts.exclude:
+            log.info("\t│\t├── include %s | exclude %s", list(parts.include or ["*"]), list(parts.exclude))
         log.info("\t│\t└── clip %s | bits %s | max weight %s", terms.clip, terms.bits, terms.largest_weight)
         self.strategy.summary()
 
