@@ -19,7 +19,7 @@ from nvflare.apis.executor import Executor
 from nvflare.apis.filter import ContentBlockedException, Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from secagg.adapters.membership import Answer, LeavesError, RefusedMessageError
@@ -107,7 +107,9 @@ class SecAggDataFilter(Filter):
         if name == TASK:
             if payload is None:
                 raise _blocked(f"a task {TASK!r} without a message of this protocol")
-            return in_shareable(payload)
+            for key in shareable.keys() - {ReservedHeaderKey.HEADERS, KEY}:
+                del shareable[key]
+            return shareable
         with _site_of(fl_ctx) as site:
             if payload is None:
                 if name == _TRAIN or not site.may_evaluate:
