@@ -29,10 +29,11 @@ from secagg.adapters.nvflare.announcement import (
     arrays_of,
     digest_of_model,
     digest_of_told,
+    drop_what_has_no_digest,
     dxo_of,
 )
 from secagg.adapters.nvflare.codec import Codec
-from secagg.adapters.nvflare.payload import KEY, TASK, ToServer, ToSite, for_site, in_shareable, log
+from secagg.adapters.nvflare.payload import TASK, ToServer, ToSite, for_server, for_site, in_shareable, log
 from secagg.adapters.nvflare.site import WEIGHT, Folders, Site
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
@@ -123,7 +124,7 @@ class SecAggDataFilter(Filter):
             raise _blocked(f"the server's model cannot be summed: {wrong}") from None
         if (digest_of_model(model), told) != (announced.model, announced.told):
             raise _blocked("the model, or what came beside it, is not what this round was announced for")
-        del shareable[KEY]
+        drop_what_has_no_digest(shareable)
         # Scripts may train in place, and the change is against what was sent.
         kept = {name: values.copy() for name, values in model.items()}
         fl_ctx.set_prop(_TASK_STATE, _Training(payload.message, kept), private=True, sticky=False)
@@ -141,12 +142,15 @@ class SecAggResultFilter(Filter):
         stays in the site's own log.  Raises OSError, ParameterError or SiteFileError for the site's files.
         """
         if _task_name(fl_ctx) == TASK:
-            return shareable
+            return _only_ours(shareable)
         training = fl_ctx.get_prop(_TASK_STATE)
         with _site_of(fl_ctx) as site:
             if not isinstance(training, _Training):
-                if _task_name(fl_ctx) != _TRAIN and site.may_evaluate and _holds_metrics_alone(shareable):
-                    return shareable
+                if _task_name(fl_ctx) != _TRAIN and site.may_evaluate:
+                    if (code := shareable.get_return_code()) != ReturnCode.OK:
+                        return make_reply(code)
+                    if _holds_metrics_alone(shareable):
+                        return shareable
                 raise _blocked("a result without secure aggregation: this site sends no plain update")
             if training.answered:
                 return shareable
@@ -207,12 +211,16 @@ def _vector(announced: Announcement, model: Arrays, result: Shareable, config: R
 
 
 def _weight(numbers: Mapping[str, object]) -> int:
-    """The weight: 1 where it is not given, as in NVFlare; rounded, and 0 when it is below.  The encoder clamps it."""
+    """The weight: 1 where it is not given, as in NVFlare; the encoder clamps a large one.
+
+    It is rounded, and 0 when it is below; one above 0 counts as 1 at least, since a server that made all weights but
+    one round to 0 would have that site's update for the sum.
+    """
     if numbers.get(WEIGHT) is None:
         log.warning("secagg: the script's FLModel has no meta %r: this site's update has the weight 1", WEIGHT)
         return 1
     value = _number(numbers, WEIGHT)
-    weight = max(0, round(value))
+    weight = max(1 if value > 0 else 0, round(value))
     if weight != value:
         log.warning("secagg: %r is %r; a weight is a whole number from 0 up: %d counts", WEIGHT, value, weight)
     if weight == 0:
@@ -225,7 +233,7 @@ def _number(numbers: Mapping[str, object], name: str) -> int | float:
     value = numbers.get(name)
     if value is None:
         raise InputError(f"the script's result lacks {name!r}; it has {', '.join(map(repr, numbers)) or 'none'}")
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f"the script's result has {value!r} for {name!r}; it must be one finite number")
     return max(-_LARGEST_NUMBER, min(value, _LARGEST_NUMBER))
 
@@ -239,14 +247,33 @@ def _numbers(meta: Mapping[str, Any]) -> dict[str, object]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in numbers.items()}
 
 
+def _only_ours(reply: Shareable) -> Shareable:
+    """The answer to a task of the protocol, without anything beside it.
+
+    A job's config may give this task to an executor of its own, whose result is no message of the protocol.  Raises
+    ContentBlockedException for such a result.
+    """
+    if (payload := for_server(reply)) is not None:
+        return in_shareable(payload)
+    if (code := reply.get_return_code()) != ReturnCode.OK:
+        return make_reply(code)
+    raise _blocked(f"a result of the task {TASK!r} that is no message of the protocol: this site sends no plain update")
+
+
 def _holds_metrics_alone(shareable: Shareable) -> bool:
-    """Whether a result has no arrays of a model, as the answer to a task of evaluation has none."""
-    if shareable.get_return_code() != ReturnCode.OK:
-        return True
+    """Whether a result has numbers by name and no array, as the answer to a task of evaluation has."""
     try:
-        return bool(from_shareable(shareable).data_kind == DataKind.METRICS)
+        dxo = from_shareable(shareable)
     except (ValueError, TypeError, KeyError, AssertionError):
         return False
+    return bool(dxo.data_kind == DataKind.METRICS) and _are_numbers(dxo.data) and _are_numbers(dxo.meta)
+
+
+def _are_numbers(value: object) -> bool:
+    """Whether these are numbers, texts, or mappings of such by name."""
+    if isinstance(value, Mapping):
+        return all(map(_are_numbers, value.values()))
+    return value is None or isinstance(value, int | float | str | np.number | np.bool_)
 
 
 @contextmanager
