@@ -27,6 +27,7 @@ from secagg.testing.adversary import (
     known_cohort,
 )
 from tests.support.attack_stage import active, semi_honest
+from tests.support.bad_dealing import dealing_badly
 
 ACTIVE = active(7, 1, 2, version=2, complaints="auto")
 PLAIN = semi_honest(7, 1, 2, version=2, complaints="auto")
@@ -251,6 +252,21 @@ def test_a_dealer_opens_nothing_for_others_than_a_few_neighbours(name: str) -> N
     assert {index: error.code for index, error in outcome.client_errors.items()} == {2: ErrorCode.ACCUSATION_HOLDERS}
 
 
+@BOTH
+def test_envelopes_go_on_without_a_dealer_of_bad_shares(config: RoundConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short secrets of the envelopes are masked after it is settled whose shares count."""
+    identities, directory, _ = known_cohort(7)
+    vectors = [[index, 1, 2] for index in range(7)]
+    for holders, included in ((6, range(6)), (1, range(7))):
+        with monkeypatch.context() as patch:
+            dealing_badly(patch, 6, holders)
+            outcome = simulate(
+                vectors, config.replace(carrier="lattice"), seed=1, identities=identities, directory=directory
+            )
+        assert set(outcome.included) == set(included)
+        assert outcome.sum.tolist() == [sum(included), len(included), 2 * len(included)]
+
+
 # -- Losses, groups, storage -------------------------------------------------------------------------------------------
 
 
@@ -293,6 +309,8 @@ def test_the_bound_is_between_the_colluders_and_the_threshold() -> None:
         two.replace(complaints=1)
     with pytest.raises(ParameterError, match="version"):
         active(7, 1, 2).replace(complaints=1)
+    with pytest.raises(ParameterError, match="complaints = 1: not with suite HYBRID"):
+        ACTIVE.replace(suite="hybrid")
 
 
 def test_a_policy_bounds_the_pairs_that_a_client_opens() -> None:

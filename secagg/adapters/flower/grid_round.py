@@ -70,9 +70,11 @@ class GridRound:
         """The nodes that answered in this phase, so that somebody is there to be told of the round's end."""
 
     def exchange_keys(self, announcement: bytes) -> Pending:
-        """ADVERTISE and SHARE.  Returns what goes out with the model, or nothing when the round has failed."""
+        """The phases before MASK.  Returns what goes out with the model, or nothing when the round has failed."""
         pending = self._close(self._advertise(announcement))
-        return self._close(self._exchange(pending)) if pending else {}
+        while pending and self.server.phase is not ServerState.MASK:
+            pending = self._close(self._exchange(pending))
+        return pending
 
     def training_messages(self, pending: Pending) -> list[Message]:
         """The wrapped strategy's messages to the nodes that are left, each with its part of the protocol."""

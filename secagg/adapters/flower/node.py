@@ -191,7 +191,8 @@ def _min_difference(context: Context) -> int | None:
 
 def _policy(policy: Policy | None, context: Context, *, active: bool) -> Policy:
     if policy is None:
-        policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0)
+        # An honest dealer opens the shares of liars alone, however many complaints the config allows.
+        policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0, max_complaints=None)
     names = ("gamma", "min-survivors", "max-groups", "suite", "carrier")
     gamma, survivors, groups, suite, carrier = (context.node_config.get(f"secagg-{name}") for name in names)
     if gamma is not None:
