@@ -1,6 +1,7 @@
 """Writes the parts of the documentation that something else already holds.
 
-These are the command line's options and what is refused, of the code, and the glossary's list of its own headings.
+These are the command line's options and what is refused, of the code; the glossary's list of its own headings; and the
+README's table of choices, which the first page of the site has as well.
 
     python docs/generate_tables.py
 
@@ -65,6 +66,17 @@ def terms(page: str) -> str:
     )
 
 
+def choices() -> str:
+    """The README's table of what to choose in which situation."""
+    readme = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    return readme[readme.index("| your situation |") :].partition("\n\n")[0]
+
+
+def index_page(page: str) -> str:
+    """docs/index.md."""
+    return replaced(page, {"choices": choices()})
+
+
 def glossary_page(page: str) -> str:
     """docs/glossary.md."""
     return replaced(page, {"terms": terms(page)})
@@ -90,6 +102,7 @@ PAGES: Mapping[Path, Callable[[str], str]] = {
     HERE / "security.md": security_page,
     HERE / "command-line.md": command_line_page,
     HERE / "glossary.md": glossary_page,
+    HERE / "index.md": index_page,
 }
 
 

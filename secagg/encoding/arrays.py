@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from secagg.encoding.bfloat16 import widened
 from secagg.errors import InputError
 
 RealArray = npt.NDArray[Any]
@@ -192,6 +193,4 @@ def _through_dlpack_bfloat16(value: Any) -> npt.NDArray[np.float32] | None:
     memory = (ctypes.c_uint16 * span).from_address(tensor.data + tensor.byte_offset)
     # NumPy refuses strides, negative ones too, that lead out of ``memory``.
     halves = np.ndarray(shape, np.uint16, buffer=memory, strides=tuple(2 * stride for stride in strides))
-    wide = halves.astype(np.uint32)  # a copy: nothing points into the capsule's memory after this line
-    del halves, memory, tensor, capsule
-    return (wide << np.uint32(16)).view(np.float32)
+    return widened(halves)  # a copy: nothing points into the capsule's memory afterwards

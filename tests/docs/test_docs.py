@@ -56,6 +56,26 @@ def test_tables_are_those_of_the_code(path: Path) -> None:
     assert generate_tables.PAGES[path](page) == page, "run python docs/generate_tables.py"
 
 
+@pytest.mark.parametrize("path", [path for path in PAGES if path.parent == DOCS], ids=lambda path: path.name)
+def test_a_page_leads_a_newcomer_to_the_glossary(path: Path) -> None:
+    for_others = {"architecture.md", "glossary.md"}  # for those who change the code; the glossary itself
+    text = path.read_text(encoding="utf-8")
+    assert path.name in for_others or "](glossary.md" in text, "say near the top: The [glossary](glossary.md) ..."
+
+
+def test_every_table_of_figures_names_the_script_that_prints_it() -> None:
+    sections = re.split(r"^## ", (DOCS / "benchmarks.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    with_table = [section for section in sections[1:] if "\n|---" in section or "\n| ---" in section]
+    assert len(with_table) > 4
+    above: list[str] = []
+    for section in with_table:
+        above = re.findall(r"benchmarks/(\w+\.py)", section) or above * ("same script" in section)
+        assert above, section.splitlines()[0]
+    for path in PAGES:
+        for script in re.findall(r"\bbenchmarks/(\w+\.py)", path.read_text(encoding="utf-8")):
+            assert (DOCS.parent / "benchmarks" / script).exists(), f"{path.name} names {script}"
+
+
 def test_the_glossary_explains_the_words_of_a_config() -> None:
     page = (DOCS / "glossary.md").read_text(encoding="utf-8")
     explained = {name.lower() for name in re.findall(r"^### (.+)$", page, flags=re.MULTILINE)}

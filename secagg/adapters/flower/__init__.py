@@ -20,6 +20,7 @@ from secagg.adapters.flower.ballot_box import BallotReport
 from secagg.adapters.flower.batching import Batches
 from secagg.adapters.flower.class_weights import ClassWeights
 from secagg.adapters.flower.client import SecAggMod, secagg_mod
+from secagg.adapters.flower.lora import LoraRank
 from secagg.adapters.flower.metric_sums import MeanBy, Sum
 from secagg.adapters.flower.records import phase_of
 from secagg.adapters.flower.report import RoundReport
@@ -33,6 +34,7 @@ __all__ = [
     "Batches",
     "ClassWeights",
     "DurableTokens",
+    "LoraRank",
     "MeanBy",
     "RoundReport",
     "SecAggMod",

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, RecordDict
 
+from secagg.adapters.flower.array_values import is_float
 from secagg.adapters.flower.class_weights import ClassTerms, check_class_terms, class_arrays
 from secagg.adapters.flower.extra_arrays import ExtraArray, array_of_metric
 from secagg.adapters.flower.metric_sums import EVALUATED, MeanBy, Sum, metric_arrays
@@ -225,9 +226,15 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         self._check_parts(policy)
 
     def _check_parts(self, policy: LayoutPolicy) -> None:
-        names = [name for name, *_ in self.arrays]
-        bare = dict(zip(names, bare_names(iter(names), self.records), strict=True))
+        bare = dict(zip([name for name, *_ in self.arrays], self._bare_names(), strict=True))
         policy.check_parts({name: bare[name] for name in self.summed}, [record for record, _ in self.records])
+
+    def shapes_in_records(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each array, by its name in its own record."""
+        return [(name, shape) for name, (_, _, shape) in zip(self._bare_names(), self.arrays, strict=True)]
+
+    def _bare_names(self) -> list[str]:
+        return bare_names((name for name, *_ in self.arrays), self.records)
 
     @property
     def input_digest(self) -> bytes:
@@ -251,14 +258,6 @@ def _private_layout(arrays: Described, terms: UpdateTerms, privacy: PrivacyTerms
         )
     summed = tuple((name, shape) for name, _, shape in arrays)
     return PrivateLayout(arrays=summed, max_weight=terms.max_weight, terms=privacy)
-
-
-def is_float(dtype: str) -> bool:
-    """Whether an array of this type is summed in a private round."""
-    try:
-        return np.dtype(dtype).kind == "f"
-    except TypeError:  # no type of NumPy's: the codec refuses it by name
-        return False
 
 
 def context_of(announcement: bytes) -> bytes:

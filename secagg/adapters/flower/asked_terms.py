@@ -10,8 +10,8 @@ import msgspec
 from flwr.app import ArrayRecord
 
 from secagg.adapters.flower.announcement import WHOLE_BITS, UpdateTerms, clip_of_whole_numbers
+from secagg.adapters.flower.array_values import whole_numbers
 from secagg.adapters.flower.class_weights import ClassWeights, class_terms
-from secagg.adapters.flower.codec import whole_numbers
 from secagg.adapters.flower.extra_arrays import array_of_metric
 from secagg.adapters.flower.records import log
 from secagg.encoding.settings import resolved

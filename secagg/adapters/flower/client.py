@@ -12,13 +12,15 @@ from flwr.common.constant import ErrorCode as FlowerError
 
 from secagg.adapters.flower import records
 from secagg.adapters.flower.ballot_terms import announces_ballot
+from secagg.adapters.flower.lora import LoraRank
 from secagg.adapters.flower.membership import RefusedMessageError
 from secagg.adapters.flower.memory import Memory
-from secagg.adapters.flower.node import Node, NodeOptions, PathOf, may_evaluate
+from secagg.adapters.flower.node import Node, NodeOptions, PathOf, lora_of, may_evaluate
 from secagg.adapters.flower.participant import Participant
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.voter import ErrorsOf, ModelTests, Voter
 from secagg.encoding import LayoutPolicy
+from secagg.errors import InputError
 from secagg.pairwise.config import Policy, RoundConfig
 from secagg.privacy.hosting import Submitted
 
@@ -56,6 +58,7 @@ class SecAggMod:
         sums: PathOf = None,
         ballot: ErrorsOf | None = None,
         evaluation: ClientAppCallable | None = None,
+        lora: LoraRank | None = None,
     ) -> None:
         """Options; what is not given here is looked up in the node's own config, never in the run's.
 
@@ -89,12 +92,16 @@ class SecAggMod:
                 trains from, in the same step, when the server has metrics of it summed (``SecAggStrategy(metrics=...)``
                 with names that begin with ``evaluate.``).  Its answer stays at the node but for its part of those sums.
                 None: the node takes part in no round that sums such metrics.
+            lora: the rank of this node's LoRA adapters, where it is smaller than that of the server's model: the app
+                gets them cut to it, and its answer is padded to the agreed rank again.  The node config's
+                ``secagg-lora-rank`` and ``secagg-max-lora-rank`` go before it.
         """
         self._errors_of, self._evaluation = ballot, evaluation
         self._options = NodeOptions(
             policy=policy,
             layout_policy=layout_policy or LayoutPolicy(),
             evaluate=evaluate,
+            lora=lora,
             paths={"identity": identity, "directory": directory, "tokens": tokens, "budget": budget, "sums": sums},
         )
 
@@ -108,7 +115,7 @@ class SecAggMod:
         with ExitStack() as cleanup:
             try:
                 if category in _ASKED and may_evaluate(self._options, context):
-                    return call_next(message, context)
+                    return call_next(_at_own_rank(message, lora_of(self._options, context)), context)
                 if category in _ASKED:
                     raise RefusedMessageError(
                         f"a message of type {category!r}: its answer would leave in clear, and a server that asks "
@@ -144,7 +151,7 @@ class SecAggMod:
                 )
             index = records.index_of(record)
             if announces_ballot(announcement):
-                return Voter(node, memory, announcement, self._tests(context)).join(invitation, index)
+                return Voter(node, memory, announcement, self._tests(context, node.lora)).join(invitation, index)
             part = Participant(node, memory, announcement)
             if part.needs_evaluation and self._evaluation is None:
                 raise RefusedMessageError(
@@ -164,7 +171,7 @@ class SecAggMod:
             )
         below = copy.copy(message)  # the app and the mods below see what the strategy made
         below.content = RecordDict({key: value for key, value in message.content.items() if key != records.RECORD})
-        tests = self._tests(context)
+        tests = self._tests(context, node.lora)
         if announces_ballot(suspended.announcement):
             voter = Voter(node, memory, suspended.announcement, tests)
             return voter.go_on(suspended.state, data, message.metadata.message_type, below.content, context)
@@ -179,8 +186,23 @@ class SecAggMod:
 
         return part.go_on(suspended.state, data, train)
 
-    def _tests(self, context: Context) -> ModelTests | None:
-        return None if self._errors_of is None else ModelTests(self._errors_of, context)
+    def _tests(self, context: Context, lora: LoraRank | None) -> ModelTests | None:
+        errors_of = self._errors_of
+        if errors_of is None:
+            return None
+        if lora is None:
+            return ModelTests(errors_of, context)
+        return ModelTests(lambda model, context: errors_of(lora.cut(model), context), context)
+
+
+def _at_own_rank(message: Message, lora: LoraRank | None) -> Message:
+    """A message that the app answers in clear, with the model at the node's rank.  Raises RefusedMessageError."""
+    if lora is None or not message.has_content():
+        return message
+    try:
+        return lora.cut_message(message)
+    except InputError as wrong:
+        raise RefusedMessageError(f"the model does not have this node's adapters: {wrong}") from None
 
 
 secagg_mod: Final = SecAggMod()

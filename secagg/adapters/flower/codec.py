@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from tokenize import TokenError
 from typing import Any, Final, final
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
 from secagg.adapters.flower.announcement import Announcement
+from secagg.adapters.flower.array_values import as_bfloat16, is_bfloat16, numbers
 from secagg.adapters.flower.class_weights import ClassMeans, array_of_steps, class_means, weighed
 from secagg.adapters.flower.extra_arrays import Opened, array_of_metric
 from secagg.adapters.flower.metric_sums import metric_results
@@ -30,11 +29,6 @@ from secagg.privacy.private_mean import PrivateMean
 
 _REAL: Final = "biuf"
 _LARGEST: Final = float(np.finfo(np.float64).max)
-_UNREADABLE: Final = (
-    *(TypeError, ValueError, EOFError, OSError, BadZipFile),
-    *(MemoryError, OverflowError, RecursionError, TokenError),
-)
-"""What reading an array raises for bytes that are none."""
 
 
 @final
@@ -61,8 +55,8 @@ class MeanUpdate:
     """What a sum says.
 
     Attributes:
-        arrays: the mean arrays.  Floats have the model's own type, all else is float64: so is an average of whole
-            numbers in Flower.  Arrays that are not summed are the model's own.
+        arrays: the mean arrays.  Floats have the model's own type, but for bfloat16, whose means are float32; all else
+            is float64: so is an average of whole numbers in Flower.  Arrays that are not summed are the model's own.
         metrics: of each metric that is summed, its mean or its sum.
         weight: the total weight; in a private round, an estimate of it.
         contributors: how many clients have a weight above 0; in a private round, all in the sum.
@@ -101,7 +95,8 @@ class Codec:
         self.announced, self.terms, self.layout = announced, announced.terms, announced.layout
         self.encoder: Encoder | PrivateEncoder = self.layout.encoder()
         self._unsummed = {name: model[name] for name in announced.unsummed() if name in model}
-        self._model = {name: _numbers(name, array) for name, array in model.items() if name not in self._unsummed}
+        self._halves = frozenset(name for name, array in model.items() if is_bfloat16(array))
+        self._model = {name: numbers(name, array) for name, array in model.items() if name not in self._unsummed}
         for name, _, shape in announced.arrays:
             if name in self._unsummed:
                 continue
@@ -128,15 +123,20 @@ class Codec:
         if isinstance(self.encoder, Encoder):
             self.encoder.check_precision()
 
-    def with_unsummed(self, arrays: ArrayRecord, record: str) -> ArrayRecord:
-        """The arrays that a strategy has made of the mean, with those that are not summed as the model has them.
+    def stored(self, arrays: ArrayRecord, record: str) -> ArrayRecord:
+        """The arrays that a strategy made of the mean, with what is not summed, and bfloat16s, as the model has them.
 
         Strategies average all arrays as floats.  A counter that came back as one would be summed in the next round, and
         be nearly all of an update's norm.  ``record`` is the one that the strategy's arrays go out in.
         """
         of_model = {name: flat_name(record, name) if self.announced.records else name for name in arrays}
         kept = {name: self._unsummed[flat] for name, flat in of_model.items() if flat in self._unsummed}
-        return ArrayRecord({**arrays, **kept}) if kept else arrays
+        halves = {
+            name: as_bfloat16(numbers(name, arrays[name]))
+            for name, flat in of_model.items()
+            if flat in self._halves and flat not in self._unsummed
+        }
+        return ArrayRecord({**arrays, **halves, **kept}) if kept or halves else arrays
 
     def error_bound(self, count: int, total_weight: float, array: str) -> float:
         """The most by which a value of the array's mean can differ from that of what was clipped, before it is cast.
@@ -267,7 +267,7 @@ class Codec:
 
     def _change(self, name: str, array: Array) -> npt.NDArray[Any]:
         """What is summed of a client's array."""
-        value, base = _numbers(name, array), self._model.get(name)
+        value, base = numbers(name, array, bfloat16=name in self._halves), self._model.get(name)
         if base is None or value.shape != base.shape or value.dtype.kind not in _REAL or not self.terms.difference:
             return value  # the encoder says what is wrong with it
         with np.errstate(over="ignore", invalid="ignore"):
@@ -286,26 +286,3 @@ class Codec:
             return np.asarray(mean, np.float64)
         limit = float(min(np.finfo(base.dtype).max, np.finfo(np.float64).max))
         return np.asarray(np.clip(mean, -limit, limit), base.dtype)
-
-
-def whole_numbers(model: Mapping[str, Array]) -> dict[str, str]:
-    """The types of the arrays that hold whole numbers or bools, by name."""
-    kinds: dict[str, str] = {}
-    for name, array in model.items():
-        try:
-            kind = np.dtype(array.dtype).kind
-        except TypeError:  # no type of NumPy's: the codec refuses it by name
-            continue
-        if kind in "biu":
-            kinds[name] = array.dtype
-    return kinds
-
-
-def _numbers(name: str, array: Array) -> npt.NDArray[Any]:
-    try:
-        values = array.numpy()
-    except _UNREADABLE as wrong:
-        raise InputError(f"{name} does not read as a NumPy array: {wrong}") from None
-    if not isinstance(values, np.ndarray):  # numpy.load opens archives too
-        raise InputError(f"{name} does not read as a NumPy array")
-    return values

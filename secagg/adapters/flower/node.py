@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, final
 
 from flwr.app import Context
 
+from secagg.adapters.flower.lora import LoraRank, with_rank
 from secagg.adapters.flower.memory import Memory, Releases
 from secagg.credentials import DurableTokens, load_directory, load_identity
 from secagg.differencing import DifferenceLedger, DifferenceLedgerError, least_difference
@@ -45,6 +46,7 @@ class NodeOptions:
     layout_policy: LayoutPolicy
     evaluate: bool | None
     paths: Mapping[str, PathOf]
+    lora: LoraRank | None = None
 
 
 @final
@@ -80,6 +82,7 @@ class Node:
         self._again = _flag("again", context) or False
         self.policy = _policy(options.policy, context, active=self.identity is not None)
         self.layout_policy = _layout_policy(options.layout_policy, context)
+        self.lora = lora_of(options, context)
         self._sums = paths.get("sums")
         self._least = _min_difference(context)
         if self._sums is not None and (self.identity is None or not self.names):
@@ -163,6 +166,19 @@ def may_evaluate(options: NodeOptions, context: Context) -> bool:
         return allowed
     named = (_path(name, options.paths[name], context) for name in ("identity", "budget"))
     return all(path is None for path in named) and not _layout_policy(options.layout_policy, context).asks_for_noise
+
+
+def lora_of(options: NodeOptions, context: Context) -> LoraRank | None:
+    """The rank of the node's own adapters, None without any.  Raises ParameterError for a config that is no rank."""
+    rank, most = (_whole(name, context) for name in ("lora-rank", "max-lora-rank"))
+    return with_rank(options.lora, rank, most)
+
+
+def _whole(name: str, context: Context) -> int | None:
+    value = context.node_config.get(f"secagg-{name}")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ParameterError(f"node config secagg-{name} is {value!r}: a whole number")
+    return value
 
 
 def _path(name: str, given: PathOf, context: Context) -> FilePath | None:

@@ -65,6 +65,11 @@ class Participant:
                 "node's owner set secagg-again=true in its config, in active with secagg-sums beside it, which "
                 "withholds what would open a sum that differs from earlier ones by too few members"
             )
+        if node.lora is not None:
+            try:
+                node.lora.check(self._announced.shapes_in_records())
+            except ParameterError as unfit:
+                raise RefusedMessageError(str(unfit)) from None
         privacy = self._announced.terms.privacy
         # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
         attached = 0 if privacy is None else privacy.attachment_bytes
@@ -145,12 +150,14 @@ class Participant:
             codec.bind(config)
         except (ParameterError, InputError) as wrong:
             raise LeavesError(f"the server's model or layout cannot be encoded: {wrong}") from None
-        evaluated = None
-        if self.needs_evaluation and evaluation is not None:  # of the model that came, before anything is trained
-            evaluated = _reply_of_app(evaluation_message(message, context), context, evaluation).content
-        reply = _reply_of_app(message, context, call_next)
+        lora, evaluated = self._node.lora, None
         try:
-            return vector_of(update_of(reply.content, announced, evaluated), codec)
+            below = message if lora is None else lora.cut_message(message)
+            if self.needs_evaluation and evaluation is not None:  # of the model that came, before anything is trained
+                evaluated = _reply_of_app(evaluation_message(below, context), context, evaluation).content
+            reply = _reply_of_app(below, context, call_next).content
+            answer = reply if lora is None else lora.padded(reply, content)
+            return vector_of(update_of(answer, announced, evaluated), codec)
         except InputError as unfit:
             raise LeavesError(unfit) from None
 

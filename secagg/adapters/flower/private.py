@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 import msgspec
 from flwr.app import ArrayRecord
 
-from secagg.adapters.flower.announcement import UpdateTerms, described, is_float
+from secagg.adapters.flower.announcement import UpdateTerms, described
+from secagg.adapters.flower.array_values import is_float
 from secagg.adapters.flower.codec import MeanUpdate
 from secagg.adapters.flower.records import log
 from secagg.encoding import Template

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from secagg.adapters.flower.announcement import Announcement, UpdateTerms, context_of
+from secagg.adapters.flower.array_values import sent_as_stored, with_floats
 from secagg.adapters.flower.asked_terms import AskedTerms, Parts
 from secagg.adapters.flower.ballot_box import BallotBox, WithoutVerdict, checked_without_verdict
 from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
@@ -316,11 +317,14 @@ class SecAggStrategy(Strategy):
 
     def _messages(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> list[Message]:
         """The wrapped strategy's, to whole batches of nodes where there are batches."""
+        wide = with_floats(arrays)
         if self._batched is None:
-            chosen = list(self.strategy.configure_train(server_round, arrays, config, grid))
+            chosen = self.strategy.configure_train(server_round, wide, config, grid)
+            chosen = sent_as_stored(chosen, wide, arrays)
             return chosen if self._left_out is None else self._left_out.narrow(chosen, self._fits)
         narrowed = BatchedGrid(grid, self._batched)
-        messages = list(self.strategy.configure_train(server_round, arrays, config, narrowed))
+        messages = self.strategy.configure_train(server_round, wide, config, narrowed)
+        messages = sent_as_stored(messages, wide, arrays)
         narrowed.check(messages)
         return messages
 
@@ -339,7 +343,7 @@ class SecAggStrategy(Strategy):
         log_mean(report, codec.terms.clip)
         means = [_reply(number, update, codec, record) for number, update in enumerate(updates)]
         arrays, metrics = self.strategy.aggregate_train(server_round, means)
-        return None if arrays is None else self._judged(server_round, codec.with_unsummed(arrays, record)), metrics
+        return None if arrays is None else self._judged(server_round, codec.stored(arrays, record)), metrics
 
     def _judged(self, server_round: int, candidate: ArrayRecord) -> ArrayRecord:
         """The candidate, or the previous model where the nodes' ballot drops the candidate."""

@@ -18,6 +18,7 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecordValues, RecordDict
 
 from secagg.adapters.flower.announcement import Announcement
+from secagg.adapters.flower.array_values import is_float
 from secagg.adapters.flower.class_weights import class_values
 from secagg.adapters.flower.codec import Codec, Encoded
 from secagg.adapters.flower.extra_arrays import Values, array_of_metric
@@ -148,6 +149,6 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
 def _remedy(update: Update, name: str, clip: float) -> str:
     """For arrays of whole numbers: a clipped weight is only moderate, and a counter that is cut off is wrong."""
     array = update.arrays.get(name)
-    if array is None or array.dtype.startswith("float"):
+    if array is None or is_float(array.dtype):
         return ""
     return f"; these are whole numbers: ask for clips={{{name!r}: ...}} above {clip!r} in the server's SecAggStrategy"
