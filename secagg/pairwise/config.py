@@ -342,7 +342,8 @@ class RoundConfig:
             )
         if self.suite.is_hybrid:
             raise ParameterError(
-                f"complaints = {self.complaints}: not with suite {self.suite.name}; ask for one of the two"
+                f"complaints = {self.complaints}: not with suite {self.suite.name}, because nobody can complain about "
+                "a pair secret; leave complaints 0, or take another suite"
             )
         least, most = _fewest_complaints(self.bounds), self.threshold - 1
         if not least <= self.complaints <= most:

@@ -8,9 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import chain
 
 from secagg import Client, ErrorCode, ParameterError, PeerError, Policy, RoundConfig
+from secagg.audit import audit
 from secagg.pairwise import messages, records
+from secagg.pairwise.certificate import Certificate
 from secagg.pairwise.messages import Accusations, Settled, Shares
 from secagg.pairwise.phases import Phase
 from secagg.simulation import Faults, expected_sum, simulate
@@ -28,6 +31,7 @@ from secagg.testing.adversary import (
 )
 from tests.support.attack_stage import active, semi_honest
 from tests.support.bad_dealing import dealing_badly
+from tests.support.certified import CertifiedCohort
 
 ACTIVE = active(7, 1, 2, version=2, complaints="auto")
 PLAIN = semi_honest(7, 1, 2, version=2, complaints="auto")
@@ -293,6 +297,31 @@ def test_groups_complain_each_on_its_own() -> None:
     assert outcome.result is not None
     assert 6 not in outcome.result.included
     assert blamed(outcome) == {(6, ErrorCode.DISPUTED)}
+
+
+@pytest.mark.parametrize(
+    ("holders", "lost", "fates"),
+    [
+        (1, {}, {}),
+        (7, {"COMPLAIN": {6}}, {}),
+        (1, {"ANSWER": {6}}, {6: "COMPLAIN"}),
+        (7, None, {0: "SHARE", 1: "SHARE", 2: "SHARE"}),
+        (1, None, {0: "COMPLAIN", 1: "COMPLAIN", 2: "COMPLAIN", 6: "COMPLAIN"}),
+    ],
+)
+def test_a_certificate_has_the_phases_of_complaints(
+    holders: int, lost: dict[str, set[int]] | None, fates: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a round with its sum, and of one that was aborted; the reference reads it as the library does."""
+    made = CertifiedCohort(7)
+    dealing_badly(monkeypatch, 6, holders)
+    data = made.certify(made.play(fates, version=2, complaints="auto"))
+    audit([data], directory=made.vouching)
+    read, certificate = chain.read(data), Certificate.from_bytes(data)
+    assert (certificate.ended is None) == (lost is not None)
+    if lost is not None:
+        assert {phase: {*read.members(members)} for phase, members in read.lost} == lost
+    assert [fault[2] for fault in read.faults] == ["disputed"] * (holders == 7)
 
 
 # -- Config and policy -------------------------------------------------------------------------------------------------
