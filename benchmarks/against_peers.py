@@ -5,6 +5,7 @@
     python benchmarks/against_peers.py                # some minutes, most of them in the peer
     python benchmarks/against_peers.py --only 2 3     # single cells, as numbered by --list
     python benchmarks/against_peers.py --parts        # the second table alone
+    python benchmarks/against_peers.py --sums         # the third table alone
 
 Both sides get the same floats and weights and give back the weighted mean, quantised to 22 bits, with as many
 neighbours and the same threshold: on 32 neighbours one that still completes when 30 % are lost.  Who is lost is lost
@@ -16,6 +17,10 @@ that client sends in all phases.  Peak memory is the whole process', clients and
 with its libraries before the round.  A ratio is the peer's figure over ours.
 
 A second table has parts of a round through other libraries, where they are installed (peers/parts.py).
+
+A third one has the mean of 100 vectors of a million floats: through NVIDIA FLARE's homomorphic encryption, which is
+TenSEAL's CKKS (peers/flare.py), and in whole rounds of secagg with either carrier.  Nobody is lost, and all weigh
+alike.  A client's CPU has the decryption in it where the server cannot read the mean; what it receives has the mean.
 """
 
 from __future__ import annotations
@@ -32,7 +37,9 @@ from typing import Any
 
 from machine import describe, duration, machine, save, size, table
 from peers import parts
-from peers.measured import Cell, Figures, run_side
+from peers.measured import Cell, Figures, run_side, run_sum
+
+from secagg.pairwise.carrier import Carrier
 
 QUICK = (Cell(16, 100_000, 15, 9),)
 CELLS = (
@@ -42,8 +49,16 @@ CELLS = (
     Cell(100, 1_000_000, 32, 8),
     Cell(100, 100_000, 99, 51),
 )
+FLARE = ("nvflare", "tenseal")
 SIDES = {"Flower SecAgg+": "peers.flower", "secagg": "peers.ours"}
 PART_COLUMNS = ("part", "library", "CPU", "secagg", "ratio")
+SUMS = {
+    "NVIDIA FLARE, TenSEAL": ("peers.flare",),
+    "secagg, envelopes": ("peers.ours", Carrier.LATTICE.value),
+    "secagg, masks": ("peers.ours", Carrier.MASKS.value),
+}
+"""By side: the module that runs it, and what its function takes beside the number of clients and elements."""
+SUM_COLUMNS = ("mean", "", "client, CPU", "server, CPU", "client sends", "client receives", "error")
 COLUMNS = ("round", "", "whole round, CPU", "client, CPU", "server, CPU", "client upload", "peak memory", "error")
 
 
@@ -55,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if find_spec("flwr") is None:
         raise SystemExit("Flower is not installed: pip install -e '.[bench-peers]'")
     cells = QUICK if options.quick else [CELLS[number] for number in options.only]
-    here = machine("flwr")
+    here = machine("flwr", "nvflare", "tenseal")
     print(f"{describe(here)}\n", flush=True)
-    if options.parts:
+    if options.parts or options.sums:
         cells = ()
     else:
         print(table(COLUMNS, []), flush=True)
@@ -66,15 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sides = {name: measure(module, cell, options.repeat) for name, module in SIDES.items()}
         found.append({**asdict(cell), **{name: asdict(figures) for name, figures in sides.items()}})
         print("\n".join(rows(cell, sides)), flush=True)
-    found_parts = []
-    print(f"\n{table(PART_COLUMNS, [])}", flush=True)
-    for part in parts.measure(options.quick):
-        found_parts.append(part)
-        print(part_row(part), flush=True)
-    for name in parts.missing():
-        print(f"\n{name} is not installed: pip install -e '.[bench-peers]'")
+    found_parts = [] if options.sums else show_parts(options.quick)
+    found_sums = [] if options.parts else show_sums(*((10, 20_000) if options.quick else (100, 1_000_000)))
     if options.output:
-        figures = {"cells": found, "parts": [asdict(part) for part in found_parts]}
+        figures = {"cells": found, "parts": [asdict(part) for part in found_parts], "sums": found_sums}
         save(options.output, {"machine": here, "repeat": options.repeat, **figures})
 
 
@@ -82,6 +92,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the smallest cell alone")
     parser.add_argument("--parts", action="store_true", help="the second table alone")
+    parser.add_argument("--sums", action="store_true", help="the third table alone")
     parser.add_argument("--list", action="store_true", help="number the cells")
     parser.add_argument("--only", type=int, nargs="+", choices=range(len(CELLS)), default=range(len(CELLS)))
     parser.add_argument("--repeat", type=int, default=1, help="runs a cell and side; the figures are medians")
@@ -96,6 +107,36 @@ def measure(module: str, cell: Cell, repeat: int) -> Figures:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             runs.append(process.submit(run_side, module, cell).result())
     return Figures(**{field.name: median(getattr(run, field.name) for run in runs) for field in fields(Figures)})
+
+
+def show_parts(quick: bool) -> list[parts.Part]:
+    """Print the second table, line by line."""
+    print(f"\n{table(PART_COLUMNS, [])}", flush=True)
+    found = []
+    for part in parts.measure(quick):
+        found.append(part)
+        print(part_row(part), flush=True)
+    for name in parts.missing():
+        print(f"\n{name} is not installed: pip install -e '.[bench-peers]'")
+    return found
+
+
+def show_sums(clients: int, dim: int) -> list[dict[str, object]]:
+    """Print the third table, line by line; each side runs in a new process."""
+    print(f"\n{table(SUM_COLUMNS, [])}", flush=True)
+    here, found = all(find_spec(name) is not None for name in FLARE), []
+    for side, (module, *more) in SUMS.items():
+        if module == "peers.flare" and not here:
+            continue
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            figures = process.submit(run_sum, module, clients, dim, *more).result()
+        found.append({"side": side, "clients": clients, "dim": dim, **asdict(figures)})
+        line = [f"n = {clients}, m = {dim:,}", side, duration(figures.client_s), duration(figures.server_s)]
+        line += [size(figures.sent_bytes), size(figures.received_bytes), f"{figures.max_error:.1e}"]
+        print(f"| {' | '.join(line)} |", flush=True)
+    if not here:
+        print(f"\n{' or '.join(FLARE)} is not installed: pip install -e '.[bench-peers]'")
+    return found
 
 
 def rows(cell: Cell, sides: dict[str, Figures]) -> list[str]:

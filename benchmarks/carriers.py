@@ -11,6 +11,9 @@ Masks are made in three ways: by the fused kernel on machines with VAES, by the 
 the library's keystream.  A machine with VAES stands in for the others (NUMBA_CPU_FEATURES).  Envelopes are timed with
 AVX2 alone as well, where the processor has more.  ``k*`` is the number of neighbours from which on an envelope costs a
 client less.
+
+A second table has an envelope by itself: to make one, to add one to the sum, and to open the sum, which takes the same
+however many clients were lost.
 """
 
 from __future__ import annotations
@@ -193,8 +196,15 @@ def main() -> None:
                         meets,
                     ]
                 )
+    alone = [
+        [f"{length:,}", kind, *(duration(here[kind][f"{part}_s"]) for part in ("seal", "add", "open"))]
+        for length, here in by_length.items()
+        for kind in (ENVELOPES, AVX2)
+    ]
     print(f"{describe(machine())}\n{given.clients:,} clients\n")
     print(table(["elements", "lost", "k", "carrier", "client", "server", "sent", "k*"], lines))
+    print()
+    print(table(["elements", "carrier", "make one", "add one", "open the sum"], alone))
     if given.output is not None:
         save(given.output, {"machine": machine(), "clients": given.clients, "times": by_length, "rows": lines})
 

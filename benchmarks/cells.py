@@ -1,6 +1,6 @@
 """One cell of ``rounds.py``: a round's parameters, what it will take, and running it.
 
-    python benchmarks/cells.py 101 1000000 0.0 complete semi_honest --full 20 --repeat 3
+    python benchmarks/cells.py 101 1000000 0.0 complete semi_honest --full 20 --repeat 3 --carrier lattice
 
 prints the cell's figures as JSON.
 """
@@ -20,9 +20,11 @@ import numpy.typing as npt
 from server_process import ServerProcessCost, run_round
 
 from secagg import RoundConfig
-from secagg.cli.rounds import warm_up
+from secagg.cli.rounds import warm_up_for
+from secagg.pairwise.carrier import LEAST_VERSION, Carrier
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.simulation import PHASES, Faults, Outcome, make_cohort
+from secagg.simulation.carriers import envelope_seconds
 from secagg.simulation.costs import UnitCosts, client_work, measure, server_work, work_of
 
 INPUT_BITS: Final = 16
@@ -40,13 +42,14 @@ _PAIR_BYTES: Final = 650  # server and prepared clients together
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A round: ``dropout`` of the clients are lost in MASK, where that costs most."""
+    """A round: ``dropout`` of the clients are lost in MASK, where that costs most; ``carrier`` is the config's."""
 
     clients: int
     dim: int
     dropout: float
     graph: str
     threat: str
+    carrier: str = Carrier.MASKS.value
 
     @property
     def is_signed(self) -> bool:
@@ -54,7 +57,8 @@ class Cell:
         return ThreatModel(self.threat).signs
 
     def config(self, cohort: bytes = b"") -> RoundConfig:
-        """Planned for the dropouts that it has.  Raises ParameterError where no degree will do."""
+        """Planned for the dropouts that it has.  Raises ParameterError where no degree or no envelope will do."""
+        carried = {} if self.carrier == Carrier.MASKS else {"version": LEAST_VERSION, "carrier": self.carrier}
         return RoundConfig.for_cohort(
             self.clients,
             self.dim,
@@ -64,6 +68,7 @@ class Cell:
             neighbours="complete" if self.graph == "complete" else "auto",
             input_max=2**INPUT_BITS - 1,
             cohort=(cohort or bytes(32)) if self.is_signed else b"",
+            **carried,
         )
 
     def faults(self) -> Faults:
@@ -73,7 +78,8 @@ class Cell:
         return Faults(fates=dict.fromkeys(drawn.tolist(), Phase.SHARE))
 
     def __str__(self) -> str:
-        return f"n = {self.clients:,}, m = {self.dim:,}, {self.dropout:.0%} lost, {self.graph}, {self.threat}"
+        round_ = f"n = {self.clients:,}, m = {self.dim:,}, {self.dropout:.0%} lost, {self.graph}, {self.threat}"
+        return round_ if self.carrier == Carrier.MASKS else f"{round_}, {self.carrier}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,8 @@ class Figures:
     """What a round took.
 
     CPU seconds of the median full client, and of the server, by phase and in all; the floors of both; bytes of the
-    median client in the sum; the server's peak memory, with its phases, above what its process held before.
+    median client in the sum; the server's peak memory, with its phases, above what its process held before; by phase,
+    the most memory that a client allocates.  The floors have no envelopes in them.
     """
 
     neighbours: int
@@ -101,6 +108,7 @@ class Figures:
     peak_bytes: int
     peak_by_phase: dict[str, int]
     peak_limit_bytes: int
+    client_peak_bytes: dict[str, int]
     wall_s: float
     server_compile_s: float
 
@@ -117,6 +125,9 @@ def predict(cell: Cell, config: RoundConfig, full: int, costs: UnitCosts) -> tup
     pairs = n * k * (_PAIR_S + costs.agreement_s / 2)
     shares = n * 10 * k * t * _SHARE_S + (survivors if config.is_complete else n) * t * t * _WEIGHT_S / 4
     vectors = survivors * cell.dim * _ELEMENT_S
+    if config.envelope is not None:
+        seal_s, add_s, open_s = envelope_seconds(config, config.envelope)
+        vectors += survivors * (seal_s + add_s) + open_s
     ring_bytes = config.length * config.modulus.dtype.itemsize
     return _START_S + _OVER_FLOOR * floors + pairs + shares + vectors, 25 * ring_bytes + _PAIR_BYTES * n * k
 
@@ -126,13 +137,15 @@ def run(cell: Cell, full: int, *, interleaved: bool = False) -> Figures:
     identities, directory, cohort = make_cohort(cell.clients) if cell.is_signed else ([], None, b"")
     config, inputs = cell.config(cohort), _Inputs(cell.dim)
     started = time.perf_counter()
-    outcome, server = run_round(inputs, config, cell.faults(), full, identities, directory, interleaved=interleaved)
+    outcome, server, client_peak = run_round(
+        inputs, config, cell.faults(), full, identities, directory, interleaved=interleaved
+    )
     wall_s = time.perf_counter() - started
     if outcome.result is None or outcome.client_errors:
         raise SystemExit(f"{cell}: {outcome.failure} {outcome.client_errors}")
     if not np.array_equal(outcome.sum, inputs.total_of(outcome.included)):
         raise SystemExit(f"{cell}: the sum is wrong")
-    return _figures(config, outcome, server, wall_s)
+    return _figures(config, outcome, server, client_peak, wall_s)
 
 
 def median_of(runs: Sequence[Figures]) -> Figures:
@@ -149,7 +162,9 @@ def _median_each(values: Sequence[Any]) -> Any:
     return statistics.median(values)
 
 
-def _figures(config: RoundConfig, outcome: Outcome, server: ServerProcessCost, wall_s: float) -> Figures:
+def _figures(
+    config: RoundConfig, outcome: Outcome, server: ServerProcessCost, client_peak: dict[str, int], wall_s: float
+) -> Figures:
     costs = measure(config)
     client_floor, server_floor = (work.seconds(costs) for work in work_of(outcome, config))
     by_phase = outcome.costs
@@ -180,6 +195,7 @@ def _figures(config: RoundConfig, outcome: Outcome, server: ServerProcessCost, w
         peak_bytes=max(server.peak_bytes.values(), default=0),
         peak_by_phase=server.peak_bytes,
         peak_limit_bytes=peak_limit(config),
+        client_peak_bytes=client_peak,
         wall_s=wall_s,
         server_compile_s=server.compile_s,
     )
@@ -227,11 +243,12 @@ def main() -> None:
         parser.add_argument(field, type=kind)
     parser.add_argument("--full", type=int, default=20, help="clients that run in full")
     parser.add_argument("--repeat", type=int, default=3, help="the figures are medians")
+    parser.add_argument("--carrier", choices=[one.value for one in Carrier], default=Carrier.MASKS.value)
     options = vars(parser.parse_args())
     full, repeat = options.pop("full"), options.pop("repeat")
     cell = Cell(**options)
     config = cell.config()
-    warm_up(config.modulus, config.suite, config.threat_model)
+    warm_up_for(config)
     print(json.dumps(asdict(median_of([run(cell, full) for _ in range(repeat)]))))
 
 

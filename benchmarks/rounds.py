@@ -12,6 +12,8 @@ models, as far as --max-seconds for one run and --max-gb allow; what is left out
 - CPU seconds are thread time around the calls into Client and Server, after a warm-up round; encoding floats is not in
   them, nor is compiling, which is shown apart.
 - The floor (secagg.simulation.costs) is measured right after each run, in the same process.
+- With --carrier masks lattice, the same rounds run with both carriers of the vectors, and one more table has them side
+  by side, with the memory of each phase: the server's as below, and the most that a client allocates.
 - Elements are 16-bit values, so the plain vector, which bytes are compared with, has 2 m bytes.
 - The server runs in a process of its own and takes messages in batches, so that clients on the same machine do not cool
   its caches between any two of them; with --interleaved they do.
@@ -37,13 +39,15 @@ from growth import Growth, fit
 from machine import describe, duration, machine, save, size, table
 
 from secagg import ParameterError
-from secagg.cli.rounds import warm_up
-from secagg.pairwise.phases import ThreatModel
+from secagg.cli.rounds import warm_up_for
+from secagg.pairwise.carrier import Carrier
+from secagg.pairwise.phases import Phase, ServerState, ThreatModel
 from secagg.simulation import PHASES
 from secagg.simulation.costs import measure
 
 CLIENTS, DIMS, DROPOUTS = (100, 1_000, 10_000), (1_000, 100_000, 1_000_000, 10_000_000), (0.0, 0.1, 0.3)
 GRAPHS, THREATS = ("sparse", "complete"), tuple(model.value for model in ThreatModel)
+CARRIERS = tuple(carrier.value for carrier in Carrier)
 
 GROWING = {
     "client CPU": "client_total_s",
@@ -60,10 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{describe(here)}\n", flush=True)
     found, left_out, compile_s = measure_all(options, here)
     found = dict(sorted(found.items(), key=lambda row: (row[0].dropout, row[0].clients, row[0].dim)))
+    masks = with_masks(found)
     for graph, threat in itertools.product(GRAPHS, THREATS):
-        part = {cell: figures for cell, figures in found.items() if (cell.graph, cell.threat) == (graph, threat)}
+        part = {cell: figures for cell, figures in masks.items() if (cell.graph, cell.threat) == (graph, threat)}
         if part:
             print(f"\n## {graph} graph, {threat}\n\n{client_table(part)}\n\n{server_table(part)}")
+    if masks != found:
+        print(f"\n## By carrier\n\n{carrier_table(found)}")
     grown = growths(found)
     if grown:
         print(f"\n## Growth\n\n{growth_table(grown)}")
@@ -73,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\nLeft out:\n" + "\n".join(f"- {cell}: {reason}" for cell, reason in left_out.items()))
     if options.output:
         save(options.output, to_json(here, options, found, left_out, compile_s))
-    if options.plots and found:
-        draw(options.plots, found)
+    if options.plots and masks:
+        draw(options.plots, masks)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -84,6 +91,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dropout", type=float, nargs="+", default=DROPOUTS, help="shares, lost in MASK")
     parser.add_argument("--graph", choices=GRAPHS, nargs="+", default=GRAPHS)
     parser.add_argument("--threat", choices=THREATS, nargs="+", default=THREATS)
+    parser.add_argument("--carrier", choices=CARRIERS, nargs="+", default=CARRIERS[:1])
     parser.add_argument("--repeat", type=int, default=3, help="runs a cell; the figures are medians")
     parser.add_argument("--full", type=int, default=20, help="clients that run in full")
     parser.add_argument("--interleaved", action="store_true", help="the server takes each message when it is made")
@@ -105,11 +113,13 @@ def measure_all(
     """Run the cells; returns their figures, why others were left out, and the time that compiling took."""
     found = load(options.output) if options.resume and options.output else {}
     left_out: dict[Cell, str] = {}
-    warmed: set[int] = set()
+    warmed: set[object] = set()
     compile_s = 0.0
-    grid = itertools.product(options.threat, options.graph, options.dropout, options.clients, options.dim)
-    for threat, graph, dropout, clients, dim in grid:
-        cell = Cell(clients, dim, dropout, graph, threat)
+    grid = itertools.product(
+        options.threat, options.graph, options.dropout, options.clients, options.dim, options.carrier
+    )
+    for threat, graph, dropout, clients, dim, carrier in grid:
+        cell = Cell(clients, dim, dropout, graph, threat, carrier)
         if cell in found:
             continue
         try:
@@ -121,9 +131,10 @@ def measure_all(
         if seconds > options.max_seconds or memory > 1e9 * options.max_gb:
             left_out[cell] = f"predicted {duration(seconds)} and {size(memory)} a run"
             continue
-        if config.modulus.value not in warmed:
-            warmed.add(config.modulus.value)
-            compile_s += warm_up(config.modulus, config.suite, config.threat_model)
+        kernels = config.masked_modulus.value, config.envelope
+        if kernels not in warmed:
+            warmed.add(kernels)
+            compile_s += warm_up_for(config)
         found[cell] = median_of(
             [run(cell, options.full, interleaved=options.interleaved) for _ in range(options.repeat)]
         )
@@ -168,13 +179,37 @@ def server_table(found: Mapping[Cell, Figures]) -> str:
     return table(["n", "m", "lost", "k / t", *phases, *ends], rows)
 
 
+def carrier_table(found: Mapping[Cell, Figures]) -> str:
+    """A line for the client of each cell, and one for its server: CPU time and memory by phase."""
+    phases = [phase for phase in PHASES if any(figures.server_s[phase] for figures in found.values())]
+    rows = []
+    for cell, figures in found.items():
+        peaks = {phase: figures.peak_by_phase.get(phase, 0) for phase in phases}
+        peaks[Phase.UNMASK] = max(peaks[Phase.UNMASK], figures.peak_by_phase.get(ServerState.COMPUTE, 0))
+        for party, spent, held, total, sent in (
+            ("client", figures.client_s, figures.client_peak_bytes, figures.client_total_s, size(figures.bytes_up)),
+            ("server", figures.server_s, peaks, figures.server_total_s, ""),
+        ):
+            by_phase = [f"{duration(spent[phase])}, {size(held.get(phase, 0))}" for phase in phases]
+            each = f"{max(held.values(), default=0) / cell.dim:.1f} B"
+            kind = f"{cell.graph}, {cell.threat}"
+            rows.append([kind, *names(cell, figures), cell.carrier, party, *by_phase, duration(total), each, sent])
+    return table(["", "n", "m", "lost", "k / t", "carrier", "", *phases, "CPU", "memory over m", "sent"], rows)
+
+
+def with_masks(found: Mapping[Cell, Figures]) -> dict[Cell, Figures]:
+    """The cells whose vectors masks carry: floors and growth are of these."""
+    return {cell: figures for cell, figures in found.items() if cell.carrier == Carrier.MASKS}
+
+
 def names(cell: Cell, figures: Figures) -> list[str]:
     degrees = f"{figures.neighbours:g} / {figures.threshold:g}"
     return [f"{cell.clients:,}", f"{cell.dim:,}", f"{cell.dropout:.0%}", degrees]
 
 
 def growths(found: Mapping[Cell, Figures]) -> dict[str, dict[str, Growth]]:
-    """By threat model and dropout, how each figure grows over both graphs."""
+    """By threat model and dropout, how each figure of rounds with masks grows over both graphs."""
+    found = with_masks(found)
     grown: dict[str, dict[str, Growth]] = {}
     for threat, dropout in sorted({(cell.threat, cell.dropout) for cell in found}):
         cells = [cell for cell in found if (cell.threat, cell.dropout) == (threat, dropout)]

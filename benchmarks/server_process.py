@@ -12,6 +12,9 @@ CPU time is the thread's around each call into Server, so that it leaves out how
 Peak memory is the kernel's high-water mark (VmHWM in /proc/self/status, reset after the warm-up) minus what the process
 held then: interpreter, libraries and compiled kernels are not counted, everything that the round brings is, the buffer
 included.  It needs Linux; elsewhere it is None.
+
+A client's memory is what one of the full clients allocates in a call at most, as tracemalloc counts it.  Counting takes
+time, so that this client is in no figure of CPU time.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ import gc
 import os
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -30,7 +34,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from secagg import MemoryDirectory, RoundConfig, Server
-from secagg.cli.rounds import warm_up
+from secagg.cli.rounds import warm_up_for
 from secagg.errors import PeerError
 from secagg.events import ServerEvent
 from secagg.outcome import Failure, Outgoing, Result
@@ -71,8 +75,11 @@ def run_round(
     directory: Any,
     *,
     interleaved: bool = False,
-) -> tuple[Outcome, ServerProcessCost]:
-    """A round with prepared clients here and its server elsewhere; see ``secagg.simulation.prepared``."""
+) -> tuple[Outcome, ServerProcessCost, dict[str, int]]:
+    """A round with prepared clients here and its server elsewhere; see ``secagg.simulation.prepared``.
+
+    Last comes, by phase, the most memory that a client allocates.
+    """
     keys = [identity.public_key for identity in identities]
     with (
         tempfile.NamedTemporaryFile(dir=_MEMORY if _MEMORY.is_dir() else None) as spool,
@@ -83,13 +90,37 @@ def run_round(
         )
         simulation.events = server.events
         outcome = simulation.run()
-        return outcome, server.cost()
+        return outcome, server.cost(), simulation.client_peak_bytes
 
 
 class _Simulation(PreparedSimulation):
-    """Leaves messages for the server, and reads its CPU time where it was spent."""
+    """Leaves messages for the server, reads its CPU time where it was spent, and counts the memory of one client.
+
+    Attributes:
+        client_peak_bytes: by phase, the most that the client allocates; empty where only one client runs in full.
+    """
 
     server: RemoteServer  # type: ignore[assignment]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.client_peak_bytes: dict[str, int] = {}
+        stay = self.full - self.faults.fates.keys()
+        self._counted = min(stay) if len(stay) > 1 else None
+
+    @contextmanager
+    def on_client(self, phase: str, index: int) -> Iterator[None]:
+        if index != self._counted:
+            with super().on_client(phase, index):
+                yield
+            return
+        tracemalloc.start()
+        try:
+            yield
+            peak = tracemalloc.get_traced_memory()[1]
+            self.client_peak_bytes[phase] = max(peak, self.client_peak_bytes.get(phase, 0))
+        finally:
+            tracemalloc.stop()
 
     def hand_in(self, phase: str, index: int, message: bytes) -> None:
         with self.on_server(phase):
@@ -299,7 +330,7 @@ class _Host:
     def warm_up(self, spool: str) -> None:
         config = self._server.config
         self._spool = os.open(spool, os.O_RDONLY)
-        self._compile_s = warm_up(config.modulus, config.suite, config.threat_model)
+        self._compile_s = warm_up_for(config)
         gc.collect()
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

@@ -19,6 +19,7 @@ PAGE = Path(__file__).with_name("architecture.md")
 APART = (
     "adapters.flower",
     "adapters.net",
+    "adapters.nvflare",
     "pairwise.client",
     "pairwise.server",
     "pairwise.transcript",
@@ -28,8 +29,8 @@ APART = (
 
 ``pairwise.transcript`` is one because ``identity`` builds on it, and the rest of ``pairwise`` on ``identity``.
 """
-NO_ROOMS = {"", "_install", "__main__", "adapters"}
-"""The public names, the text that says what to install, the entry of the command, and the folder of the adapters."""
+NO_ROOMS = {"", "_install", "__main__"}
+"""The public names, the text that says what to install, and the entry of the command."""
 
 Arrows = dict[str, set[str]]
 

@@ -20,6 +20,7 @@ from secagg.errors import (
 )
 from secagg.events import (
     Accepted,
+    Admitted,
     AlreadyMasked,
     ClientAborted,
     ClientEvent,
@@ -27,6 +28,7 @@ from secagg.events import (
     Duplicate,
     Event,
     Finished,
+    InHand,
     InputNeeded,
     Late,
     Misbehaved,
@@ -38,9 +40,10 @@ from secagg.events import (
 from secagg.hosting import Contribution, Coordinator
 from secagg.identity import Directory, Identity, MemoryDirectory, UsedTokens
 from secagg.machines import ClientMachine, ServerMachine
-from secagg.outcome import Blame, Failure, GroupSum, Outgoing, Result, Security
+from secagg.outcome import Blame, Failure, GroupSum, Merged, Outgoing, Result, Security
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import Policy, RoundConfig, Suite
+from secagg.pairwise.partial import PartialSum
 from secagg.pairwise.phases import ClientState, ServerState, ThreatModel
 from secagg.pairwise.server import Server
 from secagg.released import ReleasedInputs
@@ -49,11 +52,12 @@ if TYPE_CHECKING:
     from secagg import encoding as encoding
     from secagg.encoding import Encoder, Exact, LayoutPolicy
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "AbortCode",
     "Accepted",
+    "Admitted",
     "AlreadyMasked",
     "Blame",
     "Client",
@@ -75,15 +79,18 @@ __all__ = [
     "Finished",
     "GroupSum",
     "Identity",
+    "InHand",
     "InputError",
     "InputNeeded",
     "Late",
     "LayoutPolicy",
     "MemoryDirectory",
+    "Merged",
     "Misbehaved",
     "Modulus",
     "Outgoing",
     "ParameterError",
+    "PartialSum",
     "PeerError",
     "Policy",
     "ReleasedInputs",

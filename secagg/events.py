@@ -63,6 +63,26 @@ class AlreadyMasked:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """Server: the partial sum of this name may add this client's masked input; it counts when that sum is merged."""
+
+    sender: int
+    partial: str
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """Server: a masked input of a client of which one was admitted before, to this partial sum; nothing changed.
+
+    Whether that one will count is not settled.  Keep this one, or have it sent again, until that partial sum is merged
+    or dropped, or its worker refuses the input.
+    """
+
+    sender: int
+    partial: str
+
+
+@dataclass(frozen=True, slots=True)
 class Late:
     """Server: a message of a phase that is over, or from a client that is out of the round; nothing changed."""
 
@@ -91,7 +111,7 @@ class ClientAborted:
 
 
 ClientEvent: TypeAlias = InputNeeded | Finished | RoundAborted
-ServerEvent: TypeAlias = Accepted | Duplicate | AlreadyMasked | Late | Misbehaved | ClientAborted
+ServerEvent: TypeAlias = Accepted | Duplicate | AlreadyMasked | Admitted | InHand | Late | Misbehaved | ClientAborted
 Event: TypeAlias = ClientEvent | ServerEvent
 
 

@@ -50,6 +50,20 @@ class Failure:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """What a partial sum brought, when it was merged.
+
+    Attributes:
+        counted: whose masked inputs came with it and are in the sum now, ascending.
+        awaited: who had been admitted to it and is not in it: their messages are needed again, ascending.
+    """
+
+    counted: tuple[int, ...]
+    awaited: tuple[int, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Security:
     """What held in this round.
 

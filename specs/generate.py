@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from vectors.recipes import generated
+from vectors.recipes import generated, generated_drafts
 
 if __name__ == "__main__":
-    for path, content in generated(Path(__file__).resolve().parent).items():
+    specs = Path(__file__).resolve().parent
+    for path, content in {**generated(specs), **generated_drafts(specs)}.items():
         path.write_text(content, encoding="utf-8")

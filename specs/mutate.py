@@ -34,7 +34,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 SPECS = Path(__file__).resolve().parent
-MODULES = ("wire", "arithmetic", "envelopes", "primitives", "rules", "policy", "chain", "client", "server", "private")
+MODULES = (
+    *("wire", "arithmetic", "envelopes", "primitives", "rules", "hybrid", "policy", "chain", "client", "server"),
+    "private",
+)
 PROTOCOL = ("vectors.replay", ("v1", "v2"))
 REPLAYS = {"private": ("vectors.replay_private", ("private-v1",))}
 """Modules that have other vectors than the protocol's: what replays these, and where they are."""

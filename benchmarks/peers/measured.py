@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class Cell:
 
     def update_of(self, client: int) -> npt.NDArray[np.float32]:
         """A client's update: the same each time, within the clip."""
-        return np.random.default_rng([self.dim, client]).uniform(-1, 1, self.dim).astype(np.float32)
+        return vector_of(self.dim, client)
 
     def weight_of(self, client: int) -> int:
         """A client's number of samples, at most MAX_WEIGHT."""
@@ -78,6 +79,43 @@ class Figures:
     peak_bytes: int
     imported_bytes: int
     max_error: float
+
+
+def vector_of(dim: int, client: int) -> npt.NDArray[np.float32]:
+    """A client's vector: the same each time, from -1 to 1."""
+    return np.random.default_rng([dim, client]).uniform(-1, 1, dim).astype(np.float32)
+
+
+def mean_of(dim: int, clients: int) -> npt.NDArray[np.float64]:
+    """The plain mean of the clients' vectors."""
+    total = np.zeros(dim)
+    for client in range(clients):
+        total += vector_of(dim, client)
+    return total / clients
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """What the mean of long vectors took, nobody lost and all weighing alike.
+
+    Attributes:
+        client_s: CPU of the median client, floats in, and the mean out where the server cannot read it.
+        server_s: CPU of the server, for all clients.
+        sent_bytes, received_bytes: a client's; what it receives has the mean in it, as the server gives it out.
+        max_error: the largest difference from the mean of the floats.
+    """
+
+    client_s: float
+    server_s: float
+    sent_bytes: float
+    received_bytes: float
+    max_error: float
+
+
+def run_sum(module: str, *arguments: Any) -> Sum:
+    """A mean through one side, in whichever process this is called; ``arguments`` are those of its function."""
+    found: Sum = import_module(module).run_sum(*arguments)
+    return found
 
 
 def run_side(module: str, cell: Cell) -> Figures:

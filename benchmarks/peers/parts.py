@@ -6,11 +6,7 @@
   by ``shamirs``, and by ``secagg.primitives.secret_sharing``; theirs modulo 2^256 + 297, ours in five elements modulo
   2^61 - 1.
 
-- A vector of floats that is encrypted, added up and decrypted by TenSEAL's CKKS (degree 8,192, primes of 60, 40 and 40
-  bits, as NVIDIA FLARE sets it up), and by a lattice envelope for 100 clients; bytes as they are sent.  Theirs has one
-  key that all clients hold, ours a key each, whose masks and whose recovery are not in these figures.
-
-CPU is the process's, since TenSEAL has threads of its own; the median of some calls after a first one, or that one
+CPU is the process's; the median of some calls after a first one, or that one
 where it takes seconds.  What each library gives is checked before.
 """
 
@@ -27,16 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from secagg import Encoder, Modulus, RoundConfig, Suite, arithmetic
+from secagg import Encoder, Modulus, Suite, arithmetic
 from secagg.arithmetic.modulus import MERSENNE_61
 from secagg.encoding import Template
-from secagg.envelopes import scheme
-from secagg.pairwise.carrier import empty_sums, public_polynomials, seal, sum_of_secrets
 from secagg.primitives import masking, secret_sharing
 
 from .measured import CLIP
 
-PEERS = ("declearn", "shamirs", "tenseal")
+PEERS = ("declearn", "shamirs")
 _PRIME = 2**256 + 297
 _BITS = 32
 _CALLS = 3
@@ -64,10 +58,8 @@ def measure(quick: bool) -> Iterator[Part]:
     if "declearn" in here:
         for dim, neighbours in ((1_000, 5),) if quick else ((100_000, 20), (100_000, 99), (1_000_000, 99)):
             yield _masking(dim, neighbours)
-    if "tenseal" in here:
-        yield from _envelopes(10_000 if quick else 1_000_000)
     for threshold, holders in ((5, 9),) if quick else ((51, 100), (334, 500)):
-        yield from _sharing(threshold, holders, [name for name in here if name != "tenseal"])
+        yield from _sharing(threshold, holders, here)
 
 
 def _masking(dim: int, neighbours: int) -> Part:
@@ -107,55 +99,6 @@ def _check_declearn(update: Any) -> None:
     total = decrypter.decrypt_vector(both, shape).coefs["update"]
     if not np.allclose(total, 2 * update.coefs["update"], atol=1e-4):
         raise SystemExit("declearn: the masks of two clients do not cancel")
-
-
-def _envelopes(dim: int) -> Iterator[Part]:
-    import tenseal
-
-    values = np.random.default_rng(dim).uniform(-1, 1, dim).astype(np.float32)
-    context = tenseal.context(tenseal.SCHEME_TYPE.CKKS, 8192, coeff_mod_bit_sizes=[60, 40, 40])
-    context.global_scale = 2**40
-    theirs = tenseal.ckks_vector(context, values).serialize()
-    their_sum = tenseal.ckks_vector_from(context, theirs)
-    encoder = Encoder(Template.from_shapes((dim,)), clip=CLIP, bits=16)
-    config = RoundConfig.for_cohort(100, encoder.length, input_max=encoder.input_max, version=2, carrier="lattice")
-    parameters, session = config.envelope, os.urandom(32)
-    assert parameters is not None
-
-    def sealed() -> tuple[Any, bytearray]:
-        lanes = encoder.encode(values).astype(config.modulus.dtype, copy=False)
-        return seal(config, parameters, session, os.urandom(32), lanes)
-
-    key, ours = sealed()
-    our_sum = empty_sums(parameters, ())
-    scheme.add_envelope(parameters, our_sum, ours)
-    secret = sum_of_secrets(parameters, key, 1)
-
-    def add_theirs() -> Any:
-        return their_sum.add(tenseal.ckks_vector_from(context, theirs))
-
-    def opened() -> Any:
-        return scheme.open_sum(parameters, public_polynomials(config, parameters, session), our_sum, secret)
-
-    mean = encoder.for_round(config).decode_sum(opened(), 1, min_contributors=1).mean
-    if not np.allclose(their_sum.decrypt(), values, atol=1e-4):
-        raise SystemExit("tenseal: what is decrypted is not the vector")
-    if not np.allclose(np.concatenate([np.ravel(array) for array in mean]), values, atol=1e-3):
-        raise SystemExit("secagg: what is opened is not the vector")
-    bytes_ = f"{len(theirs) / 1e6:.2f} MB, here {(len(ours) + parameters.key_bytes) / 1e6:.2f} MB"
-    spare = our_sum.copy()
-
-    def encrypt() -> bytes:
-        found: bytes = tenseal.ckks_vector(context, values).serialize()
-        return found
-
-    pairs: tuple[tuple[str, Callable[[], object], Callable[[], object]], ...] = (
-        (f"encrypt m = {dim:,} ({bytes_})", encrypt, sealed),
-        (f"add one of 100, m = {dim:,}", add_theirs, lambda: scheme.add_envelope(parameters, spare, ours)),
-        (f"decrypt the sum, m = {dim:,}", their_sum.decrypt, opened),
-    )
-    for what, peer, own in pairs:
-        yield Part(what, _named("tenseal"), _seconds(peer), _seconds(own))
 
 
 def _sharing(threshold: int, holders: int, peers: list[str]) -> Iterator[Part]:

@@ -1,1 +1,1 @@
-"""Hosts for the protocol: each lets another system, or a network, run rounds, and comes behind an extra of its own."""
+"""What the hosts of training jobs share; each host lets another system run rounds, behind an extra of its own."""

@@ -14,9 +14,9 @@ from typing import Any, Final, final
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from secagg.cli import federated
+from secagg.cli.demo_progress import shown
 from secagg.cli.dropout import all_lost
 from secagg.cli.electorate import Count, Electorate
 from secagg.cli.output import table
@@ -259,9 +259,7 @@ class _AttackTraining:
     def run(self, rounds: int) -> AttackRun:
         start = federated.accuracy(self.robust, self.problem.test)
         warm_up(self.config(0).modulus, Suite.AES_128, self.threat)
-        console = Console(stderr=True)
-        quiet = not console.is_terminal
-        for number in track(range(rounds), self.problem.members, console=console, disable=quiet, transient=True):
+        for number in shown(range(rounds), f"rounds with {self.problem.members}"):
             if not self.round(number):
                 break
         return AttackRun(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from secagg.cli.command_options import command_of
 from secagg.cli.demo_options import Data, DemoOptions
+from secagg.cli.demo_progress import compiling_said, say, shown
 from secagg.cli.dropout import all_lost
 from secagg.cli.extras import advice
 from secagg.cli.output import EXIT_FAILED, fail, print_json, results, seconds, size, table, usage_errors
@@ -58,12 +58,13 @@ def demo(options: DemoOptions) -> None:
     Exit code 0: every aggregate was right. 1: an aggregate was further from the plain one than its encoding allows, or
     a round was aborted. 2: the command cannot be carried out.
     """
+    say("loading scikit-learn and its data")
     try:
         from secagg.cli import attack_demo, federated, picture, poisoning, private_demo
     except ModuleNotFoundError as missing:
         fail("demo", advice(missing, "demo"))
     names = list(federated.DataName) if options.data is Data.BOTH else [federated.DataName(options.data.value)]
-    with usage_errors("demo"):
+    with usage_errors("demo"), compiling_said():
         options.check()
         if options.private:
             need_extra()
@@ -221,9 +222,7 @@ class _Training:
     def run(self, rounds: int) -> Run:
         start = self.learn.accuracy(self.secure, self.problem.test)
         warm_up(self.config(0).modulus, Suite.AES_128, self.threat)
-        console = Console(stderr=True)
-        quiet = not console.is_terminal
-        for number in track(range(rounds), self.problem.members, console=console, disable=quiet, transient=True):
+        for number in shown(range(rounds), f"rounds with {self.problem.members}"):
             if not self.round(number):
                 break
         outcome = self.outcome

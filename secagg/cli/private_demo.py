@@ -13,9 +13,9 @@ from typing import Any, Final, final
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from secagg.cli import federated
+from secagg.cli.demo_progress import shown
 from secagg.cli.dropout import all_lost
 from secagg.cli.output import table
 from secagg.cli.private_round import PrivateRound, private_round
@@ -183,11 +183,9 @@ class _PrivateTraining:
 
     def run(self) -> PrivateRun:
         agreed = [self.agreed(epsilon) for epsilon in EPSILONS]
-        console = Console(stderr=True)
-        quiet = not console.is_terminal
         levels, aborted = [], None
         try:
-            for one in track(agreed, self.problem.members, console=console, disable=quiet, transient=True):
+            for one in shown(agreed, f"values of epsilon with {self.problem.members}"):
                 levels.append(self.level(one))
         except _RoundAbortedError as failure:
             aborted = str(failure)

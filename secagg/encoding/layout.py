@@ -142,6 +142,7 @@ class Layout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fields=Tr
             weight_scale=weight_scale,
             difference=difference,
         )
+        policy.check_parts({name: name for name, _ in self.arrays})
 
     def difference_to(self, other: Layout) -> str:
         """In words, how another layout differs from this one; of many differences, some."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Final
 
@@ -111,7 +111,7 @@ class EnvelopeParameters:
         )
 
 
-@cache
+@lru_cache(maxsize=256)  # not without end: servers say what a client looks for
 def find(clients: int, length: int, element_bits: int) -> EnvelopeParameters:
     """The parameters with the fewest bytes; of equals those of the smallest degree, then of the fewest slots.
 

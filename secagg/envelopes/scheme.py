@@ -12,7 +12,7 @@ Numba with them, are loaded when the first function is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from math import prod
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -160,7 +160,7 @@ def encrypt(
         raise ValueError(f"an element does not fit: this envelope's have {parameters.element_bits} bits")
     residues = _residues(parameters.primes, parameters.element_bits, parameters.slots)
     part_bits = layout.digits(parameters.element_bits, parameters.slots).part_bits
-    keys = _transformed(parameters, secret)
+    keys = _transformed(parameters, residues, secret)
     envelope, position = bytearray(layout.envelope_bytes(parameters)), 0
     product = np.empty((1, parameters.degree), dtype=np.uint32)
     for polynomial in layout.polynomials(parameters):
@@ -187,6 +187,11 @@ def encrypt(
 def empty_sum(parameters: Parameters) -> Words:
     """The sum of no envelopes: residues, in the order of the wire."""
     return np.zeros(layout.sent_coefficients(parameters) * len(parameters.primes), dtype=np.uint32)
+
+
+def sum_bytes(parameters: Parameters) -> int:
+    """The bytes of a sum of envelopes in memory."""
+    return 4 * layout.sent_coefficients(parameters) * len(parameters.primes)
 
 
 def add_envelope(parameters: Parameters, total: Words, envelope: bytes | bytearray | memoryview) -> None:
@@ -228,6 +233,38 @@ def add_envelope(parameters: Parameters, total: Words, envelope: bytes | bytearr
             lane, position = lane + polynomial.sent, position + size
 
 
+def check_sum(parameters: Parameters, total: Words) -> None:
+    """Raises EnvelopeError unless this is a sum of envelopes: of this size, and every residue below its prime."""
+    sent = layout.sent_coefficients(parameters)
+    if total.shape != (sent * len(parameters.primes),) or total.dtype != np.uint32:
+        raise EnvelopeError(
+            f"a sum of envelopes of shape {total.shape} and {total.dtype}: it must be "
+            f"({sent * len(parameters.primes)},) uint32"
+        )
+    for number, _, part in _parts(parameters, total):
+        largest = int(part.max(initial=0))
+        if largest >= number:
+            raise EnvelopeError(f"a residue of a sum of envelopes is {largest}: it must be below {number}")
+
+
+def add_sum(parameters: Parameters, total: Words, other: Words) -> None:
+    """total += another sum of envelopes, which ``check_sum`` has passed; it stays canonical."""
+    from secagg.arithmetic.kernels import envelopes
+
+    for number, place, part in _parts(parameters, other):
+        envelopes.add_residues(total[place], part, np.uint32(number))
+
+
+def _parts(parameters: Parameters, total: Words) -> Iterator[tuple[int, slice, Words]]:
+    """The residues of a sum modulo one prime after the other: the prime, where they stand, and a view of them."""
+    lane = 0
+    for polynomial in layout.polynomials(parameters):
+        for number in parameters.primes:
+            place = slice(lane, lane + polynomial.sent)
+            yield number, place, total[place]
+            lane += polynomial.sent
+
+
 def open_sum(
     parameters: Parameters, public: PublicPolynomials, total: Words, secrets: npt.NDArray[np.signedinteger[Any]]
 ) -> Lanes:
@@ -252,7 +289,7 @@ def open_sum(
     widths, whole = np.array(cut.widths), _in_digits(prod(parameters.primes), cut.widths)
     total = total.view()
     total.flags.writeable = False  # Numba compiles twice for those that may be written and those that may not
-    keys = _transformed(parameters, secrets)
+    keys = _transformed(parameters, residues, secrets)
     vector = np.empty(parameters.length, dtype=Modulus.ring(parameters.element_bits).dtype)
     product = np.empty((1, parameters.degree), dtype=np.uint32)
     lane = 0
@@ -287,16 +324,31 @@ def _check_shape(name: str, array: npt.NDArray[Any], length: int) -> None:
         raise ValueError(f"a {name} of shape {array.shape}: it must be ({length},)")
 
 
-def _transformed(parameters: Parameters, secret: npt.NDArray[np.signedinteger[Any]]) -> list[tuple[Words, Words]]:
-    """The transform of a secret over N, modulo each prime, and its companions: the inverse leaves the N to us."""
-    from secagg.arithmetic.kernels import ntt
+def _transformed(
+    parameters: Parameters, residues: tuple[_Residues, ...], secret: npt.NDArray[np.signedinteger[Any]]
+) -> list[tuple[Words, Words]]:
+    """The transform of a secret over N, modulo each prime, and its companions: the inverse leaves the N to us.
+
+    What is copied of the secret on the way is wiped.
+    """
+    from secagg.arithmetic.kernels import envelopes, ntt
 
     keys = []
-    for prime in parameters.primes:
+    signed = secret.astype(np.int64)
+    for residue in residues:
+        prime = residue.modulus.value
         transform = ntt.transform(parameters.degree, prime)
-        values = (secret.astype(np.int64) * transform.inverse_degree % prime).astype(np.uint32)[np.newaxis]
+        factor = np.array([transform.inverse_degree], dtype=np.uint64)
+        values = np.empty((1, parameters.degree), dtype=np.uint32)
+        companion = ntt.companions_of(factor, prime).astype(np.uint32)
+        envelopes.lift(
+            signed, values[0], np.int64(residue.offset), np.uint32(factor[0]), companion[0], residue.constants
+        )
         ntt.forward(values, transform)
-        keys.append((values[0], ntt.companions_of(values[0], prime).astype(np.uint32)))
+        wide = ntt.companions_of(values[0], prime)
+        keys.append((values[0], wide.astype(np.uint32)))
+        wide[:] = 0
+    signed[:] = 0
     return keys
 
 

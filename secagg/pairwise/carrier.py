@@ -81,7 +81,8 @@ def seal(
     secret = randomness.secret(parameters.degree)
     public = public_polynomials(config, parameters, session)
     envelope = scheme.encrypt(parameters, public, secret, lanes, randomness.errors)
-    shifted: Lanes = (secret + parameters.secret_bound).astype(config.masked_modulus.dtype)
+    secret += parameters.secret_bound
+    shifted: Lanes = secret.astype(config.masked_modulus.dtype)
     secret[:] = 0
     return shifted, envelope
 

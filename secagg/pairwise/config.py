@@ -79,8 +79,7 @@ class RoundConfig:
         eta: a round with at most D dropouts completes except with probability 2^-eta.
         context: public bytes that the host ties the round to, such as the hash of the global model.
         cohort: ``active``: the digest of the cohort's identity keys; empty in ``semi_honest``.
-        version: of the wire, of ``transcript.VERSIONS``.  Version 2 is a draft that may change until release 0.3: all
-            members of such a round run the same release of the library.
+        version: of the wire, of ``transcript.VERSIONS``.  Members understand version 2 from release 0.3 on.
         attachment_bytes: version 2: what each client's host gives to ``submit`` beside the vector, to be revealed to
             the server with the client's last message; 0 for nothing.
         groups: version 2: G, into how many groups the cohort is drawn; 1 for one sum over everybody.  With groups,

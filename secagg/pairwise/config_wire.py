@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from secagg.errors import ParameterError
-from secagg.pairwise.transcript import DRAFT_VERSION, VERSION, VERSIONS, known_versions
+from secagg.pairwise.transcript import EXTENDED_VERSION, VERSION, VERSIONS, known_versions
 
 Value = int | bytes
 
@@ -73,7 +73,7 @@ class _Version2(_Version1, array_like=True, forbid_unknown_fields=True, frozen=T
     extensions: list[int | bytes]
 
 
-_FORMS: Final[Mapping[int, type[_Version1]]] = {VERSION: _Version1, DRAFT_VERSION: _Version2}
+_FORMS: Final[Mapping[int, type[_Version1]]] = {VERSION: _Version1, EXTENDED_VERSION: _Version2}
 
 
 def encode(values: Mapping[str, Any]) -> bytes:

@@ -39,8 +39,8 @@ def of_config(config: RoundConfig, poisoning: Poisoning | None = None) -> str:
         lines.append(f"Every element below {config.modulus} is allowed. The sum is taken modulo {config.modulus}.")
     if config.version > 1:
         lines.append(
-            f"The round speaks version {config.version} of the wire, a draft: all members run the same release of the "
-            "library."
+            f"The round speaks version {config.version} of the wire, which members understand from release 0.3 of the "
+            "library on."
         )
     if config.envelope is not None:
         lines += config.envelope.explain()

@@ -25,13 +25,13 @@ from secagg.errors import ParameterError
 from secagg.pairwise import explanation
 from secagg.pairwise.parameters import LOWEST_THRESHOLD, Demand
 from secagg.pairwise.tails import log2_at_least, quantile
-from secagg.pairwise.transcript import DRAFT_VERSION
+from secagg.pairwise.transcript import EXTENDED_VERSION
 from secagg.pairwise.values import FEWEST_CLIENTS, whole
 from secagg.wording import counted
 
 UNGROUPED: Final = 1
 """The number of groups of a cohort that is not drawn into any."""
-LEAST_VERSION: Final = DRAFT_VERSION
+LEAST_VERSION: Final = EXTENDED_VERSION
 """The first version of the wire that knows groups."""
 
 

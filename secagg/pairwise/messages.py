@@ -319,7 +319,7 @@ to_client: Final[StrictDecoder[ToClient]] = StrictDecoder(
     {
         (1, Agreement.X25519): _ToClient1,
         (2, Agreement.X25519): ToClient,
-        _HYBRID: Abort | HybridRoster | SharesWithSecrets | Survivors | Confirmations,
+        _HYBRID: Abort | HybridRoster | SharesWithSecrets | Accusations | Settled | Survivors | Confirmations,
     }
 )
 to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(
@@ -333,7 +333,14 @@ to_server: Final[StrictDecoder[ToServer]] = StrictDecoder(
         | MaskedInput
         | Confirm
         | UnmaskWithAttachment,
-        _HYBRID: Abort | HybridAdvertise | ShareWithSecrets | MaskedInput | Confirm | UnmaskWithAttachment,
+        _HYBRID: Abort
+        | HybridAdvertise
+        | ShareWithSecrets
+        | Complaint
+        | Answer
+        | MaskedInput
+        | Confirm
+        | UnmaskWithAttachment,
     }
 )
 invitation: Final[StrictDecoder[Invitation]] = StrictDecoder(dict.fromkeys(_X25519, Invitation))

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 VERSION: Final = 1
 """The version that is spoken unless a config names another."""
-DRAFT_VERSION: Final = 2
-"""A version that may still change; a config has it only when somebody asks for it."""
-VERSIONS: Final = (VERSION, DRAFT_VERSION)
+EXTENDED_VERSION: Final = 2
+"""The version whose configs have extensions; a config has it only when somebody asks for it."""
+VERSIONS: Final = (VERSION, EXTENDED_VERSION)
 """Every version of the wire that this library speaks."""
 DIGEST_BYTES: Final = 32
 
@@ -78,7 +78,7 @@ _pack_ids: Final = struct.Struct("<IIII").pack
 
 def known_versions() -> str:
     """The versions that this library speaks, for a person."""
-    return f"{VERSION} and {DRAFT_VERSION} (a draft)"
+    return f"{VERSION} and {EXTENDED_VERSION}"
 
 
 def _u32(value: int) -> bytes:

@@ -11,7 +11,7 @@ No randomness is drawn here: the coefficients come in.  The kernels are loaded b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, final, overload
+from typing import Any, Final, NamedTuple, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -290,31 +290,8 @@ class Reconstructor:
             ParameterError: the holders of a secret are no cohort indices or not ascending, a row does not exist, or a
                 share element is not below p.
         """
-        from secagg.arithmetic.kernels import mersenne61
-
-        limbs = np.empty((len(self._holders), LIMBS), dtype=np.uint64)
-        if not self._holders:
-            return limbs
-        base, places = self._base()
-        weights, largest = lagrange_at_zero(base), 0
-        for batch in self._batches():
-            offsets = np.cumsum([0, *map(len, self._holders[batch])])
-            holders, rows = np.concatenate(self._holders[batch]), np.concatenate(self._rows[batch])
-            if rows.min() < 0 or rows.max() >= len(self._shares):
-                raise ParameterError(
-                    f"rows from {rows.min()} to {rows.max()}: there are {counted(len(self._shares), 'share')}"
-                )
-            ascending = holders[1:] > holders[:-1]
-            ascending[offsets[1:-1] - 1] = True
-            if not ascending.all():
-                raise ParameterError("the holders of a secret must be distinct cohort indices in ascending order")
-            met = mersenne61.reconstruct_batch(
-                offsets, holders, rows, self._shares, self._threshold, base, weights, places, limbs[batch]
-            )
-            largest = max(largest, int(met))
-        if largest >= MERSENNE_61:
-            raise ParameterError("a share element is not below 2^61 - 1")
-        return limbs
+        found = [part.limbs() for part in self.parts(_BATCH)]
+        return np.concatenate(found) if found else np.empty((0, LIMBS), dtype=np.uint64)
 
     def secrets(self) -> list[bytes | None]:
         """All secrets added, in that order: 32 bytes, or None where a limb is out of range and the dealer to blame.
@@ -322,18 +299,36 @@ class Reconstructor:
         Raises:
             ParameterError: as ``limbs``.
         """
-        limbs = self.limbs()
-        outside = limbs_out_of_range(limbs).tolist()
-        return [None if bad else join_limbs(row) for bad, row in zip(outside, limbs, strict=True)]
+        return [secret for part in self.parts(_BATCH) for secret in part.secrets()]
 
-    def _batches(self) -> Iterator[slice]:
-        return (slice(first, first + _BATCH) for first in range(0, len(self._holders), _BATCH))
+    def parts(self, size: int, *, apart: bool = False) -> Iterator[Part]:
+        """All secrets added, in that order, so many at a time; each part can be reconstructed by somebody else.
 
-    def _base(self) -> tuple[UintArray, IntArray]:
-        """The points of the base, and every holder's place among them, or -1."""
+        With ``apart``, a part has copies of its own shares, and not a view of all, for a job that goes elsewhere.
+
+        Raises:
+            ParameterError: a row does not exist, or holders are no cohort indices.
+        """
+        if not self._holders:
+            return
+        base = self._base()
+        for first in range(0, len(self._holders), size):
+            batch = slice(first, first + size)
+            offsets = np.cumsum([0, *map(len, self._holders[batch])])
+            holders, rows = np.concatenate(self._holders[batch]), np.concatenate(self._rows[batch])
+            if rows.min() < 0 or rows.max() >= len(self._shares):
+                raise ParameterError(
+                    f"rows from {rows.min()} to {rows.max()}: there are {counted(len(self._shares), 'share')}"
+                )
+            shares = self._shares
+            if apart:
+                shares, rows = shares[rows], np.arange(len(rows))
+            yield Part(self._threshold, base, offsets, holders, rows, shares)
+
+    def _base(self) -> Base:
         answers = np.zeros(0, dtype=np.int64)
-        for batch in self._batches():
-            holders = np.concatenate(self._holders[batch])
+        for first in range(0, len(self._holders), _BATCH):
+            holders = np.concatenate(self._holders[first : first + _BATCH])
             if holders.min() < 0 or holders.max() >= _HOLDER_LIMIT:
                 raise ParameterError(f"holders from {holders.min()} to {holders.max()}: must lie in 0 .. 2^31 - 1")
             counts = np.bincount(holders, minlength=len(answers))
@@ -342,4 +337,73 @@ class Reconstructor:
         most = np.argsort(-answers, kind="stable")[: min(self._threshold + 1, np.count_nonzero(answers))]
         places = np.full(len(answers), -1, dtype=np.int64)
         places[most] = np.arange(len(most))
-        return points(most), places
+        return Base(points(most), lagrange_at_zero(points(most)), places)
+
+
+class Base(NamedTuple):
+    """The holders that most secrets have in common.
+
+    Attributes:
+        points: uint64, shape (t + 1,), or (t,) where no more answered.
+        weights: theirs, in the same order.
+        places: int64, shape (largest holder + 1,): a holder's place among them, or -1.
+    """
+
+    points: UintArray
+    weights: UintArray
+    places: IntArray
+
+
+@final
+class Part(NamedTuple):
+    """Some secrets and all that it takes to reconstruct them: plain arrays, which any executor carries.
+
+    Attributes:
+        threshold: t.
+        base: what all parts have in common.
+        offsets: int64, shape (d + 1,): where each secret's holders begin and end.
+        holders: int64: their cohort indices, ascending for each secret.
+        rows: int64, the same shape: where the shares stand.
+        shares: uint64, shape (r, 5).
+    """
+
+    threshold: int
+    base: Base
+    offsets: IntArray
+    holders: IntArray
+    rows: IntArray
+    shares: UintArray
+
+    def __repr__(self) -> str:
+        return f"<Part of {len(self.offsets) - 1}>"
+
+    def limbs(self) -> UintArray:
+        """The limbs of these secrets; else as ``Reconstructor.limbs``."""
+        from secagg.arithmetic.kernels import mersenne61
+
+        ascending = self.holders[1:] > self.holders[:-1]
+        ascending[self.offsets[1:-1] - 1] = True
+        if not ascending.all():
+            raise ParameterError("the holders of a secret must be distinct cohort indices in ascending order")
+        limbs = np.empty((len(self.offsets) - 1, LIMBS), dtype=np.uint64)
+        # A kernel is compiled once for arrays that may be written to and once for others; a pickle brings either.
+        offsets, holders, rows = map(_writable, (self.offsets, self.holders, self.rows))
+        points, weights, places = map(_writable, self.base)
+        shares = self.shares.view()
+        shares.flags.writeable = False
+        met = mersenne61.reconstruct_batch(
+            offsets, holders, rows, shares, self.threshold, points, weights, places, limbs
+        )
+        if met >= MERSENNE_61:
+            raise ParameterError("a share element is not below 2^61 - 1")
+        return limbs
+
+    def secrets(self) -> list[bytes | None]:
+        """These secrets; else as ``Reconstructor.secrets``."""
+        limbs = self.limbs()
+        outside = limbs_out_of_range(limbs).tolist()
+        return [None if bad else join_limbs(row) for bad, row in zip(outside, limbs, strict=True)]
+
+
+def _writable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.require(array, requirements=["C", "A", "W"])

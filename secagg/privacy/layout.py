@@ -166,6 +166,7 @@ class PrivateLayout(NamedArrays, frozen=True, array_like=True, forbid_unknown_fi
             weighted_by=weighted_by,
             difference=difference,
         )
+        policy.check_parts({name: name for name, _ in self.arrays})
 
     def difference_to(self, other: PrivateLayout) -> str:
         """In words, how another layout differs from this one; of many differences, some."""

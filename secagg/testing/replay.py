@@ -19,6 +19,8 @@ from secagg.pairwise.config import Policy, RoundConfig, Suite
 from secagg.pairwise.phases import ThreatModel
 from secagg.pairwise.server import Server
 from secagg.pairwise.values import MAX_ATTACHMENT_BYTES
+from secagg.primitives.suites import CryptoError
+from secagg.testing.sealed_shares import Receivers, is_share
 
 Operation: TypeAlias = Mapping[str, Any]
 Setup: TypeAlias = Mapping[str, Any]
@@ -107,6 +109,8 @@ class Replay:
         self._inputs: Sequence[Sequence[str]] = setup["inputs"]
         self._attachments: Mapping[str, Sequence[tuple[int, str]]] = setup.get("attachments", {})
         self._messages: Mapping[str, str] = setup["messages"]
+        drawn = [[bytes.fromhex(draw) for draw in draws] for draws in setup["draws"]["clients"]]
+        self._receivers = Receivers(self._config, drawn)
         self._clients: dict[int, Client] = {}
         self._stored: dict[str, bytes] = {}
         self._joined, self._resumed = UsedTokens(), UsedTokens()
@@ -247,7 +251,22 @@ class Replay:
         self._expect_message(refused.reply, operation)
 
     def _expect_message(self, met: bytes, operation: Operation) -> None:
-        expect("message to send", met.hex(), self._messages[operation["out"]] if "out" in operation else "")
+        expected = bytes.fromhex(self._messages[operation["out"]]) if "out" in operation else b""
+        if is_share(self._config, met) and is_share(self._config, expected):
+            self._expect_share(met, expected, operation)
+        else:
+            expect("message to send", met.hex(), expected.hex())
+
+    def _expect_share(self, met: bytes, expected: bytes, operation: Operation) -> None:
+        """A Share of a hybrid suite, by what its receivers get of it."""
+        roster = bytes.fromhex(self._messages[operation["message"]])
+        try:
+            sent, recorded = (self._receivers.opened(operation["client"], roster, share) for share in (met, expected))
+        except (CryptoError, ValueError) as unsealable:
+            raise Mismatch(f"a Share that its receivers cannot open: {unsealable}") from None
+        alike = sent.independent_of_encapsulation() == recorded.independent_of_encapsulation()
+        expect("whether the receivers of the Share get the same", alike, True)
+        expect("bytes of the Share", len(met), len(expected))
 
     def _expect_state(self, client: Client, operation: Operation) -> None:
         if "state" in operation:

@@ -373,7 +373,7 @@ def _check_message(test: Test, content: Content) -> None:
     if "limits" in test:
         config = RoundConfig.from_bytes(_bytes(test, "config"))
         for name, limit in test["limits"].items():
-            expect(name, messages.max_bytes(config, _message_kind(name, config.version)), limit)
+            expect(name, messages.max_bytes(config, _message_kind(name, config.version, config.suite)), limit)
         return
     if "bitmap" in test:
         expect("bitmap", messages.encode_bitmap(test["members"], test["clients"]).hex(), test["bitmap"])
@@ -381,11 +381,11 @@ def _check_message(test: Test, content: Content) -> None:
         expect("ids", messages.encode_ids(test["members"]).hex(), test["ids"])
         expect("members", list(messages.decode_ids(_bytes(test, "ids"))), test["members"])
         return
-    version, encoded = content["version"], _bytes(test, "encoded")
-    kind = _message_kind(test["message"], version)
+    version, suite, encoded = content["version"], Suite(test.get("suite", _X25519)), _bytes(test, "encoded")
+    kind = _message_kind(test["message"], version, suite)
     if not test["ok"]:
         try:
-            _decoded(kind, encoded, version)
+            _decoded(kind, encoded, version, suite)
         except PeerError as refused:
             expect("error", refused.code.value, test["error"])
             return
@@ -398,23 +398,34 @@ def _check_message(test: Test, content: Content) -> None:
     made = kind(version, _bytes(test, "session"), *values)
     expect("encoded", messages.encode(made).hex(), encoded.hex())
     received = _bytes(test, "received") if "received" in test else encoded
-    expect("encoded again", messages.encode(_decoded(kind, received, version)).hex(), encoded.hex())
+    expect("encoded again", messages.encode(_decoded(kind, received, version, suite)).hex(), encoded.hex())
 
 
 def _field(value: Any) -> Any:
     return bytes.fromhex(value) if isinstance(value, str) else value
 
 
-def _message_kind(name: str, version: int) -> type[Any]:
+_HYBRID_KINDS: Final[Mapping[str, type[Any]]] = {
+    "Advertise": messages.HybridAdvertise,
+    "Roster": messages.HybridRoster,
+    "Share": messages.ShareWithSecrets,
+    "Shares": messages.SharesWithSecrets,
+}
+
+
+def _message_kind(name: str, version: int, suite: Suite) -> type[Any]:
+    if suite.is_hybrid and name in _HYBRID_KINDS:
+        return _HYBRID_KINDS[name]
     kind: type[Any] = getattr(messages, name)
     return messages.UnmaskWithAttachment if kind is messages.Unmask and version > 1 else kind
 
 
-def _decoded(kind: type[Any], encoded: bytes, version: int) -> Any:
+def _decoded(kind: type[Any], encoded: bytes, version: int, suite: Suite) -> Any:
     if kind is messages.Invitation:
         return messages.invitation.decode(encoded, messages.MAX_INVITATION_BYTES, version)
     from_client = issubclass(kind, tuple(exchange.answer for exchange in messages.EXCHANGES.values()))
-    return (messages.to_server if from_client else messages.to_client).decode(encoded, len(encoded), version)
+    decoder = messages.to_server if from_client else messages.to_client
+    return decoder.decode(encoded, len(encoded), version, suite.agreement)
 
 
 def _check_round(test: Test, content: Content) -> None:

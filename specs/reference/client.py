@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Callable, Sequence
 
-from . import envelopes, primitives, transcript, wire
+from . import envelopes, hybrid, primitives, transcript, wire
 from .arithmetic import FIELD, mask, pack_vector, read_share, share
 from .chain import Chain
+from .hybrid import KeyPair
 from .primitives import KEY_BYTES, derive
-from .rules import Config, neighbours_of, proved_root, read_config, shown_version
+from .rules import Config, neighbours_of, places_of, proved_root, read_config, shown_version
 from .transcript import Labels
 from .wire import Refused, require
 
@@ -27,15 +28,6 @@ def commitments(labels: Labels, session: bytes, dealer: int, holder: int, pair: 
     return key + seed
 
 
-def pairwise_key(
-    config: Config, session: bytes, one: int, other: int, private: bytes, own: bytes, public: bytes
-) -> bytes:
-    """The key of the mask between two clients, from the private key of one."""
-    ends = (one, other, own, public) if one < other else (other, one, public, own)
-    info = config.labels.pairwise_mask_info(config.suite, *ends)
-    return derive(primitives.agree(private, public), session, info, KEY_BYTES[config.suite])
-
-
 class Client:
     """``start``, ``receive`` the server's messages, ``submit`` in state INPUT: each returns the message to send."""
 
@@ -50,8 +42,12 @@ class Client:
         directory: Callable[[bytes], Sequence[bytes] | None] = lambda digest: None,
         consume: Callable[[bytes], bool] = lambda token: True,
         chain: Chain | None = None,
+        encapsulate: Callable[[bytes], tuple[bytes, bytes]] = primitives.encapsulate,
     ) -> None:
-        """Join a round: ``accept`` gives the code of the host's or policy's refusal; ``identity`` is a seed."""
+        """Join a round: ``accept`` gives the code of the host's or policy's refusal; ``identity`` is a seed.
+
+        ``encapsulate`` makes a secret and its ciphertext for an encapsulation key; it draws randomness of its own.
+        """
         self.round_id, version = bytes(32), 1
         try:
             limit = 4096 + (1 << 20) * (invitation[2:3] == b"\2")  # R-CHAIN-7
@@ -82,8 +78,9 @@ class Client:
         except Refused as refused:
             refused.reply = wire.abort(self.round_id, "config-refused", version)
             raise
-        self.index, self.draw, self.identity = index, draw, identity
+        self.index, self.draw, self.identity, self.encapsulate = index, draw, identity, encapsulate
         self.suite, self.key_bytes = config.suite, KEY_BYTES[config.suite]
+        self.public_bytes = wire.PUBLIC_KEY[config.suite]
         self.state, self.session = "JOINED", b""
         self.seen: dict[str, bytes] = {}
 
@@ -91,8 +88,10 @@ class Client:
         """ADVERTISE."""
         if self.state != "JOINED":
             raise ValueError("not now")
-        self.channel_private, self.masking_private, self.share_secret = (self.draw(32) for _ in range(3))
-        self.channel_key, self.masking_key = map(primitives.public_key, (self.channel_private, self.masking_private))
+        channel_private, self.masking_private, self.share_secret = (self.draw(32) for _ in range(3))
+        self.channel = KeyPair(self.config, self.round_id, self.index, channel_private, b"channel")
+        self.masking = KeyPair(self.config, self.round_id, self.index, self.masking_private, b"masking")
+        self.channel_key, self.masking_key = self.channel.public, self.masking.public
         signed = self._advertised(self.index, self.channel_key + self.masking_key)
         signature = primitives.sign(self.identity, signed) if self.config.active else b""
         self._advance()
@@ -112,7 +111,7 @@ class Client:
     def _receive(self, data: bytes) -> bytes | None:
         names = wire.to_client(self.config.version)
         limit, answered = max(map(self.config.max_bytes, names)), hashlib.sha256(data).digest()
-        name, session, fields = wire.decode(data, ("Abort", *names), limit, (self.config.version,))
+        name, session, fields = wire.decode(data, ("Abort", *names), limit, (self.config.version,), self.suite)
         if name == "Abort":
             require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             self.state = self.state if self.state == "DONE" else "ABORTED"
@@ -139,27 +138,32 @@ class Client:
             self.state = states[states.index(self.state) + 1]
 
     def _advertised(self, member: int, keys: bytes) -> bytes:
-        return self.labels.signed_advertisement(self.config.digest, self.nonce, member, keys[:32], keys[32:])
+        return self.labels.signed_advertisement(self.config.digest, self.nonce, member, *self._both(keys))
+
+    def _both(self, keys: bytes) -> tuple[bytes, bytes]:
+        """A member's channel key and its masking key."""
+        return keys[: self.public_bytes], keys[self.public_bytes :]
 
     def _take_roster(
         self, digest: bytes, own: bytes, present: bytes, keys: bytes, absent: bytes, signatures: bytes, proof: bytes
     ) -> bytes:
         config, here, gone = self.config, wire.read_ids(present), wire.read_ids(absent)
-        self.peers = dict(zip(here, pairs := wire.records(keys, 64, len(here)), strict=True))
+        self.peers = dict(zip(here, pairs := wire.records(keys, 2 * self.public_bytes, len(here)), strict=True))
         self.session = self.labels.session_id(config.digest, self.nonce, digest)
         require(own == self.channel_key + self.masking_key, "roster-own-leaf")  # R-ROSTER-1
         in_range = all(member < config.clients for member in here) and len(here) <= config.neighbours
         require(in_range and here == sorted({*here} - {self.index}), "roster-ids")  # R-ROSTER-2
         # R-ROSTER-3
-        shown = [key for both in (own, *pairs) for key in (both[:32], both[32:])]
-        require(len({*shown}) == len(shown) and not any(map(primitives.has_low_order, shown)), "roster-keys")
+        shown = [key for both in (own, *pairs) for key in self._both(both)]
+        compared = [half for key in shown for half in hybrid.halves(key)]
+        require(len({*compared}) == len(compared) and all(map(hybrid.is_usable, shown)), "roster-keys")
         if config.active:
             # R-ROSTER-4
             drawn = neighbours_of(self.index, config, digest, self.session)
             require(sorted([*here, *gone]) == drawn and gone == sorted(gone), "roster-neighbours")
             # R-ROSTER-5
             leaves = {member: self.labels.empty_leaf(member) for member in gone} | {
-                member: self.labels.leaf(member, both[:32], both[32:])
+                member: self.labels.leaf(member, *self._both(both))
                 for member, both in [(self.index, own), *self.peers.items()]
             }
             root = proved_root(leaves, config.clients, proof, self.labels.node)
@@ -172,6 +176,8 @@ class Client:
             require(absent == signatures == proof == b"", "malformed")  # R-ROSTER-7
         require(len(here) >= config.threshold, "roster-too-few")  # R-ROSTER-8
         self.neighbours = {*here, *gone}
+        places = places_of(config, digest, self.session) if self.suite == 3 else {}
+        self.sealers = [peer for peer in here if places and hybrid.sealer(places, self.index, peer) == peer]
         return self._deal()
 
     def _random(self, purpose: bytes, length: int) -> bytes:
@@ -186,29 +192,58 @@ class Client:
         rows = [drawn[row * degree : (row + 1) * degree] for row in range(10)]
         salts = primitives.aes_blocks(self._random(b"salts", self.key_bytes), range(4 * len(self.peers)))
         sealed, committed = b"", b""
-        self.receive_keys = {}
         self.dealt: dict[int, tuple[bytes, bytes]] = {}  # by holder: the pair, the digest of what is sent
+        self.sent: dict[int, bytes] = {}  # by holder: what is sealed, in suite 3 behind its ciphertext
         for place, (peer, keys) in enumerate(self.peers.items()):
             pair = share(self.masking_private, rows[:5], peer) + share(self.seed, rows[5:], peer)
             pair += salts[64 * place : 64 * (place + 1)]
-            agreed = primitives.agree(self.channel_private, keys[:32])
-            there = self.labels.channel_info(self.suite, self.index, peer, self.channel_key, keys[:32])
-            back = self.labels.channel_info(self.suite, peer, self.index, keys[:32], self.channel_key)
+            theirs, _ = self._both(keys)
+            secret, ciphertext = self.encapsulate(theirs[32:]) if self.suite == 3 else (b"", b"")  # R-HYBRID-5
+            ends = self.index, peer, self.channel_key, theirs
+            key = self._channel_key(secret + self.channel.agree(theirs), *ends, ciphertext)
             context = self.labels.sealed_shares_context(self.session, self.index, peer, b"SHARE")
-            box = primitives.seal(derive(agreed, self.session, there, self.key_bytes), pair, context)
+            box = ciphertext + primitives.seal(key, pair, context)
             both = commitments(self.labels, self.session, self.index, peer, pair)
-            sealed, committed = sealed + box, committed + both
+            sealed, committed, self.sent[peer] = sealed + box, committed + both, box
             self.dealt[peer] = pair, self.labels.complaint_digest(box, both)
-            self.receive_keys[peer] = derive(agreed, self.session, back, self.key_bytes)
         info = self.labels.seed_commitment_info(self.suite, self.index)
-        return self._encode("Share", self.session, derive(self.seed, self.session, info, 32), sealed, committed)
+        parts = derive(self.seed, self.session, info, 32), sealed, committed
+        return self._encode("Share", self.session, *parts, *([self._seal_secrets()] if self.suite == 3 else []))
 
-    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> bytes | None:
+    def _channel_key(
+        self, agreed: bytes, sender: int, receiver: int, sent: bytes, received: bytes, ciphertext: bytes
+    ) -> bytes:
+        """R-SHARE-4, R-HYBRID-5: the key of what one client seals for another; the ciphertext is a field in suite 3."""
+        ends = sender, receiver, sent, received, *([ciphertext] if self.suite == 3 else [])
+        return derive(agreed, self.session, self.labels.channel_info(self.suite, *ends), self.key_bytes)
+
+    def _seal_secrets(self) -> bytes:
+        """R-HYBRID-7: a record for each neighbour that this client is the sealer for."""
+        self.sent_secrets: dict[int, bytes] = {}  # by holder
+        for peer in (peer for peer in self.peers if peer not in self.sealers):
+            _, theirs = self._both(self.peers[peer])
+            shared, ciphertext = self.encapsulate(theirs[32:])
+            keys, ends = (self.masking_key, theirs), (self.index, peer)
+            agreed = shared + self.masking.agree(theirs)
+            key = hybrid.sealing_key(self.config, self.session, agreed, ends, keys, ciphertext)
+            secret = self._pair_secret(peer)
+            context = self.labels.sealed_pair_secret_context(self.session, *ends, b"SHARE")
+            commitment = self.labels.pair_secret_commitment(self.session, *ends, secret)
+            self.sent_secrets[peer] = ciphertext + primitives.seal(key, secret, context) + commitment
+        return b"".join(self.sent_secrets.values())
+
+    def _pair_secret(self, peer: int) -> bytes:
+        """The one that this client seals."""
+        return hybrid.pair_secret(self.config, self.session, self.masking, self.index, peer)
+
+    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes, secrets: bytes = b"") -> bytes | None:
         ids = wire.read_ids(dealers)
         require(ids == sorted({*ids} & {*self.peers}), "shares-dealers")  # R-SHARES-1
         require(len(ids) >= self.config.threshold, "shares-too-few")  # R-SHARES-2
-        boxes = wire.records(sealed, wire.SEALED, len(ids))
+        boxes = wire.records(sealed, wire.CIPHERTEXT[self.suite] + wire.SEALED, len(ids))
         expected = wire.records(committed, wire.COMMITMENTS, len(ids))
+        sealers = [dealer for dealer in ids if dealer in self.sealers]
+        records = dict(zip(sealers, wire.records(secrets, wire.PAIR_SECRET, len(sealers)), strict=True))  # R-HYBRID-10
         self.pairs: dict[int, bytes] = {}
         came = [*zip(ids, boxes, expected, strict=True)]
         if not self.config.complaints:
@@ -216,6 +251,11 @@ class Client:
                 self.pairs[dealer] = self._opened(dealer, box)
             for dealer, _, both in came:
                 self._check_pair(dealer, self.pairs[dealer], both)
+            self.secrets = {dealer: self._opened_secret(dealer, record) for dealer, record in records.items()}
+            for dealer, record in records.items():
+                ends, secret = (dealer, self.index), self.secrets[dealer]
+                committed_to = hybrid.is_committed(self.config, self.session, ends, secret, record)
+                require(committed_to, "secret-commitment", dealer)  # R-HYBRID-12
             return None
         self.complained: dict[int, tuple[bytes, bytes]] = {}  # R-COMPLAIN-4: by dealer, commitments and digest
         for dealer, box, both in came:
@@ -235,9 +275,23 @@ class Client:
 
     def _opened(self, dealer: int, box: bytes) -> bytes:
         context = self.labels.sealed_shares_context(self.session, dealer, self.index, b"SHARE")
-        pair = primitives.unseal(self.receive_keys[dealer], box, context)
+        size = wire.CIPHERTEXT[self.suite]
+        pair = primitives.unseal(self.opening_key(dealer, box[:size]), box[size:], context)
         require(pair is not None, "shares-unsealable", dealer)  # R-SHARES-3
         return pair or b""
+
+    def opening_key(self, dealer: int, ciphertext: bytes = b"") -> bytes:
+        """Of what a dealer sealed for this client; in suite 3 behind the ciphertext."""
+        theirs, _ = self._both(self.peers[dealer])
+        agreed = self.channel.opened(ciphertext, theirs)
+        return self._channel_key(agreed, dealer, self.index, theirs, self.channel_key, ciphertext)
+
+    def _opened_secret(self, dealer: int, record: bytes) -> bytes:
+        _, theirs = self._both(self.peers[dealer])
+        ends = dealer, self.index
+        secret = hybrid.open_secret(self.config, self.session, self.masking, ends, theirs, record)
+        require(secret is not None, "secret-unsealable", dealer)  # R-HYBRID-11
+        return secret or b""
 
     def _check_pair(self, dealer: int, pair: bytes, both: bytes) -> None:
         # R-SHARES-4, R-SHARES-5
@@ -307,8 +361,12 @@ class Client:
             vector, envelope = envelopes.seal(self.config.envelope, self._public_key(), self.draw(32), vector)
         masked = [x + y for x, y in zip(vector, mask(own, 0, length, modulus), strict=True)]
         for dealer in self.pairs:
-            ends = self.index, dealer, self.masking_private, self.masking_key, self.peers[dealer][32:]
-            pairwise = mask(pairwise_key(self.config, self.session, *ends), 0, length, modulus)
+            _, theirs = self._both(self.peers[dealer])
+            secret = b""
+            if self.suite == 3:  # R-HYBRID-13
+                secret = self.secrets[dealer] if dealer in self.sealers else self._pair_secret(dealer)
+            ends = self.index, dealer, self.masking, theirs, secret
+            pairwise = mask(hybrid.mask_key(self.config, self.session, *ends), 0, length, modulus)
             sign = 1 if self.index < dealer else -1
             masked = [x + sign * y for x, y in zip(masked, pairwise, strict=True)]
         self._advance()

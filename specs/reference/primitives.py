@@ -2,6 +2,7 @@
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-KEY_BYTES = {1: 16, 2: 32}  # suite -> bytes of a mask key and of a sealing key
+KEY_BYTES = {1: 16, 2: 32, 3: 32}  # suite -> bytes of a mask key and of a sealing key
 
 
 def public_key(private: bytes) -> bytes:
@@ -28,6 +29,27 @@ def has_low_order(public: bytes) -> bool:
     except ValueError:
         return True
     return False
+
+
+def kem_public_key(seed: bytes) -> bytes:
+    """The encapsulation key of ML-KEM-768."""
+    return MLKEM768PrivateKey.from_seed_bytes(seed).public_key().public_bytes_raw()
+
+
+def encapsulate(public: bytes) -> tuple[bytes, bytes]:
+    """A fresh secret, and the ciphertext that brings it to the owner of an encapsulation key."""
+    return MLKEM768PublicKey.from_public_bytes(public).encapsulate()
+
+
+def decapsulate(seed: bytes, ciphertext: bytes) -> bytes:
+    """The secret in a ciphertext; of one that was not made for this key, one that nobody else has."""
+    return MLKEM768PrivateKey.from_seed_bytes(seed).decapsulate(ciphertext)
+
+
+def passes_modulus_check(public: bytes) -> bool:
+    """FIPS 203, 7.2: each of the 768 numbers of 12 bits, the lowest bit first, is below 3329."""
+    digits = public[1151::-1].hex()  # three of them are a number, the last number first
+    return all(int(digits[place : place + 3], 16) < 3329 for place in range(0, 3 * 768, 3))
 
 
 def derive(secret: bytes, session: bytes, info: bytes, length: int) -> bytes:

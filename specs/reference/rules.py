@@ -93,19 +93,22 @@ class Config:
     def max_bytes(self, name: str) -> int:
         """The size limit of a message: the most bytes that an honest one has, and a few more."""
         n, k, bitmap = self.clients, self.neighbours, (self.clients + 7) // 8
+        keys, sealed = 2 * wire.PUBLIC_KEY[self.suite], wire.CIPHERTEXT[self.suite] + wire.SEALED
+        secrets = (k // 2 + 1) * wire.PAIR_SECRET if self.suite == 3 else 0  # R-HYBRID-16
         packed = packed_bytes(self.masked_length, self.masked_modulus)
         packed += self.envelope.envelope_bytes() if self.envelope else 0
-        roster = 96 + k * 136 + 32 * min(n, (k + 1) * (n - 1).bit_length())
+        roster = 32 + keys + k * (keys + 72) + 32 * min(n, (k + 1) * (n - 1).bit_length())
         up = {
-            "Advertise": 128,
-            "Share": 32 + k * 224,
+            "Advertise": keys + 64,
+            "Share": 32 + k * (sealed + 64) + secrets,
             "MaskedInput": packed,
             "Confirm": 64,
             "Unmask": k * 72 + self.attachment_bytes,
             "Complaint": self.complaints * 68,
             "Answer": self.complaints * 208,
         }
-        down = {"Roster": roster, "Shares": k * 228, "Survivors": bitmap, "Confirmations": bitmap + n * 64}
+        shares = k * (sealed + 68) + secrets
+        down = {"Roster": roster, "Shares": shares, "Survivors": bitmap, "Confirmations": bitmap + n * 64}
         down |= {"Accusations": self.complaints * 68, "Settled": k * 4 + self.complaints * 208}
         return 64 + (up | down)[name]
 
@@ -147,6 +150,7 @@ def is_sound(c: Config) -> bool:
     losses = c.colluders + (2 if c.active else 1) * c.dropouts
     return (
         (c.threat_model in ("semi_honest", "active") and c.suite in KEY_BYTES)
+        and (c.suite != 3 or c.version >= 2)  # R-HYBRID-1
         and (3 <= c.clients <= 2**20 and 1 <= c.length <= 2**36)
         and (0 <= c.colluders < c.clients and 0 <= c.dropouts < c.clients)
         and (1 <= c.sigma <= 256 and 0 <= c.grinding_bits <= 256 and 1 <= c.eta <= 256)
@@ -160,7 +164,7 @@ def is_sound(c: Config) -> bool:
         and 10 * losses <= 9 * c.clients
         and (groups_are_sound(c) if c.groups != 1 else graph_is_sound(c))
         and (c.carrier == 0 or (c.carrier == 1 and c.envelope is not None))  # R-ENV-1 to R-ENV-3
-        and (c.complaints == 0 or most_colluding(c) <= c.complaints < c.threshold)  # R-COMPLAIN-1
+        and (c.complaints == 0 or (most_colluding(c) <= c.complaints < c.threshold and c.suite != 3))  # R-COMPLAIN-1
     )
 
 
@@ -237,6 +241,13 @@ def ring_of(config: Config, roster: bytes, session: bytes) -> list[int]:
     """The cohort in the order of the ids' images under AES-256."""
     images = aes_blocks(config.labels.graph_key(roster, session), range(config.clients))
     return sorted(range(config.clients), key=lambda other: images[16 * other : 16 * other + 16])
+
+
+def places_of(config: Config, roster: bytes, session: bytes) -> dict[int, int]:
+    """R-HYBRID-6: each client's place: on the ring, and its index on the complete graph of the whole cohort."""
+    if config.neighbours == config.clients - 1:
+        return {member: member for member in range(config.clients)}
+    return {member: place for place, member in enumerate(ring_of(config, roster, session))}
 
 
 def groups_of(config: Config, roster: bytes, session: bytes) -> list[list[int]]:

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 
-from . import envelopes, primitives, wire
+from . import envelopes, hybrid, primitives, wire
 from .arithmetic import mask, packed_bytes, read_share, reconstruct, unpack_vector
-from .client import commitments, pairwise_key
+from .client import commitments
+from .hybrid import KeyPair
 from .primitives import KEY_BYTES, derive
-from .rules import Config, groups_of, neighbours_of, prove, proved_root
+from .rules import Config, groups_of, neighbours_of, places_of, prove, proved_root
 from .wire import Refused, require
 
 COLLECTS = ("ADVERTISE", "SHARE", "COMPLAIN", "ANSWER", "MASK", "CONFIRM", "UNMASK")
@@ -45,6 +46,8 @@ class Server:
         self.keys: dict[int, bytes] = {}
         self.signatures, self.seeds = dict[int, bytes](), dict[int, bytes]()  # of ADVERTISE, and commitments of SHARE
         self.dealt: dict[int, list[dict[int, bytes]]] = {}  # by holder: sealed pairs, and commitments
+        self.pair_secrets: dict[int, dict[int, bytes]] = {}  # by sealer and holder, the records; R-HYBRID-15
+        self.places: dict[int, int] = {}
         self.shared, self.survivors = list[int](), list[int]()
         self.groups: list[list[int]] = []
         self.open = list(range(config.groups))  # the groups that were not left out
@@ -83,7 +86,7 @@ class Server:
         require(sender in self.everybody, "unknown-sender")  # R-WIRE-10
         names = wire.to_server(self.config.version)
         limit = max(map(self.config.max_bytes, names))
-        name, session, fields = wire.decode(data, ("Abort", *names), limit, (self.config.version,))
+        name, session, fields = wire.decode(data, ("Abort", *names), limit, (self.config.version,), self.config.suite)
         if name == "Abort":
             require(session in (self.round_id, self.session), "wrong-session")  # R-WIRE-6
             if sender in self.left or self.phase not in COLLECTS:
@@ -110,17 +113,29 @@ class Server:
         # R-ADVERTISE-4
         require(len(signature) == (64 if self.config.active else 0), "malformed")
         fresh = [channel_key, masking_key]
-        require(not any(map(primitives.has_low_order, fresh)), "key-unusable")
-        known = [key for both in self.keys.values() for key in (both[:32], both[32:])] + fresh
-        require(len({*known}) == len(known), "key-repeated")
+        require(all(map(hybrid.is_usable, fresh)), "key-unusable")
+        known = [key for both in self.keys.values() for key in self.both(both)] + fresh
+        compared = [half for key in known for half in hybrid.halves(key)]
+        require(len({*compared}) == len(compared), "key-repeated")
         if self.config.active:
             signed = self.labels.signed_advertisement(self.config.digest, self.nonce, sender, *fresh)
             require(primitives.verifies(self.cohort[sender], signed, signature), "bad-signature")
         self.keys[sender], self.signatures[sender] = channel_key + masking_key, signature
 
-    def _take_share(self, sender: int, seed_commitment: bytes, sealed: bytes, committed: bytes) -> None:
-        near, blobs = self.near[sender], ((sealed, wire.SEALED), (committed, 64))
+    def both(self, keys: bytes) -> tuple[bytes, bytes]:
+        """A member's channel key and its masking key."""
+        size = wire.PUBLIC_KEY[self.config.suite]
+        return keys[:size], keys[size:]
+
+    def _take_share(
+        self, sender: int, seed_commitment: bytes, sealed: bytes, committed: bytes, secrets: bytes = b""
+    ) -> None:
+        near, blobs = self.near[sender], ((sealed, wire.CIPHERTEXT[self.config.suite] + wire.SEALED), (committed, 64))
         require(all(len(blob) == size * len(near) for blob, size in blobs), "wrong-length")  # R-SHARE-8
+        holders = [other for other in near if self.places and hybrid.sealer(self.places, sender, other) == sender]
+        require(len(secrets) == wire.PAIR_SECRET * len(holders), "wrong-length")  # R-HYBRID-9
+        boxes = wire.records(secrets, wire.PAIR_SECRET, len(holders))
+        self.pair_secrets[sender] = dict(zip(holders, boxes, strict=True))
         split = [wire.records(blob, size, len(near)) for blob, size in blobs]
         self.seeds[sender], self.dealt[sender] = seed_commitment, [dict(zip(near, part, strict=True)) for part in split]
 
@@ -227,12 +242,13 @@ class Server:
         config, roster = self.config, sorted({*self.keys} - self.left)
         leaves = [self.labels.empty_leaf(member) for member in self.everybody]
         for member in roster:
-            leaves[member] = self.labels.leaf(member, self.keys[member][:32], self.keys[member][32:])
+            leaves[member] = self.labels.leaf(member, *self.both(self.keys[member]))
         root = proved_root(dict(enumerate(leaves)), config.clients, b"", self.labels.node)
         digest = self.labels.roster_digest(self.round_id, config.clients, root)
         self.session = self.labels.session_id(config.digest, self.nonce, digest)
         self.near = {member: neighbours_of(member, config, digest, self.session) for member in roster}
         self.groups = groups_of(config, digest, self.session)
+        self.places = places_of(config, digest, self.session) if config.suite == 3 else {}
         able = [member for member in roster if len(self._near(member, roster)) >= config.threshold]
         able = self._going_on(able, config.min_group)
         require(len(able) >= config.min_survivors, "too-few-clients")  # R-ADVERTISE-9
@@ -298,8 +314,10 @@ class Server:
 
         def make(member: int) -> bytes:
             dealers = self._near(member, alive)
-            sealed, committed = (b"".join(self.dealt[dealer][part][member] for dealer in dealers) for part in (0, 1))
-            return self._encode("Shares", self.session, wire.ids(dealers), sealed, committed)
+            parts = [b"".join(self.dealt[dealer][part][member] for dealer in dealers) for part in (0, 1)]
+            if self.config.suite == 3:  # R-HYBRID-10
+                parts.append(b"".join(self.pair_secrets[dealer].get(member, b"") for dealer in dealers))
+            return self._encode("Shares", self.session, wire.ids(dealers), *parts)
 
         return alive, make
 
@@ -356,6 +374,20 @@ class Server:
         numbers = self.open if group is None else [group]
         return [member for member in self.survivors if self._group_of(member) in numbers]
 
+    def _pair_secret(self, pair: KeyPair, lost: int, other: int) -> bytes:
+        """R-HYBRID-14: the secret of a lost client's pair with a survivor, from the lost one's masking key pair."""
+        if hybrid.sealer(self.places, lost, other) == lost:
+            ends, secret = (lost, other), hybrid.pair_secret(self.config, self.session, pair, lost, other)
+        else:
+            ends, theirs = (other, lost), self.both(self.keys[other])[1]
+            record = self.pair_secrets[other][lost]
+            opened = hybrid.open_secret(self.config, self.session, pair, ends, theirs, record)
+            require(opened is not None, "bad-dealer", other)
+            secret = opened or b""
+        record = self.pair_secrets[ends[0]][ends[1]]
+        require(hybrid.is_committed(self.config, self.session, ends, secret, record), "bad-dealer", ends[0])
+        return secret
+
     def _unmasked(self, group: int) -> list[int]:
         """A group's sum: every survivor's mask, and every mask of a pair with a lost client, is taken out again."""
         config, session, suite, total = self.config, self.session, self.config.suite, self.totals[group]
@@ -369,11 +401,13 @@ class Server:
                 require(commitment == self.seeds[owner], "bad-dealer", owner)
                 keys = [(-1, derive(secret, session, self.labels.self_mask_info(suite, owner), KEY_BYTES[suite]))]
             else:
-                own = primitives.public_key(secret)
-                require(own == self.keys[owner][32:], "bad-dealer", owner)
+                pair = KeyPair(config, self.round_id, owner, secret, b"masking")
+                require(pair.public == self.both(self.keys[owner])[1], "bad-dealer", owner)  # R-HYBRID-4
                 keys = []
                 for other in self._near(owner, self.survivors):
-                    key = pairwise_key(config, session, owner, other, secret, own, self.keys[other][32:])
+                    both = self._pair_secret(pair, owner, other) if suite == 3 else b""
+                    theirs = self.both(self.keys[other])[1]
+                    key = hybrid.mask_key(config, session, owner, other, pair, theirs, both)
                     keys.append((1 if owner < other else -1, key))
             for sign, key in keys:
                 stream = mask(key, 0, config.masked_length, config.masked_modulus)

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 VERSIONS = (1, 2)
+PUBLIC_KEY = {1: 32, 2: 32, 3: 32 + 1184}  # by suite
+CIPHERTEXT = {1: 0, 2: 0, 3: 1088}  # of ML-KEM-768
 OPENING = 72  # a share, which is five elements of 8 bytes, and its salt of 32
 SEALED, COMMITMENTS = 2 * OPENING + 16, 64  # of one neighbour: two openings and the AEAD's tag; two hashes
+PAIR_SECRET = 1088 + 48 + 32  # ciphertext, sealed pair secret, commitment
 # The code is the place in this list.
 ABORTS = "unspecified", "config-refused", "protocol-violation", "too-few-clients", "excluded", "internal", "cancelled"
 
@@ -121,6 +124,12 @@ SINCE_2 = {
     "Settled": (14, "dealers pairs signatures"),
 }
 EVERY = MESSAGES | SINCE_2
+IN_SUITE_3 = {
+    "Advertise": "channel_key:1216 masking_key:1216 signature",
+    "Roster": "digest:32 own:2432 present keys absent signatures proof",
+    "Share": "seed_commitment:32 sealed commitments pair_secrets",
+    "Shares": "dealers sealed commitments pair_secrets",
+}
 TO_CLIENT = ("Roster", "Shares", "Survivors", "Confirmations")
 TO_SERVER = ("Advertise", "Share", "MaskedInput", "Confirm", "Unmask")
 
@@ -135,8 +144,10 @@ def to_server(version: int) -> tuple[str, ...]:
     return TO_SERVER if version == 1 else (*TO_SERVER, "Complaint", "Answer")
 
 
-def fields_of(name: str, version: int) -> list[str]:
-    """The fields of a message in a version."""
+def fields_of(name: str, version: int, suite: int = 1) -> list[str]:
+    """The fields of a message in a version and a suite."""
+    if suite == 3 and name in IN_SUITE_3:
+        return IN_SUITE_3[name].split()
     since_2 = ["attachment"] if name == "Unmask" and version >= 2 else []
     return [*EVERY[name][1].split(), *since_2]
 
@@ -150,14 +161,14 @@ def abort(session: bytes, code: str, version: int = 1) -> bytes:
 
 
 def decode(
-    data: bytes, names: Iterable[str], limit: int, versions: tuple[int, ...] = (1,)
+    data: bytes, names: Iterable[str], limit: int, versions: tuple[int, ...] = (1,), suite: int = 1
 ) -> tuple[str, bytes, list[Any]]:
     """Name, session and fields of the message in ``data``, if it is one of those named, and of one of the versions."""
     require(len(data) <= limit, "too-large")  # R-WIRE-5
     try:
         elements = unpack(data, depth=2)
         name = next((name for name in names if elements[:1] == [EVERY[name][0]]), "")
-        shape = ["type:int", "version:int", "session:32", *fields_of(name, versions[0])] if name else []
+        shape = ["type:int", "version:int", "session:32", *fields_of(name, versions[0], suite)] if name else []
         if name == "Invitation" and elements[1:2] == [2] and len(elements) > len(shape):
             shape.append("certificates:list")  # R-CHAIN-7
         require(0 < len(shape) == len(elements), "malformed")  # R-WIRE-1, R-WIRE-3

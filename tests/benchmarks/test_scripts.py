@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ SCRIPTS = {
     "private_encoding.py": ["--dim", "1000", "--repeat", "1"],
     "robust_rules.py": ["--groups", "7", "--dim", "2000", "--repeat", "1"],
     "robust_training.py": ["--quick"],
-    "rounds.py": [*TINY_ROUNDS, "--threat", "active"],
+    "rounds.py": [*TINY_ROUNDS, "--threat", "active", "--carrier", "masks", "lattice"],
     "scale_out.py": ["--repeat", "1", "--masks", "20", "--dim", "1000"],
     "statistics_glm.py": ["--sites", "4", "--rows", "2000", "--columns", "3"],
     "statistics_rows.py": ["--rows", "2000", "--memory", "0"],
@@ -59,8 +60,17 @@ def test_a_script_prints_its_figures(script: str, tmp_path: Path) -> None:
     if saves:
         assert figures["machine"]["cores"] == os.cpu_count()
         assert "| --- |" in result.stdout
+    if script == "rounds.py":
+        found = {cell["cell"]["carrier"]: cell["figures"] for cell in figures["cells"]}
+        assert found["lattice"]["client_peak_bytes"]["MASK"] > found["masks"]["client_peak_bytes"]["MASK"] > 0
+        assert result.stdout.count(" | lattice | ") == 2
     if script == "against_peers.py":
-        assert {part["peer"].split()[0] for part in figures["parts"]} - {"tenseal"} == {"declearn", "shamirs"}
+        assert {part["peer"].split()[0] for part in figures["parts"]} == {"declearn", "shamirs"}
+        sides = [each["side"] for each in figures["sums"]]
+        assert sides[-2:] == ["secagg, envelopes", "secagg, masks"]
+        if all(find_spec(name) for name in ("nvflare", "tenseal")):
+            assert sides[0].startswith("NVIDIA FLARE")
+        assert all(each["max_error"] < 1e-5 for each in figures["sums"])
 
 
 BLOCKS_BY_KIND = """

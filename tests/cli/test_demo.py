@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
+
+import numba
 import numpy as np
 import pytest
+from rich.console import Console
 
 from secagg import Encoder, ThreatModel
-from secagg.cli import demo, federated
+from secagg.cli import demo, demo_progress, federated
 from secagg.simulation import Faults
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -57,6 +62,39 @@ def test_both_data_sets_for_a_person(invoke, tmp_path):
     assert picture.read_bytes().startswith(PNG)
 
 
+def test_it_says_what_it_does_from_the_start(invoke, tmp_path):
+    """Where there is no terminal, as in a log: lines on standard error, and nothing else on standard output."""
+    shown = invoke("demo", "--data", "breast-cancer", "--rounds", 8, "--output", tmp_path / "p.png", "--json")
+    said = shown.stderr.splitlines()
+    assert said[0] == "loading scikit-learn and its data"
+    assert said[-4:] == [f"rounds with hospitals: {number} of 8" for number in (2, 4, 6, 8)]
+    assert json.loads(shown.stdout)["data"]
+
+
+def test_a_terminal_shows_a_bar(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(demo_progress, "Console", partial(Console, force_terminal=True))
+    assert list(demo_progress.shown("abc", "letters")) == ["a", "b", "c"]
+    assert "letters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_few_steps_are_all_counted_at_the_end(steps, capsys):
+    assert list(demo_progress.shown(range(steps), "steps")) == list(range(steps))
+    assert capsys.readouterr().err.splitlines()[-1] == f"steps: {steps} of {steps}"
+
+
+def test_it_says_when_a_kernel_is_compiled_and_not_when_it_is_in_the_cache(capsys):
+    never_seen = numba.njit(lambda value: value + 1)  # kept in memory alone
+    with demo_progress.compiling_said():
+        never_seen(1)
+        never_seen(1.0)
+    assert capsys.readouterr().err.count("compiling kernels") == 1
+    with demo_progress.compiling_said():
+        never_seen(2)
+    assert capsys.readouterr().err == ""
+
+
 def test_an_aggregate_beyond_its_bound_is_a_failure(invoke_json, tmp_path, monkeypatch):
     monkeypatch.setattr(Encoder, "error_bound", lambda self, count, weight: 1e-9)
     code, found = invoke_json("demo", "--data", "breast-cancer", "--rounds", 1, "--output", tmp_path / "p.png")
@@ -78,7 +116,7 @@ def test_a_picture_that_cannot_be_written_is_named(invoke, tmp_path, name):
     shown = invoke("demo", "--rounds", 1, "--output", tmp_path / name)
     assert shown.exit_code == 2
     assert str(tmp_path / name) in shown.stderr
-    assert len(shown.stderr.splitlines()) == 1
+    assert shown.stderr.splitlines()[-1].startswith("secagg demo: ")
     assert not (tmp_path / name).exists()
 
 

@@ -161,6 +161,25 @@ def test_a_metric_beyond_its_bound_is_clipped_and_told(caplog: pytest.LogCapture
     assert strategy.reports[1].clipped == 16
 
 
+@pytest.mark.parametrize("loss", [1e308, -1e308, 5])
+def test_a_finite_metric_of_any_size_keeps_its_client_in_the_round(loss: float) -> None:
+    """Neither a product nor a weight in steps may overflow: who leaves would tell of its data."""
+
+    def huge(message: Message, context: Any) -> Message:
+        reply = fit(message, context)
+        if context.node_id == LOST:
+            metrics = {**training_metrics(LOST), "num-examples": abs(loss), "loss": loss, "correct": loss}
+            reply.content["metrics"] = MetricRecord(metrics)  # type: ignore[arg-type]
+        return reply
+
+    asked = {"loss": MeanBy("num-examples", largest=5.0, at_most=500), "correct": Sum(10, decimals=0)}
+    strategy = strategy_of(metrics=asked, weight_scale=1000, max_weight=500.0, bits=30)
+    assert one_round(strategy, grid_of(train=huge), FLOATS) is not None
+    assert strategy.reports[1].dropped == {}
+    assert -5.01 < strategy.reports[1].metrics["loss"] < 5.01
+    assert strategy.reports[1].metrics["correct"] == 70 + (10 if loss == 1e308 else -10 if loss < 0 else 5)
+
+
 def test_who_weighs_metrics_is_for_the_nodes_policy(caplog: pytest.LogCaptureFixture) -> None:
     """A metric that is 0 for all clients but one would give that one's."""
     by = {"loss": MeanBy("is-rare", largest=5.0, at_most=1)}

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import LayoutPolicy
-from secagg.adapters.flower import SecAggMod, SecAggStrategy, secagg_mod
+from secagg.adapters.flower import SecAggMod, SecAggStrategy, Sum, secagg_mod
 from secagg.adapters.flower.announcement import Announcement, UpdateTerms
 from secagg.adapters.flower.model_records import by_record, flat_model, record_sizes
 from secagg.errors import InputError, ParameterError
 from secagg.robust import Ballot
 from tests.support.flower_grid import App, MemoryGrid, arrays_of, record_of
 from tests.support.flower_scaffold import Scaffold, plain, start, train, zeros
+from tests.support.flower_setup import members
 
 NODES = 8
 LOST = 104
@@ -43,6 +45,40 @@ def test_scaffold_is_scaffold() -> None:
     assert [sorted(replies[0].content) for replies in wrapped.replies] == [["arrays", "control", "metrics"]] * 3
     left = {name for _, reply in grid.replies for name in reply.content}
     assert left == {"secagg.round"}, "nothing but the protocol's record has left a node"
+
+
+def test_a_whole_app_against_a_server_that_lies(tmp_path: Path) -> None:
+    """In ``active``, with identities: several records, a part of them, sums of metrics, and a client lost."""
+    mod = SecAggMod(
+        identity=lambda context: tmp_path / f"{context.node_id}.json",
+        directory=tmp_path / "cohort.json",
+        tokens=lambda context: tmp_path / f"{context.node_id}.sqlite",
+    )
+    strategy, wrapped, grid = scaffold(
+        mod,
+        threat_model="active",
+        run_config={},
+        directory=members(tmp_path, NODES),
+        gamma=0.2,
+        delta=0.25,
+        exclude=["control/bias"],
+        metrics={"num-batches": Sum(10, decimals=0)},
+        fit=with_batches,
+    )
+    grid.mute = {("MASK", LOST)}
+    result = strategy.start(grid, record_of(start()), num_rounds=1)
+    assert strategy.reports[1].failure == ""
+    assert strategy.reports[1].metrics == {"num-batches": 3 * (NODES - 1)}
+    model, control = plain([node for node in grid.nodes if node != LOST], NODES, 1)
+    assert np.abs(arrays_of(result.arrays)["weight"] - model["weight"]).max() < 1e-5
+    assert np.abs(arrays_of(wrapped.control)["weight"] - control["weight"]).max() < 1e-5
+    assert np.array_equal(arrays_of(wrapped.control)["bias"], np.zeros(3)), "it was not summed"
+
+
+def with_batches(message: Message, context: Any) -> Message:
+    reply = train(message, context)
+    reply.content["metrics"] = MetricRecord({"num-examples": 7, "num-batches": 3})
+    return reply
 
 
 def test_settings_of_one_record_go_by_its_name() -> None:
@@ -117,7 +153,7 @@ def announced(records: tuple[tuple[str, int], ...]) -> bytes:
     "records", [(("arrays", 2),), (("arrays", 5), ("control", -1)), (("arrays", 3), ("control", 1)), (("x", 4),)]
 )
 def test_announced_records_hold_the_announced_arrays(records: tuple[tuple[str, int], ...]) -> None:
-    with pytest.raises(ParameterError, match=r"records of|its name says otherwise"):
+    with pytest.raises(ParameterError, match=r"in the records|its name says otherwise"):
         Announcement.from_bytes(announced(records))
     assert Announcement.from_bytes(announced((("arrays", 2), ("control", 2)))).records
 

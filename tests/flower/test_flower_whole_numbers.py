@@ -10,7 +10,7 @@ from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from secagg.adapters.flower import SecAggStrategy, secagg_mod
-from secagg.adapters.flower.announcement import clip_of_whole_numbers
+from secagg.adapters.model_arrays import clip_of_whole_numbers
 from tests.support.flower_grid import App, Arrays, MemoryGrid, arrays_of, record_of
 from tests.support.flower_setup import one_round
 

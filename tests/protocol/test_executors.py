@@ -7,11 +7,14 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partialmethod
 from typing import Any
 
 import pytest
 
-from secagg import ParameterError, Server
+from secagg import ErrorCode, ParameterError, Server
+from secagg.pairwise.server.opening import open_secrets
+from secagg.testing.adversary import Coalition, WrongSecret
 from tests.support.staging import Stage, semi_honest
 
 LOST = (1, 4)
@@ -66,11 +69,11 @@ class Recording(Executor):
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
-        self.jobs: list[tuple[tuple[Any, ...], Future[Any]]] = []
+        self.jobs: list[tuple[Any, tuple[Any, ...], Future[Any]]] = []
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future = self._thread.submit(fn, *args, **kwargs)
-        self.jobs.append((args, future))
+        self.jobs.append((fn, args, future))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -82,11 +85,33 @@ def test_workers_say_how_finely_the_work_is_split(closed: Closed, workers: int) 
     snapshot, plain = closed
     with Recording() as executor:
         assert Server.restore(snapshot).compute(executor, workers=workers).sum.tolist() == plain
-    assert workers <= len(executor.jobs) <= 4 * workers
+    opened = [(args, future) for fn, args, future in executor.jobs if fn is open_secrets]
+    masks = [(args, future) for fn, args, future in executor.jobs if fn is not open_secrets]
+    assert workers <= len(masks) <= 4 * workers
     # Seeds travel: what a job is sent grows with the keys, not with the vector.
     keys = 6 + len(LOST) * 6
-    assert all(sum(len(part) for part in job if isinstance(part, bytes)) <= keys * 32 for job, _ in executor.jobs)
-    assert all(len(future.result()) <= len(plain) for _, future in executor.jobs)
+    assert all(sum(len(part) for part in job if isinstance(part, bytes)) <= keys * 32 for job, _ in masks)
+    assert all(len(future.result()) <= len(plain) for _, future in masks)
+    # The secrets are reconstructed there, too: each once, and no executor that logs its jobs shows any of it.
+    assert [len(job.owners) for (job,), _ in opened] == [8]
+    assert sum(len(part) for _, future in opened for part in future.result()) == keys * 16
+    assert {repr(job) + repr(job.shares) + repr(future.result()) for (job,), future in opened} == {
+        "<Job of 8><Part of 8>MaskKeys()"
+    }
+
+
+@pytest.mark.parametrize("open_executor", [lambda: ThreadPoolExecutor(2), processes], ids=["threads", "processes"])
+def test_a_bad_dealer_is_named_from_wherever_its_shares_are_opened(
+    open_executor: Callable[[], AbstractContextManager[Executor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor's job does not fail: it would be logged, and its arguments with it."""
+    with open_executor() as executor:
+        monkeypatch.setattr(Server, "compute", partialmethod(Server.compute, executor))
+        outcome = Coalition(semi_honest(6), liars={3: (WrongSecret(),)}).run()
+    assert outcome.result is None
+    assert outcome.failure is not None
+    assert outcome.failure.culprit == (3,)
+    assert [(entry.sender, entry.code) for entry in outcome.blame] == [(3, ErrorCode.BAD_DEALER)]
 
 
 @pytest.mark.parametrize("workers", [0, -1, 2.5, "2", True])

@@ -22,12 +22,14 @@ from secagg import (
     Misbehaved,
     Modulus,
     PeerError,
+    Server,
     ThreatModel,
     UsageError,
 )
 from secagg.pairwise.rules.table import RULES, Role
 from secagg.simulation.faults import phases_of
 from tests.support import wire
+from tests.support.sharded import offer
 from tests.support.staging import MODELS, Stage, active, semi_honest
 
 SEMI_HONEST, ACTIVE = ThreatModel.SEMI_HONEST, ThreatModel.ACTIVE
@@ -227,6 +229,23 @@ def test_a_refused_message_leaves_its_sender_free_to_send_the_right_one(case: Ca
     result = stage.finish()
     assert result.sum.tolist() == stage.plain_sum(range(5))
     assert [entry.sender for entry in result.blame] == [1]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.phase == "MASK"], ids=lambda case: case.name)
+def test_a_worker_that_takes_a_message_for_the_server_has_its_verdict(case: Case) -> None:
+    stage = stage_in(case.threat_model, case.phase)
+    answers = stage.answers()
+    refused, alone = case.make(answers), Server.restore(stage.server.snapshot(), **stage.trust)
+    partial = stage.server.open_partial()
+    before = partial.to_bytes()
+    assert offer(stage.server, partial, 1, refused) == alone.receive(1, refused).event
+    assert stage.server.blame == alone.blame
+    assert partial.to_bytes() == before
+    events = [offer(stage.server, partial, index, answer) for index, answer in answers.items()]
+    assert all(type(event) is Accepted for event in events)
+    stage.server.merge(partial)
+    stage.server.close_phase()
+    assert stage.finish().sum.tolist() == stage.plain_sum(range(5))
 
 
 @pytest.mark.parametrize("sender", [-1, 5, 2**70, True, "1", 1.0, None])

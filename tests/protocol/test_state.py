@@ -264,13 +264,13 @@ def test_restoring_takes_the_directory_and_this_version() -> None:
         Server.restore(b"", directory=stage.directory)
 
 
-@pytest.mark.parametrize(("version", "state"), [(1, {"state": "MASK", "awaited": {0: None}}), (4, [])])
+@pytest.mark.parametrize(("version", "state"), [(1, {"state": "MASK", "awaited": {0: None}}), (5, [])])
 def test_a_snapshot_of_another_version_is_refused(version: int, state: Any) -> None:
     """Whatever its state looks like: that of version 1, of release 0.1, was a map."""
     snapshot = Stage(semi_honest(4)).play("MASK").server.snapshot()
     _, config, nonce, *_ = msgspec.msgpack.decode(snapshot[32:])
     other = msgspec.msgpack.encode([version, config, nonce, state])
-    with pytest.raises(ParameterError, match=f"a snapshot of version {version}; this library restores version 3"):
+    with pytest.raises(ParameterError, match=f"a snapshot of version {version}; this library restores version 4"):
         Server.restore(hashlib.sha256(other).digest() + other)
 
 

@@ -20,7 +20,7 @@ from secagg.pairwise.transitions import CLIENT, SERVER, input_name
 from tests.support.reference_parties import SPECS
 
 TEXT = (SPECS / "secagg-v1.md").read_text(encoding="utf-8")
-DRAFT = (SPECS / "secagg-v2.md").read_text(encoding="utf-8")
+SECOND = (SPECS / "secagg-v2.md").read_text(encoding="utf-8")
 
 
 SINCE_2 = {messages.UnmaskWithAttachment, *(getattr(messages, name) for name in wire.SINCE_2)}
@@ -69,7 +69,7 @@ def test_the_state_machines_are_those_of_the_reference() -> None:
 def test_every_label_is_in_the_table_and_no_other() -> None:
     constants = {name: value for name, value in vars(transcript).items() if name.isupper() and isinstance(value, bytes)}
     ours = {value.decode() for name, value in constants.items() if name not in ("_OUTSIDE", "_SHARE_PHASE")}
-    added = [row for table in tables(DRAFT) if table[0] == ["label", "what", "fields"] for row in table[2:]]
+    added = [row for table in tables(SECOND) if table[0] == ["label", "what", "fields"] for row in table[2:]]
     told = [row[0] for row in [*rows("6.2 Labels"), *added]]
     assert sorted(told) == sorted(ours)
 
@@ -98,7 +98,7 @@ def test_suites_threat_models_and_abort_codes_are_those_of_the_code() -> None:
     suites, models, aborts = (rows("12. Code points", number) for number in (1, 2, 3))
     suites += [
         [number, name, masks, sealing]
-        for table in tables(DRAFT)
+        for table in tables(SECOND)
         if table[0][0] == "suite"
         for number, name, _, masks, sealing in table[2:]
     ]
@@ -112,7 +112,7 @@ def test_suites_threat_models_and_abort_codes_are_those_of_the_code() -> None:
 
 
 def test_error_codes_are_those_of_the_code() -> None:
-    since_2 = {row[0] for table in tables(DRAFT) if table[0][0] == "code" for row in table[2:]}
+    since_2 = {row[0] for table in tables(SECOND) if table[0][0] == "code" for row in table[2:]}
     told = [row[0] for row in rows("9. Errors and blame")]
     assert told == [code.value for code in ErrorCode if code.value in told]
     assert {code.value for code in ErrorCode} == {*told, *since_2}

@@ -68,9 +68,6 @@ def drafts(*kinds: str) -> list[dict[str, Any]]:
     return [test for path in paths for test in json.loads(path.read_text(encoding="utf-8"))["tests"]]
 
 
-OF_SUITE_3 = {ErrorCode.SECRET_UNSEALABLE, ErrorCode.SECRET_COMMITMENT}
-"""The reference has the labels of suite 3 alone, so that its messages have no vectors.  What raises these codes is
-tried in tests/adversary/test_hybrid_suite.py and tests/adversary/test_mutants.py."""
 AT_A_CLOSE = {ErrorCode.DISPUTED}
 """No message is refused with it: a server names somebody when it closes COMPLAIN."""
 
@@ -78,8 +75,7 @@ AT_A_CLOSE = {ErrorCode.DISPUTED}
 def test_every_refusal_of_a_client_and_of_a_server_has_a_vector() -> None:
     met = {test.get("error") for content in CONTENTS.values() for test in content["tests"]}
     met |= {test.get("error") for test in drafts("chains", "client-refusals", "server-refusals")}
-    without = {ErrorCode.PEER_ABORTED, ErrorCode.TOO_FEW_LEFT} | OF_SUITE_3  # the first two refuse nothing
-    without |= AT_A_CLOSE
+    without = {ErrorCode.PEER_ABORTED, ErrorCode.TOO_FEW_LEFT} | AT_A_CLOSE  # the first two refuse nothing
     assert {code.value for code in ErrorCode} - met == {code.value for code in without}
 
 
@@ -87,8 +83,6 @@ def test_every_refusal_of_a_client_and_of_a_server_has_a_vector() -> None:
 def test_every_rule_has_a_vector_with_each_of_its_codes(role: Role, kind: str) -> None:
     tests = CONTENTS[kind]["tests"] + drafts(kind, "chains")
     for rule in (rule for rule in RULES if role in rule.role):
-        if all(requirement.startswith("R-HYBRID-") for requirement in rule.requirements):
-            continue  # as OF_SUITE_3 says
         about = [test for test in tests if {*test["requirements"]} & {*rule.requirements}]
         assert about, rule
         assert {code.value for code in {*rule.codes} - AT_A_CLOSE} <= {test.get("error") for test in about}, rule

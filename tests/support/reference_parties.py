@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
+from unittest.mock import patch
 
 from reference import client as reference_client
+from reference import primitives
 from reference import server as reference_server
 from reference.rules import read_config
 from reference.wire import Refused
 
 from secagg import Client, InputNeeded, PeerError, Policy, Server, UsedTokens
 from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved
+from secagg.primitives import kem
 from secagg.simulation import SeededRandomness
 from secagg.testing.strategies import Scenario, cohort
 
@@ -83,8 +87,13 @@ class LibraryClient:
 
 
 class ReferenceClient:
-    def __init__(self, scenario: Scenario, index: int) -> None:
-        self.scenario, self.index = scenario, index
+    def __init__(
+        self,
+        scenario: Scenario,
+        index: int,
+        encapsulate: Callable[[bytes], tuple[bytes, bytes]] = primitives.encapsulate,
+    ) -> None:
+        self.scenario, self.index, self.encapsulate = scenario, index, encapsulate
         self.client: reference_client.Client | None = None
 
     def take(self, message: bytes) -> Answer:
@@ -107,19 +116,34 @@ class ReferenceClient:
             SeededRandomness(self.scenario.seed, f"client {self.index}"),
             identity=identities[self.index].seed(),
             directory=lambda digest: [identity.public_key for identity in identities],
+            encapsulate=self.encapsulate,
         )
         return self.client
 
 
 class TwoClients:
-    """Both, side by side: what they answer must be equal."""
+    """Both, side by side: what they answer must be equal.
+
+    Nobody can make an encapsulation again: those of the library's client are handed to the reference's, by key.
+    """
 
     def __init__(self, scenario: Scenario, index: int) -> None:
-        self.parties = LibraryClient(scenario, index), ReferenceClient(scenario, index)
+        self.encapsulated: dict[bytes, tuple[bytes, bytes]] = {}
+        self.parties = LibraryClient(scenario, index), ReferenceClient(scenario, index, self.encapsulated.pop)
 
     def take(self, message: bytes) -> Answer:
-        ours, theirs = (party.take(message) for party in self.parties)
+        encapsulate = kem.encapsulate
+
+        def recorded(key: bytes) -> tuple[bytes, bytes]:
+            assert key not in self.encapsulated
+            self.encapsulated[key] = encapsulate(key)
+            return self.encapsulated[key]
+
+        with patch.object(kem, "encapsulate", recorded):
+            ours = self.parties[0].take(message)
+        theirs = self.parties[1].take(message)
         assert ours == theirs
+        assert self.encapsulated == {}
         library, reference = self.parties
         assert library.client is not None
         assert reference.client is not None

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import Encoder, Exact
+from secagg import Encoder, Exact, LayoutPolicy
 from secagg.encoding.layout import Layout, MixedLayout, totals
-from secagg.errors import ParameterError
+from secagg.errors import ParameterError, PeerError
 
 Updates = list[tuple[dict[str, Any], int]]
 MOST = 40
@@ -108,3 +108,14 @@ def test_a_precision_check_looks_at_each_arrays_own_weight() -> None:
 
 def test_a_layout_is_sent_as_it_was() -> None:
     assert Layout.__struct_fields__ == ("arrays", "clip", "bits", "max_weight", "clips", "array_bits", "exact")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"), [("head.*", "head.bias"), ("*.bias", "head.bias"), ("head.bias", "head.bias")]
+)
+def test_a_layout_that_sums_what_a_client_keeps_is_refused(pattern: str, name: str) -> None:
+    """By whatever host: Flower, the network service, or one's own."""
+    layout = Layout.of({"body": (2,), "head.bias": (3,)}, clip=1.0)
+    with pytest.raises(PeerError, match=f"sums '{name}'; this client keeps arrays called"):
+        layout.check_policy(LayoutPolicy(local_arrays=frozenset({pattern})))
+    layout.check_policy(LayoutPolicy(local_arrays=frozenset({"heads.*", "Head.*"})))

@@ -178,6 +178,21 @@ def test_no_kernel_is_compiled_for_the_primes_of_new_parameters() -> None:
     assert modular._prime_accumulator.cache_info().currsize == compiled
 
 
+@given(
+    st.lists(st.integers(-(2**33), 2**33), min_size=1, max_size=40), st.sampled_from([65537, 2**29 + 11, 2**30 - 35])
+)
+def test_a_secret_is_lifted_as_python_integers_are(secret: list[int], prime: int) -> None:
+    """Without a remainder of signed numbers, whose time would depend on them."""
+    secret += [0, 36, -36, 2**33, -(2**33)]
+    factor = pow(512, -1, prime)
+    constants = np.array([prime, 2**32 % prime, (2**32 % prime << 32) // prime, 2**32 // prime, 2 * prime], np.uint32)
+    residues = np.empty(len(secret), np.uint32)
+    companion = np.uint32((factor << 32) // prime)
+    kernels.lift(np.array(secret), residues, np.int64(prime << 17), np.uint32(factor), companion, constants)
+    assert [int(each) % prime for each in residues] == [each * factor % prime for each in secret]
+    assert max(residues) < 2 * prime
+
+
 def test_a_frozen_sum_needs_no_kernel_of_its_own() -> None:
     """A server freezes the sum before it opens it, and would compile for seconds in the middle of a round."""
     total, secrets, vectors = summed(EDGES[5], 3)

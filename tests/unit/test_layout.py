@@ -44,6 +44,7 @@ CORE = sorted(name for name in MODULES if name != FACADE and area(name) not in O
         ({"hypothesis"}, {"secagg.testing"}),
         ({"websockets", "prometheus_client", "safetensors"}, {"secagg.adapters.net"}),
         ({"flwr"}, {"secagg.adapters.flower"}),
+        ({"nvflare"}, {"secagg.adapters.nvflare"}),
         ({"dp_accounting"}, {"secagg.privacy"}),
         ({"simpleeval", "pandas", "pyarrow"}, {"secagg.statistics"}),
     ],
@@ -268,8 +269,9 @@ MOST_PARAMETERS = 10
 WRITTEN_BY_ITS_USERS = {
     "secagg.adapters.flower.client.SecAggMod.__init__",
     "secagg.adapters.flower.server.SecAggStrategy.__init__",
+    "secagg.adapters.nvflare.controller.SecAggFedAvg.__init__",
 }
-"""Keyword arguments of public classes, which Flower's users write into their ClientApp and their ServerApp."""
+"""Keyword arguments of public classes, which users write into a ClientApp, a ServerApp or a job."""
 
 
 def functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

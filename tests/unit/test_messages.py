@@ -68,7 +68,7 @@ MESSAGES: list[tuple[Any, bytes]] = [
     (Confirmations(1, SESSION, b"\x07", b"s" * 192), b"\x95\x09\x01" + HEAD + b"\xc4\x01\x07\xc4\xc0" + b"s" * 192),
     (Unmask(1, SESSION, b"o" * 72), b"\x94\x0a\x01" + HEAD + b"\xc4\x48" + b"o" * 72),
 ]
-DRAFT: list[tuple[Any, bytes]] = [
+OF_VERSION_2: list[tuple[Any, bytes]] = [
     *((msgspec.structs.replace(message, version=2), data[:2] + b"\x02" + data[3:]) for message, data in MESSAGES[:-1]),
     (
         UnmaskWithAttachment(2, SESSION, b"o" * 72, b"a" * 32),
@@ -118,7 +118,7 @@ HYBRID: list[tuple[Any, bytes]] = [
     ),
 ]
 """In version 2, in a round of a hybrid suite: the messages that differ there."""
-EVERY = [*MESSAGES, *DRAFT, *HYBRID]
+EVERY = [*MESSAGES, *OF_VERSION_2, *HYBRID]
 ROLES: dict[StrictDecoder[Any], set[type]] = {
     messages.to_client: {
         *(Abort, Roster, Shares, Accusations, Settled, Survivors, Confirmations),
@@ -170,7 +170,7 @@ def test_bytes(message: Any, data: bytes) -> None:
 
 
 def test_there_is_no_other_message() -> None:
-    for listed, numbers in ((MESSAGES, range(11)), (DRAFT, range(15))):
+    for listed, numbers in ((MESSAGES, range(11)), (OF_VERSION_2, range(15))):
         assert [data[1] for _, data in listed] == list(numbers)
     assert [data[1] for _, data in HYBRID] == [2, 3, 4, 5]
     assert set().union(*ROLES.values()) == {type(message) for message, _ in EVERY}
@@ -239,7 +239,7 @@ def test_other_versions(met: int, version: int) -> None:
     """Said so, whether the other fields are what they are in this version or not."""
     if met == version:
         return
-    for message, data in MESSAGES if version == 1 else DRAFT:
+    for message, data in MESSAGES if version == 1 else OF_VERSION_2:
         decoder = next(role for role, kinds in ROLES.items() if type(message) in kinds)
         values = wire.read(data)
         values[1] = met
@@ -254,13 +254,13 @@ def test_an_invitation_is_taken_in_every_version_that_is_spoken(met: int) -> Non
     if met in transcript.VERSIONS:
         assert messages.invitation.decode(data, BIG, None) == Invitation(met, SESSION, b"cfg", bytes(32))
         return
-    with pytest.raises(PeerError, match=rf"version {met}; this library speaks the versions 1 and 2 \(a draft\)"):
+    with pytest.raises(PeerError, match=rf"version {met}; this library speaks the versions 1 and 2"):
         messages.invitation.decode(data, BIG, None)
 
 
 def test_a_message_of_another_version_is_named_with_the_one_that_is_spoken() -> None:
     with pytest.raises(PeerError, match=r"version 2 in a round of version 1; this library speaks the versions 1 and 2"):
-        messages.to_server.decode(DRAFT[-1][1], BIG, 1)
+        messages.to_server.decode(OF_VERSION_2[-1][1], BIG, 1)
 
 
 def test_the_masked_vector_is_not_copied() -> None:

@@ -13,7 +13,7 @@ from secagg import ErrorCode, ParameterError, PeerError, Policy, RoundConfig
 from secagg.pairwise import config_wire, transcript
 from tests.support import wire
 
-KNOWN = r"1 and 2 \(a draft\)"
+KNOWN = r"1 and 2"
 
 
 def draft(**options: Any) -> RoundConfig:

@@ -12,27 +12,24 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 from flwr.app import ArrayRecord, RecordDict
 
 from secagg.adapters.flower.array_values import is_float
 from secagg.adapters.flower.class_weights import ClassTerms, check_class_terms, class_arrays
 from secagg.adapters.flower.extra_arrays import ExtraArray, array_of_metric
-from secagg.adapters.flower.metric_sums import EVALUATED, MeanBy, Sum, metric_arrays
+from secagg.adapters.flower.metric_sums import EVALUATED, MeanBy, Sum, check_weights, metric_arrays
 from secagg.adapters.flower.model_records import RecordSizes, bare_names, flat_name
 from secagg.adapters.flower.records import RECORD
+from secagg.adapters.model_arrays import WHOLE_BITS
 from secagg.encoding.layout import MixedLayout
 from secagg.encoding.layout_policy import LayoutPolicy
 from secagg.errors import ParameterError
 from secagg.privacy.layout import AnyLayout, PrivateLayout
 from secagg.privacy.terms import PrivacyTerms
+from secagg.wording import counted
 
 _CONTEXT_LABEL: Final = b"secagg flower context 2\n"
 _INPUT_LABEL: Final = b"secagg flower input 1\n"
-_WHOLE_CLIP: Final = 2.0**24
-WHOLE_BITS: Final = 32
-"""Bits of an array of whole numbers, and of a metric, unless the strategy says otherwise."""
 
 Described = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, dtype and shape of every array of a model, in the model's order."""
@@ -129,7 +126,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         """Raises ParameterError unless the records hold the announced arrays, each of them once."""
         total = sum(count for _, count in self.records)
         if self.records and (total != len(self.arrays) or min(count for _, count in self.records) < 0):
-            raise ParameterError(f"{len(self.arrays)} arrays are announced, and records of {total}")
+            raise ParameterError(f"{counted(len(self.arrays), 'array')} announced, and {total} in the records")
         owners = (record for record, count in self.records for _ in range(count))
         for (name, *_), record in zip(self.arrays, owners, strict=False):
             if not name.startswith(flat_name(record, "")):
@@ -148,6 +145,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             return _private_layout(tuple(one for one in self.arrays if one[0] in names), terms, terms.privacy)
         unsummed = set(self.unsummed())
         shapes = {name: shape for name, _, shape in self.arrays if name not in unsummed}
+        check_weights(terms.means_by)
         check_class_terms(terms.class_weights, shapes)
         extra = [*metric_arrays(terms.sums, terms.means_by), *class_arrays(terms.class_weights)]
         self._check_names(extra)
@@ -293,16 +291,3 @@ def digest_of_told(content: RecordDict, message_type: str, run_config: Mapping[s
         None if run_config is None else dict(run_config),
     ]
     return hashlib.sha256(msgspec.msgpack.encode(told, order="sorted")).digest()
-
-
-def clip_of_whole_numbers(dtype: npt.DTypeLike, clip: float, *, difference: bool) -> float:
-    """The clip of an array of whole numbers for which nobody chose one: the range of weights would cut off a counter.
-
-    It is 2^24, or ``clip`` when that is larger, and no more than the type holds.  With WHOLE_BITS a step of the
-    encoding is then 1/128 or less: rounding adds less than 1 to the value of a client with a weight above
-    max_weight / 128.
-    """
-    kind = np.dtype(dtype)
-    low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
-    span = float(high - low if difference else max(high, -low))
-    return min(span, max(clip, _WHOLE_CLIP))

@@ -9,11 +9,12 @@ from typing import Final, TypeVar, final
 import msgspec
 from flwr.app import ArrayRecord
 
-from secagg.adapters.flower.announcement import WHOLE_BITS, UpdateTerms, clip_of_whole_numbers
+from secagg.adapters.flower.announcement import UpdateTerms
 from secagg.adapters.flower.array_values import whole_numbers
 from secagg.adapters.flower.class_weights import ClassWeights, class_terms
 from secagg.adapters.flower.extra_arrays import array_of_metric
 from secagg.adapters.flower.records import log
+from secagg.adapters.model_arrays import WHOLE_BITS, clip_of_whole_numbers
 from secagg.encoding.settings import resolved
 from secagg.errors import ParameterError
 from secagg.wording import counted

@@ -13,12 +13,12 @@ from flwr.common.constant import ErrorCode as FlowerError
 from secagg.adapters.flower import records
 from secagg.adapters.flower.ballot_terms import announces_ballot
 from secagg.adapters.flower.lora import LoraRank
-from secagg.adapters.flower.membership import RefusedMessageError
 from secagg.adapters.flower.memory import Memory
 from secagg.adapters.flower.node import Node, NodeOptions, PathOf, lora_of, may_evaluate
 from secagg.adapters.flower.participant import Participant
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.voter import ErrorsOf, ModelTests, Voter
+from secagg.adapters.membership import RefusedMessageError
 from secagg.encoding import LayoutPolicy
 from secagg.errors import InputError
 from secagg.pairwise.config import Policy, RoundConfig

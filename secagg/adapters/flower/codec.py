@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from secagg.adapters.flower.class_weights import ClassMeans, array_of_steps, cla
 from secagg.adapters.flower.extra_arrays import Opened, array_of_metric
 from secagg.adapters.flower.metric_sums import metric_results
 from secagg.adapters.flower.model_records import flat_name
+from secagg.adapters.model_arrays import REAL, change_of, restored
 from secagg.encoding import Encoder
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import AttachedResult, Mean
@@ -26,9 +27,6 @@ from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.hosting import Submitted, decoded, opened, submitted
 from secagg.privacy.layout import PrivateLayout, PrivateSum, with_its_layout
 from secagg.privacy.private_mean import PrivateMean
-
-_REAL: Final = "biuf"
-_LARGEST: Final = float(np.finfo(np.float64).max)
 
 
 @final
@@ -102,7 +100,7 @@ class Codec:
                 continue
             if name not in self._model or self._model[name].shape != shape:
                 raise InputError(f"{name} was announced with shape {shape}, and the model has another")
-            if self._model[name].dtype.kind not in _REAL:
+            if self._model[name].dtype.kind not in REAL:
                 raise InputError(f"{name} is of type {self._model[name].dtype}: only real numbers can be summed")
             if self.terms.difference and not np.isfinite(self._model[name]).all():
                 raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
@@ -241,7 +239,7 @@ class Codec:
     def _has_shape(self, update: Mapping[str, Any], name: str) -> bool:
         """Whether the app's array can be weighed; the encoder says what is wrong with one that cannot."""
         given = update.get(name)
-        return given is not None and given.shape == self._model[name].shape and given.dtype.kind in _REAL
+        return given is not None and given.shape == self._model[name].shape and given.dtype.kind in REAL
 
     def _private_mean(self, found: PrivateSum) -> MeanUpdate:
         layout, mean = found.layout, found.mean
@@ -268,21 +266,9 @@ class Codec:
     def _change(self, name: str, array: Array) -> npt.NDArray[Any]:
         """What is summed of a client's array."""
         value, base = numbers(name, array, bfloat16=name in self._halves), self._model.get(name)
-        if base is None or value.shape != base.shape or value.dtype.kind not in _REAL or not self.terms.difference:
+        if base is None or value.shape != base.shape or value.dtype.kind not in REAL or not self.terms.difference:
             return value  # the encoder says what is wrong with it
-        with np.errstate(over="ignore", invalid="ignore"):
-            # In float64, where the difference of two float32 or of two counters is exact.
-            change = np.asarray(np.subtract(value, base, dtype=np.float64))
-        if np.isfinite(change).all() or not np.isfinite(value).all():
-            return change  # what was not finite before is refused by the encoder
-        # Two finite numbers whose difference overflows: it is clipped as any other large number is.
-        return np.asarray(np.clip(change, -_LARGEST, _LARGEST))
+        return change_of(value, base)
 
     def _restored(self, name: str, mean: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-        base = self._model[name]
-        if self.terms.difference:
-            mean = mean + base.astype(np.float64)
-        if base.dtype.kind != "f":
-            return np.asarray(mean, np.float64)
-        limit = float(min(np.finfo(base.dtype).max, np.finfo(np.float64).max))
-        return np.asarray(np.clip(mean, -limit, limit), base.dtype)
+        return restored(mean, self._model[name], difference=self.terms.difference)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from secagg.adapters.flower import records
 from secagg.adapters.flower.records import log
-from secagg.errors import PeerError
-from secagg.events import Accepted, ClientAborted, Misbehaved
+from secagg.adapters.hosted_round import HostedRound, Pending
 from secagg.machines import ServerMachine
-from secagg.outcome import Outgoing
-from secagg.pairwise import messages
-from secagg.pairwise.messages import Advertise
-from secagg.pairwise.phases import Phase, ServerState
-from secagg.primitives import signing, suites
-
-Pending: TypeAlias = dict[int, bytes]
-"""What each node is sent next."""
+from secagg.pairwise.phases import ServerState
 
 _GOODBYE_S: Final = 10.0
 """For telling nodes that the round is over; no answer of theirs is needed."""
@@ -57,26 +49,28 @@ class GridRound:
                 when it may be.
         """
         self.server = server
-        self._members, self._why_not = members, why_not
-        self._nonce = messages.invitation.decode(server.invitation(), messages.MAX_INVITATION_BYTES, None).nonce
-        self.node_of: dict[int, int] = {}
-        """By cohort index."""
+        self._round = HostedRound[int](server, log, "node", members, why_not)
         self._grid, self._timeout_of = grid, timeout_of
         self._messages = {message.metadata.dst_node_id: message for message in chosen}
-        self._index_of: dict[int, int] = {}
-        self.heard = False
-        """Whether any node has answered with a message of the protocol."""
-        self._answered: set[int] = set()
-        """The nodes that answered in this phase, so that somebody is there to be told of the round's end."""
 
-    def exchange_keys(self, announcement: bytes) -> Pending:
+    @property
+    def node_of(self) -> dict[int, int]:
+        """The nodes by cohort index."""
+        return self._round.name_of
+
+    @property
+    def heard(self) -> bool:
+        """Whether any node has answered with a message of the protocol."""
+        return self._round.heard
+
+    def exchange_keys(self, announcement: bytes) -> Pending[int]:
         """The phases before MASK.  Returns what goes out with the model, or nothing when the round has failed."""
         pending = self._close(self._advertise(announcement))
         while pending and self.server.phase is not ServerState.MASK:
             pending = self._close(self._exchange(pending))
         return pending
 
-    def training_messages(self, pending: Pending) -> list[Message]:
+    def training_messages(self, pending: Pending[int]) -> list[Message]:
         """The wrapped strategy's messages to the nodes that are left, each with its part of the protocol."""
         return [
             self._message(
@@ -100,19 +94,18 @@ class GridRound:
     def _advertise(self, announcement: bytes) -> Iterable[Message]:
         invitation, phase = self.server.invitation(), self.server.phase.value
         contents: dict[int, RecordDict] = {}
-        for index, node in enumerate(sorted(self._messages)):
+        for node, index in self._round.indices(list(self._messages)).items():
             fields: dict[str, bytes | int | str] = {
                 records.INVITATION: invitation,
                 records.ANNOUNCEMENT: announcement,
                 records.PHASE: phase,
             }
-            if not self.server.config.threat_model.signs:
+            if index is not None:
                 fields[records.INDEX] = index
-                self._bind(index, node)
             contents[node] = records.content(fields)
         return self._send(contents, self._timeout_of(phase))
 
-    def _exchange(self, pending: Pending) -> Iterable[Message]:
+    def _exchange(self, pending: Pending[int]) -> Iterable[Message]:
         phase = self.server.phase.value
         contents = {
             node: records.content({records.PROTOCOL: data, records.PHASE: phase}) for node, data in pending.items()
@@ -135,93 +128,27 @@ class GridRound:
             group_id=addressed.group_id,
         )
 
-    def _close(self, replies: Iterable[Message]) -> Pending:
+    def _close(self, replies: Iterable[Message]) -> Pending[int]:
         """Take a phase's answers, and close it."""
         for reply in replies:
             self._take(reply)
-        phase = self.server.phase.value
-        outgoing = self.server.close_phase()
-        if phase == Phase.MASK and self.server.failure is None and (why := self._why_not(self._survivors())):
-            outgoing = self.server.abort(why)
-        if self.server.failure is not None:
-            self._say_goodbye(outgoing)
-            return {}
-        if lost := self.server.dropped.get(phase):
-            log.info("secagg: %s: lost %d of %d clients", phase, len(lost), self.server.config.clients)
-        self._answered.clear()
-        # Whoever was lost is told nothing: waiting for its answer would take the whole timeout.
-        return {self.node_of[index]: outgoing.to(index) or b"" for index in self.server.missing}
-
-    def _survivors(self) -> list[int]:
-        """The nodes whose vectors are in the sum, once MASK is closed."""
-        lost = {index for members in self.server.dropped.values() for index in members}
-        return [self.node_of[index] for index in range(self.server.config.clients) if index not in lost]
+        return self._round.close(self._say_goodbye)
 
     def _take(self, reply: Message) -> None:
         """Hand one answer to the server.  Nothing that a node sends raises."""
         node, phase = reply.metadata.src_node_id, self.server.phase.value
         if reply.has_error():
-            log.info("secagg: %s: node %d is lost: %s", phase, node, _last_line(reply.error.reason))
+            self._round.lost(node, _last_line(reply.error.reason))
             return
         record = reply.content.config_records.get(records.RECORD)
         data = records.bytes_of(record, records.PROTOCOL)
         if data is None or node not in self._messages:
             log.warning("secagg: %s: node %d sent no message of this protocol: is secagg_mod in its mods?", phase, node)
             return
-        self.heard = True
-        index = self._index_of.get(node)
-        if index is None:
-            index = records.index_of(record)
-            if index is None or not self._is_member(index, data):
-                log.warning("secagg: %s: node %d did not join, or is not who it says: see its own log", phase, node)
-                return
-        event = self.server.receive(index, data).event
-        match event:
-            case Accepted():
-                self._answered.add(node)
-                self._bind(index, node)
-            case Misbehaved():
-                log.warning("secagg: %s: node %d is refused (%s): %s", phase, node, event.code, event.detail)
-            case ClientAborted():
-                log.warning("secagg: %s: node %d left (%s): its own log says why", phase, node, event.code.name)
-            case _:
-                log.info("secagg: %s: node %d: %s", phase, node, type(event).__name__)
+        self._round.take(node, data, records.index_of(record))
 
-    def _is_member(self, index: int, data: bytes) -> bool:
-        """Whether a node that says it is member ``index`` has that member's signature.
-
-        The server believes whoever hands it messages, so that a claim must be proved before it can count for or against
-        the member.  An ABORT proves nothing, and is nobody's.
-        """
-        config = self.server.config
-        if self.server.phase is not ServerState.ADVERTISE or not 0 <= index < len(self._members):
-            return False
-        try:
-            limit = config.max_message_bytes(Phase.ADVERTISE)
-            message = messages.to_server.decode(data, limit, config.version, config.suite.agreement)
-            if not isinstance(message, Advertise):
-                return False
-            signed = config.labels.signed_advertisement(
-                config.digest, self._nonce, index, message.channel_key, message.masking_key
-            )
-            signing.verify(self._members[index], signed, message.signature)
-        except (PeerError, suites.CryptoError):
-            return False
-        return True
-
-    def _bind(self, index: int, node: int) -> None:
-        self._index_of.setdefault(node, index)
-        self.node_of.setdefault(index, node)
-
-    def _say_goodbye(self, outgoing: Outgoing) -> None:
-        """Tell those that just answered, so that they wipe their states."""
-        contents = {
-            self.node_of[index]: records.content({records.PROTOCOL: data})
-            for index, data in outgoing
-            if self.node_of.get(index) in self._answered
-        }
-        if contents:
-            self._send(contents, _GOODBYE_S)
+    def _say_goodbye(self, last: Mapping[int, bytes]) -> None:
+        self._send({node: records.content({records.PROTOCOL: data}) for node, data in last.items()}, _GOODBYE_S)
 
 
 def _last_line(reason: str | None) -> str:

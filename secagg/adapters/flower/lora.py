@@ -133,6 +133,8 @@ class LoraRank:
     def _padded(self, name: str, array: Array, base: Array, axis: int) -> Array:
         whole, own = numbers(name, base), numbers(name, array, bfloat16=is_bfloat16(base))
         part = (slice(None),) * axis + (slice(self.rank),)
+        if own.dtype.kind not in "biuf":
+            raise InputError(f"{name} is of type {own.dtype} in the app's reply: only real numbers can be summed")
         if own.shape != whole[part].shape:
             raise InputError(
                 f"{name} has shape {own.shape} in the app's reply; at this node's rank {self.rank} it is "

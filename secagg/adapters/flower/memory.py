@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, Protocol, final
+from typing import Final, final
 
 from flwr.app import ConfigRecord, Context
 
 from secagg.adapters.flower.records import ANNOUNCEMENT, STATE_RECORD, bytes_of
+from secagg.adapters.node import Suspended
 
 _TOKEN_BYTES: Final = 32
 _STATE: Final = "state"
 _JOINED: Final = "joined"
 _RELEASED: Final = "released"
-
-
-class Releases(Protocol):
-    """Which models this client's input may have been summed for; see ``ReleasedInputs``."""
-
-    def is_released(self, digest: bytes) -> bool:
-        """Whether ``release`` was called with this digest."""
-        ...
-
-    def release(self, digest: bytes) -> bool:
-        """Remember it.  True the first time."""
-        ...
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Suspended:
-    """What a client keeps of its round between two messages.
-
-    Attributes:
-        state: the suspended client; it holds secrets.
-        announcement: what the server announced with the invitation.
-    """
-
-    state: bytes = field(repr=False)
-    announcement: bytes = field(repr=False)
 
 
 @final

@@ -131,7 +131,8 @@ def metric_values(
     for name, one in means_by.items():
         weight = min(max(0, round(number(one.by))), one.at_most)
         values[array_of_weight(one.by)] = np.asarray(weight)
-        values[array_of_metric(name)] = np.asarray(float(number(name)) * weight)
+        product = float(number(name)) * weight  # a finite metric must not become an infinity that makes a client leave
+        values[array_of_metric(name)] = np.asarray(max(-LARGEST_CLIP, min(product, LARGEST_CLIP)))
     return values
 
 

@@ -7,35 +7,25 @@ long the app trains is not in our hands.)
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from typing import Final, TypeAlias, final
+from typing import final
 
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
-from secagg.adapters.flower import records
 from secagg.adapters.flower.announcement import Announcement, context_of, digest_of_model, digest_of_told
 from secagg.adapters.flower.codec import Codec
-from secagg.adapters.flower.membership import LeavesError, RefusedMessageError, gone_on, joined
-from secagg.adapters.flower.memory import Memory, Suspended
+from secagg.adapters.flower.membership import record_of
+from secagg.adapters.flower.memory import Memory
 from secagg.adapters.flower.metric_sums import is_evaluated
 from secagg.adapters.flower.model_records import flat_model, record_sizes
 from secagg.adapters.flower.node import Node
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.update import update_of, vector_of
-from secagg.errors import ErrorCode, InputError, ParameterError, PeerError
-from secagg.events import Finished, InputNeeded, RoundAborted
-from secagg.machines import ClientMachine
+from secagg.adapters.membership import LeavesError, RefusedMessageError
+from secagg.adapters.participation import Participation, Train, not_approved
+from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import Phase
-from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
 from secagg.privacy.hosting import Submitted
-from secagg.privacy.layout import check_can_judge
-
-Train: TypeAlias = Callable[[RoundConfig], Submitted]
-
-_RELEASED_SINCE: Final = "another round with this very model has got its answer to UNMASK since it joined this one"
 
 
 @final
@@ -44,76 +34,39 @@ class Participant:
 
     def __init__(self, node: Node, memory: Memory, announcement: bytes) -> None:
         """Raises RefusedMessageError for an announcement that does not decode."""
-        self._node, self._memory, self._announcement = node, memory, announcement
+        self._node, self._announcement = node, announcement
         try:
             self._announced = Announcement.from_bytes(announcement)
         except ParameterError as wrong:
             raise RefusedMessageError(str(wrong)) from None
+        self._part = Participation(
+            node,
+            memory,
+            announcement,
+            input_digest=self._announced.input_digest,
+            privacy=self._announced.terms.privacy,
+            approve=self._approve,
+            log=log,
+        )
 
     def join(self, invitation: bytes, index: int | None) -> RecordDict:
         """Answer an invitation; ``index`` is the one that the server gives.
 
         Raises RefusedMessageError, and ModuleNotFoundError for a policy with an epsilon without the extra ``privacy``.
         """
-        node = self._node
-        check_can_judge(node.layout_policy)
-        if not node.may_sum(self._announced.input_digest):
-            raise RefusedMessageError(
-                "this client has answered UNMASK for this very model before, so that its update may be in a sum: that "
-                "round failed afterwards, or a ballot dropped the model that it made.  A server that has two sums over "
-                "one model can subtract them, and has what one client gave.  Train on from another model; or let the "
-                "node's owner set secagg-again=true in its config, in active with secagg-sums beside it, which "
-                "withholds what would open a sum that differs from earlier ones by too few members"
-            )
-        if node.lora is not None:
+        if self._node.lora is not None:
             try:
-                node.lora.check(self._announced.shapes_in_records())
+                self._node.lora.check(self._announced.shapes_in_records())
             except ParameterError as unfit:
                 raise RefusedMessageError(str(unfit)) from None
-        privacy = self._announced.terms.privacy
-        # This host attaches the keys of noise in levels, and knows of nothing else that a round could ask it for.
-        attached = 0 if privacy is None else privacy.attachment_bytes
-        return joined(
-            node,
-            self._memory,
-            invitation,
-            index,
-            announcement=self._announcement,
-            approve=self._approve,
-            attachment_bytes=attached,
-            pay=lambda: self._pay(invitation),
-        )
-
-    def _pay(self, invitation: bytes) -> None:
-        """Say what is promised, and charge the node's budget before anything of the round is made that can leave.
-
-        The name of the charge is the invitation's digest.  An invitation that is charged already is refused: whether
-        the first answer to it has left is not known.  Raises RefusedMessageError; the budget's numbers stay in this
-        node's own log.
-        """
-        privacy = self._announced.terms.privacy
-        if privacy is None:
-            return
-        log.info(
-            "secagg: this round is private: the noise in the sum is %.3g times the clip of %.3g (L2 norm of an update) "
-            "with %d honest clients or more, as for %d rounds in all",
-            privacy.noise_multiplier,
-            privacy.update_clip,
-            privacy.honest,
-            privacy.rounds,
-        )
-        try:
-            self._node.charge(hashlib.sha256(invitation).digest(), privacy.sum_to_server)
-        except (BudgetExceededError, BudgetFileError, ParameterError) as refused:
-            log.error("secagg: this client does not join: %s", refused)
-            raise RefusedMessageError("this client's privacy budget does not allow this round") from None
+        return record_of(self._part.join(invitation, index))
 
     def go_on(self, state: bytes, data: bytes, train: Train) -> RecordDict:
         """Answer a message of the protocol; ``train`` gives the vector of a round when it is asked for.
 
         Raises RefusedMessageError.
         """
-        return gone_on(self._node, state, lambda client: self._answer(client, data, train))
+        return record_of(self._part.go_on(state, data, train))
 
     @property
     def needs_evaluation(self) -> bool:
@@ -177,30 +130,6 @@ class Participant:
         except (ParameterError, InputError) as wrong:
             raise not_approved(f"the announced layout does not fit the round: {wrong}") from None
         return True
-
-    def _answer(self, client: ClientMachine, data: bytes, train: Train) -> RecordDict:
-        step = client.receive(data)
-        digest = self._announced.input_digest
-        if isinstance(step.event, InputNeeded):
-            if not self._node.may_sum(digest):
-                raise LeavesError(_RELEASED_SINCE)
-            given = train(client.config)
-            step = client.submit(given.vector, given.keys)
-        if isinstance(step.event, Finished):
-            if why := self._node.why_withheld(step.event.survivors, client.config):
-                raise LeavesError(why)
-            if not self._node.release(digest):
-                raise LeavesError(_RELEASED_SINCE)
-        if isinstance(step.event, RoundAborted):
-            log.info("secagg: the server ended the round (%s)", step.event.code.name)
-        if not client.done:
-            self._memory.keep(Suspended(client.suspend(), self._announcement))
-        return records.content({records.PROTOCOL: step.outgoing[0] if step.outgoing else b""})
-
-
-def not_approved(reason: str) -> PeerError:
-    """What a client's ``approve`` raises for a round that it takes no part in."""
-    return PeerError(ErrorCode.CONFIG_NOT_APPROVED, reason, phase=Phase.ADVERTISE)
 
 
 def evaluation_message(message: Message, context: Context) -> Message:

@@ -40,7 +40,7 @@ from secagg.pairwise.carrier import Carrier
 from secagg.pairwise.config import RoundConfig, Suite
 from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server import Server
-from secagg.pairwise.transcript import DRAFT_VERSION
+from secagg.pairwise.transcript import EXTENDED_VERSION
 from secagg.pairwise.values import as_suite, as_threat_model
 from secagg.privacy.ask import Privacy
 from secagg.privacy.budget_errors import BudgetExceededError, BudgetFileError
@@ -245,9 +245,9 @@ class SecAggStrategy(Strategy):
         self._run_config = None if run_config is None else dict(run_config)
         self._options = {**options, "threat_model": model, "gamma": gamma, "delta": delta}
         if groups is not None:
-            self._options |= {"groups": groups, "version": DRAFT_VERSION}
+            self._options |= {"groups": groups, "version": EXTENDED_VERSION}
         if as_suite(options.get("suite", Suite.AES_128)).is_hybrid or options.get("complaints"):
-            self._options["version"] = DRAFT_VERSION
+            self._options["version"] = EXTENDED_VERSION
         self._carrier = checked_carrier(carrier)
         self._batched = None if batches is None else BatchedNodes(batches)
         self._timeout = _checked_timeout(timeout)

@@ -23,10 +23,12 @@ from flwr.serverapp import Grid
 
 from secagg.adapters.flower import records
 from secagg.adapters.flower.grid_round import GridRound
-from secagg.adapters.flower.membership import RefusedMessageError
-from secagg.adapters.flower.memory import Memory, Suspended
-from secagg.adapters.flower.node import FilePath, Node, NodeOptions, PathOf
+from secagg.adapters.flower.memory import Memory
+from secagg.adapters.flower.node import Node, NodeOptions, PathOf
 from secagg.adapters.flower.records import log
+from secagg.adapters.membership import RefusedMessageError
+from secagg.adapters.node import Suspended
+from secagg.adapters.own_config import FilePath
 from secagg.credentials import load_directory
 from secagg.encoding import LayoutPolicy
 from secagg.errors import DisclosureError, ErrorCode, InputError, ParameterError, PeerError

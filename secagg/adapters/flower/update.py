@@ -88,7 +88,7 @@ def _only_metrics(step: str, content: RecordDict) -> dict[str, MetricRecordValue
 def _weight(metrics: Mapping[str, object], name: str, scale: int) -> int:
     """The weight in steps: rounded to a whole number, and 0 when it is below; the encoder clamps it to max_weight."""
     value = _number(metrics, name)
-    weight = max(0, round(value * scale))
+    weight = max(0, round(min(value, _LARGEST_NUMBER) * scale))
     if weight != value and scale == 1:
         log.warning("secagg: the metric %r is %r; a weight is a whole number from 0 up: %d counts", name, value, weight)
     if weight == 0:

@@ -16,11 +16,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from secagg.adapters.flower import records
 from secagg.adapters.flower.announcement import context_of, digest_of_model, digest_of_told
 from secagg.adapters.flower.ballot_terms import BallotTerms
-from secagg.adapters.flower.membership import LeavesError, RefusedMessageError, gone_on, joined
-from secagg.adapters.flower.memory import Memory, Suspended
-from secagg.adapters.flower.node import Node
-from secagg.adapters.flower.participant import not_approved
+from secagg.adapters.flower.membership import gone_on, joined
+from secagg.adapters.flower.memory import Memory
 from secagg.adapters.flower.records import log
+from secagg.adapters.membership import Answer, LeavesError, RefusedMessageError
+from secagg.adapters.node import Node, Suspended
+from secagg.adapters.participation import not_approved
 from secagg.errors import InputError, ParameterError
 from secagg.events import Finished, InputNeeded, RoundAborted
 from secagg.machines import ClientMachine
@@ -138,7 +139,7 @@ class Voter:
 
     def _answer(
         self, client: ClientMachine, data: bytes, message_type: str, content: RecordDict, context: Context
-    ) -> RecordDict:
+    ) -> Answer:
         step = client.receive(data)
         if isinstance(step.event, InputNeeded):
             candidate = self._candidate(message_type, content, context)
@@ -152,7 +153,7 @@ class Voter:
             log.info("secagg: the server ended the ballot (%s)", step.event.code.name)
         if not client.done:
             self._memory.keep(Suspended(client.suspend(), self._announcement))
-        return records.content({records.PROTOCOL: step.outgoing[0] if step.outgoing else b""})
+        return Answer(step.outgoing[0] if step.outgoing else b"")
 
     def _candidate(self, message_type: str, content: RecordDict, context: Context) -> ArrayRecord:
         """Raises LeavesError for a message that is not what was announced, which is public."""

@@ -46,7 +46,17 @@ from secagg.adapters.net.statements import Statements, asked_for_statements
 from secagg.adapters.net.verdicts import UNDECIDED, Verdicts, after_the_end
 from secagg.arithmetic import pack
 from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent
+from secagg.events import (
+    Accepted,
+    Admitted,
+    AlreadyMasked,
+    ClientAborted,
+    Duplicate,
+    InHand,
+    Late,
+    Misbehaved,
+    ServerEvent,
+)
 from secagg.machines import ServerMachine
 from secagg.outcome import Result
 from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES, encode_bitmap
@@ -469,6 +479,8 @@ class HostedRound:
                 return "late"
             case Duplicate() | AlreadyMasked():
                 return "duplicate"
+            case Admitted() | InHand():
+                raise RuntimeError(f"{event}: this host opens no partial sums")
 
     def _record(self, event: str, new: RefusalRecord) -> None:
         if self.standing.record(new):

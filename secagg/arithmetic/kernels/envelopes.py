@@ -59,6 +59,23 @@ def _reduce_wide(value: Any, constants: Any) -> Any:
 
 
 @kernel
+def lift(secret: Any, residues: Any, offset: Any, factor: Any, companion: Any, constants: Any) -> None:
+    """residues = factor times the secret, modulo the prime and below 2p.
+
+    NumPy's remainder of signed numbers would branch on their signs, and divide in a time that depends on them.
+
+    Args:
+        secret: shape (N,), int64; absolute values are below the offset.
+        residues: shape (N,), written.
+        offset: what makes the numbers positive: a multiple of p below 2^62, int64.
+        factor, companion: a canonical factor.
+        constants: as ``add_message`` has them.
+    """
+    for i in range(len(secret)):
+        residues[i] = _times(_reduce_wide(np.uint64(secret[i] + offset), constants), factor, companion, constants[0])
+
+
+@kernel
 def add_message(
     residues: Any, slots: Any, part_bits: int, weights: Any, errors: Any, error_weight: Any, offset: Any, constants: Any
 ) -> None:

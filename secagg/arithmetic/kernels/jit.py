@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import Any, Final, Literal, TypeVar
 
@@ -95,6 +96,26 @@ def features_of(target: Any) -> frozenset[str]:
             return frozenset()
     missing = {feature[1:] for feature in features if feature.startswith("-")}
     return frozenset(feature[1:] for feature in features if feature.startswith("+")) - missing
+
+
+@contextmanager
+def first_compilation(then: Callable[[], object]) -> Iterator[None]:
+    """Call ``then`` when, in this block, a kernel is compiled for the first time; one from the cache does not count."""
+    from numba.core import event
+
+    class FirstStart(event.Listener):
+        has_come = False
+
+        def on_start(self, _: object) -> None:
+            if not self.has_come:
+                self.has_come = True
+                then()
+
+        def on_end(self, _: object) -> None:
+            pass
+
+    with event.install_listener("numba:compile", FirstStart()):
+        yield
 
 
 def _jit(function: Function, signature: Any) -> Function:

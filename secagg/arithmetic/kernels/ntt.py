@@ -117,7 +117,9 @@ def _factors(degree: int, prime: int, psi: int) -> Factors:
 
 def companions_of(factors: npt.NDArray[np.unsignedinteger[Any]], prime: int) -> npt.NDArray[np.uint64]:
     """Shoup's companions floor(2^32 w / p) of canonical factors w."""
-    companions: npt.NDArray[np.uint64] = (factors.astype(np.uint64) << _SHIFT) // np.uint64(prime)
+    companions: npt.NDArray[np.uint64] = factors.astype(np.uint64)
+    companions <<= _SHIFT
+    companions //= np.uint64(prime)  # in place: the factors may be those of a secret
     return companions
 
 

@@ -135,6 +135,7 @@ def mask_input(
     packed = arithmetic.pack_in_place(lanes, config.masked_modulus)
     if envelope:
         packed = memoryview(b"".join((packed, envelope)))
+        del envelope  # it is as long as the message, of which the encoding makes one more copy
     # R-MASK-5: the keys of the masks are in no later record.
     masked = Masked(
         session=record.session,

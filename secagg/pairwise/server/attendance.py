@@ -30,6 +30,9 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
     blame: list[Blame] = msgspec.field(default_factory=list)
     failed_groups: dict[int, Failure] = msgspec.field(default_factory=dict)
     """Why a group was left out, by its number; empty without groups."""
+    in_hand: dict[int, str] = msgspec.field(default_factory=dict)
+    """In MASK: who was admitted to a partial sum that is not merged yet, and its name.  They are awaited all the same,
+    until the sum arrives with their inputs."""
 
     @classmethod
     def of_cohort(cls, clients: int) -> Attendance:
@@ -42,9 +45,10 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
         return self.digests.get(phase, {})
 
     def answer(self, phase: Phase, sender: int, digest: bytes) -> None:
-        """An awaited message was accepted."""
+        """An awaited message was accepted, or one that was admitted while its sender had not left."""
         self.digests.setdefault(phase, {})[sender] = digest
-        del self.awaited[sender]
+        self.awaited.pop(sender, None)
+        self.in_hand.pop(sender, None)
 
     def leave(self, sender: int, code: AbortCode) -> None:
         """A client goes, and is heard no more."""
@@ -65,6 +69,7 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
         self.dismissed = sorted(set(self.staying(self.recipients)).difference(participants))
         self.recipients = self.staying(participants)
         self.awaited = dict.fromkeys(self.recipients)
+        self.in_hand = {}
 
     def await_only(self, asked: Collection[int]) -> None:
         """Of those that take part in the phase, these alone have something to send in it."""
@@ -76,4 +81,4 @@ class Attendance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq
 
     def await_nobody(self) -> None:
         """The round is over; who was asked last may still be listening."""
-        self.awaited = {}
+        self.awaited, self.in_hand = {}, {}

@@ -1,7 +1,7 @@
 """Why a round ends without a sum, for a person: how many did what was asked, what became of the others, what is needed.
 
 Every client that was asked for a message of the phase is counted once: it did what was asked, or it was refused, or it
-left, or it did not answer.
+left, or the partial sum that its input went to did not arrive, or it did not answer.
 """
 
 from __future__ import annotations
@@ -101,11 +101,14 @@ def answers(attendance: Attendance, phase: Phase) -> str:
     departed = asked & set(attendance.departed)
     answered = _answered(attendance, phase) - departed
     refused = {entry.sender for entry in attendance.blame if entry.phase == phase} & asked - answered - departed
-    silent = asked - answered - refused - departed
+    unmerged = asked & set(attendance.in_hand) - departed
+    silent = asked - answered - refused - departed - unmerged
+    refused -= unmerged
     did = _DID[phase].format(its="its" if len(answered) == 1 else "their", s="" if len(answered) == 1 else "s")
     others = [
         f"{len(refused)} {was(len(refused))} refused" if refused else "",
         f"{len(departed)} left" if departed else "",
+        f"{len(unmerged)} {was(len(unmerged))} in partial sums that did not arrive" if unmerged else "",
         f"{len(silent)} did not answer" if silent else "",
     ]
     told = ", ".join(other for other in others if other)

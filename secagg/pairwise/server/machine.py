@@ -13,18 +13,30 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, final
 
 from secagg.errors import AbortCode, ErrorCode, ParameterError, PeerError, StateError, UsageError
-from secagg.events import Accepted, AlreadyMasked, ClientAborted, Duplicate, Late, Misbehaved, ServerEvent, ServerStep
+from secagg.events import (
+    Accepted,
+    Admitted,
+    AlreadyMasked,
+    ClientAborted,
+    Duplicate,
+    InHand,
+    Late,
+    Misbehaved,
+    ServerEvent,
+    ServerStep,
+)
 from secagg.identity import Directory, Identity
-from secagg.outcome import Blame, Failure, GroupSum, Outgoing, Result
+from secagg.outcome import Blame, Failure, GroupSum, Merged, Outgoing, Result
 from secagg.pairwise import messages
 from secagg.pairwise.certificate import Spent
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.messages import Abort, Advertise, MaskedInput, ToServer
+from secagg.pairwise.partial import NAME_BYTES, PartialSum
 from secagg.pairwise.phases import SERVER_ENDED, HostCall, ServerState, collected_in
 from secagg.pairwise.rules import server as rules
 from secagg.pairwise.rules import wire as wire_rules
-from secagg.pairwise.server import advertise, certify, compute, dispatch, groups
+from secagg.pairwise.server import advertise, certify, compute, dispatch, groups, intake, opening
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import RoundOverError
 from secagg.pairwise.server.records import (
@@ -37,6 +49,7 @@ from secagg.pairwise.server.records import (
     Done,
     Held,
     Ids,
+    Masking,
     Round,
     Unmasked,
 )
@@ -125,6 +138,14 @@ class Server:
         return self._attendance.awaited.keys()
 
     @property
+    def in_hand(self) -> Mapping[int, str]:
+        """In MASK, who was admitted to a partial sum that is still open, and its name, a live read-only view.
+
+        They are ``missing`` too: closed now, the phase would lose them.
+        """
+        return MappingProxyType(self._attendance.in_hand)
+
+    @property
     def ready_to_compute(self) -> bool:
         """Whether the shares are in and ``compute`` is next."""
         return self.phase is ServerState.COMPUTE
@@ -174,15 +195,69 @@ class Server:
         Never raises for what a peer sent, never advances, never sends: the step holds an event alone (R-WIRE-10).
         """
         with self._one_call("receive"):
-            if not isinstance(data, bytes | bytearray | memoryview):
-                raise UsageError(f"receive: data is {type(data).__name__}; give the message's bytes")
-            try:
-                return ServerStep(event=self._receive(sender, data))
-            except PeerError as refused:
-                return ServerStep(event=self._refuse(sender, refused))
-            except Exception as bug:
-                self._abort(f"unexpected {type(bug).__name__} while receiving", AbortCode.INTERNAL)
-                raise
+            return self._step("receive", sender, data)
+
+    # MASK on more workers than one; decision 0033.
+
+    def open_partial(self, *, randomness: Randomness = os.urandom) -> PartialSum:
+        """A partial sum for a worker to fill while MASK is open: ``secagg.PartialSum`` says how.
+
+        Args:
+            randomness: draws its name, which no message depends on.
+
+        Raises StateError unless MASK is open; ParameterError when 65,536 partial sums are open.
+        """
+        with self._one_call("open_partial"):
+            return intake.open_partial(self._masking("open_partial"), randomness(NAME_BYTES).hex())
+
+    def admit(self, sender: int, header: bytes | bytearray | memoryview, partial: str) -> ServerStep:
+        """Decide whether a partial sum may add a client's masked input: the event ``Admitted`` says that it may.
+
+        Args:
+            sender: as for ``receive``.
+            header: what ``PartialSum.header`` made of the message; or the message, whose vector is not looked at.
+            partial: the name of an open partial sum.
+
+        Any other message is taken as ``receive`` takes it.  Raises ParameterError when MASK is open and there is no
+        such partial sum.
+        """
+        with self._one_call("admit"):
+            if isinstance(self._held, Masking):
+                intake.require_open(self._held, partial)
+            return self._step("admit", sender, header, partial)
+
+    def refuse(self, event: Misbehaved, partial: str) -> None:
+        """Note what a worker refused: the event that ``PartialSum.header`` or ``add`` returned.
+
+        If its sender was admitted to that partial sum, it is awaited again, and may send the right message.
+        """
+        with self._one_call("refuse"):
+            if not isinstance(event, Misbehaved):
+                raise UsageError(f"refuse: {type(event).__name__}; give the Misbehaved that the worker's call returned")
+            if self._attendance.in_hand.get(event.sender) == partial:
+                del self._attendance.in_hand[event.sender]
+            self._blame(event)
+
+    def merge(self, partial: PartialSum | bytes | bytearray | memoryview) -> Merged:
+        """Count the clients whose masked inputs a partial sum holds, given as such or as its bytes, and close it.
+
+        Raises StateError unless MASK is open, and ParameterError for a partial sum of another round, one that is not
+        open any more, one with a client that was not admitted to it, or damaged bytes.  Nothing has changed then.
+        """
+        with self._one_call("merge"):
+            masking = self._masking("merge")
+            whole = partial if isinstance(partial, PartialSum) else PartialSum.from_bytes(partial)
+            return intake.merge(masking, self._attendance, whole)
+
+    def drop_partial(self, partial: str) -> tuple[int, ...]:
+        """Give up a partial sum whose worker is gone.  It cannot be merged any more, should it turn up after all.
+
+        Returns the clients that had been admitted to it, ascending: they are awaited again, and lost at the close of
+        the phase unless their messages are taken once more.  Raises StateError unless MASK is open; ParameterError when
+        no such partial sum is.
+        """
+        with self._one_call("drop_partial"):
+            return intake.drop(self._masking("drop_partial"), self._attendance, partial)
 
     def close_phase(self) -> Outgoing:
         """End the phase: decide with what is there, move on, and return what to send.
@@ -213,8 +288,8 @@ class Server:
         """Unmask the sum: the one step that takes long.  May run in another thread; called again, returns the same.
 
         Args:
-            executor: where masks are expanded, slice by slice; this thread when not given.  It gets keys of single
-                streams, so a process or a machine behind it is as trusted as the server.
+            executor: where secrets are reconstructed and masks expanded; this thread when not given.  It gets shares of
+                secrets and keys of streams, so a process or a machine behind it is as trusted as the server.
             workers: how many jobs the executor runs at once, where it does not say so itself, as Dask's.
 
         Raises StateError before UNMASK is closed; ParameterError when ``workers`` is below 1; PeerError(BAD_DEALER)
@@ -284,7 +359,28 @@ class Server:
 
     # Receiving.
 
-    def _receive(self, sender: int, raw: bytes | bytearray | memoryview) -> ServerEvent:
+    def _step(
+        self, call: str, sender: int, data: bytes | bytearray | memoryview, partial: str | None = None
+    ) -> ServerStep:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise UsageError(f"{call}: data is {type(data).__name__}; give the message's bytes")
+        try:
+            return ServerStep(event=self._receive(sender, data, partial))
+        except PeerError as refused:
+            return ServerStep(event=self._refuse(sender, refused))
+        except Exception as bug:
+            self._abort(f"unexpected {type(bug).__name__} while receiving", AbortCode.INTERNAL)
+            raise
+
+    def _masking(self, call: str) -> Masking:
+        if not isinstance(self._held, Masking):
+            raise StateError(
+                f"{call}: not possible in state {self.phase}; partial sums are opened, filled and merged while MASK is "
+                "open"
+            )
+        return self._held
+
+    def _receive(self, sender: int, raw: bytes | bytearray | memoryview, partial: str | None) -> ServerEvent:
         """Ask in the order of R-WIRE-9, so that one message has one verdict."""
         config, attendance, state = self._config, self._attendance, self.phase
         rules.sender_invited(sender, config.clients)
@@ -305,8 +401,13 @@ class Server:
         if open_phase is None or phase.place < open_phase.place:
             return Late(sender, phase)
         wire_rules.in_phase(phase is open_phase, phase, f"in phase {state}", phase=phase)
+        if isinstance(message, MaskedInput) and sender in attendance.in_hand:
+            return InHand(sender, attendance.in_hand[sender])
         if sender not in attendance.awaited:
             return Late(sender, phase)
+        if partial is not None and isinstance(self._held, Masking):
+            intake.admit(self._held, attendance, sender, partial)
+            return Admitted(sender, partial)
         fault = dispatch.take(self._held, sender, message)
         attendance.answer(phase, sender, digest)
         return Accepted(sender, phase) if fault is None else self._blame(fault)
@@ -411,7 +512,7 @@ class Server:
         bad: PeerError | None = None
         for group, owners in compute.owners_by_group(unmasked).items():
             try:
-                add, subtract = compute.mask_keys(unmasked, owners)
+                add, subtract = opening.mask_keys(unmasked, owners, executor, workers)
                 masked_sum = unmasked.masked.total_of(group)
                 keys = compute.without_masks(masked_sum, add, subtract, self._config, executor, workers)
                 total = compute.unsealed(unmasked, group, keys)

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from secagg.outcome import MakeMessage
-from secagg.pairwise import carrier, messages
+from secagg.pairwise import messages
 from secagg.pairwise.messages import MaskedInput, Survivors
 from secagg.pairwise.phases import Phase
-from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server import groups
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.failure_reasons import require_enough, require_threshold_around
-from secagg.pairwise.server.records import Ids, Masked, Masking, Shared, group_row
+from secagg.pairwise.server.records import Ids, Masked, Masking, Shared
+from secagg.pairwise.sums import MaskedSums
 
 
 def begin(shared: Shared) -> Masking:
-    """Open the phase, with a sum of no vectors, or one of each group."""
-    config = shared.advertised.round.config
-    sums = () if config.groups == 1 else (config.groups,)
-    total = np.zeros((*sums, config.masked_length), dtype=config.masked_modulus.dtype)
-    if config.envelope is None:
-        return Masking(shared, total)
-    return Masking(shared, total, envelopes=carrier.empty_sums(config.envelope, sums))
+    """Open the phase."""
+    return Masking(shared, MaskedSums.empty(shared.advertised.round.config))
 
 
 def take(masking: Masking, sender: int, message: MaskedInput) -> None:
     """Add it up; a vector that is refused leaves the sum as it was."""
-    advertised, config = masking.advertised, masking.advertised.round.config
-    group = advertised.group_numbers[sender]
-    vector, total = message.vector, group_row(masking.total, group)
-    if config.envelope is not None:
-        rules.masked_input_sized(vector.nbytes, config.masked_input_bytes)
-        keys = vector[: config.envelope.key_bytes]
-        rules.envelope_added(group_row(masking.envelopes, group), vector[keys.nbytes :], config.envelope)
-        vector = keys  # of the right length, and every key is one
-    rules.vector_added(total, vector, config.masked_modulus)
-    masking.arrived.append(sender)
+    advertised = masking.advertised
+    masking.sums.add(advertised.round.config, sender, int(advertised.group_numbers[sender]), message.vector)
 
 
 def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
@@ -45,20 +30,19 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
     With groups, those that are too few in their group are not in S, and its sum is not kept.
     """
     shared, config = masking.shared, masking.advertised.round.config
-    arrived = tuple(sorted(masking.arrived))  # R-MASK-9: those included that left since
+    arrived = tuple(sorted(masking.sums.members))  # R-MASK-9: those included that left since
     members = groups.going_on(attendance, Phase.MASK, arrived, masking.advertised)
     for failed in attendance.failed_groups:
-        group_row(masking.total, failed).fill(0)
-        group_row(masking.envelopes, failed).fill(0)
+        masking.sums.clear(failed)
     masked = Masked(
         shared.advertised,
         dealers=shared.members,
         commitments=shared.commitments,
         seed_commitments=shared.seed_commitments,
         members=members,
-        total=masking.total,
+        total=masking.sums.total,
         pair_secrets=shared.pair_secrets,
-        envelopes=masking.envelopes,
+        envelopes=masking.sums.envelopes,
     )
     attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))
     require_enough(attendance, Phase.MASK, masked.members, config)  # R-MASK-8

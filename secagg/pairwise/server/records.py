@@ -34,6 +34,7 @@ from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
 from secagg.pairwise.phases import ServerState
 from secagg.pairwise.records import SIGNATURE_BYTES, PublicKeys, keys_bytes
+from secagg.pairwise.sums import MaskedSums, group_row, no_envelopes
 from secagg.primitives import kem, signing
 from secagg.wording import counted
 
@@ -83,16 +84,6 @@ def flags(members: Iterable[int], clients: int) -> Flags:
     found = np.zeros(clients, dtype=np.bool_)
     found[np.fromiter(members, dtype=np.int64)] = True
     return found
-
-
-def group_row(total: Lanes, group: int) -> Lanes:
-    """A view of a group's row of (G, m) lanes; the lanes themselves where they are (m,)."""
-    row: Lanes = total if total.ndim == 1 else total[group]
-    return row
-
-
-def _no_envelopes() -> Lanes:
-    return np.zeros(0, dtype=np.uint32)
 
 
 class Advert(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -315,13 +306,11 @@ class Masking(_Collector, tag="MASK"):
     """The masked inputs come in, and are added up on arrival."""
 
     shared: Shared
-    total: Lanes
-    """(m,): the sum of the masked inputs so far, in lanes; with groups (G, m), the sum of each.  With envelopes, of the
-    masked keys: N in the place of m."""
-    arrived: list[int] = msgspec.field(default_factory=list)
-    """Whose masked input is in the sum, in order of arrival."""
-    envelopes: Lanes = msgspec.field(default_factory=_no_envelopes)
-    """With envelopes, their sum so far, as ``envelopes.scheme.empty_sum`` has it; with groups a row for each."""
+    sums: MaskedSums
+    """Of everybody whose masked input counts so far."""
+    partials: dict[str, list[int]] = msgspec.field(default_factory=dict)
+    """The partial sums that are open, by name, and whoever was admitted to each: the attendance's ``in_hand`` says who
+    is waiting for it still."""
 
     @property
     def advertised(self) -> Advertised:
@@ -345,7 +334,7 @@ class Masked(_Record, tag="MASKED", frozen=True):
     With envelopes, of the masked keys: N in the place of m."""
     pair_secrets: Bytes
     """R-HYBRID-15: (sealing pairs, SEALED_SECRET_BYTES), by ``sealing_rows``; nothing but in a hybrid suite."""
-    envelopes: Lanes = msgspec.field(default_factory=_no_envelopes)
+    envelopes: Lanes = msgspec.field(default_factory=no_envelopes)
     """With envelopes, their sum; with groups a row for each."""
 
     @cached_property

@@ -14,7 +14,7 @@ from secagg.pairwise.config import decode_config
 from secagg.pairwise.server.attendance import Attendance
 from secagg.pairwise.server.records import Held, Round
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the snapshots that are made and restored; apart from the protocol's, because their form changes without it."""
 
 _CHECKSUM_BYTES: Final = 32

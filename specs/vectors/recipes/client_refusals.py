@@ -131,7 +131,7 @@ def _resealed(message: bytes, client: Client, place: int, change: Callable[[byte
     """A message in which one dealer's shares are others, and the commitments to these."""
     blob, dealer = fields(message)["sealed"], wire.read_ids(fields(message)["dealers"])[place]
     context = client.labels.sealed_shares_context(client.session, dealer, INDEX, b"SHARE")
-    key, sealed = client.receive_keys[dealer], blob[wire.SEALED * place : wire.SEALED * (place + 1)]
+    key, sealed = client.opening_key(dealer), blob[wire.SEALED * place : wire.SEALED * (place + 1)]
     pair = change(primitives.unseal(key, sealed, context) or b"")
     again = put(blob, wire.SEALED, place, primitives.seal(key, pair, context))
     return changed(message, sealed=again), commitments(client.labels, client.session, dealer, INDEX, pair)

@@ -10,7 +10,7 @@ from .cases import ClientCases
 from .common import labelled
 
 
-class _Stored:
+class Stored:
     """One client's host: the states that it stored, by name, and the ledger of the tokens that were used."""
 
     def __init__(self, tests: ClientCases, setup: str, stage: str) -> None:
@@ -52,34 +52,34 @@ class _Stored:
 def refused_states(tests: ClientCases) -> None:
     """Adds the tests."""
     for setup in ("semi_honest", "active"):
-        host = _Stored(tests, setup, "Survivors")
+        host = Stored(tests, setup, "Survivors")
         host.suspend("state-1")
         host.resume("state-1")
         host.get()
         host.add("RESUMED", "suspended and resumed: the answer is the same")
 
-        host = _Stored(tests, setup, "Survivors")
+        host = Stored(tests, setup, "Survivors")
         host.suspend("state-1")
         host.resume("state-1")
         host.get()
         host.resume("state-1")
         host.add("ROLLED_BACK", "resumed again after it answered", "state-reused")
 
-    host = _Stored(tests, "semi_honest", "Shares")
+    host = Stored(tests, "semi_honest", "Shares")
     host.suspend("state-1")
     host.resume("state-1")
     host.resume("state-1")
     host.get()
     host.add("ROLLED_BACK RESUMED", "resumed twice: the first one goes on", "state-reused")
 
-    host = _Stored(tests, "semi_honest", "client.start")
+    host = Stored(tests, "semi_honest", "client.start")
     host.suspend("state-1")
     host.resume("state-1")
     host.start()
     host.resume("state-1")
     host.add("ROLLED_BACK", "resumed again where it would draw other keys", "state-reused")
 
-    host = _Stored(tests, "semi_honest", "Survivors")
+    host = Stored(tests, "semi_honest", "Survivors")
     for saved in ("state-1", "state-2"):
         host.suspend(saved)
         host.resume(saved)
@@ -87,7 +87,7 @@ def refused_states(tests: ClientCases) -> None:
     host.resume("state-2")
     host.add("LEDGER", "an older state, after a newer one was resumed", "state-reused")
 
-    host = _Stored(tests, "semi_honest", "Survivors")
+    host = Stored(tests, "semi_honest", "Survivors")
     host.suspend("state-1")
     host.get()
     host.resume("state-1")

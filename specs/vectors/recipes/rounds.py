@@ -14,6 +14,7 @@ from reference.rules import Config
 from reference.server import COLLECTS, Server, phases_of
 from reference.transcript import cohort_digest
 
+from .. import ml_kem
 from .common import File, Test, entry, file, labelled, numbers, source
 from .configs import base_config
 from .intermediate import intermediate_of
@@ -100,6 +101,7 @@ class Recorder:
         attachments = {str(i): [[lost, value.hex()] for lost, value in self.attachment(i)] for i in everybody}
         named = {name for operation in operations for name in _names(operation)}
         drawn = 4 if self.config.carrier else 3
+        encapsulations = [self._drawn(f"client {i} encapsulation", self._encapsulations) for i in everybody]
         return {
             "config": self.config.to_bytes().hex(),
             "policy": self.policy,
@@ -108,16 +110,23 @@ class Recorder:
                 for seed, key in zip(self.seeds, self.identities, strict=True)
             ],
             "draws": {
-                "server": [labelled(f"{self.name} server 0", 32).hex()],
-                "clients": [
-                    [labelled(f"{self.name} client {i} {place}", 32).hex() for place in range(drawn)] for i in everybody
-                ],
+                "server": self._drawn("server", 1),
+                "clients": [self._drawn(f"client {i}", drawn) for i in everybody],
+                **({"encapsulations": encapsulations} if self.config.suite == 3 else {}),
             },
             "inputs": [numbers(self.vector(i)) for i in everybody],
             **({"attachments": attachments} if any(attachments.values()) else {}),
             "messages": {name: data for name, data in self.messages.items() if name in named},
             "operations": operations,
         }
+
+    def _drawn(self, who: str, count: int) -> list[str]:
+        return [labelled(f"{self.name} {who} {place}", 32).hex() for place in range(count)]
+
+    @property
+    def _encapsulations(self) -> int:
+        """The most that one client makes: to all channel keys, and to half of the masking keys or one more."""
+        return self.config.neighbours + self.config.neighbours // 2 + 1
 
     def new_client(self, member: int, invitation: bytes, **changes: Any) -> Client:
         """A client that has joined."""
@@ -127,6 +136,7 @@ class Recorder:
             "draw": source(f"{self.name} client {member}"),
             "identity": self.seeds[member] if self.config.active else b"",
             "directory": lambda digest: self.identities if digest == self.config.cohort else None,
+            "encapsulate": ml_kem.encapsulator(source(f"{self.name} client {member} encapsulation")),
         }
         return self.kinds.get(member, Client)(invitation, **{**given, **changes})
 

@@ -11,7 +11,7 @@ from reference.client import Client
 from reference.rules import Config, is_sound
 from reference.wire import Refused
 
-from . import complaints, envelopes, groups
+from . import complaints, envelopes, groups, hybrid
 from .cases import INDEX, ClientCases, ServerCases, changed, fields, flipped, invitation
 from .chains import chains
 from .common import File, Test, entry, file
@@ -118,7 +118,11 @@ def _configs() -> File:
         tests.append(_refused("EXTENSION-1", f"version {version}", "VERSION", bad))
         bad = wire.pack([version, *elements[1:-1]])
         tests.append(_refused("EXTENSION-1", f"version {version}, without extensions", "VERSION", bad))
+    tests += [_sound(comment, config, "HYBRID-1") for comment, config in hybrid.sound_configs()]
+    for requirement, comment, unsound in hybrid.unsound_configs():
+        tests.append(_refused(requirement, comment, "HYBRID", unsound.to_bytes()))
     flags = {
+        **hybrid.CONFIG_FLAGS,
         "EXTENSIONS": "two lists of extensions for one config, or an extension that some members do not know",
         "GROUPS": "groups in which a few colluders are enough, or whose sums are of too few",
         "VERSION": "a config of a version that nobody speaks",
@@ -182,7 +186,9 @@ def _messages() -> File:
     for config in (complaints.complaining(), complaints.complaining_active()):
         limits = {kind: config.max_bytes(kind) for kind in (*wire.to_server(2), *wire.to_client(2))}
         tests.append(entry("COMPLAIN-13", "size limits", config=config.to_bytes().hex(), limits=limits))
+    tests += hybrid.messages(PHASES)
     flags = {
+        **hybrid.MESSAGE_FLAGS,
         "SHAPE": "an Unmask of another number of fields, or another type of one",
         "VERSION": "a message of another version than its round's",
     }
@@ -255,7 +261,9 @@ def _rounds() -> File:
         tests.append(entry(requirements, comment, flags, **recorder.setup(), intermediate=between))
     tests += groups.rounds_with_groups()
     tests += complaints.rounds()
+    tests += hybrid.rounds()
     flags = {
+        **hybrid.ROUND_FLAGS,
         **complaints.ROUND_FLAGS,
         **groups.ROUND_FLAGS,
         "LOSSES": "a value for another number of losses than there were",
@@ -280,7 +288,7 @@ def _setups() -> dict[str, Recorder]:
 
 
 def _client_refusals() -> File:
-    extra = {"envelopes": envelopes.setup(), **complaints.setups()}
+    extra = {"envelopes": envelopes.setup(), **complaints.setups(), **hybrid.client_setups()}
     tests = ClientCases({**_setups(), **groups.group_setups(), **extra})
     _invitations(tests)
     _attachments(tests)
@@ -295,7 +303,9 @@ def _client_refusals() -> File:
     wrong("the session of version 1", lambda m, c: changed(m, session=_session_of_version_1(c)))
     wrong = tests.rule("active", "Confirmations", "confirm-signature", "ATTACH-3", "CONFIRMED")
     wrong("a confirmation that is none: nothing is revealed", lambda m, c: changed(m, signatures=flipped))
+    hybrid.client_refusals(tests)
     flags = {
+        **hybrid.CLIENT_FLAGS,
         "VERSION": "a party that takes one version for another",
         "POLICY": "a round that the client's host did not mean to take part in",
         "ATTACHMENT": "an attachment that does not fit, or that does not say what to reveal for some losses",
@@ -418,7 +428,7 @@ def _submit(tests: ClientCases, case: Any, client: Client, requirement: str, com
 
 
 def _server_refusals() -> File:
-    tests = ServerCases({**_setups(), "envelopes": envelopes.setup()})
+    tests = ServerCases({**_setups(), "envelopes": envelopes.setup(), **hybrid.server_setups()})
     wrong = tests.rule("active", "unmask", "wrong-length", "ATTACH-4", "LENGTH")
     wrong("an attachment of a byte less", lambda m: changed(m, attachment=lambda old: old[:-1]))
     wrong("an attachment of a byte more", lambda m: changed(m, attachment=lambda old: old + b"\0"))
@@ -434,7 +444,9 @@ def _server_refusals() -> File:
     groups.bad_dealers(tests)
     envelopes.server_refusals(tests)
     complaints.server_refusals(tests)
+    hybrid.server_refusals(tests)
     flags = {
+        **hybrid.SERVER_FLAGS,
         "ENVELOPE": "an envelope that makes the server fail, or a sum that is opened although it is spoilt",
         **complaints.SERVER_FLAGS,
         "BAD_DEALER": "a dealer that spoils other sums than its own group's",
