@@ -104,6 +104,7 @@ _SLOW = _PROCESS | {
     "net/test_study_noise.py",
     "net/test_study_rounds.py",
     "net/test_sums_apart.py",
+    "nvflare/test_nvflare_jobs.py",
     "nvflare/test_nvflare_rounds.py",
     "nvflare/test_nvflare_sites.py",
     "privacy/test_adaptive_clipping.py",

@@ -2,7 +2,6 @@
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -81,9 +80,12 @@ def main(url: str, index: int, values: Path, folder: Path, give_up_after: float 
     member = Member(index, contribution, policy, folder, used, bytes.fromhex(os.environ["MEMBER_KEY"]))
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {os.environ['MEMBER_TOKEN']}"}) as http:
         for _ in range(int(2 * give_up_after)):
-            with suppress(httpx.TransportError):  # the server is down: it comes back with all that it had
+            try:
                 if not member.step(http):
                     return
+            except httpx.HTTPError as trouble:  # a server that is down, or cannot store, comes back with what it had
+                if isinstance(trouble, httpx.HTTPStatusError) and trouble.response.is_client_error:
+                    raise
             time.sleep(0.5)
     raise SystemExit(f"the round did not end in {give_up_after} seconds")
 

@@ -55,10 +55,9 @@ def make_app(coordinator: Coordinator, tokens: Sequence[str], on_end: Callable[[
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         coordinator.open(time.monotonic())
-        async with asyncio.TaskGroup() as tasks:  # a server that cannot store what it decides goes down
-            timekeeper = tasks.create_task(keep_time())
-            yield
-            timekeeper.cancel()
+        timekeeper = asyncio.create_task(keep_time())
+        yield
+        timekeeper.cancel()
 
     async def member(login: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> int:
         digest = hashlib.sha256(login.credentials.encode()).hexdigest()
@@ -84,9 +83,8 @@ def make_app(coordinator: Coordinator, tokens: Sequence[str], on_end: Callable[[
             body += part
             if len(body) > max(1024, coordinator.max_message_bytes):
                 raise HTTPException(413)
-        event = coordinator.receive(index, body)
-        coordinator.advance(time.monotonic())
-        return {"event": type(event).__name__}
+        # A message that cannot be stored raises, here and ever after: status 500, until the server is started again.
+        return {"event": type(coordinator.receive(index, body)).__name__}
 
     return app
 

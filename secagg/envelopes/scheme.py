@@ -147,7 +147,7 @@ def encrypt(
         public: the session's public polynomials.
         secret: shape (N,), from the sampler; it encrypts nothing else.
         vector: shape (m,), unsigned; the sums of all clients' elements must stay below 2^b.
-        errors: the sampler of errors; what it returns is wiped.
+        errors: the sampler of errors; what it returns is wiped, and so is all that is computed from it and the secret.
 
     Raises:
         ValueError: the secret or the vector has another shape, or an element does not fit into b bits.
@@ -179,6 +179,9 @@ def encrypt(
             envelope[position : position + len(packed)] = packed
             position += len(packed)
         noise[:] = 0
+        if not np.may_share_memory(slots, vector):
+            slots[:] = 0  # a copy of elements
+    product[:] = 0  # what is not sent of the last product tells the secret, without an error
     for values, companions in keys:  # they are the secret's transform
         values[:] = companions[:] = 0
     return envelope

@@ -11,6 +11,7 @@ from secagg.errors import InputError, ParameterError
 from secagg.events import Finished, InputNeeded
 from secagg.machines import ClientMachine
 from secagg.pairwise.config import RoundConfig
+from secagg.wording import counted
 
 
 class RoundEncoder(Protocol):
@@ -98,11 +99,16 @@ class Contribution:
     def start(self, client: ClientMachine) -> bytes:
         """The first message of a client that has joined, after the last checks that may keep it from the round.
 
-        Raises what ``check_unreleased`` raises, and what the encoder's ``for_round`` raises for a round whose vectors
-        are not its own.  The client is then closed, and nothing was sent.
+        Raises what ``check_unreleased`` raises, what the encoder's ``for_round`` raises for a round whose vectors are
+        not its own, and ParameterError for a round with attachments.  The client is then closed, and nothing was sent.
         """
         try:
             self.check_unreleased()
+            if client.config.attachment_bytes:
+                raise ParameterError(
+                    f"the round asks for {counted(client.config.attachment_bytes, 'byte')} beside the vector, which a "
+                    "contribution does not have; call client.submit(vector, attachment) in its place"
+                )
             self._encoder.for_round(client.config)
         except Exception:
             client.close()
@@ -114,8 +120,7 @@ class Contribution:
 
         It submits the vector when that is asked for, and remembers that the input may be in a sum before it returns the
         last message.  It returns an ABORT message in the place of the last message when ``accept_survivors`` says no,
-        or when another round released the input first.  A round with attachments needs a host that calls
-        ``client.submit`` itself.
+        or when another round released the input first.
 
         Raises PeerError when a rule was broken: send its ``reply``; the round is over for the client.
         """

@@ -118,7 +118,6 @@ class Coordinator:
         self._require_open()
         if self.over or (self.server.missing and now < self._deadline):
             return _NOTHING
-        self._is_behind = True
         outgoing = self.server.close_phase()
         self._keep()
         self._set_deadline(now)

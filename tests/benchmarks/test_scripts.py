@@ -24,6 +24,7 @@ SCRIPTS = {
     "differencing.py": ["--rounds", "3", "--clients", "40"],
     "hybrid_suite.py": ["--clients", "40", "--full", "2", "--repeat", "1"],
     "kernels.py": ["--repeat", "1", "--masks", "3", "--dim", "1000"],
+    "nvflare_job.py": ["--dim", "2000"],
     "private_error.py": ["--bits", "12", "14", "--clients", "5", "--dim", "64", "--repeat", "1"],
     "private_training.py": ["--quick"],
     "private_encoding.py": ["--dim", "1000", "--repeat", "1"],

@@ -95,7 +95,7 @@ def test_another_carrier_is_refused_before_there_is_a_round() -> None:
 
 
 def policy_of(policy: Policy | None = None, **node_config: Any) -> Policy:
-    return node._policy(policy, SimpleNamespace(node_config=node_config), active=False)  # type: ignore[arg-type]
+    return node.config_of(SimpleNamespace(node_config=node_config)).policy(policy, active=False)  # type: ignore[arg-type]
 
 
 def test_a_nodes_config_names_the_carriers_to_accept() -> None:

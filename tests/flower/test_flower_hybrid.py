@@ -29,7 +29,7 @@ def test_a_strategy_trains_with_it_and_loses_a_node(threat_model: str, tmp_path:
 
 
 def policy_of(**node_config: Any) -> Policy:
-    return node._policy(None, SimpleNamespace(node_config=node_config), active=False)  # type: ignore[arg-type]
+    return node.config_of(SimpleNamespace(node_config=node_config)).policy(None, active=False)  # type: ignore[arg-type]
 
 
 def test_a_nodes_config_names_the_only_suite_to_accept() -> None:

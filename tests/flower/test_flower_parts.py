@@ -128,6 +128,12 @@ def test_what_is_left_out_may_be_anything() -> None:
     assert strategy.reports[1].contributors == NODES
 
 
+def test_the_summary_names_the_part(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="flwr.secagg")
+    part(exclude=["*.bn.*"]).summary()
+    assert "include ['*'] | exclude ['*.bn.*']" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -158,6 +158,20 @@ def test_announced_records_hold_the_announced_arrays(records: tuple[tuple[str, i
     assert Announcement.from_bytes(announced((("arrays", 2), ("control", 2)))).records
 
 
+def test_a_server_cannot_hide_a_record_from_a_nodes_policy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Announced as one record, the arrays would have names that the owner's patterns do not match."""
+    honest = Announcement.to_bytes
+    monkeypatch.setattr(Announcement, "to_bytes", lambda said: honest(msgspec.structs.replace(said, records=())))
+    mod = SecAggMod(layout_policy=LayoutPolicy(local_arrays=frozenset({"bias"})))
+    strategy, _, grid = scaffold(mod)
+    strategy.start(grid, record_of(start()), num_rounds=1)
+    assert strategy.reports[1].included == ()
+    assert caplog.text.count("are not those that this round was announced for") == NODES
+    assert len(strategy.reports[1].dropped["MASK"]) == NODES
+
+
 def test_one_record_is_announced_as_it_always_was() -> None:
     """Without records and parts the bytes have no field of theirs, so that other versions read them."""
     fields = msgspec.msgpack.decode(announced(()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from secagg import (
     Server,
     UsedTokens,
 )
+from secagg.privacy import Mechanism, NoiseKind, PrivateEncoder
 
 N = 4
 ENCODER = Encoder(np.zeros(3), clip=1.0, max_weight=10)
@@ -86,6 +89,43 @@ def test_a_round_that_does_not_fit_is_left_before_anything_is_sent(wrong: dict[s
     with pytest.raises(ParameterError, match="round's"):
         Contribution(ENCODER, UPDATES[0], released=ReleasedInputs()).start(client)
     assert client.state is ClientState.ABORTED
+
+
+def test_a_round_with_attachments_is_left_before_anything_is_sent() -> None:
+    policy = Policy(min_sigma=1, max_attachment_bytes=8)
+    server = Server(config_for(version=2, attachment_bytes=8))
+    client = Client.join(server.invitation(), 0, policy=policy)
+    with pytest.raises(ParameterError, match="the round asks for 8 bytes beside the vector"):
+        Contribution(ENCODER, UPDATES[0], released=ReleasedInputs()).start(client)
+    assert client.state is ClientState.ABORTED
+
+
+def test_a_private_encoder_is_that_of_the_round() -> None:
+    """Its rotation follows from the config's context: the contribution asks for the round's encoder by itself."""
+    fine = Mechanism(
+        noise=NoiseKind.SKELLAM,
+        clip=1.0,
+        scale=Fraction(2**16),
+        bits=28,
+        rounding_failure=math.exp(-0.5),
+        variance=1,
+        length=4,
+    )
+    encoder = PrivateEncoder(np.zeros(4), fine)
+    config = RoundConfig.for_cohort(
+        N,
+        encoder.length,
+        gamma=0.1,
+        delta=0.0,
+        min_survivors=3,
+        modulus=encoder.modulus_for(N),
+        context=encoder.layout_digest(),
+    )
+    server = Server(config)
+    updates = [np.full(4, index / 10) for index in range(N)]
+    play(server, [Contribution(encoder, update, released=ReleasedInputs()) for update in updates])
+    mean = encoder.for_round(config).decode(server.compute())
+    assert np.abs(np.asarray(mean.mean) - np.mean(updates, axis=0)).max() < 1e-3
 
 
 def test_an_input_that_another_round_released_meanwhile_is_withheld() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,18 @@ import polling_client
 import polling_server
 import pytest
 
-from secagg import Accepted, Contribution, Coordinator, DurableTokens, Failure, Policy, Result, SecAggError
+from secagg import (
+    Accepted,
+    Contribution,
+    Coordinator,
+    DurableTokens,
+    Failure,
+    Policy,
+    Result,
+    RoundConfig,
+    SecAggError,
+    Server,
+)
 from secagg.testing.contracts import HostContract, Link, TransportContract, Trial
 from tests.support.example_hosts import SECONDS, Time, has_vanished, hashes, phase_seen, served, token
 
@@ -162,6 +173,39 @@ def test_a_message_that_is_longer_than_any_is_not_read_to_its_end() -> None:
 def test_a_member_sends_nothing_to_another_machine_without_tls(url: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="give an https URL"):
         polling_client.main(url, 0, tmp_path / "values.npy", tmp_path / "member")
+
+
+def test_a_server_that_cannot_store_hands_nothing_out_and_goes_on_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, clock = RoundConfig.for_cohort(3, 3), Time()
+    monkeypatch.setattr(polling_server, "time", clock)
+    journal = polling_server.Journal(tmp_path / "round")
+
+    def service(server: Server, store: Any) -> Any:
+        coordinator = Coordinator(server, SECONDS, store=store, record=journal.record)
+        return served(polling_server.make_app(coordinator, hashes(3), lambda: None))
+
+    with service(Server(config), journal.store) as url, logged_in(url, 0) as http:
+        invitation = http.get("/message").content
+    with service(journal.server(config), full_after_the_first(journal.store)) as url, logged_in(url, 0) as http:
+        clock.now += SECONDS
+        assert [http.get("/message").status_code for _ in range(2)] == [500, 500]
+    with service(journal.server(config), journal.store) as url, logged_in(url, 0) as http:
+        assert http.get("/message").content == invitation
+
+
+def full_after_the_first(store: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Stores once, and then the disk is full."""
+    calls: list[None] = []
+
+    def once(snapshot: bytes) -> None:
+        calls.append(None)
+        if len(calls) > 1:
+            raise OSError("no space left")
+        store(snapshot)
+
+    return once
 
 
 def test_the_example_is_short() -> None:

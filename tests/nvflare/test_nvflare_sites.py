@@ -276,6 +276,7 @@ def test_a_weight_that_is_not_given_counts_as_one_and_what_is_too_large_is_clamp
         ({"min_clip": 2}, {}),
         ({"min_bits": 20}, {}),
         ({"weighted_by": "other"}, {}),
+        ({"local_arrays": "layer.*"}, {}),
         ({"gamma": 0.5}, {}),
         ({"min_survivors": 4}, {}),
         ({"private": True}, {}),

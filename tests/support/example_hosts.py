@@ -52,7 +52,7 @@ def has_vanished(trial: Trial, index: int, folder: Path) -> bool:
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an app on a loopback port; its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     started = threading.Event()
     startup = server.startup

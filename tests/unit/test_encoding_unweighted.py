@@ -19,7 +19,7 @@ MOST = 40
 
 def encoder(**options: Any) -> Encoder:
     shapes = {"model": np.zeros(3), "loss": 0.0, "correct": 0}
-    given_ = {"array_bits": {"loss": 30}, "exact": {"correct": Exact(0, 1000)}, "unweighted": ["loss", "corr*"]}
+    given_ = {"array_bits": {"loss": 30}, "exact": {"correct": Exact(-5, 1000)}, "unweighted": ["loss", "corr*"]}
     return Encoder(shapes, clip=2.0, bits=20, max_weight=MOST, **{**given_, **options})
 
 
@@ -49,6 +49,7 @@ def test_the_weight_multiplies_the_weighted_arrays_alone(updates: Updates) -> No
     assert abs(mean.mean["loss"] - np.mean([update["loss"] for update, _ in updates])) <= bounds["loss"]
     assert bounds["loss"] == pytest.approx(2.0 / (2**29 - 1), rel=1e-6), "one step, whatever the weights"
     assert mean.totals["correct"] == sum(update["correct"] for update, _ in updates)
+    assert mean.mean["correct"] == pytest.approx(np.mean([update["correct"] for update, _ in updates]), rel=1e-12)
     assert mean.weight == sum(weights)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -59,6 +61,69 @@ def test_the_table_holds_the_exact_probabilities_to_127_bits(distribution: Gauss
 def test_the_cut_is_at_eight_standard_deviations(distribution: Gaussian) -> None:
     assert distribution.bound**2 <= 64 * distribution.variance < (distribution.bound + 1) ** 2
     assert ERROR.variance == 2 * SECRET.variance == Fraction(81, 2)
+
+
+# The figures of section 11.3 of specs/secagg-v2.md.
+
+_UNITS = 2**240
+
+
+def probabilities(distribution: Gaussian) -> dict[int, Fraction]:
+    """Of every value, as the table has them."""
+    steps = np.diff([0, *magnitude_bounds(distribution), 2**MAGNITUDE_BITS])
+    each = [Fraction(int(step), 2**MAGNITUDE_BITS) for step in steps]
+    return {value: each[abs(value)] / (2 if value else 1) for value in range(-len(each) + 1, len(each))}
+
+
+def around(centre: Fraction, variance: Fraction, values: Iterable[int]) -> dict[int, Fraction]:
+    """The discrete Gaussian on these values."""
+    with localcontext(prec=90):
+        exponents = {value: (value - centre) ** 2 / (2 * variance) for value in values}
+        weights = {value: (-Decimal(x.numerator) / x.denominator).exp() for value, x in exponents.items()}
+        total = sum(weights.values())
+        return {value: Fraction(int(weight / total * _UNITS), _UNITS) for value, weight in weights.items()}
+
+
+def distance(one: dict[int, Fraction], other: dict[int, Fraction]) -> Fraction:
+    """The statistical distance."""
+    values = {*one, *other}
+    return sum(abs(one.get(value, Fraction(0)) - other.get(value, Fraction(0))) for value in values) / 2
+
+
+@pytest.mark.parametrize("distribution", BOTH)
+@pytest.mark.parametrize("hint", [0, 1, -9, 40])
+def test_one_of_two_given_their_sum_is_a_gaussian_of_half_the_variance(distribution: Gaussian, hint: int) -> None:
+    """The lemma, with the cut: around h / 2, within bound - |h| / 2 of it."""
+    each = probabilities(distribution)
+    both = {value: each[value] * each[hint - value] for value in each if hint - value in each}
+    total = sum(both.values())
+    given_the_sum = {value: weight / total for value, weight in both.items()}
+    assert set(both) == {v for v in each if abs(v - Fraction(hint, 2)) <= distribution.bound - Fraction(abs(hint), 2)}
+    assert distance(given_the_sum, around(Fraction(hint, 2), distribution.variance / 2, both)) < Fraction(1, 2**90)
+
+
+@pytest.mark.parametrize(("distribution", "bits"), [(SECRET, 71), (ERROR, 143)])
+@pytest.mark.parametrize("centre", [Fraction(0), Fraction(1, 2)])
+def test_a_centre_is_taken_away_by_a_gaussian_around_it(distribution: Gaussian, bits: int, centre: Fraction) -> None:
+    """Two of a quarter of the variance, one around the centre, are nearly one of the half around it."""
+    quarter, reach = distribution.variance / 4, 4 * distribution.bound // 3
+    values = range(-reach, reach + 1)
+    standard, added = around(Fraction(0), quarter, values), around(centre, quarter, values)
+    left, right = ([int(each[value] * _UNITS) for value in values] for each in (standard, added))
+    both = range(-2 * reach, 2 * reach + 1)
+    summed = [
+        sum(left[i] * right[place - i] for i in range(max(0, place - 2 * reach), min(place, 2 * reach) + 1))
+        for place in range(len(both))
+    ]
+    found = {value: Fraction(part, _UNITS**2) for value, part in zip(both, summed, strict=True)}
+    assert distance(found, around(centre, 2 * quarter, both)) < Fraction(1, 2**bits)
+
+
+@pytest.mark.parametrize("distribution", BOTH)
+def test_the_cut_leaves_out_less_than_one_in_2_to_the_48(distribution: Gaussian) -> None:
+    values = range(-3 * distribution.bound, 3 * distribution.bound + 1)
+    uncut = around(Fraction(0), distribution.variance, values)
+    assert sum(weight for value, weight in uncut.items() if abs(value) > distribution.bound) < Fraction(1, 2**48)
 
 
 @pytest.mark.parametrize("distribution", BOTH)

@@ -270,6 +270,40 @@ def test_wrong_arrays_are_refused() -> None:
         scheme.open_sum(parameters, polynomials, scheme.empty_sum(parameters)[1:], secret)
 
 
+def test_what_an_envelope_is_made_from_is_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The errors, the transform of the secret, its products with public polynomials, and copies of elements."""
+    parameters = EDGES[2]
+    drawn: list[npt.NDArray[Any]] = []
+    kept: dict[str, npt.NDArray[Any]] = {}
+    lift, multiply, add_message = kernels.lift, kernels.multiply, kernels.add_message
+
+    def errors(count: int) -> npt.NDArray[np.int32]:
+        drawn.append(np.full(count, 3, dtype=np.int32))
+        return drawn[-1]
+
+    def kept_lift(secret: npt.NDArray[Any], residues: npt.NDArray[Any], *others: Any) -> None:
+        kept.update({"signed secret": secret, f"transform {len(kept)}": residues})
+        lift(secret, residues, *others)
+
+    def kept_multiply(residues: npt.NDArray[Any], factors: npt.NDArray[Any], companions: Any, prime: Any) -> None:
+        kept.update({"product": residues, f"companions of {prime}": companions})
+        multiply(residues, factors, companions, prime)
+
+    def kept_add_message(residues: npt.NDArray[Any], slots: npt.NDArray[Any], *others: Any) -> None:
+        kept["slots"] = slots
+        add_message(residues, slots, *others)
+
+    for name, replaced in (("lift", kept_lift), ("multiply", kept_multiply), ("add_message", kept_add_message)):
+        monkeypatch.setattr(kernels, name, replaced)
+    secret, vector = Sampler(1, 36)(512), a_vector(parameters, 1, 2**20)
+    before = vector.copy()
+    scheme.encrypt(parameters, public(parameters), secret, vector, errors)
+    assert len(kept) > 3 + len(parameters.primes)
+    assert not [name for name, array in kept.items() if array.any()]
+    assert not any(array.any() for array in drawn)
+    assert np.array_equal(vector, before)
+
+
 def test_memory_is_the_result_and_one_polynomial() -> None:
     parameters = chosen(8192, 26, 7, 1_000_000, 10)
     polynomials, sampler = public(parameters), Sampler(1)

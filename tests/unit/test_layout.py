@@ -87,7 +87,7 @@ ARROWS = {
     "differencing": {"durable", "errors", "wording"},
     "pairwise": {"envelopes", "errors", "events", "outcome", "identity", "primitives", "arithmetic", "wording"},
     "machines": {"errors", "events", "identity", "outcome", "pairwise"},
-    "hosting": {"errors", "events", "machines", "outcome", "pairwise"},
+    "hosting": {"errors", "events", "machines", "outcome", "pairwise", "wording"},
     "released": set(),
     "audit": {"errors", "identity", "pairwise"},
     "certificate_files": {"errors", "pairwise"},

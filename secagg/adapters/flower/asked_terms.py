@@ -11,10 +11,11 @@ from flwr.app import ArrayRecord
 
 from secagg.adapters.flower.announcement import UpdateTerms
 from secagg.adapters.flower.array_values import whole_numbers
-from secagg.adapters.flower.class_weights import ClassWeights, class_terms
+from secagg.adapters.flower.class_weights import LARGEST_SCALE, ClassWeights, class_terms, steps_of
 from secagg.adapters.flower.extra_arrays import array_of_metric
 from secagg.adapters.flower.records import log
 from secagg.adapters.model_arrays import WHOLE_BITS, clip_of_whole_numbers
+from secagg.encoding.limits import LARGEST_WEIGHT, integer
 from secagg.encoding.settings import resolved
 from secagg.errors import ParameterError
 from secagg.wording import counted
@@ -136,3 +137,13 @@ class AskedTerms:
             max(self._default_clip(name) for name in unchosen),
             unchosen[0],
         )
+
+
+def weight_steps(max_weight: float | None, weight_scale: int) -> int | None:
+    """The largest weight in steps.  Raises ParameterError."""
+    integer("weight_scale", weight_scale, 1, LARGEST_SCALE)
+    if max_weight is None:
+        return None
+    if weight_scale == 1 and not isinstance(max_weight, float):
+        return integer("max_weight", max_weight, 1, LARGEST_WEIGHT)
+    return steps_of(max_weight, weight_scale, "max_weight", "weight_scale")

@@ -79,7 +79,7 @@ class LoraRank:
                 )
         log.info(
             "secagg: %d arrays of adapters are cut to this node's rank %d, and padded to the agreed rank again: beyond "
-            "its own rank the node changes nothing",
+            "its own rank the node changes nothing, and what it gives of a row is hidden among the nodes that have it",
             len(ranked),
             self.rank,
         )

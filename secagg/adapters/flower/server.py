@@ -9,30 +9,29 @@ from dataclasses import replace
 from types import EllipsisType
 from typing import Any, Final, final
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from secagg.adapters.flower.announcement import Announcement, UpdateTerms, context_of
 from secagg.adapters.flower.array_values import sent_as_stored, with_floats
-from secagg.adapters.flower.asked_terms import AskedTerms, Parts
+from secagg.adapters.flower.asked_terms import AskedTerms, Parts, weight_steps
 from secagg.adapters.flower.ballot_box import BallotBox, WithoutVerdict, checked_without_verdict
 from secagg.adapters.flower.batching import BatchedGrid, BatchedNodes, Batches
-from secagg.adapters.flower.class_weights import LARGEST_SCALE, ClassWeights, steps_of
-from secagg.adapters.flower.codec import Codec, MeanUpdate
+from secagg.adapters.flower.class_weights import ClassWeights
+from secagg.adapters.flower.codec import Codec
 from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.grouped import HowMany, checked_robustness
 from secagg.adapters.flower.leaving_out import LeftOutNodes, checked_leave_out
 from secagg.adapters.flower.metric_sums import Metric, sorted_out
-from secagg.adapters.flower.model_records import by_record, flat_model, record_sizes
+from secagg.adapters.flower.model_records import flat_model, record_sizes
 from secagg.adapters.flower.private import PrivateTraining, checked_privacy
 from secagg.adapters.flower.records import log
 from secagg.adapters.flower.report import RoundReport, log_mean
-from secagg.adapters.flower.unmasking import Unmasking
+from secagg.adapters.flower.unmasking import METRICS_RECORD, Unmasking, mean_reply
 from secagg.adapters.flower.wrapped import check_strategy, main_record, model_of, told_by, weight_key
 from secagg.credentials import load_directory
 from secagg.encoding import Encoder
-from secagg.encoding.limits import LARGEST_WEIGHT, integer
 from secagg.errors import ParameterError
 from secagg.identity import MemoryDirectory
 from secagg.machines import ServerMachine
@@ -56,8 +55,6 @@ _DEFAULT_TIMEOUT_S: Final = 120.0
 _TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK)
 _BITS: Final = 16
 """Of an encoded value, where the strategy does not say."""
-_METRICS: Final = "metrics"
-"""The record of the metrics in the reply that the wrapped strategy gets."""
 
 
 @final
@@ -226,7 +223,7 @@ class SecAggStrategy(Strategy):
             UpdateTerms(
                 clip=float(clip),
                 bits=_BITS if bits is None else bits,
-                max_weight=_steps(max_weight, weight_scale),
+                max_weight=weight_steps(max_weight, weight_scale),
                 clips={},
                 array_bits={},
                 metrics=by_weight,
@@ -341,7 +338,7 @@ class SecAggStrategy(Strategy):
             log.error("secagg: round %d gives no new model: %s", server_round, report.failure)
             return self.strategy.aggregate_train(server_round, [])
         log_mean(report, codec.terms.clip)
-        means = [_reply(number, update, codec, record) for number, update in enumerate(updates)]
+        means = [mean_reply(number, update, codec, record) for number, update in enumerate(updates)]
         arrays, metrics = self.strategy.aggregate_train(server_round, means)
         return None if arrays is None else self._judged(server_round, codec.stored(arrays, record)), metrics
 
@@ -376,8 +373,8 @@ class SecAggStrategy(Strategy):
                 f"the strategy sends the array records {', '.join(map(repr, sent))}, and a ballot is about one model: "
                 "leave ballot out, or send one record"
             )
-        if _METRICS in sent:
-            raise ParameterError(f"an array record is called {_METRICS!r}, as that of the metrics is: rename it")
+        if METRICS_RECORD in sent:
+            raise ParameterError(f"an array record is called {METRICS_RECORD!r}, as that of the metrics is: rename it")
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -410,6 +407,9 @@ class SecAggStrategy(Strategy):
         }
         log.info("\t│\t├── gamma %(gamma)s | delta %(delta)s", shares)
         terms = self._asked_terms.terms
+        parts = self._asked_terms.parts
+        if parts.include is not None or parts.exclude:
+            log.info("\t│\t├── include %s | exclude %s", list(parts.include or ["*"]), list(parts.exclude))
         log.info("\t│\t└── clip %s | bits %s | max weight %s", terms.clip, terms.bits, terms.largest_weight)
         self.strategy.summary()
 
@@ -475,24 +475,6 @@ class SecAggStrategy(Strategy):
         if self._private is None:
             return self._asked_terms.terms_for(model)
         return self._private.terms_for(model, self._asked_terms.private_for(model), self._private_cohort(invited))
-
-
-def _reply(number: int, update: MeanUpdate, codec: Codec, record: str) -> Message:
-    """A mean as the wrapped strategy takes it: as the reply of a node, with the records that nodes were sent."""
-    metrics = MetricRecord({**update.metrics, codec.terms.weighted_by: update.weight})
-    content = RecordDict({**by_record(update.arrays, codec.announced.records, record), _METRICS: metrics})
-    addressed = Message(RecordDict(), dst_node_id=number, message_type=MessageType.TRAIN)
-    return Message(content, reply_to=addressed)
-
-
-def _steps(max_weight: float | None, weight_scale: int) -> int | None:
-    """The largest weight in steps.  Raises ParameterError."""
-    integer("weight_scale", weight_scale, 1, LARGEST_SCALE)
-    if max_weight is None:
-        return None
-    if weight_scale == 1 and not isinstance(max_weight, float):
-        return integer("max_weight", max_weight, 1, LARGEST_WEIGHT)
-    return steps_of(max_weight, weight_scale, "max_weight", "weight_scale")
 
 
 def _checked_timeout(timeout: float | Mapping[str, float] | None) -> float | Mapping[str, float] | None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from typing import Any, final
+from typing import Any, Final, final
 
-from flwr.app import Message
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
 
 from secagg.adapters.flower.codec import Codec, MeanUpdate
 from secagg.adapters.flower.extra_arrays import array_of_metric
 from secagg.adapters.flower.grid_round import GridRound
 from secagg.adapters.flower.grouped import Opened, Robustness, opened_groups, opened_sum
 from secagg.adapters.flower.leaving_out import LeftOutNodes
+from secagg.adapters.flower.model_records import by_record
 from secagg.adapters.flower.private import PrivateTraining, figures_of
 from secagg.adapters.flower.report import RoundReport, why_failed, why_no_mean
 from secagg.errors import InputError, PeerError
 from secagg.machines import ServerMachine
 from secagg.robust.scores import Scores
+
+METRICS_RECORD: Final = "metrics"
+"""The record of the metrics in the reply that the wrapped strategy gets."""
 
 
 @final
@@ -125,3 +129,11 @@ def _figures(codec: Codec, opened: Opened) -> dict[str, Any]:
         "groups": opened.report,
         "failed_groups": opened.failed,
     }
+
+
+def mean_reply(number: int, update: MeanUpdate, codec: Codec, record: str) -> Message:
+    """A mean as the wrapped strategy takes it: as the reply of a node, with the records that nodes were sent."""
+    metrics = MetricRecord({**update.metrics, codec.terms.weighted_by: update.weight})
+    content = RecordDict({**by_record(update.arrays, codec.announced.records, record), METRICS_RECORD: metrics})
+    addressed = Message(RecordDict(), dst_node_id=number, message_type=MessageType.TRAIN)
+    return Message(content, reply_to=addressed)

@@ -110,10 +110,8 @@ class Codec:
         fits = base is not None and value.shape == base.shape and value.dtype.kind in REAL
         if base is None or not fits or changes == self.terms.difference:
             return value  # where it does not fit, the encoder says what is wrong with it
-        if changes:
-            with np.errstate(over="ignore", invalid="ignore"):
-                return np.asarray(np.add(base, value, dtype=np.float64))
-        return change_of(value, base)
+        # Where the whole arrays are summed and a script returns changes, the array is its change and the model's own.
+        return change_of(value, -base.astype(np.float64) if changes else base)
 
     def _tell(self, update: Mapping[str, Any], weight: int, whole: Collection[str]) -> None:
         """Say in the site's own log what was cut off or lost, and what the job's author would change."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_constant import FLContextKey, ReservedKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.app_constant import AppConstants
@@ -91,16 +91,12 @@ class SecuredController(ModelController):
 
     def _mean_of(self, data: FLModel, task_name: str, targets: list[str] | None, timeout: int) -> FLModel:
         self.set_fl_context(data)
-        mean = self._summed(data, task_name, targets or self._connected(), timeout)
-        self._show(mean)
-        return mean
-
-    def _summed(self, data: FLModel, task_name: str, sites: list[str], timeout: int) -> FLModel:
         if self._rounds is None:
             self._rounds = SecureRounds(self.secagg_settings, train_timeout=timeout or None)
             self.reports = {}
         number = int(data.current_round or 0)
         # A site that has been gone for a while would cost a phase's timeout in every round.
+        sites = targets or self._connected()
         there = [site for site in sites if not self.get_client_disconnect_time(site)]
         mean, report = self._rounds.run(
             number,
@@ -127,13 +123,15 @@ class SecuredController(ModelController):
                 number,
                 report.clipped,
             )
-        return FLModel(
+        found = FLModel(
             params_type=ParamsType.FULL,
             params=dict(mean.arrays),
             metrics=dict(mean.metrics) or None,
             current_round=number,
             meta={WEIGHT: mean.weight, "client_name": _MEAN},
         )
+        self._show(found)
+        return found
 
     def _without_mean(self, data: FLModel, report: RoundReport) -> FLModel:
         """The model as it was, as often as that is allowed.  Raises RoundFailedError."""
@@ -155,7 +153,7 @@ class SecuredController(ModelController):
         shareable.add_cookie(AppConstants.CONTRIBUTION_ROUND, mean.current_round)
         peer = FLContext()
         peer.set_prop(FLContextKey.SHAREABLE, shareable, private=True)
-        peer.set_prop(FLContextKey.CLIENT_NAME, _MEAN, private=True)
+        peer.set_prop(ReservedKey.IDENTITY_NAME, _MEAN, private=True)
         with self.engine.new_context() as fl_ctx:
             fl_ctx.set_peer_context(peer)
             fl_ctx.set_prop(AppConstants.CURRENT_ROUND, mean.current_round, private=True, sticky=True)

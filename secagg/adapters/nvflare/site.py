@@ -113,7 +113,6 @@ class Site:
         try:
             layout = announced.layout
             layout.check_policy(policy, weighted_by=terms.weighted_by, difference=terms.difference)
-            policy.check_parts({name: name for name, *_ in announced.arrays})
             layout.check_round(config)
         except (ParameterError, InputError) as wrong:
             raise not_approved(f"the announced layout does not fit the round: {wrong}") from None

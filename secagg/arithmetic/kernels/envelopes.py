@@ -116,6 +116,7 @@ def add_message(
             total = np.uint32(own[i] + _reduce_wide(sums[i], constants))
             total = min(total, np.uint32(total - twice))
             own[i] = min(total, np.uint32(total - prime))
+    sums[:] = 0
 
 
 @kernel

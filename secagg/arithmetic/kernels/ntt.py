@@ -210,6 +210,7 @@ def _forward(rows: Any, wide: Any, narrow: Any, prime: Any) -> None:
                     u = min(u, np.uint32(u - twice))
                     scratch[place, lane] = min(u, np.uint32(u - prime))
             _transpose_out(part, scratch)
+    scratch[:] = 0
 
 
 @kernel
@@ -244,3 +245,4 @@ def _inverse(rows: Any, wide: Any, narrow: Any, prime: Any) -> None:
                 _inverse_block(low, high, wide[0, blocks + block], wide[1, blocks + block], prime, twice)
             distance *= 2
             blocks //= 2
+    scratch[:] = 0

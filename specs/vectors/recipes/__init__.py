@@ -15,7 +15,7 @@ from .rounds import rounds
 from .server_refusals import server_refusals
 from .version_2 import version_2_files
 
-__all__ = ["all_files", "generated", "generated_drafts", "with_examples"]
+__all__ = ["all_files", "generated", "generated_for_version_2", "with_examples"]
 
 _MAKERS = (
     *(hashes, keys, masks, packing, sharing, graphs, parameters, configs, proofs),
@@ -36,7 +36,7 @@ def generated(specs: Path) -> dict[Path, str]:
     return {**files, **private, text: with_examples(text.read_text(encoding="utf-8"))}
 
 
-def generated_drafts(specs: Path) -> dict[Path, str]:
+def generated_for_version_2(specs: Path) -> dict[Path, str]:
     """The files of version 2, and what they must hold."""
     return {specs / "vectors" / "v2" / f"{made['kind']}.json": dump(made) for made in version_2_files()}
 

@@ -475,7 +475,12 @@ def _recovered(tests: ServerCases) -> None:
     ):
         honest = tests.message("hybrid", f"share-{dealer}")
         altered = changed(honest, pair_secrets=lambda s, at=size * record + place: flipped(s, at))  # type: ignore[misc]
-        _to_the_end(tests, "hybrid", {honest: altered}, f"{comment}", "HYBRID-14 HYBRID-15")
+        _to_the_end(tests, "hybrid", {honest: altered}, comment, "HYBRID-14 HYBRID-15")
+    server, honest = tests.setups["hybrid"].server, tests.message("hybrid", "share-0")
+    to_nothing = server.labels.pair_secret_commitment(server.session, 0, 1, b"")
+    altered = changed(honest, pair_secrets=lambda s: flipped(s[: size - 32], 0) + to_nothing + s[size:])
+    comment = "a record for the lost client that does not open, and a commitment to no secret at all"
+    _to_the_end(tests, "hybrid", {honest: altered}, comment, "HYBRID-14")
     recorder = Recorder("refusals-hybrid-root", four(), LOOSE, {1: _OtherRoot})
     recorder.run({1: "SHARE"}, compute=False)
     tests.setups["hybrid-root"] = recorder
