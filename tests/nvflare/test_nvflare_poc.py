@@ -18,10 +18,14 @@ from tests.support.nvflare_poc import ADMIN, SERVER, Deployment, deployment, unt
 SITES = ["site-1", "site-2", "site-3", "site-4"]
 KILLED = "site-2"
 SHAPE = (4, 5)
+FILTERS = {
+    "data": "secagg.adapters.nvflare.SecAggDataFilter",
+    "result": "secagg.adapters.nvflare.SecAggResultFilter",
+}
 
 
 def write_own_configs(made: Deployment) -> None:
-    """What each owner brings: an identity, the directory of all, and bounds on what a server may ask for."""
+    """What each owner brings: an identity, the directory of all, bounds, and filters on the results of all jobs."""
     identities = {name: secagg.Identity.generate() for name in made.sites}
     listed = [(name, identity.public_key) for name, identity in identities.items()]
     for name, identity in identities.items():
@@ -31,6 +35,9 @@ def write_own_configs(made: Deployment) -> None:
         secagg.save_directory(local / "directory.json", listed)
         own = {"identity": "identity.json", "directory": "directory.json", "max_clip": 0.2}
         (local / "secagg.json").write_text(json.dumps(own), encoding="utf-8")
+        filters = {f"task_{chain}_filters": [{"path": path}] for chain, path in FILTERS.items()}
+        scope = {"scopes": [{"name": "secure", **filters}], "default_scope": "secure"}
+        (local / "privacy.json").write_text(json.dumps(scope), encoding="utf-8")
     secagg.save_directory(made.kits / SERVER / "directory.json", listed)
 
 

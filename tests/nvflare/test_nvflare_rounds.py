@@ -69,6 +69,14 @@ def test_the_mean_is_the_plain_mean_and_the_server_sees_nothing_else(tmp_path: P
         assert "secret" not in str(reply)
 
 
+def test_rounds_that_stay_secret_from_quantum_computers(tmp_path: Path) -> None:
+    over, given = board(tmp_path, count=3), {"w": np.zeros(6, np.float32)}
+    for site in over.sites.values():
+        site.write_config(suite="hybrid")
+    assert run(over, given)[0] is None, "sites that ask for it refuse other rounds"
+    assert run(over, given, round_options={"suite": "hybrid"})[0] is not None
+
+
 def test_the_sum_of_whole_models_and_without_weights(tmp_path: Path) -> None:
     over, given = board(tmp_path, with_changes, count=3), {"w": np.zeros(6, np.float32)}
     for site in over.sites.values():
@@ -201,6 +209,9 @@ def test_settings_that_cannot_work_are_named(tmp_path: Path) -> None:
         ({"threat_model": "paranoid"}, "paranoid"),
         ({"round_options": {"min_survivors": 7}}, "min_survivors"),
         ({"threat_model": "active"}, "directory|cohort"),
+        ({"round_options": {"gama": 0.1}}, "round_options has 'gama'"),
+        ({"timeout": 0}, "timeout = 0"),
+        ({"train_timeout": -1.0}, "train_timeout = -1.0"),
     ):
         with pytest.raises(ParameterError, match=named):
             run(over, model(), **settings)  # type: ignore[arg-type]

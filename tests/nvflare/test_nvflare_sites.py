@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.executor import Executor
+from nvflare.apis.filter import ContentBlockedException
 from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
+from secagg.adapters.nvflare import SecAggDataFilter, SecAggResultFilter
 from secagg.adapters.nvflare.payload import KEY, TASK, ToServer, ToSite, for_server, for_site, in_shareable
 from secagg.adapters.nvflare.store import SiteFile
 from secagg.errors import ParameterError
@@ -165,6 +170,43 @@ def test_metrics_in_clear_pass_where_the_site_allows_it_and_arrays_never(tmp_pat
     site.write_config(evaluate=True)
     site.train = ordinary
     assert site.handle("validate", plain_task()).get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR
+
+
+def test_metrics_that_hold_arrays_do_not_pass(tmp_path: Path) -> None:
+    site = InProcessSite(
+        ODD, tmp_path, lambda site, given: FLModel(metrics={"accuracy": 0.5, "model": given.params["w"]})
+    )
+    task = FLModelUtils.to_shareable(FLModel(params={"w": np.zeros(3)}))
+    assert site.handle("validate", task).get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR
+
+
+def test_nothing_leaves_beside_an_error(tmp_path: Path) -> None:
+    class Careless(Executor):
+        def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+            reply = FLModelUtils.to_shareable(FLModel(params={"w": np.ones(3)}))
+            reply.set_return_code(ReturnCode.EXECUTION_EXCEPTION)
+            return reply
+
+    site = InProcessSite(ODD, tmp_path, ordinary)
+    fl_ctx = site.context("validate")
+    reply = Careless().execute("validate", plain_task(), fl_ctx, Signal())
+    left = SecAggResultFilter().process(reply, fl_ctx)
+    assert left.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
+    assert left.keys() == {"__headers__"}
+
+
+def test_a_phase_that_the_jobs_own_executor_answers_is_stopped(tmp_path: Path) -> None:
+    """A job without SecAggExecutor would hand the task to the training script, whose result is plain."""
+    site = InProcessSite(ODD, tmp_path, ordinary)
+    fl_ctx = site.context(TASK)
+    with pytest.raises(ContentBlockedException, match="without a message of this protocol"):
+        SecAggDataFilter().process(plain_task(), fl_ctx)
+    message = in_shareable(ToSite("SHARE", b"message"), plain_task())
+    assert SecAggDataFilter().process(message, fl_ctx).keys() == {"__headers__", KEY}, "no model goes with it"
+    with pytest.raises(ContentBlockedException, match="another executor"):
+        SecAggResultFilter().process(plain_task(), fl_ctx)
+    with_arrays = in_shareable(ToServer(b"message"), plain_task())
+    assert SecAggResultFilter().process(with_arrays, fl_ctx).keys() == {"__headers__", KEY}
 
 
 def test_an_identity_keeps_metrics_in_clear_from_leaving(tmp_path: Path) -> None:

@@ -93,11 +93,13 @@ class InProcessSite:
     def handle(self, task: str, data: Shareable, *, filters: int = 1, crash: str = "") -> Shareable:
         """The reply to a task; ``crash`` says after which step the process dies: "data filter" or "training"."""
         fl_ctx = self.context(task)
+        data.add_cookie("workflow", "by which the server knows the answer's task")
         try:
             for _ in range(filters):
                 data = SecAggDataFilter().process(data, fl_ctx)
         except Exception:
             return make_reply(ReturnCode.TASK_DATA_FILTER_ERROR)
+        assert data.get_cookie("workflow") is not None
         if crash == "data filter":
             raise CrashedError
         try:

@@ -178,8 +178,8 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         for metric in asked:
             if metric == terms.weighted_by or array_of_metric(metric) in known or asked.count(metric) > 1:
                 raise ParameterError(
-                    f"metrics: {metric!r} is the weight, or asked for twice, or {array_of_metric(metric)!r} an array of "
-                    "the model: rename it"
+                    f"metrics: {metric!r} is the weight, or asked for twice, or {array_of_metric(metric)!r} an array "
+                    "of the model: rename it"
                 )
         if clash := [name for name in arrays if name in known or arrays.count(name) > 1]:
             raise ParameterError(f"metrics: {clash[0]!r} is there twice, or an array of the model: rename it")

@@ -19,7 +19,7 @@ from nvflare.apis.executor import Executor
 from nvflare.apis.filter import ContentBlockedException, Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from secagg.adapters.membership import Answer, LeavesError, RefusedMessageError
@@ -32,7 +32,7 @@ from secagg.adapters.nvflare.announcement import (
     dxo_of,
 )
 from secagg.adapters.nvflare.codec import Codec
-from secagg.adapters.nvflare.payload import KEY, TASK, ToServer, ToSite, for_site, in_shareable, log
+from secagg.adapters.nvflare.payload import KEY, TASK, ToServer, ToSite, for_server, for_site, in_shareable, log
 from secagg.adapters.nvflare.site import WEIGHT, Folders, Site
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
@@ -101,9 +101,15 @@ class SecAggDataFilter(Filter):
         the reason stays in the site's own log.  Raises OSError, ParameterError or SiteFileError for the site's files.
         """
         name = _task_name(fl_ctx)
-        if name == TASK or isinstance(fl_ctx.get_prop(_TASK_STATE), _Training):
+        if isinstance(fl_ctx.get_prop(_TASK_STATE), _Training):
             return shareable
         payload = for_site(shareable)
+        if name == TASK:
+            if payload is None:
+                raise _blocked(f"a task {TASK!r} without a message of this protocol")
+            for key in shareable.keys() - {ReservedHeaderKey.HEADERS, KEY}:
+                del shareable[key]
+            return shareable
         with _site_of(fl_ctx) as site:
             if payload is None:
                 if name == _TRAIN or not site.may_evaluate:
@@ -140,8 +146,13 @@ class SecAggResultFilter(Filter):
         Raises ContentBlockedException for a result that must not leave; NVFlare tells the server so, and the reason
         stays in the site's own log.  Raises OSError, ParameterError or SiteFileError for the site's files.
         """
+        if (code := shareable.get_return_code()) != ReturnCode.OK and _task_name(fl_ctx) != _TRAIN:
+            return make_reply(code)  # an error, and nothing that came with it
         if _task_name(fl_ctx) == TASK:
-            return shareable
+            answer_of_phase = for_server(shareable)
+            if answer_of_phase is None:
+                raise _blocked(f"a task {TASK!r} that another executor than SecAggExecutor has answered")
+            return in_shareable(answer_of_phase)
         training = fl_ctx.get_prop(_TASK_STATE)
         with _site_of(fl_ctx) as site:
             if not isinstance(training, _Training):
@@ -240,13 +251,20 @@ def _numbers(meta: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _holds_metrics_alone(shareable: Shareable) -> bool:
-    """Whether a result has no arrays of a model, as the answer to a task of evaluation has none."""
-    if shareable.get_return_code() != ReturnCode.OK:
-        return True
+    """Whether a result has no arrays, as the answer to a task of evaluation has none."""
     try:
-        return bool(from_shareable(shareable).data_kind == DataKind.METRICS)
+        return bool(from_shareable(shareable).data_kind == DataKind.METRICS) and _is_plain(shareable)
     except (ValueError, TypeError, KeyError, AssertionError):
         return False
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a number or a text, or made of such."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | np.number)
 
 
 @contextmanager

@@ -45,9 +45,9 @@ def secure(recipe: Recipe, *, num_clients: int = 0, **options: Any) -> Recipe:
     # Every site has secagg installed; a copy of single modules in the job would hide it.
     job.set_app_packages([*job.job.app_packages, _PACKAGE])
     recipe._add_to_client_apps(SecAggExecutor(), tasks=[TASK])
-    training = [found[0].controller.task_name]
-    recipe.add_client_input_filter(SecAggDataFilter(), tasks=training)
-    recipe.add_client_output_filter(SecAggResultFilter(), tasks=training)
+    tasks = [found[0].controller.task_name, TASK]
+    recipe.add_client_input_filter(SecAggDataFilter(), tasks=tasks)
+    recipe.add_client_output_filter(SecAggResultFilter(), tasks=tasks)
     return recipe
 
 

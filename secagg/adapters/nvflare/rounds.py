@@ -40,6 +40,21 @@ from secagg.pairwise.values import as_suite, as_threat_model
 
 _GOODBYE_S: Final = 10.0
 """For telling sites that the round is over; no answer of theirs is needed."""
+_ROUND_OPTIONS: Final = frozenset(
+    {
+        "gamma",
+        "delta",
+        "neighbours",
+        "threshold",
+        "min_survivors",
+        "suite",
+        "sigma",
+        "grinding_bits",
+        "eta",
+        "complaints",
+    }
+)
+"""The arguments of ``RoundConfig.for_cohort`` that a job may give: what else there is, this host has no place for."""
 BeforeSent: TypeAlias = Callable[[ClientTask, FLContext], None] | None
 
 
@@ -103,6 +118,7 @@ class SecureRounds:
         """
         self._settings = settings
         self._train_timeout = train_timeout if settings.train_timeout is None else settings.train_timeout
+        _check(settings)
         self._options: dict[str, Any] = {
             **settings.round_options,
             "threat_model": as_threat_model(settings.threat_model),
@@ -273,6 +289,17 @@ class SecureRounds:
             difference=settings.difference,
             weighted_by=WEIGHT,
         )
+
+
+def _check(settings: Settings) -> None:
+    """Raises ParameterError for what would fail, or wait for nothing, in every round."""
+    if strangers := sorted(set(settings.round_options) - _ROUND_OPTIONS):
+        raise ParameterError(
+            f"round_options has {strangers[0]!r}: rounds over NVFlare take {', '.join(sorted(_ROUND_OPTIONS))}"
+        )
+    for name, seconds in (("timeout", settings.timeout), ("train_timeout", settings.train_timeout)):
+        if seconds is not None and not seconds > 0:
+            raise ParameterError(f"{name} = {seconds!r}: seconds above 0, or None to wait for ever")
 
 
 def _figures(mean: MeanUpdate, included: list[str]) -> dict[str, Any]:
