@@ -22,7 +22,14 @@ from secagg.pairwise.phases import (
     HostCall,
     ServerState,
 )
-from secagg.pairwise.transitions import CLIENT, SERVER, ClientInput, input_name
+from secagg.pairwise.transitions import (
+    CLIENT,
+    CLIENT_WITH_COMPLAINTS,
+    SERVER,
+    SERVER_WITH_COMPLAINTS,
+    ClientInput,
+    input_name,
+)
 
 PAGE = Path(__file__).with_name("state-machines.md")
 
@@ -76,6 +83,8 @@ def parts() -> dict[str, str]:
     found = {
         "client transitions": transition_table(CLIENT),
         "server transitions": transition_table(SERVER),
+        "client transitions with complaints": transition_table(CLIENT_WITH_COMPLAINTS),
+        "server transitions with complaints": transition_table(SERVER_WITH_COMPLAINTS),
     }
     for model in ThreatModel:
         found[f"client {model}"] = _fenced(

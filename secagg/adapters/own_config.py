@@ -76,7 +76,8 @@ class OwnConfig:
     def policy(self, policy: Policy | None, *, active: bool) -> Policy:
         """The policy with what is set here.  Raises ParameterError."""
         if policy is None:
-            policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0)
+            # An honest dealer opens the shares of liars alone, however many complaints the config allows.
+            policy = Policy(gamma=_ACTIVE_GAMMA if active else 0.0, max_complaints=None)
         gamma, suite = self.get("gamma"), self.get("suite")
         if gamma is not None:
             if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma < 1:

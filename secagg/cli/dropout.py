@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase
+from secagg.pairwise.phases import Phase
 from secagg.simulation import Faults
 from secagg.simulation.faults import phases_of
 
 Rates = Mapping[str, Fraction]
+_NAMED: Final = tuple(phase for phase in Phase if phase is not Phase.ANSWER)
+"""In ANSWER a round waits only for clients that deal shares that do not open, and none of a simulated round does."""
 
 
 def parse_rates(text: str) -> Rates:
@@ -23,10 +26,10 @@ def parse_rates(text: str) -> Rates:
     for part in text.split(","):
         name, equals, number = part.rpartition("=")
         phase = name.strip().upper() if equals else Phase.MASK
-        if phase not in WITHOUT_COMPLAINTS or (not equals and "," in text):
+        if phase not in _NAMED or (not equals and "," in text):
             raise ParameterError(
                 f"--dropout {text!r}: {part.strip()!r} is not a phase and a rate; write one rate, as 0.1, or rates by "
-                f"phase, as share=.02,mask=.05, with the phases {', '.join(WITHOUT_COMPLAINTS).lower()}"
+                f"phase, as share=.02,mask=.05, with the phases {', '.join(_NAMED).lower()}"
             )
         if phase in rates:
             raise ParameterError(f"--dropout {text!r}: {phase.lower()} is there twice; give each phase one rate")

@@ -244,6 +244,7 @@ def member_options(options: JoinOptions, url: str, policy: LayoutPolicy, state: 
             gamma=options.gamma,
             max_groups=options.max_groups,
             carrier=options.carrier.accepted,
+            max_complaints=None,  # an honest dealer opens pairs of liars alone, however many the config allows
             suites=frozenset(Suite) if options.suite is None else frozenset({options.suite.suite}),
         )
     return MemberOptions(

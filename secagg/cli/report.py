@@ -100,8 +100,8 @@ def round_facts(run: SimulatedRound, *, exact: bool, max_error: float | None) ->
         "threshold": config.threshold,
         "included": included,
         "dropped": sorted(set(range(config.clients)) - set(included)),
-        "dropped_in": {phase: sorted(outcome.dropped.get(phase, ())) for phase in WITHOUT_COMPLAINTS},
-        "phases": {phase: phase_summary(outcome.costs[phase]) for phase in WITHOUT_COMPLAINTS},
+        "dropped_in": {phase: sorted(outcome.dropped.get(phase, ())) for phase in _told(config)},
+        "phases": {phase: phase_summary(outcome.costs[phase]) for phase in _told(config)},
         "client_cpu_s": client_cpu_s(outcome),
         "encode_s": median(run.inputs.encode_s.values()) if run.inputs.encode_s else 0.0,
         "server_cpu_s": sum(cost.server_cpu_s for cost in outcome.costs.values()),
@@ -201,6 +201,11 @@ def _groups_are_plain_sums(run: SimulatedRound) -> bool:
     return all(np.array_equal(group.sum, run.inputs.encoded_again(group.included)) for group in groups)
 
 
+def _told(config: RoundConfig) -> tuple[Phase, ...]:
+    """The phases that a report names: CONFIRM in each threat model, those of complaints in rounds that have them."""
+    return tuple(Phase) if config.complaints else WITHOUT_COMPLAINTS
+
+
 def floors(run: SimulatedRound) -> tuple[float | None, float | None]:
     """The client's and the server's floor in seconds, measured now; None for an aborted round."""
     if run.outcome.result is None:
@@ -212,7 +217,7 @@ def floors(run: SimulatedRound) -> tuple[float | None, float | None]:
 
 def client_cpu_s(outcome: Outcome) -> float:
     """The median over the clients (in full) that stayed longest of their CPU time in all phases."""
-    costs = [outcome.costs[phase].client_cpu_s for phase in WITHOUT_COMPLAINTS]
+    costs = [outcome.costs[phase].client_cpu_s for phase in Phase]
     stayed = next((cost for cost in reversed(costs) if cost), {})
     spent = [sum(cost.get(client, 0.0) for cost in costs) for client in stayed]
     return median(spent) if spent else 0.0
@@ -220,7 +225,7 @@ def client_cpu_s(outcome: Outcome) -> float:
 
 def per_client(outcome: Outcome, what: str) -> Iterable[Any]:
     """A total over the phases for each client that answered in the last phase that anybody answered in."""
-    costs = [outcome.costs[phase] for phase in WITHOUT_COMPLAINTS]
+    costs = [outcome.costs[phase] for phase in Phase]
     stayed = next((cost.bytes_up for cost in reversed(costs) if cost.bytes_up), {})
     return [sum(getattr(cost, what).get(client, 0) for cost in costs) for client in stayed]
 
@@ -360,7 +365,7 @@ def _show_exact_sums(found: Mapping[str, Any], console: Console) -> None:
 def _show_phases(found: Mapping[str, Any], console: Console) -> None:
     rows = table("CPU time and bytes", "phase", "client", "slowest", "server", "sent by a client", "sent to it")
     for phase, cost in found["phases"].items():
-        if phase not in phases(ThreatModel(found["security"]["threat"])):
+        if phase not in phases(ThreatModel(found["security"]["threat"]), complaints=True) or phase == Phase.ANSWER:
             continue
         client = cost["client_cpu_s"]
         rows.add_row(

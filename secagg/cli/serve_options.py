@@ -12,7 +12,17 @@ from secagg.cli.carriers import CarrierChoice, ChosenCarrier
 from secagg.cli.command_options import check_no_others, check_range
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
-from secagg.cli.options import AsJson, ChosenSuite, Groups, LogFormat, LogFormatName, MinGroup, Neighbours, RoundGamma
+from secagg.cli.options import (
+    AsJson,
+    ChosenSuite,
+    Complaints,
+    Groups,
+    LogFormat,
+    LogFormatName,
+    MinGroup,
+    Neighbours,
+    RoundGamma,
+)
 from secagg.cli.private_options import BudgetFile
 from secagg.cli.promise_options import (
     Epsilon,
@@ -171,6 +181,7 @@ class ServeOptions:
     groups: Groups = 1
     min_group: MinGroup = None
     carrier: ChosenCarrier = CarrierChoice.MASKS
+    complaints: Complaints = False
     suite: ChosenSuite = SuiteName.AES_128
     epsilon: Epsilon = None
     promised_rounds: PrivateRounds = None

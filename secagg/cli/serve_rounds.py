@@ -19,7 +19,7 @@ from secagg.cli.output import names_of
 from secagg.cli.private_options import check_one_clip
 from secagg.cli.private_sums import layout_notes, promise_lines
 from secagg.cli.promise_options import PLAIN_BITS, PrivacyOptions, need_extra
-from secagg.cli.rounds import config_for, grouped_arguments, private_arguments
+from secagg.cli.rounds import complaint_arguments, config_for, grouped_arguments, private_arguments
 from secagg.cli.serve_options import ServeOptions
 from secagg.credentials import load_directory
 from secagg.encoding import Exact, Template
@@ -299,6 +299,7 @@ def _config(
             **(private_arguments(layout, invited.clients) if isinstance(layout, PrivateLayout) else {}),
             **({"context": layout.digest()} if isinstance(layout, BallotLayout) else {}),
             **grouped_arguments(options.groups, options.min_group),
+            **complaint_arguments(complaints=options.complaints),
         },
     )
 

@@ -28,7 +28,7 @@ from secagg.cli.private_simulation import (
 )
 from secagg.cli.promise_options import PLAIN_BITS
 from secagg.cli.report import SimulatedRound, report, show
-from secagg.cli.rounds import Cohort, config_for, grouped_arguments, warm_up_for
+from secagg.cli.rounds import Cohort, complaint_arguments, config_for, grouped_arguments, warm_up_for
 from secagg.cli.simulate_options import SimulateOptions
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
@@ -104,7 +104,10 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
             delta,
             options.neighbours,
             options.suite,
-            own=grouped_arguments(options.groups, options.min_group),
+            own={
+                **grouped_arguments(options.groups, options.min_group),
+                **complaint_arguments(complaints=options.complaints),
+            },
         )
     agreed: PrivateRound | None = None
     if ask is not None:

@@ -15,6 +15,7 @@ from secagg.cli.options import (
     DEFAULT_DIM,
     AsJson,
     ChosenSuite,
+    Complaints,
     Groups,
     MinGroup,
     Neighbours,
@@ -80,6 +81,7 @@ class SimulateOptions:
     groups: Groups = 1
     min_group: MinGroup = None
     carrier: ChosenCarrier = CarrierChoice.MASKS
+    complaints: Complaints = False
     suite: ChosenSuite = SuiteName.AES_128
     seed: Annotated[
         int | None,

@@ -10,7 +10,6 @@ from secagg.errors import ParameterError, StateError
 from secagg.events import Accepted, ClientAborted, ServerEvent
 from secagg.machines import ServerMachine
 from secagg.outcome import Outgoing
-from secagg.pairwise.phases import phases
 
 _NOTHING: Final = Outgoing((), lambda index: b"")
 
@@ -51,7 +50,7 @@ class Coordinator:
 
         Raises ParameterError when ``seconds`` lacks a phase, or has a time that is no positive number.
         """
-        opened = phases(server.config.threat_model, complaints=server.config.complaints > 0)
+        opened = server.config.phases
         self._seconds = dict(seconds) if isinstance(seconds, Mapping) else dict.fromkeys(map(str, opened), seconds)
         for phase in opened:
             limit = self._seconds.get(phase)

@@ -22,7 +22,7 @@ from secagg.pairwise.parameters import (
     Demand,
     default_colluders,
 )
-from secagg.pairwise.phases import ThreatModel
+from secagg.pairwise.phases import Phase, ThreatModel, phases
 from secagg.pairwise.poisoning import DEFAULT_ROBUST_BITS, Poisoning, groups_asked
 from secagg.pairwise.policy import Policy
 from secagg.pairwise.values import (
@@ -341,7 +341,8 @@ class RoundConfig:
             )
         if self.suite.is_hybrid:
             raise ParameterError(
-                f"complaints = {self.complaints}: not with suite {self.suite.name}; ask for one of the two"
+                f"complaints = {self.complaints}: not with suite {self.suite.name}, because nobody can complain about "
+                "a pair secret; leave complaints 0, or take another suite"
             )
         least, most = _fewest_complaints(self.bounds), self.threshold - 1
         if not least <= self.complaints <= most:
@@ -387,6 +388,11 @@ class RoundConfig:
     def labels(self) -> transcript.Labels:
         """What this round's hashes, signatures and keys are made over: those of its version."""
         return transcript.labels(self.version)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of the round, in order; those of complaints are there when the config has complaints."""
+        return phases(self.threat_model, complaints=self.complaints > 0)
 
     @property
     def is_complete(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
-from secagg.pairwise.phases import Phase, phases
+from secagg.pairwise.phases import Phase
 
 PHASES: Final = tuple(Phase)
 FATES: Final[tuple[str, ...]] = ("NONE", *PHASES)
@@ -86,8 +86,8 @@ class Faults:
 
 
 def phases_of(config: RoundConfig) -> tuple[Phase, ...]:
-    """The phases of a round in its threat model."""
-    return phases(config.threat_model, complaints=config.complaints > 0)
+    """The phases of a round."""
+    return config.phases
 
 
 def expected_sum(config: RoundConfig, faults: Faults, graph: NeighbourGraph | None) -> frozenset[int] | None:

@@ -27,6 +27,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,10 +45,12 @@ from secagg.pairwise.config import Policy, RoundConfig
 from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.keys import SHARE_SECRET_BYTES, KeySchedule
 from secagg.pairwise.messages import (
+    Complaint,
     Confirm,
     Confirmations,
     MaskedInput,
     Roster,
+    Settled,
     Shares,
     Survivors,
 )
@@ -159,6 +162,8 @@ class _Prepared:
     """In a hybrid suite: its pair secrets."""
     sealed_for: frozenset[int] = frozenset()
     """In a hybrid suite: the neighbours that seal the secret of the pair for it."""
+    shares: Shares | None = None
+    """In a round with complaints: what came, until it is settled whose shares count."""
     dealers: tuple[int, ...] = ()
     attached: Attached | None = None
     received: dict[int, bytes] = field(default_factory=dict)
@@ -226,10 +231,14 @@ class PreparedClients:
         match message:
             case Roster():
                 return self._share(index, message)
-            case Shares():
+            case Shares() if config.complaints:  # nobody's shares are bad
+                self._members[index].shares = message
+                return messages.encode(Complaint(config.version, self._session, b"", b""))
+            case Shares() | Settled():
+                shares = message if isinstance(message, Shares) else self._counting(index, message)
                 vector = input_of(index)
                 self._members[index].attached = attachment.taken(attachment_of(index), self._config)
-                return self._mask(index, message, vector)
+                return self._mask(index, shares, vector)
             case Survivors():
                 self._members[index].survivors = message.survivors
                 return self._confirm(index) if self._config.threat_model.confirms else self._unmask(index)
@@ -320,6 +329,18 @@ class PreparedClients:
         masking.apply_masks(config.suite, lanes, [self_mask, *higher], lower, config.masked_modulus)
         packed = memoryview(arithmetic.pack(lanes, config.masked_modulus) + envelope)
         return messages.encode(MaskedInput(self._config.version, self._session, packed))
+
+    def _counting(self, index: int, settled: Settled) -> Shares:
+        """In a round with complaints: the shares that came, of the dealers whose shares count."""
+        member = self._members[index]
+        if member.shares is None:
+            raise RuntimeError(f"client {index}: Settled before Shares")
+        shares, member.shares = member.shares, None
+        came, counting = messages.decode_ids(shares.dealers), set(messages.decode_ids(settled.dealers))
+        keep = [dealer in counting for dealer in came]
+        sealed = compress(records.cut(shares.sealed, records.SEALED_BYTES), keep)
+        commitments = compress(records.cut(shares.commitments, records.COMMITMENTS_BYTES), keep)
+        return Shares(shares.version, shares.session, settled.dealers, b"".join(sealed), b"".join(commitments))
 
     def _unseal(self, index: int, member: _Prepared, message: Shares) -> None:
         """Unseal and check what full clients dealt: nobody else knows what is in it."""

@@ -12,11 +12,11 @@ from .rules import Config, read_config
 from .wire import Refused, require
 
 NONE = bytes(32)  # what the first certificate of a chain has for the one before it
-PHASES = ("ADVERTISE", "SHARE", "MASK", "CONFIRM", "UNMASK")
+PHASES = ("ADVERTISE", "SHARE", "COMPLAIN", "ANSWER", "MASK", "CONFIRM", "UNMASK")
 CODES = (  # of a server's refusals
     *("malformed", "too-large", "wrong-version", "wrong-session", "wrong-phase", "conflict", "peer-aborted"),
     *("unknown-sender", "key-unusable", "key-repeated", "bad-signature", "wrong-length", "element-range", "padding"),
-    *("bad-share", "bad-dealer"),
+    *("bad-share", "bad-dealer", "complaint-dealers", "bad-answer", "disputed"),
 )
 
 # The shape of the arrays: a word for each element, as `fits` reads it.
@@ -153,7 +153,7 @@ def check(c: Certificate, config: Config) -> None:
             c.members(shown)  # refuses what is no set
         return
     require(len(c.transcript) == 32 and len(survivors) >= config.min_survivors, "invalid")
-    early = {m for phase, members in zip(phases, lost, strict=True) if phase in PHASES[:3] for m in members}
+    early = {m for phase, members in zip(phases, lost, strict=True) if phase in PHASES[:5] for m in members}
     require(early == {*range(config.clients)} - survivors, "invalid")
     check_sums(c, config, survivors, signers)
 

@@ -15,7 +15,8 @@ from secagg.cli import simulate as command
 from secagg.cli.dropout import parse_rates, schedule
 from secagg.cli.inputs import EncodedInputs, synthetic
 from secagg.cli.layout_options import LayoutOptions
-from secagg.simulation import PHASES, Faults
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS
+from secagg.simulation import Faults
 
 KEYS = {
     "ok", "exact", "abort", "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "included", "dropped",
@@ -60,6 +61,23 @@ def test_a_private_sum_comes_in_envelopes(invoke_json):
     assert (code, found["ok"], found["carrier"]) == (0, True, "lattice")
 
 
+@pytest.mark.parametrize("more", [(), ("--full", 5), ("--threat", "active", "--full", 5), ("--carrier", "lattice")])
+def test_clients_complain_about_nobody(invoke_json, more):
+    code, found = invoke_json(
+        "simulate", "--clients", 14, "--dim", 30, "--seed", 3, "--dropout", "complain=.1", "--complaints", *more
+    )
+    assert (code, found["ok"], found["exact"], len(found["included"])) == (0, True, True, 13)
+    assert found["dropped_in"]["COMPLAIN"] == found["dropped"]
+    sent = {phase: cost["bytes_up"] for phase, cost in found["phases"].items()}
+    assert (sent["COMPLAIN"], sent["ANSWER"]) == (41, 0)
+
+
+def test_complaints_are_refused_with_the_hybrid_suite(invoke):
+    refused = invoke("simulate", "--clients", 14, "--complaints", "--suite", "hybrid")
+    assert refused.exit_code == 2
+    assert "not with suite HYBRID" in refused.stderr
+
+
 @pytest.mark.parametrize("full", [(), ("--full", 5)])
 def test_groups_are_opened_and_some_left_out(invoke_json, full):
     code, found = invoke_json(
@@ -79,7 +97,7 @@ def test_the_keys_are_exactly_these(invoke_json, threat):
     code, found = invoke_json("simulate", "--clients", 11, "--dim", 50, "--dropout", 0.1, "--threat", threat)
     assert code == 0
     assert set(found) == KEYS
-    assert tuple(found["phases"]) == tuple(found["dropped_in"]) == PHASES
+    assert tuple(found["phases"]) == tuple(found["dropped_in"]) == WITHOUT_COMPLAINTS
     for phase, cost in found["phases"].items():
         assert set(cost) == {"client_cpu_s", "server_cpu_s", "bytes_up", "bytes_down"}
         assert set(cost["client_cpu_s"]) == {"median", "max"}

@@ -15,7 +15,8 @@ from nvflare.app_common.abstract.fl_model import FLModel
 from secagg.adapters.nvflare.payload import KEY, ToServer, in_shareable
 from secagg.adapters.nvflare.rounds import SecureRounds
 from secagg.adapters.nvflare.tasks import Exchange, JobAbortedError
-from secagg.errors import InputError, ParameterError
+from secagg.errors import ErrorCode, InputError, ParameterError
+from tests.support.bad_dealing import dealing_badly
 from tests.support.nvflare_sites import (
     ODD,
     SITES,
@@ -97,6 +98,18 @@ def test_a_site_that_is_lost_in_a_phase_is_left_out(tmp_path: Path, phase: str, 
     assert_mean(mean, given, there if phase != "UNMASK" else sorted([*there, ODD]))
     assert report.dropped == {phase: (ODD,)}
     assert bool(report.blame) == (fate is garbage)
+
+
+@pytest.mark.parametrize("holders", [1, 5])
+def test_a_site_that_deals_bad_shares_is_named_or_opens_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holders: int
+) -> None:
+    over, given = board(tmp_path), model()
+    dealing_badly(monkeypatch, 4, holders)
+    mean, report = run(over, given, round_options={"gamma": 0.2, "delta": 0.2, "complaints": "auto"})
+    assert_mean(mean, given, SITES if holders == 1 else SITES[:4])
+    assert [entry.code for entry in report.blame] == [ErrorCode.DISPUTED] * (holders > 1)
+    assert over.phases.count("ANSWER") == (holders == 1)
 
 
 def test_too_many_losses_end_the_round_with_its_reason(tmp_path: Path) -> None:
@@ -196,7 +209,6 @@ def test_settings_that_cannot_work_are_named(tmp_path: Path) -> None:
         ({"threat_model": "paranoid"}, "paranoid"),
         ({"round_options": {"min_survivors": 7}}, "min_survivors"),
         ({"threat_model": "active"}, "directory|cohort"),
-        ({"round_options": {"complaints": True}}, "round_options has 'complaints'"),
         ({"round_options": {"gama": 0.1}}, "round_options has 'gama'"),
         ({"timeout": 0}, "timeout = 0"),
         ({"train_timeout": -1.0}, "train_timeout = -1.0"),

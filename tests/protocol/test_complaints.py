@@ -8,9 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import chain
 
 from secagg import Client, ErrorCode, ParameterError, PeerError, Policy, RoundConfig
+from secagg.audit import audit
 from secagg.pairwise import messages, records
+from secagg.pairwise.certificate import Certificate
 from secagg.pairwise.messages import Accusations, Settled, Shares
 from secagg.pairwise.phases import Phase
 from secagg.simulation import Faults, expected_sum, simulate
@@ -27,6 +30,8 @@ from secagg.testing.adversary import (
     known_cohort,
 )
 from tests.support.attack_stage import active, semi_honest
+from tests.support.bad_dealing import dealing_badly
+from tests.support.certified import CertifiedCohort
 
 ACTIVE = active(7, 1, 2, version=2, complaints="auto")
 PLAIN = semi_honest(7, 1, 2, version=2, complaints="auto")
@@ -251,6 +256,21 @@ def test_a_dealer_opens_nothing_for_others_than_a_few_neighbours(name: str) -> N
     assert {index: error.code for index, error in outcome.client_errors.items()} == {2: ErrorCode.ACCUSATION_HOLDERS}
 
 
+@BOTH
+def test_envelopes_go_on_without_a_dealer_of_bad_shares(config: RoundConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short secrets of the envelopes are masked after it is settled whose shares count."""
+    identities, directory, _ = known_cohort(7)
+    vectors = [[index, 1, 2] for index in range(7)]
+    for holders, included in ((6, range(6)), (1, range(7))):
+        with monkeypatch.context() as patch:
+            dealing_badly(patch, 6, holders)
+            outcome = simulate(
+                vectors, config.replace(carrier="lattice"), seed=1, identities=identities, directory=directory
+            )
+        assert set(outcome.included) == set(included)
+        assert outcome.sum.tolist() == [sum(included), len(included), 2 * len(included)]
+
+
 # -- Losses, groups, storage -------------------------------------------------------------------------------------------
 
 
@@ -279,6 +299,31 @@ def test_groups_complain_each_on_its_own() -> None:
     assert blamed(outcome) == {(6, ErrorCode.DISPUTED)}
 
 
+@pytest.mark.parametrize(
+    ("holders", "lost", "fates"),
+    [
+        (1, {}, {}),
+        (7, {"COMPLAIN": {6}}, {}),
+        (1, {"ANSWER": {6}}, {6: "COMPLAIN"}),
+        (7, None, {0: "SHARE", 1: "SHARE", 2: "SHARE"}),
+        (1, None, {0: "COMPLAIN", 1: "COMPLAIN", 2: "COMPLAIN", 6: "COMPLAIN"}),
+    ],
+)
+def test_a_certificate_has_the_phases_of_complaints(
+    holders: int, lost: dict[str, set[int]] | None, fates: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a round with its sum, and of one that was aborted; the reference reads it as the library does."""
+    made = CertifiedCohort(7)
+    dealing_badly(monkeypatch, 6, holders)
+    data = made.certify(made.play(fates, version=2, complaints="auto"))
+    audit([data], directory=made.vouching)
+    read, certificate = chain.read(data), Certificate.from_bytes(data)
+    assert (certificate.ended is None) == (lost is not None)
+    if lost is not None:
+        assert {phase: {*read.members(members)} for phase, members in read.lost} == lost
+    assert [fault[2] for fault in read.faults] == ["disputed"] * (holders == 7)
+
+
 # -- Config and policy -------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +338,8 @@ def test_the_bound_is_between_the_colluders_and_the_threshold() -> None:
         two.replace(complaints=1)
     with pytest.raises(ParameterError, match="version"):
         active(7, 1, 2).replace(complaints=1)
+    with pytest.raises(ParameterError, match="complaints = 1: not with suite HYBRID"):
+        ACTIVE.replace(suite="hybrid")
 
 
 def test_a_policy_bounds_the_pairs_that_a_client_opens() -> None:

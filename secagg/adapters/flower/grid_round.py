@@ -12,6 +12,7 @@ from secagg.adapters.flower import records
 from secagg.adapters.flower.records import log
 from secagg.adapters.hosted_round import HostedRound, Pending
 from secagg.machines import ServerMachine
+from secagg.pairwise.phases import ServerState
 
 _GOODBYE_S: Final = 10.0
 """For telling nodes that the round is over; no answer of theirs is needed."""
@@ -63,9 +64,11 @@ class GridRound:
         return self._round.heard
 
     def exchange_keys(self, announcement: bytes) -> Pending[int]:
-        """ADVERTISE and SHARE.  Returns what goes out with the model, or nothing when the round has failed."""
+        """The phases before MASK.  Returns what goes out with the model, or nothing when the round has failed."""
         pending = self._close(self._advertise(announcement))
-        return self._close(self._exchange(pending)) if pending else {}
+        while pending and self.server.phase is not ServerState.MASK:
+            pending = self._close(self._exchange(pending))
+        return pending
 
     def training_messages(self, pending: Pending[int]) -> list[Message]:
         """The wrapped strategy's messages to the nodes that are left, each with its part of the protocol."""

@@ -37,7 +37,7 @@ from secagg.identity import MemoryDirectory
 from secagg.machines import ServerMachine
 from secagg.pairwise.carrier import Carrier
 from secagg.pairwise.config import RoundConfig, Suite
-from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase, ThreatModel
+from secagg.pairwise.phases import Phase, ThreatModel
 from secagg.pairwise.server import Server
 from secagg.pairwise.transcript import EXTENDED_VERSION
 from secagg.pairwise.values import as_suite, as_threat_model
@@ -52,7 +52,7 @@ from secagg.simulation.carriers import checked_carrier, with_carrier
 
 _DEFAULT_TIMEOUT_S: Final = 120.0
 """For phases without training: they take seconds, and a node that is late costs a dropout."""
-_TIMED_PHASES: Final = tuple(phase for phase in WITHOUT_COMPLAINTS if phase is not Phase.MASK)
+_TIMED_PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.MASK)
 _BITS: Final = 16
 """Of an encoded value, where the strategy does not say."""
 
@@ -174,7 +174,8 @@ class SecAggStrategy(Strategy):
                 them, by ``secagg-carrier``.
             options: further arguments of ``RoundConfig.for_cohort``, with its defaults: ``min_survivors``,
                 ``neighbours``, ``suite``, ...  With ``suite="hybrid"`` recorded rounds stay secret from quantum
-                computers; nodes ask for it by ``secagg-suite``.
+                computers; nodes ask for it by ``secagg-suite``.  With ``complaints="auto"`` a node that deals bad
+                shares is named and left out, where it would end the round otherwise.
 
         Raises ParameterError for a strategy or arguments that cannot work.
         """
@@ -239,14 +240,10 @@ class SecAggStrategy(Strategy):
             class_weights=dict(class_weights or {}),
         )
         self._run_config = None if run_config is None else dict(run_config)
-        if options.get("complaints"):
-            raise ParameterError(
-                f"complaints = {options['complaints']!r}: rounds over Flower have no place for complaints; leave it out"
-            )
         self._options = {**options, "threat_model": model, "gamma": gamma, "delta": delta}
         if groups is not None:
             self._options |= {"groups": groups, "version": EXTENDED_VERSION}
-        if as_suite(options.get("suite", Suite.AES_128)).is_hybrid:
+        if as_suite(options.get("suite", Suite.AES_128)).is_hybrid or options.get("complaints"):
             self._options["version"] = EXTENDED_VERSION
         self._carrier = checked_carrier(carrier)
         self._batched = None if batches is None else BatchedNodes(batches)

@@ -499,6 +499,8 @@ class HostedRound:
             self._durable = False  # should the journal fail, nobody gets what it does not have
             await self._on_thread(lambda: self._intake.merge(server))
             await self._on_thread(server.close_phase)
+            if phase == Phase.COMPLAIN:
+                await self._record_disputed(server)
             await self._begin_stage(server, await self._on_thread(server.snapshot))
             if phase == Phase.MASK:
                 await self._check_sums_apart(server)
@@ -510,6 +512,13 @@ class HostedRound:
             missing=[self.spec.name_of(seat) for seat in missing],
             next=server.phase.value,
         )
+
+    async def _record_disputed(self, server: Server) -> None:
+        """Whom the server named when it counted the complaints: no message of theirs was refused (R-COMPLAIN-10)."""
+        for entry in server.blame:
+            if entry.code is ErrorCode.DISPUTED:
+                self._note(Misbehaved(entry.sender, entry.phase, entry.code, entry.detail))
+        await self._store_records()
 
     async def _check_sums_apart(self, server: Server) -> None:
         """Abort the round, before anybody hears of its survivors, when earlier sums and this one tell too much."""

@@ -11,7 +11,7 @@ from secagg.errors import DisclosureError, ParameterError
 from secagg.machines import ServerMachine
 from secagg.pairwise.phases import Phase
 
-_BEFORE_THE_SUM = (Phase.ADVERTISE, Phase.SHARE, Phase.MASK)
+_BEFORE_THE_SUM = tuple(phase for phase in Phase if not phase.has_sum)
 
 
 @final

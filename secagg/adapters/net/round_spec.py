@@ -11,17 +11,19 @@ from secagg.adapters.net.frames import AnnouncedLayout, encode_layout
 from secagg.errors import ParameterError
 from secagg.identity import Directory
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase
+from secagg.pairwise.phases import Phase
 from secagg.privacy.layout import AnyLayout
 from secagg.statistics.layout import StudyLayout
 from secagg.wording import counted
 
-PHASES: Final = WITHOUT_COMPLAINTS
+PHASES: Final = tuple(Phase)
 STATEMENTS: Final = "STATEMENTS"
 """Of ``deadlines``: how long the statements of a chained round that was aborted in UNMASK are waited for."""
 _PHASE_DEADLINES: Final[Mapping[str, float]] = {
     Phase.ADVERTISE: 600.0,
     Phase.SHARE: 120.0,
+    Phase.COMPLAIN: 120.0,
+    Phase.ANSWER: 120.0,
     Phase.MASK: 600.0,
     Phase.CONFIRM: 120.0,
     Phase.UNMASK: 120.0,
@@ -66,11 +68,6 @@ class RoundSpec:
         config = self.config
         if config.context != self.layout.digest():
             raise ParameterError(f"round {self.name}: the config's context must be the digest of its layout")
-        if config.complaints:
-            raise ParameterError(
-                f"round {self.name}: complaints = {config.complaints}, but the service hosts rounds without them; "
-                "leave it 0"
-            )
         self.layout.check_round(config)
         self._check_candidate()
         encode_layout(self.layout)
@@ -80,7 +77,7 @@ class RoundSpec:
                 raise ParameterError(f"round {self.name}: {len(given)} {what} for {counted(config.clients, 'client')}")
         if config.threat_model.signs and (self.keys is None or self.directory is None):
             raise ParameterError(f"round {self.name}: active needs the directory of its cohort")
-        if missing := [phase for phase in PHASES if self.deadlines.get(phase, 0) <= 0]:
+        if missing := [phase for phase in config.phases if self.deadlines.get(phase, 0) <= 0]:
             raise ParameterError(f"round {self.name}: give {missing[0]} a deadline above 0 seconds")
         if self.statement_seconds < 0:
             raise ParameterError(

@@ -376,6 +376,9 @@ class Steps:
                     self._check_not_given_away(client, part.invitation)
                 step = client.receive(data)
                 if isinstance(step.event, InputNeeded):
+                    if answers is Phase.ANSWER:  # nobody complained about this client's shares: it masks at once
+                        answers = Phase.MASK
+                        self._check_not_given_away(client, part.invitation)
                     given = self._brought.submitted(client.config)
                     step = client.submit(given.vector, given.keys)
                 if isinstance(step.event, Finished):
@@ -533,7 +536,7 @@ class Steps:
 
 def _answers(client: ClientMachine) -> Phase:
     """The phase of this client's next message: its own state says so, not the frame of a server."""
-    answer = next_answer(client.config.threat_model, client.state)
+    answer = next_answer(client.config.threat_model, client.state, complaints=client.config.complaints > 0)
     if answer is None:
         raise RuntimeError(f"a client that is {client.state} has nothing more to send")
     return answer

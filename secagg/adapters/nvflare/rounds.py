@@ -41,7 +41,18 @@ from secagg.pairwise.values import as_suite, as_threat_model
 _GOODBYE_S: Final = 10.0
 """For telling sites that the round is over; no answer of theirs is needed."""
 _ROUND_OPTIONS: Final = frozenset(
-    {"gamma", "delta", "neighbours", "threshold", "min_survivors", "suite", "sigma", "grinding_bits", "eta"}
+    {
+        "gamma",
+        "delta",
+        "neighbours",
+        "threshold",
+        "min_survivors",
+        "suite",
+        "sigma",
+        "grinding_bits",
+        "eta",
+        "complaints",
+    }
 )
 """The arguments of ``RoundConfig.for_cohort`` that a job may give: what else there is, this host has no place for."""
 BeforeSent: TypeAlias = Callable[[ClientTask, FLContext], None] | None
@@ -112,7 +123,7 @@ class SecureRounds:
             **settings.round_options,
             "threat_model": as_threat_model(settings.threat_model),
         }
-        if as_suite(self._options.get("suite", Suite.AES_128)).is_hybrid:
+        if as_suite(self._options.get("suite", Suite.AES_128)).is_hybrid or self._options.get("complaints"):
             self._options["version"] = EXTENDED_VERSION
         self._directory: MemoryDirectory | None = None
         self._members: tuple[bytes, ...] = ()

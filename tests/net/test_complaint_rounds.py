@@ -1,0 +1,89 @@
+"""Rounds with complaints over the network: who deals bad shares is named, and the others get their total."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg import Identity, Policy, ThreatModel
+from secagg.adapters.net.frames import RefusedError
+from tests.support.bad_dealing import dealing_badly
+from tests.support.hosting import arrays_of, check_total, hosting, spec_of
+from tests.support.moved_clock import run
+from tests.support.processes import free_port
+from tests.support.rounds_of_processes import Start
+
+CLIENTS = 6
+LIAR = 5
+MODELS = pytest.mark.parametrize("model", ThreatModel)
+
+
+async def play(model: ThreatModel, folder: Path, tls: Path) -> tuple[Any, list[Any], dict[int, Any]]:
+    """The hosted round, how each member ended, and the totals."""
+    identities = [Identity.generate() for _ in range(CLIENTS)]
+    asked: dict[str, Any] = {"gamma": 0.2, "delta": 0.2, "version": 2, "complaints": "auto"}
+    spec = spec_of(CLIENTS, active=model.signs, identities=identities, **asked)
+    policy = Policy(threat_model=model, min_survivors=3, max_complaints=None)
+    async with hosting([spec], folder, tls) as running:
+        members = [
+            running.member(number, policy=policy, identity=identities[number], directory=spec.directory)
+            for number in range(CLIENTS)
+        ]
+        ends = await asyncio.gather(*(member.run() for member in members), return_exceptions=True)
+        return running.hosted(), ends, running.totals
+
+
+@MODELS
+def test_a_dealer_of_bad_shares_is_named_and_the_others_get_the_total(
+    tmp_path: Path, tls_folder: Path, model: ThreatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dealing_badly(monkeypatch, LIAR, CLIENTS)
+
+    async def round_() -> None:
+        hosted, ends, totals = await play(model, tmp_path, tls_folder)
+        assert "disputed" in str(ends[LIAR])
+        assert isinstance(ends[LIAR], RefusedError)
+        assert hosted.refused == {"disputed": 1}
+        assert "ANSWER" not in hosted.phase_seconds
+        for number in range(LIAR):
+            check_total(totals[number], tuple(range(LIAR)))
+
+    run(round_)
+
+
+@MODELS
+def test_a_dealer_that_opens_its_bad_shares_stays_in_the_sum(
+    tmp_path: Path, tls_folder: Path, model: ThreatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dealing_badly(monkeypatch, LIAR, 1)
+
+    async def round_() -> None:
+        hosted, _, totals = await play(model, tmp_path, tls_folder)
+        assert hosted.refused == {}
+        assert {"COMPLAIN", "ANSWER", "MASK"} <= set(hosted.phase_seconds)
+        for number in range(CLIENTS):
+            check_total(totals[number], tuple(range(CLIENTS)))
+
+    run(round_)
+
+
+def test_a_round_of_the_command_line_has_complaints(start: Start, tmp_path: Path) -> None:
+    for member in range(3):
+        np.savez(tmp_path / f"u{member}.npz", w=arrays_of(member)["w"])
+    port = free_port()
+    serve = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 2, "--bits", 20, "--open", "--gamma", 0)
+    tls = ("--demo-cert", "tls", "--port", port, "--output", "sum.npz", "--json")
+    server = start("server", *serve, *tls, "--complaints", "--log-format", "json")
+    server.await_log("listening")
+    url, trust = f"wss://localhost:{port}/default", ("--ca", "tls/server.pem", "--gamma", 0)
+    files = [("--input", f"u{m}.npz", "--output", f"t{m}.npz") for m in range(3)]
+    clients = [start(f"client {m}", "join", url, *files[m], *trust) for m in range(3)]
+    assert [client.wait() for client in clients] == [0] * 3
+    assert server.wait() == 0
+    plain = sum(arrays_of(member)["w"].astype(np.float64) for member in range(3))
+    assert np.abs(np.load(tmp_path / "sum.npz")["w"] - plain).max() < 1e-3
+    assert "COMPLAIN" in server.errors()
