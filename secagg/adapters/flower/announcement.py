@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -143,6 +144,9 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         if terms.privacy is not None:
             names = set(self.summed)
             return _private_layout(tuple(one for one in self.arrays if one[0] in names), terms, terms.privacy)
+        times_by_name = Counter(name for name, *_ in self.arrays)
+        if twice := [name for name, times in times_by_name.items() if times > 1]:
+            raise ParameterError(f"the model is announced with the array {twice[0]!r} twice")
         unsummed = set(self.unsummed())
         shapes = [(name, shape) for name, _, shape in self.arrays if name not in unsummed]
         check_weights(terms.means_by)
