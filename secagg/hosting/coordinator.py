@@ -99,8 +99,8 @@ class Coordinator:
     def receive(self, sender: int, data: bytes | bytearray | memoryview) -> ServerEvent:
         """Take one message that the host's channel says is ``sender``'s; returns when it is recorded.
 
-        The event is that of ``Server.receive``, which never raises for what a peer sent.  A message that changed nothing
-        but who is blamed is not recorded: a flood of such messages must not fill a disk.
+        The event is that of ``Server.receive``, which never raises for what a peer sent.  A message of which nothing
+        counts is not recorded, though its sender is blamed: a flood of such messages must not fill a disk.
         """
         self._require_open()
         missing = self.server.missing
