@@ -1,13 +1,14 @@
 """A thousand clients on one service, over loopback and TLS, a tenth of which vanish, while others abuse it.
 
-    python benchmarks/service_load.py [--clients 1000] [--length 10000] [--vanish 0.1] [--json FILE]
+    python benchmarks/service_load.py [--clients 1000] [--length 10000] [--vanish 0.1] [--workers N] [--json FILE]
 
 The server is ``secagg serve`` in a process of its own.  The clients are real ones (``secagg.adapters.net.member``),
 each with its own identity, connection and state file, as tasks of a few processes.  Those that vanish deal their
 shares and are gone before their vector.  Meanwhile strangers and members abuse the service in every way that
 ``service_abuse.Abuser`` knows, again and again, until the round is over.
 
-Printed: wall time, the server's CPU time and peak memory (Linux), bytes, and whether the sum is the plain one.
+Printed: wall time, the server's CPU time and peak memory (Linux), bytes, and whether the sum is the plain one.  With
+``--workers`` the main process's own CPU time stands beside that of all its processes: it is what bounds a server.
 
     python benchmarks/service_load.py --logins [--seconds 5] [--connections 8] [--json FILE]
 
@@ -234,14 +235,14 @@ def show_logins(rows: list[dict[str, Any]]) -> None:
 # The measurement.
 
 
-def measure(clients: int, length: int, vanish: float, processes: int, abused: bool) -> dict[str, Any]:
+def measure(clients: int, length: int, vanish: float, processes: int, abused: bool, workers: int = 0) -> dict[str, Any]:
     """Run the round; returns what is to be told of it."""
     vanishing = random.Random(1).sample(range(clients), int(vanish * clients))
     with tempfile.TemporaryDirectory(prefix="secagg-load-") as name:
         folder = Path(name)
         prepare(folder, clients, length)
         port, monitor = free_port(), free_port()
-        server = start_server(folder, port, monitor, vanish)
+        server = start_server(folder, port, monitor, vanish, workers)
         try:
             return run_round(folder, port, monitor, server, clients, length, vanishing, processes, abused)
         finally:
@@ -256,7 +257,7 @@ def prepare(folder: Path, clients: int, length: int) -> None:
     save_directory(folder / "cohort.json", members)
 
 
-def start_server(folder: Path, port: int, monitor: int, vanish: float) -> subprocess.Popen[bytes]:
+def start_server(folder: Path, port: int, monitor: int, vanish: float, workers: int = 0) -> subprocess.Popen[bytes]:
     """``secagg serve``, when it listens."""
     command = [
         *(
@@ -274,7 +275,7 @@ def start_server(folder: Path, port: int, monitor: int, vanish: float) -> subpro
         *("--directory", "cohort.json", "--threat-model", "semi_honest", "--delta", str(vanish), "--gamma", "0.2"),
         *("--demo-cert", CERTIFICATES, "--port", str(port), "--monitor-port", str(monitor), "--linger", "20"),
         "--json",
-        *("--deadline", "120", "--deadline", "MASK=30"),
+        *("--deadline", "120", "--deadline", "MASK=30", "--workers", str(workers)),
     ]
     with (folder / "server.log").open("wb") as log, (folder / "summary.json").open("wb") as summary:
         server = subprocess.Popen(command, cwd=folder, stderr=log, stdout=summary)
@@ -317,6 +318,7 @@ def run_round(
             process.start()
         got = [outcomes.get(timeout=600) for _ in range(clients)]
         wall = time.perf_counter() - started
+        main_process = cpu_seconds(server.pid)
         _, _, used = os.wait4(server.pid, 0)  # it lingers for those that vanished, which have not heard the end
         server.returncode = 0
         if abused:
@@ -326,7 +328,7 @@ def run_round(
             worker.join()
         attempts = dict(counts)
     status = json.loads((folder / "summary.json").read_text())
-    return report(got, status, used, idle, wall, attempts, clients, length)
+    return {**report(got, status, used, idle, wall, attempts, clients, length), "main_cpu_s": round(main_process, 1)}
 
 
 def report(
@@ -398,7 +400,7 @@ def show(found: dict[str, Any]) -> None:
         ["vectors in the sum", ", ".join(map(str, found["in the sum"]))],
         ["wall time", f"{found['wall_s']:.0f} s"],
         *([f"of it {phase}", f"{seconds:.1f} s"] for phase, seconds in found["phase_s"].items()),
-        ["server's CPU time", f"{found['server_cpu_s']:.0f} s"],
+        ["server's CPU time", f"{found['server_cpu_s']:.1f} s, {found['main_cpu_s']:.1f} s of it the main process's"],
         ["server's peak memory", f"{size(found['server_peak_bytes'])} ({size(found['server_idle_bytes'])} when idle)"],
         ["received, a client", size(found["bytes_per_client"])],
         ["commits of the journal", f"{found['journal_commits']:,}"],
@@ -420,6 +422,7 @@ def main() -> None:
     parser.add_argument("--vanish", type=float, default=0.1)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--no-abuse", action="store_true")
+    parser.add_argument("--workers", type=int, default=0, help="of secagg serve")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--logins", action="store_true", help="only measure honest logins under each abuse")
     parser.add_argument("--seconds", type=float, default=5.0, help="with --logins, for each abuse")
@@ -432,7 +435,9 @@ def main() -> None:
         if options.json is not None:
             save(options.json, {"logins": rows, "machine": machine("websockets")})
         return
-    found = measure(options.clients, options.length, options.vanish, options.processes, not options.no_abuse)
+    found = measure(
+        options.clients, options.length, options.vanish, options.processes, not options.no_abuse, options.workers
+    )
     show(found)
     if options.json is not None:
         save(options.json, found)

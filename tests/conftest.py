@@ -42,6 +42,7 @@ _PROCESS = {
     "net/test_study_commands.py",
     "net/test_study_tutorial.py",
     "net/test_sums_apart_commands.py",
+    "net/test_tls_workers.py",
     "nvflare/test_nvflare_poc.py",
     "nvflare/test_nvflare_simulator.py",
     "privacy/test_privacy_budget_processes.py",

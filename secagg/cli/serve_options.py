@@ -50,6 +50,7 @@ _NOT_OF_A_BALLOT: Final = (
 )
 """Options of what files hold, and of noise, which a count has not."""
 _LONGEST_LINGER: Final = 1e9
+_MOST_WORKERS: Final = 256
 """About thirty years: what is longer, such as infinity, is a mistake."""
 
 
@@ -266,6 +267,15 @@ class ServeOptions:
             help="Listen without TLS. This is allowed for clients on the same machine only.", rich_help_panel=_NETWORK
         ),
     ] = False
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Number of processes that end TLS, and of threads that take vectors in and unmask the sum; 0 is one "
+            "process for all of it, which unmasks on every processor.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = 0
     max_connections: Annotated[
         int | None,
         typer.Option(
@@ -376,6 +386,7 @@ class ServeOptions:
         check_range("--port", self.port, 0, _LARGEST_PORT)
         check_range("--monitor-port", self.monitor_port, 0, _LARGEST_PORT)
         check_range("--max-connections", self.max_connections, 1)
+        check_range("--workers", self.workers, 0, _MOST_WORKERS)
         check_range("--linger", self.linger, 0, _LONGEST_LINGER)
 
     def _check_ballot(self) -> None:

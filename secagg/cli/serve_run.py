@@ -28,7 +28,7 @@ from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import is_loopback
 from secagg.adapters.net.ballot_count import tally_of
 from secagg.adapters.net.ballot_layout import BallotLayout
-from secagg.adapters.net.certificates import CERTIFICATE_FILE, make_demo_certificate, server_context
+from secagg.adapters.net.certificates import CERTIFICATE_FILE, KEY_FILE, make_demo_certificate, server_context
 from secagg.adapters.net.ending import Ending
 from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
@@ -38,6 +38,7 @@ from secagg.adapters.net.round_spec import RoundSpec
 from secagg.adapters.net.score_keeping import ScoreFileError
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.standing import listed
+from secagg.adapters.net.tls_workers import WorkerFiles
 from secagg.arithmetic import unpack
 from secagg.certificate_files import CertificateFiles
 from secagg.cli.array_files import check_output, write_arrays
@@ -211,10 +212,11 @@ async def _host(
         certifier=keepers.certifier,
         sums_apart=keepers.apart,
         scores=keepers.scores,
+        threads=options.workers or None,
     )
     async with contextlib.AsyncExitStack() as stack:
         open_monitor(service, options, stack)
-        url = await open_port(service, options, stack, tls)
+        url = await open_port(service, options, stack, tls, workers_of(options, certificate))
         _announce(service, options, url, certificate)
         if keepers.budget is not None:
             _say([spent_line(keepers.budget)])
@@ -236,12 +238,30 @@ def open_monitor(service: Service, options: ServeOptions, stack: contextlib.Asyn
     _log.info("monitoring", extra={"fields": {"url": f"http://{options.monitor_host}:{bound}/status"}})
 
 
+def workers_of(options: ServeOptions, certificate: bytes) -> WorkerFiles | None:
+    """What the processes of ``--workers`` end TLS with.  Raises ParameterError."""
+    if not options.workers:
+        return None
+    if options.demo_cert is not None:
+        files = options.demo_cert / CERTIFICATE_FILE, options.demo_cert / KEY_FILE
+    elif options.cert is not None and options.key is not None:
+        files = options.cert, options.key
+    else:
+        raise ParameterError(f"--workers {options.workers}: workers end TLS; give --cert and --key, or --demo-cert DIR")
+    return WorkerFiles(processes=options.workers, certificate=files[0], key=files[1], fingerprint=certificate)
+
+
 async def open_port(
-    service: Service, options: ServeOptions, stack: contextlib.AsyncExitStack, tls: ssl.SSLContext | None
+    service: Service,
+    options: ServeOptions,
+    stack: contextlib.AsyncExitStack,
+    tls: ssl.SSLContext | None,
+    workers: WorkerFiles | None = None,
 ) -> str:
     """Open the port; returns the URL that clients use, without a round's name."""
     try:
-        listener = await stack.enter_async_context(service.listen(options.host, options.port, tls))
+        listening = service.listen(options.host, options.port, tls, workers=workers)
+        listener = await stack.enter_async_context(listening)
     except OSError as failure:
         raise _cannot_listen("-", options.host, options.port, failure) from None
     bound = next(iter(listener.sockets)).getsockname()[1]

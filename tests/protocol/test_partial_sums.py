@@ -178,6 +178,16 @@ def test_an_input_is_in_one_hand_at_a_time(stage: Stage) -> None:
     assert one.add(1, answers[1]) == AlreadyMasked(1)
 
 
+def test_a_damaged_message_takes_no_input_out_of_a_partial_sum(stage: Stage) -> None:
+    """Otherwise one client could have a whole partial sum refused, after its own input went into it."""
+    server, answers = stage.server, stage.answers()
+    (partial,) = take(server, [{0: answers[0], 1: answers[1]}])
+    assert isinstance(offer(server, partial, 1, answers[1][:-1] + b"\xc1"), Misbehaved | InHand)
+    assert isinstance(offer(server, partial, 1, b"\xc1"), Misbehaved)
+    assert {blame.sender for blame in server.blame} == {1}
+    assert server.merge(partial) == Merged((0, 1))
+
+
 def test_a_partial_sum_counts_once(stage: Stage) -> None:
     server, answers = stage.server, stage.answers()
     (partial,) = take(server, [{0: answers[0], 1: answers[1]}])

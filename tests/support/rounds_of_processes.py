@@ -36,9 +36,12 @@ class Stage:
         threat: str,
         delta: float,
         deadline: float,
+        workers: int = 0,
+        give_up_after: int = 12,
     ) -> None:
         self.start, self.folder, self.tls = start, folder, tls
         self.members, self.rounds, self.threat, self.delta, self.deadline = members, rounds, threat, delta, deadline
+        self.workers, self.give_up_after = workers, give_up_after
         self.port, self._started = free_port(), 0
         self.servers: list[Command] = []
         self.clients: dict[tuple[str, int], Command] = {}
@@ -65,7 +68,7 @@ class Stage:
             *("--threat-model", self.threat, "--gamma", 0.2, "--delta", self.delta, "--deadline", self.deadline),
             *("--cert", self.tls / "server.pem", "--key", self.tls / "server.key", "--port", self.port),
             *("--journal", "journal.sqlite", "--output", "{round}-sum.npz", "--linger", 1.5),
-            *("--log-format", "json", "--json"),
+            *("--log-format", "json", "--json", "--workers", self.workers),
             folder=self.folder,
         )
         self.servers.append(server)
@@ -85,7 +88,7 @@ class Stage:
             f"{name}{member}-{self._started}",
             *("join", f"wss://localhost:{self.port}/{name}", "--input", f"{name}{member}.npz"),
             *("--output", f"{name}{member}-sum.npz", "--identity", identity, *active, "--json"),
-            *("--ca", self.tls / "server.pem", "--give-up-after", 12, "--log-format", "json"),
+            *("--ca", self.tls / "server.pem", "--give-up-after", self.give_up_after, "--log-format", "json"),
             folder=self.folder,
         )
         self.clients[name, member] = client

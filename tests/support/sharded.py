@@ -12,7 +12,7 @@ def offer(server: Server, partial: PartialSum, sender: int, message: bytes) -> S
     """What a host does with a message that came to a worker; the event says what became of it."""
     header = partial.header(sender, message)
     if isinstance(header, Misbehaved):
-        server.refuse(header, partial.name)
+        server.refuse(header)
         return header
     event = server.admit(sender, header, partial.name).event
     if not isinstance(event, Admitted):

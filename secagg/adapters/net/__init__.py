@@ -6,6 +6,10 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     frames          what goes over a connection
     channel         frames over a WebSocket
     policing        what a connection may send, judged while it is parsed
+    tls_workers     worker processes that end TLS: started, watched, started again
+    tls_relay       what such a process runs
+    relayed         a connection that a worker passes on
+    shared_intake   MASK on several threads
     budget          the bound on the bytes of messages in memory
     service         connections, logins, limits
     round_spec      what a round is

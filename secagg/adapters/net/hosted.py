@@ -41,6 +41,7 @@ from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.seats import Seats
+from secagg.adapters.net.shared_intake import SharedIntake
 from secagg.adapters.net.standing import RefusalRecord, Standing
 from secagg.adapters.net.statements import Statements, asked_for_statements
 from secagg.adapters.net.verdicts import UNDECIDED, Verdicts, after_the_end
@@ -57,7 +58,6 @@ from secagg.events import (
     Misbehaved,
     ServerEvent,
 )
-from secagg.machines import ServerMachine
 from secagg.outcome import Result
 from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES, encode_bitmap
 from secagg.pairwise.phases import Phase, ServerState
@@ -89,8 +89,11 @@ class HostedRound:
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
         scores: ScoreKeeper | None = None,
+        threads: int | None = None,
     ) -> None:
         self.spec = spec
+        self._intake = SharedIntake(threads or 1)
+        self._unmasking_threads = threads or os.cpu_count() or 1
         self._certifier, self._sums_apart, self._scores = certifier, sums_apart, scores
         for keeper in (sums_apart, scores):
             if keeper is not None:
@@ -118,7 +121,7 @@ class HostedRound:
         self._changed, self._new_epoch = asyncio.Event(), asyncio.Event()
         self._durable = True
         self._stage = asyncio.Lock()
-        self._server: ServerMachine | None = None
+        self._server: Server | None = None
         self._statements: Statements | None = None
         self._seen: set[int] = set()
         self._new_records: list[RefusalRecord] = []
@@ -149,7 +152,9 @@ class HostedRound:
         server, statements = self._server, self._statements
         if server is None or self.ending is not None:
             return ()
-        return tuple(server.missing) if statements is None else statements.awaited
+        if statements is not None:
+            return statements.awaited
+        return tuple(client for client in server.missing if client not in server.in_hand)
 
     @property
     def dropped(self) -> dict[str, tuple[int, ...]]:
@@ -380,11 +385,12 @@ class HostedRound:
                 await self._take_batch(None)
         finally:
             self._inbox.close()
+            self._intake.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     # Steps.
 
-    async def _take_batch(self, server: ServerMachine | None) -> None:
+    async def _take_batch(self, server: Server | None) -> None:
         """Journal what waits, act on it, answer."""
         batch = await self._inbox.batch(None if server is None else self.seconds_left)
         # An offered seat may be another client's by now.  A message of one that is gone was not acknowledged: it comes
@@ -410,7 +416,7 @@ class HostedRound:
     def _verdict_after_the_end(self, index: int, phase: str) -> str:
         return after_the_end(index, phase, () if self.ending is None else self.ending.included)
 
-    async def _judge(self, server: ServerMachine, batch: list[Submitted]) -> list[str]:
+    async def _judge(self, server: Server, batch: list[Submitted]) -> list[str]:
         """What becomes of each message.  The server sees none that is not in the journal."""
         verdicts = [self._verdicts.on_message(server, item.index, item.phase, item.data) for item in batch]
         news = [
@@ -424,9 +430,7 @@ class HostedRound:
         await self._store_records()
         return [verdict or next(decided) for verdict in verdicts]
 
-    async def _judge_statements(
-        self, server: ServerMachine, statements: Statements, batch: Sequence[Submitted]
-    ) -> list[str]:
+    async def _judge_statements(self, server: Server, statements: Statements, batch: Sequence[Submitted]) -> list[str]:
         """What becomes of each statement.  None counts that is not in the journal."""
         verdicts, new = await self._on_thread(lambda: statements.judge(server, batch))
         if new:
@@ -453,11 +457,12 @@ class HostedRound:
                 self._statements.take(index, bytes(statement))
                 self._verdicts.take(index, STATEMENT, statement)
 
-    async def _act(self, server: ServerMachine, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
+    async def _act(self, server: Server, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
         """Hand journalled messages to the server; returns its verdicts."""
         if not news:
             return []
-        events = await self._on_thread(lambda: [server.receive(index, data).event for index, _, data in news])
+        taken = [(index, data) for index, _, data in news]
+        events = await self._on_thread(lambda: self._intake.receive(server, taken))
         for (index, phase, data), event in zip(news, events, strict=True):
             if isinstance(event, Accepted) and event.phase == phase:
                 self._verdicts.take(index, phase, data)
@@ -480,7 +485,7 @@ class HostedRound:
             case Duplicate() | AlreadyMasked():
                 return "duplicate"
             case Admitted() | InHand():
-                raise RuntimeError(f"{event}: this host opens no partial sums")
+                raise RuntimeError(f"{event}: the intake settles these itself")
 
     def _record(self, event: str, new: RefusalRecord) -> None:
         if self.standing.record(new):
@@ -488,10 +493,11 @@ class HostedRound:
                 self._new_records.append(new)
             self._log(event, logging.WARNING, client=self.spec.name_of(new.seat), phase=new.phase, code=new.code)
 
-    async def _close(self, server: ServerMachine) -> None:
+    async def _close(self, server: Server) -> None:
         phase, arrived, missing = server.phase.value, self.progress(), self.awaited
         async with self._stage:
             self._durable = False  # should the journal fail, nobody gets what it does not have
+            await self._on_thread(lambda: self._intake.merge(server))
             await self._on_thread(server.close_phase)
             if phase == Phase.COMPLAIN:
                 await self._record_disputed(server)
@@ -507,14 +513,14 @@ class HostedRound:
             next=server.phase.value,
         )
 
-    async def _record_disputed(self, server: ServerMachine) -> None:
+    async def _record_disputed(self, server: Server) -> None:
         """Whom the server named when it counted the complaints: no message of theirs was refused (R-COMPLAIN-10)."""
         for entry in server.blame:
             if entry.code is ErrorCode.DISPUTED:
                 self._note(Misbehaved(entry.sender, entry.phase, entry.code, entry.detail))
         await self._store_records()
 
-    async def _check_sums_apart(self, server: ServerMachine) -> None:
+    async def _check_sums_apart(self, server: Server) -> None:
         """Abort the round, before anybody hears of its survivors, when earlier sums and this one tell too much."""
         guard = self._sums_apart
         if guard is None or server.done:
@@ -522,7 +528,7 @@ class HostedRound:
         if why := await self._on_thread(lambda: guard.why_not(self.spec, server)):
             await self._on_thread(lambda: server.abort(why))
 
-    async def _begin_stage(self, server: ServerMachine, snapshot: bytes) -> None:
+    async def _begin_stage(self, server: Server, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""
         phase, now = server.phase.value, self._clock.monotonic()
         seconds = self._longest(server)
@@ -533,23 +539,23 @@ class HostedRound:
         self._opened, self._deadline = now, now + seconds
         self._next_epoch()
 
-    def _enter_stage(self, server: ServerMachine, phase: str) -> None:
+    def _enter_stage(self, server: Server, phase: str) -> None:
         self._stage_name, self._expected = phase, len(server.missing)
         self._participants, self._dropped = frozenset(server.missing), dict(server.dropped)
         self.standing.new_phase()
         if asked := self._asked(server):
             self._statements, self._expected = Statements(asked), len(asked)
 
-    def _asked(self, server: ServerMachine) -> frozenset[int]:
+    def _asked(self, server: Server) -> frozenset[int]:
         """Who is to state that it did not answer; nobody where no certificate would have the statements."""
         return frozenset() if self._certifier is None else asked_for_statements(server, self.standing.departed)
 
-    def _longest(self, server: ServerMachine) -> float:
+    def _longest(self, server: Server) -> float:
         """How many seconds the present phase may last, or the wait for statements."""
         seconds = self.spec.deadlines.get(server.phase.value, 0.0)
         return self.spec.statement_seconds if self._asked(server) else seconds
 
-    async def _wind_up(self, server: ServerMachine) -> None:
+    async def _wind_up(self, server: Server) -> None:
         """The round was aborted: it ends, behind the statements of those that did not answer, if they are asked."""
         statements = self._statements
         if statements is None and self._asked(server):  # aborted by its host, or while the sum was computed
@@ -559,15 +565,15 @@ class HostedRound:
         else:
             await self._end(server, None)
 
-    async def _compute(self, server: ServerMachine) -> None:
+    async def _compute(self, server: Server) -> None:
         try:
-            with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="secagg-unmask") as threads:
+            with ThreadPoolExecutor(self._unmasking_threads, thread_name_prefix="secagg-unmask") as threads:
                 result = await self._on_thread(lambda: server.compute(threads))
         except PeerError:
             return  # somebody dealt bad shares: the round is aborted, and the failure names it
         await self._end(server, result)
 
-    async def _end(self, server: ServerMachine, result: Result | None) -> None:
+    async def _end(self, server: Server, result: Result | None) -> None:
         certificate = await self._certified(server, result)
         if result is not None:
             total = await self._on_thread(lambda: self._open_sum(result))
@@ -603,7 +609,7 @@ class HostedRound:
         self.is_settled = True
         self._notify()
 
-    async def _certified(self, server: ServerMachine, result: Result | None) -> bytes:
+    async def _certified(self, server: Server, result: Result | None) -> bytes:
         """The certificate for the clients; no bytes for one that none of them takes, or where none is made.
 
         It is in its file before anybody hears of the end: there is no ending without it, whatever breaks down.
@@ -623,7 +629,7 @@ class HostedRound:
     def _names(self, seats: Collection[int]) -> list[str]:
         return [self.spec.name_of(seat) for seat in seats]
 
-    def _why_no_sum(self, server: ServerMachine) -> str:
+    def _why_no_sum(self, server: Server) -> str:
         return reasons.why_no_sum(server.failure, self.spec, self.standing)
 
     def _open_sum(self, result: Result) -> OpenedSum:
@@ -661,7 +667,7 @@ class HostedRound:
         self._new_epoch = asyncio.Event()
         self._notify()
 
-    def _require_server(self) -> ServerMachine:
+    def _require_server(self) -> Server:
         if self._server is None:
             raise RuntimeError(f"round {self.name}: not started, or over")
         return self._server

@@ -135,6 +135,13 @@ class _ServiceCollector(Collector):
             refused.add_metric([code], count)
         yield refused
         yield from self._of_rounds(status["rounds"])
+        if (workers := status["workers"]) is not None:
+            yield GaugeMetricFamily("secagg_tls_workers", "Processes that end TLS now.", value=workers["ready"])
+            yield CounterMetricFamily(
+                "secagg_tls_worker_restarts",
+                "Worker processes that ended and were started again.",
+                value=workers["restarts"],
+            )
         if status["scores"] is not None:
             yield from _of_scores(status["scores"])
 

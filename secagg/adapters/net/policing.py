@@ -88,7 +88,6 @@ class FramePolice:
         raise ProtocolError(why)
 
 
-@final
 class PolicedConnection(ServerConnection):
     """A connection that ends at the first frame that breaks a rule, and takes little once it is being closed."""
 

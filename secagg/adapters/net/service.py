@@ -51,9 +51,11 @@ from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.keeping_apart import SumsApart
 from secagg.adapters.net.logins import Logins
 from secagg.adapters.net.policing import PolicedConnection
+from secagg.adapters.net.relayed import RelayedConnection
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.score_keeping import ScoreKeeper
 from secagg.adapters.net.status import status_of
+from secagg.adapters.net.tls_workers import TlsWorkers, WorkerFiles, listening_through
 from secagg.adapters.net.verdicts import UNDECIDED
 from secagg.errors import ParameterError
 from secagg.pairwise.phases import Phase
@@ -134,6 +136,7 @@ class Service:
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
         scores: ScoreKeeper | None = None,
+        threads: int | None = None,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -149,11 +152,15 @@ class Service:
                 apart by earlier ones; all rounds must have a directory then.
             scores: keeps the scores of clients over rounds; all rounds must have groups, plain means and a directory
                 then.
+            threads: how many take a round's vectors in, and unmask its sum; None: one takes them in, and as many
+                unmask as the machine has processors.
         """
         self._clock = clock
+        self._threads = threads
         self._privacy_budget, self._certifier, self._sums_apart = privacy_budget, certifier, sums_apart
         self._scores = scores
         self._running: asyncio.TaskGroup | None = None
+        self._workers: TlsWorkers | None = None
         self.rounds = {spec.name: self._hosted(spec, journal) for spec in specs}
         """By name.  A round that is added makes a new mapping: other threads read this one meanwhile."""
         for name in self.rounds:
@@ -186,8 +193,12 @@ class Service:
     # What a host does.
 
     @asynccontextmanager
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listening]:
+    async def listen(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, *, workers: WorkerFiles | None = None
+    ) -> AsyncIterator[Listening]:
         """Open or resume the rounds, and serve them for the length of the block.
+
+        With ``workers``, other processes end TLS, and ``tls`` is not used.
 
         Raises what made a round stop: a bug, or a journal that cannot be written; nothing is acted on after that.
         Raises BudgetExceededError and BudgetFileError before anybody can connect.
@@ -204,8 +215,7 @@ class Service:
             self._running = tasks
             self._tasks = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
             try:
-                admission = Admission(most_accepted(self._most), self._drop)
-                async with listening(host, port, admission, lambda door: self._serve_at(door, tls)) as listener:
+                async with self._listening(host, port, tls, workers) as listener:
                     yield listener
             finally:
                 self._running = None
@@ -243,10 +253,36 @@ class Service:
 
     def _hosted(self, spec: RoundSpec, journal: Journal) -> HostedRound:
         return HostedRound(
-            spec, journal, self._clock, self._privacy_budget, self._certifier, self._sums_apart, self._scores
+            spec,
+            journal,
+            self._clock,
+            self._privacy_budget,
+            self._certifier,
+            self._sums_apart,
+            self._scores,
+            self._threads,
         )
 
-    def _serve_at(self, door: Door, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[Listener]:
+    def _listening(
+        self, host: str, port: int, tls: ssl.SSLContext | None, workers: WorkerFiles | None
+    ) -> AbstractAsyncContextManager[Listening]:
+        most = most_accepted(self._most)
+        admission = Admission(most, self._drop)
+        if workers is None:
+            return listening(host, port, admission, lambda door: self._serve_at(door, tls))
+        self._workers = TlsWorkers(workers, self._drop)
+        return listening_through(
+            self._workers,
+            host,
+            port,
+            most,
+            self.limits.login_seconds,
+            lambda inner: self._serve_at(Door(inner, admission), None, RelayedConnection),
+        )
+
+    def _serve_at(
+        self, door: Door, tls: ssl.SSLContext | None, connection: type[PolicedConnection] = PolicedConnection
+    ) -> AbstractAsyncContextManager[Listener]:
         handshake: dict[str, Any] = {}
         if tls is not None:
             handshake["ssl_handshake_timeout"] = self.limits.login_seconds
@@ -255,7 +291,7 @@ class Service:
             self._handle,
             sock=door,
             ssl=tls,
-            create_connection=PolicedConnection,
+            create_connection=connection,
             origins=[None],  # a browser sends one: whatever page it shows has no business here
             process_request=self._admit,
             compression=None,  # masked vectors do not shrink
@@ -271,8 +307,8 @@ class Service:
             **handshake,
         )
 
-    def _drop(self) -> None:
-        self.refused[Refusal.SERVER_BUSY.value] += 1
+    def _drop(self, count: int = 1) -> None:
+        self.refused[Refusal.SERVER_BUSY.value] += count
 
     async def finished(self, linger: float) -> None:
         """Returns when every round is over and its clients know it, or ``linger`` seconds after the last one ended.
@@ -303,6 +339,7 @@ class Service:
             "journal_commits": self.journal.commits,
             "refused": dict(self.refused),
             "strangers": list(self._strangers),
+            "workers": None if self._workers is None else self._workers.status(),
             "scores": None if self._scores is None else self._scores.shown(),
             "rounds": [
                 {**status_of(hosted), "connected": sessions.count(hosted.name)} for hosted in self.rounds.values()

@@ -226,15 +226,19 @@ class Server:
                 intake.require_open(self._held, partial)
             return self._step("admit", sender, header, partial)
 
-    def refuse(self, event: Misbehaved, partial: str) -> None:
-        """Note what a worker refused: the event that ``PartialSum.header`` or ``add`` returned.
+    def refuse(self, event: Misbehaved, partial: str | None = None) -> None:
+        """Note what a worker refused.
 
-        If its sender was admitted to that partial sum, it is awaited again, and may send the right message.
+        Args:
+            event: what ``PartialSum.header`` or ``PartialSum.add`` returned.
+            partial: the name of the partial sum whose ``add`` it was: its sender, who was admitted to it, is awaited
+                again, and may send the right message.  None for an event of ``header``: whatever else this client
+                sent, and was admitted, stays.
         """
         with self._one_call("refuse"):
             if not isinstance(event, Misbehaved):
                 raise UsageError(f"refuse: {type(event).__name__}; give the Misbehaved that the worker's call returned")
-            if self._attendance.in_hand.get(event.sender) == partial:
+            if partial is not None and self._attendance.in_hand.get(event.sender) == partial:
                 del self._attendance.in_hand[event.sender]
             self._blame(event)
 
