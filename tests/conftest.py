@@ -49,6 +49,7 @@ _PROCESS = {
     "privacy/test_private_targets.py",
     "protocol/test_executors.py",
     "protocol/test_read_only_install.py",
+    "protocol/test_sharded_engines.py",
     "spec/test_mutate.py",
     "unit/test_fused_choice.py",
 }

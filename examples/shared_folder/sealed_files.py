@@ -1,6 +1,7 @@
 """Files in a shared folder that only one member and the server can read, write or exchange."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,10 @@ def replace(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; it outlives a power cut when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
-    with new.open("wb") as file:
+    with suppress(FileNotFoundError):
+        new.unlink()
+    # Never through a link that somebody has put there: it could lead to any file of ours.
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -20,6 +24,16 @@ def replace(path: Path, data: bytes) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+def read(path: Path, max_bytes: int) -> bytes:
+    """A file's bytes; none where there is no file, or somebody put another thing or too long a file in its place."""
+    try:  # through no link, and without waiting for the other end of a pipe
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            size = os.fstat(file.fileno()).st_size
+            return file.read(size) if size <= max_bytes else b""
+    except OSError:
+        return b""
 
 
 @dataclass(frozen=True)
@@ -44,9 +58,7 @@ class Box:
     def get(self, direction: str, name: str, max_bytes: int = 1 << 30) -> bytes | None:
         """A message; None while there is none, and for a file that is too long or of somebody else."""
         path, place = self._at(direction, name)
-        if not path.exists() or path.stat().st_size > max_bytes + 28:  # the nonce and the tag
-            return None
-        sealed = path.read_bytes()
+        sealed = read(path, max_bytes + 28)  # the nonce and the tag
         try:
             return AESGCM(self.key).decrypt(sealed[:12], sealed[12:], place)
         except (InvalidTag, ValueError):

@@ -15,6 +15,7 @@ from secagg.cli.layout_options import LayoutOptions
 from secagg.cli.option_words import option_words
 from secagg.cli.output import fact_table, finite, print_json, ratio, results, seconds, size, table, usage_errors
 from secagg.cli.plan_options import PlanOptions
+from secagg.cli.plan_workers import worker_facts, worker_tables
 from secagg.cli.private_round import PrivateRound, infeasible_as_json, privacy_facts, private_round, show_privacy
 from secagg.cli.promise_options import PLAIN_BITS
 from secagg.cli.rounds import config_for, warm_up_for
@@ -52,12 +53,15 @@ def plan(options: PlanOptions) -> None:
     promise, the object has the key infeasible alone, with the values that would do, or null. groups is null without
     groups; its robust_log2 is a bound like those under security.
 
+    workers is a list, with an object for each number of workers: what MASK and UNMASK take of each of them, what
+    merging their sums takes, and the memory of the server. It is empty for a round that takes one thread a minute.
+
     Exit code 0: the plan is printed. 2: there is none.
     """
     with usage_errors("plan"):
         plain, private = _agreed(options)
         config = with_carrier(plain if private is None else private.config, options.carrier)
-        found = planned(config, options.dim, options.gamma, options.privacy.most_lost)
+        found = planned(config, options.dim, options.gamma, options.privacy.most_lost, options.workers)
         found["privacy"] = None if private is None else privacy_facts(private, plain)
         found["groups"] = group_facts(config, options.attackers)
         found["carrier"] = carrier_facts(config)
@@ -95,7 +99,9 @@ def _agreed(options: PlanOptions) -> tuple[RoundConfig, PrivateRound | None]:
         return plain, private_round(ask, template, plain)
 
 
-def planned(config: RoundConfig, dim: int, gamma: float | None, delta: float | None) -> dict[str, Any]:
+def planned(
+    config: RoundConfig, dim: int, gamma: float | None, delta: float | None, workers: int | None = None
+) -> dict[str, Any]:
     """The object that ``secagg plan --json`` prints."""
     warm_up_for(config)
     expected, bytes_by_phase = expect(config), traffic(config)
@@ -131,6 +137,7 @@ def planned(config: RoundConfig, dim: int, gamma: float | None, delta: float | N
         "client_floor_s": expected.client_floor_s,
         "server_floor_s": expected.server_floor_s,
         "confirm": confirm if config.threat_model.confirms else None,
+        "workers": worker_facts(config, expected, workers),
         "security": {
             "threat": config.threat_model.value,
             "gamma": gamma,
@@ -211,6 +218,9 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
         ratio(found["server_cpu_s"], found["server_floor_s"]),
     )
     console.print(rows)
+    if found["workers"]:
+        for rows in worker_tables(found["workers"]):
+            console.print(rows)
     if found["confirm"] is not None:
         confirm = found["confirm"]
         console.print(

@@ -9,6 +9,7 @@ import typer
 
 from secagg.cli.carriers import CarrierChoice, ChosenCarrier
 from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM, AsJson, ChosenSuite, Neighbours, RoundGamma, Threat
+from secagg.cli.plan_workers import COUNTS
 from secagg.cli.promise_options import (
     DEFAULT_CLIP,
     PANEL,
@@ -43,6 +44,15 @@ class PlanOptions:
     neighbours: Neighbours = "auto"
     suite: ChosenSuite = SuiteName.AES_128
     carrier: ChosenCarrier = CarrierChoice.MASKS
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of workers to share MASK and UNMASK out among (default: "
+            f"{', '.join(map(str, COUNTS))} for a round that takes the server long, and none for others).",
+            show_default=False,
+        ),
+    ] = None
     groups: Annotated[
         str | None,
         typer.Option(

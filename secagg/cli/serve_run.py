@@ -212,7 +212,6 @@ async def _host(
         certifier=keepers.certifier,
         sums_apart=keepers.apart,
         scores=keepers.scores,
-        threads=options.workers or None,
     )
     async with contextlib.AsyncExitStack() as stack:
         open_monitor(service, options, stack)

@@ -99,12 +99,16 @@ class Coordinator:
     def receive(self, sender: int, data: bytes | bytearray | memoryview) -> ServerEvent:
         """Take one message that the host's channel says is ``sender``'s; returns when it is recorded.
 
-        The event is that of ``Server.receive``, which never raises for what a peer sent.  An event other than
-        ``Accepted`` and ``ClientAborted`` changed nothing, and is not recorded.
+        The event is that of ``Server.receive``, which never raises for what a peer sent.  A message of which nothing
+        counts is not recorded, though its sender is blamed: a flood of such messages must not fill a disk.
         """
         self._require_open()
+        missing = self.server.missing
+        was_missing = sender in missing
         event = self.server.receive(sender, data).event
-        if self._record is not None and isinstance(event, Accepted | ClientAborted):
+        # Some shares of an UNMASK message may be bad: the event is Misbehaved then, and the good ones count.
+        counts = was_missing and sender not in missing
+        if self._record is not None and (counts or isinstance(event, Accepted | ClientAborted)):
             self._is_behind = True
             self._record(sender, bytes(data))
             self._is_behind = False

@@ -40,15 +40,27 @@ def encapsulate(config: RoundConfig, public_key: bytes) -> Encapsulated:
 class KeyPair:
     """One of a client's two key pairs, from the bytes that were drawn for it."""
 
-    def __init__(self, config: RoundConfig, round_id: bytes, index: int, drawn: bytes, purpose: Purpose) -> None:
-        """``index`` is the client's; ``drawn`` has the suite's ``private_key_bytes``."""
-        self._suite, self._drawn, self._purpose = config.suite, drawn, purpose
+    def __init__(
+        self,
+        config: RoundConfig,
+        round_id: bytes,
+        index: int,
+        drawn: bytes,
+        purpose: Purpose,
+        *,
+        in_threads: bool = False,
+    ) -> None:
+        """``index`` is the client's; ``drawn`` has the suite's ``private_key_bytes``.
+
+        ``in_threads`` is for several threads that share the work, as for ``AgreementKey``.
+        """
+        self._suite, self._drawn, self._purpose, self._in_threads = config.suite, drawn, purpose, in_threads
         self._roots = RootSchedule(config.suite, round_id, config.labels, index)
 
     @cached_property
     def _x25519(self) -> agreement.AgreementKey:
         private = self._roots.x25519_key(self._drawn, self._purpose) if self._suite.is_hybrid else self._drawn
-        return agreement.AgreementKey(self._suite, private)
+        return agreement.AgreementKey(self._suite, private, in_threads=self._in_threads)
 
     @cached_property
     def _ml_kem(self) -> kem.DecapsulationKey:

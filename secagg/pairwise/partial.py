@@ -15,7 +15,7 @@ when the sum arrives.  Whatever is lost with a worker was not counted: its clien
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Self, TypeAlias, final
 
 import msgspec
@@ -194,6 +194,15 @@ class PartialSum:
             self._members.add(sender)
             self._parts[self._name].append(sender)
             return Accepted(sender, Phase.MASK)
+
+    def add_all(self, admitted: Iterable[tuple[int, Buffer]]) -> tuple[Self, tuple[Misbehaved, ...]]:
+        """``add`` the messages of many clients: a job for an executor, ``executor.submit(partial.add_all, batch)``.
+
+        Returns the sum, which is another object where the executor has carried it elsewhere, and what was refused.  An
+        executor may run the job again, as Dask does when a worker dies: no input is added twice.
+        """
+        events = [self.add(sender, data) for sender, data in admitted]
+        return self, tuple(event for event in events if isinstance(event, Misbehaved))
 
     def merge(self, other: PartialSum) -> None:
         """Take over all that another partial sum of the round holds; that one is then of no more use.

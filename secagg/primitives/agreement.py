@@ -1,7 +1,8 @@
 """Key agreement: two clients get one secret from their own private keys and each other's public keys.
 
 A hybrid suite's public keys have another half behind X25519's, which belongs to ``kem``; here the first half counts.
-One agreement goes through PyNaCl, many with one private key through ``cryptography``, which is faster at that.
+One agreement goes through PyNaCl, many with one private key through ``cryptography``, which is faster at that, unless
+several threads share the work: ``cryptography`` lets one of them run at a time.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ def agree(suite: Suite, private: bytes, peer_public: bytes) -> bytes:
 class AgreementKey:
     """A private key that agrees with many peers: what depends on it alone is computed once."""
 
-    __slots__ = ("_private",)
+    __slots__ = ("_private", "_shared", "_suite")
 
-    def __init__(self, suite: Suite, private: bytes) -> None:
+    def __init__(self, suite: Suite, private: bytes, *, in_threads: bool = False) -> None:
+        """``in_threads``: agree through PyNaCl, which lets other threads run meanwhile, and takes a tenth longer."""
+        self._suite, self._shared = suite, private if in_threads else b""
         match suite.agreement:
             case Agreement.X25519 | Agreement.HYBRID:
                 self._private = X25519PrivateKey.from_private_bytes(private)
@@ -76,6 +79,8 @@ class AgreementKey:
 
     def agree(self, peer_public: bytes) -> bytes:
         """Agree with another's public key, as the function ``agree`` does."""
+        if self._shared:
+            return agree(self._suite, self._shared, peer_public)
         try:
             return self._private.exchange(X25519PublicKey.from_public_bytes(x25519_half(peer_public)))
         except ValueError as refused:

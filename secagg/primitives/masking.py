@@ -350,16 +350,20 @@ def _workers(executor: Executor) -> int:
     return workers if isinstance(workers, int) and workers > 0 else os.cpu_count() or 1
 
 
+def blocks(vector_bytes: int, workers: int) -> int:
+    """Into how many parts ``remove_masks`` cuts a vector of so many bytes for so many workers; 1 leaves it whole."""
+    pieces = min(vector_bytes // _JOB_BYTES, workers)
+    if pieces < workers:
+        return max(pieces, 1)
+    return workers * max(1, min(vector_bytes // _AMPLE_JOB_BYTES // workers, _JOBS_PER_WORKER))
+
+
 def _jobs(
     suite: Suite, length: int, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, workers: int
 ) -> Iterator[tuple[int, int, bytes, bytes, Suite, int]]:
     """The arguments of ``_net_mask_job`` for each job: some of the vector and all keys, or some of both."""
-    size = length * modulus.dtype.itemsize
-    pieces = min(size // _JOB_BYTES, workers)
-    if pieces >= workers:
-        pieces, groups = workers * max(1, min(size // _AMPLE_JOB_BYTES // workers, _JOBS_PER_WORKER)), 1
-    else:
-        pieces = max(pieces, 1)
+    pieces, groups = blocks(length * modulus.dtype.itemsize, workers), 1
+    if pieces < workers:
         groups = max(1, min(workers * _JOBS_PER_WORKER // pieces, len(add) + len(subtract)))
     bounds = [length * piece // pieces for piece in range(pieces + 1)]
     for group in range(groups):

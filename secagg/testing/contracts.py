@@ -217,7 +217,7 @@ class HostContract:
 
     def test_too_few_stay(self, tmp_path: Path) -> None:
         """The round ends without a sum, and says so."""
-        trial = _trial(dict.fromkeys(range(2, _MEMBERS), "SHARE"))
+        trial = _trial(dict.fromkeys(range(2, _MEMBERS), Phase.SHARE))
         outcome = self.play(trial, tmp_path)
         _equal(outcome.code if isinstance(outcome, Failure) else outcome, AbortCode.TOO_FEW_CLIENTS)
 

@@ -13,7 +13,7 @@ from secagg.simulation.costs import UnitCosts
 KEYS = {
     "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "quorum", "min_survivors", "phases",
     "upload_bytes", "download_bytes", "client_cpu_s", "server_cpu_s", "client_floor_s", "server_floor_s", "confirm",
-    "security", "explain", "privacy", "groups", "carrier",
+    "security", "explain", "privacy", "groups", "carrier", "workers",
 }  # fmt: skip
 
 
@@ -106,6 +106,34 @@ def test_what_confirm_costs(invoke, invoke_json):
     }
     shown = " ".join(invoke("plan", *options).stdout.split())
     assert f"verifies {quorum} signatures of others" in shown
+
+
+@pytest.mark.usefixtures("no_calibration")
+def test_workers_are_counted(invoke, invoke_json):
+    options = ("--clients", 1000, "--dim", 10**7, "--bits", 22)
+    _, small = invoke_json("plan", "--clients", 100, "--dim", 1000)
+    assert small["workers"] == []
+    _, found = invoke_json("plan", *options, "--workers", 7)
+    one, seven = found["workers"]
+    assert (one["workers"], seven["workers"]) == (1, 7)
+    vector, message = 4 * (10**7 + 2), found["phases"]["MASK"]["bytes_up"]
+    assert one["intake"]["vectors"] == 900
+    assert seven["intake"]["vectors"] == 129  # 900 survivors among 7
+    assert seven["intake"]["bytes_received"] == pytest.approx(129 * message, rel=1e-4)
+    assert seven["intake"]["memory_bytes"] == pytest.approx(vector + message, rel=1e-4)
+    assert seven["unmask"]["blocks"] == 7  # of 4 MiB and more
+    assert seven["unmask"]["memory_bytes"] == -(-vector // 7)
+    for part in ("intake", "unmask"):
+        assert one[part]["cpu_s"] == pytest.approx(7 * seven[part]["cpu_s"])
+    assert one["merge"] == {"bytes": 0, "cpu_s": 0}
+    assert seven["merge"] == {"bytes": 7 * vector, "cpu_s": pytest.approx(7e-5)}
+    assert one["server_memory_bytes"] == 3 * vector + 1000 * found["neighbours"] * (160 + 64)
+    shown = invoke("plan", *options, "--workers", 7).stdout
+    assert "MASK shared out" in shown
+    assert "UNMASK shared out" in shown
+    _, large = invoke_json("plan", "--clients", 100_000, "--dim", 10**8, "--bits", 15)
+    assert [facts["workers"] for facts in large["workers"]] == [1, 8, 64]
+    assert [facts["unmask"]["blocks"] for facts in large["workers"]] == [4, 32, 64]  # of 4 MiB and more
 
 
 @pytest.mark.usefixtures("no_calibration")

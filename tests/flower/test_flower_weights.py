@@ -10,7 +10,7 @@ import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 
 from secagg import LayoutPolicy
-from secagg.adapters.flower import ClassWeights, SecAggMod, SecAggStrategy
+from secagg.adapters.flower import ClassWeights, MeanBy, SecAggMod, SecAggStrategy
 from secagg.errors import ParameterError
 from tests.support.flower_grid import App, Arrays, MemoryGrid, arrays_of, record_of
 from tests.support.flower_setup import averaging, one_round, with_node_config
@@ -94,19 +94,40 @@ def test_a_finer_scale_has_a_smaller_bound() -> None:
 
 
 def test_the_bound_is_met_by_the_worst_weights() -> None:
-    """Weights of half a step above and below, and values at opposite clips: what the bound promises is nearly used."""
+    """Weights that count as a step more or half a step less, and values at opposite clips."""
 
     def worst(message: Message, context: Any) -> Message:
         high = context.node_id % 2 == 0
         update = {name: values + (1.0 if high else -1.0) for name, values in model().items()}
-        metrics = MetricRecord({"num-examples": 0.1 + (0.049 if high else -0.049)})
+        metrics = MetricRecord({"num-examples": 0.149 if high else 0.001})
         return Message(RecordDict({"arrays": record_of(update), "metrics": metrics}), reply_to=message)
 
     strategy = strategy_of(weight_scale=10)
     mean = one_round(strategy, grid_of(train=worst), model())
     assert mean is not None
-    off = np.abs(mean["head.bias"] - model()["head.bias"] - 0.49).max()
+    off = np.abs(mean["head.bias"] - model()["head.bias"] - 0.148 / 0.15).max()
     assert 0.4 * strategy.reports[1].error_bound < off <= strategy.reports[1].error_bound
+
+
+def test_coarse_steps_leave_no_client_alone_in_the_sum() -> None:
+    """A server chooses the steps: none of its choices makes a weight above 0, of a client or of a class, count 0."""
+
+    def small_but_one(message: Message, context: Any) -> Message:
+        reply = fit(message, context)
+        own = 0.9 if context.node_id == LOST else 0.001
+        reply.content["metrics"] = MetricRecord(
+            {"num-examples": own, "class-counts": [own] * 4, "tests": own, "loss": 1.0}
+        )
+        return reply
+
+    coarse = {"head.*": ClassWeights("class-counts", largest=1.0, scale=1)}
+    strategy = strategy_of(weight_scale=1, class_weights=coarse, metrics={"loss": MeanBy("tests", 2.0, at_most=5)})
+    policy = LayoutPolicy(weighted_by=frozenset({"num-examples", "class-counts", "tests"}))
+    assert one_round(strategy, grid_of(SecAggMod(layout_policy=policy), train=small_but_one), model()) is not None
+    report = strategy.reports[1]
+    assert (report.contributors, report.total_weight) == (8, 8)
+    assert report.thin_classes == {"class-counts": ()} or not report.thin_classes
+    assert report.error_bounds["loss"] == pytest.approx(10.0 * 2**-31, rel=1e-3), "of 8 clients with 8 for their weight"
 
 
 def test_a_larger_weight_counts_as_the_largest(caplog: pytest.LogCaptureFixture) -> None:

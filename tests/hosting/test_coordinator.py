@@ -185,6 +185,33 @@ def test_what_changed_nothing_is_not_recorded() -> None:
     assert [sender for sender, _ in disk.messages] == [0, 0], "a client that leaves changes the server"
 
 
+def test_a_message_of_which_some_shares_are_bad_is_recorded() -> None:
+    """Its good shares count, and its sender has nothing more to send: after a restart nobody may wait for it."""
+    disk, cohort = Disk(), Cohort()
+    coordinator = disk.coordinator()
+    outgoing = coordinator.open(0.0)
+    while coordinator.server.phase is not ServerState.UNMASK:
+        for index, data in list(outgoing):
+            coordinator.receive(index, cohort.answer(index, data))
+        outgoing = coordinator.advance(0.0)
+    for index, data in list(outgoing):
+        answer = cohort.answer(index, data)
+        if index == 2:
+            opened = messages.to_server.decode(answer, len(answer), CONFIG.version)
+            assert isinstance(opened, messages.Unmask)
+            turned = bytes((opened.openings[0] ^ 1,)) + opened.openings[1:]
+            answer = messages.encode(msgspec.structs.replace(opened, openings=turned))
+        event = coordinator.receive(index, answer)
+        assert isinstance(event, Misbehaved) == (index == 2)
+    assert not coordinator.server.missing
+    restored = disk.restored()
+    restored.open(0.0)
+    assert not restored.server.missing
+    assert restored.server.blame == coordinator.server.blame != ()
+    restored.advance(0.0)
+    assert restored.server.compute().sum.tolist() == [1 + 2 + 3 + 4 + 5] * 3
+
+
 @pytest.mark.parametrize("moment", ["open", "receive", "advance"])
 def test_nothing_goes_on_after_something_could_not_be_stored(moment: str) -> None:
     """The host sends nothing that depends on it, and what the disk has is the round to go on from."""

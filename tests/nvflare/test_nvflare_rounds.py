@@ -252,3 +252,20 @@ def _invitation():  # type: ignore[no-untyped-def]
     from secagg.adapters.nvflare.payload import ToSite
 
     return ToSite("ADVERTISE", b"no message of the protocol")
+
+
+def test_what_a_site_says_cannot_pass_for_lines_of_the_servers_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = board(tmp_path, count=5)
+    over.fates[SITES[1], "ADVERTISE"] = lambda site, task, data: in_shareable(
+        ToServer(refused="no\nERROR the mean is wrong" + "!" * 10_000)
+    )
+    over.fates[SITES[2], "ADVERTISE"] = lambda site, task, data: make_reply(
+        "code\nERROR the mean is wrong" + "!" * 10_000
+    )
+    with caplog.at_level("INFO"):
+        run(over, model(), round_options={"gamma": 0, "delta": 0.4})
+    said = [record.getMessage() for record in caplog.records if "wrong" in record.getMessage()]
+    assert len(said) == 2
+    assert not any("\n" in line or len(line) > 500 for line in said)

@@ -36,6 +36,7 @@ from tests.support.nvflare_sites import (
     ordinary,
     refused,
     run,
+    sent,
 )
 
 OTHERS = [SITES[0], SITES[2], SITES[3]]
@@ -401,3 +402,95 @@ def test_a_message_without_a_round_is_refused(tmp_path: Path) -> None:
     site.write_config(evaluate=False)
     assert "not in" in refused(site.handle(TASK, in_shareable(ToSite("SHARE", b"message"))))
     assert site.handle("other", Shareable()).get_return_code() == ReturnCode.TASK_DATA_FILTER_ERROR
+
+
+# --- what a server tells one site alone, and what leaves around the protocol ------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["_validate_type", "site_name", "job_id", "hint"])
+def test_a_header_that_only_one_site_is_sent_never_reaches_its_script(tmp_path: Path, header: str) -> None:
+    """A script that is told something else could make all updates but one small."""
+    over, given = board(tmp_path, count=4), model()
+    met: list[Shareable] = []
+    filtered = SecAggDataFilter.process
+
+    def with_hint(site: InProcessSite, task: str, data: Shareable) -> Shareable:
+        data.set_header(header, "train nothing")
+        data["beside the model"] = "train nothing"
+        fl_ctx = site.context(task)
+        met.append(filtered(SecAggDataFilter(), sent(data), fl_ctx))
+        return site.handle(task, data)
+
+    over.fates[ODD, "MASK"] = with_hint
+    mean, _ = run(over, given)
+    assert_mean(mean, given, SITES[:4])
+    ((task,),) = [met]
+    assert task.get_header(header) is None
+    assert task.keys() == {"__headers__", "DXO"}
+    assert task.get_header("current_round") == 0
+
+
+def test_a_model_that_is_sent_as_a_change_to_one_site_is_noticed(tmp_path: Path) -> None:
+    over = board(tmp_path, count=4)
+
+    def as_change(site: InProcessSite, task: str, data: Shareable) -> Shareable:
+        data["DXO"]["kind"] = DataKind.WEIGHT_DIFF
+        return site.handle(task, data)
+
+    over.fates[ODD, "MASK"] = as_change
+    assert lost(over) == "MASK"
+    assert over.sites[ODD].trained == 0
+
+
+def test_a_training_task_under_the_protocols_name_sends_no_plain_update(tmp_path: Path) -> None:
+    """A job's config may give any task to its own executor: the filters of a site's own privacy.json must stop it."""
+    site = InProcessSite(ODD, tmp_path, ordinary)
+    fl_ctx = site.context(TASK)
+    plain = FLModelUtils.to_shareable(FLModel(params={"w": np.ones(3)}, metrics={"loss": 1.0}))
+    with pytest.raises(ContentBlockedException):
+        SecAggResultFilter().process(plain, fl_ctx)
+    beside = in_shareable(ToServer(b"message"), FLModelUtils.to_shareable(FLModel(params={"w": np.ones(3)})))
+    assert SecAggResultFilter().process(beside, fl_ctx).keys() <= {KEY, "__headers__"}
+
+
+@pytest.mark.parametrize("name", [TASK, "validate"])
+def test_an_error_takes_nothing_with_it(tmp_path: Path, name: str) -> None:
+    site = InProcessSite(ODD, tmp_path, ordinary)
+    failed = FLModelUtils.to_shareable(FLModel(params={"w": np.ones(3)}))
+    failed.set_return_code(ReturnCode.EXECUTION_EXCEPTION)
+    left = SecAggResultFilter().process(failed, site.context(name))
+    assert left.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
+    assert left.keys() == {"__headers__"}
+
+
+def test_metrics_in_clear_are_numbers_and_no_arrays(tmp_path: Path) -> None:
+    site = InProcessSite(ODD, tmp_path, lambda site, given: FLModel(metrics={"update": np.ones(3)}))
+    assert site.handle("validate", plain_task()).get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR
+    site.train = lambda site, given: FLModel(metrics={"accuracy": np.float32(0.5), "by class": {"a": 1, "b": 0.5}})
+    assert site.handle("validate", plain_task()).get_return_code() == ReturnCode.OK
+
+
+def test_a_whole_number_of_any_size_keeps_the_site_in_the_round(tmp_path: Path) -> None:
+    over, given = board(tmp_path, count=3), {"w": np.zeros(2)}
+    over.sites[ODD].train = lambda site, given: FLModel(
+        params=given.params, metrics={"loss": -(10**400)}, meta={"NUM_STEPS_CURRENT_ROUND": 10**400}
+    )
+    for name in (SITES[0], SITES[2]):
+        over.sites[name].train = lambda site, given: FLModel(
+            params=given.params, metrics={"loss": 1.0}, meta={"NUM_STEPS_CURRENT_ROUND": 100}
+        )
+    mean, report = run(over, given, metrics={"loss": 2.0})
+    assert mean is not None
+    assert report.total_weight == 300
+    assert abs(mean.metrics["loss"]) < 1e-6
+
+
+@pytest.mark.parametrize("steps", [0.2, 0.49, 1e-300])
+def test_a_weight_above_zero_does_not_round_to_nothing(tmp_path: Path, steps: float) -> None:
+    """A server that makes all weights but one round to 0 would have that one's update for the sum."""
+    over, given = board(tmp_path, count=3), {"w": np.zeros(2)}
+    for site in over.sites.values():
+        site.train = lambda site, given: FLModel(params=given.params, meta={"NUM_STEPS_CURRENT_ROUND": steps})
+    mean, report = run(over, given)
+    assert mean is not None
+    assert (report.contributors, report.total_weight) == (3, 3)

@@ -70,7 +70,9 @@ def ladder(private: bytes, public: bytes) -> bytes:
 )
 def test_agreement(private: str, public: str, shared: str) -> None:
     assert agreement.agree(X25519, unhex(private), unhex(public)) == unhex(shared)
-    assert agreement.AgreementKey(X25519, unhex(private)).agree(unhex(public)) == unhex(shared)
+    for in_threads in (False, True):
+        key = agreement.AgreementKey(X25519, unhex(private), in_threads=in_threads)
+        assert key.agree(unhex(public)) == unhex(shared)
     assert ladder(unhex(private), unhex(public)) == unhex(shared)
 
 
@@ -121,6 +123,8 @@ def test_low_order_is_what_agrees_on_zero(u: int, high_bit: int) -> None:
             agreement.agree(X25519, private, public)
         with pytest.raises(CryptoError, match="low order"):
             agreement.AgreementKey(X25519, private).agree(public)
+        with pytest.raises(CryptoError, match="low order"):
+            agreement.AgreementKey(X25519, private, in_threads=True).agree(public)
 
 
 @pytest.mark.parametrize("high_bit", [0, 1])

@@ -39,6 +39,7 @@ STATUS: dict[str, Any] = {
             "group_anomalies": [{"number": 0, "distance": 1.0, "cosine": 1.0, "norm": 1.0, "stands_out": False}],
         }
     ],
+    "workers": {"processes": 2, "ready": 2, "restarts": 1},
     "scores": {"rounds": 1, "highest": [{"client": "ada", "score": 1.0, "excess": 1.0}]},
 }
 BOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "secagg.json").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -143,10 +144,13 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         if terms.privacy is not None:
             names = set(self.summed)
             return _private_layout(tuple(one for one in self.arrays if one[0] in names), terms, terms.privacy)
+        times_by_name = Counter(name for name, *_ in self.arrays)
+        if twice := [name for name, times in times_by_name.items() if times > 1]:
+            raise ParameterError(f"the model is announced with the array {twice[0]!r} twice")
         unsummed = set(self.unsummed())
-        shapes = {name: shape for name, _, shape in self.arrays if name not in unsummed}
+        shapes = [(name, shape) for name, _, shape in self.arrays if name not in unsummed]
         check_weights(terms.means_by)
-        check_class_terms(terms.class_weights, shapes)
+        check_class_terms(terms.class_weights, dict(shapes))
         extra = [*metric_arrays(terms.sums, terms.means_by), *class_arrays(terms.class_weights)]
         self._check_names(extra)
         # Bytes come in the order of names, whatever a dict's was.
@@ -156,7 +160,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         by_class = {name for one in terms.class_weights.values() for name in one.arrays}
         return MixedLayout(
             arrays=(
-                *shapes.items(),
+                *shapes,
                 *((name, ()) for name in weighed_metrics),
                 *((one.name, one.shape) for one in extra),
             ),
@@ -247,7 +251,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 def _private_layout(arrays: Described, terms: UpdateTerms, privacy: PrivacyTerms) -> PrivateLayout:
     if terms.clips or terms.array_bits or terms.metric_names or terms.weight_scale != 1:
         raise ParameterError(
-            "a private round has one clip for all arrays, one number of bits, whole weights, and no metrics"
+            "a private round has whole weights, one clip for all arrays, one number of bits, and no metrics"
         )
     if (terms.clip, terms.bits) != (privacy.update_clip, privacy.bits):
         raise ParameterError(

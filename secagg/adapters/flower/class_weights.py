@@ -35,7 +35,8 @@ class ClassWeights:
     Attributes:
         metric: the metric of the app's reply that has one weight for each class: a list of numbers from 0 up.
         largest: the largest weight of a class at one client; larger ones are reduced to it.
-        scale: how many steps a weight of 1 has.  A weight is rounded to the nearest step.
+        scale: how many steps a weight of 1 has.  A weight is rounded to the nearest step, and one above 0
+            counts as a step at least.
 
     Raises ParameterError for what cannot be summed.
     """
@@ -143,7 +144,10 @@ def _array_of_contributors(metric: str) -> str:
 
 
 def class_values(metric: str, one: ClassTerms, given: object) -> Values:
-    """One client's weights, in steps.  Raises InputError for what is no list of so many finite numbers."""
+    """One client's weights, in steps.  Raises InputError for what is no list of so many finite numbers.
+
+    A weight above 0 is a step at least: a server's coarse steps must not leave one client alone with a class.
+    """
     weights = given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else None
     if weights is None or len(weights) != one.classes:
         raise InputError(
@@ -158,7 +162,7 @@ def class_values(metric: str, one: ClassTerms, given: object) -> Values:
             metric,
             one.largest,
         )
-    steps = np.rint(np.clip(values, 0.0, one.largest) * one.scale)
+    steps = np.maximum(np.rint(np.clip(values, 0.0, one.largest) * one.scale), values > 0)
     return {array_of_steps(metric): steps, _array_of_contributors(metric): (steps > 0).astype(np.float64)}
 
 
@@ -189,7 +193,7 @@ class ClassMeans:
 def class_means(terms: Mapping[str, ClassTerms], opened: Opened, clip_of: Mapping[str, float]) -> ClassMeans:
     """The means of the arrays with class weights.
 
-    A row is off by two roundings at most: that of the values, and that of the weights, by half a step each.
+    A row is off by two roundings at most: that of the values, and that of the weights, by a step each at most.
     """
     found = ClassMeans()
     for metric, one in terms.items():
@@ -204,6 +208,6 @@ def class_means(terms: Mapping[str, ClassTerms], opened: Opened, clip_of: Mappin
             found.means[name] = rows * factors.reshape(-1, *(1,) * (rows.ndim - 1))
             found.kept[name] = kept
             least = float(totals.min())
-            by_weights = clip_of[name] * opened.count / least
+            by_weights = 2 * clip_of[name] * opened.count / least
             found.bounds[name] = opened.count * opened.bound_of(name) * one.steps / least + by_weights
     return found

@@ -151,8 +151,8 @@ class Codec:
         bound = self.encoder.error_bound(count, steps, self._leaf_of[array])
         if self.terms.weight_scale == 1:
             return bound
-        # Each weight is off by half a step at most, and moves the mean towards a value that is 2 clips away at most.
-        return bound + self.announced.clip_of(array) * count / steps
+        # Each weight is off by a step at most, and moves the mean towards a value that is 2 clips away at most.
+        return bound + 2 * self.announced.clip_of(array) * count / steps
 
     def encode(self, arrays: ArrayRecord, weight: int, extra: Mapping[str, Any]) -> tuple[Submitted, Encoded]:
         """The vector with its keys, and what a client's operator is told about it.

@@ -129,7 +129,8 @@ def metric_values(
     """One client's values of ``metric_arrays``; ``number`` looks up a metric."""
     values = {array_of_metric(name): np.asarray(number(name)) for name in sums}
     for name, one in means_by.items():
-        weight = min(max(0, round(number(one.by))), one.at_most)
+        by = number(one.by)
+        weight = min(max(1 if by > 0 else 0, round(by)), one.at_most)  # no weight above 0 rounds to nothing
         values[array_of_weight(one.by)] = np.asarray(weight)
         product = float(number(name)) * weight  # a finite metric must not become an infinity that makes a client leave
         values[array_of_metric(name)] = np.asarray(max(-LARGEST_CLIP, min(product, LARGEST_CLIP)))

@@ -121,7 +121,8 @@ class SecAggStrategy(Strategy):
                 max_weight / mean weight, and one above 2^(bits-1) - 1 is refused.  None weighs all clients alike, which
                 is the default with ``privacy``; without it there is none.
             weight_scale: how many steps a weight of 1 has: with 1000, a weight of 0.37 counts as 370 steps, and each
-                weight is off by half a step at most.  ``max_weight`` may be a fraction then.
+                weight is off by half a step at most; one above 0 counts as a step at least.  ``max_weight`` may be a
+                fraction then.
             bits: of an encoded value, 16 when not given; see ``Encoder``.
             clips: other clips for some arrays, by name or pattern (``{"*.num_batches_tracked": 10_000}``); the first
                 pattern that matches counts.  An array's error grows with its clip.  Arrays of whole numbers that no

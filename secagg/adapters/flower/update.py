@@ -86,9 +86,13 @@ def _only_metrics(step: str, content: RecordDict) -> dict[str, MetricRecordValue
 
 
 def _weight(metrics: Mapping[str, object], name: str, scale: int) -> int:
-    """The weight in steps: rounded to a whole number, and 0 when it is below; the encoder clamps it to max_weight."""
+    """The weight in steps: rounded to a whole number, and 0 when it is below; the encoder clamps it to max_weight.
+
+    One above 0 counts as a step at least: with steps so coarse that all weights but one rounded to 0, a server would
+    have that client's update for the sum.
+    """
     value = _number(metrics, name)
-    weight = max(0, round(min(value, _LARGEST_NUMBER) * scale))
+    weight = max(1 if value > 0 else 0, round(min(value, _LARGEST_NUMBER) * scale))
     if weight != value and scale == 1:
         log.warning("secagg: the metric %r is %r; a weight is a whole number from 0 up: %d counts", name, value, weight)
     if weight == 0:

@@ -89,11 +89,10 @@ class HostedRound:
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
         scores: ScoreKeeper | None = None,
-        threads: int | None = None,
     ) -> None:
         self.spec = spec
-        self._intake = SharedIntake(threads or 1)
-        self._unmasking_threads = threads or os.cpu_count() or 1
+        self._intake = SharedIntake(1)
+        self._unmasking_threads = os.cpu_count() or 1
         self._certifier, self._sums_apart, self._scores = certifier, sums_apart, scores
         for keeper in (sums_apart, scores):
             if keeper is not None:
@@ -293,8 +292,14 @@ class HostedRound:
 
     # Its life.
 
-    async def start(self) -> None:
-        """Open the round, or take it up where the journal left it."""
+    async def start(self, threads: int | None = None) -> None:
+        """Open the round, or take it up where the journal left it.
+
+        So many threads take its vectors in and unmask its sum; None: one takes them in, and as many unmask as the
+        machine has processors.
+        """
+        if threads is not None:
+            self._intake, self._unmasking_threads = SharedIntake(threads), threads
         stored = self._journal.load(self.name)
         config = self.config.to_bytes()
         seats = b"open" if self.spec.keys is None else hashlib.sha256(b"".join(self.spec.keys)).digest()

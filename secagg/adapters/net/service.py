@@ -136,7 +136,6 @@ class Service:
         certifier: Certifier | None = None,
         sums_apart: SumsApart | None = None,
         scores: ScoreKeeper | None = None,
-        threads: int | None = None,
     ) -> None:
         """Make it inside a running event loop.
 
@@ -152,15 +151,13 @@ class Service:
                 apart by earlier ones; all rounds must have a directory then.
             scores: keeps the scores of clients over rounds; all rounds must have groups, plain means and a directory
                 then.
-            threads: how many take a round's vectors in, and unmask its sum; None: one takes them in, and as many
-                unmask as the machine has processors.
         """
         self._clock = clock
-        self._threads = threads
         self._privacy_budget, self._certifier, self._sums_apart = privacy_budget, certifier, sums_apart
         self._scores = scores
         self._running: asyncio.TaskGroup | None = None
         self._workers: TlsWorkers | None = None
+        self._threads: int | None = None
         self.rounds = {spec.name: self._hosted(spec, journal) for spec in specs}
         """By name.  A round that is added makes a new mapping: other threads read this one meanwhile."""
         for name in self.rounds:
@@ -198,16 +195,17 @@ class Service:
     ) -> AsyncIterator[Listening]:
         """Open or resume the rounds, and serve them for the length of the block.
 
-        With ``workers``, other processes end TLS, and ``tls`` is not used.
+        With ``workers``, other processes end TLS, and ``tls`` is not used; as many threads take vectors in and unmask.
 
         Raises what made a round stop: a bug, or a journal that cannot be written; nothing is acted on after that.
         Raises BudgetExceededError and BudgetFileError before anybody can connect.
         """
+        self._threads = None if workers is None else workers.processes
         for hosted in self.rounds.values():
             # Afterwards, what strangers do to the process could keep them from being read.
             await _load_kernels(hosted)
         for hosted in self.rounds.values():
-            await hosted.start()
+            await hosted.start(self._threads)
         # In the journal first, so that a restart knows the round that was charged.
         charges = [hosted.charge for hosted in self.rounds.values() if hosted.charge is not None]
         await asyncio.to_thread(charge_all, charges)
@@ -235,7 +233,7 @@ class Service:
             raise RuntimeError("the service does not listen: give it the rounds when it is made")
         hosted = self._hosted(spec, self.journal)
         await _load_kernels(hosted)
-        await hosted.start()
+        await hosted.start(self._threads)
         if hosted.charge is not None:
             await asyncio.to_thread(charge_all, [hosted.charge])
         self._tasks.append(self._running.create_task(hosted.run()))
@@ -260,7 +258,6 @@ class Service:
             self._certifier,
             self._sums_apart,
             self._scores,
-            self._threads,
         )
 
     def _listening(

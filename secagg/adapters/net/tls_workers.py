@@ -70,16 +70,10 @@ class TlsWorkers:
         """How many serve now."""
         self.restarts = 0
         self._first_ready = asyncio.Event()
-        self._processes: set[asyncio.subprocess.Process] = set()
 
     def status(self) -> dict[str, int]:
         """What the status page and the metrics show."""
         return {"processes": self.files.processes, "ready": self.ready, "restarts": self.restarts}
-
-    @property
-    def process_ids(self) -> tuple[int, ...]:
-        """Of those that run now, ascending."""
-        return tuple(sorted(process.pid for process in self._processes))
 
     @asynccontextmanager
     async def running(
@@ -134,7 +128,6 @@ class TlsWorkers:
             pass_fds=orders.listeners,
             start_new_session=True,  # Ctrl+C in a terminal is for the main process, which ends its workers
         )
-        self._processes.add(process)
         serves = False
         try:
             while process.stdout is not None and (line := await process.stdout.readline()):
@@ -148,7 +141,6 @@ class TlsWorkers:
             return await process.wait()
         finally:
             self.ready -= serves
-            self._processes.discard(process)
             await _end(process)
 
 

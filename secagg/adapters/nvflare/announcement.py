@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
-from nvflare.apis.shareable import Shareable
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.app_common.app_constant import AppConstants
 
 from secagg.encoding.layout import Layout
@@ -28,6 +28,10 @@ _CONTEXT_LABEL: Final = b"secagg nvflare context 1\n"
 _INPUT_LABEL: Final = b"secagg nvflare input 1\n"
 _HEADERS: Final = (AppConstants.START_ROUND, AppConstants.CURRENT_ROUND, AppConstants.NUM_ROUNDS)
 """What a training script is told of the job's progress."""
+_TRANSPORT: Final = frozenset(value for name, value in vars(ReservedHeaderKey).items() if not name.startswith("_"))
+"""The headers by which NVFlare carries a task."""
+_MODEL: Final = "DXO"
+"""Of a Shareable: what ``dxo_of`` reads."""
 
 
 @final
@@ -164,11 +168,25 @@ def digest_of_told(task: Shareable, name: str) -> bytes:
     A number trains another model when the configs beside it are others, so that the round's context must hold them.
     Raises InputError for what is neither a number nor a text, nor a list or a mapping of such.
     """
-    told = [name, [task.get_header(key) for key in _HEADERS], dxo_of(task).meta]
+    dxo = dxo_of(task)
+    told = [name, [task.get_header(key) for key in _HEADERS], dxo.data_kind, dxo.meta]
     try:
         return hashlib.sha256(msgspec.msgpack.encode(told, order="sorted", enc_hook=_plain)).digest()
     except (TypeError, ValueError, OverflowError, RecursionError) as wrong:
         raise InputError(f"what the server tells beside the model has no digest: {wrong}") from None
+
+
+def drop_what_has_no_digest(task: Shareable) -> None:
+    """Take out of a task whatever ``digest_of_told`` does not hold, but for what NVFlare carries it by.
+
+    Were it to reach the training script, a server could tell one site something else than all others: a script that
+    trains at one site alone leaves that site's update for the sum.
+    """
+    for key in task.keys() - {ReservedHeaderKey.HEADERS, _MODEL}:
+        del task[key]
+    headers = task.get(ReservedHeaderKey.HEADERS, {})
+    for key in headers.keys() - _TRANSPORT - set(_HEADERS):
+        del headers[key]
 
 
 def dxo_of(shareable: Shareable) -> DXO:

@@ -29,6 +29,7 @@ from secagg.adapters.nvflare.announcement import (
     arrays_of,
     digest_of_model,
     digest_of_told,
+    drop_what_has_no_digest,
     dxo_of,
 )
 from secagg.adapters.nvflare.codec import Codec
@@ -129,7 +130,7 @@ class SecAggDataFilter(Filter):
             raise _blocked(f"the server's model cannot be summed: {wrong}") from None
         if (digest_of_model(model), told) != (announced.model, announced.told):
             raise _blocked("the model, or what came beside it, is not what this round was announced for")
-        del shareable[KEY]
+        drop_what_has_no_digest(shareable)
         # Scripts may train in place, and the change is against what was sent.
         kept = {name: values.copy() for name, values in model.items()}
         fl_ctx.set_prop(_TASK_STATE, _Training(payload.message, kept), private=True, sticky=False)
@@ -218,12 +219,16 @@ def _vector(announced: Announcement, model: Arrays, result: Shareable, config: R
 
 
 def _weight(numbers: Mapping[str, object]) -> int:
-    """The weight: 1 where it is not given, as in NVFlare; rounded, and 0 when it is below.  The encoder clamps it."""
+    """The weight: 1 where it is not given, as in NVFlare; the encoder clamps a large one.
+
+    It is rounded, and 0 when it is below; one above 0 counts as 1 at least, since a server that made all weights but
+    one round to 0 would have that site's update for the sum.
+    """
     if numbers.get(WEIGHT) is None:
         log.warning("secagg: the script's FLModel has no meta %r: this site's update has the weight 1", WEIGHT)
         return 1
     value = _number(numbers, WEIGHT)
-    weight = max(0, round(value))
+    weight = max(1 if value > 0 else 0, round(value))
     if weight != value:
         log.warning("secagg: %r is %r; a weight is a whole number from 0 up: %d counts", WEIGHT, value, weight)
     if weight == 0:
@@ -236,7 +241,7 @@ def _number(numbers: Mapping[str, object], name: str) -> int | float:
     value = numbers.get(name)
     if value is None:
         raise InputError(f"the script's result lacks {name!r}; it has {', '.join(map(repr, numbers)) or 'none'}")
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f"the script's result has {value!r} for {name!r}; it must be one finite number")
     return max(-_LARGEST_NUMBER, min(value, _LARGEST_NUMBER))
 

@@ -19,6 +19,8 @@ from secagg.errors import SecAggError
 
 _LOOK_S: Final = 0.2
 """How often it is looked whether the job was aborted."""
+_LONGEST_REASON: Final = 300
+"""Characters of what a site says in the server's log."""
 Reply: TypeAlias = ToServer | str
 """What a site answered, or why it is lost."""
 
@@ -113,8 +115,10 @@ def _reply(result: object) -> Reply:
     if payload is not None and payload.message:
         return payload
     if payload is not None:
-        return payload.refused or "it had answered this task before, and that answer got lost"
+        # A site may say anything, several lines included: it must not look like lines of the server's own.
+        said = repr(payload.refused[:_LONGEST_REASON])
+        return said if payload.refused else "it had answered this task before, and that answer got lost"
     code = result.get_return_code() if isinstance(result, Shareable) else None
     if code in (None, ReturnCode.OK):
         return "it sent no message of this protocol: is the job secured, and SecAggResultFilter in its client app?"
-    return f"it answered {code}"
+    return f"it answered {str(code)[:_LONGEST_REASON]!r}"

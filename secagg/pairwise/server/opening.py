@@ -67,6 +67,8 @@ class Job(NamedTuple):
     session: bytes
     owners: tuple[Survivor | Lost, ...]
     shares: secret_sharing.Part
+    in_threads: bool
+    """Whether threads of one process share the work: then none may keep the others waiting."""
 
     def __repr__(self) -> str:
         return f"<Job of {len(self.owners)}>"
@@ -117,13 +119,14 @@ def _opened(
     unmasked: Unmasked, owners: Ids, executor: Executor | None, workers: int | None
 ) -> Iterator[MaskKeys | PeerError]:
     if executor is None:
-        yield from map(open_secrets, _jobs(unmasked, owners, _OWNERS, apart=False))
+        yield from map(open_secrets, _jobs(unmasked, owners, _OWNERS, apart=False, in_threads=False))
         return
     from concurrent.futures import ThreadPoolExecutor  # whoever has an executor has imported it
 
     count = workers or getattr(executor, "_max_workers", None) or os.cpu_count() or 1
     size = max(_FEWEST_OWNERS, -(-len(owners) // (count * _JOBS_PER_WORKER)))
-    jobs = _jobs(unmasked, owners, size, apart=not isinstance(executor, ThreadPoolExecutor))
+    in_threads = isinstance(executor, ThreadPoolExecutor)
+    jobs = _jobs(unmasked, owners, size, apart=not in_threads, in_threads=in_threads and count > 1)
     waiting: deque[Future[MaskKeys | PeerError]] = deque()
     try:
         # Not all at once: each holds its shares once more.
@@ -136,7 +139,7 @@ def _opened(
             future.cancel()
 
 
-def _jobs(unmasked: Unmasked, owners: Ids, size: int, *, apart: bool) -> Iterator[Job]:
+def _jobs(unmasked: Unmasked, owners: Ids, size: int, *, apart: bool, in_threads: bool) -> Iterator[Job]:
     advertised = unmasked.advertised
     config = advertised.round.config
     reconstructor = secret_sharing.Reconstructor(config.threshold, unmasked.shares)
@@ -145,7 +148,7 @@ def _jobs(unmasked: Unmasked, owners: Ids, size: int, *, apart: bool) -> Iterato
     common = config.to_bytes(), advertised.round.round_id, advertised.session
     for place, part in enumerate(reconstructor.parts(size, apart=apart)):
         chosen = owners[place * size : (place + 1) * size]
-        yield Job(*common, tuple(_owner(owner, unmasked.masked) for owner in chosen), part)
+        yield Job(*common, tuple(_owner(owner, unmasked.masked) for owner in chosen), part, in_threads)
 
 
 def _shares_of(owner: int, unmasked: Unmasked) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.signedinteger[Any]]]:
@@ -202,7 +205,7 @@ def _keys_of(job: Job) -> MaskKeys:
 
 def _pairwise(config: RoundConfig, job: Job, lost: Lost, secret: bytes) -> Iterator[bytes]:
     """The keys of a lost client's masks with its surviving neighbours."""
-    pair = KeyPair(config, job.round_id, lost.owner, secret, "masking")
+    pair = KeyPair(config, job.round_id, lost.owner, secret, "masking", in_threads=job.in_threads)
     rules.masking_key_advertised(pair.public_key(), lost.masking_key, lost.owner)
     secrets = PairSecrets(config, job.session, lost.owner, pair, lost.masking_key)
     theirs = records.cut(lost.masking_keys, config.suite.public_key_bytes)
