@@ -122,12 +122,18 @@ class Contribution:
         last message.  It returns an ABORT message in the place of the last message when ``accept_survivors`` says no,
         or when another round released the input first.
 
-        Raises PeerError when a rule was broken: send its ``reply``; the round is over for the client.
+        Raises PeerError when a rule was broken: send its ``reply``; the round is over for the client.  Raises what the
+        update's function raises, and InputError for an update that cannot be encoded; the client's secrets are wiped
+        then, and ``client.abort()`` gives the message that tells the server to wait no longer.
         """
         step = client.receive(data)
         if isinstance(step.event, InputNeeded):
-            update = self._update() if callable(self._update) else self._update
-            step = client.submit(self._encoder.for_round(client.config).encode(update, weight=self._weight))
+            try:
+                update = self._update() if callable(self._update) else self._update
+                step = client.submit(self._encoder.for_round(client.config).encode(update, weight=self._weight))
+            except Exception:
+                client.close()
+                raise
         if isinstance(step.event, Finished) and not self._may_finish(step.event.survivors):
             return (client.abort(),)
         return step.outgoing

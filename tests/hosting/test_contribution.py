@@ -197,6 +197,25 @@ def test_an_update_that_is_made_late_is_made_when_it_is_asked_for() -> None:
         Contribution(ENCODER, lambda: UPDATES[0], released=ReleasedInputs())
 
 
+@pytest.mark.parametrize("update", [np.full(3, np.nan), lambda: np.full(4, 0.5), lambda: 1 / 0])
+def test_an_update_that_cannot_be_encoded_ends_the_clients_part(update: Any) -> None:
+    """No secret stays behind, and the server need not wait for the deadline."""
+    server = Server(config_for())
+    contributions = [Contribution(ENCODER, update, released=ReleasedInputs(), input_digest=bytes(32)) for _ in range(N)]
+    clients = [Client.join(server.invitation(), index, policy=POLICY) for index in range(N)]
+    for client, contribution in zip(clients, contributions, strict=True):
+        server.receive(client.index, contribution.start(client))
+    for index, data in list(server.close_phase()):
+        server.receive(index, *contributions[index].answer(clients[index], data))
+    shares = server.close_phase().to(0)
+    assert shares is not None
+    with pytest.raises((InputError, ZeroDivisionError)):
+        contributions[0].answer(clients[0], shares)
+    assert clients[0].state is ClientState.ABORTED
+    assert isinstance(server.receive(0, clients[0].abort()).event, ClientAborted)
+    assert contributions[0].answer(clients[0], shares) == ()
+
+
 def test_a_rule_that_the_server_broke_is_told_with_the_reply() -> None:
     client = Client.join(Server(config_for()).invitation(), 0, policy=POLICY)
     contribution = Contribution(ENCODER, UPDATES[0], released=ReleasedInputs())
