@@ -189,7 +189,7 @@ class Theatre:
     def accumulator(self, server: Server) -> list[int]:
         masking = load(server.snapshot(), self.stage.directory).held
         assert isinstance(masking, Masking)
-        return [int(lane) % MODULUS.value for lane in masking.total]
+        return [int(lane) % MODULUS.value for lane in masking.sums.total]
 
     def finish(self, server: Server) -> list[int]:
         """The sum, when everybody goes on as in the rehearsal."""
