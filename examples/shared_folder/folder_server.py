@@ -26,8 +26,7 @@ def look_once(private: Path, boxes: Sequence[Box], config: RoundConfig, seconds:
     coordinator = Coordinator(server, seconds, store=store)
     publish(boxes, server, coordinator.open(began))  # again, if the last run was stopped before all of it was out
     for index in list(server.missing):  # the members' files are the record: they stay until the phase is closed
-        data = boxes[index].get("up", server.phase.value, max(1024, coordinator.max_message_bytes))
-        if data is not None:
+        if data := boxes[index].get("up", server.phase.value, max(1024, coordinator.max_message_bytes)):
             coordinator.receive(index, data)
     began = now  # of the next phase: ``store`` keeps it with the snapshot
     publish(boxes, server, coordinator.advance(now))

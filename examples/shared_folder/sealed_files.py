@@ -1,29 +1,20 @@
 """Files in a shared folder that only one member and the server can read, write or exchange."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from secagg.encoding.npz import replacing
+
 
 def replace(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; it outlives a power cut when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    with suppress(FileNotFoundError):
-        new.unlink()
-    # Never through a link that somebody has put there: it could lead to any file of ours.
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+    with replacing(path) as file:  # never through a link that somebody has put there
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
 
 
 def read(path: Path, max_bytes: int) -> bytes:
@@ -52,14 +43,13 @@ class Box:
         """Publish a message, "up" to the server or "down" to the member, unless it is there already."""
         path, place = self._at(direction, name)
         if not path.exists():
-            nonce = os.urandom(12)
-            replace(path, nonce + AESGCM(self.key).encrypt(nonce, data, place))
+            replace(path, (nonce := os.urandom(12)) + AESGCM(self.key).encrypt(nonce, data, place))
 
     def get(self, direction: str, name: str, max_bytes: int = 1 << 30) -> bytes | None:
         """A message; None while there is none, and for a file that is too long or of somebody else."""
         path, place = self._at(direction, name)
-        sealed = read(path, max_bytes + 28)  # the nonce and the tag
         try:
+            sealed = read(path, max_bytes + 28)  # the nonce and the tag
             return AESGCM(self.key).decrypt(sealed[:12], sealed[12:], place)
         except (InvalidTag, ValueError):
             return None
