@@ -20,7 +20,7 @@ class Origin:
 
     Attributes:
         library: whose array it was.
-        dtype: the library's own, as the library has it (``torch.bfloat16``).
+        dtype: the library's own, as the library has it (``torch.bfloat16``); None keeps the type that an array has.
     """
 
     library: Literal["torch", "jax"]
@@ -48,7 +48,7 @@ def restored(array: npt.NDArray[Any], origin: Origin) -> object:
     if origin.library == "jax":
         return library.numpy.asarray(array)
     tensor = library.from_numpy(array)
-    if tensor.dtype == origin.dtype:
+    if origin.dtype is None or tensor.dtype == origin.dtype:
         return tensor
     limit = float(library.finfo(origin.dtype).max)  # only floats are of a dtype that NumPy has not
     return library.from_numpy(np.asarray(np.clip(array, -limit, limit), array.dtype)).to(origin.dtype)

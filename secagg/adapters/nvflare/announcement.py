@@ -18,7 +18,9 @@ from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.app_common.app_constant import AppConstants
 
+from secagg.encoding.arrays import to_array
 from secagg.encoding.layout import Layout
+from secagg.encoding.libraries import origin_of
 from secagg.errors import InputError, ParameterError
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -138,18 +140,20 @@ def array_of_metric(name: str) -> str:
 def arrays_of(params: object) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an FLModel's params, in their order; numbers become arrays without any axis.
 
+    PyTorch tensors are read as ``Encoder`` reads them: those on the CPU, without a copy where their type is NumPy's.
     Raises InputError for what holds something else, which it names.
     """
     if not isinstance(params, Mapping) or not params:
         raise InputError(f"the model's params are {_said(params)}: they must be arrays by name")
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, value in params.items():
-        if not isinstance(name, str) or not isinstance(value, np.ndarray | np.generic | float | int):
+        is_array = isinstance(value, np.ndarray | np.generic | float | int) or origin_of(value) is not None
+        if not isinstance(name, str) or not is_array:
             raise InputError(
-                f"the model's param {name!r} is {_said(value)}: only NumPy arrays can be summed; in a recipe, give "
-                "server_expected_format=ExchangeFormat.NUMPY, which is its default"
+                f"the model's param {name!r} is {_said(value)}: only NumPy arrays and PyTorch tensors can be summed; "
+                "in a recipe, give server_expected_format=ExchangeFormat.NUMPY, which is its default"
             )
-        arrays[name] = np.asarray(value)
+        arrays[name] = np.asarray(value) if origin_of(value) is None else to_array(value, f"the model's param {name!r}")
     return arrays
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
 from nvflare.apis.fl_constant import FLContextKey, ReservedKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
@@ -14,10 +15,12 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_common.workflows.fedavg import FedAvg
 from nvflare.app_common.workflows.model_controller import ModelController
 
+from secagg.adapters.nvflare.announcement import Arrays
 from secagg.adapters.nvflare.payload import log
 from secagg.adapters.nvflare.rounds import RoundReport, SecureRounds, Settings
 from secagg.adapters.nvflare.site import WEIGHT
 from secagg.adapters.nvflare.tasks import Exchange
+from secagg.encoding.libraries import Origin, origin_of, restored
 from secagg.errors import ParameterError, SecAggError
 from secagg.pairwise.values import as_threat_model
 
@@ -125,7 +128,7 @@ class SecuredController(ModelController):
             )
         found = FLModel(
             params_type=ParamsType.FULL,
-            params=dict(mean.arrays),
+            params=_as_given(mean.arrays, data.params),
             metrics=dict(mean.metrics) or None,
             current_round=number,
             meta={WEIGHT: mean.weight, "client_name": _MEAN},
@@ -240,3 +243,17 @@ class SecAggFedAvg(SecuredController, FedAvg):
         )
         self.secured_task = self.task_name
         self.reports = {}
+
+
+def _as_given(mean: Arrays, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean's arrays as tensors where the model has tensors: NVFlare's PyTorch persistor may take nothing else.
+
+    The mean of whole numbers stays float64, whatever their tensor's type is.
+    """
+    found: dict[str, Any] = {}
+    for name, values in mean.items():
+        origin = origin_of(given[name])
+        if origin is not None and values.dtype == np.float64:
+            origin = Origin(origin.library, None)
+        found[name] = values if origin is None else restored(values, origin)
+    return found
