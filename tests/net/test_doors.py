@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from secagg.adapters.net import doors
 from secagg.adapters.net.frames import Refusal
+from secagg.adapters.net.journal import Journal
 from secagg.adapters.net.service import Limits
 from tests.support.hosting import check_total, hosting, spec_of
 from tests.support.moved_clock import eventually, run
@@ -55,6 +56,20 @@ def no_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for descriptor in taken:
             os.close(descriptor)
+
+
+def test_a_round_whose_port_is_taken_is_not_begun(tmp_path: Path, tls_folder: Path) -> None:
+    """Its deadlines would run out while nobody can connect."""
+    spec = spec_of(3)
+
+    async def scenario() -> None:
+        with socket.create_server(("localhost", 0)) as taken, pytest.raises(OSError, match="in use"):
+            async with hosting([spec], tmp_path, tls_folder, port=taken.getsockname()[1]):
+                pass
+        with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+            assert journal.load(spec.name) is None
+
+    run(scenario)
 
 
 def test_connections_that_say_nothing_are_counted_from_the_start(tmp_path: Path, tls_folder: Path) -> None:

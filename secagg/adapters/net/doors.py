@@ -12,8 +12,8 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, final
 from weakref import WeakSet
@@ -109,23 +109,41 @@ class Door(socket.socket):
 
 
 @asynccontextmanager
-async def listening(
-    host: str, port: int, admission: Admission, serve_at: Callable[[Door], AbstractAsyncContextManager[Listener]]
-) -> AsyncIterator[Listening]:
-    """Serve at a host's addresses for the length of the block.  Raises OSError when they cannot be had.
+async def bound_at(host: str, port: int) -> AsyncIterator[Sequence[socket.socket]]:
+    """Sockets at a host's addresses, for the length of the block; nobody can connect to them yet.
+
+    Raises OSError when they cannot be had.
 
     Args:
         host: a name or an address; empty: every address.
         port: 0 for any that is free.
+    """
+    made = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    try:
+        sockets = tuple(one.dup() for one in made.sockets)
+    finally:
+        made.close()
+    with ExitStack() as stack:
+        for one in sockets:
+            stack.callback(one.close)
+        yield sockets
+
+
+@asynccontextmanager
+async def listening(
+    bound: Sequence[socket.socket],
+    admission: Admission,
+    serve_at: Callable[[Door], AbstractAsyncContextManager[Listener]],
+) -> AsyncIterator[Listening]:
+    """Serve at bound sockets for the length of the block.
+
+    Args:
+        bound: where.
         admission: whom to let in.
         serve_at: what handles the connections of a listening socket.
     """
-    bound = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
-    try:
-        doors = tuple(Door(one.dup(), admission) for one in bound.sockets)
-    finally:
-        bound.close()
     async with AsyncExitStack() as stack:
+        doors = tuple(Door(one.dup(), admission) for one in bound)
         admission.keep_spare()
         stack.callback(admission.close)
         for door in doors:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import http
 import logging
+import socket
 import ssl
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
@@ -26,7 +27,7 @@ from secagg.adapters.net.channel import CLOSE_POLICY, Channel
 from secagg.adapters.net.charging import charge_all
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
 from secagg.adapters.net.closings import no_round_page, refused_by_parser
-from secagg.adapters.net.doors import Admission, Door, Listening, listening, most_accepted
+from secagg.adapters.net.doors import Admission, Door, Listening, bound_at, listening, most_accepted
 from secagg.adapters.net.frames import (
     ABORT,
     FRAGMENT_BYTES,
@@ -200,25 +201,31 @@ class Service:
         Raises what made a round stop: a bug, or a journal that cannot be written; nothing is acted on after that.
         Raises BudgetExceededError and BudgetFileError before anybody can connect.
         """
-        self._threads = None if workers is None else workers.processes
+        # First: a round whose port cannot be had is not begun, and none of its deadlines runs.
+        async with bound_at(host, port) as bound:
+            await self._start(None if workers is None else workers.processes)
+            async with _ungrouped(), asyncio.TaskGroup() as tasks:
+                self._running = tasks
+                self._tasks = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
+                try:
+                    async with self._listening(bound, tls, workers) as listener:
+                        yield listener
+                finally:
+                    self._running = None
+                    for task in self._tasks:
+                        task.cancel()
+
+    async def _start(self, threads: int | None) -> None:
+        """Open or resume the rounds, and charge for them."""
+        self._threads = threads
         for hosted in self.rounds.values():
             # Afterwards, what strangers do to the process could keep them from being read.
             await _load_kernels(hosted)
         for hosted in self.rounds.values():
-            await hosted.start(self._threads)
+            await hosted.start(threads)
         # In the journal first, so that a restart knows the round that was charged.
         charges = [hosted.charge for hosted in self.rounds.values() if hosted.charge is not None]
         await asyncio.to_thread(charge_all, charges)
-        async with _ungrouped(), asyncio.TaskGroup() as tasks:
-            self._running = tasks
-            self._tasks = [tasks.create_task(hosted.run()) for hosted in self.rounds.values()]
-            try:
-                async with self._listening(host, port, tls, workers) as listener:
-                    yield listener
-            finally:
-                self._running = None
-                for task in self._tasks:
-                    task.cancel()
 
     async def host(self, spec: RoundSpec) -> HostedRound:
         """Open or resume one more round while the service listens; what connections may take stays as it is.
@@ -261,17 +268,16 @@ class Service:
         )
 
     def _listening(
-        self, host: str, port: int, tls: ssl.SSLContext | None, workers: WorkerFiles | None
+        self, bound: Sequence[socket.socket], tls: ssl.SSLContext | None, workers: WorkerFiles | None
     ) -> AbstractAsyncContextManager[Listening]:
         most = most_accepted(self._most)
         admission = Admission(most, self._drop)
         if workers is None:
-            return listening(host, port, admission, lambda door: self._serve_at(door, tls))
+            return listening(bound, admission, lambda door: self._serve_at(door, tls))
         self._workers = TlsWorkers(workers, self._drop)
         return listening_through(
             self._workers,
-            host,
-            port,
+            bound,
             most,
             self.limits.login_seconds,
             lambda inner: self._serve_at(Door(inner, admission), None, RelayedConnection),

@@ -160,36 +160,25 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 @asynccontextmanager
 async def listening_through(
     workers: TlsWorkers,
-    host: str,
-    port: int,
+    bound: Sequence[socket.socket],
     most: int,
     handshake_seconds: float,
     serve_at: Callable[[socket.socket], AbstractAsyncContextManager[Listener]],
 ) -> AsyncIterator[Listening]:
-    """Have the workers serve at a host's addresses for the length of the block.
-
-    Raises OSError when these cannot be had, and ParameterError when no worker serves.
+    """Have the workers serve at bound sockets for the length of the block.  Raises ParameterError when none serves.
 
     Args:
         workers: who ends TLS.
-        host: a name or an address; empty: every address.
-        port: 0 for any that is free.
+        bound: where.
         most: connections that may be open at once.
         handshake_seconds: for a TLS handshake.
         serve_at: what handles the connections that workers pass on, at a Unix socket.
     """
-    bound = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
-    try:
-        listeners = tuple(one.dup() for one in bound.sockets)
-    finally:
-        bound.close()
     async with AsyncExitStack() as stack:
-        for listener in listeners:
-            stack.callback(listener.close)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="secagg-"))  # nobody else may enter it
         inner = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         inner.bind(path := os.path.join(folder, "relay"))
-        await stack.enter_async_context(workers.running(listeners, path, most, handshake_seconds))
+        await stack.enter_async_context(workers.running(bound, path, most, handshake_seconds))
         # Ended before the workers are: what the service says last still goes through them.
         await stack.enter_async_context(serve_at(inner))
-        yield Listening(listeners)
+        yield Listening(tuple(bound))
