@@ -362,8 +362,9 @@ def _jobs(
     suite: Suite, length: int, add: Sequence[bytes], subtract: Sequence[bytes], modulus: Modulus, workers: int
 ) -> Iterator[tuple[int, int, bytes, bytes, Suite, int]]:
     """The arguments of ``_net_mask_job`` for each job: some of the vector and all keys, or some of both."""
-    pieces, groups = blocks(length * modulus.dtype.itemsize, workers), 1
-    if pieces < workers:
+    size = length * modulus.dtype.itemsize
+    pieces, groups = blocks(size, workers), 1
+    if size // _JOB_BYTES < workers:
         groups = max(1, min(workers * _JOBS_PER_WORKER // pieces, len(add) + len(subtract)))
     bounds = [length * piece // pieces for piece in range(pieces + 1)]
     for group in range(groups):

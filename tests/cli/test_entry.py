@@ -58,7 +58,9 @@ def test_the_demo_says_what_to_install(run_process, tmp_path, module):
     done = run_process("demo", without=module)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == f"secagg demo: {module} is not installed, and this needs it: {how_to_install('demo')}\n"
+    loading, why = done.stderr.splitlines()
+    assert loading == "loading scikit-learn and its data"
+    assert why == f"secagg demo: {module} is not installed, and this needs it: {how_to_install('demo')}"
     assert list(tmp_path.iterdir()) == []
 
 

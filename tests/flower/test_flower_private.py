@@ -351,7 +351,7 @@ def test_less_noise_than_a_node_asks_for_is_refused_by_its_own_count(
 @pytest.mark.parametrize(
     ("lie", "says"),
     [
-        (lambda terms: msgspec.structs.replace(terms, metrics={"loss": 1.0}), "whole weights, and no metrics"),
+        (lambda terms: msgspec.structs.replace(terms, metrics={"loss": 1.0}), "one number of bits, and no metrics"),
         (lambda terms: msgspec.structs.replace(terms, clips={"layer.bias": 1.0}), "one clip for all arrays"),
         (lambda terms: msgspec.structs.replace(terms, clip=0.1), "clip and bits are 0.1 and 18, and those of the"),
     ],

@@ -258,7 +258,9 @@ def test_a_threat_model_that_does_not_exist_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("phase", ["MASK", "advertise", "COMPUTE"])
 def test_timeouts_are_those_of_phases_that_the_wrapper_runs(phase: str) -> None:
-    with pytest.raises(ParameterError, match=f"timeout: '{phase}' is none of ADVERTISE, SHARE, CONFIRM, UNMASK"):
+    with pytest.raises(
+        ParameterError, match=f"timeout: '{phase}' is none of ADVERTISE, SHARE, COMPLAIN, ANSWER, CONFIRM, UNMASK"
+    ):
         SecAggStrategy(averaging(), clip=1.0, max_weight=1, timeout={phase: 1.0})
 
 

@@ -69,7 +69,7 @@ def connected(made: Deployment) -> Session:
     def connect() -> bool:
         try:
             found.append(new_secure_session(ADMIN, str(made.kits / ADMIN), timeout=5.0))
-        except NoConnection:
+        except (NoConnection, TypeError):  # NVFlare's own, of a server that shows no certificate yet
             return False
         return True
 

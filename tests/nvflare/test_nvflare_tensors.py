@@ -14,7 +14,7 @@ from nvflare.fuel.utils import fobs
 
 from secagg.adapters.nvflare.codec import MeanUpdate
 from secagg.errors import InputError
-from tests.nvflare.test_nvflare_jobs import controller
+from tests.support.nvflare_controller import controller
 from tests.support.nvflare_sites import SITES, InProcessSite, assert_mean, board, model, ordinary
 
 
