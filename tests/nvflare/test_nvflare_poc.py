@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from nvflare.app_common.np.recipes.fedavg import NumpyFedAvgRecipe
-from nvflare.fuel.flare_api.api_spec import NoConnection
-from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 import secagg
 from secagg.adapters.nvflare import secure
 from tests.support import nvflare_site
-from tests.support.nvflare_poc import ADMIN, SERVER, Deployment, deployment, until
+from tests.support.nvflare_poc import SERVER, Deployment, deployment, until
 
 SITES = ["site-1", "site-2", "site-3", "site-4"]
 KILLED = "site-2"
@@ -63,33 +61,14 @@ def job(root: Path, made: Deployment, halted: Path) -> str:
     return str(root / "jobs" / "job")
 
 
-def connected(made: Deployment) -> Session:
-    found: list[Session] = []
-
-    def connect() -> bool:
-        try:
-            found.append(new_secure_session(ADMIN, str(made.kits / ADMIN), timeout=5.0))
-        except (NoConnection, TypeError):  # NVFlare's own, of a server that shows no certificate yet
-            return False
-        return True
-
-    until(connect, 60, "the server starts")
-    return found[0]
-
-
 def test_a_site_that_is_killed_while_it_trains_is_left_out(tmp_path: Path) -> None:
     halted = tmp_path / "halted"
     with deployment(tmp_path, SITES, write_own_configs) as made:
-        session = connected(made)
-        try:
-            until(lambda: len(session.get_connected_client_list()) == len(SITES), 60, "the sites connect")
-            number = session.submit_job(job(tmp_path, made, halted))
-            until(halted.exists, 60, f"{KILLED} trains")
-            made.kill(KILLED)
-            # NVFlare itself says that the job is over when it has given up the site that is gone, minutes later.
-            until(lambda: "Finished FedAvg" in made.log_of(SERVER), 90, "the round ends")
-        finally:
-            session.close()
+        number = made.submit(job(tmp_path, made, halted))
+        until(halted.exists, 60, f"{KILLED} trains")
+        made.kill(KILLED)
+        # NVFlare itself says that the job is over when it has given up the site that is gone, minutes later.
+        until(lambda: "Finished FedAvg" in made.log_of(SERVER), 90, "the round ends")
         log = made.log_of(SERVER)
     survivors = [name for name in SITES if name != KILLED]
     (path,) = (made.kits / SERVER / number).rglob("server.npy")

@@ -27,6 +27,25 @@ import sys
 from nvflare.tool.poc.poc_commands import prepare_poc_provision
 prepare_poc_provision(sys.argv[3:], len(sys.argv[3:]), sys.argv[1], None, False, sys.argv[2], None)
 """
+_SUBMIT = """
+import sys, time
+from nvflare.fuel.flare_api.flare_api import new_secure_session
+user, kit, job, sites = sys.argv[1:]
+end = time.monotonic() + 90
+while True:
+    try:
+        session = new_secure_session(user, kit, timeout=5.0)
+        break
+    except Exception:  # NVFlare has several for a server that is not up yet
+        if time.monotonic() > end:
+            raise
+        time.sleep(0.2)
+while len(session.get_connected_client_list()) < int(sites):
+    assert time.monotonic() < end, "the sites do not connect"
+    time.sleep(0.2)
+print("job", session.submit_job(job))
+session.close()
+"""
 _BUILDERS = [
     {"path": "nvflare.lighter.impl.workspace.WorkspaceBuilder", "args": {"template_file": ["master_template.yml"]}},
     {"path": "nvflare.lighter.impl.static_file.StaticFileBuilder", "args": {"config_folder": "config"}},
@@ -75,6 +94,18 @@ class Deployment:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
+
+    def submit(self, job: str) -> str:
+        """Hand in a job when all sites are connected; returns its id.
+
+        In a process of its own: NVFlare keeps state for the length of a process, and what other tests leave of it has
+        kept an administrator from connecting.
+        """
+        command = [sys.executable, "-c", _SUBMIT, ADMIN, str(self.kits / ADMIN), job, str(len(self.sites))]
+        done = subprocess.run(command, env=self._environment(), capture_output=True, timeout=150, check=False)
+        assert done.returncode == 0, done.stderr.decode()[-2000:]
+        (number,) = [line[4:] for line in done.stdout.decode().splitlines() if line.startswith("job ")]
+        return number
 
     def kill(self, name: str) -> None:
         """A process and all that it has started, such as that of the site's job."""
