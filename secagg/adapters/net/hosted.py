@@ -153,7 +153,8 @@ class HostedRound:
             return ()
         if statements is not None:
             return statements.awaited
-        return tuple(client for client in server.missing if client not in server.in_hand)
+        missing, in_hand = tuple(server.missing), server.in_hand  # at once: the round's thread takes messages meanwhile
+        return tuple(client for client in missing if client not in in_hand) if in_hand else missing
 
     @property
     def dropped(self) -> dict[str, tuple[int, ...]]:

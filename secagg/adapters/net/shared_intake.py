@@ -41,7 +41,7 @@ class SharedIntake:
         left: Sequence[int] = range(len(news))
         while left := self._take(server, news, left, events):
             pass
-        if set(server.missing) == set(server.in_hand):  # nobody is awaited any more: the phase may be closed
+        if server.missing <= server.in_hand.keys():  # nobody else is awaited: the phase may be closed
             self.merge(server)
         return [events[position] for position in range(len(news))]
 
