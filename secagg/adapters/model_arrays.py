@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from secagg.errors import InputError
 
 REAL: Final = "biuf"
 """The kinds of arrays that can be summed."""
@@ -13,6 +16,21 @@ _WHOLE_CLIP: Final = 2.0**24
 WHOLE_BITS: Final = 32
 """Bits of an array of whole numbers, and of a metric, unless the server says otherwise."""
 _LARGEST: Final = float(np.finfo(np.float64).max)
+
+
+def check_announced(
+    model: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...], *, difference: bool
+) -> None:
+    """Raises InputError unless the model has this array in the announced shape, of values that can be summed.
+
+    With ``difference`` the change of the array is summed, which is none where the model's own value is not finite.
+    """
+    if name not in model or model[name].shape != shape:
+        raise InputError(f"{name} was announced with shape {shape}, and the model has another")
+    if model[name].dtype.kind not in REAL:
+        raise InputError(f"{name} is of type {model[name].dtype}: only real numbers can be summed")
+    if difference and not np.isfinite(model[name]).all():
+        raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
 
 
 def change_of(value: npt.NDArray[Any], base: npt.NDArray[Any]) -> npt.NDArray[Any]:

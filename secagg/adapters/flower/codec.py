@@ -17,11 +17,10 @@ from secagg.adapters.flower.class_weights import ClassMeans, array_of_steps, cla
 from secagg.adapters.flower.extra_arrays import Opened, array_of_metric
 from secagg.adapters.flower.metric_sums import metric_results
 from secagg.adapters.flower.model_records import flat_name
-from secagg.adapters.model_arrays import REAL, change_of, restored
+from secagg.adapters.model_arrays import REAL, change_of, check_announced, restored
 from secagg.encoding import Encoder
 from secagg.encoding.settings import Coarse
 from secagg.encoding.sums import AttachedResult, Mean
-from secagg.errors import InputError
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.encoder import PrivateEncoder
 from secagg.privacy.hosting import Submitted, decoded, opened, submitted
@@ -96,14 +95,8 @@ class Codec:
         self._halves = frozenset(name for name, array in model.items() if is_bfloat16(array))
         self._model = {name: numbers(name, array) for name, array in model.items() if name not in self._unsummed}
         for name, _, shape in announced.arrays:
-            if name in self._unsummed:
-                continue
-            if name not in self._model or self._model[name].shape != shape:
-                raise InputError(f"{name} was announced with shape {shape}, and the model has another")
-            if self._model[name].dtype.kind not in REAL:
-                raise InputError(f"{name} is of type {self._model[name].dtype}: only real numbers can be summed")
-            if self.terms.difference and not np.isfinite(self._model[name]).all():
-                raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
+            if name not in self._unsummed:
+                check_announced(self._model, name, shape, difference=self.terms.difference)
         self._leaf_of = self.layout.leaf_names()
         """The encoder may call an array by another name than the model does."""
         self._has_extra = bool(self.terms.sums or self.terms.means_by or self.terms.class_weights)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.adapters.flower.extra_arrays import ExtraArray, Opened, Values, array_of_metric
+from secagg.adapters.own_numbers import weight_in_steps
 from secagg.encoding.exact import Exact
 from secagg.encoding.limits import LARGEST_CLIP, LARGEST_WEIGHT, SMALLEST_CLIP, integer, real
 from secagg.errors import ParameterError
@@ -130,7 +131,7 @@ def metric_values(
     values = {array_of_metric(name): np.asarray(number(name)) for name in sums}
     for name, one in means_by.items():
         by = number(one.by)
-        weight = min(max(1 if by > 0 else 0, round(by)), one.at_most)  # no weight above 0 rounds to nothing
+        weight = min(weight_in_steps(by), one.at_most)
         values[array_of_weight(one.by)] = np.asarray(weight)
         product = float(number(name)) * weight  # a finite metric must not become an infinity that makes a client leave
         values[array_of_metric(name)] = np.asarray(max(-LARGEST_CLIP, min(product, LARGEST_CLIP)))

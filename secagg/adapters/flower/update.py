@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Final, final
+from typing import final
 
 import numpy as np
 from flwr.app import ArrayRecord, MetricRecordValues, RecordDict
@@ -25,14 +25,10 @@ from secagg.adapters.flower.extra_arrays import Values, array_of_metric
 from secagg.adapters.flower.metric_sums import EVALUATED, is_evaluated, metric_values
 from secagg.adapters.flower.model_records import flat_reply
 from secagg.adapters.flower.records import log
+from secagg.adapters.own_log import warn_of_clipped, warn_of_coarse
+from secagg.adapters.own_numbers import bounded, weight_in_steps
 from secagg.errors import InputError
 from secagg.privacy.hosting import Submitted
-from secagg.wording import counted, was
-
-_LISTED: Final = 4
-"""Arrays that have a line each in a client's log."""
-_LARGEST_NUMBER: Final = 2**63
-"""Above every weight, and within float64, whatever an app reports."""
 
 
 @final
@@ -86,13 +82,8 @@ def _only_metrics(step: str, content: RecordDict) -> dict[str, MetricRecordValue
 
 
 def _weight(metrics: Mapping[str, object], name: str, scale: int) -> int:
-    """The weight in steps: rounded to a whole number, and 0 when it is below; the encoder clamps it to max_weight.
-
-    One above 0 counts as a step at least: with steps so coarse that all weights but one rounded to 0, a server would
-    have that client's update for the sum.
-    """
     value = _number(metrics, name)
-    weight = max(1 if value > 0 else 0, round(min(value, _LARGEST_NUMBER) * scale))
+    weight = weight_in_steps(value, scale)
     if weight != value and scale == 1:
         log.warning("secagg: the metric %r is %r; a weight is a whole number from 0 up: %d counts", name, value, weight)
     if weight == 0:
@@ -108,7 +99,7 @@ def _number(metrics: Mapping[str, object], name: str) -> int | float:
     if not isinstance(value, int | float):
         raise InputError(f"the app's reply has {value!r} for the metric {name!r}; it must be one number")
     if isinstance(value, int):
-        return max(-_LARGEST_NUMBER, min(value, _LARGEST_NUMBER))
+        return bounded(value)
     if not isfinite(value):
         raise InputError(f"the app's reply has {value!r} for the metric {name!r}; what is summed must be finite")
     return value
@@ -118,14 +109,7 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
     """Say in the client's own log what was cut off or lost, and what the server's operator would change."""
     for name, count in encoded.clipped.items():
         clip = codec.announced.clip_of(name)
-        log.warning(
-            "secagg: %s: %s %s clipped to %r%s",
-            name,
-            counted(count, "value"),
-            was(count),
-            clip,
-            _remedy(update, name, clip),
-        )
+        warn_of_clipped(log, name, count, clip, _remedy(update, name, clip))
     if encoded.shortened < 1:
         log.warning(
             "secagg: the update is longer than the clip %r (L2 norm): %.3g times each of its values counts",
@@ -138,16 +122,7 @@ def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:
             update.weight / codec.terms.weight_scale,
             codec.terms.largest_weight,
         )
-    for name, coarse in list(encoded.coarse.items())[:_LISTED]:
-        log.warning(
-            "secagg: %s: its largest value is %.2g, and rounding may add %.2g: ask for more bits (array_bits), a clip "
-            "closer to the values, or a smaller max_weight",
-            name,
-            coarse.largest,
-            coarse.rounding,
-        )
-    if len(encoded.coarse) > _LISTED:
-        log.warning("secagg: the same holds for %s", counted(len(encoded.coarse) - _LISTED, "more array"))
+    warn_of_coarse(log, encoded.coarse)
 
 
 def _remedy(update: Update, name: str, clip: float) -> str:

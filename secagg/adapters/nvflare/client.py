@@ -35,6 +35,7 @@ from secagg.adapters.nvflare.announcement import (
 from secagg.adapters.nvflare.codec import Codec
 from secagg.adapters.nvflare.payload import KEY, TASK, ToServer, ToSite, for_server, for_site, in_shareable, log
 from secagg.adapters.nvflare.site import WEIGHT, Folders, Site
+from secagg.adapters.own_numbers import bounded, weight_in_steps
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.hosting import Submitted
@@ -42,8 +43,6 @@ from secagg.privacy.hosting import Submitted
 _TASK_STATE: Final = "secagg.task"
 """The property of a task's context: where the filters of one task find what the others did."""
 _TRAIN: Final = "train"
-_LARGEST_NUMBER: Final = 2**63
-"""Above every weight, and within float64, whatever a script reports."""
 
 
 @final
@@ -219,16 +218,12 @@ def _vector(announced: Announcement, model: Arrays, result: Shareable, config: R
 
 
 def _weight(numbers: Mapping[str, object]) -> int:
-    """The weight: 1 where it is not given, as in NVFlare; the encoder clamps a large one.
-
-    It is rounded, and 0 when it is below; one above 0 counts as 1 at least, since a server that made all weights but
-    one round to 0 would have that site's update for the sum.
-    """
+    """The weight; 1 where it is not given, as in NVFlare."""
     if numbers.get(WEIGHT) is None:
         log.warning("secagg: the script's FLModel has no meta %r: this site's update has the weight 1", WEIGHT)
         return 1
     value = _number(numbers, WEIGHT)
-    weight = max(1 if value > 0 else 0, round(value))
+    weight = weight_in_steps(value)
     if weight != value:
         log.warning("secagg: %r is %r; a weight is a whole number from 0 up: %d counts", WEIGHT, value, weight)
     if weight == 0:
@@ -243,7 +238,7 @@ def _number(numbers: Mapping[str, object], name: str) -> int | float:
         raise InputError(f"the script's result lacks {name!r}; it has {', '.join(map(repr, numbers)) or 'none'}")
     if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f"the script's result has {value!r} for {name!r}; it must be one finite number")
-    return max(-_LARGEST_NUMBER, min(value, _LARGEST_NUMBER))
+    return bounded(value)
 
 
 def _numbers(meta: Mapping[str, Any]) -> dict[str, object]:

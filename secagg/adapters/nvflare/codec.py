@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from secagg.adapters.model_arrays import REAL, change_of, restored
+from secagg.adapters.model_arrays import REAL, change_of, check_announced, restored
 from secagg.adapters.nvflare.announcement import Announcement, Arrays, array_of_metric
 from secagg.adapters.nvflare.payload import log
+from secagg.adapters.own_log import warn_of_clipped, warn_of_coarse
 from secagg.encoding import Encoder
 from secagg.encoding.sums import AttachedResult
-from secagg.errors import InputError
 from secagg.pairwise.config import RoundConfig
-from secagg.wording import counted, was
-
-_LISTED: Final = 4
-"""Arrays that have a line each in a site's log."""
 
 
 @final
@@ -59,12 +55,7 @@ class Codec:
         self.encoder: Encoder = self.layout.encoder()
         self._model = dict(model)
         for name, _, shape in announced.arrays:
-            if name not in self._model or self._model[name].shape != shape:
-                raise InputError(f"{name} was announced with shape {shape}, and the model has another")
-            if self._model[name].dtype.kind not in REAL:
-                raise InputError(f"{name} is of type {self._model[name].dtype}: only real numbers can be summed")
-            if self.terms.difference and not np.isfinite(self._model[name]).all():
-                raise InputError(f"{name} holds a NaN or an infinity in the model: no change of it can be summed")
+            check_announced(self._model, name, shape, difference=self.terms.difference)
 
     def bind(self, config: RoundConfig) -> None:
         """Encode for this round from now on.  Raises ParameterError when the layout does not suit it."""
@@ -118,28 +109,11 @@ class Codec:
         clips = self.layout.clip_by_name()
         for name, count in self.layout.by_name(self.encoder.clipped).items():
             remedy = f"; these are whole numbers: ask for clips={{{name!r}: ...}} above {clips[name]!r}"
-            log.warning(
-                "secagg: %s: %s %s clipped to %r%s",
-                name,
-                counted(count, "value"),
-                was(count),
-                clips[name],
-                remedy if name in whole else "",
-            )
+            warn_of_clipped(log, name, count, clips[name], remedy if name in whole else "")
         if self.encoder.weight_clamped:
             log.warning(
                 "secagg: the weight %d was reduced to %d, the job's max_weight: ask for a larger one, or report less",
                 weight,
                 self.terms.max_weight,
             )
-        coarse = self.layout.by_name(self.encoder.coarse(update, weight))
-        for name, one in list(coarse.items())[:_LISTED]:
-            log.warning(
-                "secagg: %s: its largest value is %.2g, and rounding may add %.2g: ask for more bits (array_bits), a "
-                "clip closer to the values, or a smaller max_weight",
-                name,
-                one.largest,
-                one.rounding,
-            )
-        if len(coarse) > _LISTED:
-            log.warning("secagg: the same holds for %s", counted(len(coarse) - _LISTED, "more array"))
+        warn_of_coarse(log, self.layout.by_name(self.encoder.coarse(update, weight)))
