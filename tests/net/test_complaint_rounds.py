@@ -6,16 +6,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from secagg import Identity, Policy, ThreatModel
 from secagg.adapters.net.frames import RefusedError
 from tests.support.bad_dealing import dealing_badly
-from tests.support.hosting import arrays_of, check_total, hosting, spec_of
+from tests.support.hosting import check_total, hosting, spec_of
 from tests.support.moved_clock import run
-from tests.support.processes import free_port
 from tests.support.rounds_of_processes import Start
+from tests.support.three_members import ThreeMembers
 
 CLIENTS = 6
 LIAR = 5
@@ -72,18 +71,6 @@ def test_a_dealer_that_opens_its_bad_shares_stays_in_the_sum(
 
 
 def test_a_round_of_the_command_line_has_complaints(start: Start, tmp_path: Path) -> None:
-    for member in range(3):
-        np.savez(tmp_path / f"u{member}.npz", w=arrays_of(member)["w"])
-    port = free_port()
-    serve = ("serve", "--clients", 3, "--dim-from", "u0.npz", "--clip", 2, "--bits", 20, "--open", "--gamma", 0)
-    tls = ("--demo-cert", "tls", "--port", port, "--output", "sum.npz", "--json")
-    server = start("server", *serve, *tls, "--complaints", "--log-format", "json")
-    server.await_log("listening")
-    url, trust = f"wss://localhost:{port}/default", ("--ca", "tls/server.pem", "--gamma", 0)
-    files = [("--input", f"u{m}.npz", "--output", f"t{m}.npz") for m in range(3)]
-    clients = [start(f"client {m}", "join", url, *files[m], *trust) for m in range(3)]
-    assert [client.wait() for client in clients] == [0] * 3
-    assert server.wait() == 0
-    plain = sum(arrays_of(member)["w"].astype(np.float64) for member in range(3))
-    assert np.abs(np.load(tmp_path / "sum.npz")["w"] - plain).max() < 1e-3
-    assert "COMPLAIN" in server.errors()
+    members = ThreeMembers(start, tmp_path, "--complaints")
+    members.all_get_the_sum()
+    assert "COMPLAIN" in members.server.errors()
