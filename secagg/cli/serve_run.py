@@ -216,9 +216,9 @@ async def _host(
     async with contextlib.AsyncExitStack() as stack:
         open_monitor(service, options, stack)
         url = await open_port(service, options, stack, tls, workers_of(options, certificate))
-        _announce(service, options, url, certificate)
         if keepers.budget is not None:
             _say([spent_line(keepers.budget)])
+        _announce(service, options, url, certificate)
         await stack.enter_async_context(shown(service, url))
         written = [asyncio.create_task(_write_sum(hosted, options.output)) for hosted in service.rounds.values()]
         await service.finished(options.linger)
@@ -279,13 +279,10 @@ def trust_in(demo_cert: Path | None) -> str:
 
 
 def _announce(service: Service, options: ServeOptions, url: str, certificate: bytes) -> None:
-    """Whom clients must reach, and what the rounds tolerate."""
+    """What the rounds tolerate, and whom clients must reach; ``listening`` last, for programs that wait for it."""
+    judge = "" if options.ballot is None else " --judge COMMAND"
     for name, hosted in service.rounds.items():
-        fields = {"round": name, "port": int(url.rpartition(":")[2]), "url": f"{url}/{name}"}
-        fields |= {"certificate": certificate.hex(), **_terms(hosted.config)}
-        _log.info("listening", extra={"fields": fields})
         typer.echo(f"round {name}: {_tolerates(hosted.config)}", err=True)
-        judge = "" if options.ballot is None else " --judge COMMAND"
         typer.echo(f"round {name}: clients run secagg join {url}/{name}{judge}{trust_in(options.demo_cert)}", err=True)
         if hosted.ending is not None:
             typer.echo(
@@ -293,6 +290,10 @@ def _announce(service: Service, options: ServeOptions, url: str, certificate: by
                 "--round or another --journal",
                 err=True,
             )
+    for name, hosted in service.rounds.items():
+        fields = {"round": name, "port": int(url.rpartition(":")[2]), "url": f"{url}/{name}"}
+        fields |= {"certificate": certificate.hex(), **_terms(hosted.config)}
+        _log.info("listening", extra={"fields": fields})
 
 
 def _outcome(service: Service, sums: Sequence[_Sum], options: ServeOptions) -> ServeOutcome:

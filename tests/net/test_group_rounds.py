@@ -93,8 +93,10 @@ def test_files_of_each_group_from_the_command_line(start: Start, tmp_path: Path)
     serve = ("serve", "--clients", 6, "--dim-from", "u0.npz", "--clip", 2, "--bits", 20, "--open", "--gamma", 0)
     tls = ("--demo-cert", "tls", "--port", port, "--output", "sum.npz", "--json")
     server = start("server", *serve, *tls, "--groups", 2, "--min-group", 3, "--log-format", "json")
-    server.await_log("listening")
-    assert "Each of 2 groups has a sum, which needs 3 of them" in server.errors()
+    assert server.await_log("listening")
+    *said, last = server.errors().splitlines()
+    assert any("Each of 2 groups has a sum, which needs 3 of them" in line for line in said)
+    assert '"event": "listening"' in last, "whoever waits for it has everything that is said before a round"
     url, trust = f"wss://localhost:{port}/default", ("--ca", "tls/server.pem", "--gamma", 0)
     refused = start("refused", "join", url, "--input", "u0.npz", "--output", "own.npz", *trust)
     assert refused.wait() != 0

@@ -104,9 +104,9 @@ class Command:
         limit = time.monotonic() + HANG_SECONDS
         while time.monotonic() < limit:
             ended = self.poll() is not None
-            for line in self.errors().splitlines():
-                if all(text in line for text in texts):
-                    return line
+            for line in self.errors().splitlines(keepends=True):
+                if all(text in line for text in texts) and (ended or line.endswith("\n")):
+                    return line.rstrip("\n")
             if ended:
                 return ""
             time.sleep(0.002)

@@ -117,8 +117,8 @@ async def _host(
     service = Service([session.first], journal, certificate=certificate, privacy_budget=budget)
     async with contextlib.AsyncExitStack() as stack:
         url = await open_port(service, served, stack, tls)
-        _log.info("listening", extra={"fields": {"study": options.name, "url": f"{url}/{options.name}"}})
         typer.echo(f"organisations run secagg stats join {url}/{options.name}{trust_in(options.demo_cert)}", err=True)
+        _log.info("listening", extra={"fields": {"study": options.name, "url": f"{url}/{options.name}"}})
         await stack.enter_async_context(shown(service, url))
         result = await session.run(service)
         await service.finished(options.linger)
