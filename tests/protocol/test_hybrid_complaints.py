@@ -10,8 +10,10 @@ import pytest
 from secagg import Client, ErrorCode, PeerError, RoundConfig, Server
 from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing
+from secagg.pairwise.hybrid import KeyPair
 from secagg.pairwise.messages import Accusations, Settled, SharesWithSecrets
 from secagg.pairwise.phases import Phase
+from secagg.primitives import agreement
 from secagg.simulation.driver import RoundDriver
 from secagg.testing.adversary import (
     AnswersWrongly,
@@ -234,3 +236,16 @@ def test_members_and_server_are_stored_between_complaint_and_sum(
     assert result is not None
     assert set(result.included) == set(range(7)) - {lost}
     assert result.sum.tolist() == [sum(result.included), len(result.included), 2 * len(result.included)]
+
+
+@pytest.mark.parametrize("config", [ACTIVE, PLAIN], ids=["active", "semi_honest"])
+def test_who_solves_x25519_later_gains_one_mask_by_an_opened_pair_secret(
+    config: RoundConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the liar and the holder, which the liar has anyway: the masks among honest clients stay."""
+    monkeypatch.setattr(agreement.AgreementKey, "agree", lambda key, peer: bytes(32))
+    outcome = played(config, bad_pair("sealed"))
+    outcome.ledger.solver = KeyPair(config, bytes(32), 0, bytes(32), "masking")
+    (view,) = [view for view in outcome.ledger.views if view.opened_secrets]
+    assert (view.index, set(view.opened_secrets)) == (SEALED_FOR, {LIAR})
+    assert {opening.clients for opening in outcome.ledger.openings()} == {frozenset(range(6))}
