@@ -49,7 +49,7 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
     shares = [box[suite.ciphertext_bytes :] for box in sealed]
     pair = KeyPair(config, member.round.round_id, member.index, record.masking_private.reveal(), "masking")
     secrets = PairSecrets(config, session, member.index, pair, record.masking_key)
-    masking_keys = {dealer: record.masking_keys[position_of[dealer]] for dealer in dealers}
+    masking_keys = [record.masking_keys[position] for position in positions]
     sealed_secrets = dict(zip(sealers, boxes, strict=True))
 
     def take(chosen: slice) -> tuple[bytes, dict[int, bytes]]:
@@ -61,7 +61,7 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
             config,
             secrets,
             member.index,
-            {sealer: masking_keys[sealer] for sealer in sealed_here},
+            {sealer: record.masking_keys[position_of[sealer]] for sealer in sealed_here},
             [sealed_secrets[sealer] for sealer in sealed_here],
         )
 
@@ -69,7 +69,7 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
         pairs, opened, bad = complain.take_or_complain(take, dealers, sealed_secrets, config.complaints)
     else:
         pairs, opened = take(slice(None))
-    mask_keys = dealing.pairwise_keys(config, secrets, dealers, [*masking_keys.values()], opened)
+    mask_keys = dealing.pairwise_keys(config, secrets, dealers, masking_keys, opened)
     has_input = HasInput(
         session=session,
         neighbours=record.neighbours,
