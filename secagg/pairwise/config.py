@@ -339,11 +339,6 @@ class RoundConfig:
                 f"complaints = {self.complaints}: version 1 of the wire has no complaints; ask for version = 2, or "
                 "leave it 0"
             )
-        if self.suite.is_hybrid:
-            raise ParameterError(
-                f"complaints = {self.complaints}: not with suite {self.suite.name}, because nobody can complain about "
-                "a pair secret; leave complaints 0, or take another suite"
-            )
         least, most = _fewest_complaints(self.bounds), self.threshold - 1
         if not least <= self.complaints <= most:
             raise ParameterError(

@@ -25,15 +25,13 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias, final
 
 from secagg.pairwise import transcript
-from secagg.pairwise.transcript import Labels
+from secagg.pairwise.transcript import PAIR_SECRET_BYTES, Labels
 from secagg.primitives import agreement, kdf, kem
 from secagg.primitives.suites import Suite
 
 SEED_BYTES: Final = 32
 """Of a self-mask seed."""
 SHARE_SECRET_BYTES: Final = 32
-PAIR_SECRET_BYTES: Final = 32
-"""Of a pair secret, and of the key that a client's pair secrets come from."""
 Purpose: TypeAlias = Literal["channel", "masking"]
 """Which of a client's two key pairs."""
 STATE_SUITE: Final = Suite.AES_256

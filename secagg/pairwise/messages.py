@@ -28,11 +28,11 @@ from secagg.pairwise.records import (
     HYBRID_KEYS_BYTES,
     KEYS_BYTES,
     OPENING_BYTES,
-    PAIR_BYTES,
     PUBLIC_KEY_BYTES,
     SEALED_SECRET_BYTES,
     SIGNATURE_BYTES,
     keys_bytes,
+    opened_bytes,
     sealed_bytes,
 )
 from secagg.pairwise.rules import wire as wire_rules
@@ -167,7 +167,10 @@ class Accusations(_Message, tag=12, frozen=True):
 
 
 class Answer(_Message, tag=13, frozen=True):
-    """Client, in rounds with complaints: for each holder that complained, the pair that was dealt to it."""
+    """Client, in rounds with complaints: for each holder that complained, the pair that was dealt to it.
+
+    In a hybrid suite the secret of the two clients stands behind each pair, and zeros where the sender has sealed none.
+    """
 
     pairs: bytes
     signatures: bytes
@@ -442,8 +445,8 @@ def max_bytes(config: RoundConfig, kind: type[msgspec.Struct]) -> int:
         MaskedInput: config.masked_input_bytes,
         Complaint: config.complaints * (ID_BYTES + SIGNATURE_BYTES),  # R-COMPLAIN-13, as the next three
         Accusations: config.complaints * (ID_BYTES + SIGNATURE_BYTES),
-        Answer: config.complaints * (PAIR_BYTES + SIGNATURE_BYTES),
-        Settled: neighbours * ID_BYTES + config.complaints * (PAIR_BYTES + SIGNATURE_BYTES),
+        Answer: config.complaints * (opened_bytes(config.suite) + SIGNATURE_BYTES),
+        Settled: neighbours * ID_BYTES + config.complaints * (opened_bytes(config.suite) + SIGNATURE_BYTES),
         Survivors: bitmap,
         Confirm: SIGNATURE_BYTES,
         Confirmations: bitmap + clients * SIGNATURE_BYTES,

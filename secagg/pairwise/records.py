@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg.pairwise.rules import wire as wire_rules
-from secagg.pairwise.transcript import DIGEST_BYTES, KEY_SHARE, SEED_SHARE
+from secagg.pairwise.transcript import DIGEST_BYTES, KEY_SHARE, PAIR_SECRET_BYTES, SEED_SHARE
 from secagg.primitives import secret_sharing
 from secagg.primitives.aead import AEAD_TAG_BYTES
 from secagg.primitives.agreement import PUBLIC_KEY_BYTES
@@ -34,6 +34,7 @@ __all__ = [
     "KINDS",
     "OPENING_BYTES",
     "PAIR_BYTES",
+    "PAIR_SECRET_BYTES",
     "PUBLIC_KEY_BYTES",
     "SALT_BYTES",
     "SEALED_BYTES",
@@ -49,6 +50,7 @@ __all__ = [
     "cut_exactly",
     "join_pairs",
     "keys_bytes",
+    "opened_bytes",
     "openings",
     "openings_of",
     "public_keys",
@@ -68,7 +70,7 @@ COMMITMENTS_BYTES: Final = 2 * DIGEST_BYTES
 
 HYBRID_KEY_BYTES: Final = PUBLIC_KEY_BYTES + ENCAPSULATION_KEY_BYTES
 HYBRID_KEYS_BYTES: Final = 2 * HYBRID_KEY_BYTES
-_SEALED_PAIR_SECRET_BYTES: Final = 32 + AEAD_TAG_BYTES
+_SEALED_PAIR_SECRET_BYTES: Final = PAIR_SECRET_BYTES + AEAD_TAG_BYTES
 SEALED_SECRET_BYTES: Final = CIPHERTEXT_BYTES + _SEALED_PAIR_SECRET_BYTES + DIGEST_BYTES
 
 Octets = npt.NDArray[np.uint8]
@@ -180,6 +182,11 @@ def keys_bytes(suite: Suite) -> int:
 def sealed_bytes(suite: Suite) -> int:
     """Bytes of a sealed pair of shares: behind the ciphertext that brings its key, where the suite has one."""
     return suite.ciphertext_bytes + SEALED_BYTES
+
+
+def opened_bytes(suite: Suite) -> int:
+    """R-COMPLAIN-8: bytes of an opened pair of shares, and of the pair secret behind it in a hybrid suite."""
+    return PAIR_BYTES + PAIR_SECRET_BYTES * suite.is_hybrid
 
 
 # Many records, joined.

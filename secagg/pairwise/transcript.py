@@ -26,6 +26,8 @@ EXTENDED_VERSION: Final = 2
 VERSIONS: Final = (VERSION, EXTENDED_VERSION)
 """Every version of the wire that this library speaks."""
 DIGEST_BYTES: Final = 32
+PAIR_SECRET_BYTES: Final = 32
+"""Of a pair secret, and of the key that a client's pair secrets come from."""
 
 _CONFIG: Final = b"config"
 _COHORT: Final = b"cohort"
@@ -245,16 +247,19 @@ class Labels:
         """R-CONFIRM-1: the bytes that an identity signs, once, over the survivors' bitmap."""
         return self._fields(_SURVIVORS, session, survivors)
 
-    def complaint_digest(self, sealed: bytes, commitments: bytes) -> bytes:
-        """R-COMPLAIN-4: the digest of what a dealer sends one holder: the sealed pair and its commitments."""
-        return self._hash(_COMPLAINT_DIGEST, sealed, commitments)
+    def complaint_digest(self, sealed: bytes, commitments: bytes, *pair_secret: bytes) -> bytes:
+        """R-COMPLAIN-4: the digest of what a dealer sends one holder: the sealed pair and its commitments.
+
+        In a hybrid suite the sealed pair secret is a third part; it is empty of a dealer that is not the sealer.
+        """
+        return self._hash(_COMPLAINT_DIGEST, sealed, commitments, *pair_secret)
 
     def signed_complaint(self, session: bytes, holder: int, dealer: int, digest: bytes) -> bytes:
         """R-COMPLAIN-4: the bytes that a holder signs over what came of a dealer and does not open, or match."""
         return self._fields(_COMPLAINT, session, _u32(holder), _u32(dealer), digest)
 
     def signed_answer(self, session: bytes, dealer: int, holder: int, digest: bytes, pair: bytes) -> bytes:
-        """R-COMPLAIN-8: the bytes that a dealer signs over the pair that it opens for a holder."""
+        """R-COMPLAIN-8: the bytes that a dealer signs over what it opens for a holder."""
         return self._fields(_COMPLAINT_ANSWER, session, _u32(dealer), _u32(holder), digest, pair)
 
     # The `info` of key derivations; the salt is always the session.

@@ -272,7 +272,8 @@ class PreparedClients:
         sealing = graph_of(config, digest, self._session).seals_for(index, neighbours).tolist()
         member.sealed_for = frozenset(other for other, seals in zip(neighbours, sealing, strict=True) if not seals)
         member.secrets = PairSecrets(config, self._session, index, member.masking, self._public[index].masking)
-        return dealing.seal_secrets(member.secrets, {other: self._public[other] for other in neighbours}, sealing)
+        sealed = dealing.seal_secrets(member.secrets, {other: self._public[other] for other in neighbours}, sealing)
+        return b"".join(sealed)
 
     def _note_full_keys(self, member: _Prepared, roster: Roster) -> None:
         """The keys of full clients are known from rosters alone."""

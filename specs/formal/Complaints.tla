@@ -75,6 +75,9 @@ ComplaintNext == \E u \in Honest : \/ Complaint(u)
                                    \/ Others(u) /\ UNCHANGED <<complained, opened>>
 ComplaintSpec == ComplaintInit /\ [][ComplaintNext]_<<vars, complained, opened>>
 
+\* What is opened is a colluder's own.  With a pair goes its pair secret in suite 3, and with that the mask of the two.
+OpensForColludersAlone == \A w \in Honest : opened[w] \subseteq Corrupt
+
 \* To be violated: a sum opens in which is a dealer that opened a pair.
 NeverOpensAfterComplaint == \A G \in Opened : \A u \in G : opened[u] = {}
 =============================================================================

@@ -123,6 +123,10 @@ def test_complaints_open_nothing_and_each_of_their_rules_is_needed() -> None:
     assert named == {rule for config in configs.values() for rule in config.rules_off if rule.startswith("R-COMPLAIN")}
     assert VERDICTS["complaints"].verdict == "holds"
     assert VERDICTS["complaints_many"].verdict == "holds", "privacy rests on the signatures, not on the bound"
+    secrets, counting = configs.pop("complaints_secrets"), configs["complaints_counted"]
+    assert secrets.constants == counting.constants, "where counting is enough for shares, it is not for pair secrets"
+    assert VERDICTS["complaints_secrets"].verdict == "violates OpensForColludersAlone"
+    assert all("OpensForColludersAlone" in configs[name].invariants for name in ("complaints", "complaints_many"))
     for name, config in configs.items():
         (honest, colluding), threshold, bound = config.cohort, config.number("T"), config.number("Bound")
         assert max(1, colluding) <= bound + (name == "complaints_many") <= threshold - 1

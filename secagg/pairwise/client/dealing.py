@@ -141,15 +141,12 @@ def receive_keys(
     ]
 
 
-def seal_secrets(secrets: PairSecrets, neighbours: Mapping[int, PublicKeys], sealing: Sequence[bool]) -> bytes:
-    """R-HYBRID-7: a record for each of the neighbours that this client is the sealer for (``sealing``), joined."""
-    return b"".join(
-        [
-            secrets.seal(secrets.derived(neighbour), neighbour, theirs.masking).to_bytes()
-            for (neighbour, theirs), seals in zip(neighbours.items(), sealing, strict=True)
-            if seals
-        ]
-    )
+def seal_secrets(secrets: PairSecrets, neighbours: Mapping[int, PublicKeys], sealing: Sequence[bool]) -> list[bytes]:
+    """R-HYBRID-7: by neighbour, what it is sent; nothing where this client is not the sealer (``sealing``)."""
+    return [
+        secrets.seal(secrets.derived(neighbour), neighbour, theirs.masking).to_bytes() if seals else b""
+        for (neighbour, theirs), seals in zip(neighbours.items(), sealing, strict=True)
+    ]
 
 
 def open_secrets(

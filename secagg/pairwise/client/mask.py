@@ -15,6 +15,7 @@ from secagg.pairwise import carrier as carriers
 from secagg.pairwise import messages, records
 from secagg.pairwise.client import complain, dealing
 from secagg.pairwise.client.attachment import Attached
+from secagg.pairwise.client.complain import Came
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Checked, HasInput, Masked, Shared
 from secagg.pairwise.config import RoundConfig
@@ -46,16 +47,28 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
     positions = [position_of[dealer] for dealer in dealers]
     receive_keys = _receive_keys(member, record, dealers, positions, sealed)
     shares = [box[suite.ciphertext_bytes :] for box in sealed]
-    if config.complaints:
-        pairs, bad = complain.unseal_or_complain(member, session, dealers, receive_keys, shares, commitments)
-    else:
-        pairs = dealing.unseal_pairs(config, session, member.index, dealers, receive_keys, shares, commitments)
-        bad = ()
     pair = KeyPair(config, member.round.round_id, member.index, record.masking_private.reveal(), "masking")
     secrets = PairSecrets(config, session, member.index, pair, record.masking_key)
     masking_keys = [record.masking_keys[position] for position in positions]
-    sealing_keys = {sealer: record.masking_keys[position_of[sealer]] for sealer in sealers}
-    opened = dealing.open_secrets(config, secrets, member.index, sealing_keys, boxes)
+    sealed_secrets = dict(zip(sealers, boxes, strict=True))
+
+    def take(chosen: slice) -> tuple[bytes, dict[int, bytes]]:
+        """R-SHARES-3 to R-SHARES-5, R-HYBRID-11, R-HYBRID-12: of some of the dealers."""
+        ends = config, session, member.index, dealers[chosen]
+        pairs = dealing.unseal_pairs(*ends, receive_keys[chosen], shares[chosen], commitments[chosen])
+        sealed_here = [dealer for dealer in dealers[chosen] if dealer in sealed_secrets]
+        return pairs, dealing.open_secrets(
+            config,
+            secrets,
+            member.index,
+            {sealer: record.masking_keys[position_of[sealer]] for sealer in sealed_here},
+            [sealed_secrets[sealer] for sealer in sealed_here],
+        )
+
+    if config.complaints:
+        pairs, opened, bad = complain.take_or_complain(take, dealers, sealed_secrets, config.complaints)
+    else:
+        pairs, opened = take(slice(None))
     mask_keys = dealing.pairwise_keys(config, secrets, dealers, masking_keys, opened)
     has_input = HasInput(
         session=session,
@@ -66,7 +79,12 @@ def take_shares(member: Member, record: Shared, message: Shares) -> tuple[HasInp
         pairs=Secret(pairs),
     )
     if config.complaints:
-        return complain.complain(member, record, has_input, bad, sealed, commitments)
+        came = {
+            dealer: Came(sealed[place], commitments[place], sealed_secrets.get(dealer, b""))
+            for place, dealer in enumerate(dealers)
+            if dealer in bad
+        }
+        return complain.complain(member, record, has_input, came)
     return has_input, ClientStep(event=member.input_needed())
 
 

@@ -71,7 +71,7 @@ class Shared(_Record, tag="SHARED", frozen=True):
     sealers: Ids = ()
     """Those of them that seal the pair's secret for this client, ascending."""
     dealt: Secret = msgspec.field(default_factory=_nothing)
-    """In rounds with complaints: the pairs that it dealt to the present neighbours, in order."""
+    """In rounds with complaints: the pairs that it dealt to the present neighbours, in order, as it would open them."""
     sent: bytes = b""
     """The same: the digests of what it sent them (R-COMPLAIN-4)."""
 
@@ -90,6 +90,15 @@ class Answered(_Record, tag="ANSWERED", frozen=True):
     """Whose shares are bad, ascending."""
     received: bytes
     """Of each of these the commitments that came, and the digest of what came."""
+    sealers: Ids
+    """In a hybrid suite: those of them that seal the pair's secret for this client, ascending."""
+    secret_commitments: bytes
+    """Of each of these the commitment that came."""
+    masking_key: bytes
+    masking_keys: tuple[bytes, ...]
+    """Of the same, in order."""
+    masking_private: Secret
+    """It makes the masks with them when their secrets are opened; nothing where there are none."""
 
 
 class Checked(Answered, tag="CHECKED", frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from secagg.events import ClientStep
@@ -13,7 +14,7 @@ from secagg.pairwise.client.records import Advertised, Shared
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.hybrid import KeyPair, PairSecrets
 from secagg.pairwise.messages import Roster
-from secagg.pairwise.records import PublicKeys
+from secagg.pairwise.records import PAIR_SECRET_BYTES, PublicKeys
 from secagg.primitives.secret import Secret
 
 if TYPE_CHECKING:
@@ -40,12 +41,16 @@ def take_roster(
     dealt = dealing.deal(
         config, session, member.index, own, channel, masking_private, record.share_secret.reveal(), neighbours
     )
-    pair_secrets, sealers = b"", tuple[int, ...]()
+    sealed_secrets, hidden, sealers = list[bytes](), list[bytes](), tuple[int, ...]()
     if config.suite.is_hybrid:
         sealing = verification.graph_of(config, roster.digest, session).seals_for(member.index, present).tolist()
         masking = KeyPair(config, round_id, member.index, masking_private, "masking")
         secrets = PairSecrets(config, session, member.index, masking, own.masking)
-        pair_secrets = dealing.seal_secrets(secrets, neighbours, sealing)
+        sealed_secrets = dealing.seal_secrets(secrets, neighbours, sealing)
+        hidden = [
+            secrets.derived(neighbour) if seals else bytes(PAIR_SECRET_BYTES)
+            for neighbour, seals in zip(present, sealing, strict=True)
+        ]
         sealers = tuple(neighbour for neighbour, seals in zip(present, sealing, strict=True) if not seals)
     shared = Shared(
         session=session,
@@ -60,7 +65,7 @@ def take_roster(
         channel_key=record.channel_key if config.suite.is_hybrid else b"",
         channel_keys=tuple(both.channel for both in keys) if config.suite.is_hybrid else (),
         sealers=sealers,
-        **(_kept(config, dealt) if config.complaints else {}),
+        **(_kept(config, dealt, sealed_secrets, hidden) if config.complaints else {}),
     )
     answer = messages.share(  # R-SHARE-7
         config.suite,
@@ -69,13 +74,25 @@ def take_roster(
         dealt.seed_commitment,
         dealt.sealed,
         dealt.commitments,
-        pair_secrets=pair_secrets,
+        pair_secrets=b"".join(sealed_secrets),
     )
     return shared, ClientStep((messages.encode(answer),))
 
 
-def _kept(config: RoundConfig, dealt: Dealt) -> dict[str, Any]:
-    """What a dealer needs to answer complaints: the pairs, and the digests of what it sends with each."""
-    parts = (records.cut(dealt.sealed, records.SEALED_BYTES), records.cut(dealt.commitments, records.COMMITMENTS_BYTES))
-    digests = [config.labels.complaint_digest(box, committed) for box, committed in zip(*parts, strict=True)]
-    return {"dealt": Secret(dealt.pairs), "sent": b"".join(digests)}
+def _kept(
+    config: RoundConfig, dealt: Dealt, sealed_secrets: Sequence[bytes], hidden: Sequence[bytes]
+) -> dict[str, Any]:
+    """What a dealer needs to answer complaints: what it would open of each pair, and the digests of what it sends.
+
+    By neighbour, in a hybrid suite: the sealed pair secrets, and what is in them.
+    """
+    pairs = records.cut(dealt.pairs, records.PAIR_BYTES)
+    sent = [
+        records.cut(dealt.sealed, records.sealed_bytes(config.suite)),
+        records.cut(dealt.commitments, records.COMMITMENTS_BYTES),
+    ]
+    if config.suite.is_hybrid:
+        pairs = [pair + secret for pair, secret in zip(pairs, hidden, strict=True)]
+        sent.append([*sealed_secrets])
+    digests = [config.labels.complaint_digest(*parts) for parts in zip(*sent, strict=True)]
+    return {"dealt": Secret(b"".join(pairs)), "sent": b"".join(digests)}

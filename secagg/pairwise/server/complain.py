@@ -15,7 +15,7 @@ from secagg.outcome import Blame, MakeMessage
 from secagg.pairwise import messages, records
 from secagg.pairwise.messages import Accusations, Answer, Complaint, Settled
 from secagg.pairwise.phases import Phase
-from secagg.pairwise.records import KINDS, PAIR_BYTES, SIGNATURE_BYTES, Commitments, SharePair
+from secagg.pairwise.records import KINDS, PAIR_BYTES, SIGNATURE_BYTES, Commitments, SealedSecret, SharePair
 from secagg.pairwise.rules import server as rules
 from secagg.pairwise.server import groups, share
 from secagg.pairwise.server.attendance import Attendance
@@ -85,11 +85,12 @@ def take_answer(answering: Answering, sender: int, message: Answer) -> None:
     round_, session = shared.advertised.round, shared.advertised.session
     labels, holders = round_.config.labels, list(complained.accused[sender])
     size = SIGNATURE_BYTES if round_.config.threat_model.signs else 0
-    expected = PAIR_BYTES * len(holders), size * len(holders)
+    opening = records.opened_bytes(round_.config.suite)
+    expected = opening * len(holders), size * len(holders)
     rules.answer_sized(len(message.pairs), len(message.signatures), expected)
     signatures = records.cut(message.signatures, size) if size else [b""] * len(holders)
     opened: dict[int, bytes] = {}
-    for holder, pair, signature in zip(holders, records.cut(message.pairs, PAIR_BYTES), signatures, strict=True):
+    for holder, pair, signature in zip(holders, records.cut(message.pairs, opening), signatures, strict=True):
         rules.answer_committed(_matches(shared, sender, holder, pair), holder)
         if size:
             signed = labels.signed_answer(session, sender, holder, _digest(shared, sender, holder), pair)
@@ -113,7 +114,8 @@ def close_answers(answering: Answering, attendance: Attendance) -> tuple[Shared,
 
 def settled_of(shared: Shared) -> MakeMessage:
     """R-COMPLAIN-11: to everybody in U2 the dealers that count, and the pairs that were opened for it."""
-    edges, session, version = shared.advertised.edges, shared.advertised.session, shared.advertised.round.config.version
+    edges, session, config = shared.advertised.edges, shared.advertised.session, shared.advertised.round.config
+    version, opening = config.version, records.opened_bytes(config.suite)
 
     def settled_for(index: int) -> bytes:
         neighbours = edges.neighbours(index)
@@ -123,8 +125,8 @@ def settled_of(shared: Shared) -> MakeMessage:
                 version,
                 session,
                 messages.encode_ids(neighbours[shared.flags[neighbours]]),
-                b"".join(pair[:PAIR_BYTES] for pair in opened),
-                b"".join(pair[PAIR_BYTES:] for pair in opened),
+                b"".join(pair[:opening] for pair in opened),
+                b"".join(pair[opening:] for pair in opened),
             )
         )
 
@@ -147,18 +149,32 @@ def _entry(shared: Shared, dealer: int, holder: int) -> int:
 
 
 def _digest(shared: Shared, dealer: int, holder: int) -> bytes:
-    entry = _entry(shared, dealer, holder)
-    labels = shared.advertised.round.config.labels
-    return labels.complaint_digest(shared.sealed[entry].tobytes(), shared.commitments[entry].tobytes())
+    entry, config = _entry(shared, dealer, holder), shared.advertised.round.config
+    sent = [shared.sealed[entry].tobytes(), shared.commitments[entry].tobytes()]
+    if config.suite.is_hybrid:
+        sent.append(_sealed_secret(shared, entry))
+    return config.labels.complaint_digest(*sent)
+
+
+def _sealed_secret(shared: Shared, entry: int) -> bytes:
+    """What the first client of an edge sealed for the second; empty where it is not the sealer."""
+    advertised = shared.advertised
+    return shared.pair_secrets[advertised.sealing_rows[entry]].tobytes() if advertised.sealing[entry] else b""
 
 
 def _matches(shared: Shared, dealer: int, holder: int, data: bytes) -> bool:
-    """Whether an opened pair is in the field, and is what its dealer committed to."""
-    labels, session = shared.advertised.round.config.labels, shared.advertised.session
-    pair = SharePair.from_bytes(data)
+    """Whether an opened pair is in the field, and is what its dealer committed to, the pair secret behind it too."""
+    config, session, entry = shared.advertised.round.config, shared.advertised.session, _entry(shared, dealer, holder)
+    labels, pair = config.labels, SharePair.from_bytes(data[:PAIR_BYTES])
     digests = [
         labels.share_commitment(session, dealer, holder, kind, pair[kind].salt, pair[kind].share) for kind in KINDS
     ]
     bad = secret_sharing.bad_shares(pair.key.share + pair.seed.share)
-    committed = shared.commitments[_entry(shared, dealer, holder)].tobytes()
-    return not np.any(bad) and Commitments(*digests).to_bytes() == committed
+    committed = shared.commitments[entry].tobytes()
+    if np.any(bad) or Commitments(*digests).to_bytes() != committed:
+        return False
+    secret = data[PAIR_BYTES:]
+    if config.suite.is_hybrid and (sealed := _sealed_secret(shared, entry)):
+        commitment = labels.pair_secret_commitment(session, dealer, holder, secret)
+        return commitment == SealedSecret.from_bytes(sealed).commitment
+    return not any(secret)

@@ -43,6 +43,7 @@ def close(masking: Masking, attendance: Attendance) -> tuple[Masked, Ids]:
         total=masking.sums.total,
         pair_secrets=shared.pair_secrets,
         envelopes=masking.sums.envelopes,
+        opened_secrets=shared.opened_secrets,
     )
     attendance.lose(Phase.MASK, set(shared.members).difference(masked.members))
     require_enough(attendance, Phase.MASK, masked.members, config)  # R-MASK-8

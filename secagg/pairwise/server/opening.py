@@ -47,7 +47,7 @@ class Lost(NamedTuple):
     """Whose masking key is reconstructed: what it shares with survivors did not cancel.
 
     Of its surviving neighbours, ascending: their ids, masking keys (joined), and in a hybrid suite whether it is the
-    sealer for them and their pairs' sealed secrets (joined).
+    sealer for them, their pairs' sealed secrets (joined), and those secrets that were opened because of a complaint.
     """
 
     owner: int
@@ -56,6 +56,7 @@ class Lost(NamedTuple):
     masking_keys: bytes
     seals: tuple[bool, ...] = ()
     sealed_secrets: bytes = b""
+    opened_secrets: tuple[bytes, ...] = ()
 
 
 @final
@@ -179,7 +180,12 @@ def _owner(owner: int, masked: Masked) -> Survivor | Lost:
     seals = advertised.sealing[own]
     rows = np.where(seals, own, advertised.edges.entries_for(owner)[surviving])
     sealed = masked.pair_secrets[advertised.sealing_rows[rows]].tobytes()
-    return lost._replace(seals=tuple(seals.tolist()), sealed_secrets=sealed)
+    opened = masked.opened_secrets.get(owner, {})
+    return lost._replace(
+        seals=tuple(seals.tolist()),
+        sealed_secrets=sealed,
+        opened_secrets=tuple(opened.get(neighbour, b"") for neighbour in neighbours),
+    )
 
 
 # What a job does.
@@ -214,10 +220,14 @@ def _pairwise(config: RoundConfig, job: Job, lost: Lost, secret: bytes) -> Itera
             yield secrets.mask_key(neighbour, key, b"")
         return
     sealed = records.cut(lost.sealed_secrets, SEALED_SECRET_BYTES)
-    for neighbour, key, seals, record in zip(lost.neighbours, theirs, lost.seals, sealed, strict=True):
-        pair_secret = _pair_secret(
-            config, secrets, lost.owner, neighbour, key, seals=seals, record=SealedSecret.from_bytes(record)
-        )
+    ends = zip(lost.neighbours, theirs, lost.seals, sealed, lost.opened_secrets, strict=True)
+    for neighbour, key, seals, record, opened in ends:
+        if opened and not seals:  # R-COMPLAIN-14
+            pair_secret = opened
+        else:
+            pair_secret = _pair_secret(
+                config, secrets, lost.owner, neighbour, key, seals=seals, record=SealedSecret.from_bytes(record)
+            )
         yield secrets.mask_key(neighbour, key, pair_secret)
 
 

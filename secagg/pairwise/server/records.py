@@ -33,7 +33,7 @@ from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.graph import NeighbourGraph
 from secagg.pairwise.merkle import MerkleTree
 from secagg.pairwise.phases import ServerState
-from secagg.pairwise.records import SIGNATURE_BYTES, PublicKeys, keys_bytes
+from secagg.pairwise.records import PAIR_BYTES, PAIR_SECRET_BYTES, SIGNATURE_BYTES, PublicKeys, keys_bytes
 from secagg.pairwise.sums import MaskedSums, group_row, no_envelopes
 from secagg.primitives import kem, signing
 from secagg.wording import counted
@@ -246,6 +246,17 @@ class Shared(_Record, tag="SHARED", frozen=True):
     opened: dict[int, dict[int, bytes]] = msgspec.field(default_factory=dict)
     """In rounds with complaints, once they are settled: by holder and dealer, an opened pair and its signature."""
 
+    @property
+    def opened_secrets(self) -> dict[int, dict[int, bytes]]:
+        """R-COMPLAIN-14: by holder and dealer, the pair secret behind an opened pair; nothing but in a hybrid suite."""
+        if not self.advertised.round.config.suite.is_hybrid:
+            return {}
+        secret = slice(PAIR_BYTES, PAIR_BYTES + PAIR_SECRET_BYTES)
+        return {
+            holder: {dealer: opened[secret] for dealer, opened in by_dealer.items()}
+            for holder, by_dealer in self.opened.items()
+        }
+
     @cached_property
     def flags(self) -> Flags:
         """U2 as flags."""
@@ -336,6 +347,8 @@ class Masked(_Record, tag="MASKED", frozen=True):
     """R-HYBRID-15: (sealing pairs, SEALED_SECRET_BYTES), by ``sealing_rows``; nothing but in a hybrid suite."""
     envelopes: Lanes = msgspec.field(default_factory=no_envelopes)
     """With envelopes, their sum; with groups a row for each."""
+    opened_secrets: dict[int, dict[int, bytes]] = msgspec.field(default_factory=dict)
+    """R-COMPLAIN-14: those of ``Shared``."""
 
     @cached_property
     def dealt(self) -> Flags:

@@ -92,7 +92,7 @@ class ClientLie:
         return dealers
 
     def answers(self, client: MaliciousClient, pairs: list[bytes]) -> list[bytes]:
-        """Change the pairs that it opens for holders that complain about it."""
+        """Change what it opens for holders that complain about it: pairs, in a hybrid suite with the pair secrets."""
         return pairs
 
     def masks(self, client: MaliciousClient, packed: bytes) -> bytes:
@@ -281,12 +281,14 @@ class MaliciousClient:
     def complain(self, shares: Shares) -> Complaint:
         """The COMPLAIN message: about nobody, unless it lies."""
         config, labels, dealers = self.config, self.config.labels, messages.decode_ids(shares.dealers)
-        boxes = records.cut(shares.sealed, records.SEALED_BYTES)
-        committed = records.cut(shares.commitments, records.COMMITMENTS_BYTES)
-        came = {
-            dealer: labels.complaint_digest(box, both)
-            for dealer, box, both in zip(dealers, boxes, committed, strict=True)
-        }
+        parts = [
+            records.cut(shares.sealed, records.sealed_bytes(config.suite)),
+            records.cut(shares.commitments, records.COMMITMENTS_BYTES),
+        ]
+        if config.suite.is_hybrid:
+            sealed = self._sealed_for_it(shares)
+            parts.append([sealed.get(dealer, b"") for dealer in dealers])
+        came = {dealer: labels.complaint_digest(*sent) for dealer, *sent in zip(dealers, *parts, strict=True)}
         about: tuple[int, ...] = ()
         for lie in self.lies:
             about = lie.complains(self, about)
@@ -297,13 +299,19 @@ class MaliciousClient:
 
     def answer(self, holders: Sequence[int]) -> Answer:
         """The ANSWER message: what it dealt to these holders."""
-        labels, dealing = self.config.labels, self.dealing
+        labels, dealing, is_hybrid = self.config.labels, self.dealing, self.config.suite.is_hybrid
         pairs = [dealing.plain[holder].to_bytes() for holder in holders]
+        if is_hybrid:
+            pairs = [pair + self._sealed_secret(holder) for holder, pair in zip(holders, pairs, strict=True)]
         for lie in self.lies:
             pairs = lie.answers(self, pairs)
         signatures = []
         for holder, pair in zip(holders, pairs, strict=True):
-            digest = labels.complaint_digest(dealing.sealed[holder], dealing.commitments[holder].to_bytes())
+            sent = [dealing.sealed[holder], dealing.commitments[holder].to_bytes()]
+            if is_hybrid:
+                record = dealing.secrets.get(holder)
+                sent.append(record.to_bytes() if record else b"")
+            digest = labels.complaint_digest(*sent)
             signatures.append(self._signed(labels.signed_answer(self.session, self.index, holder, digest, pair)))
         return Answer(self.config.version, self.session, b"".join(pairs), b"".join(signatures))
 
@@ -312,14 +320,37 @@ class MaliciousClient:
             return b""
         return bytes(records.SIGNATURE_BYTES) if self.identity is None else self.identity.sign(signed)
 
+    def _sealed_secret(self, holder: int) -> bytes:
+        """In a hybrid suite: what it sealed for a holder; zeros where it is not the sealer."""
+        if holder not in self.dealing.secrets:
+            return bytes(records.PAIR_SECRET_BYTES)
+        chosen = self.chosen.get(self.dealing.secrets[holder].commitment)
+        return chosen or self.pair_secrets.derived(holder)
+
+    def _sealed_for_it(self, shares: Shares) -> dict[int, bytes]:
+        """By sealer, in a hybrid suite: the pair secrets that were sealed for it."""
+        sealers = [dealer for dealer in messages.decode_ids(shares.dealers) if dealer not in self.seals_for]
+        boxes = records.cut(messages.pair_secrets_of(shares), records.SEALED_SECRET_BYTES)
+        return dict(zip(sealers, boxes, strict=True))
+
     def _counting(self, settled: Settled) -> Shares:
         """The shares that came from the dealers that count."""
         if self.received is None:
             raise RuntimeError("Settled before Shares")
-        dealers, places = messages.decode_ids(settled.dealers), messages.decode_ids(self.received.dealers)
-        boxes = records.cut(self.received.sealed, records.SEALED_BYTES)
+        suite, received = self.config.suite, self.received
+        dealers, places = messages.decode_ids(settled.dealers), messages.decode_ids(received.dealers)
+        boxes = records.cut(received.sealed, records.sealed_bytes(suite))
         sealed = b"".join(boxes[places.index(dealer)] for dealer in dealers)
-        return Shares(self.config.version, self.session, settled.dealers, sealed, b"")
+        secrets = self._sealed_for_it(received) if suite.is_hybrid else {}
+        return messages.shares(
+            suite,
+            self.config.version,
+            self.session,
+            settled.dealers,
+            sealed,
+            b"",
+            pair_secrets=b"".join(secrets[dealer] for dealer in dealers if dealer in secrets),
+        )
 
     def mask(self, shares: Shares) -> MaskedInput:
         """The MASK message; what does not open counts as zeros."""
@@ -327,9 +358,8 @@ class MaliciousClient:
         derived = KeySchedule(suite, session, config.labels)
         self.dealers = messages.decode_ids(shares.dealers)
         boxes = records.cut_exactly(shares.sealed, records.sealed_bytes(suite), len(self.dealers), "sealed")
-        sealers = [dealer for dealer in self.dealers if suite.is_hybrid and dealer not in self.seals_for]
-        sealed = records.cut(messages.pair_secrets_of(shares), records.SEALED_SECRET_BYTES)
-        secrets = {sealer: SealedSecret.from_bytes(box) for sealer, box in zip(sealers, sealed, strict=True)}
+        sealed = self._sealed_for_it(shares) if suite.is_hybrid else {}
+        secrets = {sealer: SealedSecret.from_bytes(box) for sealer, box in sealed.items()}
         add: list[bytes] = []
         subtract: list[bytes] = []
         for dealer, box in zip(self.dealers, boxes, strict=True):

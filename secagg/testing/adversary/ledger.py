@@ -18,7 +18,7 @@ It really computes those, so that a claim that something opened can be held agai
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -33,6 +33,7 @@ from secagg.pairwise.messages import (
     Accusations,
     Advertise,
     Answer,
+    Complaint,
     MaskedInput,
     Roster,
     Settled,
@@ -75,6 +76,10 @@ class View:
     """U2 as shown to it, in the order shown."""
     opened: dict[int, SharePair] = field(default_factory=dict)
     """In rounds with complaints: by holder, the pairs that it opened to the server."""
+    complained: tuple[int, ...] = ()
+    """About whom it complained."""
+    opened_secrets: dict[int, bytes] = field(default_factory=dict)
+    """In a hybrid suite: by other end, the pair secrets that it opened, and those that were opened for it."""
     masked: list[tuple[Input, bytes]] = field(default_factory=list)
     openings: list[bytes] = field(default_factory=list)
     attachments: list[bytes] = field(default_factory=list)
@@ -100,20 +105,40 @@ class View:
                 self.seals_for = sealed_for(config, message.digest, self.session, self.index, ids)
             self.share = answer
         if isinstance(message, Accusations) and isinstance(answer, Answer):
-            pairs = map(SharePair.from_bytes, records.cut(answer.pairs, records.PAIR_BYTES))
-            self.opened = dict(zip(messages.decode_ids(message.holders), pairs, strict=True))
+            holders = messages.decode_ids(message.holders)
+            pairs = records.cut(answer.pairs, records.opened_bytes(config.suite))
+            self.opened = dict(
+                zip(holders, (SharePair.from_bytes(pair[: records.PAIR_BYTES]) for pair in pairs), strict=True)
+            )
+            self._note_secrets(holders, pairs, self.seals_for)
+        if isinstance(message, Shares) and isinstance(answer, MaskedInput | Complaint):
+            self._note_shares(config, message)
+        if isinstance(answer, Complaint):
+            self.complained = messages.decode_ids(answer.dealers)
+        if isinstance(message, Settled):
+            disputed = [dealer for dealer in messages.decode_ids(message.dealers) if dealer in self.complained]
+            self._note_secrets(
+                disputed, records.cut(message.pairs, records.opened_bytes(config.suite)), self.shown_secrets
+            )
         if isinstance(message, Shares | Settled) and isinstance(answer, MaskedInput):
             self.dealers = messages.decode_ids(message.dealers)
-            sealers = [dealer for dealer in self.dealers if config.suite.is_hybrid and dealer not in self.seals_for]
-            boxes = records.cut(
-                messages.pair_secrets_of(message) if isinstance(message, Shares) else b"", records.SEALED_SECRET_BYTES
-            )
-            self.shown_secrets = dict(zip(sealers, map(SealedSecret.from_bytes, boxes), strict=True))
             self.masked.append(((self.index, vector), bytes(answer.vector)))
         if isinstance(answer, Unmask):
             self.openings.append(answer.openings)
         if isinstance(answer, UnmaskWithAttachment):
             self.attachments.append(answer.attachment)
+
+    def _note_shares(self, config: RoundConfig, shares: Shares) -> None:
+        dealers = messages.decode_ids(shares.dealers)
+        sealers = [dealer for dealer in dealers if config.suite.is_hybrid and dealer not in self.seals_for]
+        boxes = records.cut(messages.pair_secrets_of(shares), records.SEALED_SECRET_BYTES)
+        self.shown_secrets = dict(zip(sealers, map(SealedSecret.from_bytes, boxes), strict=True))
+
+    def _note_secrets(self, others: Sequence[int], opened: Sequence[bytes], sealed: Container[int]) -> None:
+        """Those of the opened pairs that have a pair secret, which is where one of the two ends sealed it."""
+        for other, whole in zip(others, opened, strict=True):
+            if other in sealed:
+                self.opened_secrets[other] = whole[records.PAIR_BYTES :]
 
     def clone(self) -> View:
         """The view of a second client that goes on from the same state."""
@@ -345,6 +370,8 @@ class Ledger:
             secrets = PairSecrets(self.config, view.session, index, pair, mine)
             if not self.config.suite.is_hybrid:
                 return secrets.mask_key(far, theirs, b"")
+            if (opened := view.opened_secrets.get(other)) is not None:
+                return secrets.mask_key(far, theirs, opened)
             if mine not in private:  # X25519 alone is solved: the pair secret has to be the adversary's own
                 chosen = self.chosen.get(self._commitment(view, other))
                 if chosen is None:

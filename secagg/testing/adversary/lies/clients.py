@@ -153,10 +153,20 @@ class ComplainsFalsely(ClientLie):
 
 @dataclass(frozen=True, slots=True)
 class AnswersWrongly(ClientLie):
-    """In rounds with complaints it opens other pairs than it committed to."""
+    """In rounds with complaints it opens other pairs than it committed to: one bit of the byte ``at`` is turned.
+
+    In a hybrid suite the last 32 bytes are the pair secret, and zeros where it is not the sealer.
+    """
+
+    at: int = 0
 
     def answers(self, client: MaliciousClient, pairs: list[bytes]) -> list[bytes]:
-        return [bytes((pair[0] ^ 1,)) + pair[1:] for pair in pairs]
+        opened = []
+        for pair in pairs:
+            changed = bytearray(pair)
+            changed[self.at] ^= 1
+            opened.append(bytes(changed))
+        return opened
 
 
 @dataclass(frozen=True, slots=True)
