@@ -24,7 +24,7 @@ AFTER = {"Shares": "CHECKED", "Accusations": "ANSWERED", "Settled": "INPUT"}
 def commitments(labels: Labels, session: bytes, dealer: int, holder: int, pair: bytes) -> bytes:
     """To both shares of an opened pair: key share, seed share, the key share's salt, the seed share's."""
     key = labels.share_commitment(session, dealer, holder, transcript.KEY_SHARE, pair[80:112], pair[:40])
-    seed = labels.share_commitment(session, dealer, holder, transcript.SEED_SHARE, pair[112:], pair[40:80])
+    seed = labels.share_commitment(session, dealer, holder, transcript.SEED_SHARE, pair[112:144], pair[40:80])
     return key + seed
 
 
@@ -191,9 +191,10 @@ class Client:
         drawn = mask(self._random(b"coefficients", self.key_bytes), 0, 10 * degree, FIELD)
         rows = [drawn[row * degree : (row + 1) * degree] for row in range(10)]
         salts = primitives.aes_blocks(self._random(b"salts", self.key_bytes), range(4 * len(self.peers)))
-        sealed, committed = b"", b""
-        self.dealt: dict[int, tuple[bytes, bytes]] = {}  # by holder: the pair, the digest of what is sent
+        sealed, committed, dealt = b"", b"", dict[int, tuple[bytes, bytes]]()
+        self.dealt: dict[int, tuple[bytes, bytes]] = {}  # by holder: the opened pair, the digest of what is sent
         self.sent: dict[int, bytes] = {}  # by holder: what is sealed, in suite 3 behind its ciphertext
+        self.sent_secrets: dict[int, bytes] = {}  # by holder that this client is the sealer for
         for place, (peer, keys) in enumerate(self.peers.items()):
             pair = share(self.masking_private, rows[:5], peer) + share(self.seed, rows[5:], peer)
             pair += salts[64 * place : 64 * (place + 1)]
@@ -204,11 +205,21 @@ class Client:
             context = self.labels.sealed_shares_context(self.session, self.index, peer, b"SHARE")
             box = ciphertext + primitives.seal(key, pair, context)
             both = commitments(self.labels, self.session, self.index, peer, pair)
-            sealed, committed, self.sent[peer] = sealed + box, committed + both, box
-            self.dealt[peer] = pair, self.labels.complaint_digest(box, both)
+            sealed, committed, self.sent[peer], dealt[peer] = sealed + box, committed + both, box, (pair, both)
         info = self.labels.seed_commitment_info(self.suite, self.index)
         parts = derive(self.seed, self.session, info, 32), sealed, committed
-        return self._encode("Share", self.session, *parts, *([self._seal_secrets()] if self.suite == 3 else []))
+        secrets = [self._seal_secrets()] if self.suite == 3 else []
+        for peer, (pair, both) in dealt.items():
+            record = self.sent_secrets.get(peer, b"")
+            digest = hybrid.complaint_digest(self.config, self.sent[peer], both, record)
+            self.dealt[peer] = pair + self._behind_pair(peer), digest
+        return self._encode("Share", self.session, *parts, *secrets)
+
+    def _behind_pair(self, peer: int) -> bytes:
+        """R-COMPLAIN-8: what an opened pair has behind the pair."""
+        if self.suite != 3:
+            return b""
+        return bytes(32) if peer in self.sealers else self._pair_secret(peer)
 
     def _channel_key(
         self, agreed: bytes, sender: int, receiver: int, sent: bytes, received: bytes, ciphertext: bytes
@@ -219,7 +230,6 @@ class Client:
 
     def _seal_secrets(self) -> bytes:
         """R-HYBRID-7: a record for each neighbour that this client is the sealer for."""
-        self.sent_secrets: dict[int, bytes] = {}  # by holder
         for peer in (peer for peer in self.peers if peer not in self.sealers):
             _, theirs = self._both(self.peers[peer])
             shared, ciphertext = self.encapsulate(theirs[32:])
@@ -244,7 +254,7 @@ class Client:
         expected = wire.records(committed, wire.COMMITMENTS, len(ids))
         sealers = [dealer for dealer in ids if dealer in self.sealers]
         records = dict(zip(sealers, wire.records(secrets, wire.PAIR_SECRET, len(sealers)), strict=True))  # R-HYBRID-10
-        self.pairs: dict[int, bytes] = {}
+        self.pairs, self.secrets = dict[int, bytes](), dict[int, bytes]()
         came = [*zip(ids, boxes, expected, strict=True)]
         if not self.config.complaints:
             for dealer, box, _ in came:
@@ -253,23 +263,27 @@ class Client:
                 self._check_pair(dealer, self.pairs[dealer], both)
             self.secrets = {dealer: self._opened_secret(dealer, record) for dealer, record in records.items()}
             for dealer, record in records.items():
-                ends, secret = (dealer, self.index), self.secrets[dealer]
-                committed_to = hybrid.is_committed(self.config, self.session, ends, secret, record)
-                require(committed_to, "secret-commitment", dealer)  # R-HYBRID-12
+                self._check_secret(dealer, self.secrets[dealer], record)
             return None
-        self.complained: dict[int, tuple[bytes, bytes]] = {}  # R-COMPLAIN-4: by dealer, commitments and digest
+        # R-COMPLAIN-4: by dealer, commitments, the record of the pair secret, and the digest
+        self.complained: dict[int, tuple[bytes, bytes, bytes]] = {}
         for dealer, box, both in came:
+            record = records.get(dealer, b"")
             try:
                 self.pairs[dealer] = self._opened(dealer, box)
                 self._check_pair(dealer, self.pairs[dealer], both)
+                if record:
+                    self.secrets[dealer] = self._opened_secret(dealer, record)
+                    self._check_secret(dealer, self.secrets[dealer], record)
             except Refused:
-                self.complained[dealer] = both, self.labels.complaint_digest(box, both)
+                digest = hybrid.complaint_digest(self.config, box, both, record)
+                self.complained[dealer] = both, record, digest
                 if len(self.complained) > self.config.complaints:
                     raise
                 self.pairs[dealer] = b""
         signatures = b"".join(
             self._sign(self.labels.signed_complaint(self.session, self.index, dealer, digest))
-            for dealer, (_, digest) in self.complained.items()
+            for dealer, (*_, digest) in self.complained.items()
         )
         return self._encode("Complaint", self.session, wire.ids(self.complained), signatures)
 
@@ -298,6 +312,10 @@ class Client:
         require(None not in (read_share(pair[:40]), read_share(pair[40:80])), "shares-range", dealer)
         require(commitments(self.labels, self.session, dealer, self.index, pair) == both, "shares-commitment", dealer)
 
+    def _check_secret(self, dealer: int, secret: bytes, record: bytes) -> None:
+        committed = hybrid.is_committed(self.config, self.session, (dealer, self.index), secret, record)
+        require(committed, "secret-commitment", dealer)  # R-HYBRID-12
+
     def _sign(self, signed: bytes) -> bytes:
         return primitives.sign(self.identity, signed) if self.config.active else b""
 
@@ -325,15 +343,18 @@ class Client:
         require(ids == sorted({*ids} & {*self.pairs}), "settled-dealers")  # R-COMPLAIN-12
         require(len(ids) >= self.config.threshold, "shares-too-few")  # R-SHARES-2
         disputed = [dealer for dealer in ids if dealer in self.complained]
-        opened = wire.records(pairs, 144, len(disputed))
+        opened = wire.records(pairs, wire.OPENED[self.suite], len(disputed))
         shown = self._signatures(signatures, len(disputed))
         for dealer, pair, signature in zip(disputed, opened, shown, strict=True):
-            both, digest = self.complained[dealer]
+            both, record, digest = self.complained[dealer]
             signed = self.labels.signed_answer(self.session, dealer, self.index, digest, pair)
             good = not self.config.active or primitives.verifies(self.cohort[dealer], signed, signature)
             require(good, "answer-signature", dealer)  # R-COMPLAIN-11
             self._check_pair(dealer, pair, both)
-            self.pairs[dealer] = pair
+            self.pairs[dealer] = pair[: wire.PAIR]
+            if record:
+                self.secrets[dealer] = pair[wire.PAIR :]
+                self._check_secret(dealer, self.secrets[dealer], record)
         self.pairs = {dealer: self.pairs[dealer] for dealer in ids}
 
     def submit(self, vector: Sequence[int], attachment: Sequence[tuple[int, bytes]] = ()) -> bytes:

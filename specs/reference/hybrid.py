@@ -73,6 +73,11 @@ def is_committed(config: Config, session: bytes, ends: tuple[int, int], secret: 
     return config.labels.pair_secret_commitment(session, *ends, secret) == record[-32:]
 
 
+def complaint_digest(config: Config, box: bytes, both: bytes, record: bytes) -> bytes:
+    """R-COMPLAIN-4: of what a dealer sends a holder.  ``record`` is empty where the dealer is not the sealer."""
+    return config.labels.complaint_digest(box, both, *([record] if config.suite == 3 else []))
+
+
 def mask_key(
     config: Config, session: bytes, one: int, other: int, pair: KeyPair, public: bytes, secret: bytes = b""
 ) -> bytes:

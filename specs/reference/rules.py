@@ -97,6 +97,7 @@ class Config:
         secrets = (k // 2 + 1) * wire.PAIR_SECRET if self.suite == 3 else 0  # R-HYBRID-16
         packed = packed_bytes(self.masked_length, self.masked_modulus)
         packed += self.envelope.envelope_bytes() if self.envelope else 0
+        answers = self.complaints * (wire.OPENED[self.suite] + 64)
         roster = 32 + keys + k * (keys + 72) + 32 * min(n, (k + 1) * (n - 1).bit_length())
         up = {
             "Advertise": keys + 64,
@@ -105,11 +106,11 @@ class Config:
             "Confirm": 64,
             "Unmask": k * 72 + self.attachment_bytes,
             "Complaint": self.complaints * 68,
-            "Answer": self.complaints * 208,
+            "Answer": answers,
         }
         shares = k * (sealed + 68) + secrets
         down = {"Roster": roster, "Shares": shares, "Survivors": bitmap, "Confirmations": bitmap + n * 64}
-        down |= {"Accusations": self.complaints * 68, "Settled": k * 4 + self.complaints * 208}
+        down |= {"Accusations": self.complaints * 68, "Settled": k * 4 + answers}
         return 64 + (up | down)[name]
 
 
@@ -164,7 +165,7 @@ def is_sound(c: Config) -> bool:
         and 10 * losses <= 9 * c.clients
         and (groups_are_sound(c) if c.groups != 1 else graph_is_sound(c))
         and (c.carrier == 0 or (c.carrier == 1 and c.envelope is not None))  # R-ENV-1 to R-ENV-3
-        and (c.complaints == 0 or (most_colluding(c) <= c.complaints < c.threshold and c.suite != 3))  # R-COMPLAIN-1
+        and (c.complaints == 0 or most_colluding(c) <= c.complaints < c.threshold)  # R-COMPLAIN-1
     )
 
 

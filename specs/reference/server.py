@@ -59,7 +59,7 @@ class Server:
         self.attachments: dict[int, bytes] = {}
         self.complaints: dict[int, dict[int, bytes]] = {}  # by holder and dealer, the signatures
         self.accused: dict[int, list[int]] = {}  # by dealer, the holders
-        self.answers: dict[int, dict[int, tuple[bytes, bytes]]] = {}  # by dealer and holder, pair and signature
+        self.answers: dict[int, dict[int, tuple[bytes, bytes]]] = {}  # by dealer and holder, opened pair and signature
         self.named: list[int] = []  # who was left out for its conflicts
 
     def invitation(self) -> bytes:
@@ -140,7 +140,8 @@ class Server:
         self.seeds[sender], self.dealt[sender] = seed_commitment, [dict(zip(near, part, strict=True)) for part in split]
 
     def _digest(self, dealer: int, holder: int) -> bytes:
-        return self.labels.complaint_digest(*(part[holder] for part in self.dealt[dealer]))
+        box, both = (part[holder] for part in self.dealt[dealer])
+        return hybrid.complaint_digest(self.config, box, both, self.pair_secrets[dealer].get(holder, b""))
 
     def _take_complain(self, sender: int, dealers: bytes, signatures: bytes) -> None:
         # R-COMPLAIN-5
@@ -158,18 +159,25 @@ class Server:
     def _take_answer(self, sender: int, pairs: bytes, signatures: bytes) -> None:
         # R-COMPLAIN-9
         holders, size = self.accused[sender], 64 if self.config.active else 0
-        lengths = 144 * len(holders), size * len(holders)
+        lengths = wire.OPENED[self.config.suite] * len(holders), size * len(holders)
         require((len(pairs), len(signatures)) == lengths, "wrong-length")
-        opened = wire.records(pairs, 144, len(holders))
+        opened = wire.records(pairs, wire.OPENED[self.config.suite], len(holders))
         shown = wire.records(signatures, size, len(holders)) if size else [b""] * len(holders)
         for holder, pair, signature in zip(holders, opened, shown, strict=True):
             both = commitments(self.labels, self.session, sender, holder, pair)
             in_range = None not in (read_share(pair[:40]), read_share(pair[40:80]))
             require(in_range and both == self.dealt[sender][1][holder], "bad-answer")
+            require(self._fits_record(sender, holder, pair[wire.PAIR :]), "bad-answer")
             signed = self.labels.signed_answer(self.session, sender, holder, self._digest(sender, holder), pair)
             good = not self.config.active or primitives.verifies(self.cohort[sender], signed, signature)
             require(good, "bad-signature")
         self.answers[sender] = dict(zip(holders, zip(opened, shown, strict=True), strict=True))
+
+    def _fits_record(self, dealer: int, holder: int, behind: bytes) -> bool:
+        """R-COMPLAIN-9: whether what is behind an opened pair is the pair secret, or zeros where there is none."""
+        if record := self.pair_secrets[dealer].get(holder):
+            return hybrid.is_committed(self.config, self.session, (dealer, holder), behind, record)
+        return behind == bytes(len(behind))
 
     def _take_mask(self, sender: int, vector: bytes) -> None:
         group, modulus = self._group_of(sender), self.config.masked_modulus
@@ -381,7 +389,10 @@ class Server:
         else:
             ends, theirs = (other, lost), self.both(self.keys[other])[1]
             record = self.pair_secrets[other][lost]
-            opened = hybrid.open_secret(self.config, self.session, pair, ends, theirs, record)
+            if lost in self.answers.get(other, {}):  # R-COMPLAIN-14
+                opened: bytes | None = self.answers[other][lost][0][wire.PAIR :]
+            else:
+                opened = hybrid.open_secret(self.config, self.session, pair, ends, theirs, record)
             require(opened is not None, "bad-dealer", other)
             secret = opened or b""
         record = self.pair_secrets[ends[0]][ends[1]]

@@ -52,9 +52,9 @@ class Labels:
         self.envelope_polynomials = hashed("envelope polynomials")  # session
         self.signed_advertisement = listed("advertise")  # config digest, nonce, index, channel key, masking key
         self.signed_survivors = listed("survivors")  # session, bitmap
-        self.complaint_digest = hashed("complaint digest")  # sealed pair, both commitments
+        self.complaint_digest = hashed("complaint digest")  # sealed pair, commitments; in suite 3 a record
         self.signed_complaint = listed("complaint")  # session, holder, dealer, digest
-        self.signed_answer = listed("complaint answer")  # session, dealer, holder, digest, pair
+        self.signed_answer = listed("complaint answer")  # session, dealer, holder, digest, opened pair
         self.channel_info = listed("channel")  # suite, sender, receiver, their keys; in suite 3 the ciphertext
         self.pairwise_mask_info = listed("pairwise mask")  # suite, lower id, higher id, lower's key, higher's key
         self.self_mask_info = listed("self mask")  # suite, index

@@ -10,6 +10,8 @@ CIPHERTEXT = {1: 0, 2: 0, 3: 1088}  # of ML-KEM-768
 OPENING = 72  # a share, which is five elements of 8 bytes, and its salt of 32
 SEALED, COMMITMENTS = 2 * OPENING + 16, 64  # of one neighbour: two openings and the AEAD's tag; two hashes
 PAIR_SECRET = 1088 + 48 + 32  # ciphertext, sealed pair secret, commitment
+PAIR = 2 * OPENING
+OPENED = {1: PAIR, 2: PAIR, 3: PAIR + 32}  # by suite: an opened pair; in suite 3 with a pair secret or zeros
 # The code is the place in this list.
 ABORTS = "unspecified", "config-refused", "protocol-violation", "too-few-clients", "excluded", "internal", "cancelled"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reference import primitives, wire
+from reference import hybrid, primitives, wire
 from reference.arithmetic import FIELD
 from reference.client import Client
 from reference.rules import Config
@@ -144,17 +144,23 @@ class _Accuses(Client):
 
     dealers: tuple[int, ...] = (INDEX,)
 
-    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes) -> bytes | None:
-        complaint = super()._take_shares(dealers, sealed, committed)
+    def _take_shares(self, dealers: bytes, sealed: bytes, committed: bytes, secrets: bytes = b"") -> bytes | None:
+        complaint = super()._take_shares(dealers, sealed, committed, secrets)
         if complaint is None:
             return None
         ids = wire.read_ids(dealers)
-        boxes, both = (wire.records(part, size, len(ids)) for part, size in ((sealed, wire.SEALED), (committed, 64)))
-        came = {d: (b, self.labels.complaint_digest(s, b)) for d, s, b in zip(ids, boxes, both, strict=True)}
+        size = wire.CIPHERTEXT[self.suite] + wire.SEALED
+        boxes, both = (wire.records(part, size, len(ids)) for part, size in ((sealed, size), (committed, 64)))
+        sealers = [dealer for dealer in ids if dealer in self.sealers]
+        records = dict(zip(sealers, wire.records(secrets, wire.PAIR_SECRET, len(sealers)), strict=True))
+        came = {}
+        for dealer, box, pair in zip(ids, boxes, both, strict=True):
+            record = records.get(dealer, b"")
+            came[dealer] = pair, record, hybrid.complaint_digest(self.config, box, pair, record)
         self.complained = {dealer: came[dealer] for dealer in self.dealers}
         signatures = b"".join(
             self._sign(self.labels.signed_complaint(self.session, self.index, dealer, digest))
-            for dealer, (_, digest) in self.complained.items()
+            for dealer, (*_, digest) in self.complained.items()
         )
         return self._encode("Complaint", self.session, wire.ids(self.complained), signatures)
 
@@ -325,23 +331,30 @@ def _masks(tests: ClientCases, setup: str, change: Callable[[bytes], bytes], req
 def server_refusals(tests: ServerCases) -> None:
     """Adds the tests."""
     for name, config in (("complaints", complaining()), ("complaints-active", complaining_active())):
-        _whole(tests, f"{name}-all", _lied(f"{name}-all", config, {LIAR: _FlipsAll}), "a bad pair for everybody")
-        _whole(tests, f"{name}-one", _lied(f"{name}-one", config, {LIAR: _Flips}), "a bad pair, which is opened")
+        whole(tests, f"{name}-all", _lied(f"{name}-all", config, {LIAR: _FlipsAll}), "a bad pair for everybody")
+        whole(tests, f"{name}-one", _lied(f"{name}-one", config, {LIAR: _Flips}), "a bad pair, which is opened")
         lies = {LIAR: _FlipsAndAccuses}
-        _whole(tests, f"{name}-both", _lied(f"{name}-both", config, lies), "a complaint of somebody who is named")
+        whole(tests, f"{name}-both", _lied(f"{name}-both", config, lies), "a complaint of somebody who is named")
         lies = {LIAR: _AccusesTwo}
-        _whole(tests, f"{name}-many", _lied(f"{name}-many", config, lies), "complaints about more than r dealers")
+        whole(tests, f"{name}-many", _lied(f"{name}-many", config, lies), "complaints about more than r dealers")
         lies = {LIAR: RangeDealer}
         comment = "an element of the pair is the prime, and the dealer committed to it"
-        _whole(tests, f"{name}-range", _lied(f"{name}-range", config, lies), comment)
+        whole(tests, f"{name}-range", _lied(f"{name}-range", config, lies), comment)
         lies = {LIAR: _AnswersBadly}
-        _whole(tests, f"{name}-badly", _lied(f"{name}-badly", config, lies), "another pair is opened")
+        whole(tests, f"{name}-badly", _lied(f"{name}-badly", config, lies), "another pair is opened")
         silent = _lied(f"{name}-silent", config, {LIAR: _Flips}, {LIAR: "COMPLAIN"})
-        _whole(tests, f"{name}-silent", silent, "nothing is opened")
+        whole(tests, f"{name}-silent", silent, "nothing is opened")
         _complained(tests, f"{name}-one")
 
 
-def _whole(tests: ServerCases, name: str, recorder: Recorder, comment: str) -> None:
+def whole(
+    tests: ServerCases,
+    name: str,
+    recorder: Recorder,
+    comment: str,
+    requirements: str = "COMPLAIN-9 COMPLAIN-10",
+    flag: str = "CONFLICTS",
+) -> None:
     """From the complaints to the sum."""
     tests.setups[name] = recorder
     operations = recorder.of("server")
@@ -352,7 +365,7 @@ def _whole(tests: ServerCases, name: str, recorder: Recorder, comment: str) -> N
     )
     case = Case(name, recorder, "server", after + 1)
     case.operations = operations[after + 1 :]
-    tests.tests.append(case.test("COMPLAIN-9 COMPLAIN-10", comment, "CONFLICTS"))
+    tests.tests.append(case.test(requirements, comment, flag))
 
 
 def _complained(tests: ServerCases, setup: str) -> None:

@@ -83,11 +83,6 @@ def unsound_configs() -> Iterator[tuple[str, str, Config]]:
     yield "HYBRID-1", "suite 3 in version 1", four(version=1)
     yield "HYBRID-1", "suite 3 in version 1, in active", four_active(version=1, cohort=bytes(32))
     yield "CONFIG-3", "a suite that nobody knows", four(suite=4)
-    yield (
-        "COMPLAIN-1",
-        "complaints in suite 3",
-        four(clients=5, neighbours=4, threshold=3, min_survivors=4, complaints=1),
-    )
 
 
 def _grouped() -> Config:

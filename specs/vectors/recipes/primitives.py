@@ -91,6 +91,7 @@ def hashes(version: int = 1) -> File:
             "signed_answer",
             {"session": a, "dealer": 1, "holder": 258, "digest": b, "pair": labelled("pair", 144)},
         ),
+        *_hashes_of_complaints_in_suite_3(a, b),
     ]
     tests = []
     for requirement, function, arguments in calls if version == 1 else calls + since_2 + of_complaints:
@@ -105,6 +106,19 @@ def hashes(version: int = 1) -> File:
     flags = {"SHARE_KIND": "commitments to both shares of a pair that differ in nothing but the share"}
     about = "Labelled hashes, signed bytes, and the info of key derivations."
     return file("hashes", about, flags, tests, version=version)
+
+
+def _hashes_of_complaints_in_suite_3(a: bytes, b: bytes) -> list[tuple[str, str, dict[str, bytes | int | list[bytes]]]]:
+    sent: dict[str, bytes | int | list[bytes]] = {"sealed": labelled("sealed", 200), "commitments": a + b}
+    return [
+        ("COMPLAIN-4", "complaint_digest", {**sent, "pair_secret": labelled("record of a pair secret", 120)}),
+        ("COMPLAIN-4", "complaint_digest", {**sent, "pair_secret": b""}),
+        (
+            "COMPLAIN-8",
+            "signed_answer",
+            {"session": a, "dealer": 1, "holder": 258, "digest": b, "pair": labelled("opened pair", 176)},
+        ),
+    ]
 
 
 def _hashes_of_suite_3(a: bytes, b: bytes) -> list[tuple[str, str, dict[str, bytes | int | list[bytes]]]]:

@@ -11,7 +11,7 @@ from reference.client import Client
 from reference.rules import Config, is_sound
 from reference.wire import Refused
 
-from . import complaints, envelopes, groups, hybrid
+from . import complaints, envelopes, groups, hybrid, hybrid_complaints
 from .cases import INDEX, ClientCases, ServerCases, changed, fields, flipped, invitation
 from .chains import chains
 from .common import File, Test, entry, file
@@ -121,6 +121,7 @@ def _configs() -> File:
     tests += [_sound(comment, config, "HYBRID-1") for comment, config in hybrid.sound_configs()]
     for requirement, comment, unsound in hybrid.unsound_configs():
         tests.append(_refused(requirement, comment, "HYBRID", unsound.to_bytes()))
+    tests += [_sound(comment, config, "COMPLAIN-1") for comment, config in hybrid_complaints.sound_configs()]
     flags = {
         **hybrid.CONFIG_FLAGS,
         "EXTENSIONS": "two lists of extensions for one config, or an extension that some members do not know",
@@ -187,6 +188,7 @@ def _messages() -> File:
         limits = {kind: config.max_bytes(kind) for kind in (*wire.to_server(2), *wire.to_client(2))}
         tests.append(entry("COMPLAIN-13", "size limits", config=config.to_bytes().hex(), limits=limits))
     tests += hybrid.messages(PHASES)
+    tests += hybrid_complaints.messages()
     flags = {
         **hybrid.MESSAGE_FLAGS,
         "SHAPE": "an Unmask of another number of fields, or another type of one",
@@ -262,6 +264,7 @@ def _rounds() -> File:
     tests += groups.rounds_with_groups()
     tests += complaints.rounds()
     tests += hybrid.rounds()
+    tests += hybrid_complaints.rounds()
     flags = {
         **hybrid.ROUND_FLAGS,
         **complaints.ROUND_FLAGS,
@@ -289,6 +292,7 @@ def _setups() -> dict[str, Recorder]:
 
 def _client_refusals() -> File:
     extra = {"envelopes": envelopes.setup(), **complaints.setups(), **hybrid.client_setups()}
+    extra |= hybrid_complaints.client_setups()
     tests = ClientCases({**_setups(), **groups.group_setups(), **extra})
     _invitations(tests)
     _attachments(tests)
@@ -304,6 +308,7 @@ def _client_refusals() -> File:
     wrong = tests.rule("active", "Confirmations", "confirm-signature", "ATTACH-3", "CONFIRMED")
     wrong("a confirmation that is none: nothing is revealed", lambda m, c: changed(m, signatures=flipped))
     hybrid.client_refusals(tests)
+    hybrid_complaints.client_refusals(tests)
     flags = {
         **hybrid.CLIENT_FLAGS,
         "VERSION": "a party that takes one version for another",
@@ -445,6 +450,7 @@ def _server_refusals() -> File:
     envelopes.server_refusals(tests)
     complaints.server_refusals(tests)
     hybrid.server_refusals(tests)
+    hybrid_complaints.server_refusals(tests)
     flags = {
         **hybrid.SERVER_FLAGS,
         "ENVELOPE": "an envelope that makes the server fail, or a sum that is opened although it is spoilt",
