@@ -11,6 +11,7 @@ import typer
 
 from secagg.cli.array_files import check_names, check_output
 from secagg.cli.command_options import command_of
+from secagg.cli.complaints import complaint_arguments
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, RoundInputs, Updates, from_files, synthetic
 from secagg.cli.layout_options import LayoutOptions, parse_layout
@@ -28,7 +29,7 @@ from secagg.cli.private_simulation import (
 )
 from secagg.cli.promise_options import PLAIN_BITS
 from secagg.cli.report import SimulatedRound, report, show
-from secagg.cli.rounds import Cohort, complaint_arguments, config_for, grouped_arguments, warm_up_for
+from secagg.cli.rounds import Cohort, config_for, grouped_arguments, warm_up_for
 from secagg.cli.simulate_options import SimulateOptions
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
@@ -63,7 +64,8 @@ def simulate(options: SimulateOptions) -> None:
 
     Each bound under security is a probability, given as its logarithm to base 2: -40 stands for 2^-40, and null for a
     probability of zero. colluders and dropouts are the numbers of clients that may collude and drop out; gamma and
-    delta are the shares that were given for them, or null. max_error, clipped, client_floor_s and server_floor_s are
+    delta are the shares that were given for them, or null. complaints is null without complaints; its most is how many
+    a client may make. max_error, clipped, client_floor_s and server_floor_s are
     null when there is no sum. arrays and error_bound are in the unit of the values. exact_sums has the sums of the
     arrays of --exact as decimal numbers, except for arrays of more than 1,000 values. In a private round, the keys
     privacy and error stand for error_bound, arrays, exact_sums and clipped; an epsilon is null where it is infinite.

@@ -22,7 +22,7 @@ KEYS = {
     "ok", "exact", "abort", "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "included", "dropped",
     "dropped_in", "phases", "client_cpu_s", "encode_s", "server_cpu_s", "client_floor_s", "server_floor_s",
     "upload_bytes", "download_bytes", "peak_rss_bytes", "compile_s", "max_error", "error_bound", "clipped", "arrays",
-    "exact_sums", "output", "warnings", "security", "versions", "groups", "carrier",
+    "exact_sums", "output", "warnings", "security", "versions", "groups", "carrier", "complaints",
 }  # fmt: skip
 SECURITY = {
     "threat", "gamma", "delta", "colluders", "dropouts", "sigma", "privacy_log2", "connectivity_log2",
@@ -110,6 +110,7 @@ def test_the_keys_are_exactly_these(invoke_json, threat):
     assert set(found["security"]) == SECURITY
     assert found["security"]["threat"] == threat
     assert set(found["versions"]) == VERSIONS
+    assert found["complaints"] is None
 
 
 def test_a_round_with_dropouts_is_exact(invoke_json):
