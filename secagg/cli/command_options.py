@@ -53,8 +53,15 @@ def check_no_others(options: Any, chosen: str, why: str, others: Iterable[str]) 
 
 
 def _option_of(name: str, annotation: Any) -> str:
-    declared = [text for part in _parts_of(annotation) for text in getattr(part, "param_decls", None) or ()]
-    return next((text for text in declared if text.startswith("--")), f"--{name.replace('_', '-')}")
+    """The option's name: the one that is declared, or else the field's own.
+
+    Within ``Annotated``, the first name that ``typer.Option`` is given arrives as its ``default``.
+    """
+    for part in _parts_of(annotation):
+        for declared in (getattr(part, "default", None), *(getattr(part, "param_decls", None) or ())):
+            if isinstance(declared, str) and declared.startswith("--"):
+                return declared
+    return f"--{name.replace('_', '-')}"
 
 
 def _parts_of(annotation: Any) -> Iterator[Any]:
