@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from secagg.cli.array_files import check_names, check_output
-from secagg.cli.command_options import command_of
+from secagg.cli.command_options import command_of, flags_given
 from secagg.cli.complaints import complaint_arguments
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, RoundInputs, Updates, from_files, synthetic
@@ -83,6 +83,7 @@ def simulate(options: SimulateOptions) -> None:
 
 def _simulated(options: SimulateOptions) -> SimulatedRound:
     """Make or read the updates, agree on a config, and run the round."""
+    _check_words(options)
     drawn = secrets.randbits(64) if options.seed is None else options.seed
     if options.output is not None:
         check_output(options.output, options.files)
@@ -130,6 +131,17 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
         output=options.output,
     )
     return run if agreed is None else SimulatedPrivateRound(**vars(run), agreed=agreed)
+
+
+def _check_words(options: SimulateOptions) -> None:
+    """Raises ParameterError for a word that stands for a file and names none: it may be meant as a flag's value."""
+    for file in options.more_inputs or ():
+        if not file.exists():
+            told = f"{file}: there is no such file. A word that belongs to no option is the name of an input file"
+            if flags := flags_given(options):
+                takes = "takes no value: give it" if len(flags) == 1 else "take no value: give them"
+                told += f", and {' and '.join(flags)} {takes} without {file}"
+            raise ParameterError(told)
 
 
 def _run(

@@ -81,6 +81,24 @@ def test_clients_complain_about_nobody(invoke_json, more):
     assert (sent["COMPLAIN"], sent["ANSWER"]) == (41, 0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--complaints", "auto"), ", and --complaints takes no value: give it without auto"),
+        (("--private", "auto"), ", and --private takes no value: give it without auto"),
+        (("--json", "auto", "--complaints"), ", and --complaints and --json take no value: give them without auto"),
+        (("auto",), ""),
+    ],
+)
+def test_a_word_behind_a_flag_is_no_file(invoke, arguments, told):
+    refused = invoke("simulate", "--clients", 14, *arguments)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(
+        "secagg simulate: auto: there is no such file. A word that belongs to no option is the name of an input file"
+        + told
+    )
+
+
 @pytest.mark.parametrize("full", [(), ("--full", 5)])
 def test_groups_are_opened_and_some_left_out(invoke_json, full):
     code, found = invoke_json(
