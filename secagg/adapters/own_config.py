@@ -20,7 +20,10 @@ _ACTIVE_GAMMA: Final = 0.2
 PATHS: Final = ("identity", "directory", "tokens", "budget", "sums")
 _FRACTIONS: Final = frozenset({"min_max_weight", "max_max_weight"})
 """The fields of a LayoutPolicy that are whole numbers by default, and may be fractions."""
-_OTHERS: Final = ("gamma", "min_survivors", "max_groups", "suite", "carrier", "again", "evaluate", "min_difference")
+_OTHERS: Final = (
+    *("gamma", "min_survivors", "max_groups", "max_complaints", "suite", "carrier"),
+    *("again", "evaluate", "min_difference"),
+)
 
 
 @final
@@ -87,6 +90,8 @@ class OwnConfig:
             policy = replace(policy, min_survivors=survivors)
         if (groups := self.whole("max_groups")) is not None:
             policy = replace(policy, max_groups=groups)
+        if (complaints := self.whole("max_complaints")) is not None:
+            policy = replace(policy, max_complaints=complaints)
         if suite is not None:
             if not isinstance(suite, str):
                 raise self.wrong("suite", "the name of a suite, such as 'hybrid'")

@@ -327,6 +327,8 @@ def test_a_weight_that_is_not_given_counts_as_one_and_what_is_too_large_is_clamp
         ({"max_clip": "much"}, {}),
         ({"max_clop": 1.0}, {}),
         ({"gamma": 2}, {}),
+        ({"max_complaints": "none"}, {}),
+        ({"max_complaints": -1}, {}),
         ({}, {"difference": False, "clip": 5000.0}),
     ],
     ids=str,
@@ -345,6 +347,18 @@ def test_what_the_site_does_not_allow_it_does_not_join(
     else:
         assert lost(over) == "ADVERTISE"
     assert over.sites[ODD].trained == 0
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_site_bounds_the_complaints_of_a_round(tmp_path: Path, most: int) -> None:
+    """With one colluder among five, a client may complain about one other."""
+    over, given = board(tmp_path), model()
+    over.sites[ODD].write_config(max_complaints=most)
+    mean, report = run(over, given, round_options={"gamma": 0.2, "delta": 0.2, "complaints": "auto"})
+    refuses = most == 0
+    assert_mean(mean, given, [site for site in SITES if site != ODD or not refuses])
+    assert report.dropped == ({"ADVERTISE": (ODD,)} if refuses else {})
+    assert over.sites[ODD].trained == (not refuses)
 
 
 def test_several_sites_of_one_folder_find_their_own_files(tmp_path: Path) -> None:
