@@ -69,6 +69,11 @@ class OwnConfig:
             raise self.wrong(name, "give true or false")
         return value
 
+    def names(self, name: str) -> frozenset[str] | None:
+        """Names or patterns; None where it is not set.  Raises ParameterError for what is no text."""
+        value = self.get(name)
+        return None if value is None else self._words(name, value)
+
     def min_difference(self) -> int | None:
         """The fewest members that two sums may differ by.  Raises ParameterError."""
         value = self.get("min_difference")
@@ -128,6 +133,11 @@ class OwnConfig:
             raise self.wrong(name, "a whole number")
         return value
 
+    def _words(self, name: str, value: object) -> frozenset[str]:
+        if not isinstance(value, str):
+            raise self.wrong(name, "give names or patterns with commas between them")
+        return frozenset(word.strip() for word in value.split(",") if word.strip())
+
     def _like(self, present: object, name: str, value: object) -> object:
         """A value as the field that now holds ``present`` takes it."""
         if isinstance(present, bool):
@@ -135,9 +145,7 @@ class OwnConfig:
                 return value
             wanted = "true or false"
         elif isinstance(present, frozenset):
-            if isinstance(value, str):
-                return frozenset(word.strip() for word in value.split(",") if word.strip())
-            wanted = "names or patterns with commas between them"
+            return self._words(name, value)
         elif isinstance(present, float) or present is None:  # None stands for a bound of floats that is not set
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return float(value)

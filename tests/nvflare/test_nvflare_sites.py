@@ -361,6 +361,46 @@ def test_a_site_bounds_the_complaints_of_a_round(tmp_path: Path, most: int) -> N
     assert over.sites[ODD].trained == (not refuses)
 
 
+@pytest.mark.parametrize(
+    ("allowed", "refuses"),
+    [
+        ("loss, accuracy", False),
+        ("acc*, lo*", False),
+        ("loss", True),
+        ("accuracies, loss", True),
+        ("", True),
+        (["accuracy", "loss"], True),
+    ],
+)
+def test_a_site_bounds_the_metrics_that_are_summed(
+    tmp_path: Path, allowed: object, refuses: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    over, given = board(tmp_path, count=4), model()
+    for site in over.sites.values():
+        site.train = with_accuracy
+    over.sites[ODD].write_config(metrics=allowed)
+    mean, report = run(over, given, metrics={"accuracy": 1.0, "loss": 5.0}, **ONE_LOST)
+    assert_mean(mean, given, OTHERS if refuses else SITES[:4])
+    assert report.dropped == ({"ADVERTISE": (ODD,)} if refuses else {})
+    assert report.metrics["accuracy"] == pytest.approx(0.5, abs=1e-4)
+    assert over.sites[ODD].trained == (not refuses)
+    if allowed == "loss":
+        assert "the job sums the metric 'accuracy'; metrics in local/secagg.json allows loss" in caplog.text
+
+
+def test_a_bound_on_metrics_refuses_no_job_that_sums_none(tmp_path: Path) -> None:
+    over, given = board(tmp_path, count=4), model()
+    over.sites[ODD].write_config(metrics="")
+    mean, _ = run(over, given, **ONE_LOST)
+    assert_mean(mean, given, SITES[:4])
+
+
+def with_accuracy(site: InProcessSite, given: FLModel) -> FLModel:
+    trained = ordinary(site, given)
+    trained.metrics = {**(trained.metrics or {}), "accuracy": 0.5}
+    return trained
+
+
 def test_several_sites_of_one_folder_find_their_own_files(tmp_path: Path) -> None:
     """In the simulator all sites have one config: ``{site}`` in a path is the site's name."""
     over, given = board(tmp_path), model()
