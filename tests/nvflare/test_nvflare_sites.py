@@ -539,6 +539,17 @@ def test_a_whole_number_of_any_size_keeps_the_site_in_the_round(tmp_path: Path) 
     assert abs(mean.metrics["loss"]) < 1e-6
 
 
+def test_a_metric_beyond_64_bits_is_summed_up_to_its_clip(tmp_path: Path) -> None:
+    over = board(tmp_path, count=3)
+    for site in over.sites.values():
+        site.train = lambda site, given: FLModel(
+            params=given.params, metrics={"energy": 10**25, "loss": 2e25}, meta={"NUM_STEPS_CURRENT_ROUND": 1}
+        )
+    mean, _ = run(over, {"w": np.zeros(2)}, metrics={"energy": 4e25, "loss": 4e25})
+    assert mean is not None
+    assert mean.metrics == pytest.approx({"energy": 1e25, "loss": 2e25}, rel=1e-3)
+
+
 @pytest.mark.parametrize("steps", [0.2, 0.49, 1e-300])
 def test_a_weight_above_zero_does_not_round_to_nothing(tmp_path: Path, steps: float) -> None:
     """A server that makes all weights but one round to 0 would have that one's update for the sum."""
