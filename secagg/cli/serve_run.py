@@ -43,6 +43,7 @@ from secagg.arithmetic import unpack
 from secagg.certificate_files import CertificateFiles
 from secagg.cli.array_files import check_output, write_arrays
 from secagg.cli.ballot_words import verdict_line
+from secagg.cli.complaints import of_complaints
 from secagg.cli.options import LogFormatName
 from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
 from secagg.cli.private_options import spent_line
@@ -323,6 +324,7 @@ def _terms(config: RoundConfig) -> dict[str, Any]:
         "min_survivors": config.min_survivors,
         "groups": config.groups,
         "min_group": config.min_group,
+        "complaints": config.complaints,
     }
 
 
@@ -337,7 +339,7 @@ def _tolerates(config: RoundConfig) -> str:
         needs = f"Each of {config.groups} groups has a sum, which needs {config.min_group} of them"
     return (
         f"{counted(config.clients, 'client')}, threat model {config.threat_model.value}. {needs}, and {losses}. Up to "
-        f"{colluders} may collude with the server."
+        f"{colluders} may collude with the server.{of_complaints(config)}"
     )
 
 
