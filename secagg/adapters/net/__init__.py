@@ -14,6 +14,9 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     service         connections, logins, limits
     round_spec      what a round is
     hosted          one round: journal first, then act, then answer
+    round_thread    the one thread on which it calls its server
+    reception       how it takes its clients' messages: the journal first, then the server
+    concluding      how its result becomes its ending
     charging        what a private round costs the server's privacy budget
     inbox           messages on their way to a round, and their verdicts
     seats           who sits where; seats of open rounds are offered, bound, given back
