@@ -15,6 +15,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     round_spec      what a round is
     hosted          one round: journal first, then act, then answer
     round_thread    the one thread on which it calls its server
+    stage           what others are told of where it stands
     reception       how it takes its clients' messages: the journal first, then the server
     concluding      how its result becomes its ending
     charging        what a private round costs the server's privacy budget

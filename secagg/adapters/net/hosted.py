@@ -1,7 +1,8 @@
 """One round in the service: journal first, then act, then answer.
 
 All calls into ``secagg.Server`` run on one thread of the round's own, one after the other, so that the event loop only
-moves bytes.  Between a close and the moment that its snapshot is durable nobody is sent anything.
+moves bytes.  What others ask meanwhile is answered from a copy, the ``Stage``: the event loop makes it when the thread
+is idle.  Between a close and the moment that its snapshot is durable nobody is sent anything.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from secagg.adapters.net.round_spec import PHASES, RoundSpec
 from secagg.adapters.net.round_thread import RoundThread
 from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.seats import Seats
+from secagg.adapters.net.stage import Stage
 from secagg.adapters.net.standing import Standing
 from secagg.adapters.net.statements import Statements, asked_for_statements
 from secagg.adapters.net.verdicts import after_the_end
@@ -103,23 +105,21 @@ class HostedRound:
         self._inbox = Inbox(clock)
         self._changed, self._new_epoch = asyncio.Event(), asyncio.Event()
         self._durable = True
-        self._stage = asyncio.Lock()
+        self._begins_stage = asyncio.Lock()
+        self._stage = Stage()
         self._server: Server | None = None
         self._statements: Statements | None = None
         self._seen: set[int] = set()
-        self._dropped: dict[str, tuple[int, ...]] = {}
-        self._participants: frozenset[int] = frozenset()
-        self._stage_name, self._expected = "", 0
-        self._deadline, self._opened = 0.0, 0.0
 
     # What the service asks.
 
     @property
     def phase(self) -> str:
         """The server's phase, or DONE or ABORTED."""
-        if self.ending is not None:
-            return (ServerState.ABORTED if self.ending.failure else ServerState.DONE).value
-        return "OPENING" if self._server is None else self._server.phase.value
+        server, ending = self._server, self.ending  # in this order: other threads ask, and the server goes last
+        if ending is not None:
+            return (ServerState.ABORTED if ending.failure else ServerState.DONE).value
+        return "OPENING" if server is None else server.phase.value
 
     @property
     def refused(self) -> dict[str, int]:
@@ -136,32 +136,25 @@ class HostedRound:
     @property
     def awaited(self) -> tuple[int, ...]:
         """Whom the present phase waits for."""
-        server, statements = self._server, self._statements
-        if server is None or self.ending is not None:
-            return ()
-        if statements is not None:
-            return statements.awaited
-        missing, in_hand = tuple(server.missing), server.in_hand  # at once: the round's thread takes messages meanwhile
-        return tuple(client for client in missing if client not in in_hand) if in_hand else missing
+        return self._stage.awaited if self.ending is None else ()
 
     @property
     def dropped(self) -> dict[str, tuple[int, ...]]:
         """By phase, who was lost in it so far."""
-        return self._dropped if self.ending is None else self.ending.dropped
+        return self._stage.dropped if self.ending is None else self.ending.dropped
 
     @property
     def seconds_left(self) -> float:
         """How many seconds the present phase still has."""
-        return max(0.0, self._deadline - self._clock.monotonic())
+        return self._stage.seconds_left(self._clock)
 
     def progress(self) -> Progress:
         """Where the round stands."""
-        server = self._server
-        if server is None or self.ending is not None:
-            return Progress(self.phase, 0, 0, 0.0)
-        arrived = max(0, self._expected - len(self.awaited))
         # While a phase is being closed the server is in the next one, of which nobody is told before it is durable.
-        return Progress(self._stage_name, arrived, self._expected, round(self.seconds_left, 1))
+        stage = self._stage
+        if self._server is None or self.ending is not None:
+            return Progress(self.phase, 0, 0, 0.0)
+        return Progress(stage.name, stage.arrived, stage.expected, round(stage.seconds_left(self._clock), 1))
 
     @asynccontextmanager
     async def seat(self, key: bytes) -> AsyncIterator[int]:
@@ -231,7 +224,7 @@ class HostedRound:
 
     async def outbound(self, index: int) -> Outbound | None:
         """What the server has for a client now, made for it alone.  Raises RefusedError when it is out of the round."""
-        async with self._stage:
+        async with self._begins_stage:
             if self.ending is not None:
                 return self._farewell(index, self.ending)
             if not self._durable or self._inbox.is_closed:
@@ -240,12 +233,12 @@ class HostedRound:
             phase, statements = server.phase.value, self._statements
             if phase not in PHASES and statements is None:  # between the last close and the end
                 return None
-            if (why := self.standing.why_lost(index, self._dropped)) is not None:
+            if (why := self.standing.why_lost(index, self._stage.dropped)) is not None:
                 raise reasons.left_out(self.name, why, is_over=False)
             if statements is not None:
                 is_asked = index in statements.awaited
                 return Outbound(Aborted(self._why_no_sum(server)), b"") if is_asked else None
-            if index not in self._participants:  # its vector is in the sum, which it waits for
+            if index not in self._stage.participants:  # its vector is in the sum, which it waits for
                 return None
             data = await self._thread.run(lambda: server.outgoing().to(index))
         return None if data is None else Outbound(Message(phase, len(data)), data)
@@ -331,7 +324,7 @@ class HostedRound:
                 "its rounds anew"
             ) from None
         self._server = server
-        self._enter_stage(server, phase)
+        self._stage = self._enter_stage(server)
         if phase != Phase.ADVERTISE:
             self._bind_all(stored)
         replayed = 0
@@ -340,6 +333,7 @@ class HostedRound:
                 await self._reception.act(server, [(sender, phase, data) for sender, data in batch])
             elif self._statements is not None:  # without a certifier there is nobody to sign them
                 self._reception.take_statements(self._statements, dict(batch))
+            self._stage = self._stage.after_news(server, self._statements)
             replayed += len(batch)
         if phase in _AFTER_MASK:
             await self._check_sums_apart(server)
@@ -354,8 +348,8 @@ class HostedRound:
         """
         left = min(longest, stored - self._clock.wall())
         grace = min(RECONNECT_SECONDS, longest)
-        self._opened = self._clock.monotonic()
-        self._deadline = self._opened + max(left, grace)
+        now = self._clock.monotonic()
+        self._stage = self._stage.between(now, now + max(left, grace))
         if left < grace:
             await self._journal.move_deadline(self.name, self._clock.wall() + grace)
 
@@ -372,7 +366,7 @@ class HostedRound:
                     await self._compute(server)
                 elif server.done:
                     await self._wind_up(server)
-                elif not server.missing or self._clock.monotonic() >= self._deadline:
+                elif not server.missing or not self.seconds_left:
                     await self._close(server)
                 else:
                     await self._take_batch(server)
@@ -405,6 +399,8 @@ class HostedRound:
             except BaseException:
                 reject(batch)
                 raise
+            if server is not None:
+                self._stage = self._stage.after_news(server, self._statements)
             answer(batch, verdicts)
         self._notify()
 
@@ -412,8 +408,8 @@ class HostedRound:
         return after_the_end(index, phase, () if self.ending is None else self.ending.included)
 
     async def _close(self, server: Server) -> None:
-        phase, arrived, missing = server.phase.value, self.progress(), self.awaited
-        async with self._stage:
+        phase, closed = server.phase.value, self._stage
+        async with self._begins_stage:
             self._durable = False  # should the journal fail, nobody gets what it does not have
             await self._reception.merge(server)
             await self._thread.run(server.close_phase)
@@ -426,8 +422,8 @@ class HostedRound:
         self._log(
             "phase-closed",
             phase=phase,
-            arrived=arrived.arrived,
-            missing=[self.spec.name_of(seat) for seat in missing],
+            arrived=closed.arrived,
+            missing=[self.spec.name_of(seat) for seat in closed.awaited],
             next=server.phase.value,
         )
 
@@ -438,24 +434,22 @@ class HostedRound:
             return
         if why := await self._thread.run(lambda: guard.why_not(self.spec, server)):
             await self._thread.run(lambda: server.abort(why))
+            self._stage = self._stage.after_news(server, self._statements)
 
     async def _begin_stage(self, server: Server, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""
-        phase, now = server.phase.value, self._clock.monotonic()
-        seconds = self._longest(server)
-        await self._journal.store_stage(self.name, phase, self._clock.wall() + seconds, snapshot)
-        if self._opened:
-            self.phase_seconds[self._stage_name] = now - self._opened
-        self._enter_stage(server, phase)
-        self._opened, self._deadline = now, now + seconds
+        now, seconds = self._clock.monotonic(), self._longest(server)
+        await self._journal.store_stage(self.name, server.phase.value, self._clock.wall() + seconds, snapshot)
+        if self._stage.opened:
+            self.phase_seconds[self._stage.name] = now - self._stage.opened
+        self._stage = self._enter_stage(server).between(now, now + seconds)
         self._next_epoch()
 
-    def _enter_stage(self, server: Server, phase: str) -> None:
-        self._stage_name, self._expected = phase, len(server.missing)
-        self._participants, self._dropped = frozenset(server.missing), dict(server.dropped)
+    def _enter_stage(self, server: Server) -> Stage:
         self.standing.new_phase()
         if asked := self._asked(server):
-            self._statements, self._expected = Statements(asked), len(asked)
+            self._statements = Statements(asked)
+        return Stage.of(server, self._statements)
 
     def _asked(self, server: Server) -> frozenset[int]:
         """Who is to state that it did not answer; nobody where no certificate would have the statements."""
@@ -471,7 +465,7 @@ class HostedRound:
         statements = self._statements
         if statements is None and self._asked(server):  # aborted by its host, or while the sum was computed
             await self._begin_stage(server, await self._thread.run(server.snapshot))
-        elif statements is not None and statements.awaited and self._clock.monotonic() < self._deadline:
+        elif statements is not None and statements.awaited and self.seconds_left:
             await self._take_batch(server)
         else:
             await self._end(server, None)
@@ -494,8 +488,8 @@ class HostedRound:
         if result is None and self.charge is not None:
             await self._thread.run(self.charge.give_back)
         if result is not None:
-            self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
-        async with self._stage:
+            self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._stage.opened
+        async with self._begins_stage:
             self.ending, self._server, self._statements = ending, None, None
             self._next_epoch()
         self._log("round-over", included=len(ending.included), failure=ending.failure)
