@@ -33,6 +33,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     member          a client: connections and reconnections
     membership      how a client takes part, and how that can end
     steps           a client: what it does with what the server sends, durably
+    announced_sizes a client: how many bytes the server may announce
     ballot_layout   what a ballot is about, and by which rules
     ballot_count    how a ballot ended
     voting          how a member of a ballot votes
