@@ -107,7 +107,6 @@ SAYS_REFUSE = {
     "R-ABORT-5": "the same",
     "R-ABORT-4": "which requirements give the codes",
     "R-JOIN-2": "what a refusal leaves as it was",
-    "R-COMPLAIN-4": "for which dealer R-SHARES-3 to R-SHARES-5, R-HYBRID-11 and R-HYBRID-12 refuse",
 }
 """Requirements that speak of refusing without being a refusal, and of what."""
 
