@@ -333,15 +333,25 @@ class PreparedClients:
 
     def _counting(self, index: int, settled: Settled) -> Shares:
         """In a round with complaints: the shares that came, of the dealers whose shares count."""
-        member = self._members[index]
+        member, suite = self._members[index], self._config.suite
         if member.shares is None:
             raise RuntimeError(f"client {index}: Settled before Shares")
         shares, member.shares = member.shares, None
         came, counting = messages.decode_ids(shares.dealers), set(messages.decode_ids(settled.dealers))
         keep = [dealer in counting for dealer in came]
-        sealed = compress(records.cut(shares.sealed, records.SEALED_BYTES), keep)
+        sealed = compress(records.cut(shares.sealed, records.sealed_bytes(suite)), keep)
         commitments = compress(records.cut(shares.commitments, records.COMMITMENTS_BYTES), keep)
-        return Shares(shares.version, shares.session, settled.dealers, b"".join(sealed), b"".join(commitments))
+        secrets = records.cut(messages.pair_secrets_of(shares), records.SEALED_SECRET_BYTES)
+        sealers = [dealer in counting for dealer in came if dealer in member.sealed_for]
+        return messages.shares(
+            suite,
+            shares.version,
+            shares.session,
+            settled.dealers,
+            b"".join(sealed),
+            b"".join(commitments),
+            pair_secrets=b"".join(compress(secrets, sealers)),
+        )
 
     def _unseal(self, index: int, member: _Prepared, message: Shares) -> None:
         """Unseal and check what full clients dealt: nobody else knows what is in it."""
