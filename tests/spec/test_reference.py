@@ -144,8 +144,15 @@ def test_a_dealer_of_suite_3_answers_whoever_complains_falsely(holder: int, thre
     identities = cohort(5)[2] if threat_model == "active" else b""
     config = RoundConfig.for_cohort(
         *(5, 1),
-        **{"threat_model": threat_model, "gamma": 0.2, "delta": 0.2, "neighbours": "complete", "input_max": 9},
-        **{"version": 2, "suite": "hybrid", "complaints": "auto", "cohort": identities},
+        threat_model=threat_model,
+        gamma=0.2,
+        delta=0.2,
+        neighbours="complete",
+        input_max=9,
+        version=2,
+        suite="hybrid",
+        complaints="auto",
+        cohort=identities,
     )
     scenario = Scenario(config, ((1,), (2,), (3,), (4,), (5,)), Faults())
     server, clients = TwoServers(scenario), [_either(scenario, index, 1 << holder) for index in range(5)]
