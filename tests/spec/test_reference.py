@@ -8,18 +8,21 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import rules, wire
+from reference import client, rules, wire
 from reference.wire import Refused
+from vectors.recipes.complaints import Accuses
 
 from secagg import Modulus, ParameterError, PeerError, RoundConfig
 from secagg.pairwise import messages
 from secagg.pairwise.parameters import Demand
 from secagg.pairwise.phases import ThreatModel
-from secagg.simulation.faults import Nuisance, phases_of
-from secagg.testing.strategies import Scenario, configs, scenarios
+from secagg.simulation.faults import Faults, Nuisance, phases_of
+from secagg.testing.strategies import Scenario, cohort, configs, scenarios
 from tests.support.reference_parties import (
     SPECS,
     AnyClient,
@@ -129,6 +132,39 @@ def test_mixed_cohorts_with_the_librarys_server(scenario: Scenario, references: 
 @given(ROUNDS, st.integers(0, 2**6 - 1))
 def test_mixed_cohorts_with_the_references_server(scenario: Scenario, references: int) -> None:
     check(scenario, ReferenceServer(scenario), lambda index: _either(scenario, index, references))
+
+
+@pytest.mark.parametrize("threat_model", ["semi_honest", "active"])
+@pytest.mark.parametrize("holder", [0, 1])
+def test_a_dealer_of_suite_3_answers_whoever_complains_falsely(holder: int, threat_model: str) -> None:
+    """No vector has this dealer in `active`: it signs over its ciphertexts, which nobody can make again.
+
+    The dealer, client 2, is the sealer for client 0 (R-HYBRID-6), and client 1 is the sealer for it.
+    """
+    identities = cohort(5)[2] if threat_model == "active" else b""
+    config = RoundConfig.for_cohort(
+        *(5, 1),
+        threat_model=threat_model,
+        gamma=0.2,
+        delta=0.2,
+        neighbours="complete",
+        input_max=9,
+        version=2,
+        suite="hybrid",
+        complaints="auto",
+        cohort=identities,
+    )
+    scenario = Scenario(config, ((1,), (2,), (3,), (4,), (5,)), Faults())
+    server, clients = TwoServers(scenario), [_either(scenario, index, 1 << holder) for index in range(5)]
+    outgoing, phases = dict.fromkeys(range(5), server.invitation()), []
+    while server.phase() != "COMPUTE":
+        phases.append((server.phase(), [*outgoing]))
+        with patch.object(client, "Client", Accuses):  # of the reference's clients, which are this holder alone
+            answers = {index: clients[index].take(message) for index, message in outgoing.items()}
+        assert {server.receive(index, data) for index, (_, data) in answers.items()} == {"accepted"}  # type: ignore[arg-type]
+        outgoing = server.close()
+    assert ("ANSWER", [2]) in phases
+    assert server.compute().total == [15]
 
 
 def _either(scenario: Scenario, index: int, references: int) -> AnyClient:

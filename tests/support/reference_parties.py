@@ -20,7 +20,9 @@ from secagg.simulation import SeededRandomness
 from secagg.testing.strategies import Scenario, cohort
 
 SPECS: Final = Path(__file__).parents[2] / "specs"
-LOOSE = Policy(min_sigma=1, min_grinding_bits=0, max_attachment_bytes=1024, max_groups=None, carrier="any")
+LOOSE = Policy(
+    min_sigma=1, min_grinding_bits=0, max_attachment_bytes=1024, max_groups=None, max_complaints=None, carrier="any"
+)
 EVENTS = {
     Accepted: "accepted",
     Duplicate: "duplicate",

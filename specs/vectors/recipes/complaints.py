@@ -139,7 +139,7 @@ class _AnswersBadly(_Flips):
         return super()._take_accusations(holders, signatures)
 
 
-class _Accuses(Client):
+class Accuses(Client):
     """Complains about a dealer whose pair is good."""
 
     dealers: tuple[int, ...] = (INDEX,)
@@ -165,11 +165,11 @@ class _Accuses(Client):
         return self._encode("Complaint", self.session, wire.ids(self.complained), signatures)
 
 
-class _FlipsAndAccuses(_FlipsAll, _Accuses):
+class _FlipsAndAccuses(_FlipsAll, Accuses):
     """Is named for what it dealt, so that its own complaint accuses nobody."""
 
 
-class _AccusesTwo(_Accuses):
+class _AccusesTwo(Accuses):
     """And about another one: more than it may."""
 
     dealers = (1, INDEX)
@@ -193,7 +193,7 @@ def setups() -> dict[str, Recorder]:
     made = {}
     for name, config in (("complaints", complaining()), ("complaints-active", complaining_active())):
         made[f"{name}-bad"] = _lied(f"{name}-bad", config, {LIAR: _Flips})
-        made[f"{name}-false"] = _lied(f"{name}-false", config, {LIAR: _Accuses})
+        made[f"{name}-false"] = _lied(f"{name}-false", config, {LIAR: Accuses})
     return made
 
 
