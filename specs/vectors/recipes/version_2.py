@@ -189,9 +189,11 @@ def _messages() -> File:
         tests.append(entry("COMPLAIN-13", "size limits", config=config.to_bytes().hex(), limits=limits))
     tests += hybrid.messages(PHASES)
     tests += hybrid_complaints.messages()
+    elements = [*wire.unpack(examples["Abort"]), [b""]]
+    tests.append(_malformed("CHAIN-7", "certificates behind another message", "SHAPE", "Abort", wire.pack(elements)))
     flags = {
         **hybrid.MESSAGE_FLAGS,
-        "SHAPE": "an Unmask of another number of fields, or another type of one",
+        "SHAPE": "a message of another number of fields, or another type of one",
         "VERSION": "a message of another version than its round's",
     }
     return file("messages", "Messages of version 2.", flags, tests, version=2)
@@ -309,6 +311,8 @@ def _client_refusals() -> File:
     wrong("a confirmation that is none: nothing is revealed", lambda m, c: changed(m, signatures=flipped))
     hybrid.client_refusals(tests)
     hybrid_complaints.client_refusals(tests)
+    comment = "a host that asks for no chain"
+    join(tests, "semi_honest", "", "CHAIN-6", "POLICY", comment, policy={"require_chain": False})
     flags = {
         **hybrid.CLIENT_FLAGS,
         "VERSION": "a party that takes one version for another",
