@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,16 +14,7 @@ import typer
 from secagg import Client, Contribution, DurableTokens, Encoder, PeerError, Policy
 
 
-class Saved(NamedTuple):
-    """What is kept between two messages: the last phase seen, the client's state, and what has not been sent yet."""
-
-    phase: str = ""
-    state: bytes = b""
-    answers: tuple[bytes, ...] = ()
-
-
-@dataclass
-class Member:
+class Member(NamedTuple):
     """One member in one round.  ``key`` seals the state in the folder."""
 
     index: int
@@ -33,38 +24,42 @@ class Member:
     used: DurableTokens
     key: bytes
 
-    def step(self, http: httpx.Client) -> bool:
-        """Answer the next message, if there is one; whether there is more to come."""
-        path = self.folder / "state"
-        saved = msgspec.msgpack.decode(path.read_bytes(), type=Saved) if path.exists() else Saved()
-        if not saved.answers:
-            response = http.get("/message", params={"after": saved.phase}).raise_for_status()
-            if response.status_code == 204:
-                return True
-            saved = self._answer(saved, response.headers["Round-Phase"], response.content)
-            self._save(saved)  # before an answer leaves: one that did not arrive leaves again
-        for answer in saved.answers:
+    def step(self, http: httpx.Client) -> None:
+        """Answer the next message, if there is one, or keep the mean."""
+        path = self.folder / "state"  # the last phase seen, the client's state, and what has not been sent yet
+        phase, state, answers = msgspec.msgpack.decode(path.read_bytes()) if path.exists() else ("", b"", ())
+        if not answers:
+            response = http.get("/message", params={"after": phase}).raise_for_status()
+            if response.headers["Round-Phase"] == "MEAN":
+                np.save(self.folder / "new.npy", np.frombuffer(response.content))
+                (self.folder / "new.npy").replace(self.folder / "mean.npy")
+            elif response.content and (state or not phase):  # it is new, and this member has more to answer
+                phase = response.headers["Round-Phase"]
+                state, answers = self._answer(http, state, response.content)
+                self._save(phase, state, answers)  # before an answer leaves: one that did not arrive leaves again
+        for answer in answers:
             http.post("/message", content=answer).raise_for_status()
-        self._save(saved._replace(answers=()))
-        return bool(saved.state)
+        if answers:
+            self._save(phase, state, ())
 
-    def _answer(self, saved: Saved, phase: str, data: bytes) -> Saved:
+    def _answer(self, http: httpx.Client, state: bytes, data: bytes) -> tuple[bytes, Sequence[bytes]]:
         try:
-            if saved.state:
-                client = Client.resume(saved.state, self.used, key=self.key)
+            if state:
+                client = Client.resume(state, self.used, key=self.key)
                 answers = self.contribution.answer(client, data)
             else:
                 self.contribution.check_unreleased()
                 client = Client.join(data, self.index, policy=self.policy, consume=self.used)
                 answers = (self.contribution.start(client),)
         except PeerError as refused:
-            print(f"leaving the round: {refused}")  # noqa: T201
-            return Saved(phase, b"", (refused.reply,) if refused.reply else ())
-        return Saved(phase, b"" if client.done else client.suspend(self.key), answers)
+            if refused.reply:
+                http.post("/message", content=refused.reply)
+            raise SystemExit(f"leaving the round: {refused}") from None
+        return b"" if client.done else client.suspend(self.key), answers
 
-    def _save(self, saved: Saved) -> None:
+    def _save(self, phase: str, state: bytes, answers: Sequence[bytes]) -> None:
         self.folder.mkdir(exist_ok=True)
-        (self.folder / "new").write_bytes(msgspec.msgpack.encode(saved))
+        (self.folder / "new").write_bytes(msgspec.msgpack.encode((phase, state, answers)))
         (self.folder / "new").replace(self.folder / "state")  # an older state is not resumed: its token is used
 
 
@@ -81,11 +76,12 @@ def main(url: str, index: int, values: Path, folder: Path, give_up_after: float 
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {os.environ['MEMBER_TOKEN']}"}) as http:
         for _ in range(int(2 * give_up_after)):
             try:
-                if not member.step(http):
-                    return
+                member.step(http)
             except httpx.HTTPError as trouble:  # a server that is down, or cannot store, comes back with what it had
                 if isinstance(trouble, httpx.HTTPStatusError) and trouble.response.is_client_error:
-                    raise
+                    raise SystemExit(f"the server has no mean for this member ({trouble})") from None
+            if (folder / "mean.npy").exists():
+                return
             time.sleep(0.5)
     raise SystemExit(f"the round did not end in {give_up_after} seconds")
 

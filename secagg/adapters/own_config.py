@@ -20,7 +20,10 @@ _ACTIVE_GAMMA: Final = 0.2
 PATHS: Final = ("identity", "directory", "tokens", "budget", "sums")
 _FRACTIONS: Final = frozenset({"min_max_weight", "max_max_weight"})
 """The fields of a LayoutPolicy that are whole numbers by default, and may be fractions."""
-_OTHERS: Final = ("gamma", "min_survivors", "max_groups", "suite", "carrier", "again", "evaluate", "min_difference")
+_OTHERS: Final = (
+    *("gamma", "min_survivors", "max_groups", "max_complaints", "suite", "carrier"),
+    *("again", "evaluate", "min_difference"),
+)
 
 
 @final
@@ -66,6 +69,11 @@ class OwnConfig:
             raise self.wrong(name, "give true or false")
         return value
 
+    def names(self, name: str) -> frozenset[str] | None:
+        """Names or patterns; None where it is not set.  Raises ParameterError for what is no text."""
+        value = self.get(name)
+        return None if value is None else self._words(name, value)
+
     def min_difference(self) -> int | None:
         """The fewest members that two sums may differ by.  Raises ParameterError."""
         value = self.get("min_difference")
@@ -87,6 +95,8 @@ class OwnConfig:
             policy = replace(policy, min_survivors=survivors)
         if (groups := self.whole("max_groups")) is not None:
             policy = replace(policy, max_groups=groups)
+        if (complaints := self.whole("max_complaints")) is not None:
+            policy = replace(policy, max_complaints=complaints)
         if suite is not None:
             if not isinstance(suite, str):
                 raise self.wrong("suite", "the name of a suite, such as 'hybrid'")
@@ -123,6 +133,11 @@ class OwnConfig:
             raise self.wrong(name, "a whole number")
         return value
 
+    def _words(self, name: str, value: object) -> frozenset[str]:
+        if not isinstance(value, str):
+            raise self.wrong(name, "give names or patterns with commas between them")
+        return frozenset(word.strip() for word in value.split(",") if word.strip())
+
     def _like(self, present: object, name: str, value: object) -> object:
         """A value as the field that now holds ``present`` takes it."""
         if isinstance(present, bool):
@@ -130,9 +145,7 @@ class OwnConfig:
                 return value
             wanted = "true or false"
         elif isinstance(present, frozenset):
-            if isinstance(value, str):
-                return frozenset(word.strip() for word in value.split(",") if word.strip())
-            wanted = "names or patterns with commas between them"
+            return self._words(name, value)
         elif isinstance(present, float) or present is None:  # None stands for a bound of floats that is not set
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return float(value)

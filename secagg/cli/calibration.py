@@ -17,7 +17,7 @@ import numpy as np
 
 from secagg.pairwise.carrier import Carrier
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase
+from secagg.pairwise.phases import Phase
 from secagg.primitives import masking
 from secagg.simulation import Outcome
 from secagg.simulation.carriers import envelope_seconds
@@ -108,7 +108,10 @@ def _mask_s(config: RoundConfig) -> float:
 def _client(
     config: RoundConfig, costs: UnitCosts, short: _Measured, long: _Measured, mask_s: float
 ) -> dict[str, float]:
-    """All but ADVERTISE grows with the neighbours, MASK with the elements of the masks, UNMASK with the quorum."""
+    """All but ADVERTISE grows with the neighbours, MASK with the elements of the masks, UNMASK with the quorum.
+
+    Nobody complains, so that nobody has anything to do in ANSWER.
+    """
     small = short.config
     more = config.neighbours / small.neighbours
     quorum_s = small.quorum * costs.verify_s
@@ -116,6 +119,8 @@ def _client(
     return {
         Phase.ADVERTISE: short.client[Phase.ADVERTISE],
         Phase.SHARE: short.client[Phase.SHARE] * more,
+        Phase.COMPLAIN: short.client[Phase.COMPLAIN] * more,
+        Phase.ANSWER: 0.0,
         Phase.MASK: short.client[Phase.MASK] * more
         + (max(0.0, per_element) + (config.neighbours + 1) * mask_s) * config.length,
         Phase.CONFIRM: short.client[Phase.CONFIRM],
@@ -142,6 +147,8 @@ def _server(
     return {
         Phase.ADVERTISE: short.server[Phase.ADVERTISE] * clients,
         Phase.SHARE: short.server[Phase.SHARE] * pairs,
+        Phase.COMPLAIN: short.server[Phase.COMPLAIN] * pairs,
+        Phase.ANSWER: short.server[Phase.ANSWER] * pairs,
         Phase.MASK: short.server[Phase.MASK] * pairs + per_vector * config.length * survivors,
         Phase.CONFIRM: short.server[Phase.CONFIRM] * clients,
         Phase.UNMASK: short.server[Phase.UNMASK] * pairs
@@ -157,13 +164,21 @@ def _rise(phase: str, short: dict[str, float], long: dict[str, float], config: R
 
 def _run(config: RoundConfig, *, length: int, lost: int) -> _Measured:
     rounds = [
-        small_round(config.modulus, config.suite, config.threat_model, clients=_CLIENTS, length=length, lost=lost)
+        small_round(
+            config.modulus,
+            config.suite,
+            config.threat_model,
+            clients=_CLIENTS,
+            length=length,
+            lost=lost,
+            complaints=config.complaints > 0,
+        )
         for _ in range(_REPEATS)
     ]
     return _Measured(
         rounds[0][1],
-        {phase: min(_median_client(outcome, phase) for outcome, _ in rounds) for phase in WITHOUT_COMPLAINTS},
-        {phase: min(outcome.costs[phase].server_cpu_s for outcome, _ in rounds) for phase in WITHOUT_COMPLAINTS},
+        {phase: min(_median_client(outcome, phase) for outcome, _ in rounds) for phase in Phase},
+        {phase: min(outcome.costs[phase].server_cpu_s for outcome, _ in rounds) for phase in Phase},
     )
 
 

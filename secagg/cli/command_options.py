@@ -52,9 +52,26 @@ def check_no_others(options: Any, chosen: str, why: str, others: Iterable[str]) 
         raise ParameterError(f"{chosen}: {why}; leave out {', '.join(_option_of(n, annotations[n]) for n in given)}")
 
 
+def flags_given(options: Any) -> list[str]:
+    """The options without a value that have been given, as a user writes them: ``--json`` and the like."""
+    annotations = get_type_hints(type(options), include_extras=True)
+    return [
+        _option_of(field.name, annotations[field.name])
+        for field in dataclasses.fields(options)
+        if getattr(options, field.name) is True
+    ]
+
+
 def _option_of(name: str, annotation: Any) -> str:
-    declared = [text for part in _parts_of(annotation) for text in getattr(part, "param_decls", None) or ()]
-    return next((text for text in declared if text.startswith("--")), f"--{name.replace('_', '-')}")
+    """The option's name: the one that is declared, or else the field's own.
+
+    Within ``Annotated``, the first name that ``typer.Option`` is given arrives as its ``default``.
+    """
+    for part in _parts_of(annotation):
+        for declared in (getattr(part, "default", None), *(getattr(part, "param_decls", None) or ())):
+            if isinstance(declared, str) and declared.startswith("--"):
+                return declared
+    return f"--{name.replace('_', '-')}"
 
 
 def _parts_of(annotation: Any) -> Iterator[Any]:

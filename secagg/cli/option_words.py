@@ -14,6 +14,8 @@ _ANYWHERE: Final = re.compile(
     r"(?<![-\w])(?<!<= )(gamma|delta|min_survivors|min_group|max_weight|robust_bits)(?![-\w])"
 )
 _OTHER_NAMES: Final = {"length": "dim"}
+_COMPLAINTS: Final = re.compile(r"^complaints = (\d+): ")
+"""``--complaints`` takes no value: the library has chosen the number."""
 
 
 @contextmanager
@@ -30,5 +32,6 @@ def option_words() -> Iterator[None]:
 
 def in_options(message: str) -> str:
     """The message with the options' names for the parameters'."""
+    message = _COMPLAINTS.sub(r"--complaints, which is \1 in this round: ", message)
     named = _NAMED.sub(lambda found: f"--{_OTHER_NAMES.get(found[1], found[1])} ", message)
     return _ANYWHERE.sub(lambda found: "--" + found[1].replace("_", "-"), named)

@@ -52,14 +52,6 @@ MinGroup: TypeAlias = Annotated[
         min=1,
     ),
 ]
-Complaints: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--complaints",
-        help="Ask each client for a message more, in which it says whose shares do not open. A client that deals such "
-        "shares to everybody is then named and left out, where it would end the round otherwise.",
-    ),
-]
 ChosenSuite: TypeAlias = Annotated[
     SuiteName,
     typer.Option(

@@ -10,6 +10,7 @@ from rich.table import Table
 from secagg.cli.calibration import expect
 from secagg.cli.carriers import add_carriers, carrier_facts
 from secagg.cli.command_options import command_of
+from secagg.cli.complaints import add_complaints, complaint_arguments, complaint_facts
 from secagg.cli.groups import graph_name
 from secagg.cli.layout_options import LayoutOptions
 from secagg.cli.option_words import option_words
@@ -22,7 +23,6 @@ from secagg.cli.rounds import config_for, warm_up_for
 from secagg.encoding import Template
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.grouping import GroupBounds
-from secagg.pairwise.phases import phases
 from secagg.pairwise.records import SIGNATURE_BYTES
 from secagg.simulation.carriers import with_carrier
 from secagg.simulation.traffic import traffic
@@ -51,7 +51,8 @@ def plan(options: PlanOptions) -> None:
     drop out; gamma and delta are the shares that were given for them, or null. privacy is null for a round that is not
     private; its lengths and deviations are in the unit of --clip, but for those in steps. Where no noise keeps the
     promise, the object has the key infeasible alone, with the values that would do, or null. groups is null without
-    groups; its robust_log2 is a bound like those under security.
+    groups; its robust_log2 is a bound like those under security. complaints is null without complaints; its most is
+    how many a client may make. The figures of COMPLAIN and ANSWER are those of a round in which nobody complains.
 
     workers is a list, with an object for each number of workers: what MASK and UNMASK take of each of them, what
     merging their sums takes, and the memory of the server. It is empty for a round that takes one thread a minute.
@@ -65,6 +66,7 @@ def plan(options: PlanOptions) -> None:
         found["privacy"] = None if private is None else privacy_facts(private, plain)
         found["groups"] = group_facts(config, options.attackers)
         found["carrier"] = carrier_facts(config)
+        found["complaints"] = complaint_facts(config)
         found["explain"] = config.explain(options.attackers).splitlines()
     if options.as_json:
         print_json(found)
@@ -91,7 +93,7 @@ def _agreed(options: PlanOptions) -> tuple[RoundConfig, PrivateRound | None]:
             privacy.most_lost,
             options.neighbours,
             options.suite,
-            own=options.grouped(),
+            own={**options.grouped(), **complaint_arguments(complaints=options.complaints)},
         )
     if ask is None:
         return plain, None
@@ -188,6 +190,7 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
         facts.add_row("in the sum", f"at least {counted(config.min_survivors, 'client')}")
     else:
         _add_groups(facts, found["groups"])
+    add_complaints(facts, config)
     console.print(facts)
     carriers = fact_table("What carries the vectors, and what that takes")
     add_carriers(carriers, found["carrier"])
@@ -196,7 +199,7 @@ def show(found: dict[str, Any], config: RoundConfig, console: Console) -> None:
         "Expected cost of one client and of the server", "phase", "sent", "received", "client CPU", "server CPU"
     )
     for phase, cost in found["phases"].items():
-        if phase not in phases(config.threat_model):
+        if phase not in config.phases:
             continue
         times = seconds(cost["client_cpu_s"]), seconds(cost["server_cpu_s"])
         rows.add_row(phase, size(cost["bytes_up"]), size(cost["bytes_down"]), *times)

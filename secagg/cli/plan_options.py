@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from secagg.cli.carriers import CarrierChoice, ChosenCarrier
+from secagg.cli.complaints import Complaints
 from secagg.cli.options import DEFAULT_CLIENTS, DEFAULT_DIM, AsJson, ChosenSuite, Neighbours, RoundGamma, Threat
 from secagg.cli.plan_workers import COUNTS
 from secagg.cli.promise_options import (
@@ -44,6 +45,7 @@ class PlanOptions:
     neighbours: Neighbours = "auto"
     suite: ChosenSuite = SuiteName.AES_128
     carrier: ChosenCarrier = CarrierChoice.MASKS
+    complaints: Complaints = False
     workers: Annotated[
         int | None,
         typer.Option(

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from secagg import __version__
 from secagg.cli.array_files import write_arrays
+from secagg.cli.complaints import add_complaints, complaint_facts
 from secagg.cli.groups import add_groups, graph_name, group_facts
 from secagg.cli.inputs import RoundInputs
 from secagg.cli.output import fact_table, finite, power_of_two, ratio, seconds, size, table
@@ -28,7 +29,7 @@ from secagg.cli.rounds import lower_median, phase_summary
 from secagg.encoding import Exact, Mean
 from secagg.encoding.sums import sums_by_name
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase, ThreatModel, phases
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase, ThreatModel
 from secagg.simulation import Outcome
 from secagg.simulation.costs import measure, work_of
 from secagg.wording import counted, was
@@ -96,6 +97,7 @@ def round_facts(run: SimulatedRound, *, exact: bool, max_error: float | None) ->
         "graph": graph_name(config),
         "groups": group_facts(config, outcome),
         "carrier": config.carrier.value,
+        "complaints": complaint_facts(config),
         "neighbours": config.neighbours,
         "threshold": config.threshold,
         "included": included,
@@ -276,7 +278,7 @@ def show_notes(found: Mapping[str, Any], console: Console) -> None:
 
 def show_costs(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
     """Print what the round took, and what its protocol rests on."""
-    _show_phases(found, console)
+    _show_phases(found, config, console)
     _show_security(found, config, console)
     if "full" in found:
         console.print(
@@ -317,6 +319,7 @@ def add_outcome(rows: Table, found: Mapping[str, Any], config: RoundConfig, outc
         "graph", f"{found['graph']}, {counted(found['neighbours'], 'neighbour')}, threshold {found['threshold']}"
     )
     add_groups(rows, config, found["groups"])
+    add_complaints(rows, config)
 
 
 def add_machine(rows: Table, found: Mapping[str, Any]) -> None:
@@ -362,10 +365,10 @@ def _show_exact_sums(found: Mapping[str, Any], console: Console) -> None:
     console.print(rows)
 
 
-def _show_phases(found: Mapping[str, Any], console: Console) -> None:
+def _show_phases(found: Mapping[str, Any], config: RoundConfig, console: Console) -> None:
     rows = table("CPU time and bytes", "phase", "client", "slowest", "server", "sent by a client", "sent to it")
     for phase, cost in found["phases"].items():
-        if phase not in phases(ThreatModel(found["security"]["threat"]), complaints=True) or phase == Phase.ANSWER:
+        if phase not in config.phases:
             continue
         client = cost["client_cpu_s"]
         rows.add_row(

@@ -106,11 +106,6 @@ def grouped_arguments(groups: int, min_group: int | None) -> dict[str, Any]:
     return {"version": LEAST_VERSION, "groups": groups, "min_group": min_group}
 
 
-def complaint_arguments(*, complaints: bool) -> dict[str, Any]:
-    """The arguments of a round with complaints; nothing without them."""
-    return {"version": LEAST_VERSION, "complaints": "auto"} if complaints else {}
-
-
 def private_arguments(layout: PrivateLayout, clients: int) -> dict[str, Any]:
     """What a private layout asks of a config: it has a modulus of its own, and another digest than its encoder."""
     encoder = layout.encoder()

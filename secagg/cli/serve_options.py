@@ -10,12 +10,12 @@ import typer
 
 from secagg.cli.carriers import CarrierChoice, ChosenCarrier
 from secagg.cli.command_options import check_no_others, check_range
+from secagg.cli.complaints import Complaints
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import (
     AsJson,
     ChosenSuite,
-    Complaints,
     Groups,
     LogFormat,
     LogFormatName,

@@ -13,13 +13,14 @@ from secagg.adapters.net import model_files
 from secagg.adapters.net.ballot_layout import MOST_CANDIDATE_BYTES, BallotLayout
 from secagg.adapters.net.model_files import NPZ, SAFETENSORS, Header
 from secagg.adapters.net.round_spec import DEFAULT_DEADLINES, RoundSpec
+from secagg.cli.complaints import complaint_arguments
 from secagg.cli.layout_options import LayoutOptions, parse_layout
 from secagg.cli.option_words import option_words
 from secagg.cli.output import names_of
 from secagg.cli.private_options import check_one_clip
 from secagg.cli.private_sums import layout_notes, promise_lines
 from secagg.cli.promise_options import PLAIN_BITS, PrivacyOptions, need_extra
-from secagg.cli.rounds import complaint_arguments, config_for, grouped_arguments, private_arguments
+from secagg.cli.rounds import config_for, grouped_arguments, private_arguments
 from secagg.cli.serve_options import ServeOptions
 from secagg.credentials import load_directory
 from secagg.encoding import Exact, Template

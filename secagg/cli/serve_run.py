@@ -11,13 +11,12 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -26,11 +25,8 @@ from rich.text import Text
 
 from secagg.adapters.net import model_files
 from secagg.adapters.net.addresses import is_loopback
-from secagg.adapters.net.ballot_count import tally_of
 from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import CERTIFICATE_FILE, KEY_FILE, make_demo_certificate, server_context
-from secagg.adapters.net.ending import Ending
-from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.journal import Journal, JournalError
 from secagg.adapters.net.logs import configure
 from secagg.adapters.net.monitor import monitor
@@ -39,29 +35,24 @@ from secagg.adapters.net.score_keeping import ScoreFileError
 from secagg.adapters.net.service import Limits, Service
 from secagg.adapters.net.standing import listed
 from secagg.adapters.net.tls_workers import WorkerFiles
-from secagg.arithmetic import unpack
 from secagg.certificate_files import CertificateFiles
-from secagg.cli.array_files import check_output, write_arrays
-from secagg.cli.ballot_words import verdict_line
+from secagg.cli.array_files import check_output
+from secagg.cli.complaints import of_complaints
 from secagg.cli.options import LogFormatName
-from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED, results
+from secagg.cli.output import EXIT_FAILED, EXIT_STOPPED
 from secagg.cli.private_options import spent_line
-from secagg.cli.private_sums import noisy_arrays, noisy_json, noisy_warnings, report_for, show_noisy
 from secagg.cli.serve_keepers import Keepers, open_keepers
 from secagg.cli.serve_options import ServeOptions
 from secagg.cli.serve_rounds import ServedLayout, layout_of, round_specs
-from secagg.cli.sum_report import array_sums, show_sums, sum_json, sum_warnings
+from secagg.cli.served_sums import ServedSum, file_of, write_sum
 from secagg.differencing import DifferenceLedgerError
-from secagg.errors import InputError, ParameterError
+from secagg.errors import ParameterError
 from secagg.pairwise.certificate import NO_CERTIFICATE, Certificate
 from secagg.pairwise.config import RoundConfig
 from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES
 from secagg.privacy.budget_errors import BudgetFileError
-from secagg.privacy.hosting import OpenedSum, decoded
-from secagg.privacy.layout import PlainSum, PrivateSum, with_its_layout
 from secagg.privacy.layout_file import write_any_layout
-from secagg.robust.ballots import Verdict
-from secagg.wording import counted, was
+from secagg.wording import counted
 
 _log = logging.getLogger("secagg.net.serve")
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
@@ -74,30 +65,6 @@ class ServeOutcome:
 
     summary: dict[str, Any]
     exit_code: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """What became of a round.
-
-    Attributes:
-        unusable: why its sum is of no use; empty where there is none, or where it is good.
-        headline: what to say in place of how many clients are in the sum.
-        is_good: False for a ballot that did not accept its candidate.
-        told: what to say of a good sum behind the number of clients in it.
-        summary: of a good sum, for ``--json``.
-        lines, warnings: of a good sum, whole sentences.
-        show: prints the table of a good sum, under a title.
-    """
-
-    unusable: str = ""
-    headline: str = ""
-    is_good: bool = True
-    told: str = ""
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    lines: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    show: Callable[[str], None] = lambda title: None
 
 
 def run(options: ServeOptions) -> ServeOutcome:
@@ -179,15 +146,11 @@ def _check_output(output: Path, options: ServeOptions, specs: Sequence[RoundSpec
     if len(specs) > 1 and "{round}" not in str(output):
         raise ParameterError(f"--output {output}: several rounds need several files; put {{round}} into the name")
     for spec in specs:
-        file = _file_of(output, spec.name)
+        file = file_of(output, spec.name)
         check_output(file, [] if options.dim_from is None else [options.dim_from])
         if options.journal.exists() and file.exists() and file.samefile(options.journal):
             raise ParameterError(f"--output {file}: this is the journal; name another file")
         model_files.check_writable(file, {name: np.dtype(np.float64) for name, _ in spec.file_layout.arrays})
-
-
-def _file_of(output: Path, name: str) -> Path:
-    return Path(str(output).replace("{round}", name))
 
 
 async def _host(
@@ -220,7 +183,7 @@ async def _host(
             _say([spent_line(keepers.budget)])
         _announce(service, options, url, certificate)
         await stack.enter_async_context(shown(service, url))
-        written = [asyncio.create_task(_write_sum(hosted, options.output)) for hosted in service.rounds.values()]
+        written = [asyncio.create_task(write_sum(hosted, options.output)) for hosted in service.rounds.values()]
         await service.finished(options.linger)
         sums = await asyncio.gather(*written)
     return _outcome(service, sums, options)
@@ -296,7 +259,7 @@ def _announce(service: Service, options: ServeOptions, url: str, certificate: by
         _log.info("listening", extra={"fields": fields})
 
 
-def _outcome(service: Service, sums: Sequence[_Sum], options: ServeOptions) -> ServeOutcome:
+def _outcome(service: Service, sums: Sequence[ServedSum], options: ServeOptions) -> ServeOutcome:
     """Say how the rounds ended."""
     status = service.status()
     for found, ended in zip(status["rounds"], sums, strict=True):
@@ -323,6 +286,7 @@ def _terms(config: RoundConfig) -> dict[str, Any]:
         "min_survivors": config.min_survivors,
         "groups": config.groups,
         "min_group": config.min_group,
+        "complaints": config.complaints,
     }
 
 
@@ -337,7 +301,7 @@ def _tolerates(config: RoundConfig) -> str:
         needs = f"Each of {config.groups} groups has a sum, which needs {config.min_group} of them"
     return (
         f"{counted(config.clients, 'client')}, threat model {config.threat_model.value}. {needs}, and {losses}. Up to "
-        f"{colluders} may collude with the server."
+        f"{colluders} may collude with the server.{of_complaints(config)}"
     )
 
 
@@ -347,86 +311,6 @@ def _who_was_lost(found: dict[str, Any]) -> str:
     refused = [f"{one['client']} ({one['code']})" for one in found["refusals"]]
     parts = [f"lost {', '.join(lost)}" if lost else "", f"refused or left: {listed(refused)}" if refused else ""]
     return "".join(f"; {part}" for part in parts if part)
-
-
-async def _write_sum(hosted: HostedRound, output: Path | None) -> _Sum:
-    """Decode the sum when it is there, and write it."""
-    while hosted.ending is None:
-        await hosted.changed()
-    if hosted.ending.failure:
-        return _Sum()
-    path = None if output is None else _file_of(output, hosted.name)
-    return await asyncio.to_thread(_decode_and_write, hosted.spec, hosted.ending, path)
-
-
-def _decode_and_write(spec: RoundSpec, ending: Ending, path: Path | None) -> _Sum:
-    config = spec.config
-    if isinstance(spec.layout, BallotLayout):
-        tally = tally_of(spec.layout, config, ending)
-        verdict = spec.layout.ballot().verdict(tally)
-        return _Sum(headline=verdict_line(verdict, tally), is_good=verdict is Verdict.ACCEPTED)
-    vector = unpack(ending.packed, config.modulus, config.length)
-    least = config.smallest_sum
-    layout = spec.file_layout
-    encoder = layout.encoder().for_round(config)
-    try:
-        total = OpenedSum(vector, ending.answered)
-        mean = decoded(encoder, total, len(ending.included), min_contributors=least)
-    except InputError as wrong:  # a member that cheated, or weights of 0
-        return _Sum(unusable=str(wrong).replace("(min_survivors)", "(--min-survivors)"))
-    found = with_its_layout(layout, mean)
-    written = found.by_array()
-    if path is not None:
-        write_arrays(path, written)
-    ended = _plain_sum(found, written) if isinstance(found, PlainSum) else _private_sum(found, config, written)
-    return ended if config.groups == 1 else _with_groups(ended, spec, ending, path)
-
-
-def _with_groups(ended: _Sum, spec: RoundSpec, ending: Ending, path: Path | None) -> _Sum:
-    """The same with the groups: each one's sum goes into a file of its own, beside that of the sum over them all."""
-    config, listed_groups = spec.config, []
-    encoder = spec.file_layout.encoder().for_round(config)
-    warnings = list(ended.warnings)
-    for group in ending.groups:
-        file = None if path is None else path.with_name(f"{path.stem}.group-{group.number}{path.suffix}")
-        vector = unpack(group.packed, config.modulus, config.length)
-        facts = {"number": group.number, "clients": [spec.name_of(seat) for seat in group.included]}
-        try:
-            mean = decoded(encoder, OpenedSum(vector, 0), len(group.included), min_contributors=config.min_group)
-        except InputError as wrong:  # a member of this group that cheated, or weights of 0
-            warnings.append(f"the sum of group {group.number} is of no use: {wrong}")
-            file = None
-        else:
-            if file is not None:
-                write_arrays(file, with_its_layout(spec.file_layout, mean).by_array())
-        listed_groups.append({**facts, "file": None if file is None else str(file)})
-    left_out = config.groups - len(ending.groups)
-    told = f"{ended.told}, in {counted(len(ending.groups), 'group')}"
-    if left_out:
-        told += f"; {counted(left_out, 'group')} {was(left_out)} left out"
-    return replace(ended, told=told, warnings=warnings, summary={**ended.summary, "groups": listed_groups})
-
-
-def _plain_sum(found: PlainSum, written: Mapping[str, npt.NDArray[Any]]) -> _Sum:
-    mean, arrays = found.mean, array_sums(written, found.mean, found.layout)
-    return _Sum(
-        told=f", total weight {mean.weight}",
-        summary={**sum_json(arrays, mean), "clipped": mean.clipped},
-        warnings=sum_warnings(arrays, mean),
-        show=lambda title: show_sums(title, arrays, results()),
-    )
-
-
-def _private_sum(found: PrivateSum, config: RoundConfig, written: Mapping[str, npt.NDArray[Any]]) -> _Sum:
-    mean = found.mean
-    arrays, report = noisy_arrays(written, mean), report_for(found.layout.terms, config, mean)
-    return _Sum(
-        told=f", total weight {mean.weight:g}",
-        summary=noisy_json(arrays, mean, report),
-        lines=[] if report is None else report.explain().splitlines(),
-        warnings=noisy_warnings(mean, report),
-        show=lambda title: show_noisy(title, arrays, results()),
-    )
 
 
 def tls_of(options: ServeOptions) -> tuple[ssl.SSLContext | None, bytes]:

@@ -10,7 +10,8 @@ import numpy as np
 import typer
 
 from secagg.cli.array_files import check_names, check_output
-from secagg.cli.command_options import command_of
+from secagg.cli.command_options import command_of, flags_given
+from secagg.cli.complaints import complaint_arguments
 from secagg.cli.dropout import Rates, parse_rates, schedule, total_rate
 from secagg.cli.inputs import EncodedInputs, RoundInputs, Updates, from_files, synthetic
 from secagg.cli.layout_options import LayoutOptions, parse_layout
@@ -28,7 +29,7 @@ from secagg.cli.private_simulation import (
 )
 from secagg.cli.promise_options import PLAIN_BITS
 from secagg.cli.report import SimulatedRound, report, show
-from secagg.cli.rounds import Cohort, complaint_arguments, config_for, grouped_arguments, warm_up_for
+from secagg.cli.rounds import Cohort, config_for, grouped_arguments, warm_up_for
 from secagg.cli.simulate_options import SimulateOptions
 from secagg.errors import ParameterError
 from secagg.pairwise.config import RoundConfig
@@ -63,7 +64,8 @@ def simulate(options: SimulateOptions) -> None:
 
     Each bound under security is a probability, given as its logarithm to base 2: -40 stands for 2^-40, and null for a
     probability of zero. colluders and dropouts are the numbers of clients that may collude and drop out; gamma and
-    delta are the shares that were given for them, or null. max_error, clipped, client_floor_s and server_floor_s are
+    delta are the shares that were given for them, or null. complaints is null without complaints; its most is how many
+    a client may make. max_error, clipped, client_floor_s and server_floor_s are
     null when there is no sum. arrays and error_bound are in the unit of the values. exact_sums has the sums of the
     arrays of --exact as decimal numbers, except for arrays of more than 1,000 values. In a private round, the keys
     privacy and error stand for error_bound, arrays, exact_sums and clipped; an epsilon is null where it is infinite.
@@ -81,6 +83,7 @@ def simulate(options: SimulateOptions) -> None:
 
 def _simulated(options: SimulateOptions) -> SimulatedRound:
     """Make or read the updates, agree on a config, and run the round."""
+    _check_words(options)
     drawn = secrets.randbits(64) if options.seed is None else options.seed
     if options.output is not None:
         check_output(options.output, options.files)
@@ -128,6 +131,17 @@ def _simulated(options: SimulateOptions) -> SimulatedRound:
         output=options.output,
     )
     return run if agreed is None else SimulatedPrivateRound(**vars(run), agreed=agreed)
+
+
+def _check_words(options: SimulateOptions) -> None:
+    """Raises ParameterError for a word that stands for a file and names none: it may be meant as a flag's value."""
+    for file in options.more_inputs or ():
+        if not file.exists():
+            told = f"{file}: there is no such file. A word that belongs to no option is the name of an input file"
+            if flags := flags_given(options):
+                takes = "takes no value: give it" if len(flags) == 1 else "take no value: give them"
+                told += f", and {' and '.join(flags)} {takes} without {file}"
+            raise ParameterError(told)
 
 
 def _run(

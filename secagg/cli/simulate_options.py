@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from secagg.cli.carriers import CarrierChoice, ChosenCarrier
+from secagg.cli.complaints import Complaints
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
 from secagg.cli.options import (
     DEFAULT_CLIENTS,
     DEFAULT_DIM,
     AsJson,
     ChosenSuite,
-    Complaints,
     Groups,
     MinGroup,
     Neighbours,

@@ -26,6 +26,7 @@ def small_round(
     clients: int = 5,
     length: int = WARM_UP_LENGTH,
     lost: int = 1,
+    complaints: bool = False,
 ) -> tuple[Outcome, RoundConfig]:
     """A round on the complete graph, of zero vectors, with its last clients lost in MASK: it runs every kernel."""
     identities: list[Identity] = []
@@ -43,7 +44,8 @@ def small_round(
         modulus=modulus,
         suite=suite,
         cohort=digest,
-        version=2 if suite.is_hybrid else 1,
+        complaints="auto" if complaints else 0,
+        version=2 if suite.is_hybrid or complaints else 1,
     )
     zeros = np.zeros(length, dtype=modulus.dtype)
     faults = Faults({clients - 1 - index: Phase.SHARE for index in range(lost)})

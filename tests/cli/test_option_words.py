@@ -27,6 +27,11 @@ from secagg.cli.option_words import in_options, option_words
             "groups = 4: with 2 attackers, 2^-20 is asked for (robust_bits)",
             "--groups 4: with 2 attackers, 2^-20 is asked for (--robust-bits)",
         ),
+        (
+            "complaints = 7: it must be from 7, the colluders, to 6; lower gamma if there is no such number",
+            "--complaints, which is 7 in this round: it must be from 7, the colluders, to 6; lower --gamma if there is "
+            "no such number",
+        ),
         ("lower --gamma, or digamma", "lower --gamma, or digamma"),
     ],
 )

@@ -6,14 +6,14 @@ import pytest
 
 from secagg.cli import calibration
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.phases import WITHOUT_COMPLAINTS
+from secagg.pairwise.phases import WITHOUT_COMPLAINTS, Phase
 from secagg.simulation import PHASES
 from secagg.simulation.costs import UnitCosts
 
 KEYS = {
     "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "quorum", "min_survivors", "phases",
     "upload_bytes", "download_bytes", "client_cpu_s", "server_cpu_s", "client_floor_s", "server_floor_s", "confirm",
-    "security", "explain", "privacy", "groups", "carrier", "workers",
+    "security", "explain", "privacy", "groups", "carrier", "workers", "complaints",
 }  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def test_a_plan_that_is_measured(invoke_json, suite):
     assert 0 < found["client_floor_s"] < 10 * found["client_cpu_s"]
     assert 0 < found["server_floor_s"] < 10 * found["server_cpu_s"]
     assert found["confirm"] is None
+    assert found["complaints"] is None
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,46 @@ def test_the_bytes_are_those_of_a_round(invoke_json, threat, neighbours, suite):
         else:
             assert wanted["bytes_down"] == met["bytes_down"], phase
     assert planned["upload_bytes"] == run["upload_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("threat", "suite", "answer"),
+    [("semi_honest", "aes-128", 208), ("active", "aes-128", 208), ("active", "hybrid", 240)],
+)
+@pytest.mark.usefixtures("no_calibration")
+def test_complaints_are_named_with_their_phases(invoke, invoke_json, threat, suite, answer):
+    graph = ("--gamma", 0.2, "--delta", 0.1)
+    options = ("--clients", 12, "--dim", 30, "--threat", threat, "--suite", suite, *graph, "--complaints")
+    code, planned = invoke_json("plan", *options)
+    assert code == 0
+    config = RoundConfig.for_cohort(
+        12, 30, threat_model=threat, gamma=0.2, delta=0.1, version=2, complaints="auto",
+        cohort=bytes(32) if threat == "active" else b"",
+    )  # fmt: skip
+    # A client's number has 4 bytes, a signature 64, a pair of shares 144, a pair secret 32: R-COMPLAIN-13.
+    assert planned["complaints"] == {"most": config.complaints, "complaint_bytes": 68, "answer_bytes": answer}
+    assert tuple(planned["phases"]) == tuple(Phase)
+    assert planned["phases"]["COMPLAIN"]["client_cpu_s"] > 0
+    _, run = invoke_json("simulate", *options)
+    assert run["complaints"] == planned["complaints"]
+    for phase, met in run["phases"].items():
+        assert planned["phases"][phase]["bytes_up"] == met["bytes_up"], phase
+    assert planned["upload_bytes"] == run["upload_bytes"]
+    for command in ("plan", "simulate"):
+        text = " ".join(invoke(command, *options).stdout.split())
+        assert f"a client may make up to {config.complaints} in COMPLAIN, of 68 B each" in text
+        assert "│ COMPLAIN │" in text
+        assert "│ ANSWER │" in text
+
+
+def test_time_for_complaints_is_measured():
+    """Opening the shares moves from MASK to COMPLAIN: whoever plans without it counts too little."""
+    config = RoundConfig.for_cohort(5, 10, gamma=0.0, version=2, complaints="auto")
+    measured = calibration._run(config, length=64, lost=0)
+    assert measured.client["COMPLAIN"] > 0
+    assert measured.server["COMPLAIN"] > 0
+    assert measured.client["ANSWER"] == 0
+    assert calibration._run(config.replace(complaints=0), length=64, lost=0).client["COMPLAIN"] == 0
 
 
 @pytest.mark.parametrize("dim", [100, 1_000, 100_000])
@@ -158,8 +199,10 @@ def test_for_a_person(invoke):
     shown = invoke("plan", "--clients", 1000, "--dim", 100_000, "--suite", "aes-256")
     text = " ".join(shown.stdout.split())
     assert shown.exit_code == 0
-    for said in ("76 neighbours", "threshold 47", "26 bits", "AES_256", "do not depend on the graph", "CONFIRM"):
-        assert (said in text) is (said != "CONFIRM"), said
+    for said in ("76 neighbours", "threshold 47", "26 bits", "AES_256", "do not depend on the graph"):
+        assert said in text
+    for unsaid in ("CONFIRM", "COMPLAIN", "complaint"):
+        assert unsaid not in text
 
 
 @pytest.mark.parametrize(

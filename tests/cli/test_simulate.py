@@ -22,7 +22,7 @@ KEYS = {
     "ok", "exact", "abort", "clients", "dim", "ring_bits", "graph", "neighbours", "threshold", "included", "dropped",
     "dropped_in", "phases", "client_cpu_s", "encode_s", "server_cpu_s", "client_floor_s", "server_floor_s",
     "upload_bytes", "download_bytes", "peak_rss_bytes", "compile_s", "max_error", "error_bound", "clipped", "arrays",
-    "exact_sums", "output", "warnings", "security", "versions", "groups", "carrier",
+    "exact_sums", "output", "warnings", "security", "versions", "groups", "carrier", "complaints",
 }  # fmt: skip
 SECURITY = {
     "threat", "gamma", "delta", "colluders", "dropouts", "sigma", "privacy_log2", "connectivity_log2",
@@ -81,6 +81,24 @@ def test_clients_complain_about_nobody(invoke_json, more):
     assert (sent["COMPLAIN"], sent["ANSWER"]) == (41, 0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--complaints", "auto"), ", and --complaints takes no value: give it without auto"),
+        (("--private", "auto"), ", and --private takes no value: give it without auto"),
+        (("--json", "auto", "--complaints"), ", and --complaints and --json take no value: give them without auto"),
+        (("auto",), ""),
+    ],
+)
+def test_a_word_behind_a_flag_is_no_file(invoke, arguments, told):
+    refused = invoke("simulate", "--clients", 14, *arguments)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(
+        "secagg simulate: auto: there is no such file. A word that belongs to no option is the name of an input file"
+        + told
+    )
+
+
 @pytest.mark.parametrize("full", [(), ("--full", 5)])
 def test_groups_are_opened_and_some_left_out(invoke_json, full):
     code, found = invoke_json(
@@ -110,6 +128,7 @@ def test_the_keys_are_exactly_these(invoke_json, threat):
     assert set(found["security"]) == SECURITY
     assert found["security"]["threat"] == threat
     assert set(found["versions"]) == VERSIONS
+    assert found["complaints"] is None
 
 
 def test_a_round_with_dropouts_is_exact(invoke_json):

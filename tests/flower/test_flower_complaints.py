@@ -9,7 +9,7 @@ import pytest
 from secagg import ErrorCode, ThreatModel
 from tests.support.bad_dealing import dealing_badly
 from tests.support.flower_grid import model
-from tests.support.flower_setup import assert_mean, make, one_round
+from tests.support.flower_setup import ODD, assert_mean, make, one_round, with_node_config
 
 LIAR = 3
 """Its number in the cohort."""
@@ -27,3 +27,15 @@ def test_a_node_that_deals_bad_shares(
     left_out = {report.nodes[LIAR]} if everybody else set()
     assert_mean(strategy, mean, model(), sorted({*grid.nodes} - left_out))
     assert [(entry.sender, entry.code) for entry in report.blame] == [(LIAR, ErrorCode.DISPUTED)] * everybody
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_node_bounds_the_complaints_of_a_round(tmp_path: Path, most: int) -> None:
+    """With one colluder among eight, a client may complain about one other."""
+    strategy, grid = make("semi_honest", tmp_path, complaints="auto")
+    with_node_config(grid, ODD, max_complaints=most)
+    mean = one_round(strategy, grid, model())
+    report = strategy.reports[1]
+    left_out = [ODD] if most == 0 else []
+    assert_mean(strategy, mean, model(), sorted({*grid.nodes} - {*left_out}))
+    assert [report.nodes[index] for index in report.dropped.get("ADVERTISE", ())] == left_out

@@ -67,7 +67,7 @@ NAMED = {
     "two models": "2 array records ('arrays', 'more')",
     "two metric records": "2 metric records ('metrics', 'more')",
     "no metrics": "0 metric records (none)",
-    "no weight": "lacks the metric 'num-examples'; it has 'loss'",
+    "no weight": "lacks the number 'num-examples'; it has 'loss'",
     "an array missing": "lacks layer.weight, norm.scale",
     "an array more": "holds unknown other",
     "another shape": "layer.bias has shape (1,)",

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+import numpy as np
 import polling_client
 import polling_server
 import pytest
@@ -42,7 +43,7 @@ class TestHttpHost(HostContract):
     def play(self, trial: Trial, folder: Path) -> Result | Failure:
         clock, rounds = Time(), len(list(folder.glob("round*")))
         journal = polling_server.Journal(folder / f"round{rounds}")
-        self.left: dict[int, Exception] = {}
+        self.left: dict[int, BaseException] = {}
         with patch.object(polling_server, "time", clock), ExitStack() as running:
             coordinator, url = self.serve(journal, trial, running)
             while not coordinator.over:
@@ -59,7 +60,8 @@ class TestHttpHost(HostContract):
 
     def serve(self, journal: polling_server.Journal, trial: Trial, running: ExitStack) -> tuple[Coordinator, str]:
         coordinator = Coordinator(journal.server(trial.config), SECONDS, store=journal.store, record=journal.record)
-        app = polling_server.make_app(coordinator, hashes(len(trial.updates)), lambda: None)
+        coordinator.open(polling_server.time.monotonic())
+        app = polling_server.make_app(coordinator, hashes(len(trial.updates)))
         return coordinator, running.enter_context(served(app))
 
     def look_around(self, trial: Trial, url: str, folder: Path, rounds: int) -> bool:
@@ -81,7 +83,7 @@ class TestHttpHost(HostContract):
         try:
             with logged_in(url, index) as http:
                 member.step(http)
-        except (SecAggError, httpx.HTTPStatusError) as why:
+        except (SecAggError, httpx.HTTPStatusError, SystemExit) as why:
             self.left[index] = why
         finally:
             used.close()
@@ -98,9 +100,8 @@ class Mailroom:
     over: bool = False
     deadline: float = 1e18
     max_message_bytes: int = 1 << 20
-
-    def open(self, now: float) -> None:
-        pass
+    app: Any = None
+    """The service in front of it."""
 
     def advance(self, now: float) -> None:
         pass
@@ -144,7 +145,8 @@ class HttpLink:
 @contextmanager
 def mailroom(members: int) -> Iterator[tuple[str, Mailroom]]:
     room = Mailroom()
-    with served(polling_server.make_app(room, hashes(members), lambda: None)) as url:  # type: ignore[arg-type]
+    room.app = polling_server.make_app(room, hashes(members))  # type: ignore[arg-type]
+    with served(room.app) as url:
         yield url, room
 
 
@@ -175,6 +177,42 @@ def test_a_member_sends_nothing_to_another_machine_without_tls(url: str, tmp_pat
         polling_client.main(url, 0, tmp_path / "values.npy", tmp_path / "member")
 
 
+def test_a_message_without_a_length_is_not_read() -> None:
+    with mailroom(1) as (url, room), logged_in(url, 0) as http:
+        assert http.post("/message", content=iter([b"a", b"b"])).status_code == 413
+        assert room.handed == []
+
+
+def run_member(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MEMBER_TOKEN", token(0))
+    monkeypatch.setenv("MEMBER_KEY", bytes(32).hex())
+    np.save("values.npy", np.zeros(3))
+    (folder / "round").mkdir()
+    polling_client.main(url, 0, folder / "values.npy", folder / "round")
+
+
+def test_a_member_ends_when_it_has_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mailroom(2) as (url, room):
+        room.app.state.mean = np.array([1.0, 2.0, 3.0]).tobytes()
+        run_member(url, tmp_path, monkeypatch)
+        assert np.load(tmp_path / "round" / "mean.npy").tolist() == [1, 2, 3]
+        assert room.app.state.unaware == {1}
+
+
+@pytest.mark.parametrize(
+    ("mean", "mail", "says"),
+    [(b"", {}, "the server has no mean for this member"), (None, {0: b"rubbish"}, "leaving the round: ")],
+)
+def test_a_member_that_gets_no_mean_ends_with_its_reason(
+    mean: bytes | None, mail: dict[int, bytes], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mailroom(1) as (url, room):
+        room.app.state.mean, room.mail = mean, mail
+        with pytest.raises(SystemExit, match=says):  # a text makes the exit code 1
+            run_member(url, tmp_path, monkeypatch)
+
+
 def test_a_server_that_cannot_store_hands_nothing_out_and_goes_on_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +222,8 @@ def test_a_server_that_cannot_store_hands_nothing_out_and_goes_on_after_a_restar
 
     def service(server: Server, store: Any) -> Any:
         coordinator = Coordinator(server, SECONDS, store=store, record=journal.record)
-        return served(polling_server.make_app(coordinator, hashes(3), lambda: None))
+        coordinator.open(clock.now)
+        return served(polling_server.make_app(coordinator, hashes(3)))
 
     with service(Server(config), journal.store) as url, logged_in(url, 0) as http:
         invitation = http.get("/message").content

@@ -74,3 +74,4 @@ def test_a_round_of_the_command_line_has_complaints(start: Start, tmp_path: Path
     members = ThreeMembers(start, tmp_path, "--complaints")
     members.all_get_the_sum()
     assert "COMPLAIN" in members.server.errors()
+    assert "Each may make up to 1 complaint about shares that do not open." in members.server.errors()

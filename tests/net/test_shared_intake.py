@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import RoundConfig
-from secagg.adapters.net.hosted import HostedRound
 from secagg.adapters.net.shared_intake import SharedIntake
 from secagg.events import ServerEvent
 from tests.support.staging import Stage, active, semi_honest
@@ -85,23 +83,3 @@ def test_a_client_that_leaves_while_its_vector_is_in_hand_holds_nobody_up() -> N
     stage.close()
     result = stage.finish()
     assert result.sum.tolist() == stage.plain_sum(result.included)
-
-
-class TakenMeanwhile(dict[int, str]):
-    """Who is in hand, of a server that takes another message whenever somebody looks."""
-
-    def __init__(self, awaited: dict[int, None]) -> None:
-        super().__init__({0: "a partial sum"})
-        self.awaited = awaited
-
-    def __contains__(self, client: object) -> bool:
-        self.awaited.popitem()
-        return super().__contains__(client)
-
-
-def test_who_is_awaited_is_told_while_messages_are_taken() -> None:
-    """Connections and the status page ask from other threads than the round's."""
-    awaited = dict.fromkeys(range(6))
-    server = SimpleNamespace(missing=awaited.keys(), in_hand=TakenMeanwhile(awaited))
-    hosted = SimpleNamespace(_server=server, _statements=None, ending=None)
-    assert HostedRound.awaited.__get__(hosted) == (1, 2, 3, 4, 5)

@@ -97,6 +97,29 @@ def test_what_cannot_be_written_is_said_to_whoever_waits(tmp_path: Path) -> None
     asyncio.run(write())
 
 
+def test_a_journal_outlives_an_event_loop_that_closes_while_it_is_told(tmp_path: Path) -> None:
+    """As between two rounds of ``--chained``: the journal's thread goes on for those that come next."""
+
+    class Closing(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *arguments: Any, **options: Any) -> Any:
+            self.close()  # behind any look at whether it is closed
+            return super().call_soon_threadsafe(*arguments, **options)
+
+    journal = Journal(tmp_path / "journal.sqlite")
+    loop = Closing()
+    journal._work.put((lambda database: None, loop.create_future()))
+
+    async def write() -> None:
+        async with asyncio.timeout(10):
+            await journal.open_round("r", b"config", b"")
+
+    try:
+        asyncio.run(write())
+    finally:
+        journal.close()
+        loop.close()
+
+
 def test_large_values_are_stored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite takes 10^9 bytes at most: a masked vector, a snapshot and the sum come back whole, in order."""
     monkeypatch.setattr(journal_module, "_PART_BYTES", 1000)

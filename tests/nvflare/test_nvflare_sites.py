@@ -327,6 +327,8 @@ def test_a_weight_that_is_not_given_counts_as_one_and_what_is_too_large_is_clamp
         ({"max_clip": "much"}, {}),
         ({"max_clop": 1.0}, {}),
         ({"gamma": 2}, {}),
+        ({"max_complaints": "none"}, {}),
+        ({"max_complaints": -1}, {}),
         ({}, {"difference": False, "clip": 5000.0}),
     ],
     ids=str,
@@ -345,6 +347,58 @@ def test_what_the_site_does_not_allow_it_does_not_join(
     else:
         assert lost(over) == "ADVERTISE"
     assert over.sites[ODD].trained == 0
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_site_bounds_the_complaints_of_a_round(tmp_path: Path, most: int) -> None:
+    """With one colluder among five, a client may complain about one other."""
+    over, given = board(tmp_path), model()
+    over.sites[ODD].write_config(max_complaints=most)
+    mean, report = run(over, given, round_options={"gamma": 0.2, "delta": 0.2, "complaints": "auto"})
+    refuses = most == 0
+    assert_mean(mean, given, [site for site in SITES if site != ODD or not refuses])
+    assert report.dropped == ({"ADVERTISE": (ODD,)} if refuses else {})
+    assert over.sites[ODD].trained == (not refuses)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "refuses"),
+    [
+        ("loss, accuracy", False),
+        ("acc*, lo*", False),
+        ("loss", True),
+        ("accuracies, loss", True),
+        ("", True),
+        (["accuracy", "loss"], True),
+    ],
+)
+def test_a_site_bounds_the_metrics_that_are_summed(
+    tmp_path: Path, allowed: object, refuses: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    over, given = board(tmp_path, count=4), model()
+    for site in over.sites.values():
+        site.train = with_accuracy
+    over.sites[ODD].write_config(metrics=allowed)
+    mean, report = run(over, given, metrics={"accuracy": 1.0, "loss": 5.0}, **ONE_LOST)
+    assert_mean(mean, given, OTHERS if refuses else SITES[:4])
+    assert report.dropped == ({"ADVERTISE": (ODD,)} if refuses else {})
+    assert report.metrics["accuracy"] == pytest.approx(0.5, abs=1e-4)
+    assert over.sites[ODD].trained == (not refuses)
+    if allowed == "loss":
+        assert "the job sums the metric 'accuracy'; metrics in local/secagg.json allows loss" in caplog.text
+
+
+def test_a_bound_on_metrics_refuses_no_job_that_sums_none(tmp_path: Path) -> None:
+    over, given = board(tmp_path, count=4), model()
+    over.sites[ODD].write_config(metrics="")
+    mean, _ = run(over, given, **ONE_LOST)
+    assert_mean(mean, given, SITES[:4])
+
+
+def with_accuracy(site: InProcessSite, given: FLModel) -> FLModel:
+    trained = ordinary(site, given)
+    trained.metrics = {**(trained.metrics or {}), "accuracy": 0.5}
+    return trained
 
 
 def test_several_sites_of_one_folder_find_their_own_files(tmp_path: Path) -> None:
@@ -483,6 +537,17 @@ def test_a_whole_number_of_any_size_keeps_the_site_in_the_round(tmp_path: Path) 
     assert mean is not None
     assert report.total_weight == 300
     assert abs(mean.metrics["loss"]) < 1e-6
+
+
+def test_a_metric_beyond_64_bits_is_summed_up_to_its_clip(tmp_path: Path) -> None:
+    over = board(tmp_path, count=3)
+    for site in over.sites.values():
+        site.train = lambda site, given: FLModel(
+            params=given.params, metrics={"energy": 10**25, "loss": 2e25}, meta={"NUM_STEPS_CURRENT_ROUND": 1}
+        )
+    mean, _ = run(over, {"w": np.zeros(2)}, metrics={"energy": 4e25, "loss": 4e25})
+    assert mean is not None
+    assert mean.metrics == pytest.approx({"energy": 1e25, "loss": 2e25}, rel=1e-3)
 
 
 @pytest.mark.parametrize("steps", [0.2, 0.49, 1e-300])

@@ -13,6 +13,7 @@ from secagg.pairwise.client import dealing
 from secagg.pairwise.hybrid import KeyPair
 from secagg.pairwise.messages import Accusations, Settled, SharesWithSecrets
 from secagg.pairwise.phases import Phase
+from secagg.pairwise.server import opening
 from secagg.primitives import agreement
 from secagg.simulation.driver import RoundDriver
 from secagg.testing.adversary import (
@@ -98,6 +99,17 @@ def test_a_holder_is_lost_whose_pair_secret_was_opened(config: RoundConfig, bad:
     outcome = played(config, bad_pair(bad), fates={SEALED_FOR: "COMPLAIN"})
     check_sum(outcome, config, set(range(7)) - {SEALED_FOR})
     assert outcome.blame == ()
+
+
+def test_what_a_job_knows_of_a_lost_holder_hides_the_opened_pair_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owners in a job show none of it either, when a log or a failed assertion shows one apart from its job."""
+    jobs: list[opening.Job] = []
+    keys_of = opening.open_secrets
+    monkeypatch.setattr(opening, "open_secrets", lambda job: jobs.append(job) or keys_of(job))
+    played(ACTIVE, bad_pair("sealed"), fates={SEALED_FOR: "COMPLAIN"})
+    (lost,) = [owner for job in jobs for owner in job.owners if isinstance(owner, opening.Lost)]
+    assert [len(secret) for secret in lost.opened_secrets if secret] == [32]
+    assert (repr(lost), f"{lost}") == ("<Lost 2>", "<Lost 2>")
 
 
 @BOTH

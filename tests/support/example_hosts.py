@@ -52,8 +52,8 @@ def has_vanished(trial: Trial, index: int, folder: Path) -> bool:
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an app on a loopback port; its URL."""
-    # Without a logging config of its own: setting one closes all handlers that there are, and absl's, which dp-accounting
-    # brings, closes its stream with it, the captured standard error of a test that imported it.
+    # Without a logging config of its own: setting one closes all handlers that there are.  That of absl, which
+    # dp-accounting brings, closes its stream with it: the captured standard error of a test that imported it.
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, log_level="critical", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     started = threading.Event()

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from secagg.adapters.flower.extra_arrays import ExtraArray, Opened, Values
 from secagg.adapters.flower.records import log
+from secagg.adapters.own_numbers import weights_in_steps
 from secagg.encoding.exact import Exact
 from secagg.encoding.limits import LARGEST_WEIGHT, integer
 from secagg.encoding.settings import resolved
@@ -144,10 +145,7 @@ def _array_of_contributors(metric: str) -> str:
 
 
 def class_values(metric: str, one: ClassTerms, given: object) -> Values:
-    """One client's weights, in steps.  Raises InputError for what is no list of so many finite numbers.
-
-    A weight above 0 is a step at least: a server's coarse steps must not leave one client alone with a class.
-    """
+    """One client's weights, in steps.  Raises InputError for what is no list of so many finite numbers."""
     weights = given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else None
     if weights is None or len(weights) != one.classes:
         raise InputError(
@@ -162,7 +160,7 @@ def class_values(metric: str, one: ClassTerms, given: object) -> Values:
             metric,
             one.largest,
         )
-    steps = np.maximum(np.rint(np.clip(values, 0.0, one.largest) * one.scale), values > 0)
+    steps = weights_in_steps(np.minimum(values, one.largest), one.scale)
     return {array_of_steps(metric): steps, _array_of_contributors(metric): (steps > 0).astype(np.float64)}
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from flwr.app import ArrayRecord, MetricRecordValues, RecordDict
@@ -26,9 +25,11 @@ from secagg.adapters.flower.metric_sums import EVALUATED, is_evaluated, metric_v
 from secagg.adapters.flower.model_records import flat_reply
 from secagg.adapters.flower.records import log
 from secagg.adapters.own_log import warn_of_clipped, warn_of_coarse
-from secagg.adapters.own_numbers import bounded, weight_in_steps
+from secagg.adapters.own_numbers import number_in, weight_in_steps
 from secagg.errors import InputError
 from secagg.privacy.hosting import Submitted
+
+_WHERE: Final = "the app's reply"
 
 
 @final
@@ -56,7 +57,7 @@ def update_of(content: RecordDict, announced: Announcement, evaluated: RecordDic
         metrics |= {f"{EVALUATED}{name}": value for name, value in _only_metrics("evaluation", evaluated).items()}
 
     def number(name: str) -> int | float:
-        return _number(metrics, name)
+        return number_in(metrics, name, _WHERE)
 
     weight = 1 if terms.max_weight is None else _weight(metrics, terms.weighted_by, terms.weight_scale)
     extra = {array_of_metric(name): np.asarray(number(name)) for name in terms.metrics}
@@ -82,27 +83,13 @@ def _only_metrics(step: str, content: RecordDict) -> dict[str, MetricRecordValue
 
 
 def _weight(metrics: Mapping[str, object], name: str, scale: int) -> int:
-    value = _number(metrics, name)
+    value = number_in(metrics, name, _WHERE)
     weight = weight_in_steps(value, scale)
     if weight != value and scale == 1:
         log.warning("secagg: the metric %r is %r; a weight is a whole number from 0 up: %d counts", name, value, weight)
     if weight == 0:
         log.warning("secagg: this client has weight 0, so that its update adds nothing; without data, do not join")
     return weight
-
-
-def _number(metrics: Mapping[str, object], name: str) -> int | float:
-    value = metrics.get(name)
-    if value is None:
-        had = ", ".join(map(repr, metrics)) or "none"
-        raise InputError(f"the app's reply lacks the metric {name!r}; it has {had}")
-    if not isinstance(value, int | float):
-        raise InputError(f"the app's reply has {value!r} for the metric {name!r}; it must be one number")
-    if isinstance(value, int):
-        return bounded(value)
-    if not isfinite(value):
-        raise InputError(f"the app's reply has {value!r} for the metric {name!r}; what is summed must be finite")
-    return value
 
 
 def _tell(update: Update, codec: Codec, encoded: Encoded) -> None:

@@ -14,6 +14,10 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     service         connections, logins, limits
     round_spec      what a round is
     hosted          one round: journal first, then act, then answer
+    round_thread    the one thread on which it calls its server
+    stage           what others are told of where it stands
+    reception       how it takes its clients' messages: the journal first, then the server
+    concluding      how its result becomes its ending
     charging        what a private round costs the server's privacy budget
     inbox           messages on their way to a round, and their verdicts
     seats           who sits where; seats of open rounds are offered, bound, given back
@@ -29,6 +33,7 @@ The server's side is ``Service``, which hosts ``RoundSpec``s and keeps them in a
     member          a client: connections and reconnections
     membership      how a client takes part, and how that can end
     steps           a client: what it does with what the server sends, durably
+    announced_sizes a client: how many bytes the server may announce
     ballot_layout   what a ballot is about, and by which rules
     ballot_count    how a ballot ended
     voting          how a member of a ballot votes

@@ -1,7 +1,8 @@
 """One round in the service: journal first, then act, then answer.
 
 All calls into ``secagg.Server`` run on one thread of the round's own, one after the other, so that the event loop only
-moves bytes.  Between a close and the moment that its snapshot is durable nobody is sent anything.
+moves bytes.  What others ask meanwhile is answered from a copy, the ``Stage``: the event loop makes it when the thread
+is idle.  Between a close and the moment that its snapshot is durable nobody is sent anything.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
 
@@ -23,9 +24,9 @@ from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certifying import Certifier
 from secagg.adapters.net.charging import RoundCharge
 from secagg.adapters.net.clock import SYSTEM_CLOCK, Clock
-from secagg.adapters.net.ending import Ending, OpenedGroup, Outbound
+from secagg.adapters.net.concluding import conclusion
+from secagg.adapters.net.ending import Ending, Outbound
 from secagg.adapters.net.frames import (
-    STATEMENT,
     Aborted,
     Message,
     Progress,
@@ -35,40 +36,27 @@ from secagg.adapters.net.frames import (
     encode_layout,
 )
 from secagg.adapters.net.group_anomalies import report_of, shown_groups
-from secagg.adapters.net.inbox import Inbox, Submitted, answer, reject, stops
+from secagg.adapters.net.inbox import Inbox, answer, reject, stops
 from secagg.adapters.net.journal import Journal, StoredRound
 from secagg.adapters.net.keeping_apart import SumsApart
+from secagg.adapters.net.reception import Reception
 from secagg.adapters.net.round_spec import PHASES, RoundSpec
+from secagg.adapters.net.round_thread import RoundThread
 from secagg.adapters.net.score_keeping import ScoreFileError, ScoreKeeper
 from secagg.adapters.net.seats import Seats
-from secagg.adapters.net.shared_intake import SharedIntake
-from secagg.adapters.net.standing import RefusalRecord, Standing
+from secagg.adapters.net.stage import Stage
+from secagg.adapters.net.standing import Standing
 from secagg.adapters.net.statements import Statements, asked_for_statements
-from secagg.adapters.net.verdicts import UNDECIDED, Verdicts, after_the_end
-from secagg.arithmetic import pack
-from secagg.errors import ErrorCode, ParameterError, PeerError
-from secagg.events import (
-    Accepted,
-    Admitted,
-    AlreadyMasked,
-    ClientAborted,
-    Duplicate,
-    InHand,
-    Late,
-    Misbehaved,
-    ServerEvent,
-)
+from secagg.adapters.net.verdicts import after_the_end
+from secagg.errors import ParameterError, PeerError
 from secagg.outcome import Result
 from secagg.pairwise.messages import MAX_CERTIFICATES_BYTES, encode_bitmap
 from secagg.pairwise.phases import Phase, ServerState
 from secagg.pairwise.server import Server
-from secagg.privacy.hosting import OpenedSum, opened
-from secagg.statistics.layout import StudyLayout
 
 if TYPE_CHECKING:
     from secagg.privacy.budget import Budget
 
-_T = TypeVar("_T")
 _log = logging.getLogger("secagg.net.round")
 
 _AFTER_MASK: Final = frozenset({Phase.CONFIRM, Phase.UNMASK})
@@ -91,7 +79,6 @@ class HostedRound:
         scores: ScoreKeeper | None = None,
     ) -> None:
         self.spec = spec
-        self._intake = SharedIntake(1)
         self._unmasking_threads = os.cpu_count() or 1
         self._certifier, self._sums_apart, self._scores = certifier, sums_apart, scores
         for keeper in (sums_apart, scores):
@@ -103,7 +90,6 @@ class HostedRound:
         self.layout_bytes = encode_layout(spec.layout)
         self.seats = Seats(spec.config.clients, spec.keys)
         self.standing = Standing()
-        self._verdicts = Verdicts(self.standing, self.seats)
         self.ending: Ending | None = None
         self.informed: set[int] = set()
         """Who said that it knows the end, or hung up after it was told that it is out of the round."""
@@ -113,30 +99,32 @@ class HostedRound:
         self.group_anomalies: list[dict[str, Any]] = []
         self.is_settled = False
         """Whether nothing more is to be done for a round that is over, but to hand out its end."""
-        self.refused: dict[str, int] = {}
         self._journal, self._clock = journal, clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"secagg-{spec.name}")
+        self._thread = RoundThread(spec.name)
+        self._reception = Reception(spec, journal, self._thread, self.seats, self.standing)
         self._inbox = Inbox(clock)
         self._changed, self._new_epoch = asyncio.Event(), asyncio.Event()
         self._durable = True
-        self._stage = asyncio.Lock()
+        self._begins_stage = asyncio.Lock()
+        self._stage = Stage()
         self._server: Server | None = None
         self._statements: Statements | None = None
         self._seen: set[int] = set()
-        self._new_records: list[RefusalRecord] = []
-        self._dropped: dict[str, tuple[int, ...]] = {}
-        self._participants: frozenset[int] = frozenset()
-        self._stage_name, self._expected = "", 0
-        self._deadline, self._opened = 0.0, 0.0
 
     # What the service asks.
 
     @property
     def phase(self) -> str:
         """The server's phase, or DONE or ABORTED."""
-        if self.ending is not None:
-            return (ServerState.ABORTED if self.ending.failure else ServerState.DONE).value
-        return "OPENING" if self._server is None else self._server.phase.value
+        server, ending = self._server, self.ending  # in this order: other threads ask, and the server goes last
+        if ending is not None:
+            return (ServerState.ABORTED if ending.failure else ServerState.DONE).value
+        return "OPENING" if server is None else server.phase.value
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many messages broke a rule, by the rule's code."""
+        return self._reception.refused
 
     @property
     def to_inform(self) -> frozenset[int]:
@@ -148,32 +136,25 @@ class HostedRound:
     @property
     def awaited(self) -> tuple[int, ...]:
         """Whom the present phase waits for."""
-        server, statements = self._server, self._statements
-        if server is None or self.ending is not None:
-            return ()
-        if statements is not None:
-            return statements.awaited
-        missing, in_hand = tuple(server.missing), server.in_hand  # at once: the round's thread takes messages meanwhile
-        return tuple(client for client in missing if client not in in_hand) if in_hand else missing
+        return self._stage.awaited if self.ending is None else ()
 
     @property
     def dropped(self) -> dict[str, tuple[int, ...]]:
         """By phase, who was lost in it so far."""
-        return self._dropped if self.ending is None else self.ending.dropped
+        return self._stage.dropped if self.ending is None else self.ending.dropped
 
     @property
     def seconds_left(self) -> float:
         """How many seconds the present phase still has."""
-        return max(0.0, self._deadline - self._clock.monotonic())
+        return self._stage.seconds_left(self._clock)
 
     def progress(self) -> Progress:
         """Where the round stands."""
-        server = self._server
-        if server is None or self.ending is not None:
-            return Progress(self.phase, 0, 0, 0.0)
-        arrived = max(0, self._expected - len(self.awaited))
         # While a phase is being closed the server is in the next one, of which nobody is told before it is durable.
-        return Progress(self._stage_name, arrived, self._expected, round(self.seconds_left, 1))
+        stage = self._stage
+        if self._server is None or self.ending is not None:
+            return Progress(self.phase, 0, 0, 0.0)
+        return Progress(stage.name, stage.arrived, stage.expected, round(stage.seconds_left(self._clock), 1))
 
     @asynccontextmanager
     async def seat(self, key: bytes) -> AsyncIterator[int]:
@@ -235,15 +216,15 @@ class HostedRound:
             return self._verdict_after_the_end(index, phase)
         if self._statements is not None:
             return self._statements.in_advance(index, phase)
-        return self._verdicts.in_advance(server, index, phase)
+        return self._reception.verdicts.in_advance(server, index, phase)
 
     def verdict_on_repeat(self, index: int, phase: str, digest: bytes) -> str:
         """The verdict on a message that was taken already, by the digest of the one that came again."""
-        return self._verdicts.on_repeat(index, phase, digest)
+        return self._reception.verdicts.on_repeat(index, phase, digest)
 
     async def outbound(self, index: int) -> Outbound | None:
         """What the server has for a client now, made for it alone.  Raises RefusedError when it is out of the round."""
-        async with self._stage:
+        async with self._begins_stage:
             if self.ending is not None:
                 return self._farewell(index, self.ending)
             if not self._durable or self._inbox.is_closed:
@@ -252,14 +233,14 @@ class HostedRound:
             phase, statements = server.phase.value, self._statements
             if phase not in PHASES and statements is None:  # between the last close and the end
                 return None
-            if (why := self.standing.why_lost(index, self._dropped)) is not None:
+            if (why := self.standing.why_lost(index, self._stage.dropped)) is not None:
                 raise reasons.left_out(self.name, why, is_over=False)
             if statements is not None:
                 is_asked = index in statements.awaited
                 return Outbound(Aborted(self._why_no_sum(server)), b"") if is_asked else None
-            if index not in self._participants:  # its vector is in the sum, which it waits for
+            if index not in self._stage.participants:  # its vector is in the sum, which it waits for
                 return None
-            data = await self._on_thread(lambda: server.outgoing().to(index))
+            data = await self._thread.run(lambda: server.outgoing().to(index))
         return None if data is None else Outbound(Message(phase, len(data)), data)
 
     def candidate(self) -> bytes:
@@ -300,7 +281,8 @@ class HostedRound:
         machine has processors.
         """
         if threads is not None:
-            self._intake, self._unmasking_threads = SharedIntake(threads), threads
+            self._reception.use_threads(threads)
+            self._unmasking_threads = threads
         stored = self._journal.load(self.name)
         config = self.config.to_bytes()
         seats = b"open" if self.spec.keys is None else hashlib.sha256(b"".join(self.spec.keys)).digest()
@@ -324,7 +306,7 @@ class HostedRound:
             self.epoch += 1
         elif stored is None or not stored.snapshot:
             self._server = Server(self.config, directory=self.spec.directory, certificates=self.spec.certificates)
-            await self._begin_stage(self._server, await self._on_thread(self._server.snapshot))
+            await self._begin_stage(self._server, await self._thread.run(self._server.snapshot))
         else:
             await self._restore(stored)
         if self.charge is not None and self._server is not None:
@@ -333,7 +315,7 @@ class HostedRound:
     async def _restore(self, stored: StoredRound) -> None:
         directory, phase = self.spec.directory, stored.phase
         try:
-            server = await self._on_thread(lambda: Server.restore(stored.snapshot, directory=directory))
+            server = await self._thread.run(lambda: Server.restore(stored.snapshot, directory=directory))
         except ParameterError as wrong:
             # Its clients are told nothing, and the journal is left as it is: with the right release the round goes on.
             raise ParameterError(
@@ -342,15 +324,16 @@ class HostedRound:
                 "its rounds anew"
             ) from None
         self._server = server
-        self._enter_stage(server, phase)
+        self._stage = self._enter_stage(server)
         if phase != Phase.ADVERTISE:
             self._bind_all(stored)
         replayed = 0
         for batch in self._journal.messages(self.name):
-            if server.done:
-                self._take_statements(dict(batch))
-            else:
-                await self._act(server, [(sender, phase, data) for sender, data in batch])
+            if not server.done:
+                await self._reception.act(server, [(sender, phase, data) for sender, data in batch])
+            elif self._statements is not None:  # without a certifier there is nobody to sign them
+                self._reception.take_statements(self._statements, dict(batch))
+            self._stage = self._stage.after_news(server, self._statements)
             replayed += len(batch)
         if phase in _AFTER_MASK:
             await self._check_sums_apart(server)
@@ -365,8 +348,8 @@ class HostedRound:
         """
         left = min(longest, stored - self._clock.wall())
         grace = min(RECONNECT_SECONDS, longest)
-        self._opened = self._clock.monotonic()
-        self._deadline = self._opened + max(left, grace)
+        now = self._clock.monotonic()
+        self._stage = self._stage.between(now, now + max(left, grace))
         if left < grace:
             await self._journal.move_deadline(self.name, self._clock.wall() + grace)
 
@@ -383,7 +366,7 @@ class HostedRound:
                     await self._compute(server)
                 elif server.done:
                     await self._wind_up(server)
-                elif not server.missing or self._clock.monotonic() >= self._deadline:
+                elif not server.missing or not self.seconds_left:
                     await self._close(server)
                 else:
                     await self._take_batch(server)
@@ -391,8 +374,8 @@ class HostedRound:
                 await self._take_batch(None)
         finally:
             self._inbox.close()
-            self._intake.close()
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._reception.close()
+            self._thread.close()
 
     # Steps.
 
@@ -409,148 +392,64 @@ class HostedRound:
                 verdicts = (
                     [self._verdict_after_the_end(item.index, item.phase) for item in batch]
                     if server is None
-                    else await self._judge(server, batch)
+                    else await self._reception.take(server, batch)
                     if self._statements is None
-                    else await self._judge_statements(server, self._statements, batch)
+                    else await self._reception.judge_statements(server, self._statements, batch)
                 )
             except BaseException:
                 reject(batch)
                 raise
+            if server is not None:
+                self._stage = self._stage.after_news(server, self._statements)
             answer(batch, verdicts)
         self._notify()
 
     def _verdict_after_the_end(self, index: int, phase: str) -> str:
         return after_the_end(index, phase, () if self.ending is None else self.ending.included)
 
-    async def _judge(self, server: Server, batch: list[Submitted]) -> list[str]:
-        """What becomes of each message.  The server sees none that is not in the journal."""
-        verdicts = [self._verdicts.on_message(server, item.index, item.phase, item.data) for item in batch]
-        news = [
-            (item.index, item.phase, item.data)
-            for item, verdict in zip(batch, verdicts, strict=True)
-            if verdict == UNDECIDED
-        ]
-        if news:
-            await self._journal.append(self.name, [(index, data) for index, _, data in news])
-        decided = iter(await self._act(server, news))
-        await self._store_records()
-        return [verdict or next(decided) for verdict in verdicts]
-
-    async def _judge_statements(self, server: Server, statements: Statements, batch: Sequence[Submitted]) -> list[str]:
-        """What becomes of each statement.  None counts that is not in the journal."""
-        verdicts, new = await self._on_thread(lambda: statements.judge(server, batch))
-        if new:
-            await self._journal.append(self.name, list(new.items()))
-        self._take_statements(new)
-        for item, verdict in zip(batch, verdicts, strict=True):
-            if verdict == "accepted" and not item.data:
-                statements.take(item.index, b"")
-            elif verdict in set(ErrorCode):
-                self.refused[verdict] = self.refused.get(verdict, 0) + 1
-                self._record("misbehaved", RefusalRecord(item.index, STATEMENT, verdict))
-        await self._store_records()
-        return verdicts
-
-    async def _store_records(self) -> None:
-        if self._new_records:
-            records, self._new_records = self._new_records, []
-            await self._journal.record(self.name, records)
-
-    def _take_statements(self, new: Mapping[int, bytes | bytearray]) -> None:
-        """What the journal has; without a certifier there is nobody to sign them."""
-        if self._statements is not None:
-            for index, statement in new.items():
-                self._statements.take(index, bytes(statement))
-                self._verdicts.take(index, STATEMENT, statement)
-
-    async def _act(self, server: Server, news: Sequence[tuple[int, str, bytes | bytearray]]) -> list[str]:
-        """Hand journalled messages to the server; returns its verdicts."""
-        if not news:
-            return []
-        taken = [(index, data) for index, _, data in news]
-        events = await self._on_thread(lambda: self._intake.receive(server, taken))
-        for (index, phase, data), event in zip(news, events, strict=True):
-            if isinstance(event, Accepted) and event.phase == phase:
-                self._verdicts.take(index, phase, data)
-                self.seats.bind(index)
-        return [self._note(event) for event in events]
-
-    def _note(self, event: ServerEvent) -> str:
-        match event:
-            case Misbehaved():
-                self.refused[event.code.value] = self.refused.get(event.code.value, 0) + 1
-                self._record("misbehaved", RefusalRecord(event.sender, event.phase, event.code.value))
-                return event.code.value
-            case ClientAborted():
-                self._record("client-left", RefusalRecord(event.sender, event.phase, event.code.name, by_client=True))
-                return "accepted"
-            case Accepted():
-                return "accepted"
-            case Late():
-                return "late"
-            case Duplicate() | AlreadyMasked():
-                return "duplicate"
-            case Admitted() | InHand():
-                raise RuntimeError(f"{event}: the intake settles these itself")
-
-    def _record(self, event: str, new: RefusalRecord) -> None:
-        if self.standing.record(new):
-            if new.seat in self.seats.bound:  # an offered seat may be another client's the next moment
-                self._new_records.append(new)
-            self._log(event, logging.WARNING, client=self.spec.name_of(new.seat), phase=new.phase, code=new.code)
-
     async def _close(self, server: Server) -> None:
-        phase, arrived, missing = server.phase.value, self.progress(), self.awaited
-        async with self._stage:
+        phase, closed = server.phase.value, self._stage
+        async with self._begins_stage:
             self._durable = False  # should the journal fail, nobody gets what it does not have
-            await self._on_thread(lambda: self._intake.merge(server))
-            await self._on_thread(server.close_phase)
+            await self._reception.merge(server)
+            await self._thread.run(server.close_phase)
             if phase == Phase.COMPLAIN:
-                await self._record_disputed(server)
-            await self._begin_stage(server, await self._on_thread(server.snapshot))
+                await self._reception.record_disputed(server)
+            await self._begin_stage(server, await self._thread.run(server.snapshot))
             if phase == Phase.MASK:
                 await self._check_sums_apart(server)
             self._durable = True
         self._log(
             "phase-closed",
             phase=phase,
-            arrived=arrived.arrived,
-            missing=[self.spec.name_of(seat) for seat in missing],
+            arrived=closed.arrived,
+            missing=[self.spec.name_of(seat) for seat in closed.awaited],
             next=server.phase.value,
         )
-
-    async def _record_disputed(self, server: Server) -> None:
-        """Whom the server named when it counted the complaints: no message of theirs was refused (R-COMPLAIN-10)."""
-        for entry in server.blame:
-            if entry.code is ErrorCode.DISPUTED:
-                self._note(Misbehaved(entry.sender, entry.phase, entry.code, entry.detail))
-        await self._store_records()
 
     async def _check_sums_apart(self, server: Server) -> None:
         """Abort the round, before anybody hears of its survivors, when earlier sums and this one tell too much."""
         guard = self._sums_apart
         if guard is None or server.done:
             return
-        if why := await self._on_thread(lambda: guard.why_not(self.spec, server)):
-            await self._on_thread(lambda: server.abort(why))
+        if why := await self._thread.run(lambda: guard.why_not(self.spec, server)):
+            await self._thread.run(lambda: server.abort(why))
+            self._stage = self._stage.after_news(server, self._statements)
 
     async def _begin_stage(self, server: Server, snapshot: bytes) -> None:
         """Make a stage durable; only then may its messages leave."""
-        phase, now = server.phase.value, self._clock.monotonic()
-        seconds = self._longest(server)
-        await self._journal.store_stage(self.name, phase, self._clock.wall() + seconds, snapshot)
-        if self._opened:
-            self.phase_seconds[self._stage_name] = now - self._opened
-        self._enter_stage(server, phase)
-        self._opened, self._deadline = now, now + seconds
+        now, seconds = self._clock.monotonic(), self._longest(server)
+        await self._journal.store_stage(self.name, server.phase.value, self._clock.wall() + seconds, snapshot)
+        if self._stage.opened:
+            self.phase_seconds[self._stage.name] = now - self._stage.opened
+        self._stage = self._enter_stage(server).between(now, now + seconds)
         self._next_epoch()
 
-    def _enter_stage(self, server: Server, phase: str) -> None:
-        self._stage_name, self._expected = phase, len(server.missing)
-        self._participants, self._dropped = frozenset(server.missing), dict(server.dropped)
+    def _enter_stage(self, server: Server) -> Stage:
         self.standing.new_phase()
         if asked := self._asked(server):
-            self._statements, self._expected = Statements(asked), len(asked)
+            self._statements = Statements(asked)
+        return Stage.of(server, self._statements)
 
     def _asked(self, server: Server) -> frozenset[int]:
         """Who is to state that it did not answer; nobody where no certificate would have the statements."""
@@ -565,8 +464,8 @@ class HostedRound:
         """The round was aborted: it ends, behind the statements of those that did not answer, if they are asked."""
         statements = self._statements
         if statements is None and self._asked(server):  # aborted by its host, or while the sum was computed
-            await self._begin_stage(server, await self._on_thread(server.snapshot))
-        elif statements is not None and statements.awaited and self._clock.monotonic() < self._deadline:
+            await self._begin_stage(server, await self._thread.run(server.snapshot))
+        elif statements is not None and statements.awaited and self.seconds_left:
             await self._take_batch(server)
         else:
             await self._end(server, None)
@@ -574,7 +473,7 @@ class HostedRound:
     async def _compute(self, server: Server) -> None:
         try:
             with ThreadPoolExecutor(self._unmasking_threads, thread_name_prefix="secagg-unmask") as threads:
-                result = await self._on_thread(lambda: server.compute(threads))
+                result = await self._thread.run(lambda: server.compute(threads))
         except PeerError:
             return  # somebody dealt bad shares: the round is aborted, and the failure names it
         await self._end(server, result)
@@ -582,21 +481,15 @@ class HostedRound:
     async def _end(self, server: Server, result: Result | None) -> None:
         certificate = await self._certified(server, result)
         if result is not None:
-            total = await self._on_thread(lambda: self._open_sum(result))
-            packed = await self._on_thread(lambda: pack(total.vector, result.modulus))
-            digest = result.transcript_digest.hex()
-            groups = await self._on_thread(lambda: self._opened_groups(result))
-            ending = Ending(
-                "", result.included, packed, dict(result.dropped), digest, total.answered, groups, certificate
-            )
+            ending = await self._thread.run(lambda: conclusion(self.spec, result, certificate))
         else:
             ending = Ending(self._why_no_sum(server), dropped=dict(server.dropped))
         await self._journal.end_round(self.name, ending.head(), ending.packed)
         if result is None and self.charge is not None:
-            await self._on_thread(self.charge.give_back)
+            await self._thread.run(self.charge.give_back)
         if result is not None:
-            self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._opened
-        async with self._stage:
+            self.phase_seconds[ServerState.COMPUTE.value] = self._clock.monotonic() - self._stage.opened
+        async with self._begins_stage:
             self.ending, self._server, self._statements = ending, None, None
             self._next_epoch()
         self._log("round-over", included=len(ending.included), failure=ending.failure)
@@ -604,12 +497,12 @@ class HostedRound:
 
     async def _settle(self, ending: Ending) -> None:
         """Which groups stand out, and the scores of clients over rounds, where the host asks for them."""
-        report, keeper = await self._on_thread(lambda: report_of(self.spec, ending)), self._scores
+        report, keeper = await self._thread.run(lambda: report_of(self.spec, ending)), self._scores
         if report is not None:
             self.group_anomalies = shown_groups(report)
         if report is not None and keeper is not None:
             try:
-                await self._on_thread(lambda: keeper.add(self.spec, bytes.fromhex(ending.transcript), report))
+                await self._thread.run(lambda: keeper.add(self.spec, bytes.fromhex(ending.transcript), report))
             except ScoreFileError as failure:  # the sum is there, and a restart counts this round
                 self._log("scores", logging.WARNING, trouble=str(failure))
         self.is_settled = True
@@ -626,7 +519,7 @@ class HostedRound:
         taken = {} if statements is None else statements.taken
         if statements is not None:
             self._log("statements", stated=self._names(sorted(taken)), silent=self._names(statements.awaited))
-        data = await self._on_thread(lambda: certifier.certify(server, self.spec, result, self._clock, taken))
+        data = await self._thread.run(lambda: certifier.certify(server, self.spec, result, self._clock, taken))
         if len(data) <= MAX_CERTIFICATES_BYTES:
             return data
         self._log("certificate-not-handed-out", logging.WARNING, bytes=len(data), most=MAX_CERTIFICATES_BYTES)
@@ -637,19 +530,6 @@ class HostedRound:
 
     def _why_no_sum(self, server: Server) -> str:
         return reasons.why_no_sum(server.failure, self.spec, self.standing)
-
-    def _open_sum(self, result: Result) -> OpenedSum:
-        if isinstance(self.spec.layout, StudyLayout | BallotLayout):
-            return OpenedSum(result.sum, 0)
-        return opened(self.spec.layout.encoder().for_round(self.config), result)
-
-    def _opened_groups(self, result: Result) -> tuple[OpenedGroup, ...]:
-        """The sums of the groups; none in a round without groups, whose one sum is there already."""
-        if self.config.groups == 1:
-            return ()
-        return tuple(
-            OpenedGroup(group.number, group.included, pack(group.sum, result.modulus)) for group in result.groups
-        )
 
     def _farewell(self, index: int, ending: Ending) -> Outbound:
         if ending.failure:
@@ -680,6 +560,3 @@ class HostedRound:
 
     def _log(self, event: str, level: int = logging.INFO, **fields: object) -> None:
         _log.log(level, event, extra={"fields": {"round": self.name, **fields}})
-
-    async def _on_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)

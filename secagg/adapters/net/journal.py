@@ -14,6 +14,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
@@ -301,9 +302,8 @@ def _settle(done: asyncio.Future[Any], failure: JournalError | None) -> None:
         else:
             done.set_exception(failure)
 
-    loop = done.get_loop()
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle)
+    with suppress(RuntimeError):  # the loop is closed, maybe since this moment: nobody waits, and others' loops go on
+        done.get_loop().call_soon_threadsafe(settle)
 
 
 def _why(path: Path, failure: sqlite3.Error) -> str:

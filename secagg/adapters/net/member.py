@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from secagg.adapters.net.addresses import canonical, is_loopback, round_of
+from secagg.adapters.net.announced_sizes import largest_message
 from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.certificates import seen_certificate
 from secagg.adapters.net.channel import Channel
@@ -58,7 +59,7 @@ from secagg.adapters.net.membership import GaveUpError, MemberOptions, Total
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.patience import Patience
 from secagg.adapters.net.round_spec import PHASES
-from secagg.adapters.net.steps import FINISHED, Steps, largest_message
+from secagg.adapters.net.steps import FINISHED, Steps
 from secagg.adapters.net.store import ClientStore
 from secagg.adapters.net.study_answer import Answering, StudyTotal
 from secagg.adapters.net.troubles import trouble_of

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final, final
 
 from secagg.adapters.net.addresses import round_of
+from secagg.adapters.net.announced_sizes import check_message, check_sum
 from secagg.adapters.net.ballot_layout import BallotLayout
 from secagg.adapters.net.brought import Brought
 from secagg.adapters.net.frames import (
@@ -31,7 +32,6 @@ from secagg.adapters.net.membership import AnotherInputError, MaybeSummedError, 
 from secagg.adapters.net.own_input import OwnInput
 from secagg.adapters.net.own_statement import STATED, state_silence
 from secagg.adapters.net.receipts import CertifiedTotal, certified_total
-from secagg.adapters.net.round_spec import PHASES
 from secagg.adapters.net.store import ClientStore, JoinedRound
 from secagg.adapters.net.study_answer import Answering, StudyTotal
 from secagg.adapters.net.voting import BallotTotal, Judging
@@ -44,7 +44,6 @@ from secagg.pairwise import messages
 from secagg.pairwise.client.machine import Client
 from secagg.pairwise.config import RoundConfig, decode_config
 from secagg.pairwise.phases import Phase
-from secagg.pairwise.transcript import VERSION
 from secagg.pairwise.transitions import next_answer
 from secagg.privacy.layout import PrivateLayout
 from secagg.privacy.terms import PrivacyTerms
@@ -64,15 +63,6 @@ class _LeavesError(Exception):
     def __init__(self, why: MaybeSummedError | DisclosureError, reply: bytes) -> None:
         super().__init__(str(why))
         self.why, self.reply = why, reply
-
-
-def largest_message(config: RoundConfig | None, phase: str) -> int:
-    """The most bytes of the server's message that begins a phase; before there is a config, of an invitation."""
-    kinds = messages.beginnings(Phase(phase))
-    if config is None or not kinds:
-        is_version_1 = config is not None and config.version == VERSION
-        return messages.MAX_INVITATION_BYTES if is_version_1 else messages.MAX_CHAINED_INVITATION_BYTES
-    return max(messages.max_bytes(config, kind) for kind in kinds)
 
 
 @final
@@ -228,27 +218,12 @@ class Steps:
         """Before a byte behind the frame is read.  Raises RefusedError for more than belongs to this round."""
         if not isinstance(frame, Message) and isinstance(frame, Counted) != self._brought.is_vote:
             raise RefusedError(Refusal.MALFORMED, "the server ended the round with what is not of its kind")
-        if isinstance(frame, Counted):
-            return
-        if isinstance(frame, Sum):
+        if isinstance(frame, Message):
+            check_message(frame, config)
+        elif isinstance(frame, Sum):
             if config is None:
                 raise self._not_in_it()
-            allowed = exactly = config.modulus.packed_bytes(config.length)
-            named = "sum"
-            if len(frame.included) != (config.clients + 7) // 8:
-                raise RefusedError(Refusal.MALFORMED, "the server's sum does not say who is in it")
-        else:
-            if frame.phase not in PHASES:
-                raise RefusedError(Refusal.MALFORMED, "the server sent a message of no phase of the protocol")
-            if frame.size == 0:
-                raise RefusedError(Refusal.MALFORMED, f"the server announced a {frame.phase} message of no bytes")
-            allowed, exactly, named = largest_message(config, frame.phase), 0, f"{frame.phase} message"
-        if frame.size > allowed or frame.size < exactly:
-            raise RefusedError(
-                Refusal.TOO_LARGE if frame.size > allowed else Refusal.MALFORMED,
-                f"the server announced a {named} of {counted(frame.size, 'byte')}; this round's has "
-                f"{'' if exactly else 'at most '}{allowed:,}",
-            )
+            check_sum(frame, config)
 
     def take(self, seat: int, phase: str, data: bytes) -> RoundConfig:
         """Take one message of the server's; what it leads to is durable when this returns."""

@@ -7,7 +7,6 @@ that neither arrays nor metrics leave the site.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from secagg.adapters.nvflare.announcement import (
 from secagg.adapters.nvflare.codec import Codec
 from secagg.adapters.nvflare.payload import KEY, TASK, ToServer, ToSite, for_server, for_site, in_shareable, log
 from secagg.adapters.nvflare.site import WEIGHT, Folders, Site
-from secagg.adapters.own_numbers import bounded, weight_in_steps
+from secagg.adapters.own_numbers import number_in, weight_in_steps
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
 from secagg.privacy.hosting import Submitted
@@ -43,6 +42,7 @@ from secagg.privacy.hosting import Submitted
 _TASK_STATE: Final = "secagg.task"
 """The property of a task's context: where the filters of one task find what the others did."""
 _TRAIN: Final = "train"
+_WHERE: Final = "the script's result"
 
 
 @final
@@ -211,7 +211,7 @@ def _vector(announced: Announcement, model: Arrays, result: Shareable, config: R
         dxo, terms = dxo_of(result), announced.terms
         changes, numbers = dxo.data_kind == DataKind.WEIGHT_DIFF, _numbers(dxo.meta)
         weight = 1 if terms.max_weight is None else _weight(numbers)
-        metrics = {name: _number(numbers, name) for name in terms.metrics}
+        metrics = {name: number_in(numbers, name, _WHERE) for name in terms.metrics}
         return Submitted(codec.encode(arrays_of(dxo.data), weight, metrics, changes=changes), None)
     except InputError as unfit:
         raise LeavesError(unfit) from None
@@ -222,23 +222,13 @@ def _weight(numbers: Mapping[str, object]) -> int:
     if numbers.get(WEIGHT) is None:
         log.warning("secagg: the script's FLModel has no meta %r: this site's update has the weight 1", WEIGHT)
         return 1
-    value = _number(numbers, WEIGHT)
+    value = number_in(numbers, WEIGHT, _WHERE)
     weight = weight_in_steps(value)
     if weight != value:
         log.warning("secagg: %r is %r; a weight is a whole number from 0 up: %d counts", WEIGHT, value, weight)
     if weight == 0:
         log.warning("secagg: this site has weight 0, so that its update adds nothing; without data, do not join")
     return weight
-
-
-def _number(numbers: Mapping[str, object], name: str) -> int | float:
-    """Raises InputError for what cannot be summed."""
-    value = numbers.get(name)
-    if value is None:
-        raise InputError(f"the script's result lacks {name!r}; it has {', '.join(map(repr, numbers)) or 'none'}")
-    if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f"the script's result has {value!r} for {name!r}; it must be one finite number")
-    return bounded(value)
 
 
 def _numbers(meta: Mapping[str, Any]) -> dict[str, object]:

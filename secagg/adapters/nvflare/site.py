@@ -7,6 +7,7 @@ see ``docs/nvflare.md``.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from secagg.adapters.nvflare.store import SiteFile
 from secagg.adapters.own_config import PATHS, OwnConfig
 from secagg.adapters.participation import Participation, not_approved
 from secagg.encoding import LayoutPolicy
+from secagg.encoding.settings import matching
 from secagg.errors import InputError, ParameterError
 from secagg.pairwise.config import RoundConfig
 
@@ -29,6 +31,8 @@ OWN_FILE: Final = "secagg.json"
 """In the site's folder ``local``."""
 WEIGHT: Final = "NUM_STEPS_CURRENT_ROUND"
 """What NVFlare weighs an update by: an entry of the FLModel's meta."""
+_METRICS: Final = "metrics"
+"""The setting with the names of the metrics that may be summed."""
 _FOLDER: Final = "secagg"
 _ROUND_FILE: Final = "secagg-round.db"
 _TOKENS_FILE: Final = "tokens.db"
@@ -73,6 +77,7 @@ class Site:
     def __init__(self, folders: Folders, cleanup: ExitStack) -> None:
         """Read the site's files.  Raises OSError, ParameterError or SiteFileError for what cannot be used."""
         self.config = own_config(folders)
+        self._metrics = self.config.names(_METRICS)
         folders.job.mkdir(parents=True, exist_ok=True)
         self.memory = SiteFile(folders.job / _ROUND_FILE)
         cleanup.callback(self.memory.close)
@@ -116,7 +121,20 @@ class Site:
             layout.check_round(config)
         except (ParameterError, InputError) as wrong:
             raise not_approved(f"the announced layout does not fit the round: {wrong}") from None
+        self._check_metrics(terms.metrics)
         return True
+
+    def _check_metrics(self, asked: Collection[str]) -> None:
+        """Raises PeerError for a metric that the site's owner does not let be summed, which is named."""
+        if self._metrics is None:
+            return
+        allowed = {name for pattern in self._metrics for name in matching(pattern, asked)}
+        if others := sorted(set(asked) - allowed):
+            raise not_approved(
+                f"the job sums the metric {others[0]!r}; {self.config.key(_METRICS)} in {self.config.where} allows "
+                f"{', '.join(sorted(self._metrics)) or 'none'}: leave the metric out of the job's metrics, or have the "
+                "site's owner add its name"
+            )
 
     @property
     def may_evaluate(self) -> bool:
@@ -139,7 +157,7 @@ def own_config(folders: Folders) -> OwnConfig:
     if not isinstance(values, dict):
         raise ParameterError(f'{path}: a JSON object of settings, such as {{"max_clip": 1.0}}')
     config = OwnConfig(values=values, where=f"local/{OWN_FILE}")
-    config.check_known()
+    config.check_known(more=[_METRICS])
     return config
 
 

@@ -43,11 +43,13 @@ class Survivor(NamedTuple):
     seed_commitment: bytes
 
 
+@final
 class Lost(NamedTuple):
     """Whose masking key is reconstructed: what it shares with survivors did not cancel.
 
     Of its surviving neighbours, ascending: their ids, masking keys (joined), and in a hybrid suite whether it is the
     sealer for them, their pairs' sealed secrets (joined), and those secrets that were opened because of a complaint.
+    These are why its repr shows the owner alone.
     """
 
     owner: int
@@ -57,6 +59,9 @@ class Lost(NamedTuple):
     seals: tuple[bool, ...] = ()
     sealed_secrets: bytes = b""
     opened_secrets: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Lost {self.owner}>"
 
 
 @final
