@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from reference import primitives, wire
+from reference import hybrid, primitives, wire
 from reference.client import Client, commitments
 from reference.rules import Config
 from reference.server import Server
@@ -82,6 +82,7 @@ def client_refusals(tests: ClientCases) -> None:
     _complaints(tests)
     _accusations(tests)
     _settled(tests)
+    _accused(tests, OTHER, _without_record, "about a digest with no bytes in the place of the pair secret's record")
 
 
 def _box_of(place: int) -> Callable[[bytes], bytes]:
@@ -126,6 +127,13 @@ def _two_fields(client: Client, holder: int) -> bytes:
     return client.labels.complaint_digest(client.sent[holder], both)
 
 
+def _without_record(client: Client, holder: int) -> bytes:
+    """As if the client were not the sealer."""
+    pair, _ = client.dealt[holder]
+    both = commitments(client.labels, client.session, client.index, holder, pair)
+    return hybrid.complaint_digest(client.config, client.sent[holder], both, b"")
+
+
 def _accusations(tests: ClientCases) -> None:
     for holder, comment in (
         (OTHER, "with its pair the pair secret that it sealed is opened"),
@@ -135,24 +143,25 @@ def _accusations(tests: ClientCases) -> None:
         accused = wire.encode("Accusations", client.session, wire.ids([holder]), b"", version=2)
         tests.get(case, client, accused, "accusations")
         tests.add(case, "COMPLAIN-8 HYBRID-6", comment, "ACCUSED", "")
-    setup = "hybrid-complaints-active"
-    seeds = tests.setups[setup].seeds
-    wrong = tests.rule(setup, "Settled", "accusation-signature", "COMPLAIN-7", "ACCUSED")
     for holder, make, comment in (
         (OTHER, _two_fields, "about a digest without the pair secret's record"),
         (SEALER, _two_fields, "about a digest of two fields, by a holder that seals itself"),
         (OTHER, lambda c, holder: c.dealt[LAST][1], "about what it sent somebody else"),
     ):
-
-        def accused_of(message: bytes, client: Client, holder: int = holder, make: _Digest = make) -> bytes:
-            signed = client.labels.signed_complaint(client.session, holder, INDEX, make(client, holder))
-            signature = primitives.sign(seeds[holder], signed)
-            return wire.encode("Accusations", client.session, wire.ids([holder]), signature, version=2)
-
-        wrong(comment, accused_of)
+        _accused(tests, holder, make, comment)
 
 
-_Digest = Callable[[Client, int], bytes]
+def _accused(tests: ClientCases, holder: int, make: Callable[[Client, int], bytes], comment: str) -> None:
+    """Somebody complains about client INDEX, and signs another digest than that of what it was sent."""
+    setup = "hybrid-complaints-active"
+    wrong = tests.rule(setup, "Settled", "accusation-signature", "COMPLAIN-7", "ACCUSED")
+
+    def change(message: bytes, client: Client) -> bytes:
+        signed = client.labels.signed_complaint(client.session, holder, INDEX, make(client, holder))
+        signature = primitives.sign(tests.setups[setup].seeds[holder], signed)
+        return wire.encode("Accusations", client.session, wire.ids([holder]), signature, version=2)
+
+    wrong(comment, change)
 
 
 def _settled(tests: ClientCases) -> None:
