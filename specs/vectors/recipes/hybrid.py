@@ -356,7 +356,7 @@ def _pair_secrets(tests: ClientCases) -> None:
     wrong(comment, lambda m, c: changed(m, commitments=flipped, pair_secrets=lambda s: flipped(s, 0)))
 
     wrong = tests.rule(setup, "Shares", "wrong-phase", "COMPLAIN-1 STATE-1", "PAIR_SECRET")
-    comment = "accusations, which this suite has no phase for"
+    comment = "accusations in a round that has no phase for them"
     wrong(comment, lambda m, c: wire.encode("Accusations", c.session, b"", b"", version=2))
 
 
@@ -453,7 +453,7 @@ def _shared(tests: ServerCases) -> None:
     shown = [(INDEX, honest), (INDEX, honest), (INDEX, again)]
     tests.sequence("hybrid", "SHARE", "HYBRID-8 WIRE-8", "DEALT_ONCE", comment, lambda s: shown)
     complaint = wire.encode("Complaint", tests.setups["hybrid"].server.session, b"", b"", version=2)
-    comment = "a complaint, which this suite has no phase for"
+    comment = "a complaint in a round that has no phase for it"
     tests.sequence("hybrid", "MASK", "COMPLAIN-1 STATE-2", "PAIR_SECRETS", comment, lambda s: [(INDEX, complaint)])
 
 
