@@ -38,6 +38,7 @@ from secagg.pairwise.records import (
 from secagg.pairwise.rules import wire as wire_rules
 from secagg.pairwise.transcript import DIGEST_BYTES, VERSIONS
 from secagg.primitives.suites import Agreement, Suite
+from secagg.wording import counted
 
 if TYPE_CHECKING:
     from secagg.pairwise.config import RoundConfig
@@ -58,6 +59,17 @@ class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
     version: int
     session: Digest
     """The session id; the round id in a message that is made before there is a session."""
+
+    def __repr__(self) -> str:
+        """How long its fields are: what is in them may be a client's shares, which the server gets, and no log."""
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name not in ("version", "session")}
+        return f"<{type(self).__name__}: {', '.join(f'{name} {_shown(value)}' for name, value in fields.items())}>"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes | memoryview):
+        return f"of {counted(memoryview(value).nbytes, 'byte')}"
+    return str(value) if isinstance(value, int) else f"of {type(value).__name__}"
 
 
 class Abort(_Message, tag=0, frozen=True):

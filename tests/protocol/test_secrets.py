@@ -26,7 +26,7 @@ from secagg import (
     ThreatModel,
     UsedTokens,
 )
-from secagg.pairwise import records
+from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing
 from secagg.pairwise.keys import KeySchedule, RootSchedule
 from secagg.pairwise.server.records import Unmasked
@@ -330,6 +330,16 @@ def test_what_is_dealt_and_what_a_server_holds_hide() -> None:
     assert isinstance(unmasked, Unmasked)
     for held in (unmasked, unmasked.masked, unmasked.advertised):
         assert repr(held) == f"<{type(held).__name__}>"
+
+
+def test_messages_show_how_long_their_fields_are_and_nothing_in_them() -> None:
+    """Unmask has a client's shares, and Answer what a dealer opened: whoever logs a message logs its kind."""
+    hidden = b"shares of a secret"
+    answer = messages.Answer(2, bytes(32), hidden, hidden * 2)
+    assert repr(answer) == "<Answer: pairs of 18 bytes, signatures of 36 bytes>"
+    assert repr(messages.Unmask(1, bytes(32), hidden)) == "<Unmask: openings of 18 bytes>"
+    assert repr(messages.MaskedInput(1, bytes(32), memoryview(hidden))) == "<MaskedInput: vector of 18 bytes>"
+    assert repr(messages.Abort(1, bytes(32), 3)) == "<Abort: code 3>"
 
 
 def test_a_refusal_survives_pickling_whole() -> None:
