@@ -113,7 +113,9 @@ class CertificateFiles:
     def recent(self, most: int) -> tuple[bytes, ...]:
         """The last certificates, in their order, as many as have this number of bytes together with their headers."""
         found: list[bytes] = []
-        for data in reversed(self._by_round.values()):
+        with self._lock:
+            known = list(self._by_round.values())
+        for data in reversed(known):
             most -= len(data) + _HEADER_BYTES
             if most < 0:
                 break
@@ -122,7 +124,9 @@ class CertificateFiles:
 
     def of_round(self, name: str) -> bytes:
         """The last certificate of a round of this name; no bytes when there is none."""
-        named = (data for data in reversed(self._by_round.values()) if Certificate.from_bytes(data).name == name)
+        with self._lock:
+            known = list(self._by_round.values())
+        named = (data for data in reversed(known) if Certificate.from_bytes(data).name == name)
         return next(named, b"")
 
     def add(self, config: bytes, nonce: bytes, make: Callable[[bytes], bytes]) -> bytes:

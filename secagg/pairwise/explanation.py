@@ -53,6 +53,11 @@ def of_config(config: RoundConfig, poisoning: Poisoning | None = None) -> str:
             "Keys are agreed on by X25519 and by ML-KEM-768: whoever records the messages and breaks one of the two "
             "later opens nothing by it."
         )
+    if config.complaints:
+        lines.append(
+            f"A client complains about up to {counted(config.complaints, 'client')} whose shares are bad. Whoever is "
+            "in conflict with more is named, and left out before anybody masks."
+        )
     if config.attachment_bytes:
         lines.append(
             f"Each client that unmasks the sum reveals {counted(config.attachment_bytes, 'byte')} of its host's "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import time
 from pathlib import Path
@@ -98,6 +99,33 @@ def test_a_worker_whose_certificate_file_has_changed_does_not_serve(
     asyncio.run(until_one_has_ended())
     assert workers.status() == {"processes": 1, "ready": 0, "restarts": workers.restarts}
     assert {record.fields["exit_code"] for record in caplog.records if record.message == "worker-ended"} == {3}  # type: ignore[attr-defined]
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_and_told_of(
+    tls_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that has no process to spare once lost that worker for good, without a word."""
+    files = WorkerFiles(
+        processes=1, certificate=tls_folder / "server.pem", key=tls_folder / "server.key", fingerprint=bytes(32)
+    )
+    workers, tries = TlsWorkers(files, lambda count: None), asyncio.Event()
+
+    async def no_process(*arguments: object, **options: object) -> None:
+        if any(record.message == "worker-not-started" for record in caplog.records):
+            tries.set()
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async def until_it_is_tried_again() -> None:
+        running = workers.running([], str(tmp_path / "none"), 10, 5.0)
+        entering = asyncio.create_task(running.__aenter__())
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await tries.wait()
+        entering.cancel()
+        await asyncio.gather(entering, return_exceptions=True)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_process)
+    asyncio.run(until_it_is_tried_again())
+    assert "Resource temporarily unavailable" in {record.fields["why"] for record in caplog.records}  # type: ignore[attr-defined]
 
 
 class Transport(asyncio.Transport):

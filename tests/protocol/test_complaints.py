@@ -344,6 +344,8 @@ def test_the_bound_is_between_the_colluders_and_the_threshold() -> None:
     with pytest.raises(ParameterError, match="version"):
         active(7, 1, 2).replace(complaints=1)
     assert ACTIVE.replace(suite="hybrid").complaints == 1
+    assert "complains about up to 3 clients whose shares are bad" in ACTIVE.replace(complaints=3).explain()
+    assert "complain" not in ACTIVE.replace(complaints=0).explain()
 
 
 def test_a_policy_bounds_the_pairs_that_a_client_opens() -> None:

@@ -110,9 +110,14 @@ class TlsWorkers:
 
     async def _keep_running(self, orders: Orders) -> None:
         while True:
-            code = await self._run_once(orders)
-            self.restarts += 1
-            _log.warning("worker-ended", extra={"fields": {"exit_code": code, "restarts": self.restarts}})
+            try:
+                code = await self._run_once(orders)
+            except OSError as failure:  # this machine has no process or no file to spare, and may have one later
+                why = failure.strerror or str(failure)
+                _log.warning("worker-not-started", extra={"fields": {"why": why, "restarts": self.restarts}})
+            else:
+                self.restarts += 1
+                _log.warning("worker-ended", extra={"fields": {"exit_code": code, "restarts": self.restarts}})
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _run_once(self, orders: Orders) -> int:
