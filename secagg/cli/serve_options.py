@@ -13,16 +13,7 @@ from secagg.cli.command_options import check_no_others, check_range
 from secagg.cli.complaints import Complaints
 from secagg.cli.difference_options import LedgerFile, MinDifference, check_ledger
 from secagg.cli.layout_options import ArrayBitsTexts, ClipTexts, ExactTexts
-from secagg.cli.options import (
-    AsJson,
-    ChosenSuite,
-    Groups,
-    LogFormat,
-    LogFormatName,
-    MinGroup,
-    Neighbours,
-    RoundGamma,
-)
+from secagg.cli.options import AsJson, ChosenSuite, Groups, LogFormat, LogFormatName, MinGroup, Neighbours, RoundGamma
 from secagg.cli.private_options import BudgetFile
 from secagg.cli.promise_options import (
     Epsilon,

@@ -36,6 +36,15 @@ def encapsulate(config: RoundConfig, public_key: bytes) -> Encapsulated:
     return Encapsulated(*kem.encapsulate(public_key[agreement.PUBLIC_KEY_BYTES :]))
 
 
+def complaint_digest(config: RoundConfig, sealed: bytes, commitments: bytes, pair_secret: bytes) -> bytes:
+    """R-COMPLAIN-4: the digest of what a dealer sends one holder.
+
+    ``pair_secret`` is a part of it in a hybrid suite alone, and empty there of a dealer that is not the sealer.
+    """
+    behind = (pair_secret,) if config.suite.is_hybrid else ()
+    return config.labels.complaint_digest(sealed, commitments, *behind)
+
+
 @final
 class KeyPair:
     """One of a client's two key pairs, from the bytes that were drawn for it."""

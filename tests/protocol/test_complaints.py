@@ -32,6 +32,7 @@ from secagg.testing.adversary import (
 from tests.support.attack_stage import active, semi_honest
 from tests.support.bad_dealing import dealing_badly
 from tests.support.certified import CertifiedCohort
+from tests.support.complaint_rounds import blamed, check_sum, with_shares
 
 ACTIVE = active(7, 1, 2, version=2, complaints="auto")
 PLAIN = semi_honest(7, 1, 2, version=2, complaints="auto")
@@ -47,19 +48,6 @@ Liars = Mapping[int, tuple[ClientLie, ...]]
 
 def played(config: RoundConfig, liars: Liars, **options: object) -> CoalitionOutcome:
     return Coalition(config, liars=liars, **options).run()  # type: ignore[arg-type]
-
-
-def blamed(outcome: CoalitionOutcome) -> set[tuple[int, ErrorCode]]:
-    return {(entry.sender, entry.code) for entry in outcome.blame}
-
-
-def check_sum(outcome: CoalitionOutcome, config: RoundConfig, included: set[int]) -> None:
-    """The sum is over these members, it is right, and nothing else opens."""
-    assert outcome.result is not None
-    assert set(outcome.result.included) == included
-    columns = zip(*(outcome.inputs[member, 0] for member in outcome.result.included), strict=True)
-    assert outcome.result.sum.tolist() == [sum(column) % config.modulus.value for column in columns]
-    assert outcome.both_kinds == frozenset()
 
 
 @EVERY
@@ -145,12 +133,7 @@ def alter(shares: Shares, dealer: int) -> Shares:
 
 def test_a_server_that_alters_a_pair_gets_no_signature_that_its_dealer_takes() -> None:
     """Client 3 gets altered bytes of dealer 1, complains, and the server shows the dealer that signature."""
-    identities, directory, _ = known_cohort(7)
-    driver = RoundDriver([[1, 2, 3]] * 7, ACTIVE, seed=1, identities=identities, directory=directory)
-    for _ in range(2):
-        driver.collect()
-        driver.close()
-    outgoing = dict(driver.server.outgoing())
+    driver, outgoing = with_shares(ACTIVE)
     shares = messages.to_client.decode(outgoing[3], 10**6, 2)
     assert isinstance(shares, Shares)
     (sent,) = driver.clients[3].receive(messages.encode(alter(shares, 1))).outgoing

@@ -28,6 +28,7 @@ from secagg.testing.adversary import (
     known_cohort,
 )
 from tests.support.attack_stage import active, semi_honest
+from tests.support.complaint_rounds import blamed, check_sum, with_shares
 
 ACTIVE = active(7, 1, 2, version=2, complaints="auto", suite="hybrid")
 PLAIN = semi_honest(7, 1, 2, version=2, complaints="auto", suite="hybrid")
@@ -41,19 +42,11 @@ def played(config: RoundConfig, *lies: ClientLie, **options: Any) -> CoalitionOu
     return Coalition(config, liars={LIAR: lies}, **options).run()
 
 
-def check_sum(outcome: CoalitionOutcome, config: RoundConfig, included: set[int]) -> None:
-    """The sum is over these members, it is right, and nothing else opens."""
-    assert outcome.result is not None
-    assert set(outcome.result.included) == included
-    columns = zip(*(outcome.inputs[member, 0] for member in outcome.result.included), strict=True)
-    assert outcome.result.sum.tolist() == [sum(column) % config.modulus.value for column in columns]
-    assert outcome.both_kinds == frozenset()
+def check_all(outcome: CoalitionOutcome, config: RoundConfig, included: set[int]) -> None:
+    """The sum is right, and of honest vectors nothing but their whole sum opens."""
+    check_sum(outcome, config, included)
     honest = {member for member in range(7) if member != LIAR}
     assert {opening.clients for opening in outcome.openings} == {frozenset(included & honest)}
-
-
-def blamed(outcome: CoalitionOutcome) -> set[tuple[int, ErrorCode]]:
-    return {(entry.sender, entry.code) for entry in outcome.blame}
 
 
 PARTS = pytest.mark.parametrize("part", ["ciphertext", "sealed", "commitment"])
@@ -63,7 +56,7 @@ PARTS = pytest.mark.parametrize("part", ["ciphertext", "sealed", "commitment"])
 @PARTS
 def test_a_sealer_of_bad_pair_secrets_is_named_and_the_round_goes_on(config: RoundConfig, part: str) -> None:
     outcome = played(config, BrokenSecret(tuple(range(7)), part))
-    check_sum(outcome, config, set(range(6)))
+    check_all(outcome, config, set(range(6)))
     assert blamed(outcome) == {(LIAR, ErrorCode.DISPUTED)}
     assert outcome.client_errors == {}
 
@@ -87,7 +80,7 @@ WHAT_IS_BAD = pytest.mark.parametrize("bad", ["pair", "ciphertext", "sealed"])
 @WHAT_IS_BAD
 def test_the_holder_masks_with_the_opened_pair_secret(config: RoundConfig, bad: str) -> None:
     outcome = played(config, bad_pair(bad))
-    check_sum(outcome, config, set(range(7)))
+    check_all(outcome, config, set(range(7)))
     assert outcome.client_errors == {}
     assert outcome.blame == ()
 
@@ -97,7 +90,7 @@ def test_the_holder_masks_with_the_opened_pair_secret(config: RoundConfig, bad: 
 def test_a_holder_is_lost_whose_pair_secret_was_opened(config: RoundConfig, bad: str) -> None:
     """R-COMPLAIN-14: the record that would give its secret to the server does not open, and nobody is to blame."""
     outcome = played(config, bad_pair(bad), fates={SEALED_FOR: "COMPLAIN"})
-    check_sum(outcome, config, set(range(7)) - {SEALED_FOR})
+    check_all(outcome, config, set(range(7)) - {SEALED_FOR})
     assert outcome.blame == ()
 
 
@@ -115,7 +108,7 @@ def test_what_a_job_knows_of_a_lost_holder_hides_the_opened_pair_secret(monkeypa
 @BOTH
 def test_a_sealer_is_lost_whose_pair_secret_was_opened(config: RoundConfig) -> None:
     outcome = played(config, bad_pair("sealed"), Leaves("MASK"), fates={5: "MASK"})
-    check_sum(outcome, config, {0, 1, 2, 3, 4, 5})
+    check_all(outcome, config, {0, 1, 2, 3, 4, 5})
     assert outcome.blame == ()
 
 
@@ -134,7 +127,7 @@ def test_a_lost_sealer_that_opened_another_secret_than_its_root_makes_is_named()
 def test_a_wrong_pair_secret_is_no_answer(config: RoundConfig, lie: ClientLie, at: int) -> None:
     """Nor are other bytes than zeros where the dealer sealed none."""
     outcome = played(config, lie, *([AnswersWrongly(at)] if at else []))
-    check_sum(outcome, config, set(range(6)))
+    check_all(outcome, config, set(range(6)))
     assert blamed(outcome) == {(LIAR, ErrorCode.BAD_ANSWER)}
 
 
@@ -150,19 +143,9 @@ def with_bad_secret(data: bytes) -> bytes:
     return messages.encode(msgspec.structs.replace(shares, pair_secrets=turned))
 
 
-def dealt() -> tuple[RoundDriver, dict[int, bytes]]:
-    """A round whose members have dealt, and the Shares for each."""
-    identities, directory, _ = known_cohort(7)
-    driver = RoundDriver([[1, 2, 3]] * 7, ACTIVE, seed=1, identities=identities, directory=directory)
-    for _ in range(2):
-        driver.collect()
-        driver.close()
-    return driver, dict(driver.server.outgoing())
-
-
 def test_a_server_that_alters_a_pair_secret_gets_no_signature_that_its_sealer_takes() -> None:
     """The pair itself came unaltered, so that the digest tells the two apart by the pair secret alone."""
-    driver, outgoing = dealt()
+    driver, outgoing = with_shares(ACTIVE)
     (complaint,) = driver.clients[2].receive(with_bad_secret(outgoing[2])).outgoing
     message: Any = messages.to_server.decode(complaint, 10**6, 2, ACTIVE.suite.agreement)
     (sealer,) = messages.decode_ids(message.dealers)
@@ -192,7 +175,7 @@ def test_a_holder_takes_no_other_pair_secret_than_the_sealer_committed_to(config
 
 def test_an_honest_dealer_opens_no_pair_secret_where_it_is_not_the_sealer() -> None:
     """Zeros stand there, whatever it would derive: the mask of that pair is the other one's secret."""
-    driver, outgoing = dealt()
+    driver, outgoing = with_shares(ACTIVE)
     replaced = decoded(outgoing[3])
     boxes = records.cut(replaced.sealed, records.sealed_bytes(ACTIVE.suite))
     client: Any = driver.clients[3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,7 +12,6 @@ import pytest
 from secagg import Client, ClientState, ErrorCode, PeerError
 from secagg.pairwise import messages, records
 from secagg.pairwise.messages import Accusations, Complaint, Settled, Shares
-from secagg.simulation import RoundDriver
 from secagg.testing.adversary import (
     AnswersWrongly,
     ClientLie,
@@ -23,9 +22,9 @@ from secagg.testing.adversary import (
     FlipsSealed,
     MaliciousClient,
     WrongLength,
-    known_cohort,
 )
 from tests.support.attack_stage import active, semi_honest
+from tests.support.complaint_rounds import blamed, with_shares
 from tests.support.mutants import Patch, without
 
 ACTIVE: Final = active(7, 1, 2, version=2, complaints="auto")
@@ -53,11 +52,6 @@ def lied(*lies: ClientLie) -> Coalition:
 def codes(outcome: CoalitionOutcome) -> dict[int, ErrorCode]:
     """What honest clients refused."""
     return {index: error.code for index, error in outcome.client_errors.items()}
-
-
-def named(outcome: CoalitionOutcome) -> set[tuple[int, ErrorCode]]:
-    """Whom the server named."""
-    return {(entry.sender, entry.code) for entry in outcome.blame}
 
 
 def accusing(holders: Sequence[int], signatures: int) -> Callable[[str, int, bytes], bytes]:
@@ -101,19 +95,9 @@ def a_dealer_opens_pairs_of_honest_holders(patch: Patch) -> None:
     assert coalition.run().both_kinds == {2}
 
 
-def with_shares() -> tuple[RoundDriver, Mapping[int, bytes]]:
-    """A round whose clients have dealt, and what each of them is about to get."""
-    identities, directory, _ = known_cohort(7)
-    driver = RoundDriver([[1, 2, 3]] * 7, ACTIVE, seed=1, identities=identities, directory=directory)
-    for _ in range(2):
-        driver.collect()
-        driver.close()
-    return driver, dict(driver.server.outgoing())
-
-
 def replaced_shares() -> tuple[Client, bytes]:
     """Client 3 with a pair of dealer 1's that does not open and commitments of the server's; and what settles these."""
-    driver, outgoing = with_shares()
+    driver, outgoing = with_shares(ACTIVE)
     client: Any = driver.clients[3]
     shares = messages.to_client.decode(outgoing[3], 10**6, 2)
     assert isinstance(shares, Shares)
@@ -149,7 +133,7 @@ def a_dealer_that_did_not_deal(patch: Patch) -> None:
     """The client falls over, and says nothing about the server."""
 
     def settled() -> tuple[Client, bytes]:
-        driver, outgoing = with_shares()
+        driver, outgoing = with_shares(ACTIVE)
         client: Any = driver.clients[3]
         client.receive(outgoing[3])
         return client, messages.encode(Settled(2, client._record.session, messages.encode_ids([0, 1, 2, 3]), b"", b""))
@@ -180,7 +164,7 @@ class ComplainsAboutNobody(ClientLie):
 @story("server.complaint_sized")
 def a_complaint_about_nobody_ends_the_round(patch: Patch) -> None:
     coalition = lied(ComplainsAboutNobody())
-    assert named(coalition.run()) == {(LIAR, ErrorCode.COMPLAINT_DEALERS)}
+    assert blamed(coalition.run()) == {(LIAR, ErrorCode.COMPLAINT_DEALERS)}
     without("server.complaint_sized")(patch)
     with pytest.raises(IndexError):
         coalition.run()
@@ -191,7 +175,7 @@ def an_honest_dealer_leaves(patch: Patch) -> None:
     """A complaint without a signature: the dealer takes the server for a liar."""
     coalition = lied(ComplainsFalsely((2,)), FalseSignature("COMPLAIN"))
     outcome = coalition.run()
-    assert named(outcome) == {(LIAR, ErrorCode.BAD_SIGNATURE)}
+    assert blamed(outcome) == {(LIAR, ErrorCode.BAD_SIGNATURE)}
     assert codes(outcome) == {}
     without("server.complaint_signed")(patch)
     assert codes(coalition.run()) == {2: ErrorCode.ACCUSATION_SIGNATURE}
@@ -200,7 +184,7 @@ def an_honest_dealer_leaves(patch: Patch) -> None:
 @story("server.answer_sized")
 def an_answer_too_long_ends_the_round(patch: Patch) -> None:
     coalition = lied(FlipsSealed((3,)), WrongLength("ANSWER", 1))
-    assert named(coalition.run()) == {(LIAR, ErrorCode.WRONG_LENGTH)}
+    assert blamed(coalition.run()) == {(LIAR, ErrorCode.WRONG_LENGTH)}
     without("server.answer_sized")(patch)
     with pytest.raises(ValueError, match="zip"):
         coalition.run()
@@ -210,7 +194,7 @@ def an_answer_too_long_ends_the_round(patch: Patch) -> None:
 def a_wrong_answer_makes_its_holder_leave(patch: Patch) -> None:
     coalition = lied(FlipsSealed((3,)), AnswersWrongly())
     outcome = coalition.run()
-    assert named(outcome) == {(LIAR, ErrorCode.BAD_ANSWER)}
+    assert blamed(outcome) == {(LIAR, ErrorCode.BAD_ANSWER)}
     assert codes(outcome) == {}
     without("server.answer_committed")(patch)
     assert codes(coalition.run()) == {3: ErrorCode.SHARES_COMMITMENT}
@@ -220,18 +204,18 @@ def a_wrong_answer_makes_its_holder_leave(patch: Patch) -> None:
 def an_unsigned_answer_makes_its_holder_leave(patch: Patch) -> None:
     coalition = lied(FlipsSealed((3,)), FalseSignature("ANSWER"))
     outcome = coalition.run()
-    assert named(outcome) == {(LIAR, ErrorCode.BAD_SIGNATURE)}
+    assert blamed(outcome) == {(LIAR, ErrorCode.BAD_SIGNATURE)}
     assert codes(outcome) == {}
     without("server.answer_signed")(patch)
     assert codes(coalition.run()) == {3: ErrorCode.ANSWER_SIGNATURE}
 
 
 @story("server.conflicts_few")
-def a_dealer_that_all_accuse_goes_on_unnamed(patch: Patch) -> None:
+def a_dealer_that_all_accuse_goes_on_unblamed(patch: Patch) -> None:
     coalition = replace(lied(FlipsSealed()))
-    assert named(coalition.run()) == {(LIAR, ErrorCode.DISPUTED)}
+    assert blamed(coalition.run()) == {(LIAR, ErrorCode.DISPUTED)}
     without("server.conflicts_few")(patch)
     outcome = coalition.run()
-    assert named(outcome) == set()
+    assert blamed(outcome) == set()
     assert outcome.result is not None
     assert LIAR in outcome.result.included

@@ -258,13 +258,7 @@ class Service:
 
     def _hosted(self, spec: RoundSpec, journal: Journal) -> HostedRound:
         return HostedRound(
-            spec,
-            journal,
-            self._clock,
-            self._privacy_budget,
-            self._certifier,
-            self._sums_apart,
-            self._scores,
+            spec, journal, self._clock, self._privacy_budget, self._certifier, self._sums_apart, self._scores
         )
 
     def _listening(

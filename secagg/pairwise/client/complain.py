@@ -16,7 +16,7 @@ from secagg.pairwise import messages, records
 from secagg.pairwise.client import dealing
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Answered, Checked, HasInput, Ids, Shared
-from secagg.pairwise.hybrid import KeyPair, PairSecrets
+from secagg.pairwise.hybrid import KeyPair, PairSecrets, complaint_digest
 from secagg.pairwise.messages import Accusations, Answer, Complaint, Settled
 from secagg.pairwise.records import (
     COMMITMENTS_BYTES,
@@ -67,7 +67,7 @@ class Came(NamedTuple):
     sealed: bytes
     commitments: bytes
     pair_secret: bytes
-    """In a hybrid suite, of a sealer."""
+    """In a hybrid suite, of a sealer; empty otherwise."""
 
 
 def complain(
@@ -76,7 +76,7 @@ def complain(
     """R-COMPLAIN-4: tell the server whose shares are bad, each with a signature over what came: ``came``, by dealer."""
     config, labels = member.config, member.config.labels
     bad = tuple(came)
-    digests = [labels.complaint_digest(*(parts if config.suite.is_hybrid else parts[:2])) for parts in came.values()]
+    digests = [complaint_digest(config, *parts) for parts in came.values()]
     signatures = [
         _signed(member, labels.signed_complaint(record.session, member.index, dealer, digest))
         for dealer, digest in zip(bad, digests, strict=True)
@@ -125,21 +125,8 @@ def take_accusations(member: Member, record: Checked, message: Accusations) -> t
         _signed(member, labels.signed_answer(session, member.index, holder, sent[position], pair))
         for holder, position, pair in zip(holders, positions, pairs, strict=True)
     ]
-    answered = Answered(
-        session=session,
-        neighbours=record.neighbours,
-        dealers=record.dealers,
-        seed=record.seed,
-        mask_keys=record.mask_keys,
-        pairs=record.pairs,
-        complained=record.complained,
-        received=record.received,
-        sealers=record.sealers,
-        secret_commitments=record.secret_commitments,
-        masking_key=record.masking_key,
-        masking_keys=record.masking_keys,
-        masking_private=record.masking_private,
-    )
+    # All that it knew, but for what it could still be asked to open.
+    answered = Answered(**{name: getattr(record, name) for name in Answered.__struct_fields__})
     answer = Answer(config.version, session, b"".join(pairs), b"".join(answers))
     return answered, ClientStep((messages.encode(answer),))
 

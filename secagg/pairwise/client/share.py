@@ -12,7 +12,7 @@ from secagg.pairwise.client.dealing import Dealt
 from secagg.pairwise.client.member import Member
 from secagg.pairwise.client.records import Advertised, Shared
 from secagg.pairwise.config import RoundConfig
-from secagg.pairwise.hybrid import KeyPair, PairSecrets
+from secagg.pairwise.hybrid import KeyPair, PairSecrets, complaint_digest
 from secagg.pairwise.messages import Roster
 from secagg.pairwise.records import PAIR_SECRET_BYTES, PublicKeys
 from secagg.primitives.secret import Secret
@@ -41,7 +41,7 @@ def take_roster(
     dealt = dealing.deal(
         config, session, member.index, own, channel, masking_private, record.share_secret.reveal(), neighbours
     )
-    sealed_secrets, hidden, sealers = list[bytes](), list[bytes](), tuple[int, ...]()
+    sealed_secrets, hidden, sealers = [b""] * len(present), [b""] * len(present), tuple[int, ...]()
     if config.suite.is_hybrid:
         sealing = verification.graph_of(config, roster.digest, session).seals_for(member.index, present).tolist()
         masking = KeyPair(config, round_id, member.index, masking_private, "masking")
@@ -84,15 +84,14 @@ def _kept(
 ) -> dict[str, Any]:
     """What a dealer needs to answer complaints: what it would open of each pair, and the digests of what it sends.
 
-    By neighbour, in a hybrid suite: the sealed pair secrets, and what is in them.
+    By neighbour, and empty outside of a hybrid suite: the sealed pair secrets, and what is in them.
     """
     pairs = records.cut(dealt.pairs, records.PAIR_BYTES)
-    sent = [
-        records.cut(dealt.sealed, records.sealed_bytes(config.suite)),
-        records.cut(dealt.commitments, records.COMMITMENTS_BYTES),
-    ]
-    if config.suite.is_hybrid:
-        pairs = [pair + secret for pair, secret in zip(pairs, hidden, strict=True)]
-        sent.append([*sealed_secrets])
-    digests = [config.labels.complaint_digest(*parts) for parts in zip(*sent, strict=True)]
-    return {"dealt": Secret(b"".join(pairs)), "sent": b"".join(digests)}
+    opened = [pair + secret for pair, secret in zip(pairs, hidden, strict=True)]
+    sealed = records.cut(dealt.sealed, records.sealed_bytes(config.suite))
+    commitments = records.cut(dealt.commitments, records.COMMITMENTS_BYTES)
+    sent = zip(sealed, commitments, sealed_secrets, strict=True)
+    return {
+        "dealt": Secret(b"".join(opened)),
+        "sent": b"".join(complaint_digest(config, *parts) for parts in sent),
+    }

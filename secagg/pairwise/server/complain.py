@@ -13,6 +13,7 @@ import numpy as np
 
 from secagg.outcome import Blame, MakeMessage
 from secagg.pairwise import messages, records
+from secagg.pairwise.hybrid import complaint_digest
 from secagg.pairwise.messages import Accusations, Answer, Complaint, Settled
 from secagg.pairwise.phases import Phase
 from secagg.pairwise.records import KINDS, PAIR_BYTES, SIGNATURE_BYTES, Commitments, SealedSecret, SharePair
@@ -150,22 +151,23 @@ def _entry(shared: Shared, dealer: int, holder: int) -> int:
 
 def _digest(shared: Shared, dealer: int, holder: int) -> bytes:
     entry, config = _entry(shared, dealer, holder), shared.advertised.round.config
-    sent = [shared.sealed[entry].tobytes(), shared.commitments[entry].tobytes()]
-    if config.suite.is_hybrid:
-        sent.append(_sealed_secret(shared, entry))
-    return config.labels.complaint_digest(*sent)
+    sealed, commitments = shared.sealed[entry].tobytes(), shared.commitments[entry].tobytes()
+    return complaint_digest(config, sealed, commitments, _sealed_secret(shared, entry))
 
 
 def _sealed_secret(shared: Shared, entry: int) -> bytes:
-    """What the first client of an edge sealed for the second; empty where it is not the sealer."""
+    """The pair secret that the first client of an edge sealed for the second; empty where it sealed none."""
     advertised = shared.advertised
-    return shared.pair_secrets[advertised.sealing_rows[entry]].tobytes() if advertised.sealing[entry] else b""
+    if not advertised.round.config.suite.is_hybrid or not advertised.sealing[entry]:
+        return b""
+    sealed: bytes = shared.pair_secrets[advertised.sealing_rows[entry]].tobytes()
+    return sealed
 
 
 def _matches(shared: Shared, dealer: int, holder: int, data: bytes) -> bool:
     """Whether an opened pair is in the field, and is what its dealer committed to, the pair secret behind it too."""
-    config, session, entry = shared.advertised.round.config, shared.advertised.session, _entry(shared, dealer, holder)
-    labels, pair = config.labels, SharePair.from_bytes(data[:PAIR_BYTES])
+    labels, session = shared.advertised.round.config.labels, shared.advertised.session
+    entry, pair = _entry(shared, dealer, holder), SharePair.from_bytes(data[:PAIR_BYTES])
     digests = [
         labels.share_commitment(session, dealer, holder, kind, pair[kind].salt, pair[kind].share) for kind in KINDS
     ]
@@ -174,7 +176,7 @@ def _matches(shared: Shared, dealer: int, holder: int, data: bytes) -> bool:
     if np.any(bad) or Commitments(*digests).to_bytes() != committed:
         return False
     secret = data[PAIR_BYTES:]
-    if config.suite.is_hybrid and (sealed := _sealed_secret(shared, entry)):
+    if sealed := _sealed_secret(shared, entry):
         commitment = labels.pair_secret_commitment(session, dealer, holder, secret)
         return commitment == SealedSecret.from_bytes(sealed).commitment
     return not any(secret)

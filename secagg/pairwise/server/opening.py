@@ -227,12 +227,16 @@ def _pairwise(config: RoundConfig, job: Job, lost: Lost, secret: bytes) -> Itera
     sealed = records.cut(lost.sealed_secrets, SEALED_SECRET_BYTES)
     ends = zip(lost.neighbours, theirs, lost.seals, sealed, lost.opened_secrets, strict=True)
     for neighbour, key, seals, record, opened in ends:
-        if opened and not seals:  # R-COMPLAIN-14
-            pair_secret = opened
-        else:
-            pair_secret = _pair_secret(
-                config, secrets, lost.owner, neighbour, key, seals=seals, record=SealedSecret.from_bytes(record)
-            )
+        pair_secret = _pair_secret(
+            config,
+            secrets,
+            lost.owner,
+            neighbour,
+            key,
+            seals=seals,
+            record=SealedSecret.from_bytes(record),
+            opened=opened,
+        )
         yield secrets.mask_key(neighbour, key, pair_secret)
 
 
@@ -245,10 +249,16 @@ def _pair_secret(
     *,
     seals: bool,
     record: SealedSecret,
+    opened: bytes,
 ) -> bytes:
-    """R-HYBRID-14: the secret of a lost client's pair with a neighbour, from the lost one's root."""
+    """R-HYBRID-14: the secret of a lost client's pair with a neighbour, from the lost one's root.
+
+    R-COMPLAIN-14: or the one that the neighbour opened, if it sealed that and had to open it.
+    """
     if seals:
         sealer, holder, secret = lost, neighbour, secrets.derived(neighbour)
+    elif opened:
+        sealer, holder, secret = neighbour, lost, opened
     else:
         sealer, holder = neighbour, lost
         opening_key = secrets.opening_key(sealer, key, record.ciphertext)

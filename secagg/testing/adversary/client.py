@@ -281,14 +281,13 @@ class MaliciousClient:
     def complain(self, shares: Shares) -> Complaint:
         """The COMPLAIN message: about nobody, unless it lies."""
         config, labels, dealers = self.config, self.config.labels, messages.decode_ids(shares.dealers)
-        parts = [
-            records.cut(shares.sealed, records.sealed_bytes(config.suite)),
-            records.cut(shares.commitments, records.COMMITMENTS_BYTES),
-        ]
-        if config.suite.is_hybrid:
-            sealed = self._sealed_for_it(shares)
-            parts.append([sealed.get(dealer, b"") for dealer in dealers])
-        came = {dealer: labels.complaint_digest(*sent) for dealer, *sent in zip(dealers, *parts, strict=True)}
+        boxes = records.cut(shares.sealed, records.sealed_bytes(config.suite))
+        committed = records.cut(shares.commitments, records.COMMITMENTS_BYTES)
+        secrets = self._sealed_for_it(shares)
+        came = {
+            dealer: hybrid.complaint_digest(config, box, both, secrets.get(dealer, b""))
+            for dealer, box, both in zip(dealers, boxes, committed, strict=True)
+        }
         about: tuple[int, ...] = ()
         for lie in self.lies:
             about = lie.complains(self, about)
@@ -299,20 +298,18 @@ class MaliciousClient:
 
     def answer(self, holders: Sequence[int]) -> Answer:
         """The ANSWER message: what it dealt to these holders."""
-        labels, dealing, is_hybrid = self.config.labels, self.dealing, self.config.suite.is_hybrid
+        config, dealing = self.config, self.dealing
         pairs = [dealing.plain[holder].to_bytes() for holder in holders]
-        if is_hybrid:
+        if config.suite.is_hybrid:
             pairs = [pair + self._sealed_secret(holder) for holder, pair in zip(holders, pairs, strict=True)]
         for lie in self.lies:
             pairs = lie.answers(self, pairs)
         signatures = []
         for holder, pair in zip(holders, pairs, strict=True):
-            sent = [dealing.sealed[holder], dealing.commitments[holder].to_bytes()]
-            if is_hybrid:
-                record = dealing.secrets.get(holder)
-                sent.append(record.to_bytes() if record else b"")
-            digest = labels.complaint_digest(*sent)
-            signatures.append(self._signed(labels.signed_answer(self.session, self.index, holder, digest, pair)))
+            record = dealing.secrets[holder].to_bytes() if holder in dealing.secrets else b""
+            both = dealing.commitments[holder].to_bytes()
+            digest = hybrid.complaint_digest(config, dealing.sealed[holder], both, record)
+            signatures.append(self._signed(config.labels.signed_answer(self.session, self.index, holder, digest, pair)))
         return Answer(self.config.version, self.session, b"".join(pairs), b"".join(signatures))
 
     def _signed(self, signed: bytes) -> bytes:
@@ -328,7 +325,9 @@ class MaliciousClient:
         return chosen or self.pair_secrets.derived(holder)
 
     def _sealed_for_it(self, shares: Shares) -> dict[int, bytes]:
-        """By sealer, in a hybrid suite: the pair secrets that were sealed for it."""
+        """By sealer, in a hybrid suite: the pair secrets that were sealed for it; nothing in others."""
+        if not self.config.suite.is_hybrid:
+            return {}
         sealers = [dealer for dealer in messages.decode_ids(shares.dealers) if dealer not in self.seals_for]
         boxes = records.cut(messages.pair_secrets_of(shares), records.SEALED_SECRET_BYTES)
         return dict(zip(sealers, boxes, strict=True))
@@ -341,7 +340,7 @@ class MaliciousClient:
         dealers, places = messages.decode_ids(settled.dealers), messages.decode_ids(received.dealers)
         boxes = records.cut(received.sealed, records.sealed_bytes(suite))
         sealed = b"".join(boxes[places.index(dealer)] for dealer in dealers)
-        secrets = self._sealed_for_it(received) if suite.is_hybrid else {}
+        secrets = self._sealed_for_it(received)
         return messages.shares(
             suite,
             self.config.version,
@@ -358,8 +357,7 @@ class MaliciousClient:
         derived = KeySchedule(suite, session, config.labels)
         self.dealers = messages.decode_ids(shares.dealers)
         boxes = records.cut_exactly(shares.sealed, records.sealed_bytes(suite), len(self.dealers), "sealed")
-        sealed = self._sealed_for_it(shares) if suite.is_hybrid else {}
-        secrets = {sealer: SealedSecret.from_bytes(box) for sealer, box in sealed.items()}
+        secrets = {sealer: SealedSecret.from_bytes(box) for sealer, box in self._sealed_for_it(shares).items()}
         add: list[bytes] = []
         subtract: list[bytes] = []
         for dealer, box in zip(self.dealers, boxes, strict=True):

@@ -79,9 +79,7 @@ class BadCommitment(ClientLie):
     def deals(self, client: MaliciousClient, dealing: Dealing) -> None:
         """Either commitment gets another first byte."""
         for holder in set(self.holders) & set(dealing.plain):
-            dealing.commitments[holder] = Commitments(
-                *(bytes((digest[0] ^ 1,)) + digest[1:] for digest in dealing.commitments[holder])
-            )
+            dealing.commitments[holder] = Commitments(*(turned(digest) for digest in dealing.commitments[holder]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +135,7 @@ class FlipsSealed(ClientLie):
 
     def seals(self, client: MaliciousClient, dealing: Dealing) -> None:
         for holder in dealing.sealed if self.holders is None else self.holders:
-            box = dealing.sealed[holder]
-            dealing.sealed[holder] = bytes((box[0] ^ 1,)) + box[1:]
+            dealing.sealed[holder] = turned(dealing.sealed[holder])
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +158,7 @@ class AnswersWrongly(ClientLie):
     at: int = 0
 
     def answers(self, client: MaliciousClient, pairs: list[bytes]) -> list[bytes]:
-        opened = []
-        for pair in pairs:
-            changed = bytearray(pair)
-            changed[self.at] ^= 1
-            opened.append(bytes(changed))
-        return opened
+        return [turned(pair, self.at) for pair in pairs]
 
 
 @dataclass(frozen=True, slots=True)

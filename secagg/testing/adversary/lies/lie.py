@@ -95,6 +95,9 @@ def meant(to: Ids, index: int) -> bool:
     return not to or index in to
 
 
-def turned(data: bytes) -> bytes:
-    """The bytes with one bit turned; none stay none."""
-    return bytes((data[0] ^ 1,)) + data[1:] if data else b""
+def turned(data: bytes, at: int = 0) -> bytes:
+    """The bytes with one bit turned, of the byte at this place; none stay none."""
+    changed = bytearray(data)
+    if changed:
+        changed[at] ^= 1
+    return bytes(changed)
